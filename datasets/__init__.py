@@ -1,0 +1,1 @@
+"""What is read: videos, images and graphs."""

@@ -1,0 +1,1 @@
+"""Raw videos: reading, indexing, sampling and transforming clips."""
