@@ -105,7 +105,7 @@ def _write_tone(container, stream, num_seconds):
 
 
 def _write_rotation(path, rotation):
-    """Sets the display matrix in the track header of an MP4 file: only new releases of PyAV can write one themselves."""
+    """Sets the display matrix in the track header of an MP4 file, which only new releases of PyAV can write."""
     cosine, sine = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[rotation % 360]
     rows = [[cosine, -sine, 0], [sine, cosine, 0]]
     matrix = b"".join((value << 16).to_bytes(4, "big", signed=True) for row in rows for value in row)
