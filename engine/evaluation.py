@@ -1,0 +1,144 @@
+"""Evaluation that counts every item exactly once, on any number of ranks.
+
+An item (a video, an image) is seen through one or several views; the item's probabilities are the mean of the softmax of
+its views. Whole batches are dealt to the ranks, so a batch holds the same items however many ranks there are, nothing is
+padded, and what the ranks found is merged by item index: one rank and many give the same numbers to the last digit.
+An item that cannot be read is never replaced. It is listed, and lowers the coverage.
+"""
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from engine.metrics import ClassScores, score_classes
+from engine.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What was predicted, one row an item that was read, ordered by item index."""
+
+    index: np.ndarray  # [N] int64: position in the list
+    label: np.ndarray  # [N] int64, -1 where unknown
+    probabilities: np.ndarray  # [N, C] float64, mean over views
+    view_loss: np.ndarray  # [N] float64, mean cross entropy of the views (0 where the label is unknown)
+    view_top1: np.ndarray  # [N] float64, share of views that are right
+    view_top5: np.ndarray  # [N] float64
+    failures: list[dict[str, Any]]  # items that could not be read: index, path, reason
+    num_items: int  # items in the list, read or not
+    num_views: int  # views per item
+    seconds: float  # wall-clock time
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of some predictions."""
+
+    predictions: Predictions
+    item_scores: ClassScores  # of the mean over views
+    view_top1: float
+    view_top5: float
+    loss: float
+
+    @property
+    def num_read(self) -> int:
+        return len(self.predictions.index)
+
+    def summary(self) -> dict[str, float]:
+        """The numbers worth a line: fractions in 0..1, counts, views per second over all ranks."""
+        predictions = self.predictions
+        return {
+            "clip_top1": self.view_top1,
+            "clip_top5": self.view_top5,
+            "video_top1": self.item_scores.top1,
+            "video_top5": self.item_scores.top5,
+            "mean_class_accuracy": self.item_scores.mean_class_accuracy,
+            "loss": self.loss,
+            "videos_read": self.num_read,
+            "videos_scored": int((predictions.label >= 0).sum()),
+            "videos_listed": predictions.num_items,
+            "coverage": self.num_read / max(1, predictions.num_items),
+            "clips_per_video": predictions.num_views,
+            "clips_per_second": self.num_read * predictions.num_views / max(predictions.seconds, 1e-9),
+        }
+
+
+@torch.inference_mode()
+def predict_items(
+    batches: Iterable[dict[str, Any]],
+    predict: Callable[[dict[str, Any]], torch.Tensor],
+    ranks: Ranks,
+    num_items: int,
+    num_views: int,
+) -> Predictions | None:
+    """Predictions of the `batches` of this rank, merged over the ranks; on the main rank, None on the others.
+
+    A batch is a dict with `index` [B], `label` [B], `failures` (a list) and whatever `predict(batch) -> logits [B, V, C]`
+    needs; B may be 0 where nothing in it could be read.
+    """
+    start = time.perf_counter()
+    rows: list[tuple[np.ndarray, ...]] = []
+    failures: list[dict[str, Any]] = []
+    for batch in batches:
+        failures += batch["failures"]
+        if len(batch["index"]) == 0:
+            continue
+        logits = predict(batch).double()  # [B, V, C]
+        rows.append(_score_views(batch["index"], batch["label"], logits))
+    gathered = ranks.gather((rows, failures))
+    if gathered is None:
+        return None
+    all_rows = [row for rank_rows, _ in gathered for row in rank_rows]
+    columns = [np.concatenate(column) for column in zip(*all_rows, strict=True)] if all_rows else _no_rows()
+    order = np.argsort(columns[0], kind="stable")
+    failures = [failure for _, rank_failures in gathered for failure in rank_failures]
+    return Predictions(
+        *(column[order] for column in columns),
+        failures=sorted(failures, key=lambda failure: failure["index"]),
+        num_items=num_items,
+        num_views=num_views,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _score_views(index: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor) -> tuple[np.ndarray, ...]:
+    num_items, num_views, num_classes = logits.shape
+    labels = labels.to(logits.device)
+    known = labels >= 0
+    view_labels = labels.clamp(min=0)[:, None].expand(-1, num_views)  # [B] -> [B, V]
+    loss = F.cross_entropy(logits.flatten(0, 1), view_labels.flatten(), reduction="none").view(num_items, num_views)
+    hits = logits.topk(min(5, num_classes), dim=-1).indices == labels[:, None, None]  # [B, V, 5]; never for label -1
+    columns = (
+        index,
+        labels,
+        logits.softmax(dim=-1).mean(dim=1),  # [B, V, C] -> [B, C]
+        loss.mean(dim=1) * known,
+        hits[..., 0].double().mean(dim=1),
+        hits.any(dim=-1).double().mean(dim=1),
+    )
+    return tuple(column.cpu().numpy() for column in columns)
+
+
+def _no_rows() -> list[np.ndarray]:
+    empty = np.zeros(0)
+    return [empty.astype(np.int64), empty.astype(np.int64), np.zeros((0, 1)), empty, empty, empty]
+
+
+def evaluate_predictions(predictions: Predictions) -> Evaluation:
+    known = predictions.label >= 0
+    nan = float("nan")
+
+    def mean(values: np.ndarray) -> float:
+        return float(values[known].mean()) if known.any() else nan
+
+    return Evaluation(
+        predictions=predictions,
+        item_scores=score_classes(predictions.probabilities[known], predictions.label[known]),
+        view_top1=mean(predictions.view_top1),
+        view_top5=mean(predictions.view_top5),
+        loss=mean(predictions.view_loss),
+    )

@@ -1,0 +1,48 @@
+"""Precise batch norm: statistics of the training data under the final weights, instead of a running average.
+
+Wu & Johnson, "Rethinking 'Batch' in BatchNorm" (arXiv 2105.07576), section 3. The authors of GloRe run 100 forward passes
+in training mode before they validate (momentum 0.1); here the batches count equally, over all ranks, and the variance is
+that of all of them together: E[x^2] - E[x]^2.
+"""
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from engine.ranks import Ranks
+
+
+@torch.no_grad()
+def update_batch_norm(model: nn.Module, forward: Any, batches: Iterable[Any], ranks: Ranks) -> int:
+    """Sets the running statistics of every batch norm of `model` from `batches`; returns how many batches it saw.
+
+    `forward(batch)` runs the model on one batch. The model is in training mode while this runs, weights stay as they are.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    if not norms:
+        return 0
+    was_training, momenta = model.training, [norm.momentum for norm in norms]
+    sums = [torch.zeros(2, norm.num_features, device=norm.running_mean.device, dtype=torch.float64) for norm in norms]
+    num_batches = torch.zeros(1, dtype=torch.float64)
+    model.train()
+    for norm in norms:
+        norm.momentum = 1.0  # the running statistics become those of the batch
+    try:
+        for batch in batches:
+            forward(batch)
+            for total, norm in zip(sums, norms, strict=True):
+                mean, variance = norm.running_mean.double(), norm.running_var.double()
+                total += torch.stack([mean, variance + mean.square()])
+            num_batches += 1
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        model.train(was_training)
+    count = ranks.sum(num_batches).item()
+    for total, norm in zip(sums, norms, strict=True):
+        mean, mean_square = ranks.sum(total) / count
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(mean_square - mean.square())
+    return int(count)

@@ -1,0 +1,82 @@
+"""What a person sees of a run while it goes: averages, speed, time left, and time spent waiting for data."""
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from engine.ranks import Ranks
+
+
+class Meter:
+    """Sums over a window of training steps, and where the window's time went."""
+
+    def __init__(self, ranks: Ranks):
+        self._ranks = ranks
+        self._sums: dict[str, torch.Tensor] = {}
+        self._open_window()
+
+    def _open_window(self) -> None:
+        self._num_samples = 0
+        self._waited = 0.0
+        self._start = time.perf_counter()
+
+    def next_batch(self, batches: Iterator[Any]) -> Any:
+        """The next of `batches`; the time it takes counts as waiting for data."""
+        start = time.perf_counter()
+        batch = next(batches)
+        self._waited += time.perf_counter() - start
+        return batch
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens inside (an evaluation, a checkpoint) does not count as training time."""
+        start = time.perf_counter()
+        yield
+        self._start += time.perf_counter() - start
+
+    def add(self, sums: dict[str, torch.Tensor], num_samples: int) -> None:
+        """Adds `sums` over the `num_samples` samples of one forward pass."""
+        self._num_samples += num_samples
+        for name, value in {**sums, "count": num_samples}.items():
+            value = torch.as_tensor(value).detach().double()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+
+    def state(self) -> dict[str, float]:
+        """The sums over all ranks so far, for a checkpoint; every rank must call it."""
+        total = self._total()
+        self.restore(total)
+        return total
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Takes up the sums of `state`: the main rank has them, the others start from zero."""
+        self._sums = {
+            name: torch.tensor(value if self._ranks.is_main else 0.0, dtype=torch.float64) for name, value in state.items()
+        }
+
+    def close_window(self) -> dict[str, float]:
+        """Averages per sample over all ranks, and speed; every rank must call it. The next window begins."""
+        total = self._total()
+        count = total.pop("count")
+        seconds = time.perf_counter() - self._start
+        speed = {
+            "clips_per_second": self._num_samples * self._ranks.num_ranks / seconds,
+            "waiting_for_data": self._waited / seconds,  # share of the time
+        }
+        self._sums = {}
+        self._open_window()
+        return {name: value / count for name, value in total.items()} | speed
+
+    def _total(self) -> dict[str, float]:
+        if not self._sums:
+            return {}
+        names = sorted(self._sums)
+        total = self._ranks.sum(torch.stack([self._sums[name].cpu() for name in names]))
+        return dict(zip(names, total.tolist(), strict=True))
+
+
+def progress_bar(total: int, initial: int, ranks: Ranks, what: str, unit: str = "step") -> tqdm:
+    """A tqdm bar on the main rank's terminal; silent on other ranks and where the output is a file."""
+    return tqdm(total=total, initial=initial, desc=what, unit=unit, disable=None if ranks.is_main else True, leave=False)

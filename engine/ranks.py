@@ -1,0 +1,104 @@
+"""The processes of one run: who am I, on which device, and how results come together.
+
+torchrun starts the processes and sets RANK, WORLD_SIZE and LOCAL_RANK; without them a run is one process. nccl joins
+GPUs, gloo joins CPUs.
+"""
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process (`rank` of `num_ranks`) and the device it computes on."""
+
+    rank: int
+    num_ranks: int
+    device: torch.device
+    num_ranks_here: int = 1
+    """Processes of the run on this machine, which share its cores."""
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum of `values` over all ranks, on every rank."""
+        if self.num_ranks == 1:
+            return values
+        total = values.to(self.device, copy=True)
+        dist.all_reduce(total)
+        return total.to(values.device)
+
+    def gather(self, value: Any) -> list[Any] | None:
+        """Every rank's picklable `value` in rank order on the main rank, None on the others."""
+        if self.num_ranks == 1:
+            return [value]
+        gathered = [None] * self.num_ranks if self.is_main else None
+        dist.gather_object(value, gathered)
+        return gathered
+
+    def broadcast(self, value: Any) -> Any:
+        """The main rank's picklable `value`, on every rank."""
+        if self.num_ranks == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, device=self.device)
+        return box[0]
+
+    def broadcast_buffers(self, model: torch.nn.Module) -> None:
+        """Gives every rank the main rank's buffers (batch norm statistics differ between ranks while they train)."""
+        if self.num_ranks > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
+
+    def barrier(self) -> None:
+        if self.num_ranks > 1:
+            dist.barrier()
+
+
+@contextmanager
+def join_ranks(device: str = "auto", timeout_minutes: float = 30) -> Iterator[Ranks]:
+    """Joins the process group that torchrun prepared, and leaves it on the way out.
+
+    `device`: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N". A rank that waits for the others longer
+    than `timeout_minutes` stops with an error.
+    """
+    rank, num_ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    chosen = _choose_device(device, int(os.environ.get("LOCAL_RANK", 0)))
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if num_ranks > 1:
+        backend = "nccl" if chosen.type == "cuda" else "gloo"
+        # Naming the device lets nccl set up at once; gloo takes none.
+        dist.init_process_group(
+            backend,
+            timeout=timedelta(minutes=timeout_minutes),
+            device_id=chosen if chosen.type == "cuda" else None,
+        )
+    try:
+        yield Ranks(rank, num_ranks, chosen, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _choose_device(device: str, local_rank: int) -> torch.device:
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError("run.device is cuda, but this machine has no usable GPU; use run.device=cpu or auto")
+        if local_rank >= torch.cuda.device_count():
+            raise ValueError(
+                f"process {local_rank} of this machine has no GPU of its own ({torch.cuda.device_count()} GPUs); "
+                "start one process per GPU"
+            )
+        device = f"cuda:{local_rank}"
+    return torch.device(device)

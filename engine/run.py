@@ -1,0 +1,166 @@
+"""The run directory: everything that a run leaves behind, in one folder.
+
+    runs/<name>/
+      recipe.yaml          the resolved recipe          checkpoints/    last.pt, previous.pt, best.safetensors
+      metrics.jsonl        one JSON object a line       tensorboard/    the same numbers for TensorBoard
+      failures.jsonl       videos that could not be read
+      curves.png           loss, accuracy, rate         evaluations/    reports, see engine/report.py
+      log.txt              what was logged
+
+Only the main rank writes here, but for failures.jsonl, to which each rank appends whole lines.
+"""
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field
+from torch.utils.tensorboard import SummaryWriter
+
+from engine.checkpoint import CheckpointFolder
+from engine.plots import plot_curves
+from engine.ranks import Ranks
+from engine.settings import Settings, SettingsError, differences
+
+log = logging.getLogger(__name__)
+
+# Settings that may differ between a run and its continuation: they change no number.
+FREE_KEYS = (
+    "run.", "train.log_every_steps", "train.checkpoint_every_steps", "data.num_workers", "data.worker_start", "evaluation."
+)
+
+
+class RunSettings(Settings):
+    """Where a run lives and how its processes meet."""
+
+    dir: str | None = Field(None, description="run directory; none: runs/ and the recipe's path below configs/")
+    resume: bool = Field(True, description="continue the run in `dir`; false: start anew in a directory of its own")
+    seed: int = Field(0, ge=0, description="root of every random number")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    deterministic: bool = Field(False, description="only deterministic kernels (slower on GPUs)")
+    timeout_minutes: float = Field(30, gt=0, description="how long a rank waits for the others before it stops")
+
+
+class TooManyFailures(RuntimeError):
+    """More samples could not be read than the recipe allows."""
+
+
+class Run:
+    """The run directory, open for writing. Use `open_run`."""
+
+    def __init__(self, folder: Path, ranks: Ranks):
+        self.folder = folder
+        self.checkpoints = CheckpointFolder(folder / "checkpoints")
+        self._is_main = ranks.is_main
+        self._metrics = folder / "metrics.jsonl"
+        self._failures = folder / "failures.jsonl"
+        self._board: SummaryWriter | None = None
+
+    def start_at(self, step: int) -> None:
+        """Forgets what an interrupted run logged after `step`: those steps come again."""
+        if not self._is_main:
+            return
+        if self._metrics.exists():
+            lines = [line for line in self._metrics.read_text().splitlines() if _step_of(line) <= step]
+            temporary = self._metrics.with_suffix(".partial")
+            temporary.write_text("".join(line + "\n" for line in lines))
+            os.replace(temporary, self._metrics)
+        self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1)
+
+    def log(self, step: int, split: str, values: dict[str, float]) -> None:
+        """Appends `values` of `split` ("train", "val") at `step` to metrics.jsonl and TensorBoard."""
+        if not self._is_main:
+            return
+        with open(self._metrics, "a") as file:
+            file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(f"{split}/{name}", value, step)
+
+    def record_failures(self, failures: list[dict[str, Any]]) -> None:
+        """Appends what could not be read to failures.jsonl, one whole line each."""
+        for failure in failures:
+            log.warning("cannot read %s: %s", failure.get("path"), failure.get("reason"))
+        if failures:
+            with open(self._failures, "a") as file:
+                file.write("".join(json.dumps(failure) + "\n" for failure in failures))
+
+    def plot(self) -> None:
+        if self._is_main and self._metrics.exists():
+            plot_curves(self._metrics, self.folder / "curves.png")
+
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (json.JSONDecodeError, KeyError):  # a line that was cut when the process died
+        return float("inf")
+
+
+def run_folder(recipe: str | Path, settings: RunSettings) -> Path:
+    """Where runs of a recipe live: `settings.dir`, or `runs/demo/glore_motion` for `configs/demo/glore_motion.yaml`."""
+    if settings.dir:
+        return Path(settings.dir)
+    parts = Path(recipe).resolve().with_suffix("").parts
+    below = parts[parts.index("configs") + 1 :] if "configs" in parts else parts[-1:]
+    return Path("runs", *below)
+
+
+def open_run(recipe: str | Path, settings: RunSettings, resolved: dict[str, Any], ranks: Ranks) -> Run:
+    """Makes or continues the run directory of `recipe`, with `resolved` (the whole recipe) written into it.
+
+    Raises SettingsError where the directory holds a run with other settings that matter.
+    """
+    folder = run_folder(recipe, settings)
+    if ranks.is_main:
+        if not settings.resume:
+            folder = _unused(folder)
+        _check_recipe(folder, resolved)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "recipe.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
+        handler = logging.FileHandler(folder / "log.txt")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logging.getLogger().addHandler(handler)
+    return Run(ranks.broadcast(folder), ranks)
+
+
+def _unused(folder: Path) -> Path:
+    candidates = (folder if n == 1 else folder.with_name(f"{folder.name}-{n}") for n in range(1, 10_000))
+    return next(candidate for candidate in candidates if not (candidate / "recipe.yaml").exists())
+
+
+def _check_recipe(folder: Path, resolved: dict[str, Any]) -> None:
+    path = folder / "recipe.yaml"
+    if not path.exists():
+        return
+    changed = differences(yaml.safe_load(path.read_text()) or {}, resolved)
+    changed = {key: pair for key, pair in changed.items() if not key.startswith(FREE_KEYS) or key == "run.seed"}
+    if changed:
+        listed = "\n  ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())
+        raise SettingsError(
+            f"{folder} holds a run with other settings:\n  {listed}\n"
+            "Give the old values to continue it, run.resume=false to start a new one beside it, or run.dir=DIR"
+        )
+
+
+def newest_run(root: str | Path = "runs") -> Path:
+    """The run below `root` whose weights were written last; raises SettingsError if there is none."""
+    weights = [path for pattern in ("last.pt", "best.safetensors") for path in Path(root).rglob(f"checkpoints/{pattern}")]
+    if not weights:
+        raise SettingsError(f"no trained run below {root}/; train one with ./run_local.sh, or name a recipe with -c")
+    return max(weights, key=lambda path: path.stat().st_mtime).parent.parent
+
+
+def start_logging(ranks: Ranks) -> None:
+    """Messages to standard error: everything from the main rank, warnings from the others."""
+    logging.basicConfig(
+        level=logging.INFO if ranks.is_main else logging.WARNING,
+        format="%(message)s" if ranks.is_main else f"[rank {ranks.rank}] %(message)s",
+        force=True,
+    )

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Sets up and runs the tests; arguments go to pytest.
+#
+#   ./run_tests.sh                      the default suite, a few minutes
+#   ./run_tests.sh -m slow              what takes longer: the full-size networks against the authors' numbers, ...
+#   ./run_tests.sh test/glore3d -x      one folder
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+source tools/environment.sh
+find_python "pytest pytest_timeout" dev
+exec "$PYTHON" -m pytest "$@"

@@ -1,0 +1,15 @@
+"""Tasks: each joins a model, a data set, a loss and an evaluator, and holds the typed settings that are its own."""
+from typing import Any
+
+from engine.settings import SettingsError
+from tasks.clip_classification import ClipClassification
+
+TASKS = {"clip_classification": ClipClassification}
+
+
+def find_task(recipe: dict[str, Any], source: str) -> type[ClipClassification]:
+    """The task class that the recipe's `task:` names."""
+    name = recipe.get("task")
+    if name not in TASKS:
+        raise SettingsError(f"{source}:\n  task: must be one of {', '.join(TASKS)}, got {name!r}")
+    return TASKS[name]

@@ -1,0 +1,86 @@
+"""Checkpoints are whole or not there, and damage is named."""
+import errno
+import logging
+
+import pytest
+import safetensors.torch
+import torch
+
+from engine.checkpoint import CheckpointError, CheckpointFolder, read_checkpoint, write_atomically
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return CheckpointFolder(tmp_path / "checkpoints")
+
+
+def state(step):
+    return {"model": {"weight": torch.full((1000,), float(step))}, "progress": {"step": step, "window": {}}}
+
+
+def test_newest_and_the_one_before_are_kept(folder):
+    assert folder.read_newest() is None
+    for step in (1, 2, 3):
+        folder.write(state(step))
+    assert read_checkpoint(folder.last)["progress"]["step"] == 3
+    assert read_checkpoint(folder.previous)["progress"]["step"] == 2
+    assert sorted(path.name for path in folder.last.parent.iterdir()) == ["last.pt", "previous.pt"]
+
+
+@pytest.mark.parametrize("size", [0, 100, 3000])
+def test_a_damaged_newest_is_reported_and_the_one_before_used(folder, size, caplog):
+    for step in (1, 2):
+        folder.write(state(step))
+    folder.last.write_bytes(folder.last.read_bytes()[:size])
+    with caplog.at_level(logging.WARNING):
+        assert folder.read_newest()["progress"]["step"] == 1
+    assert "last.pt is damaged" in caplog.text
+    folder.previous.write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"last\.pt is damaged.*no older one is left"):
+        folder.read_newest()
+
+
+def test_a_kill_between_the_renames_loses_nothing(folder):
+    folder.write(state(1))
+    folder.last.rename(folder.last.with_name("next.pt"))  # written, not yet moved into place
+    assert folder.read_newest()["progress"]["step"] == 1
+
+
+def test_leftovers_of_a_killed_write_are_removed(folder):
+    folder.write(state(1))
+    leftover = folder.last.with_name(".next.pt.1.partial")
+    leftover.write_bytes(b"half")
+    assert folder.read_newest()["progress"]["step"] == 1
+    folder.write(state(2))
+    assert not leftover.exists()
+
+
+def test_a_full_disk_is_one_clear_error_and_the_old_file_stays(tmp_path):
+    path = tmp_path / "last.pt"
+    path.write_text("old")
+
+    def write(temporary):
+        temporary.write_text("ne")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(CheckpointError, match=r"cannot write .*last\.pt: No space left on device.*is untouched"):
+        write_atomically(path, write)
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_code_in_a_file_is_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (exec, ("raise SystemExit('ran')",))
+
+    torch.save({"model": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(CheckpointError, match="damaged or no checkpoint"):
+        read_checkpoint(tmp_path / "evil.pt")
+
+
+def test_best_weights_carry_their_facts(folder):
+    model = torch.nn.Conv3d(2, 2, 3).to(memory_format=torch.channels_last_3d)
+    folder.write_best(model.state_dict(), {"step": "7"})
+    assert torch.equal(safetensors.torch.load_file(folder.best)["weight"], model.weight)
+    with safetensors.safe_open(folder.best, "pt") as file:
+        assert file.metadata() == {"step": "7"}

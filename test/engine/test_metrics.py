@@ -1,0 +1,34 @@
+"""Accuracies against counting by hand."""
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from engine.metrics import count_correct, score_classes
+
+
+def test_count_correct():
+    logits = torch.tensor([[3.0, 2, 1], [1, 2, 3], [2, 3, 1]])
+    labels = torch.tensor([0, 0, 0])
+    assert [count_correct(logits, labels, k).item() for k in (1, 2, 3, 5)] == [1, 2, 3, 3]
+
+
+def test_scores():
+    probabilities = np.array([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.5, 0.4, 0.1], [0.1, 0.1, 0.8]])
+    scores = score_classes(probabilities, np.array([0, 0, 1, 2]))
+    assert scores.confusion.tolist() == [[1, 1, 0], [1, 0, 0], [0, 0, 1]]
+    assert scores.top1 == 0.5 and scores.top5 == 1.0
+    assert scores.mean_class_accuracy == pytest.approx((0.5 + 0 + 1) / 3)
+    assert scores.per_class_accuracy.tolist() == [0.5, 0.0, 1.0]
+
+
+def test_a_class_without_samples_does_not_count():
+    scores = score_classes(np.array([[0.9, 0.1, 0.0]]), np.array([0]))
+    assert scores.mean_class_accuracy == 1.0 and math.isnan(scores.per_class_accuracy[1])
+    assert math.isnan(score_classes(np.zeros((0, 3)), np.zeros(0, dtype=int)).top1)
+
+
+def test_ties_go_to_the_lower_class():
+    assert score_classes(np.full((1, 4), 0.25), np.array([0])).top1 == 1.0
+    assert score_classes(np.full((1, 4), 0.25), np.array([1])).top1 == 0.0

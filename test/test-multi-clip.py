@@ -1,0 +1,17 @@
+"""Scores a network on many views of each validation video, averaged per video: 10 clips x 3 crops.
+
+    python test/test-multi-clip.py                                  the newest run
+    python test/test-multi-clip.py evaluation.num_clips=4 evaluation.num_crops=1
+
+The arguments are those of tools/evaluate.py. Beside the score per video it gives the score of the single clips.
+"""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tools.evaluate import main
+from tools.messages import clear_errors
+
+if __name__ == "__main__":
+    clear_errors(lambda: main(presets=["evaluation.num_clips=10", "evaluation.num_crops=3"], description=__doc__))

@@ -1,0 +1,17 @@
+"""Scores a network on one centre clip of each validation video: the protocol of GloRe's published numbers.
+
+    python test/test-single-clip.py                                 the newest run
+    python test/test-single-clip.py -c RECIPE --checkpoint FILE     any weights, also the authors' released files
+
+The arguments are those of tools/evaluate.py.
+"""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tools.evaluate import main
+from tools.messages import clear_errors
+
+if __name__ == "__main__":
+    clear_errors(lambda: main(presets=["evaluation.num_clips=1", "evaluation.num_crops=1"], description=__doc__))

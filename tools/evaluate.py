@@ -1,0 +1,88 @@
+"""Evaluates a trained network on the recipe's validation list, every video exactly once.
+
+    python tools/evaluate.py                                        the newest run, as its recipe says
+    python tools/evaluate.py --run runs/demo/glore_motion --checkpoint last
+    python tools/evaluate.py -c configs/kinetics400/glore_resnet50_8x8.yaml --checkpoint FILE evaluation.num_clips=10
+
+FILE is one of our checkpoints or a file that the authors released. The report goes to `evaluations/` in the run directory.
+"""
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from engine.precision import autocast, kernels_to_channels_last
+from engine.ranks import Ranks, join_ranks
+from engine.report import summary_lines, write_report
+from engine.run import newest_run, run_folder, start_logging
+from engine.settings import SettingsError, parse_settings, read_recipe
+from models import load_weights
+from tasks import find_task
+from tasks.clip_classification import ClipClassification
+from tools.messages import clear_errors
+
+log = logging.getLogger(__name__)
+
+
+def find_weights(run: Path, checkpoint: str | None) -> Path:
+    """The file that `checkpoint` names: "best", "last" (of the run directory `run`) or a path; None: best, else last."""
+    named = {"best": run / "checkpoints/best.safetensors", "last": run / "checkpoints/last.pt"}
+    if checkpoint is None:
+        found = next((path for path in named.values() if path.exists()), None)
+        if found is None:
+            raise SettingsError(f"{run} holds no checkpoint; train first, or name a file with --checkpoint")
+        return found
+    return named.get(checkpoint, Path(checkpoint))
+
+
+def load_model(task: ClipClassification, weights: Path, ranks: Ranks):
+    """The recipe's network with the weights of the file, ready to predict."""
+    model = task.build_model()
+    log.info("%s", load_weights(model, weights))
+    if task.settings.train.channels_last:
+        kernels_to_channels_last(model)
+    return model.to(ranks.device).eval()
+
+
+def report(task: ClipClassification, run: Path, checkpoint: str | None, ranks: Ranks) -> None:
+    """Evaluates the weights, prints the scores and writes the report below `run`."""
+    weights = find_weights(run, checkpoint)
+    model = load_model(task, weights, ranks)
+    with autocast(task.settings.train.precision, ranks.device):
+        evaluation = task.evaluate(model)
+    if evaluation is None:
+        return
+    views = task.settings.evaluation
+    folder = run / "evaluations" / f"{views.num_clips}x{views.num_crops}"
+    facts = {"weights": str(weights), "list": task.settings.data.val, "num_clips": views.num_clips, "num_crops": views.num_crops}
+    write_report(folder, evaluation, task.class_names, task.describe, facts)
+    for line in (f"{weights}, {views.num_clips} x {views.num_crops} views per video", *summary_lines(evaluation)):
+        log.info("%s", line)
+    log.info("report: %s", folder)
+
+
+def main(argv: Sequence[str] | None = None, presets: Sequence[str] = (), description: str | None = __doc__) -> None:
+    """`presets` are overrides that the arguments may override again."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-c", "--config", metavar="RECIPE", help="a recipe; without one: that of the run")
+    parser.add_argument("--run", type=Path, metavar="DIR", help="a run directory; without one: the recipe's, or the newest")
+    parser.add_argument("--checkpoint", metavar="FILE", help="best, last, or a file; without it: best, else last")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as data.val=LIST")
+    args = parser.parse_args(argv)
+
+    run = args.run if args.run or args.config else newest_run()
+    source = args.config or run / "recipe.yaml"
+    recipe = read_recipe(source, [*presets, *args.overrides])
+    task_class = find_task(recipe, str(source))
+    settings = parse_settings(task_class.Settings, recipe, str(source))
+    run = run or run_folder(source, settings.run)
+    with join_ranks(settings.run.device, settings.run.timeout_minutes) as ranks:
+        start_logging(ranks)
+        report(task_class(settings, ranks), run, args.checkpoint, ranks)
+
+
+if __name__ == "__main__":
+    clear_errors(main)

@@ -1,0 +1,49 @@
+"""Trains a network by a recipe, or continues a run that was interrupted.
+
+    python tools/train.py -c configs/demo/glore_motion.yaml [key=value ...]
+    torchrun --nproc-per-node 8 tools/train.py -c configs/kinetics400/glore_resnet50_8x8.yaml data.root=/data/kinetics
+
+./run_local.sh starts it with one process per GPU. The same command again continues where the run stopped.
+"""
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+
+from engine.loop import train
+from engine.ranks import join_ranks
+from engine.run import open_run, start_logging
+from engine.settings import parse_settings, read_recipe
+from tasks import find_task
+from tools.evaluate import report
+from tools.messages import clear_errors
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-c", "--config", required=True, metavar="RECIPE", help="a recipe below configs/")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as optimizer.lr=0.1")
+    args = parser.parse_args()
+
+    recipe = read_recipe(args.config, args.overrides)
+    task_class = find_task(recipe, args.config)
+    settings = parse_settings(task_class.Settings, recipe, args.config)
+    with join_ranks(settings.run.device, settings.run.timeout_minutes) as ranks:
+        start_logging(ranks)
+        torch.use_deterministic_algorithms(settings.run.deterministic)
+        task = task_class(settings, ranks)
+        run = open_run(args.config, settings.run, task.resolved_recipe(), ranks)
+        log.info("run directory: %s", run.folder)
+        train(task, settings.train, settings.optimizer, settings.schedule, settings.run.seed, run, ranks)
+        run.close()
+        report(task, run.folder, checkpoint=None, ranks=ranks)
+
+
+if __name__ == "__main__":
+    clear_errors(main)
