@@ -1,0 +1,216 @@
+"""Finds out where each frame of a video file is, by one pass over its packets and as a rule without decoding them.
+
+Frame i is the i-th frame that decoding the whole file from its start gives. What a file says about itself does not tell
+which packet that is: frame counts in headers are wrong or missing, packets lie in the order of decoding and not of
+display, some are decoded but never shown (edit lists), and AVI stores no presentation times, so that those which FFmpeg
+reports for its B-frames are invented. Hence the rule: where the container stores a presentation time with each packet
+and nothing looks unusual, these times are the order; any other file is decoded once, and every frame tells which packet
+it came from.
+"""
+
+import os
+import stat
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+
+import av
+import numpy as np
+
+# Containers that store a presentation time with each packet, by FFmpeg's names for them.
+TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv", "mpegts"}
+# Codecs of which one packet is one frame (VP8, for one, has packets that are never shown).
+FRAME_PER_PACKET_CODECS = {"h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg"}
+
+
+class VideoError(Exception):
+    """A video that cannot be read: `path` says which one, `reason` why.
+
+    A single argument is taken as the whole message: this is how a DataLoader raises a worker's error anew.
+    """
+
+    def __init__(self, path, reason: str = ""):
+        super().__init__(str(path), reason)
+        self.path, self.reason = self.args
+
+    def __str__(self):
+        return f"{self.path}: {self.reason}" if self.reason else self.path
+
+
+@dataclass(frozen=True, eq=False)
+class VideoIndex:
+    """Where the T frames of a video lie in its N packets; small and picklable, made to be kept.
+
+    Packets are numbered from 0 in the order of the file, which is the order of decoding.
+    """
+
+    frame_packets: np.ndarray  # int64 [T], the packet that holds each frame
+    frame_starts: np.ndarray  # int64 [T], the keyframe packet at which to start decoding in order to get it
+    packet_positions: np.ndarray  # int64 [N], byte offset in the file, -1 if the container does not tell
+    packet_sizes: np.ndarray  # int64 [N], bytes
+    packet_times: np.ndarray  # int64 [N], where to seek for it, in ticks of the stream
+    duration: Fraction  # seconds from the first frame's appearance to the last one's end
+    rotation: int  # 0, 90, 180 or 270: degrees counter-clockwise by which frames are turned to stand upright
+
+    def find(self, packet: av.Packet) -> int | None:
+        """The number of a packet; None if it is not one of these, or could be several of them."""
+        same = (self.packet_positions == _position(packet)) & (self.packet_sizes == packet.size)
+        numbers = np.flatnonzero(same)
+        return int(numbers[0]) if len(numbers) == 1 else None
+
+    def matches(self, packet: av.Packet, number: int) -> bool:
+        """Whether a packet can be the one of this number."""
+        known = number < len(self.packet_sizes)
+        return known and packet.size == self.packet_sizes[number] and _position(packet) == self.packet_positions[number]
+
+
+def open_video(path, num_threads: int = 1):
+    """Opens a file -> (container, its first video stream, as OpenCV and PyAV choose). The caller closes the container.
+
+    Raises VideoError if there is nothing to decode.
+    """
+    _check_file(path)
+    try:
+        # "file:" keeps a colon in the name from being read as a protocol; the white list keeps a playlist that poses as
+        # a video from waiting for the network.
+        container = av.open(f"file:{os.fspath(path)}", container_options={"protocol_whitelist": "file"})
+    except (av.FFmpegError, OSError) as error:
+        raise VideoError(path, f"cannot be opened as a video: {error.strerror}") from error
+    stream = next(iter(container.streams.video), None)
+    if stream is None or stream.codec_context is None or not stream.codec_context.width:
+        kinds = ", ".join(stream.type for stream in container.streams) or "none"
+        container.close()
+        raise VideoError(path, f"no video stream that can be decoded (its streams: {kinds})")
+    stream.codec_context.thread_count = num_threads
+    if num_threads > 1:
+        stream.codec_context.thread_type = "AUTO"
+    return container, stream
+
+
+def read_packets(container, stream):
+    """Yields the packets of a stream from where its container stands to the end, or as far as the file can be read."""
+    try:
+        for packet in container.demux(stream):
+            if packet.size:  # an empty packet would tell the decoder that this is the end
+                yield packet
+    except av.FFmpegError:
+        return
+
+
+def decode_packet(stream, packet, number: int | None = None) -> list[av.VideoFrame]:
+    """Sends a packet (None: the end) to the decoder -> the frames that are ready; none if it makes nothing of it.
+
+    Decoders hand the time of a packet through to its frame, so the number put there tells which packet a frame is from.
+    """
+    if packet is not None:
+        packet.pts = packet.dts = number
+    try:
+        return stream.codec_context.decode(packet)
+    except av.FFmpegError:
+        return []
+
+
+def scan_video(path, container, stream) -> VideoIndex:
+    """Makes the index of a freshly opened stream, and leaves its container at the end of the file.
+
+    Raises VideoError if no frame can be decoded.
+    """
+    codec = stream.codec_context.codec.canonical_name
+    is_timed = container.format.name in TIMED_CONTAINERS
+    is_plain = codec in FRAME_PER_PACKET_CODECS and (is_timed or codec in {"mpeg4", "mjpeg"})
+    rows, duration, first_frame = [], None, None
+    for packet in read_packets(container, stream):
+        position = _position(packet)
+        rows.append((packet.pts, packet.dts, position, packet.size, packet.is_keyframe, packet.is_discard))
+        duration = packet.duration
+        if codec == "mpeg4":
+            is_plain = is_plain and _is_plain_mpeg4(packet, is_timed)
+        if len(rows) == 1:
+            first_frame = _decode_alone(stream, packet)
+    if not rows:
+        raise VideoError(path, "no video packets")
+    pts, dts, positions, sizes, is_keyframe, is_discard = zip(*rows, strict=True)
+
+    is_plain = is_plain and None not in pts and len(set(pts)) == len(pts)
+    order = sorted(range(len(rows)), key=pts.__getitem__) if is_plain else [None]
+    # What is displayed before the first keyframe may not decode, and two packets may be one interlaced frame.
+    if order[0] != 0 or first_frame is None or first_frame.interlaced_frame:
+        order, first_frame = _order_by_decoding(path)
+    frame_packets = np.array([number for number in order if not is_discard[number]])
+    times = [dts[n] if pts[n] is None else pts[n] for n in order if not is_discard[n]]
+    return VideoIndex(
+        frame_packets=frame_packets,
+        frame_starts=_decoding_starts(frame_packets, order, np.flatnonzero(is_keyframe), len(rows)),
+        packet_positions=np.array(positions),
+        packet_sizes=np.array(sizes),
+        packet_times=np.array([p if d is None else d for p, d in zip(pts, dts, strict=True)]),
+        duration=_duration(times, duration, stream),
+        rotation=round(first_frame.rotation / 90) * 90 % 360,
+    )
+
+
+def _order_by_decoding(path):
+    """Decodes the whole video -> (the packet of each frame that comes out, in this order; the first frame)."""
+    container, stream = open_video(path)
+    with container:
+        order, first_frame = [], None
+        for number, packet in enumerate(chain(read_packets(container, stream), [None])):
+            for frame in decode_packet(stream, packet, number):
+                order.append(frame.pts)
+                first_frame = first_frame or frame
+    if not order:
+        raise VideoError(path, "no frame can be decoded")
+    if None in order or len(set(order)) < len(order):
+        raise VideoError(path, "its frames cannot be told apart")
+    return order, first_frame
+
+
+def _decode_alone(stream, packet):
+    """The frame that a packet gives by itself, or None. The decoder is left as new."""
+    frames = decode_packet(stream, packet, 0) + decode_packet(stream, None)
+    stream.codec_context.flush_buffers()
+    return next(iter(frames), None)
+
+
+def _is_plain_mpeg4(packet, is_timed):
+    """Whether a packet is a frame, and in its place: "same as before" takes a few bytes and decodes to no frame; and
+    where only the order of decoding is known, a B-frame (picture type 2) would be out of place."""
+    data = bytes(packet)
+    picture = data.find(b"\x00\x00\x01\xb6") + 4
+    return len(data) > 16 and (is_timed or data[picture] >> 6 != 2)
+
+
+def _decoding_starts(frame_packets, order, keyframes, num_packets):
+    """For each frame [T] the last keyframe from which decoding gives it: one that comes before it in the file and is
+    not displayed after it (B-frames that follow a keyframe but are displayed before it need the frames before it)."""
+    rank = np.full(num_packets, num_packets)  # [N], place in the order of display; the last for what is not displayed
+    rank[order] = np.arange(len(order))
+    rank[0] = -1  # whatever it holds, decoding may start at the first packet
+    keyframes = np.union1d([0], keyframes)
+    choice = np.searchsorted(keyframes, frame_packets, side="right") - 1  # [T]
+    while (too_late := rank[keyframes[choice]] > rank[frame_packets]).any():
+        choice -= too_late
+    return keyframes[choice]
+
+
+def _duration(times, last_duration, stream):
+    """Seconds from the first frame's time to the end of the last; by the nominal frame rate where times are missing."""
+    if None in times or min(times) == max(times):
+        return len(times) / Fraction(stream.average_rate or stream.guessed_rate or 25)
+    span = max(times) - min(times)
+    return (span + (last_duration or Fraction(span, len(times) - 1))) * stream.time_base
+
+
+def _position(packet):
+    return -1 if packet.pos is None else packet.pos
+
+
+def _check_file(path):
+    try:
+        mode, size = (status := os.stat(path)).st_mode, status.st_size
+    except OSError as error:
+        raise VideoError(path, error.strerror) from error
+    if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
+        raise VideoError(path, "Is a directory" if stat.S_ISDIR(mode) else "Is not a regular file")
+    if not size:
+        raise VideoError(path, "Is empty (0 bytes)")

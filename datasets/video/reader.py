@@ -1,0 +1,178 @@
+"""Reads chosen frames of a video file: exact in every container, and without decoding more than that takes.
+
+PyAV does the reading and decoding (its wheel brings FFmpeg along); `index.py` knows where in the file the frames are.
+It is fast by what is left out: seek to the keyframe that is needed and send the packets from there to the last wanted
+one, let the decoder drop pictures that are neither wanted nor needed by others, convert wanted frames only, each once.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from operator import index as to_int
+
+import av
+import numpy as np
+import torch
+from av.video.reformatter import VideoReformatter
+
+from datasets.video.index import VideoError, VideoIndex, decode_packet, open_video, read_packets, scan_video
+
+__all__ = ["VideoError", "VideoReader"]
+
+# Since its release 17 PyAV converts colors with as many threads as there are cores, unless told otherwise.
+ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+# Reading this many packets just to pass over them takes about as long as a seek.
+NUM_PACKETS_PER_SEEK = 64
+
+
+class VideoReader:
+    """Random access to the frames of the first video stream of a file.
+
+        with VideoReader("clip.mp4") as video:
+            clip = video.get_frames(range(0, 64, 8))  # uint8 [8, H, W, 3]
+
+    Frame i is the i-th frame that decoding the file from its start gives. Frames are RGB, in the size in which they are
+    stored, and turned upright if the file says by how much.
+
+    In a damaged file, a frame whose packet is there but does not decode keeps its number: `num_frames` counts it, asking
+    for it raises VideoError, and every other frame can be read under the number that it has in the sound file.
+
+    Open a reader in the process that uses it (decoders do not survive a fork) and close it. Ask for all frames that are
+    wanted of a file in one call: the file is then decoded in one pass, and a reader keeps no frames between calls.
+
+    Args:
+        path: a local file.
+        index: the `index` of an earlier reader of the same file, which saves reading all its packets once more.
+        num_threads: threads of the decoder. One is best where readers work side by side, as in the workers of a loader.
+
+    Attributes:
+        num_frames: how many frames there are, found by reading the packets, whatever the header says.
+        fps: frames per second on average; the frame rate may vary.
+        duration_seconds: from the first frame's appearance to the end of the last one.
+        height, width: of the upright frames, in pixels.
+        rotation: degrees counter-clockwise by which stored frames are turned to be upright: 0, 90, 180 or 270.
+        codec: FFmpeg's name of the codec, such as "h264".
+        index: where the frames are in the file; a small plain object to be kept, pickled and handed to the next reader.
+
+    Raises VideoError, with path and reason, if the file is missing, is not a video or has no frame that decodes.
+    """
+
+    def __init__(self, path, *, index: VideoIndex | None = None, num_threads: int = 1):
+        self.path = str(path)
+        self._num_threads = num_threads
+        self._reformatter = VideoReformatter()
+        self._open()
+        try:
+            self.index = index or scan_video(self.path, self._container, self._stream)
+        except BaseException:
+            self.close()
+            raise
+        self._next_packet = 0 if index else len(self.index.packet_sizes)
+
+        self.num_frames = len(self.index.frame_packets)
+        self.duration_seconds = float(self.index.duration)
+        self.fps = float(self.num_frames / self.index.duration)
+        self.rotation = self.index.rotation
+        self.codec = self._stream.codec_context.codec.canonical_name
+        self._stored_size = self._stream.codec_context.height, self._stream.codec_context.width
+        self.height, self.width = self._stored_size if self.rotation % 180 == 0 else self._stored_size[::-1]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
+    def close(self):
+        """Closes the file. What describes the video stays available."""
+        self._packets = self._stream = None
+        self._container.close()
+
+    def get_frames(self, indices: Iterable[int]) -> torch.Tensor:
+        """Frames by their numbers, in any order and as often as asked for -> uint8 [T, H, W, 3].
+
+        Raises IndexError for a number outside 0 ... num_frames - 1, and VideoError if a frame cannot be decoded.
+        """
+        if self._stream is None:
+            raise ValueError(f"{self.path}: the reader is closed; open a new one to read frames")
+        indices = [to_int(i) for i in indices]
+        for i in indices:
+            if not 0 <= i < self.num_frames:
+                raise IndexError(f"{self.path}: no frame {i}, the video has frames 0 to {self.num_frames - 1}")
+
+        clip = np.empty((len(indices), self.height, self.width, 3), dtype=np.uint8)
+        places = defaultdict(list)  # packet number -> where its frame goes in the clip
+        runs = defaultdict(list)  # packet number of a keyframe -> packets that are wanted and decoded from there
+        for place, i in enumerate(indices):
+            packet, start = int(self.index.frame_packets[i]), int(self.index.frame_starts[i])
+            places[packet].append(place)
+            runs[start].append(packet)
+
+        for start, wanted in sorted(runs.items()):
+            for packet, frame in self._decode(start, set(wanted)):
+                self._store(frame, clip, places.pop(packet))
+        if places:  # a keyframe was no clean start, or the file is damaged; what counts is decoding from the start
+            self._reopen()
+            for packet, frame in self._decode(0, set(places), skip_unneeded=False):
+                self._store(frame, clip, places.pop(packet))
+        if places:
+            lost = min(indices[place[0]] for place in places.values())
+            raise VideoError(self.path, f"frame {lost} of {self.num_frames} cannot be decoded")
+        return torch.from_numpy(clip)
+
+    def _decode(self, start: int, wanted: set[int], skip_unneeded: bool = True) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Decodes from packet `start` to the last wanted one -> (packet number, frame) of each wanted packet."""
+        codec = self._stream.codec_context
+        codec.flush_buffers()
+        # Only H.264 marks without exception which pictures no other one refers to; frame threads look ahead.
+        can_skip = skip_unneeded and self.codec == "h264" and self._num_threads == 1
+        missing = set(wanted)
+        for number, packet in chain(self._read(start, max(wanted)), [(None, None)]):
+            if can_skip:
+                codec.skip_frame = "DEFAULT" if number in wanted else "NONREF"
+            for frame in decode_packet(self._stream, packet, number):
+                if frame.pts in missing:
+                    missing.remove(frame.pts)
+                    yield frame.pts, frame
+            if not missing:
+                return
+
+    def _read(self, first: int, last: int) -> Iterator[tuple[int, av.Packet]]:
+        """Yields the packets `first` to `last` with their numbers; ends early where the file does."""
+        if not 0 <= first - self._next_packet <= NUM_PACKETS_PER_SEEK:
+            self._seek(first)
+        for packet in self._packets:
+            number = self._next_packet
+            if not self.index.matches(packet, number):
+                raise VideoError(self.path, "the file does not match its index; was it changed?")
+            self._next_packet += 1
+            if number >= first:
+                yield number, packet
+            if number == last:
+                return
+
+    def _seek(self, number: int):
+        """Moves to a packet or to one before it: to the start of the file if it is unclear where the seek ended."""
+        self._container.seek(int(self.index.packet_times[number]), stream=self._stream)
+        packets = read_packets(self._container, self._stream)
+        landed = next(packets, None)
+        found = None if landed is None else self.index.find(landed)
+        if found is None or found > number:
+            self._reopen()
+        else:
+            self._packets, self._next_packet = chain([landed], packets), found
+
+    def _open(self):
+        self._container, self._stream = open_video(self.path, self._num_threads)
+        self._packets, self._next_packet = read_packets(self._container, self._stream), 0
+
+    def _reopen(self):
+        self._container.close()
+        self._open()
+
+    def _store(self, frame: av.VideoFrame, clip: np.ndarray, places: list[int]):
+        """Writes a frame as upright RGB into its places of the clip [T, H, W, 3]."""
+        height, width = self._stored_size
+        plane = self._reformatter.reformat(frame, width, height, "rgb24", **ONE_THREAD).planes[0]
+        picture = np.ndarray((height, width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))
+        clip[places] = np.rot90(picture, self.rotation // 90)
