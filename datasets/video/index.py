@@ -21,6 +21,9 @@ import numpy as np
 TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv", "mpegts"}
 # Codecs of which one packet is one frame (VP8, for one, has packets that are never shown).
 FRAME_PER_PACKET_CODECS = {"h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg"}
+# No decoder holds back more frames than this; times that say so are broken, as where recordings were joined.
+MAX_REORDERING = 32
+MPEG4_PICTURE = b"\x00\x00\x01\xb6"  # start code; the first two bits that follow are the picture's type
 
 
 class VideoError(Exception):
@@ -131,38 +134,50 @@ def scan_video(path, container, stream) -> VideoIndex:
         raise VideoError(path, "no video packets")
     pts, dts, positions, sizes, is_keyframe, is_discard = zip(*rows, strict=True)
 
-    is_plain = is_plain and None not in pts and len(set(pts)) == len(pts)
-    order = sorted(range(len(rows)), key=pts.__getitem__) if is_plain else [None]
+    order = _order_by_time(pts, stream.codec_context.has_b_frames) if is_plain else None
+    keyframes = np.flatnonzero(is_keyframe)
     # What is displayed before the first keyframe may not decode, and two packets may be one interlaced frame.
-    if order[0] != 0 or first_frame is None or first_frame.interlaced_frame:
-        order, first_frame = _order_by_decoding(path)
+    if order is None or order[0] != 0 or first_frame is None or first_frame.interlaced_frame:
+        order, decoded_keyframes, first_frame = _order_by_decoding(path)
+        keyframes = np.intersect1d(keyframes, decoded_keyframes)
     frame_packets = np.array([number for number in order if not is_discard[number]])
-    times = [dts[n] if pts[n] is None else pts[n] for n in order if not is_discard[n]]
+    times = [p if d is None else d for p, d in zip(pts, dts, strict=True)]
     return VideoIndex(
         frame_packets=frame_packets,
-        frame_starts=_decoding_starts(frame_packets, order, np.flatnonzero(is_keyframe), len(rows)),
+        frame_starts=_decoding_starts(frame_packets, order, keyframes, len(rows)),
         packet_positions=np.array(positions),
         packet_sizes=np.array(sizes),
-        packet_times=np.array([p if d is None else d for p, d in zip(pts, dts, strict=True)]),
-        duration=_duration(times, duration, stream),
+        packet_times=np.array([0 if time is None else time for time in times]),
+        duration=_duration([times[n] if pts[n] is None else pts[n] for n in frame_packets], duration, stream),
         rotation=round(first_frame.rotation / 90) * 90 % 360,
     )
 
 
+def _order_by_time(times, has_b_frames):
+    """The numbers of packets in the order of their presentation times; None if this cannot be the order of display."""
+    if None in times or len(set(times)) < len(times):
+        return None
+    order = sorted(range(len(times)), key=times.__getitem__)
+    distance = np.abs(order - np.arange(len(order))).max()
+    return order if bool(has_b_frames) <= distance <= MAX_REORDERING else None
+
+
 def _order_by_decoding(path):
-    """Decodes the whole video -> (the packet of each frame that comes out, in this order; the first frame)."""
+    """Decodes all of the video -> (the packet of each frame that comes out, keyframes among these, the first frame)."""
     container, stream = open_video(path)
     with container:
-        order, first_frame = [], None
+        order, keyframes, first_frame = [], [], None
         for number, packet in enumerate(chain(read_packets(container, stream), [None])):
             for frame in decode_packet(stream, packet, number):
                 order.append(frame.pts)
+                if frame.key_frame:
+                    keyframes.append(frame.pts)
                 first_frame = first_frame or frame
     if not order:
         raise VideoError(path, "no frame can be decoded")
     if None in order or len(set(order)) < len(order):
         raise VideoError(path, "its frames cannot be told apart")
-    return order, first_frame
+    return order, keyframes, first_frame
 
 
 def _decode_alone(stream, packet):
@@ -173,11 +188,11 @@ def _decode_alone(stream, packet):
 
 
 def _is_plain_mpeg4(packet, is_timed):
-    """Whether a packet is a frame, and in its place: "same as before" takes a few bytes and decodes to no frame; and
-    where only the order of decoding is known, a B-frame (picture type 2) would be out of place."""
+    """Whether a packet is one frame in its place. MPEG-4 in old files often is not: "same as before" takes a few bytes
+    and decodes to nothing, or two pictures share a packet; and in AVI a B-frame (type 2) has no time of its own."""
     data = bytes(packet)
-    picture = data.find(b"\x00\x00\x01\xb6") + 4
-    return len(data) > 16 and (is_timed or data[picture] >> 6 != 2)
+    picture = data.find(MPEG4_PICTURE) + len(MPEG4_PICTURE)
+    return len(data) > 16 and data.count(MPEG4_PICTURE) == 1 and (is_timed or data[picture] >> 6 != 2)
 
 
 def _decoding_starts(frame_packets, order, keyframes, num_packets):
@@ -194,7 +209,7 @@ def _decoding_starts(frame_packets, order, keyframes, num_packets):
 
 
 def _duration(times, last_duration, stream):
-    """Seconds from the first frame's time to the end of the last; by the nominal frame rate where times are missing."""
+    """Seconds from the first frame's time to the end of the last; by the stream's own rate where times are missing."""
     if None in times or min(times) == max(times):
         return len(times) / Fraction(stream.average_rate or stream.guessed_rate or 25)
     span = max(times) - min(times)

@@ -34,8 +34,8 @@ class VideoReader:
     Frame i is the i-th frame that decoding the file from its start gives. Frames are RGB, in the size in which they are
     stored, and turned upright if the file says by how much.
 
-    In a damaged file, a frame whose packet is there but does not decode keeps its number: `num_frames` counts it, asking
-    for it raises VideoError, and every other frame can be read under the number that it has in the sound file.
+    In a damaged file, a frame whose packet is there but does not decode keeps its number: `num_frames` counts it,
+    asking for it raises VideoError, and all others can be read under the numbers that they have in the sound file.
 
     Open a reader in the process that uses it (decoders do not survive a fork) and close it. Ask for all frames that are
     wanted of a file in one call: the file is then decoded in one pass, and a reader keeps no frames between calls.
@@ -153,14 +153,16 @@ class VideoReader:
 
     def _seek(self, number: int):
         """Moves to a packet or to one before it: to the start of the file if it is unclear where the seek ended."""
-        self._container.seek(int(self.index.packet_times[number]), stream=self._stream)
+        try:
+            self._container.seek(int(self.index.packet_times[number]), stream=self._stream)
+        except av.FFmpegError:  # nothing to seek by, as in a bare H.264 stream
+            return self._reopen()
         packets = read_packets(self._container, self._stream)
         landed = next(packets, None)
         found = None if landed is None else self.index.find(landed)
         if found is None or found > number:
-            self._reopen()
-        else:
-            self._packets, self._next_packet = chain([landed], packets), found
+            return self._reopen()
+        self._packets, self._next_packet = chain([landed], packets), found
 
     def _open(self):
         self._container, self._stream = open_video(self.path, self._num_threads)
