@@ -1,0 +1,127 @@
+"""Which frames of a video make a clip: a random clip for training, evenly spaced clips for evaluation.
+
+Paper: Graph-Based Global Reasoning Networks, https://arxiv.org/abs/1811.12814
+Code:  https://github.com/facebookresearch/GloRe, data/video_sampler.py
+
+Both samplers return the authors' very indices, odd ones included: positions are computed in the same floating point
+expressions and the random sampler takes the same draws, because rounding decides some starts (6,517 of 531,495 even
+starts differ from exact arithmetic by one frame). Different here: the random generator is handed in at each call, so a
+sample is a function of its generator alone; and what happens to short videos is a named policy.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+ShortVideo = Literal["consecutive", "repeat_last", "wrap", "error"]
+
+
+class RandomSampling:
+    """A clip at a random place, for training.
+
+    Args:
+        num_frames: frames in a clip.
+        interval: frames of the video from one frame of the clip to the next; of several, each draw takes one.
+        speed: the interval is multiplied by a factor drawn from this range, cut where the video would end.
+        short: what to do with a video too short for a clip at the lowest speed. "consecutive" is the paper's:
+            neighbouring frames from 0, starting over where the video ends. "repeat_last" keeps the interval and holds
+            the last frame, "wrap" keeps it and starts over at 0, "error" raises ValueError.
+
+    The start is floor(U(0, num_video_frames - 1 - span)) where span is the distance from first to last frame. A uniform
+    draw never reaches its upper end, so at speed 1 the last frame of a longer video is never used: 300 frames
+    have 243 starts for an 8 x 8 clip, not 244.
+    """
+
+    def __init__(
+        self,
+        num_frames: int,
+        interval: int | Sequence[int] = 1,
+        speed: tuple[float, float] = (1.0, 1.0),
+        short: ShortVideo = "consecutive",
+    ):
+        self.num_frames = num_frames
+        self.intervals = (interval,) if isinstance(interval, int) else tuple(interval)
+        self.speed = speed
+        self.short = short
+        _check(num_frames, min(self.intervals, default=0), short)
+        if not 0 < speed[0] <= speed[1]:
+            raise ValueError(f"speed is {speed}; expected (lowest, highest) with 0 < lowest <= highest")
+
+    def __call__(self, num_video_frames: int, rng: np.random.Generator | np.random.RandomState) -> list[int]:
+        """The clip's frame indices, ascending. Draws: an interval if there are several, then speed and start."""
+        _check_video(num_video_frames)
+        interval = int(rng.choice(self.intervals))
+        if self.num_frames == 1:
+            return [int(rng.choice(num_video_frames))]
+        slowest, fastest = self.speed
+        fastest = min(fastest, (num_video_frames - 1) / ((self.num_frames - 1) * interval))
+        if fastest < slowest:
+            return _short_clip(num_video_frames, self.num_frames, interval * slowest, self.short)
+        span = (self.num_frames - 1) * (rng.uniform(slowest, fastest) * interval)
+        # max: rounding can leave the span an ulp longer than the video, and a Generator refuses an empty range.
+        start = rng.uniform(0, max(num_video_frames - 1 - span, 0.0))
+        return np.linspace(start, start + span, self.num_frames).astype(int).tolist()
+
+
+class EvenSampling:
+    """Clip number `clip` of `num_clips` spread evenly over the video, for evaluation.
+
+    A clip spans (num_frames - 1) * interval + 1 frames. If all clips fit side by side they are spaced inside the video
+    with equal gaps before, between and behind them; a single clip is the centre. If they do not fit, they overlap, the
+    first at the start and the last at the end of the video. Clip numbers beyond `num_clips` start over. `short` as in
+    `RandomSampling`.
+    """
+
+    def __init__(self, num_frames: int, interval: int = 1, num_clips: int = 1, short: ShortVideo = "consecutive"):
+        self.num_frames = num_frames
+        self.interval = interval
+        self.num_clips = num_clips
+        self.short = short
+        _check(num_frames, interval, short)
+        if num_clips < 1:
+            raise ValueError(f"num_clips is {num_clips}; expected at least 1")
+
+    def __call__(self, num_video_frames: int, clip: int = 0) -> list[int]:
+        """The frame indices of clip number `clip`, ascending."""
+        _check_video(num_video_frames)
+        span = (self.num_frames - 1) * self.interval + 1
+        if span > num_video_frames:
+            return _short_clip(num_video_frames, self.num_frames, self.interval, self.short)
+        clip %= self.num_clips
+        spare = num_video_frames - span * self.num_clips
+        if spare > 0:
+            start = math.ceil((clip + 1) * (spare / (self.num_clips + 1) + span) - span)
+        elif spare == 0:
+            start = clip * span
+        else:
+            start = int(clip * (spare / (self.num_clips - 1) + span))
+        return list(range(start, start + span, self.interval))
+
+
+def _short_clip(num_video_frames: int, num_frames: int, interval: float, short: ShortVideo) -> list[int]:
+    if short == "consecutive":
+        return [i % num_video_frames for i in range(num_frames)]
+    if short == "repeat_last":
+        return [min(int(i * interval), num_video_frames - 1) for i in range(num_frames)]
+    if short == "wrap":
+        return [int(i * interval) % num_video_frames for i in range(num_frames)]
+    needed = math.ceil((num_frames - 1) * interval) + 1
+    raise ValueError(
+        f"the video has {num_video_frames} frames; a clip of {num_frames}, {interval:g} apart, needs {needed}. Take "
+        "fewer frames or a smaller interval, leave the video out, or choose another policy for short videos: "
+        "consecutive, repeat_last or wrap"
+    )
+
+
+def _check(num_frames: int, interval: int, short: str) -> None:
+    if num_frames < 1 or interval < 1:
+        raise ValueError(f"num_frames is {num_frames} and interval {interval}; expected both to be at least 1")
+    if short not in ShortVideo.__args__:
+        raise ValueError(f"short is {short!r}; expected one of {', '.join(ShortVideo.__args__)}")
+
+
+def _check_video(num_video_frames: int) -> None:
+    if num_video_frames < 1:
+        raise ValueError(f"a video of {num_video_frames} frames has no clip; expected at least 1 frame")
