@@ -1,0 +1,96 @@
+"""Resizing and cropping frames in one step, in two ways.
+
+`resize_exact` gives the bits of OpenCV's 8-bit bilinear `resize`, with which the authors of GloRe resize, so that an
+evaluation sees the very pixels behind their published numbers. `resize_fast` is torch's 8-bit bilinear: at most one
+grey level away from it and about twice as fast on frames of Kinetics size, for training. Neither smooths before it
+shrinks (no antialiasing): on 288-line videos that would change pixels by up to 18 levels.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+
+class View(NamedTuple):
+    """What is kept of a frame resized to `height` x `width`: `num_rows` from `top`, `num_columns` from `left`."""
+
+    height: int
+    width: int
+    top: int
+    left: int
+    num_rows: int
+    num_columns: int
+
+
+def resize_exact(frames: torch.Tensor, view: View) -> torch.Tensor:
+    """uint8 [T, H, W, 3] -> uint8 [3, T, num_rows, num_columns]; computes only what is kept.
+
+    OpenCV weighs two neighbours by 11-bit whole numbers a + b = 2048. It leaves the sum of a row as it is, drops its 4
+    lowest bits before the columns are weighed, drops 16 bits of each product and rounds the last 2:
+
+        h = (a * left + b * right) >> 4,        out = ((c * h_above >> 16) + (d * h_below >> 16) + 2) >> 2
+
+    The first line is computed in 16 bits, where numpy is several times as fast as in 32. With step = right - left and
+    b = 16 * coarse + fine it reads h = 128 * left + step * coarse + (step * fine >> 4), and no term leaves 16 bits.
+    """
+    num_frames, height, width, _ = frames.shape
+    if (view.height, view.width) == (height, width):
+        kept = frames[:, view.top : view.top + view.num_rows, view.left : view.left + view.num_columns]
+        return kept.permute(3, 0, 1, 2).contiguous()  # [T, H, W, 3] -> [3, T, H, W]
+
+    above, below, d = _neighbors(height, view.height, view.top, view.num_rows)
+    c, d = 2048 - d[:, None], d[:, None]
+    rows, above_below = np.unique(np.concatenate([above, below]), return_inverse=True)  # the rows that are needed
+    above, below = np.split(above_below, 2)
+
+    left, right, b = _neighbors(width, view.width, view.left, view.num_columns)
+    channel = np.arange(3)[:, None]
+    left, right = (
+        (3 * left + channel).ravel(),
+        (3 * right + channel).ravel(),
+    )  # in a row of 3 * W values, channel by channel
+    coarse, fine = np.divmod(np.tile(b, 3).astype(np.int16), 16)
+
+    out = np.empty((3, num_frames, view.num_rows, view.num_columns), np.uint8)
+    for t, frame in enumerate(frames.numpy()):
+        pixels = frame[rows].reshape(len(rows), -1)  # [R, W, 3] -> [R, 3 * W]
+        h = pixels.take(left, axis=1).astype(np.int16)  # [R, 3 * num_columns]
+        step = pixels.take(right, axis=1).astype(np.int16)
+        step -= h
+        h <<= 7
+        h += step * coarse
+        step *= fine
+        step >>= 4
+        h += step
+        value = h.take(above, axis=0) * c  # [num_rows, 3 * num_columns]
+        value >>= 16
+        other = h.take(below, axis=0) * d
+        other >>= 16
+        value += other
+        value += 2
+        value >>= 2
+        out[:, t] = value.reshape(view.num_rows, 3, view.num_columns).swapaxes(0, 1)
+    return torch.from_numpy(out)
+
+
+def _neighbors(num_in: int, num_out: int, first: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For `count` outputs from `first` on: both input neighbours, and the second one's weight out of 2048 (int32).
+
+    Positions are rounded to float32 before they are split, as in OpenCV; at the border both neighbours are the same.
+    """
+    position = ((np.arange(first, first + count) + 0.5) * (1.0 / (num_out / num_in)) - 0.5).astype(np.float32)
+    lower = np.floor(position)
+    weight = np.rint((position - lower) * np.float32(2048)).astype(np.int32)
+    lower = lower.astype(np.int64)
+    return lower.clip(0, num_in - 1), (lower + 1).clip(0, num_in - 1), weight
+
+
+def resize_fast(frames: torch.Tensor, view: View) -> torch.Tensor:
+    """uint8 [T, H, W, 3] -> uint8 [3, T, num_rows, num_columns], within one level of `resize_exact`."""
+    frames = frames.permute(0, 3, 1, 2)  # [T, 3, H, W], channels last in memory, which torch has a fast path for
+    if (view.height, view.width) != frames.shape[2:]:
+        frames = F.interpolate(frames, (view.height, view.width), mode="bilinear", align_corners=False, antialias=False)
+    kept = frames[:, :, view.top : view.top + view.num_rows, view.left : view.left + view.num_columns]
+    return kept.transpose(0, 1).contiguous()  # [T, 3, H, W] -> [3, T, H, W]
