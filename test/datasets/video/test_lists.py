@@ -1,0 +1,240 @@
+import logging
+import pickle
+import time
+
+import numpy as np
+import pytest
+
+from datasets.video.lists import VideoItem, VideoList, find_videos, read_class_names, read_videos
+
+
+def rows(videos):
+    return [(video.id, video.label, video.path) for video in videos]
+
+
+def write(path, text, **kwargs):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, **kwargs)
+    return path
+
+
+# ---- list files
+
+
+@pytest.mark.parametrize("between", ["\t", " ", " \t "])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_list_file(tmp_path, between, end):
+    lines = [("7", "1", "a b/c  d.mp4"), ("8", "-1", "é.mp4"), ("x", "0", "/elsewhere/e.mp4")]
+    text = end.join(["", *(between.join(line) for line in lines), "", ""])
+    path = write(tmp_path / "list.txt", text, encoding="utf-8-sig", newline="")
+    assert rows(read_videos(path)) == [
+        ("7", 1, str(tmp_path / "a b/c  d.mp4")),
+        ("8", -1, str(tmp_path / "é.mp4")),
+        ("x", 0, "/elsewhere/e.mp4"),
+    ]
+    root = tmp_path / "videos"
+    root.mkdir()
+    assert read_videos(path, root=root)[0].path == str(root / "a b/c  d.mp4")
+
+
+def test_list_of_nothing_but_unlabeled_videos(tmp_path):
+    videos = read_videos(write(tmp_path / "list.txt", "0 -1 a.mp4\n1 -1 b.mp4"))
+    assert (videos.num_classes, videos.class_names, videos.labels.tolist()) == (0, (), [-1, -1])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a.mp4 1", r"list.txt:2: expected `id label path`, tabs or spaces between; found 'a.mp4 1'"),
+        ("1 one a.mp4", r"list.txt:2: .*but the label 'one' is not a whole number; found '1 one a.mp4'"),
+        ("1 2.0 a.mp4", r"list.txt:2: .*'2.0' is not a whole number"),
+        ("1 3 a.mp4", r"list.txt:2: label 3: expected 0 to 2 for 3 classes, or -1 for unknown; found '1 3 a.mp4'"),
+        ("1 -2 a.mp4", r"list.txt:2: label -2: expected 0 to 2"),
+    ],
+)
+def test_bad_lines(tmp_path, line, message):
+    path = write(tmp_path / "list.txt", f"0 0 ok.mp4\n{line}\n")
+    with pytest.raises(ValueError, match=message):
+        read_videos(path, class_names=["a", "b", "c"])
+
+
+def test_missing_and_empty_sources(tmp_path):
+    write(tmp_path / "lists" / "kinetics_train.txt", "\n \n")
+    with pytest.raises(FileNotFoundError, match=r"no list of videos at .*did you mean .*kinetics_train.txt\?"):
+        read_videos(tmp_path / "lists" / "kinetic_train.txt")
+    with pytest.raises(FileNotFoundError, match=r"has no 'list'; did you mean .*lists\?"):
+        read_videos(tmp_path / "list" / "kinetics_train.txt")
+    with pytest.raises(FileNotFoundError, match="no root folder of the videos at"):
+        read_videos(tmp_path / "lists" / "kinetics_train.txt", root=tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=r"kinetics_train.txt is empty"):
+        read_videos(tmp_path / "lists" / "kinetics_train.txt")
+    (tmp_path / "binary.txt").write_bytes(b"0 1 \xff\xfe")
+    with pytest.raises(ValueError, match="not text in UTF-8 from byte 4 on"):
+        read_videos(tmp_path / "binary.txt")
+    path = write(tmp_path / "list.txt", "0 0 a.mp4")
+    with pytest.raises(ValueError, match=r"split='val', but .*list.txt has none"):
+        read_videos(path, split="val")
+
+
+# ---- folders
+
+
+def test_folder_per_class(tmp_path, caplog):
+    for name in ("b c/1.mp4", "b c/deep/er/2.AVI", "a/3.webm", "a/.hidden.mp4", ".git/4.mp4", "a/notes.txt", "5.mp4"):
+        write(tmp_path / name, "")
+    (tmp_path / "empty").mkdir()
+    with caplog.at_level(logging.WARNING):
+        videos = read_videos(tmp_path)
+    assert videos.class_names == ("a", "b c", "empty") and "no videos in sub-folder empty" in caplog.text
+    assert rows(videos) == [
+        ("a/3.webm", 0, str(tmp_path / "a/3.webm")),
+        ("b c/1.mp4", 1, str(tmp_path / "b c/1.mp4")),
+        ("b c/deep/er/2.AVI", 1, str(tmp_path / "b c/deep/er/2.AVI")),
+    ]
+    named = read_videos(tmp_path, class_names=["empty", "b c", "x", "a"])
+    assert named.labels.tolist() == [3, 1, 1] and named.num_classes == 4
+    with pytest.raises(ValueError, match="sub-folder 'b c' is none of the 3 class names; the nearest is 'b_c'"):
+        read_videos(tmp_path, class_names=["a", "b_c", "empty"])
+
+
+def test_folders_without_videos(tmp_path):
+    with pytest.raises(ValueError, match="has no sub-folders; expected one for each class"):
+        read_videos(tmp_path)
+    write(tmp_path / "a" / "b.txt", "")
+    with pytest.raises(ValueError, match=r"no videos in any of its 1 sub-folders; expected files that end in .*\.mp4"):
+        read_videos(tmp_path)
+
+
+# ---- Kinetics
+
+
+def test_kinetics_csv(tmp_path, caplog):
+    names = ["riding a bike/-abc_000005_000015.mp4", "juggling_balls/def_000000_000010.mkv", "ghi_000123_000133.mp4"]
+    for name in names:
+        write(tmp_path / "videos" / name, "")
+    header = "label,youtube_id,time_start,time_end,split,is_cc"
+    lines = [
+        "riding a bike,-abc,5,15,val,0",
+        "juggling balls,def,0,10,val,0",
+        "riding a bike,ghi,123,133,val,0",
+        "riding a bike,gone,1,11,val,0",
+        "riding a bike,other,1,11,train,0",
+    ]
+    path = write(tmp_path / "annotations.csv", "\n".join([header, *lines]))
+    with caplog.at_level(logging.WARNING):
+        videos = read_videos(path, root=tmp_path / "videos", split="val")
+    assert "1 of 4 videos are not under" in caplog.text and "gone_000001_000011" in caplog.text
+    assert videos.class_names == ("juggling balls", "riding a bike")
+    gone = str(tmp_path / "videos" / "riding a bike/gone_000001_000011.mp4")
+    assert [video.path for video in videos] == [*(str(tmp_path / "videos" / name) for name in names), gone]
+    assert videos.labels.tolist() == [1, 0, 1, 1] and videos[0].id == "-abc_000005_000015"
+    assert [video.path for video in videos.missing()] == [gone]
+    with pytest.raises(ValueError, match="no videos of split 'vall'"):
+        read_videos(path, split="vall")
+    with pytest.raises(ValueError, match=r"csv:2: label 'riding a bike' is none .*nearest is 'riding bike'"):
+        read_videos(path, class_names=["riding bike", "juggling balls"])
+
+
+def test_other_csv(tmp_path):
+    test = write(tmp_path / "test.csv", "youtube_id,time_start,time_end,split\nabc,1,11,test\n")
+    assert read_videos(test, class_names=["a"]).labels.tolist() == [-1]
+    with pytest.raises(ValueError, match=r"no column time_end, youtube_id; expected Kinetics annotations"):
+        read_videos(write(tmp_path / "bad.csv", "label,time_start\na,1\n"))
+    with pytest.raises(ValueError, match=r"late.csv:2: expected time_start and time_end in seconds"):
+        read_videos(write(tmp_path / "late.csv", "youtube_id,time_start,time_end\nabc,1,\n"))
+
+
+# ---- UCF101, HMDB51
+
+
+def test_ucf101(tmp_path):
+    write(tmp_path / "classInd.txt", "1 ApplyEyeMakeup\r\n2 ApplyLipstick\r\n")
+    train = write(tmp_path / "trainlist01.txt", "ApplyLipstick/v_b_g01.avi 2\nApplyEyeMakeup/v_a_g08.avi 1\n")
+    test = write(tmp_path / "testlist01.txt", "ApplyLipstick/v_b_g02.avi\n")
+    videos = read_videos(train)
+    assert rows(videos)[0] == ("v_b_g01", 1, str(tmp_path / "ApplyLipstick/v_b_g01.avi"))
+    assert videos.labels.tolist() == [1, 0] and read_videos(test).labels.tolist() == [1]
+    assert videos.class_names == ("ApplyEyeMakeup", "ApplyLipstick")
+    write(test, "ApplyLipstik/v_b_g02.avi")
+    with pytest.raises(ValueError, match=r"class 'ApplyLipstik' is none .* nearest is 'ApplyLipstick'"):
+        read_videos(test)
+    write(test, "v_b_g02.avi 1")
+    with pytest.raises(ValueError, match=r"testlist01.txt:1: expected `class/video.avi`"):
+        read_videos(test)
+
+
+def test_hmdb51(tmp_path):
+    folder = tmp_path / "splits"
+    for number in (1, 2):
+        write(folder / f"brush_hair_test_split{number}.txt", f"x.avi {number} \ny.avi 0 \nz.avi 1 \n")
+        write(folder / f"wave_test_split{number}.txt", "w.avi 2 \n")
+    assert rows(read_videos(folder, root=tmp_path, split="train1")) == [
+        ("x", 0, str(tmp_path / "brush_hair/x.avi")),
+        ("z", 0, str(tmp_path / "brush_hair/z.avi")),
+    ]
+    videos = read_videos(folder, split="test2")
+    assert [video.id for video in videos] == ["x", "w"] and videos.class_names == ("brush_hair", "wave")
+    with pytest.raises(ValueError, match=r"split=None of HMDB51 in .*expected train1 to train3 or test1 to test3"):
+        read_videos(folder)
+
+
+# ---- class names
+
+
+@pytest.mark.parametrize(
+    "text", ["0\triding a bike\n1\ttai chi\n", "2 tai chi\n1 riding a bike\n", "riding a bike\ntai chi"]
+)
+def test_class_names(tmp_path, text):
+    table = write(tmp_path / "mapping_table.txt", text)
+    assert read_class_names(table) == ("riding a bike", "tai chi")
+    path = write(tmp_path / "list.txt", "0 1 a.mp4")
+    assert read_videos(path, class_names=table).class_names == ("riding a bike", "tai chi")
+
+
+def test_class_names_with_gaps(tmp_path):
+    table = write(tmp_path / "mapping_table.txt", "0 a\n1 b\n3 c\n")
+    with pytest.raises(ValueError, match=r"the 3 indices must be 0 to 2, or 1 to 3, each once; found 3 .* from 0 to 3"):
+        read_class_names(table)
+
+
+# ---- the list itself
+
+
+def test_large_list_is_quick_and_small(tmp_path):
+    line = "{0}\t{1}\ttrain/class {1}/abcdefghijk_{0:06d}_000010.mp4\n"
+    path = write(tmp_path / "list.txt", "".join(line.format(i, i % 400) for i in range(240_000)))
+    start = time.process_time()
+    videos = read_videos(path)
+    assert time.process_time() - start < 4  # well under one second on a quiet core
+    assert len(videos) == 240_000 and videos.num_classes == 400
+    pickled = pickle.dumps(videos)
+    assert len(pickled) < 25e6
+    copy = pickle.loads(pickled)
+    last = VideoItem(239_999, "239999", 399, str(tmp_path / "train/class 399/abcdefghijk_239999_000010.mp4"))
+    assert videos[239_999] == copy[-1] == last
+
+
+def test_list_is_a_sequence_that_cannot_change():
+    videos = VideoList(["x", "y"], np.array([0, 1]), ["a.mp4", "b\udcff.mp4"], ["p", "q"], "root")
+    assert videos[1].path == "root/b\udcff.mp4"  # a file name that is not UTF-8, as os.listdir gives it
+    assert [video.index for video in videos] == [0, 1]
+    assert repr(videos) == "VideoList(2 videos, 2 classes, root='root')"
+    with pytest.raises(IndexError):
+        videos[2]
+    with pytest.raises(ValueError, match="read-only"):
+        videos.labels[0] = 1
+    with pytest.raises(ValueError, match=r"a.mp4 has label 2; expected 0 to 1 for 2 classes"):
+        VideoList(["x"], [2], ["a.mp4"], ["p", "q"])
+    with pytest.raises(ValueError, match="2 ids, 1 labels and 1 paths"):
+        VideoList(["x", "y"], [0], ["a.mp4"])
+
+
+def test_find_videos(tmp_path):
+    for name in ("b/2.mp4", "a.avi", ".c.mp4", "d.txt"):
+        write(tmp_path / "videos" / name, "")
+    alone = write(tmp_path / "e.mp4", "")
+    videos = find_videos([tmp_path / "videos", alone])
+    assert [video.path for video in videos] == [str(tmp_path / "videos" / name) for name in ("a.avi", "b/2.mp4")] + [
+        str(alone)
+    ]
+    assert videos.labels.tolist() == [-1, -1, -1]
