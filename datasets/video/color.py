@@ -99,7 +99,7 @@ def shift_hls(clips: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
 
     OpenCV's 8-bit HLS in both directions: hue in 0 .. 180, all three rounded to whole numbers, so a shift of zero
     changes some colors by a level or two (255, 0, 0 -> 255, 1, 1). Shifted hue is clipped at red, it does not go round
-    the circle. Equal to OpenCV on all 2^24 colors where `addcmul` rounds once, as it does on AVX2 and on CUDA;
+    the circle. Equal to OpenCV on all 2^24 colors where `addcmul` rounds once, as on x86 processors with FMA;
     elsewhere hues halfway between two whole numbers (0.01 % of the colors) may round to the other one.
 
     Args:
