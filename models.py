@@ -1,0 +1,258 @@
+"""Every model of the suite by its name: build it, list it, load weights into it.
+
+>>> model = create_model("glore_resnet50_3d", num_classes=400)
+>>> print(load_weights(model, "resnet50-lite_3d_8x8_w-glore_2-3_ep-0000.pth"))  # doctest: +SKIP
+390 entries loaded
+"""
+
+import argparse
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+import glore3d
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the suite knows of a model. Numbers are those of the default options."""
+
+    build: Callable[..., nn.Module]
+    paper: str
+    num_parameters: int
+    input_shape: tuple[int, ...]
+    """One input, without the batch: [3, T, H, W] for a clip. Others are accepted as the model's class says."""
+    protocol: str
+    """Where the paper's numbers come from, and what they are."""
+
+
+GLORE = "Graph-Based Global Reasoning Networks, CVPR 2019, arXiv 1811.12814"
+KINETICS = "Kinetics-400, 8 frames of stride 8, one centre clip and crop"
+CLIP = (3, 8, 224, 224)
+SMALL_CLIP = (3, 8, 64, 64)
+CLASSIFIER = "classifier."
+
+MODELS = {
+    "glore_resnet50_3d": Model(glore3d.glore_resnet50_3d, GLORE, 33_731_952, CLIP, f"{KINETICS}: top-1 68.0 %"),
+    "glore_resnet101_3d": Model(glore3d.glore_resnet101_3d, GLORE, 57_442_672, CLIP, f"{KINETICS}: top-1 69.2 %"),
+    "resnet50_3d": Model(glore3d.resnet50_3d, GLORE, 27_985_264, CLIP, f"{KINETICS}: the baseline"),
+    "resnet101_3d": Model(glore3d.resnet101_3d, GLORE, 51_695_984, CLIP, f"{KINETICS}: the baseline"),
+    "glore_resnet_debug_3d": Model(glore3d.glore_resnet_debug_3d, GLORE, 320_416, SMALL_CLIP, "for tests and laptops"),
+    "resnet_debug_3d": Model(glore3d.resnet_debug_3d, GLORE, 287_840, SMALL_CLIP, "for tests and laptops"),
+}
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names that match a shell pattern, sorted: `list_models("glore_*")`."""
+    return sorted(name for name in MODELS if fnmatch(name, pattern))
+
+
+def create_model(name: str, num_classes: int = 400, **options: Any) -> nn.Module:
+    """Builds a model with fresh weights.
+
+    Args:
+        name: one of `list_models()`.
+        num_classes: classes told apart.
+        options: what the model's builder takes besides, such as `dropout=0.5`.
+
+    Raises:
+        ValueError: unknown name or option; the message has the nearest and all the right ones.
+    """
+    if name not in MODELS:
+        raise ValueError(_unknown("model", name, list_models()))
+    build = MODELS[name].build
+    accepted = list(inspect.signature(build).parameters)
+    for option in options:
+        if option not in accepted:
+            raise ValueError(_unknown(f"option of {name}", option, accepted))
+    model = build(num_classes=num_classes, **options)
+    model.model_name = name
+    return model
+
+
+def _unknown(what: str, name: str, choices: list[str]) -> str:
+    nearest = get_close_matches(name, choices, n=1, cutoff=0.4)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ";"
+    return f"there is no {what} called {name!r}{hint} Choices: {', '.join(choices)}"
+
+
+class WeightsError(ValueError):
+    """A file of weights is missing, broken, or does not fit the model; the message says which, why, and what to try."""
+
+
+@dataclass
+class LoadReport:
+    """What became of every entry of a file of weights and of the model's state dict."""
+
+    loaded: list[str] = field(default_factory=list)
+    """Entries of the model that were filled from the file."""
+    inflated: list[str] = field(default_factory=list)
+    """Those of the loaded that were 2-D kernels and got a time axis of more than one frame."""
+    missing: list[str] = field(default_factory=list)
+    """Entries of the model that the file lacks; they keep the values they had."""
+    unexpected: list[str] = field(default_factory=list)
+    """Entries of the file that the model lacks."""
+    mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
+    """(name, shape in the file, shape in the model); they keep the values they had."""
+
+    def __str__(self) -> str:
+        inflated = f", {len(self.inflated)} of them 2-D kernels that were inflated" if self.inflated else ""
+        return "\n".join([f"{len(self.loaded)} entries loaded{inflated}", *self.misfits()])
+
+    def misfits(self) -> list[str]:
+        """A line for each kind of misfit there is, with the first few entries."""
+        shapes = [f"{name} {list(file)} in the file, {list(own)} in the model" for name, file, own in self.mismatched]
+        kinds = {"not in the file": self.missing, "not in the model": self.unexpected, "of another shape": shapes}
+        lines = []
+        for kind, entries in kinds.items():
+            more = f" and {len(entries) - 4} more" if len(entries) > 4 else ""
+            lines += [f"{len(entries)} {kind}: {', '.join(entries[:4])}{more}"] if entries else []
+        return lines
+
+    def excusing(self, prefixes: tuple[str, ...]) -> "LoadReport":
+        """The same without the misfits whose names start so."""
+        return LoadReport(
+            loaded=self.loaded,
+            inflated=self.inflated,
+            missing=[name for name in self.missing if not name.startswith(prefixes)],
+            unexpected=[name for name in self.unexpected if not name.startswith(prefixes)],
+            mismatched=[entry for entry in self.mismatched if not entry[0].startswith(prefixes)],
+        )
+
+
+def load_weights(model: nn.Module, path: str | Path, strict: bool = True) -> LoadReport:
+    """Fills a model from a file of its own weights: ours, or the authors' released one.
+
+    The file is a state dict by itself or under `state_dict`, `model` or `model_ema`, written by torch.save or as
+    safetensors, with or without the prefix `module.`. No code of the file is ever run.
+
+    Args:
+        model: the model to fill, in place; untouched if the file is refused.
+        path: the file.
+        strict: refuse a file of which anything does not fit. Otherwise what fits by name and shape is loaded, and the
+            report says what is not.
+
+    Raises:
+        WeightsError: the file is missing or broken, or does not fit.
+    """
+    weights = _read_weights(path)
+    report = _compare(model, weights)
+    if not report.loaded or (strict and report.misfits()):
+        raise WeightsError(_misfit(model, path, weights, report))
+    return _fill(model, weights, report)
+
+
+def load_pretrained(model: nn.Module, path: str | Path) -> LoadReport:
+    """Starts a model from what another data set taught it: fine-tuning, or a 3-D network from a 2-D ImageNet one.
+
+    The file is read as by `load_weights`. Its classifier is used if it has the model's number of classes and left out
+    otherwise. If the file holds 2-D kernels, they are inflated, and the model's reasoning units, which no image network
+    has, stay as they are. Everything else must fit.
+
+    Raises:
+        WeightsError: the file is missing or broken, or something else than the classifier does not fit.
+    """
+    weights, inflated = glore3d.inflate_weights(_read_weights(path), _shapes(model))
+    report = _compare(model, weights)
+    report.inflated = inflated
+    units = [f"{name}." for name in getattr(model, "unit_names", ())] if inflated else []
+    unexcused = report.excusing((CLASSIFIER, *units))
+    if not report.loaded or unexcused.misfits():
+        raise WeightsError(_misfit(model, path, weights, unexcused))
+    return _fill(model, weights, report)
+
+
+def _read_weights(path: str | Path) -> dict[str, torch.Tensor]:
+    """The state dict in a file, on the CPU, whatever it is wrapped in."""
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: there is no such file of weights")
+    try:
+        if path.suffix == ".safetensors":
+            content = safetensors.torch.load_file(path)
+        else:
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken pickle raises whatever its bytes happen to mean
+        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+        size = f"{path.stat().st_size:,} bytes"
+        raise WeightsError(
+            f"{path}: not a readable file of weights, {size} ({type(error).__name__}: {reason}). "
+            "It may be cut short, or hold more than tensors and plain values, which is refused: download it again, or "
+            "save its state dict alone"
+        ) from error
+    for key in ("state_dict", "model", "model_ema"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    tensors = content.values() if isinstance(content, Mapping) else ()
+    if not tensors or not all(isinstance(tensor, torch.Tensor) for tensor in tensors):
+        raise WeightsError(
+            f"{path}: holds no state dict, neither by itself nor under state_dict, model or model_ema, "
+            f"but {_summary(content)}"
+        )
+    if all(name.startswith("module.") for name in content):
+        content = {name.removeprefix("module."): tensor for name, tensor in content.items()}
+    return dict(content)
+
+
+def _summary(content: Any) -> str:
+    if isinstance(content, Mapping):
+        return f"the keys {', '.join(map(str, list(content)[:8]))}" if content else "nothing"
+    return f"one {type(content).__name__}"
+
+
+def _shapes(model: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+
+
+def _compare(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> LoadReport:
+    shapes = _shapes(model)
+    report = LoadReport(unexpected=[name for name in weights if name not in shapes])
+    for name, shape in shapes.items():
+        if name not in weights:
+            # Files from before PyTorch 0.4.1 do not count batches, and no result depends on the count.
+            if not name.endswith(".num_batches_tracked"):
+                report.missing.append(name)
+        elif weights[name].shape != shape:
+            report.mismatched.append((name, tuple(weights[name].shape), tuple(shape)))
+        else:
+            report.loaded.append(name)
+    return report
+
+
+def _fill(model: nn.Module, weights: Mapping[str, torch.Tensor], report: LoadReport) -> LoadReport:
+    model.load_state_dict({name: weights[name] for name in report.loaded}, strict=False)
+    return report
+
+
+def _misfit(model: nn.Module, path: str | Path, weights: Mapping[str, torch.Tensor], report: LoadReport) -> str:
+    """What to tell a person whose file does not fit, with what to try next."""
+    name = getattr(model, "model_name", type(model).__name__)
+    classes = [theirs[0] for entry, theirs, _ in report.mismatched if entry.startswith(CLASSIFIER)]
+    others = [other for other in list_models() if other != name and _fits(MODELS[other], weights)]
+    if classes and not report.excusing((CLASSIFIER,)).misfits():
+        hint = f"num_classes={classes[0]}, which the file was made for, or load_pretrained to fine-tune from it"
+    elif others:
+        hint = f"{others[0]}, which the file fits"
+    elif any(theirs == (*ours[:2], *ours[3:]) for _, theirs, ours in report.mismatched if len(ours) == 5):
+        hint = "load_pretrained, which inflates the 2-D kernels of an image network"
+    else:
+        hint = "the model that the file was saved from; list_models() has the names"
+    fitting = f"{len(report.loaded)} of the model's {len(_shapes(model))} entries fit"
+    return "\n".join([f"{path}: does not fit {name}: {fitting}", *report.misfits(), f"Try: {hint}."])
+
+
+def _fits(candidate: Model, weights: Mapping[str, torch.Tensor]) -> bool:
+    """Whether the weights are those of this model, with any number of classes."""
+    with torch.device("meta"):
+        model = candidate.build()
+    return not _compare(model, weights).excusing((CLASSIFIER,)).misfits()

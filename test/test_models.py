@@ -1,0 +1,220 @@
+"""Names, options, and files of weights: those that fit, and the message about each kind that does not."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from golden_weights import read_golden, state_dict_for
+from torch import nn
+
+from models import MODELS, WeightsError, create_model, list_models, load_pretrained, load_weights
+
+
+@pytest.fixture
+def model():
+    return create_model("glore_resnet_debug_3d", num_classes=5)
+
+
+@pytest.fixture
+def weights(model):
+    return state_dict_for({name: tensor.shape for name, tensor in model.state_dict().items()})
+
+
+def save(content, path):
+    torch.save(content, path)
+    return path
+
+
+def to_2d(weights):
+    """The image network's weights: no units, no time axis, 1000 classes."""
+    image = {name: t.sum(2) if t.dim() == 5 else t for name, t in weights.items() if "_extra." not in name}
+    num_features = weights["classifier.weight"].shape[1]
+    return image | {"classifier.weight": torch.randn(1000, num_features), "classifier.bias": torch.randn(1000)}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_table_tells_the_truth(name):
+    with torch.device("meta"):
+        model = create_model(name)
+        assert sum(p.numel() for p in model.parameters()) == MODELS[name].num_parameters
+        assert model.eval()(torch.empty(1, *MODELS[name].input_shape)).shape == (1, 400)
+
+
+@pytest.mark.parametrize("name", ["glore_resnet50_3d", "glore_resnet101_3d"])
+def test_state_dict_is_the_authors(name):
+    golden = read_golden(name)
+    with torch.device("meta"):
+        entries = create_model(name).state_dict()
+    assert {entry: list(tensor.shape) for entry, tensor in entries.items()} == golden["state_dict"]
+    assert MODELS[name].num_parameters == golden["params"]
+
+
+def test_list_models():
+    assert list_models("resnet*_3d") == ["resnet101_3d", "resnet50_3d", "resnet_debug_3d"]
+    assert set(list_models()) == set(MODELS)
+
+
+def test_options_reach_the_builder():
+    model = create_model("glore_resnet_debug_3d", num_classes=3, dropout=0.25, units={"conv4": (2,)})
+    assert model.globalpool.dropout.p == 0.25
+    assert model.unit_names == ["conv4.B02_extra"]
+    assert model.classifier.out_features == 3
+
+
+def test_misspelt_names_are_answered_with_the_nearest():
+    with pytest.raises(ValueError, match=r"no model called 'glore_resnet5_3d'; did you mean 'glore_resnet50_3d'\? Ch"):
+        create_model("glore_resnet5_3d")
+    with pytest.raises(ValueError, match="no option of resnet_debug_3d called 'dropuot'; did you mean 'dropout'"):
+        create_model("resnet_debug_3d", dropuot=0.5)
+
+
+def test_importing_models_needs_neither_timm_nor_torchvision():
+    code = "import sys, models; assert not {'timm', 'torchvision'} & set(sys.modules), 'imported'"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+@pytest.mark.parametrize("key", [None, "state_dict", "model", "model_ema"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_every_layout_loads(tmp_path, model, weights, key, prefix):
+    content = {prefix + name: tensor for name, tensor in weights.items()}
+    if key:
+        content = {"epoch": 3, "args": argparse.Namespace(lr=0.1), key: content}
+    report = load_weights(model, save(content, tmp_path / "weights.pth"))
+    assert sorted(report.loaded) == sorted(weights)
+    assert str(report) == f"{len(weights)} entries loaded"
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
+
+
+def test_safetensors_and_old_formats_load(tmp_path, model, weights):
+    safetensors.torch.save_file(weights, tmp_path / "weights.safetensors")
+    assert len(load_weights(model, tmp_path / "weights.safetensors").loaded) == len(weights)
+    torch.save({"state_dict": weights}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert len(load_weights(model, tmp_path / "old.pth").loaded) == len(weights)
+    ancient = {name: tensor for name, tensor in weights.items() if not name.endswith("num_batches_tracked")}
+    assert load_weights(model, save(ancient, tmp_path / "ancient.pth")).missing == []
+
+
+def test_missing_file(tmp_path, model):
+    with pytest.raises(WeightsError, match=r"none\.pth: there is no such file"):
+        load_weights(model, tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize("new_format", [True, False])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_truncated_file(tmp_path, model, weights, share, new_format):
+    path = tmp_path / "cut.pth"
+    torch.save(weights, path, _use_new_zipfile_serialization=new_format)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(WeightsError, match=r"cut\.pth: not a readable file of weights, [\d,]+ bytes .* cut short"):
+        load_weights(model, path)
+
+
+def test_broken_safetensors_and_text_files(tmp_path, model):
+    for name in ("page.pth", "page.safetensors"):
+        (tmp_path / name).write_text("<html>404: not found</html>")
+        with pytest.raises(WeightsError, match=f"{name}: not a readable file of weights"):
+            load_weights(model, tmp_path / name)
+
+
+class Trap:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_code_in_a_file_is_never_run(tmp_path, model, weights):
+    sprung = tmp_path / "sprung"
+    with pytest.raises(WeightsError, match="hold more than tensors and plain values, which is refused"):
+        load_weights(model, save({"state_dict": weights, "trap": Trap(sprung)}, tmp_path / "trap.pth"))
+    assert not sprung.exists()
+
+
+@pytest.mark.parametrize("content", [{"epoch": 1, "optimizer": {}}, [1, 2], {}, {"model": {"lr": 0.1}}])
+def test_file_without_a_state_dict(tmp_path, model, content):
+    with pytest.raises(WeightsError, match="holds no state dict, neither by itself nor under state_dict"):
+        load_weights(model, save(content, tmp_path / "odd.pth"))
+
+
+def test_file_of_another_model_is_recognized(tmp_path, model, weights):
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    path = save(create_model("resnet_debug_3d", num_classes=5).state_dict(), tmp_path / "plain.pth")
+    with pytest.raises(WeightsError) as error:
+        load_weights(model, path)
+    message = str(error.value)
+    assert "plain.pth: does not fit glore_resnet_debug_3d: 145 of the model's 171 entries fit" in message
+    assert "24 not in the file: conv3.B01_extra.conv_state.weight" in message
+    assert "Try: resnet_debug_3d, which the file fits." in message
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_misfit_shows_both_shapes_and_the_number_of_classes(tmp_path, weights):
+    path = save(weights, tmp_path / "five.pth")
+    with pytest.raises(WeightsError, match=r"\.weight \[5, 256\] in the file, \[7, 256\] in the model") as error:
+        load_weights(create_model("glore_resnet_debug_3d", num_classes=7), path)
+    assert "Try: num_classes=5, which the file was made for, or load_pretrained" in str(error.value)
+
+
+def test_not_strict_loads_what_fits_and_reports_the_rest(tmp_path, weights):
+    model = create_model("glore_resnet_debug_3d", num_classes=7)
+    weights["head.bias"] = weights.pop("tail.bn.bias")
+    report = load_weights(model, save(weights, tmp_path / "some.pth"), strict=False)
+    assert report.missing == ["tail.bn.bias"]
+    assert report.unexpected == ["head.bias"]
+    assert report.mismatched == [("classifier.weight", (5, 256), (7, 256)), ("classifier.bias", (5,), (7,))]
+    assert str(report).splitlines() == [
+        f"{len(weights) - 3} entries loaded",
+        "1 not in the file: tail.bn.bias",
+        "1 not in the model: head.bias",
+        "2 of another shape: classifier.weight [5, 256] in the file, [7, 256] in the model, "
+        "classifier.bias [5] in the file, [7] in the model",
+    ]
+    with pytest.raises(WeightsError, match="does not fit"):
+        load_weights(nn.Linear(2, 2), tmp_path / "some.pth", strict=False)
+
+
+def test_fine_tuning_keeps_a_new_classifier_and_everything_else_must_fit(tmp_path, weights):
+    path = save(weights, tmp_path / "five.pth")
+    model = create_model("glore_resnet_debug_3d", num_classes=7)
+    classifier = model.classifier.weight.clone()
+    report = load_pretrained(model, path)
+    assert [name for name, _, _ in report.mismatched] == ["classifier.weight", "classifier.bias"]
+    assert torch.equal(model.classifier.weight, classifier)
+    assert torch.equal(model.tail.bn.weight, weights["tail.bn.weight"])
+    assert load_pretrained(create_model("glore_resnet_debug_3d", num_classes=5), path).mismatched == []
+    with pytest.raises(WeightsError, match="does not fit resnet_debug_3d"):
+        load_pretrained(create_model("resnet_debug_3d"), path)
+
+
+def test_image_weights_are_inflated_and_units_stay_new(tmp_path, model, weights):
+    report = load_pretrained(model, save({"state_dict": to_2d(weights)}, tmp_path / "image.pth"))
+    assert "conv1.conv.weight" in report.inflated and "conv2.B01.conv_m2.conv.weight" not in report.inflated
+    assert report.missing and all("_extra." in name for name in report.missing)
+    assert [name for name, _, _ in report.mismatched] == ["classifier.weight", "classifier.bias"]
+    assert "2-D kernels that were inflated" in str(report)
+    image = to_2d(weights)
+    kernel = model.conv1.conv.weight
+    torch.testing.assert_close(kernel.sum(2), image["conv1.conv.weight"])
+    assert torch.equal(kernel[:, :, 0], kernel[:, :, 2])
+
+
+def test_image_weights_that_do_not_fit(tmp_path, model, weights):
+    image = to_2d(weights)
+    with pytest.raises(WeightsError, match="Try: load_pretrained, which inflates the 2-D kernels"):
+        load_weights(model, save(image, tmp_path / "image.pth"))
+    for entry, wrong in [("conv1.conv.weight", torch.zeros(16, 3, 7, 7)), ("conv1.bn.weight", torch.zeros(64))]:
+        path = save(image | {entry: wrong}, tmp_path / "wrong.pth")
+        with pytest.raises(WeightsError) as error:
+            load_pretrained(model, path)
+        ours = list(model.get_parameter(entry).shape)
+        assert f"{entry} {list(wrong.shape)} in the file, {ours} in the model" in str(error.value)
+    del image["tail.bn.weight"]
+    with pytest.raises(WeightsError, match=r"entries fit\n1 not in the file: tail\.bn\.weight\nTry: the model that"):
+        load_pretrained(model, save(image, tmp_path / "part.pth"))
