@@ -21,6 +21,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 # Motion -> (the phase it shifts, sign), with the phases x, y, size, turn. Image rows point down, so a growing angle
 # turns clockwise to the eye.
@@ -45,6 +46,18 @@ VERSION = 1  # of the whole set: with a new number, folders made before count as
 NUM_SHAPES = 3
 RADII = (0.13, 0.32)  # smallest and largest radius, in shares of the frame's short side
 SPEEDS = (0.012, 0.024)  # phase per frame
+
+
+class MotionShapesSettings(BaseModel):
+    """What `make_motion_shapes` makes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    num_train: int = Field(480, gt=0, description="training videos")
+    num_val: int = Field(163, gt=0, description="validation videos")
+    seed: int = Field(0, ge=0, description="root of every random number")
+    size: int = Field(84, ge=32, description="short side in pixels, even")
+    num_frames: int = Field(40, gt=0, description="usual length in frames; lengths vary by a fifth both ways")
 
 
 def _star(u, v):
@@ -197,7 +210,9 @@ def _draw_background(rng, size, num_frames, num_waves=12):
     times = _spin(np.outer(np.arange(num_frames), -drift) + phase)[:, None]  # [T, 1, K]
     rows = _spin(np.outer(np.arange(size[0]) / size[0], ky))  # [H, K]
     columns = _spin(np.outer(np.arange(size[1]) / size[1], kx))  # [W, K]
-    waves = ((strength * times * rows) @ columns.T).real  # [3, T, H, K] x [K, W] -> [3, T, H, W]
+    factors = strength * times * rows  # [3, T, H, K]
+    waves = (factors.reshape(-1, num_waves) @ columns.T).real  # one product, [3 * T * H, K] x [K, W], for threads' sake
+    waves = waves.reshape(*factors.shape[:3], -1)  # [3, T, H, W]
     return np.clip(waves + rng.uniform(80, 175), 0, 255)
 
 

@@ -163,7 +163,7 @@ def train(
         top1 = summary["video_top1"]
         run.record_failures(evaluation.predictions.failures)
         run.log(step, "val", {"epoch": step * batch_size / epoch, "top1": top1, **summary})
-        run.plot()
+        run.plot(seconds_between=60)
         is_best = top1 >= progress.best_score  # of equals the later one
         log.info(
             "step %d of %d: %.2f %% top-1, %.2f %% top-5 on %d of %d videos%s", step, num_steps, 100 * top1,

@@ -16,7 +16,8 @@ def _save(figure: Figure, path: Path) -> None:
 def plot_curves(metrics: Path, path: Path) -> None:
     """Loss, accuracy and learning rate over the epochs, from the lines of a metrics.jsonl."""
     rows = [json.loads(line) for line in metrics.read_text().splitlines()]
-    figure = Figure(figsize=(13, 3.8), layout="constrained")
+    figure = Figure(figsize=(13, 3.8))
+    figure.subplots_adjust(left=0.04, right=0.99, bottom=0.13, top=0.91, wspace=0.16)
     panels = {"loss": "loss", "top1": "top-1 accuracy", "learning_rate": "learning rate"}
     for axes, (name, title) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         for split, style in (("train", "-"), ("val", "o-")):

@@ -5,19 +5,20 @@
       metrics.jsonl        one JSON object a line       tensorboard/    the same numbers for TensorBoard
       failures.jsonl       videos that could not be read
       curves.png           loss, accuracy, rate         evaluations/    reports, see engine/report.py
-      log.txt              what was logged
+      log.txt              what was logged              class_names.txt
 
 Only the main rank writes here, but for failures.jsonl, to which each rank appends whole lines.
 """
 import json
 import logging
 import os
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import Field
-from torch.utils.tensorboard import SummaryWriter
 
 from engine.checkpoint import CheckpointFolder
 from engine.plots import plot_curves
@@ -56,7 +57,8 @@ class Run:
         self._is_main = ranks.is_main
         self._metrics = folder / "metrics.jsonl"
         self._failures = folder / "failures.jsonl"
-        self._board: SummaryWriter | None = None
+        self._board = None
+        self._plotted = time.monotonic()
 
     def start_at(self, step: int) -> None:
         """Forgets what an interrupted run logged after `step`: those steps come again."""
@@ -67,6 +69,8 @@ class Run:
             temporary = self._metrics.with_suffix(".partial")
             temporary.write_text("".join(line + "\n" for line in lines))
             os.replace(temporary, self._metrics)
+        from torch.utils.tensorboard import SummaryWriter  # takes a second, which only training should pay
+
         self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1)
 
     def log(self, step: int, split: str, values: dict[str, float]) -> None:
@@ -79,6 +83,12 @@ class Run:
             for name, value in values.items():
                 self._board.add_scalar(f"{split}/{name}", value, step)
 
+    def write_class_names(self, names: Sequence[str]) -> None:
+        """Keeps the names of the classes with the weights: `index<TAB>name`, a line each."""
+        if self._is_main:
+            table = "".join(f"{label}\t{name}\n" for label, name in enumerate(names))
+            (self.folder / "class_names.txt").write_text(table, encoding="utf-8")
+
     def record_failures(self, failures: list[dict[str, Any]]) -> None:
         """Appends what could not be read to failures.jsonl, one whole line each."""
         for failure in failures:
@@ -87,9 +97,11 @@ class Run:
             with open(self._failures, "a") as file:
                 file.write("".join(json.dumps(failure) + "\n" for failure in failures))
 
-    def plot(self) -> None:
-        if self._is_main and self._metrics.exists():
+    def plot(self, seconds_between: float = 0) -> None:
+        """Draws curves.png anew, unless it was drawn less than `seconds_between` ago: that takes a second."""
+        if self._is_main and self._metrics.exists() and time.monotonic() >= self._plotted + seconds_between:
             plot_curves(self._metrics, self.folder / "curves.png")
+            self._plotted = time.monotonic()
 
     def close(self) -> None:
         if self._board is not None:

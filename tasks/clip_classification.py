@@ -28,6 +28,7 @@ from datasets.video import (
     VideoViews,
     default_num_workers,
     prefetch,
+    read_class_names,
     read_videos,
     train_loader,
     view_loader,
@@ -64,6 +65,8 @@ class DataSettings(Settings):
     val: str = Field(description="validation videos, in the same forms")
     root: str | None = Field(None, description="folder that the paths of the lists start from; none: the list's own")
     val_root: str | None = Field(None, description="the same for the validation list, where it differs")
+    train_split: str | None = Field(None, description="split of `train`, where one file or folder holds several")
+    val_split: str | None = Field(None, description="the same for `val`")
     class_names: str | None = Field(None, description="mapping table of class names (index, name); none: from the videos")
     make: MotionShapesSettings | None = Field(None, description="demo videos to make in `root` when they are not there")
     num_frames: int = Field(8, gt=0, description="frames of a clip")
@@ -106,29 +109,53 @@ class ClipClassification:
         self.settings, self.ranks = settings, ranks
         if settings.data.make is not None:
             self._make_demo()
-        self.color = ColorTransform(settings.data.color)
+        layout = torch.channels_last_3d if settings.train.channels_last else torch.contiguous_format
+        self.color = ColorTransform(settings.data.color, memory_format=layout)
 
     # The videos are read from disk when they are first asked for: an evaluation does not need the training list.
 
     @cached_property
     def train_videos(self) -> VideoList:
         data = self.settings.data
-        return self._read(data.train, data.root)
+        return self._read("data.train", data.train, data.root, data.train_split, self._given_class_names)
 
     @cached_property
     def val_videos(self) -> VideoList:
         data = self.settings.data
-        return self._read(data.val, data.val_root or data.root)
+        names = self._given_class_names or self.train_videos.class_names or None
+        return self._read("data.val", data.val, data.val_root or data.root, data.val_split, names)
+
+    def _read(
+        self, key: str, source: str, root: str | None, split: str | None, class_names: tuple[str, ...] | None
+    ) -> VideoList:
+        try:
+            videos = read_videos(source, root, class_names, split)
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"{key}: {error}") from error
+        if self.settings.model.num_classes:
+            _check_labels(key, videos, self.settings.model.num_classes)
+        return videos
+
+    @cached_property
+    def _given_class_names(self) -> tuple[str, ...] | None:
+        """Names from the recipe's table."""
+        data = self.settings.data
+        if data.class_names is None:
+            return None
+        try:
+            return read_class_names(data.class_names)
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"data.class_names: {error}") from error
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
         """A name for each class of the network; `class 7` where the videos have none."""
-        names = self._named_classes
+        names = self._given_class_names or self.train_videos.class_names
         return (*names, *(f"class {label}" for label in range(len(names), self.num_classes)))
 
     @cached_property
     def num_classes(self) -> int:
-        return self.settings.model.num_classes or len(self._named_classes) or self.train_videos.num_classes
+        return self.settings.model.num_classes or len(self._given_class_names or ()) or self.train_videos.num_classes
 
     @property
     def num_train_samples(self) -> int:
@@ -146,7 +173,10 @@ class ClipClassification:
 
     def build_model(self) -> nn.Module:
         model = self.settings.model
-        return create_model(model.name, num_classes=self.num_classes, **model.options)
+        try:
+            return create_model(model.name, num_classes=self.num_classes, **model.options)
+        except (TypeError, ValueError) as error:
+            raise SettingsError(f"model: {error}") from error
 
     def load_initial_weights(self, model: nn.Module) -> None:
         if self.settings.model.pretrained:
@@ -167,8 +197,8 @@ class ClipClassification:
         return prefetch(loader, self.ranks.device)
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        clips = self.color(batch["clip"], batch["hls"], batch["noise_seed"])  # uint8 -> normalized [B, 3, T, S, S]
-        logits = model(self._layout(clips)).float()  # [B, num_classes]
+        clips = self.color(batch["clip"], batch.get("hls"), batch.get("noise_seed"))  # uint8 -> normalized [B, 3, T, S, S]
+        logits = model(clips).float()  # [B, num_classes]
         labels = batch["label"]
         loss = F.cross_entropy(logits, labels)
         sums = {"loss": loss * len(labels), "top1": count_correct(logits, labels, 1), "top5": count_correct(logits, labels, 5)}
@@ -191,7 +221,7 @@ class ClipClassification:
 
         def logits(batch: Batch) -> torch.Tensor:
             clips = batch["clips"].flatten(0, 1)  # [B, V, 3, T, S, S] -> [B * V, 3, T, S, S]
-            parts = [model(self._layout(self.color(part))).float() for part in clips.split(views.clips_per_forward)]
+            parts = [model(self.color(part)).float() for part in clips.split(views.clips_per_forward)]
             return torch.cat(parts).unflatten(0, batch["clips"].shape[:2])  # [B, V, num_classes]
 
         with progress_bar(len(loader), 0, self.ranks, "evaluating", unit="batch") as bar:
@@ -210,10 +240,6 @@ class ClipClassification:
         """Identifier and path of validation video `index`."""
         video = self.val_videos[index]
         return video.id, video.path
-
-    def _layout(self, clips: torch.Tensor) -> torch.Tensor:
-        channels_last = self.settings.train.channels_last
-        return clips.contiguous(memory_format=torch.channels_last_3d if channels_last else torch.contiguous_format)
 
     def _workers(self) -> dict[str, Any]:
         data = self.settings.data

@@ -57,28 +57,39 @@ def report(task: ClipClassification, run: Path, checkpoint: str | None, ranks: R
         return
     views = task.settings.evaluation
     folder = run / "evaluations" / f"{views.num_clips}x{views.num_crops}"
-    facts = {"weights": str(weights), "list": task.settings.data.val, "num_clips": views.num_clips, "num_crops": views.num_crops}
+    facts = {"weights": str(weights), "list": task.settings.data.val, **views.model_dump()}
     write_report(folder, evaluation, task.class_names, task.describe, facts)
     for line in (f"{weights}, {views.num_clips} x {views.num_crops} views per video", *summary_lines(evaluation)):
         log.info("%s", line)
     log.info("report: %s", folder)
 
 
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-c", "--config", metavar="RECIPE", help="a recipe; without one: that of the run")
+    parser.add_argument("--run", type=Path, metavar="DIR", help="a run directory; else the recipe's, or the newest")
+    parser.add_argument("--checkpoint", metavar="FILE", help="best, last, or a file; without it: best, else last")
+
+
+def find_run(config: str | None, run: Path | None, overrides: Sequence[str]):
+    """The task class, the settings and the run directory that the arguments of `add_run_arguments` mean."""
+    if config is None:
+        run = run or newest_run()
+        if (run / "class_names.txt").exists():  # the training videos need not be there
+            overrides = [f"data.class_names={run / 'class_names.txt'}", *overrides]
+    source = config or str(run / "recipe.yaml")
+    recipe = read_recipe(source, overrides)
+    task_class = find_task(recipe, source)
+    settings = parse_settings(task_class.Settings, recipe, source)
+    return task_class, settings, run or run_folder(source, settings.run)
+
+
 def main(argv: Sequence[str] | None = None, presets: Sequence[str] = (), description: str | None = __doc__) -> None:
     """`presets` are overrides that the arguments may override again."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-c", "--config", metavar="RECIPE", help="a recipe; without one: that of the run")
-    parser.add_argument("--run", type=Path, metavar="DIR", help="a run directory; without one: the recipe's, or the newest")
-    parser.add_argument("--checkpoint", metavar="FILE", help="best, last, or a file; without it: best, else last")
+    add_run_arguments(parser)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as data.val=LIST")
     args = parser.parse_args(argv)
-
-    run = args.run if args.run or args.config else newest_run()
-    source = args.config or run / "recipe.yaml"
-    recipe = read_recipe(source, [*presets, *args.overrides])
-    task_class = find_task(recipe, str(source))
-    settings = parse_settings(task_class.Settings, recipe, str(source))
-    run = run or run_folder(source, settings.run)
+    task_class, settings, run = find_run(args.config, args.run, [*presets, *args.overrides])
     with join_ranks(settings.run.device, settings.run.timeout_minutes) as ranks:
         start_logging(ranks)
         report(task_class(settings, ranks), run, args.checkpoint, ranks)

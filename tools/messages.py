@@ -3,13 +3,13 @@ import os
 import sys
 from collections.abc import Callable
 
-from datasets.video import ListError, VideoError
+from datasets.video import VideoError
 from engine.checkpoint import CheckpointError
 from engine.run import TooManyFailures
 from engine.settings import SettingsError
 from models import WeightsError
 
-MENDABLE = (SettingsError, ListError, VideoError, WeightsError, CheckpointError, TooManyFailures, FloatingPointError)
+MENDABLE = (SettingsError, VideoError, WeightsError, CheckpointError, TooManyFailures, FloatingPointError)
 
 
 def clear_errors(main: Callable[[], None]) -> None:

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-c", "--config", required=True, metavar="RECIPE", help="a recipe below configs/")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as optimizer.lr=0.1")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change: optimizer.lr=0.1")
     args = parser.parse_args()
 
     recipe = read_recipe(args.config, args.overrides)
@@ -39,6 +39,7 @@ def main() -> None:
         torch.use_deterministic_algorithms(settings.run.deterministic)
         task = task_class(settings, ranks)
         run = open_run(args.config, settings.run, task.resolved_recipe(), ranks)
+        run.write_class_names(task.class_names)
         log.info("run directory: %s", run.folder)
         train(task, settings.train, settings.optimizer, settings.schedule, settings.run.seed, run, ranks)
         run.close()

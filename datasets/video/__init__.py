@@ -1,1 +1,21 @@
-"""Raw videos: reading, indexing, sampling and transforming clips."""
+"""Raw videos, from the file to a batch of clips.
+
+    video file -> lists -> reader (index) -> sampling -> transforms (resize) -> dataiter -> device -> color
+
+>>> from datasets.video import VideoReader
+>>> with VideoReader("clip.mp4") as video:                                          # doctest: +SKIP
+...     clip = video.get_frames(range(0, video.num_frames, 8))  # uint8 [T, H, W, 3]
+"""
+from datasets.video.color import ColorSettings, ColorTransform
+from datasets.video.dataiter import TrainClips, VideoViews, default_num_workers, prefetch, train_loader, view_loader
+from datasets.video.index import VideoError
+from datasets.video.lists import VideoItem, VideoList, find_videos, read_class_names, read_videos
+from datasets.video.reader import VideoReader
+from datasets.video.sampling import EvenSampling, RandomSampling, ShortVideo
+from datasets.video.transforms import EvalView, EvalViewSettings, TrainView, TrainViewSettings
+
+__all__ = [
+    "ColorSettings", "ColorTransform", "EvalView", "EvalViewSettings", "EvenSampling", "RandomSampling", "ShortVideo",
+    "TrainClips", "TrainView", "TrainViewSettings", "VideoError", "VideoItem", "VideoList", "VideoReader", "VideoViews",
+    "default_num_workers", "find_videos", "prefetch", "read_class_names", "read_videos", "train_loader", "view_loader",
+]  # fmt: skip

@@ -4,7 +4,7 @@ Everything random about a training clip (which video, which frames, which view, 
 seed and of the sample's number in the run. No generator lives in a worker, so the number of workers and of ranks changes
 nothing, and a run continues in the middle of an epoch with the clips it would have had.
 
-Clips travel as uint8; colors are changed and normalized on the device, see `transforms.py`. Workers open a reader when they
+Clips travel as uint8; colors are changed and normalized on the device, see `color.py`. Workers open a reader when they
 need it, with one decoding thread, and close it before they hand the clip on.
 """
 import os
@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from datasets.video.index import VideoError
 from datasets.video.lists import VideoList
-from datasets.video.reader import VideoError, VideoReader
+from datasets.video.reader import VideoReader
 from datasets.video.sampling import EvenSampling, RandomSampling
 from datasets.video.transforms import EvalView, TrainView
 
@@ -29,8 +30,8 @@ class TrainClips(Dataset):
     """Training clips by their number in the run.
 
     Sample k belongs to epoch k // N of a list of N videos, and there to position k % N of that epoch's own order. It is a
-    dict of `index` (row of the list), `label`, `clip` (uint8 [3, T, S, S]), `hls` (float [3]), `noise_seed` and `failures`
-    (videos that were tried first and could not be read: dicts of path, reason, index, epoch).
+    dict of `index` (row of the list), `label`, `clip` (uint8 [3, T, S, S]), what `ColorTransform` takes besides, and
+    `failures` (videos that were tried first and could not be read: dicts of path, reason, index, epoch).
 
     A video that cannot be read is replaced, with its label, by a video drawn from (seed, epoch, position, attempt); after
     `MAX_ATTEMPTS` of them VideoError is raised.
@@ -70,7 +71,7 @@ class TrainClips(Dataset):
     def _read(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         video = self.videos[index]
         with VideoReader(video.path) as reader:
-            frames = reader.get_frames(self.sampling(reader.num_frames, rng))  # [T, H, W, 3]
+            frames = reader.get_frames(_sample(reader, self.sampling, rng))  # [T, H, W, 3]
         clip, colors = self.view(frames, rng)  # [3, T, S, S]
         return {"index": index, "label": video.label, "clip": clip, **colors}
 
@@ -96,7 +97,7 @@ class VideoViews(Dataset):
         video = self.videos[index]
         try:
             with VideoReader(video.path) as reader:
-                clips = [self.sampling(reader.num_frames, clip) for clip in range(self.sampling.num_clips)]
+                clips = [_sample(reader, self.sampling, clip) for clip in range(self.sampling.num_clips)]
                 wanted = sorted(set().union(*clips))
                 frames = reader.get_frames(wanted)  # each frame is decoded once, however many clips share it
         except VideoError as error:
@@ -107,6 +108,14 @@ class VideoViews(Dataset):
         views = crops[:, :, picked]  # [M, 3, N, T, S, S]
         views = views.permute(2, 0, 1, 3, 4, 5).flatten(0, 1)  # -> [N, M, 3, T, S, S] -> [V, 3, T, S, S]
         return {"index": index, "label": video.label, "clips": views}
+
+
+def _sample(reader: VideoReader, sampling: Callable[[int, Any], list[int]], argument: Any) -> list[int]:
+    """The frames that `sampling` chooses; a video it refuses (too short, by the policy "error") counts as unreadable."""
+    try:
+        return sampling(reader.num_frames, argument)
+    except ValueError as error:
+        raise VideoError(reader.path, str(error)) from error
 
 
 def train_loader(
@@ -176,9 +185,7 @@ def _collate_views(items: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def prefetch(loader: DataLoader, device: torch.device) -> Iterator[dict[str, Any]]:
-    """The loader's batches with their tensors on `device`; copies of pinned memory overlap with computation."""
+    """The loader's batches with what the network takes on `device`; copies of pinned memory overlap with computation."""
+    wanted = ("clip", "clips", "label", "hls")
     for batch in loader:
-        yield {
-            name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-            for name, value in batch.items()
-        }
+        yield batch | {name: batch[name].to(device, non_blocking=True) for name in wanted if name in batch}

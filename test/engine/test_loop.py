@@ -1,0 +1,171 @@
+"""The loop on a toy task: what it does with weights, samples and interruptions."""
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from engine.evaluation import evaluate_predictions, predict_items
+from engine.loop import TrainSettings, seed_position, train
+from engine.optimizer import OptimizerSettings
+from engine.ranks import Ranks
+from engine.run import Run, TooManyFailures
+from engine.schedule import ScheduleSettings
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+NUM_SAMPLES = 37
+
+
+class Toy:
+    """Sorts points by the side of a plane that they lie on. Sample k of the run is drawn from k alone."""
+
+    num_train_samples = NUM_SAMPLES
+
+    def __init__(self, ranks=ALONE, fail=(), poison=-1, stop_at=None):
+        self.ranks, self.fail, self.poison, self.stop_at = ranks, fail, poison, stop_at
+        self.seen: list[int] = []
+
+    def build_model(self):
+        return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 2))
+
+    def load_initial_weights(self, model):
+        pass
+
+    def points(self, numbers):
+        x = torch.stack([torch.randn(4, generator=torch.Generator().manual_seed(n)) for n in numbers])
+        return {"index": torch.tensor(numbers), "x": x, "label": (x.sum(1) > 0).long(), "failures": []}
+
+    def train_batches(self, first_batch, num_batches, batch_size, stream):
+        for b in range(first_batch, first_batch + num_batches):
+            start = (b * self.ranks.num_ranks + self.ranks.rank) * batch_size
+            if stream == "train":
+                if self.stop_at is not None and start >= self.stop_at:
+                    raise KeyboardInterrupt
+                self.seen += range(start, start + batch_size)
+            batch = self.points(list(range(start, start + batch_size)))
+            if self.poison in batch["index"]:
+                batch["x"] = batch["x"] / 0
+            failures = [{"path": f"{k}.mp4", "reason": "broken", "index": k} for k in self.fail if k in batch["index"]]
+            yield batch | {"failures": failures}
+
+    def training_step(self, model, batch):
+        logits = model(batch["x"])
+        loss = nn.functional.cross_entropy(logits, batch["label"])
+        return loss, {"loss": loss * len(logits), "top1": (logits.argmax(1) == batch["label"]).sum()}
+
+    def evaluate(self, model):
+        batch = self.points(list(range(10_000, 10_101)))
+        predictions = predict_items([batch], lambda b: model(b["x"])[:, None], ALONE, num_items=101, num_views=1)
+        return evaluate_predictions(predictions)
+
+
+def run_toy(folder, task=None, seed=0, **settings):
+    settings = {"num_epochs": 6, "batch_size": 8, "checkpoint_every_steps": 5, "log_every_steps": 3} | settings
+    optimizer = OptimizerSettings(lr=0.1, weight_decay=1e-3, clip_grad_norm=1.0)
+    run = Run(folder, ALONE)
+    try:
+        return train(
+            task or Toy(), TrainSettings(**settings), optimizer, ScheduleSettings(warmup_steps=5), seed, run, ALONE
+        )
+    finally:
+        run.close()
+
+
+def weights(folder):
+    return torch.load(folder / "checkpoints/last.pt", weights_only=True)["model"]
+
+
+def lines(folder, split="train"):
+    timing = ("clips_per_second", "waiting_for_data")
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in timing} for row in rows if row["split"] == split]
+
+
+def test_every_sample_in_order_and_it_learns(tmp_path):
+    task = Toy()
+    summary = run_toy(tmp_path, task, num_epochs=20)
+    num_steps = math.ceil(20 * NUM_SAMPLES / 8)
+    assert task.seen == list(range(num_steps * 8))
+    assert summary["video_top1"] > 0.85
+    assert [row["step"] for row in lines(tmp_path)] == [*range(3, num_steps, 3), num_steps]
+    assert len(lines(tmp_path, "val")) == 20
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+    assert (tmp_path / "checkpoints/best.safetensors").exists()
+
+
+@pytest.mark.parametrize("stop_at", [40 + 8, 40 + 16, 88])
+def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, stop_at):
+    """Also when the checkpoint lies in the middle of an epoch, and of a logging window."""
+    run_toy(tmp_path / "whole", precise_bn_batches=2)
+    with pytest.raises(KeyboardInterrupt):
+        run_toy(tmp_path / "cut", Toy(stop_at=stop_at), precise_bn_batches=2)
+    resumed = Toy()
+    run_toy(tmp_path / "cut", resumed, precise_bn_batches=2)
+    assert resumed.seen[0] == stop_at // 40 * 40  # goes on from the last checkpoint, every 5 steps of 8
+    assert lines(tmp_path / "whole") == lines(tmp_path / "cut")
+    assert lines(tmp_path / "whole", "val")[-1]["loss"] == lines(tmp_path / "cut", "val")[-1]["loss"]
+    for name, tensor in weights(tmp_path / "whole").items():
+        assert torch.equal(tensor, weights(tmp_path / "cut")[name]), name
+
+
+def test_a_finished_run_started_again_changes_nothing(tmp_path):
+    run_toy(tmp_path)
+    before = weights(tmp_path)
+    task = Toy()
+    run_toy(tmp_path, task)
+    assert task.seen == [] and all(torch.equal(before[name], tensor) for name, tensor in weights(tmp_path).items())
+
+
+def test_accumulated_batches_add_up_to_the_same_step(tmp_path):
+    """Without batch norm and dropout, 8 samples at once and 4 + 4 give the same gradient."""
+
+    class Plain(Toy):
+        def build_model(self):
+            return nn.Linear(4, 2)
+
+    run_toy(tmp_path / "at-once", Plain())
+    run_toy(tmp_path / "in-parts", Plain(), accumulation_steps=4)
+    for name, tensor in weights(tmp_path / "at-once").items():
+        torch.testing.assert_close(tensor, weights(tmp_path / "in-parts")[name], rtol=1e-5, atol=1e-6)
+
+
+def test_seeds_differ_and_repeat(tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run_toy(tmp_path / name, seed=seed)
+    a, b, c = (weights(tmp_path / name)["0.weight"] for name in "abc")
+    assert torch.equal(a, b) and not torch.equal(a, c)
+    draws = set()
+    for position in (-1, 0, 1):
+        seed_position(5, position)
+        draws.add(torch.rand(1).item())
+    assert len(draws) == 3
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_learns(tmp_path, precision):
+    assert run_toy(tmp_path, num_epochs=20, precision=precision)["video_top1"] > 0.85
+
+
+def test_too_many_unreadable_samples_stop_the_run(tmp_path):
+    with pytest.raises(TooManyFailures, match=r"2 of 8 samples could not be read.*max_unreadable=0\.05(.|\n)*5\.mp4"):
+        run_toy(tmp_path, Toy(fail=(3, 5, 12)))
+    failures = [json.loads(line) for line in (tmp_path / "failures.jsonl").read_text().splitlines()]
+    assert [failure["index"] for failure in failures] == [3, 5]
+    run_toy(tmp_path / "patient", Toy(fail=(3, 5, 12)), max_unreadable=0.1)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+    with pytest.raises(FloatingPointError, match=r"the loss is nan at step 9 .*lower optimizer\.lr"):
+        run_toy(tmp_path, Toy(poison=70))
+    assert torch.load(tmp_path / "checkpoints/last.pt", weights_only=True)["progress"]["step"] == 5
+
+
+def test_an_uneven_batch_is_refused():
+    settings = TrainSettings(num_epochs=1, batch_size=10)
+    with pytest.raises(ValueError, match=r"batch_size=10 cannot be shared by 4 processes.*a multiple of 4, for example 12"):
+        settings.samples_per_forward(Ranks(0, 4, torch.device("cpu")))
+    with pytest.raises(ValueError, match="must be a multiple of accumulation_steps 3"):
+        TrainSettings(num_epochs=1, batch_size=10, accumulation_steps=3)
+    with pytest.raises(ValueError, match=r"train\.num_epochs or train\.num_samples"):
+        TrainSettings(batch_size=10)

@@ -1,0 +1,84 @@
+"""Whole runs as a person starts them: killed, continued, on one process and on two."""
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+import torch
+from conftest import OPTIONS, command
+
+TIMING = ("clips_per_second", "waiting_for_data")
+
+
+@pytest.fixture
+def recipe(motion_videos, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"""
+        task: clip_classification
+        model: {{name: glore_resnet_debug_3d}}
+        data:
+          train: {motion_videos}/train.txt
+          val: {motion_videos}/val.txt
+          class_names: {motion_videos}/mapping_table.txt
+          num_frames: 4
+          frame_interval: 3
+          train_view: {{short_side: [36, 44], crop: 32, flip: false}}
+          val_view: {{short_side: 36, crop: 32}}
+          num_workers: 1
+        optimizer: {{lr: 0.05, weight_decay: 0.0001, no_decay: ['\\.bias$'], lr_multipliers: {{conv_m2: 0.5}}}}
+        schedule: {{name: cosine, warmup_steps: 3}}
+        train: {{num_epochs: 3, batch_size: 4, checkpoint_every_steps: 2, log_every_steps: 1, precise_bn_batches: 2}}
+        evaluation: {{clips_per_forward: 4}}
+    """)
+    return path
+
+
+def lines(folder, split="train"):
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in TIMING} for row in rows if row["split"] == split]
+
+
+def weights(folder):
+    return torch.load(folder / "checkpoints/last.pt", weights_only=True)["model"]
+
+
+def kill_in_mid_epoch(arguments, folder):
+    """Starts a training run and kills it with all its workers, by SIGKILL, once it has logged some steps of an epoch."""
+    process = subprocess.Popen(
+        command("tools/train.py", *arguments), **OPTIONS | {"capture_output": False}, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 200
+        metrics = folder / "metrics.jsonl"
+        while not metrics.exists() or len(metrics.read_text().splitlines()) < 9:  # epoch 2 of 3 is steps 7 to 12
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_killed_run_continues_bit_for_bit(recipe, tmp_path, start):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    start("tools/train.py", "-c", recipe, f"run.dir={whole}")
+    arguments = ["-c", recipe, f"run.dir={cut}", "data.num_workers=2"]  # workers change nothing
+    kill_in_mid_epoch(arguments, cut)
+    assert len(lines(cut)) < 18
+    said = start("tools/train.py", *arguments).stderr
+    assert f"continuing {cut} after step" in said
+    assert lines(cut) == lines(whole) and [line["step"] for line in lines(whole)] == list(range(1, 19))
+    assert lines(cut, "val")[-1]["loss"] == lines(whole, "val")[-1]["loss"]
+    ours, theirs = weights(cut), weights(whole)
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_two_processes_give_the_losses_of_one(recipe, tmp_path, start):
+    """With the same samples in each forward pass: 2 processes x 2 samples, or 1 process x 2 accumulated x 2 samples."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    start("tools/train.py", "-c", recipe, f"run.dir={one}", "train.accumulation_steps=2")
+    start("tools/train.py", "-c", recipe, f"run.dir={two}", processes=2)
+    for ours, theirs in zip(lines(one), lines(two), strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4), ours["step"]

@@ -1,0 +1,33 @@
+"""Measures speed: of reading videos, and of networks.
+
+    python tools/benchmark.py data [FILES ...]
+    python tools/benchmark.py model NAME
+
+`data` compares our video reader with decord, OpenCV and torchcodec, `model` shows what a network costs.
+"""
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+BENCHMARKS = ("data", "model")  # modules of tools/benchmarks, each with HELP, add_arguments(parser) and run(args)
+
+
+def main(argv: list[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("benchmark", choices=BENCHMARKS, help="what to measure; `data --help` tells its options")
+    name = parser.parse_args(argv[:1]).benchmark
+    module = importlib.import_module(f"tools.benchmarks.{name}")
+    parser = argparse.ArgumentParser(
+        prog=f"benchmark.py {name}", description=module.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    module.add_arguments(parser)
+    module.run(parser.parse_args(argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""What a model costs: parameters, operations, speed and memory, in each memory layout.
+
+Every case (a layout, in evaluation or in training) has a fresh process, so that no case finds the memory or the caches
+of another one. The layouts take turns, step by step, so that a change in the machine's speed meets both alike; shown is
+the median.
+"""
+
+import argparse
+import multiprocessing
+import statistics
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from engine.precision import autocast, kernels_to_channels_last
+from models import MODELS, create_model
+
+HELP = """What a model costs: parameters, operations, clips (or images) per second, and peak memory.
+
+A training step is forward, backward and an SGD update. Memory is what a run adds: weights, maps, gradients and the
+optimizer's state; on a CPU by the growth of the process (Linux only), on a GPU as PyTorch has allocated it.
+"""
+
+LAYOUTS = ("contiguous", "channels_last")
+MODES = ("evaluation", "training")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing that is measured, in a process of its own."""
+
+    name: str
+    mode: str
+    layout: str
+    input_shape: tuple[int, ...]  # [B, 3, T, H, W], or [B, 3, H, W] for images
+    device: str
+    num_threads: int
+    precision: str
+    compile: bool
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="a name of models.list_models()")
+    parser.add_argument("--frames", type=int, help="frames of a clip (default: the model's own)")
+    parser.add_argument("--size", type=int, help="height and width in pixels (default: the model's own)")
+    parser.add_argument("--batch", type=int, default=2, help="clips or images at once")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda, cpu, ...")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="processor threads")
+    parser.add_argument("--precision", choices=["float32", "bf16", "fp16"], default="float32")
+    parser.add_argument(
+        "--layout", choices=[*LAYOUTS, "both"], default="both", help="memory layout of kernels and maps"
+    )
+    parser.add_argument("--compile", action="store_true", help="measure the model as torch.compile makes it")
+    parser.add_argument("--repeats", type=int, default=7, help="measured steps of each case")
+
+
+def run(args: argparse.Namespace) -> None:
+    with torch.device("meta"):
+        model = create_model(args.name)
+    shape = input_shape(args.name, args.batch, args.frames, args.size)
+    num_flops = count_flops(model, shape[1:])
+    print(f"{args.name}, input {' x '.join(map(str, shape[1:]))}, batch {args.batch}")
+    print(f"parameters  {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M")
+    print(f"operations  {num_flops / 1e9:.2f} GFLOPs = {num_flops / 2e9:.2f} GMACs, which papers print as GFLOPs")
+    print(f"device      {describe_device(args)}\n")
+
+    layouts = LAYOUTS if args.layout == "both" else (args.layout,)
+    unit = "clips/s" if len(shape) == 5 else "images/s"
+    print(f"{'':12}{'':16}{unit:>12}{'ms/step':>12}{'peak MiB':>12}{'faster':>12}")
+    for mode in MODES:
+        cases = [
+            Case(args.name, mode, layout, shape, args.device, args.threads, args.precision, args.compile)
+            for layout in layouts
+        ]
+        results = measure(cases, args.repeats)
+        first = results[0][0]
+        for case, (seconds, memory) in zip(cases, results, strict=True):
+            median = statistics.median(seconds)
+            # Neighbors in time are compared, not medians of all times: the machine's load cancels out.
+            ratio = statistics.median(a / b for a, b in zip(first, seconds, strict=True))
+            peak = "-" if memory is None else f"{memory / 2**20:.0f}"
+            print(f"{mode:12}{case.layout:16}{args.batch / median:12.2f}{1000 * median:12.1f}{peak:>12}{ratio:11.2f}x")
+
+
+def input_shape(name: str, batch: int, frames: int | None, size: int | None) -> tuple[int, ...]:
+    """[B, 3, T, H, W] or [B, 3, H, W]: the model's own input, with the number of frames and the size that are given."""
+    channels, *time, height, width = MODELS[name].input_shape
+    if frames and not time:
+        raise ValueError(f"{name} takes images: --frames={frames} does not apply")
+    return (batch, channels, *([frames or time[0]] if time else []), size or height, size or width)
+
+
+def count_flops(model: nn.Module, shape: tuple[int, ...]) -> int:
+    """Operations of one forward pass, two for each multiply-add, for a `model` on the meta device."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        model.eval()(torch.empty(1, *shape))
+    return counter.get_total_flops()
+
+
+def describe_device(args: argparse.Namespace) -> str:
+    where = torch.cuda.get_device_name(args.device) if args.device.startswith("cuda") else args.device
+    return f"{where}, {args.threads} threads, {args.precision}{', compiled' if args.compile else ''}"
+
+
+def measure(cases: list[Case], num_repeats: int) -> list[tuple[list[float], int | None]]:
+    """For each case the seconds of every step, and the bytes that it added at most (None where that is unknown)."""
+    context = multiprocessing.get_context("spawn")
+    workers = []
+    for case in cases:
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_worker, args=(case, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        workers.append((process, ours))
+    try:
+        for _, pipe in workers:
+            pipe.recv()  # warmed up
+        seconds = [[] for _ in cases]
+        for _ in tqdm(range(num_repeats), desc=cases[0].mode, unit="step", leave=False):
+            for (_, pipe), times in zip(workers, seconds, strict=True):
+                pipe.send("step")
+                times.append(pipe.recv())
+        for _, pipe in workers:
+            pipe.send("stop")
+        return [(times, pipe.recv()) for (_, pipe), times in zip(workers, seconds, strict=True)]
+    except EOFError:
+        raise RuntimeError(f"a process that measured {cases[0].name} ended early; its own error is above") from None
+    finally:
+        for process, pipe in workers:
+            pipe.close()
+            process.join()
+
+
+def _worker(case: Case, pipe: Connection) -> None:
+    torch.set_num_threads(case.num_threads)
+    memory = _Memory(case.device)
+    step = _make_step(case)
+    for _ in range(2):
+        step()
+    pipe.send("ready")
+    while pipe.recv() == "step":
+        memory.synchronize()
+        start = time.perf_counter()
+        step()
+        memory.synchronize()
+        pipe.send(time.perf_counter() - start)
+    pipe.send(memory.peak())
+
+
+def _make_step(case: Case):
+    """A function without arguments: one batch of the case, forward only or with everything that training does."""
+    device = torch.device(case.device)
+    model = create_model(case.name).to(device).train(case.mode == "training")
+    x = torch.randn(case.input_shape, device=device)
+    if case.layout == "channels_last":
+        kernels_to_channels_last(model)
+        x = x.to(memory_format=torch.channels_last_3d if x.dim() == 5 else torch.channels_last)
+    forward = torch.compile(model) if case.compile else model
+    if case.mode == "evaluation":
+
+        def evaluate():
+            with torch.inference_mode(), autocast(case.precision, device):
+                forward(x)
+
+        return evaluate
+
+    labels = torch.zeros(len(x), dtype=torch.long, device=device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, nesterov=True)
+
+    def train():
+        with autocast(case.precision, device):
+            loss = nn.functional.cross_entropy(forward(x), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return train
+
+
+class _Memory:
+    """Peak memory from its making on: of the process on a CPU, of PyTorch's allocator on a GPU."""
+
+    def __init__(self, device: str):
+        self.on_gpu = device.startswith("cuda")
+        self.status = Path("/proc/self/status")
+        if not self.on_gpu and self.status.exists():
+            Path("/proc/self/clear_refs").write_text("5")  # sets the process's peak back to its present size
+            self.start = self._resident_peak()
+
+    def peak(self) -> int | None:
+        if self.on_gpu:
+            return torch.cuda.max_memory_allocated()
+        return self._resident_peak() - self.start if self.status.exists() else None
+
+    def synchronize(self) -> None:
+        if self.on_gpu:
+            torch.cuda.synchronize()
+
+    def _resident_peak(self) -> int:
+        lines = dict(line.split(":", 1) for line in self.status.read_text().splitlines())
+        return 1024 * int(lines["VmHWM"].split()[0])
