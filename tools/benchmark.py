@@ -13,6 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from tools.messages import clear_errors
+
 BENCHMARKS = ("data", "model")  # modules of tools/benchmarks, each with HELP, add_arguments(parser) and run(args)
 
 
@@ -30,4 +32,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    clear_errors(main)

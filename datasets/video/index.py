@@ -222,10 +222,12 @@ def _position(packet):
 
 def _check_file(path):
     try:
-        mode, size = (status := os.stat(path)).st_mode, status.st_size
+        status = os.stat(path)
     except OSError as error:
         raise VideoError(path, error.strerror) from error
-    if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
-        raise VideoError(path, "Is a directory" if stat.S_ISDIR(mode) else "Is not a regular file")
-    if not size:
-        raise VideoError(path, "Is empty (0 bytes)")
+    if stat.S_ISDIR(status.st_mode):
+        raise VideoError(path, "is a directory")
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        raise VideoError(path, "is not a regular file")
+    if status.st_size == 0:
+        raise VideoError(path, "is empty (0 bytes)")

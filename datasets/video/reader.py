@@ -111,27 +111,30 @@ class VideoReader:
         for start, wanted in sorted(runs.items()):
             for packet, frame in self._decode(start, set(wanted)):
                 self._store(frame, clip, places.pop(packet))
-        if places:  # a keyframe was no clean start, or the file is damaged; what counts is decoding from the start
+        if places:  # a keyframe was no clean start, or the file is damaged: what counts is decoding from the start
             self._reopen()
-            for packet, frame in self._decode(0, set(places), skip_unneeded=False):
+            for packet, frame in self._decode(0, set(places), plain=True):
                 self._store(frame, clip, places.pop(packet))
         if places:
             lost = min(indices[place[0]] for place in places.values())
             raise VideoError(self.path, f"frame {lost} of {self.num_frames} cannot be decoded")
         return torch.from_numpy(clip)
 
-    def _decode(self, start: int, wanted: set[int], skip_unneeded: bool = True) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Decodes from packet `start` to the last wanted one -> (packet number, frame) of each wanted packet."""
+    def _decode(self, start: int, wanted: set[int], plain: bool = False) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Decodes from packet `start` to the last wanted one -> (packet number, frame) of each wanted packet.
+
+        In plain decoding no packet is skipped, and what a decoder makes of a damaged one is taken as it is.
+        """
         codec = self._stream.codec_context
         codec.flush_buffers()
         # Only H.264 marks without exception which pictures no other one refers to; frame threads look ahead.
-        can_skip = skip_unneeded and self.codec == "h264" and self._num_threads == 1
+        can_skip = not plain and self.codec == "h264" and self._num_threads == 1
         missing = set(wanted)
         for number, packet in chain(self._read(start, max(wanted)), [(None, None)]):
             if can_skip:
                 codec.skip_frame = "DEFAULT" if number in wanted else "NONREF"
             for frame in decode_packet(self._stream, packet, number):
-                if frame.pts in missing:
+                if frame.pts in missing and (plain or not frame.is_corrupt):
                     missing.remove(frame.pts)
                     yield frame.pts, frame
             if not missing:

@@ -1,8 +1,8 @@
 """How many clips per second one core reads from video files, beside the readers that others use.
 
-Every reader does the whole job of a training sample, from closed file to cropped clip; resizing and cropping is the same
-code for all. Readers take turns, clip by clip and with the same frames, so that a change in the machine's speed meets
-all of them alike.
+Every reader does the whole job of a training sample, from closed file to cropped clip; resizing and cropping is the
+same code for all. Readers take turns, clip by clip and with the same frames, so that a change in the machine's speed
+meets all of them alike.
 """
 
 import argparse
@@ -17,13 +17,13 @@ import av
 import numpy as np
 import torch
 
-from datasets.video.reader import VideoError, VideoReader
+from datasets.video.reader import VideoReader
 from datasets.video.transforms import EvalView, EvalViewSettings
 
 HELP = """Clips per second and core: our video reader beside decord, OpenCV and torchcodec, where these are installed.
 
-A clip is read from scratch: open the file, take frames from a random place on, resize the short side, crop the centre ->
-uint8 [3, T, size, size]. "Per core" is by processor time, summed over threads; the median over clips is shown.
+A clip is read from scratch: open the file, take frames from a random place on, resize the short side, crop the
+centre -> uint8 [3, T, size, size]. "Per core" is by processor time over all threads; the median over clips is shown.
 
   ours           our reader on a file that it has never seen: it reads all packets first, to index them
   ours, indexed  the same with the index of an earlier visit, as in every epoch but the first
@@ -70,7 +70,9 @@ def find_readers(num_threads: int, sample: Path) -> tuple[dict[str, Read], dict[
             read = make(num_threads, *options)
             read(str(sample), [0])
             readers[name] = read
-        except (ImportError, OSError, RuntimeError) as error:  # torchcodec without FFmpeg: any of the three
+        except (
+            Exception
+        ) as error:  # each library has its own; torchcodec without FFmpeg only fails when it opens a file
             missing[name] = str(error).strip().split("\n")[0] or type(error).__name__
     return readers, missing
 
@@ -106,7 +108,7 @@ def make_opencv(num_threads: int, seek_often: bool) -> Read:
         capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, num_threads])
         frames, next_index = [], 0
         for index in indices:
-            if index < next_index or index > next_index and (seek_often or not frames):
+            if index < next_index or (index > next_index and (seek_often or not frames)):
                 capture.set(cv2.CAP_PROP_POS_FRAMES, index)
             else:
                 for _ in range(index - next_index):
@@ -148,43 +150,46 @@ READERS = {
 def measure_file(path: str, readers: dict[str, Read], view, num_frames: int, interval: int, seconds: float) -> dict:
     """Clips per second of processor time, by reader; NaN for one that fails on this file."""
     with VideoReader(path) as video:
-        last_start = max(0, video.num_frames - 1 - (num_frames - 1) * interval)
         last_frame = video.num_frames - 1
+    num_starts = max(0, last_frame - (num_frames - 1) * interval) + 1
     rng = np.random.default_rng(0)
     times = {name: [] for name in readers}
-    failed = set()
     end = time.monotonic() + seconds * len(readers)
-    while time.monotonic() < end or not all(times[name] for name in times.keys() - failed):
-        start = int(rng.integers(last_start + 1))
-        indices = [min(start + i * interval, last_frame) for i in range(num_frames)]
-        for name in readers.keys() - failed:
+    while times and (time.monotonic() < end or not all(times.values())):
+        start = int(rng.integers(num_starts))
+        indices = [min(start + i * interval, last_frame) for i in range(num_frames)]  # a short video repeats its last
+        for name in list(times):
             before = time.process_time()
             try:
                 view(readers[name](path, indices))
-            except (RuntimeError, VideoError):
-                failed.add(name)
-            times[name].append(time.process_time() - before)
-    return {name: math.nan if name in failed else 1 / statistics.median(times[name]) for name in readers}
+            except Exception:  # each library has its own
+                del times[name]
+            else:
+                times[name].append(time.process_time() - before)
+    return {name: 1 / statistics.median(times[name]) if name in times else math.nan for name in readers}
 
 
 def print_table(speeds: dict[str, dict[str, float]], names: list[str]) -> None:
-    """Clips per second, a row for each file; then how many times as fast ours is, in the geometric mean."""
-    widths = [max(len(name), 8) for name in names]
-    first = max(map(len, [*speeds, RATIO]))
+    """Clips per second, a row for each file; then how many times as fast ours is, in the geometric mean over files."""
+    first = max(map(len, [*speeds, *names]))
 
-    def line(title, cells):
-        print(title.ljust(first), *(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)), sep="  ")
+    def print_row(title, cells):
+        print(
+            title.ljust(first),
+            *(cell.rjust(max(len(name), 6)) for cell, name in zip(cells, names, strict=True)),
+            sep="  ",
+        )
 
-    print("\nclips per second and core")
-    line("", names)
+    print()
+    print_row("clips/s per core", names)
     for file, row in speeds.items():
-        line(file, ["fails" if math.isnan(row[name]) else f"{row[name]:.1f}" for name in names])
-    for ours in ("ours", "ours, indexed"):
+        print_row(file, ["fails" if math.isnan(row[name]) else f"{row[name]:.1f}" for name in names])
+    print()
+    print_row("times as fast as", names)
+    for ours in names[:2]:
         ratios = [[row[ours] / row[name] for row in speeds.values() if not math.isnan(row[name])] for name in names]
-        line(RATIO.format(ours), [f"{statistics.geometric_mean(r):.2f}x" if r else "-" for r in ratios])
+        print_row(ours, [f"{statistics.geometric_mean(ratio):.2f}" if ratio else "-" for ratio in ratios])
 
-
-RATIO = "{} / column, geometric mean"
 
 # Videos -----------------------------------------------------------------------------------------------------------
 
