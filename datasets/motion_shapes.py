@@ -44,8 +44,8 @@ FRAME_RATES = (15, 24, 25, 30)
 VERSION = 1  # of the whole set: with a new number, folders made before count as other data
 
 NUM_SHAPES = 3
-RADII = (0.13, 0.32)  # smallest and largest radius, in shares of the frame's short side
-SPEEDS = (0.012, 0.024)  # phase per frame
+RADII = (0.12, 0.34)  # smallest and largest radius, in shares of the frame's short side
+SPEEDS = (0.015, 0.03)  # phase per frame
 
 
 class MotionShapesSettings(BaseModel):
