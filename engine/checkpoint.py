@@ -4,6 +4,7 @@
 `best.safetensors` holds the weights with the best score alone. Learning rates and random numbers are functions of the
 step, so the step is all that is kept of them.
 """
+
 import logging
 import os
 import pickle

@@ -5,6 +5,7 @@ its views. Whole batches are dealt to the ranks, so a batch holds the same items
 padded, and what the ranks found is merged by item index: one rank and many give the same numbers to the last digit.
 An item that cannot be read is never replaced. It is listed, and lowers the coverage.
 """
+
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

@@ -4,6 +4,7 @@ A run is a stream of samples: sample k of the run is a pure function of (seed, k
 [(s - 1) * batch_size, s * batch_size), whatever the number of ranks. So there is no generator to save and no sampler to
 rewind: a run that was killed continues from its last checkpoint with the very numbers it would have had.
 """
+
 import contextlib
 import logging
 import math
@@ -25,7 +26,7 @@ from engine.progress import Meter, progress_bar
 from engine.ranks import Ranks
 from engine.run import Run, TooManyFailures
 from engine.schedule import ScheduleSettings, learning_rate
-from engine.settings import Settings
+from engine.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,9 @@ class TrainSettings(Settings):
     evaluate_every_epochs: float = Field(1.0, gt=0, description="epochs between two evaluations; the end has one, too")
     checkpoint_every_steps: int = Field(500, gt=0, description="optimizer steps between two checkpoints")
     log_every_steps: int = Field(10, gt=0, description="optimizer steps between two lines of metrics.jsonl")
-    max_unreadable: float = Field(0.05, ge=0, le=1, description="share of samples that may be unreadable before it stops")
+    max_unreadable: float = Field(
+        0.05, ge=0, le=1, description="share of samples that may be unreadable before it stops"
+    )
 
     @model_validator(mode="after")
     def _one_length(self):
@@ -60,10 +63,10 @@ class TrainSettings(Settings):
         return self
 
     def samples_per_forward(self, ranks: Ranks) -> int:
-        """Samples of one forward pass on one rank; ValueError if the batch cannot be shared out evenly."""
+        """Samples of one forward pass on one rank; SettingsError if the batch cannot be shared out evenly."""
         parts = self.accumulation_steps * ranks.num_ranks
         if self.batch_size % parts:
-            raise ValueError(
+            raise SettingsError(
                 f"train.batch_size={self.batch_size} cannot be shared by {ranks.num_ranks} processes x "
                 f"{self.accumulation_steps} accumulated batches; take a multiple of {parts}, for example "
                 f"{math.ceil(self.batch_size / parts) * parts}"
@@ -231,7 +234,9 @@ def train(
                     "optimizer.clip_grad_norm. The last checkpoint is untouched"
                 )
             run.log(step, "train", {"epoch": step * batch_size / epoch, "learning_rate": lr, **values})
-            bar.set_postfix({name: f"{values[name]:.3g}" for name in ("loss", "top1", "clips_per_second") if name in values})
+            bar.set_postfix(
+                {name: f"{values[name]:.3g}" for name in ("loss", "top1", "clips_per_second") if name in values}
+            )
         if is_end or _passes(step * batch_size, settings.evaluate_every_epochs * epoch, batch_size):
             with meter.paused():
                 summary = evaluate(step)

@@ -1,4 +1,5 @@
 """Scores of a classifier."""
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,4 +1,5 @@
 """Optimizers, with learning-rate multipliers and weight decay chosen by parameter name."""
+
 import re
 from collections.abc import Iterable
 from typing import Literal
@@ -20,7 +21,9 @@ class OptimizerSettings(Settings):
     betas: tuple[float, float] = Field((0.9, 0.999), description="decay rates of adamw's two moments")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty (sgd) or decoupled decay (adamw), per step")
     no_decay: list[str] = Field([], description="patterns of parameters without weight decay")
-    lr_multipliers: dict[str, float] = Field({}, description="pattern: factor on the learning rate; the first that fits")
+    lr_multipliers: dict[str, float] = Field(
+        {}, description="pattern: factor on the learning rate; the first that fits"
+    )
     clip_grad_norm: float | None = Field(None, gt=0, description="largest norm of the whole gradient; none: no limit")
 
     @field_validator("no_decay", "lr_multipliers")

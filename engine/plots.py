@@ -1,4 +1,5 @@
 """Pictures of a run: curves and confusion matrices, drawn without a display."""
+
 import json
 from pathlib import Path
 

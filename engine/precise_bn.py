@@ -4,6 +4,7 @@ Wu & Johnson, "Rethinking 'Batch' in BatchNorm" (arXiv 2105.07576), section 3. T
 in training mode before they validate (momentum 0.1); here the batches count equally, over all ranks, and the variance is
 that of all of them together: E[x^2] - E[x]^2.
 """
+
 from collections.abc import Iterable
 from typing import Any
 

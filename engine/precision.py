@@ -1,4 +1,5 @@
 """Number formats and memory layouts."""
+
 import contextlib
 
 import torch

@@ -1,4 +1,5 @@
 """What a person sees of a run while it goes: averages, speed, time left, and time spent waiting for data."""
+
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +54,8 @@ class Meter:
     def restore(self, state: dict[str, float]) -> None:
         """Takes up the sums of `state`: the main rank has them, the others start from zero."""
         self._sums = {
-            name: torch.tensor(value if self._ranks.is_main else 0.0, dtype=torch.float64) for name, value in state.items()
+            name: torch.tensor(value if self._ranks.is_main else 0.0, dtype=torch.float64)
+            for name, value in state.items()
         }
 
     def close_window(self) -> dict[str, float]:
@@ -79,4 +81,6 @@ class Meter:
 
 def progress_bar(total: int, initial: int, ranks: Ranks, what: str, unit: str = "step") -> tqdm:
     """A tqdm bar on the main rank's terminal; silent on other ranks and where the output is a file."""
-    return tqdm(total=total, initial=initial, desc=what, unit=unit, disable=None if ranks.is_main else True, leave=False)
+    return tqdm(
+        total=total, initial=initial, desc=what, unit=unit, disable=None if ranks.is_main else True, leave=False
+    )

@@ -3,6 +3,7 @@
 torchrun starts the processes and sets RANK, WORLD_SIZE and LOCAL_RANK; without them a run is one process. nccl joins
 GPUs, gloo joins CPUs.
 """
+
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+
+from engine.settings import SettingsError
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,9 @@ def _choose_device(device: str, local_rank: int) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
         if not torch.cuda.is_available():
-            raise ValueError("run.device is cuda, but this machine has no usable GPU; use run.device=cpu or auto")
+            raise SettingsError("run.device is cuda, but this machine has no usable GPU; use run.device=cpu or auto")
         if local_rank >= torch.cuda.device_count():
-            raise ValueError(
+            raise SettingsError(
                 f"process {local_rank} of this machine has no GPU of its own ({torch.cuda.device_count()} GPUs); "
                 "start one process per GPU"
             )

@@ -1,10 +1,11 @@
 """The report of an evaluation, as files that a person or a script can read.
 
-    summary.json       every number, and what was evaluated
-    per_class.csv      videos, accuracy of each class         confusion.csv, confusion.png
-    predictions.csv    one line a video: its label, the five best guesses and their probabilities
-    unreadable.csv     what could not be read, and why
+summary.json       every number, and what was evaluated
+per_class.csv      videos, accuracy of each class         confusion.csv, confusion.png
+predictions.csv    one line a video: its label, the five best guesses and their probabilities
+unreadable.csv     what could not be read, and why
 """
+
 import csv
 import json
 from collections.abc import Callable, Sequence

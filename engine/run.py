@@ -9,6 +9,7 @@
 
 Only the main rank writes here, but for failures.jsonl, to which each rank appends whole lines.
 """
+
 import json
 import logging
 import os
@@ -29,7 +30,12 @@ log = logging.getLogger(__name__)
 
 # Settings that may differ between a run and its continuation: they change no number.
 FREE_KEYS = (
-    "run.", "train.log_every_steps", "train.checkpoint_every_steps", "data.num_workers", "data.worker_start", "evaluation."
+    "run.",
+    "train.log_every_steps",
+    "train.checkpoint_every_steps",
+    "data.num_workers",
+    "data.worker_start",
+    "evaluation.",
 )
 
 
@@ -163,7 +169,9 @@ def _check_recipe(folder: Path, resolved: dict[str, Any]) -> None:
 
 def newest_run(root: str | Path = "runs") -> Path:
     """The run below `root` whose weights were written last; raises SettingsError if there is none."""
-    weights = [path for pattern in ("last.pt", "best.safetensors") for path in Path(root).rglob(f"checkpoints/{pattern}")]
+    weights = [
+        path for pattern in ("last.pt", "best.safetensors") for path in Path(root).rglob(f"checkpoints/{pattern}")
+    ]
     if not weights:
         raise SettingsError(f"no trained run below {root}/; train one with ./run_local.sh, or name a recipe with -c")
     return max(weights, key=lambda path: path.stat().st_mtime).parent.parent

@@ -4,6 +4,7 @@ The step schedule and its warm-up are those of the authors' Kinetics runs (faceb
 step n counts from 1, the warm-up is linear from a tenth of the rate, and the rate drops at the first step after
 `drop_at_samples` samples.
 """
+
 import math
 from typing import Literal
 

@@ -4,6 +4,7 @@ A recipe is a YAML file; `key=value` arguments change single values of it by the
 into pydantic models that forbid unknown keys. Every problem is reported at once, with the key's path, what is
 accepted, and for an unknown key the nearest right name.
 """
+
 import difflib
 import types
 import typing
@@ -30,7 +31,9 @@ def read_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     """The recipe at `path` as plain dicts and lists, with `overrides` such as `optimizer.lr=0.1` applied in order."""
     path = Path(path)
     if not path.is_file():
-        nearest = difflib.get_close_matches(str(path), [str(p) for p in Path("configs").rglob("*.yaml")], n=1, cutoff=0.3)
+        nearest = difflib.get_close_matches(
+            str(path), [str(p) for p in Path("configs").rglob("*.yaml")], n=1, cutoff=0.3
+        )
         hint = f" Did you mean {nearest[0]}?" if nearest else ""
         raise SettingsError(f"recipe {path} does not exist.{hint}")
     try:
@@ -101,7 +104,11 @@ def _field_names(schema: type[BaseModel], location: tuple) -> list[str]:
 
 def _model_inside(annotation: Any) -> type[BaseModel] | None:
     """The pydantic model in an annotation such as `Model`, `Model | None` or `list[Model]`."""
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias) and issubclass(annotation, BaseModel):
+    if (
+        isinstance(annotation, type)
+        and not isinstance(annotation, types.GenericAlias)
+        and issubclass(annotation, BaseModel)
+    ):
         return annotation
     return next(filter(None, map(_model_inside, typing.get_args(annotation))), None)
 

@@ -1,4 +1,5 @@
 """Tasks: each joins a model, a data set, a loss and an evaluator, and holds the typed settings that are its own."""
+
 from typing import Any
 
 from engine.settings import SettingsError

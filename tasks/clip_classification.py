@@ -2,6 +2,7 @@
 
 The protocol of GloRe's Kinetics runs (arXiv 1811.12814, section 4.3): clips of 8 frames, 8 frames apart, at 224 x 224.
 """
+
 import logging
 from functools import cached_property
 from collections.abc import Iterable
@@ -61,13 +62,17 @@ class ModelSettings(Settings):
 class DataSettings(Settings):
     """Which videos, and what the network sees of them."""
 
-    train: str = Field(description="training videos: a list file, a folder with one folder per class, or a Kinetics CSV")
+    train: str = Field(
+        description="training videos: a list file, a folder with one folder per class, or a Kinetics CSV"
+    )
     val: str = Field(description="validation videos, in the same forms")
     root: str | None = Field(None, description="folder that the paths of the lists start from; none: the list's own")
     val_root: str | None = Field(None, description="the same for the validation list, where it differs")
     train_split: str | None = Field(None, description="split of `train`, where one file or folder holds several")
     val_split: str | None = Field(None, description="the same for `val`")
-    class_names: str | None = Field(None, description="mapping table of class names (index, name); none: from the videos")
+    class_names: str | None = Field(
+        None, description="mapping table of class names (index, name); none: from the videos"
+    )
     make: MotionShapesSettings | None = Field(None, description="demo videos to make in `root` when they are not there")
     num_frames: int = Field(8, gt=0, description="frames of a clip")
     frame_interval: int = Field(8, gt=0, description="distance between two frames of a clip, in frames of the video")
@@ -75,7 +80,9 @@ class DataSettings(Settings):
     train_view: TrainViewSettings = TrainViewSettings()
     val_view: EvalViewSettings = EvalViewSettings()
     color: ColorSettings = ColorSettings()
-    num_workers: int | None = Field(None, ge=0, description="decoding processes per rank; none: from the number of cores")
+    num_workers: int | None = Field(
+        None, ge=0, description="decoding processes per rank; none: from the number of cores"
+    )
     worker_start: Literal["fork", "forkserver", "spawn"] = Field("fork", description="how decoding processes start")
 
 
@@ -197,11 +204,17 @@ class ClipClassification:
         return prefetch(loader, self.ranks.device)
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        clips = self.color(batch["clip"], batch.get("hls"), batch.get("noise_seed"))  # uint8 -> normalized [B, 3, T, S, S]
+        clips = self.color(
+            batch["clip"], batch.get("hls"), batch.get("noise_seed")
+        )  # uint8 -> normalized [B, 3, T, S, S]
         logits = model(clips).float()  # [B, num_classes]
         labels = batch["label"]
         loss = F.cross_entropy(logits, labels)
-        sums = {"loss": loss * len(labels), "top1": count_correct(logits, labels, 1), "top5": count_correct(logits, labels, 5)}
+        sums = {
+            "loss": loss * len(labels),
+            "top1": count_correct(logits, labels, 1),
+            "top5": count_correct(logits, labels, 5),
+        }
         return loss, sums
 
     def evaluate(self, model: nn.Module) -> Evaluation | None:

@@ -1,11 +1,12 @@
 """Evaluates a trained network on the recipe's validation list, every video exactly once.
 
     python tools/evaluate.py                                        the newest run, as its recipe says
-    python tools/evaluate.py --run runs/demo/glore_motion --checkpoint last
+    python tools/evaluate.py --run-dir runs/demo/glore_motion --checkpoint last
     python tools/evaluate.py -c configs/kinetics400/glore_resnet50_8x8.yaml --checkpoint FILE evaluation.num_clips=10
 
 FILE is one of our checkpoints or a file that the authors released. The report goes to `evaluations/` in the run directory.
 """
+
 import argparse
 import logging
 import sys
@@ -66,7 +67,7 @@ def report(task: ClipClassification, run: Path, checkpoint: str | None, ranks: R
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--config", metavar="RECIPE", help="a recipe; without one: that of the run")
-    parser.add_argument("--run", type=Path, metavar="DIR", help="a run directory; else the recipe's, or the newest")
+    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="a run directory; else the recipe's, or the newest")
     parser.add_argument("--checkpoint", metavar="FILE", help="best, last, or a file; without it: best, else last")
 
 
@@ -89,7 +90,7 @@ def main(argv: Sequence[str] | None = None, presets: Sequence[str] = (), descrip
     add_run_arguments(parser)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as data.val=LIST")
     args = parser.parse_args(argv)
-    task_class, settings, run = find_run(args.config, args.run, [*presets, *args.overrides])
+    task_class, settings, run = find_run(args.config, args.run_dir, [*presets, *args.overrides])
     with join_ranks(settings.run.device, settings.run.timeout_minutes) as ranks:
         start_logging(ranks)
         report(task_class(settings, ranks), run, args.checkpoint, ranks)

@@ -1,4 +1,5 @@
 """Turns the errors that a person can mend into one clear message; all others keep their traceback."""
+
 import os
 import sys
 from collections.abc import Callable

@@ -1,16 +1,18 @@
 """Says what a trained network sees in your own videos.
 
     python tools/predict.py VIDEO [VIDEO ...]                       by the newest run
-    python tools/predict.py --run runs/demo/glore_motion --top 3 --csv guesses.csv VIDEO ...
+    python tools/predict.py --run-dir runs/demo/glore_motion --top 3 --csv guesses.csv VIDEO ...
     python tools/predict.py -c RECIPE --checkpoint FILE data.class_names=TABLE VIDEO ...
 
 A folder stands for all the videos in it. The views of each video are those of the recipe; for example, ten clips:
 evaluation.num_clips=10 as a further argument.
 """
+
 import argparse
 import csv
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -28,20 +30,20 @@ from tools.messages import clear_errors
 log = logging.getLogger(__name__)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_run_arguments(parser)
     parser.add_argument("--top", type=int, default=5, metavar="N", help="guesses to show for each video (5)")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the guesses as a table")
     parser.add_argument("arguments", nargs="+", metavar="VIDEO | key=value", help="videos, folders, settings to change")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     overrides = [argument for argument in args.arguments if "=" in argument and not Path(argument).exists()]
     try:
         videos = find_videos([argument for argument in args.arguments if argument not in overrides])
     except (OSError, ValueError) as error:
         raise SettingsError(str(error)) from error
 
-    task_class, settings, run = find_run(args.config, args.run, overrides)
+    task_class, settings, run = find_run(args.config, args.run_dir, overrides)
     with join_ranks(settings.run.device) as ranks:
         start_logging(ranks)
         task = task_class(settings, ranks)

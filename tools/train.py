@@ -5,9 +5,11 @@
 
 ./run_local.sh starts it with one process per GPU. The same command again continues where the run stopped.
 """
+
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -25,11 +27,11 @@ from tools.messages import clear_errors
 log = logging.getLogger(__name__)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-c", "--config", required=True, metavar="RECIPE", help="a recipe below configs/")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change: optimizer.lr=0.1")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
 
     recipe = read_recipe(args.config, args.overrides)
     task_class = find_task(recipe, args.config)

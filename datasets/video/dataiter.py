@@ -7,6 +7,7 @@ nothing, and a run continues in the middle of an epoch with the clips it would h
 Clips travel as uint8; colors are changed and normalized on the device, see `color.py`. Workers open a reader when they
 need it, with one decoding thread, and close it before they hand the clip on.
 """
+
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence

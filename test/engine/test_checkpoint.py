@@ -1,4 +1,5 @@
 """Checkpoints are whole or not there, and damage is named."""
+
 import errno
 import logging
 

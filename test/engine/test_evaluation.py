@@ -1,4 +1,5 @@
 """Predictions are merged by item, whatever the batches; scores agree with counting by hand."""
+
 import math
 
 import numpy as np
@@ -36,7 +37,9 @@ def test_views_are_averaged_and_items_ordered():
     assert math.isclose(evaluation.view_top1, np.mean(top1))
     best = [logits[i].softmax(-1).mean(0).argmax().item() == labels[i] for i in known]
     assert math.isclose(evaluation.item_scores.top1, np.mean(best))
-    loss = torch.nn.functional.cross_entropy(logits[known].flatten(0, 1), torch.tensor([1, 2, 3, 0]).repeat_interleave(3))
+    loss = torch.nn.functional.cross_entropy(
+        logits[known].flatten(0, 1), torch.tensor([1, 2, 3, 0]).repeat_interleave(3)
+    )
     assert math.isclose(evaluation.loss, loss.item(), rel_tol=1e-6)
     summary = evaluation.summary()
     assert (summary["videos_read"], summary["videos_scored"], summary["videos_listed"]) == (5, 4, 6)

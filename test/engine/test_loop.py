@@ -1,4 +1,5 @@
 """The loop on a toy task: what it does with weights, samples and interruptions."""
+
 import json
 import math
 
@@ -163,7 +164,9 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
 
 def test_an_uneven_batch_is_refused():
     settings = TrainSettings(num_epochs=1, batch_size=10)
-    with pytest.raises(ValueError, match=r"batch_size=10 cannot be shared by 4 processes.*a multiple of 4, for example 12"):
+    with pytest.raises(
+        ValueError, match=r"batch_size=10 cannot be shared by 4 processes.*a multiple of 4, for example 12"
+    ):
         settings.samples_per_forward(Ranks(0, 4, torch.device("cpu")))
     with pytest.raises(ValueError, match="must be a multiple of accumulation_steps 3"):
         TrainSettings(num_epochs=1, batch_size=10, accumulation_steps=3)

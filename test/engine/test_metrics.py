@@ -1,4 +1,5 @@
 """Accuracies against counting by hand."""
+
 import math
 
 import numpy as np

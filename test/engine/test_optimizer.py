@@ -1,4 +1,5 @@
 """Parameter groups and steps against the authors' optimizer."""
+
 import json
 from pathlib import Path
 

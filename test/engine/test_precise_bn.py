@@ -1,4 +1,5 @@
 """Precise batch norm finds the statistics of all the data together."""
+
 import torch
 from torch import nn
 

@@ -1,4 +1,5 @@
 """Learning rates against the tables of the authors' scheduler."""
+
 import json
 from pathlib import Path
 
@@ -40,7 +41,9 @@ def test_cosine_warms_up_and_ends_at_its_fraction():
 def test_drops_in_epochs():
     steps = ScheduleSettings(name="step", drop_at_epochs=[1, 1.5])
     assert steps.drops_in_steps(batch_size=10, samples_per_epoch=100) == [10, 15]
-    assert [learning_rate(step, 1.0, steps, 20, [10, 15]) for step in (10, 11, 15, 16)] == pytest.approx([1, 0.1, 0.1, 0.01])
+    assert [learning_rate(step, 1.0, steps, 20, [10, 15]) for step in (10, 11, 15, 16)] == pytest.approx(
+        [1, 0.1, 0.1, 0.01]
+    )
 
 
 @pytest.mark.parametrize(

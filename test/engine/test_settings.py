@@ -1,4 +1,5 @@
 """Recipes, overrides, and what is said when they are wrong."""
+
 import pytest
 
 from engine.settings import Settings, SettingsError, differences, parse_settings, read_recipe
@@ -29,7 +30,12 @@ def parse(path, *overrides):
 
 def test_overrides_change_single_values(recipe):
     settings = parse(recipe, "optimizer.lr=0.25", "optimizer.nesterov=false", "fallback.lr=2")
-    assert (settings.optimizer.lr, settings.optimizer.nesterov, settings.fallback.lr, settings.steps) == (0.25, False, 2, 5)
+    assert (settings.optimizer.lr, settings.optimizer.nesterov, settings.fallback.lr, settings.steps) == (
+        0.25,
+        False,
+        2,
+        5,
+    )
     assert parse(recipe).optimizer.lr == 0.1
 
 

@@ -1,4 +1,5 @@
 """Whole runs as a person starts them: killed, continued, on one process and on two."""
+
 import json
 import os
 import signal
@@ -7,32 +8,9 @@ import time
 
 import pytest
 import torch
-from conftest import OPTIONS, command
+from conftest import PROCESS, command
 
 TIMING = ("clips_per_second", "waiting_for_data")
-
-
-@pytest.fixture
-def recipe(motion_videos, tmp_path):
-    path = tmp_path / "recipe.yaml"
-    path.write_text(f"""
-        task: clip_classification
-        model: {{name: glore_resnet_debug_3d}}
-        data:
-          train: {motion_videos}/train.txt
-          val: {motion_videos}/val.txt
-          class_names: {motion_videos}/mapping_table.txt
-          num_frames: 4
-          frame_interval: 3
-          train_view: {{short_side: [36, 44], crop: 32, flip: false}}
-          val_view: {{short_side: 36, crop: 32}}
-          num_workers: 1
-        optimizer: {{lr: 0.05, weight_decay: 0.0001, no_decay: ['\\.bias$'], lr_multipliers: {{conv_m2: 0.5}}}}
-        schedule: {{name: cosine, warmup_steps: 3}}
-        train: {{num_epochs: 3, batch_size: 4, checkpoint_every_steps: 2, log_every_steps: 1, precise_bn_batches: 2}}
-        evaluation: {{clips_per_forward: 4}}
-    """)
-    return path
 
 
 def lines(folder, split="train"):
@@ -46,10 +24,8 @@ def weights(folder):
 
 def kill_in_mid_epoch(arguments, folder):
     """Starts a training run and kills it with all its workers, by SIGKILL, once it has logged some steps of an epoch."""
-    process = subprocess.Popen(
-        command("tools/train.py", *arguments), **OPTIONS | {"capture_output": False}, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command("tools/train.py", *arguments), **PROCESS, **quiet, start_new_session=True)
     try:
         deadline = time.monotonic() + 200
         metrics = folder / "metrics.jsonl"

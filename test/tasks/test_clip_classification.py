@@ -1,0 +1,191 @@
+"""The task on small sets: what it says to bad input, and that a broken video costs coverage, never a wrong number."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from encode import encode_video, number_frames
+
+from engine.ranks import Ranks
+from engine.settings import SettingsError, parse_settings
+from tasks import find_task
+from tasks.clip_classification import ClipClassification, ClipClassificationSettings
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+
+
+def make_task(folder, **changes) -> ClipClassification:
+    recipe = {
+        "task": "clip_classification",
+        "model": {"name": "glore_resnet_debug_3d"},
+        "data": {
+            "train": f"{folder}/train.txt",
+            "val": f"{folder}/val.txt",
+            "num_frames": 4,
+            "frame_interval": 2,
+            "train_view": {"short_side": [36, 44], "crop": 32},
+            "val_view": {"short_side": 36, "crop": 32},
+            "num_workers": 0,
+        },
+        "optimizer": {"lr": 0.1},
+        "train": {"num_epochs": 1, "batch_size": 4},
+        "evaluation": {"clips_per_forward": 4},
+    }
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        recipe[section] = {**recipe[section], name: value}
+    return ClipClassification(parse_settings(ClipClassificationSettings, recipe), ALONE)
+
+
+@pytest.fixture
+def videos(motion_videos, tmp_path):
+    """A copy of the motion videos that a test may break."""
+    return shutil.copytree(motion_videos, tmp_path / "videos")
+
+
+def test_batches_are_what_the_recipe_says(motion_videos):
+    task = make_task(motion_videos)
+    batches = list(task.train_batches(0, 3, batch_size=4, stream="train"))
+    assert [batch["clip"].shape for batch in batches] == [(4, 3, 4, 32, 32)] * 3
+    assert batches[0]["clip"].dtype == torch.uint8 and batches[0]["hls"].shape == (4, 3)
+    model = task.build_model()
+    loss, sums = task.training_step(model, batches[0])
+    assert loss.requires_grad and 0 <= sums["top1"] <= sums["top5"] <= 4
+    assert task.class_names == tuple(f"class {label}" for label in range(8)) and task.num_classes == 8
+
+
+def test_a_sample_is_a_function_of_seed_and_number_alone(motion_videos):
+    """Not of the workers, of the batch, of where the run began, nor of the other ranks."""
+    whole = list(make_task(motion_videos).train_batches(0, 16, 4, "train"))
+    clips = torch.cat([batch["clip"] for batch in whole])
+    index = torch.cat([batch["index"] for batch in whole])
+    for epoch in (index[:24], index[24:48]):
+        assert sorted(epoch.tolist()) == list(range(24))
+    assert index[:24].tolist() != index[24:48].tolist()
+    later = list(make_task(motion_videos, data__num_workers=2).train_batches(5, 3, 4, "train"))
+    assert torch.equal(torch.cat([batch["clip"] for batch in later]), clips[20:32])
+    second = make_task(motion_videos)
+    second.ranks = Ranks(1, 2, torch.device("cpu"))
+    ours = next(iter(second.train_batches(3, 1, 4, "train")))  # batch 3 of rank 1 of 2: samples 28 to 31
+    assert torch.equal(ours["clip"], clips[28:32])
+    other = list(make_task(motion_videos).train_batches(0, 1, 4, "precise_bn"))[0]
+    assert not torch.equal(other["clip"], clips[:4])
+
+
+def test_evaluation_lists_what_it_cannot_read(videos):
+    broken = sorted(videos.glob("val/*/*.mp4"))[3]
+    broken.write_bytes(broken.read_bytes()[:200])
+    task = make_task(videos)
+    model = task.build_model().eval()
+    evaluation = task.evaluate(model)
+    summary = evaluation.summary()
+    assert (summary["videos_read"], summary["videos_listed"]) == (8, 9) and summary["coverage"] == 8 / 9
+    (failure,) = evaluation.predictions.failures
+    assert failure["path"] == str(broken) and failure["index"] not in evaluation.predictions.index
+    assert task.describe(failure["index"])[1] == str(broken)
+
+
+def test_views_are_averaged(motion_videos):
+    one = make_task(motion_videos)
+    many = make_task(motion_videos, evaluation__num_clips=3, evaluation__num_crops=3)
+    torch.manual_seed(0)
+    model = one.build_model().eval()
+    predictions = many.predict(model, many.val_videos)
+    assert predictions.num_views == 9 and predictions.probabilities.shape == (9, 8)
+    assert not np.allclose(predictions.probabilities, one.predict(model, one.val_videos).probabilities)
+
+
+def test_an_unreadable_training_video_is_replaced_by_a_fixed_rule(videos):
+    broken = sorted(videos.glob("train/*/*.mp4"))[5]
+    broken.unlink()
+    runs = [list(make_task(videos).train_batches(0, 6, 4, "train")) for _ in range(2)]
+    failures = [failure for batch in runs[0] for failure in batch["failures"]]
+    assert [failure["path"] for failure in failures] == [str(broken)]
+    assert "no such file" in failures[0]["reason"].lower() and failures[0]["epoch"] == 0
+    index = torch.cat([batch["index"] for batch in runs[0]])
+    assert failures[0]["index"] not in index and len(index) == 24
+    for ours, theirs in zip(*runs, strict=True):
+        assert torch.equal(ours["clip"], theirs["clip"]) and torch.equal(ours["label"], theirs["label"])
+    labels = make_task(videos).train_videos.labels[index]
+    assert (
+        labels.tolist() == torch.cat([batch["label"] for batch in runs[0]]).tolist()
+    )  # its own label, not the lost one's
+
+
+def test_nothing_readable_is_one_clear_error(videos):
+    shutil.rmtree(videos / "train")
+    with pytest.raises(Exception, match="10 videos in a row could not be read"):
+        next(iter(make_task(videos).train_batches(0, 1, 4, "train")))
+
+
+def test_an_audio_file_and_an_empty_file_are_named(tmp_path):
+    encode_video(tmp_path / "good.mp4", number_frames(9, 48, 64))
+    encode_video(tmp_path / "sound.mp4", None, audio=True)
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "train.txt").write_text("0 0 good.mp4\n")
+    (tmp_path / "val.txt").write_text("0 0 good.mp4\n1 0 sound.mp4\n2 0 empty.mp4\n3 0 gone away.mp4\n4 -1 good.mp4\n")
+    task = make_task(tmp_path)
+    evaluation = task.evaluate(task.build_model().eval())
+    reasons = {failure["path"].split("/")[-1]: failure["reason"] for failure in evaluation.predictions.failures}
+    assert reasons.keys() == {"sound.mp4", "empty.mp4", "gone away.mp4"}
+    assert (
+        "no video" in reasons["sound.mp4"]
+        and reasons["empty.mp4"]
+        and "no such file" in reasons["gone away.mp4"].lower()
+    )
+    assert evaluation.summary()["videos_scored"] == 1 and evaluation.summary()["videos_read"] == 2
+
+
+def test_the_short_video_policy_error_counts_as_unreadable(tmp_path):
+    encode_video(tmp_path / "short.mp4", number_frames(5, 48, 64))
+    for name in ("train", "val"):
+        (tmp_path / f"{name}.txt").write_text("0 0 short.mp4\n")
+    task = make_task(tmp_path, data__short_video="error")
+    failures = task.evaluate(task.build_model().eval()).predictions.failures
+    assert "the video has 5 frames; a clip of 4, 2 apart, needs 7" in failures[0]["reason"]
+    assert make_task(tmp_path).evaluate(task.build_model().eval()).num_read == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data__val": "vall.txt"}, r"data\.val: no list of videos at .*vall\.txt"),
+        ({"data__class_names": "names.txt"}, r"data\.class_names: no file of class names"),
+        (
+            {"model__num_classes": 3},
+            r"data\.(train|val): .* has label \d, but the network has 3 classes \(0 to 2\); set model\.num_classes=8",
+        ),
+        (
+            {"model__name": "glore_resnet50"},
+            r"model: there is no model called 'glore_resnet50'; did you mean 'glore_resnet50_3d'",
+        ),
+        (
+            {"model__options": {"dropuot": 0.5}},
+            r"model: there is no option of .* called 'dropuot'; did you mean 'dropout'",
+        ),
+    ],
+)
+def test_bad_settings_are_explained(motion_videos, changes, message):
+    changes = {k: str(motion_videos / v) if str(v).endswith(".txt") else v for k, v in changes.items()}
+    with pytest.raises(SettingsError, match=message):
+        task = make_task(motion_videos, **changes)
+        assert task.val_videos and task.build_model()
+
+
+def test_a_bad_line_is_named(videos):
+    (videos / "val.txt").write_text("0 1 a.mp4\nx one b.mp4\n")
+    with pytest.raises(SettingsError, match=r"val\.txt:2: .*label 'one' is not a whole number"):
+        make_task(videos).val_videos  # noqa: B018
+
+
+def test_folders_give_classes_and_names(motion_videos):
+    task = make_task(motion_videos, data__train=f"{motion_videos}/train", data__val=f"{motion_videos}/val")
+    assert task.class_names == tuple(sorted(path.name for path in (motion_videos / "train").iterdir()))
+    assert len(task.train_videos) == 24 and len(task.val_videos) == 9
+    assert task.resolved_recipe()["model"]["num_classes"] == 8
+
+
+def test_an_unknown_task_is_explained():
+    with pytest.raises(SettingsError, match="task: must be one of clip_classification, got 'clips'"):
+        find_task({"task": "clips"}, "recipe.yaml")

@@ -1,0 +1,94 @@
+"""Evaluation and prediction as a person starts them, on one process and on two."""
+
+import csv
+import json
+import shutil
+
+import pytest
+import torch
+from conftest import write_recipe
+
+from tools import evaluate, predict, train
+from tools.messages import clear_errors
+
+
+@pytest.fixture(scope="module")
+def run(motion_videos, tmp_path_factory, start):
+    """A run directory whose validation set has 9 videos, one of them broken."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    videos = shutil.copytree(motion_videos, folder / "videos")
+    broken = sorted(videos.glob("val/*/*.mp4"))[4]
+    broken.write_bytes(broken.read_bytes()[:300])
+    recipe = write_recipe(folder / "recipe.yaml", videos)
+    start("tools/train.py", "-c", recipe, f"run.dir={folder / 'run'}", "train.num_epochs=1", "data.num_workers=0")
+    return folder / "run"
+
+
+def files_of(report):
+    summary = json.loads((report / "summary.json").read_text())
+    assert summary.pop("clips_per_second") > 0
+    return summary, {path.name: path.read_bytes() for path in report.glob("*.csv")}
+
+
+def test_training_ends_with_a_report(run):
+    summary, files = files_of(run / "evaluations/1x1")
+    assert (summary["videos_read"], summary["videos_listed"], summary["clips_per_video"]) == (8, 9, 1)
+    assert summary["clip_top1"] == summary["video_top1"]
+    unreadable = list(csv.DictReader(files["unreadable.csv"].decode().splitlines()))
+    assert len(unreadable) == 1 and unreadable[0]["reason"]
+    predictions = list(csv.DictReader(files["predictions.csv"].decode().splitlines()))
+    assert len(predictions) == 8 and unreadable[0]["index"] not in {row["index"] for row in predictions}
+    right = [row["label"] == row["guess1"] for row in predictions]
+    assert sum(right) / len(right) == summary["video_top1"]
+    confusion = list(csv.reader(files["confusion.csv"].decode().splitlines()))
+    assert sum(int(count) for row in confusion[1:] for count in row[1:]) == 8
+    assert confusion[0][1:] == [row[0] for row in confusion[1:]] and "turn_clockwise" in confusion[0]
+    assert (run / "evaluations/1x1/confusion.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("script", "views"), [("test/test-single-clip.py", "1x1"), ("test/test-multi-clip.py", "10x3")]
+)
+def test_two_processes_write_the_files_of_one(run, start, script, views):
+    said = start(script, "--run-dir", run).stderr
+    assert "88.89 %  (8 of 9 videos read" in said
+    one = files_of(run / "evaluations" / views)
+    shutil.rmtree(run / "evaluations" / views)
+    start(script, "--run-dir", run, processes=2)
+    assert files_of(run / "evaluations" / views) == one
+    assert one[0]["clips_per_video"] == {"1x1": 1, "10x3": 30}[views]
+
+
+def test_predict_names_the_classes(run, start, tmp_path):
+    videos = sorted((run.parent / "videos/val").glob("*/*.mp4"))
+    table = tmp_path / "guesses.csv"
+    said = start("tools/predict.py", "--run-dir", run, "--top", "2", "--csv", table, videos[0], videos[4]).stderr
+    assert f"{videos[0]}\n" in said and f"cannot read {videos[4]}" in said
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert len(rows) == 2 and all(row["class"] in {video.parent.name for video in videos} for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "message"),
+    [
+        (evaluate.main, ["--run-dir", "RUN", "--checkpoint", "gone.pth"], "gone.pth: there is no such file of weights"),
+        (evaluate.main, ["--run-dir", "RUN", "model.name=resnet_debug_3d"], "best.safetensors: does not fit"),
+        (evaluate.main, ["--run-dir", "RUN/run"], "recipe RUN/run/recipe.yaml does not exist"),
+        (evaluate.main, ["-c", "RECIPE", "run.dir=RUN/run"], "RUN/run holds no checkpoint; train first"),
+        (evaluate.main, ["--run-dir", "RUN", "data.vall=x"], "data.vall: unknown setting; did you mean 'val'?"),
+        (predict.main, ["--run-dir", "RUN", "gone.mp4"], "no video or folder of videos at gone.mp4"),
+        (train.main, ["-c", "configs/demo/glore_moton.yaml"], "Did you mean configs/demo/glore_motion.yaml?"),
+        (train.main, ["-c", "RECIPE", "optimizer.lr=0.1", "run.dir=RUN"], "optimizer.lr: 0.05 -> 0.1"),
+        (train.main, ["-c", "RECIPE", "run.device=cuda", "run.dir=RUN"], "no usable GPU; use run.device=cpu or auto"),
+    ],
+)
+def test_errors_are_one_message_without_a_traceback(run, main, arguments, message, capsys):
+    if "cuda" in str(arguments) and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+
+    def fill(text):
+        return text.replace("RUN", str(run)).replace("RECIPE", str(run.parent / "recipe.yaml"))
+
+    with pytest.raises(SystemExit) as end:
+        clear_errors(lambda: main([fill(argument) for argument in arguments]))
+    assert end.value.code == 2 and fill(message) in capsys.readouterr().err
