@@ -26,7 +26,7 @@ A clip is read from scratch: open the file, take frames from a random place on, 
 centre -> uint8 [3, T, size, size]. "Per core" is by processor time over all threads; the median over clips is shown.
 
   ours           our reader on a file that it has never seen: it reads all packets first, to index them
-  ours, indexed  the same with the index of an earlier visit, as in every epoch but the first
+  ours, indexed  the same with the file's index kept from an earlier visit
   OpenCV         as the GloRe authors use it: a seek (CAP_PROP_POS_FRAMES) before each frame that is not the next one
   OpenCV, grab   one seek to the first frame, grab() up to the last one, retrieve() of those that are wanted
   torchcodec     its exact seek mode; and its approximate one, which trusts the header
@@ -70,9 +70,7 @@ def find_readers(num_threads: int, sample: Path) -> tuple[dict[str, Read], dict[
             read = make(num_threads, *options)
             read(str(sample), [0])
             readers[name] = read
-        except (
-            Exception
-        ) as error:  # each library has its own; torchcodec without FFmpeg only fails when it opens a file
+        except Exception as error:  # each library raises its own; torchcodec may fail as late as when it opens a file
             missing[name] = str(error).strip().split("\n")[0] or type(error).__name__
     return readers, missing
 
@@ -162,7 +160,7 @@ def measure_file(path: str, readers: dict[str, Read], view, num_frames: int, int
             before = time.process_time()
             try:
                 view(readers[name](path, indices))
-            except Exception:  # each library has its own
+            except Exception:  # each library raises its own
                 del times[name]
             else:
                 times[name].append(time.process_time() - before)
@@ -174,11 +172,8 @@ def print_table(speeds: dict[str, dict[str, float]], names: list[str]) -> None:
     first = max(map(len, [*speeds, *names]))
 
     def print_row(title, cells):
-        print(
-            title.ljust(first),
-            *(cell.rjust(max(len(name), 6)) for cell, name in zip(cells, names, strict=True)),
-            sep="  ",
-        )
+        columns = [cell.rjust(max(len(name), 6)) for cell, name in zip(cells, names, strict=True)]
+        print(title.ljust(first), *columns, sep="  ")
 
     print()
     print_row("clips/s per core", names)

@@ -1,0 +1,112 @@
+"""What is found out about a file from its packets, and when its times are not believed."""
+
+import struct
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from encode import encode_video, number_frames
+
+from datasets.video import index as index_module
+from datasets.video.index import VideoIndex, open_video, scan_video
+
+
+def make(path, num_frames=30, **options):
+    return encode_video(path, number_frames(num_frames, 96, 128), **options)
+
+
+def scan(path) -> VideoIndex:
+    container, stream = open_video(path)
+    with container:
+        return scan_video(path, container, stream)
+
+
+def refuse_to_decode(path):
+    pytest.fail(f"{path} was decoded as a whole")
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "h264.mkv", "h264.ts", "h264.flv", "mpeg4.avi", "mjpeg.avi", "vp9.webm"])
+def test_files_with_good_times_are_not_decoded(name, tmp_path, monkeypatch):
+    options = {
+        "mpeg4.avi": {"codec": "mpeg4"},
+        "mjpeg.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
+        "vp9.webm": {"codec": "libvpx-vp9"},
+    }
+    path = make(tmp_path / name, **options.get(name, {}))
+    monkeypatch.setattr(index_module, "_order_by_decoding", refuse_to_decode)
+    index = scan(path)
+    assert sorted(index.frame_packets) == list(range(30))
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "h264.mkv", "h264.ts", "mpeg4.mp4"])
+def test_times_and_decoding_give_the_same_order(name, tmp_path):
+    options = {"codec": "mpeg4", "b_frames": 2} if name.startswith("mpeg4") else {"gop": 12}
+    path = make(tmp_path / name, **options)
+    order, _, _ = index_module._order_by_decoding(path)
+    assert scan(path).frame_packets.tolist() == order
+    assert order != sorted(order)  # there are B-frames
+
+
+def test_order_by_time():
+    assert index_module._order_by_time([0, 3, 1, 2, 4], has_b_frames=True) == [0, 2, 3, 1, 4]
+    assert index_module._order_by_time([0, 1, 2], has_b_frames=False) == [0, 1, 2]
+    assert index_module._order_by_time([0, 1, 2], has_b_frames=True) is None  # written in the order of decoding
+    assert index_module._order_by_time([0, None, 2], has_b_frames=False) is None
+    assert index_module._order_by_time([0, 1, 1], has_b_frames=False) is None
+    assert index_module._order_by_time([*range(100, 200), *range(100)], has_b_frames=False) is None  # two joined files
+
+
+def test_decoding_starts_at_the_last_keyframe_that_is_not_displayed_later():
+    """I0 P3 B1 B2 | I6 B4 B5 P7: B4 and B5 come after the second keyframe in the file, but lean on P3 before it."""
+    order = [0, 2, 3, 1, 5, 6, 4, 7]
+    starts = index_module._decoding_starts(np.array(order), order, np.array([0, 4]), 8)
+    assert starts.tolist() == [0, 0, 0, 0, 0, 0, 4, 4]
+
+
+def test_mpeg4_packets_that_are_not_one_frame_in_its_place():
+    def is_plain(content, is_timed=False):
+        return index_module._is_plain_mpeg4(av.Packet(content), is_timed)
+
+    start, rest = b"\x00\x00\x01\xb6", b"\x55" * 40
+    intra, predicted, bidirectional = (start + bytes([kind << 6]) + rest for kind in range(3))
+    assert is_plain(intra) and is_plain(predicted)
+    assert not is_plain(bidirectional) and is_plain(bidirectional, is_timed=True)
+    assert not is_plain(predicted + bidirectional, is_timed=True)
+    assert not is_plain(start + b"\x50\x00\x00", is_timed=True)
+
+
+@pytest.mark.parametrize("fps", [25, 30, Fraction(30000, 1001)])
+@pytest.mark.parametrize("suffix", [".mp4", ".avi", ".ts"])
+def test_duration(fps, suffix, tmp_path):
+    index = scan(make(tmp_path / f"clip{suffix}", fps=fps, codec="libx264" if suffix == ".mp4" else "mpeg4"))
+    assert float(len(index.frame_packets) / index.duration) == pytest.approx(float(fps), rel=1e-4)
+
+
+def test_duration_of_a_variable_rate(tmp_path):
+    pts = [0, 1, 2, 10, 11, 20]
+    index = scan(make(tmp_path / "clip.mkv", num_frames=6, pts=pts, codec="mpeg4"))
+    assert 20 / 25 < float(index.duration) <= 24.5 / 25  # how long the last frame is shown is not stored
+
+
+def test_a_wrong_duration_in_the_header_does_not_matter(tmp_path):
+    path = make(tmp_path / "clip.mkv")
+    content = bytearray(path.read_bytes())
+    place = content.index(b"\x44\x89\x88") + 3  # the Duration of Matroska: a double, in milliseconds
+    assert struct.unpack_from(">d", content, place)[0] == pytest.approx(1200, abs=50)
+    struct.pack_into(">d", content, place, 3.6e6)
+    path.write_bytes(content)
+    index = scan(path)
+    assert len(index.frame_packets) == 30
+    assert float(index.duration) == pytest.approx(1.2, abs=0.01)
+
+
+def test_packets_are_recognized(tmp_path):
+    path = make(tmp_path / "clip.mp4")
+    index = scan(path)
+    container, stream = open_video(path)
+    with container:
+        for number, packet in enumerate(index_module.read_packets(container, stream)):
+            assert index.find(packet) == number
+            assert index.matches(packet, number) and not index.matches(packet, number + 1)
+    assert index.find(av.Packet(b"x")) is None
