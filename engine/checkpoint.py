@@ -23,7 +23,7 @@ class CheckpointError(RuntimeError):
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Calls `write(temporary)`, syncs the file to disk and renames it to `path`: readers see the old file or the new one.
+    """Calls `write(temporary)`, syncs that file to disk and renames it to `path`: one sees the old file or the new one.
 
     Raises CheckpointError where the disk is full or not writable; what was at `path` is untouched then.
     """

@@ -1,9 +1,9 @@
 """Evaluation that counts every item exactly once, on any number of ranks.
 
-An item (a video, an image) is seen through one or several views; the item's probabilities are the mean of the softmax of
-its views. Whole batches are dealt to the ranks, so a batch holds the same items however many ranks there are, nothing is
-padded, and what the ranks found is merged by item index: one rank and many give the same numbers to the last digit.
-An item that cannot be read is never replaced. It is listed, and lowers the coverage.
+An item (a video, an image) is seen through one or several views; the item's probabilities are the mean of the softmax
+of its views. Whole batches are dealt to the ranks, so a batch holds the same items however many ranks there are,
+nothing is padded, and what the ranks found is merged by item index: one rank and many give the same numbers to the
+last digit. An item that cannot be read is never replaced. It is listed, and lowers the coverage.
 """
 
 import time
@@ -78,7 +78,7 @@ def predict_items(
 ) -> Predictions | None:
     """Predictions of the `batches` of this rank, merged over the ranks; on the main rank, None on the others.
 
-    A batch is a dict with `index` [B], `label` [B], `failures` (a list) and whatever `predict(batch) -> logits [B, V, C]`
+    A batch is a dict with `index` [B], `label` [B], `failures` (a list) and what `predict(batch) -> logits [B, V, C]`
     needs; B may be 0 where nothing in it could be read.
     """
     start = time.perf_counter()

@@ -8,7 +8,7 @@ rewind: a run that was killed continues from its last checkpoint with the very n
 import contextlib
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -104,153 +104,185 @@ class Progress:
     step: int = 0
     best_score: float = -1.0
     best_step: int = 0
-    window: dict[str, float] = field(default_factory=dict)
+    window: dict[str, float] = field(default_factory=dict)  # sums of the logging window, see Meter
 
 
-def train(
-    task: Task,
-    settings: TrainSettings,
-    optimizer_settings: OptimizerSettings,
-    schedule: ScheduleSettings,
-    seed: int,
-    run: Run,
-    ranks: Ranks,
-) -> dict[str, float]:
-    """Trains to the end of the recipe; returns the last evaluation's summary (empty on ranks other than the main one)."""
-    batch_size, epoch = settings.batch_size, task.num_train_samples
-    num_steps = math.ceil((settings.num_samples or settings.num_epochs * epoch) / batch_size)
-    forward_size = settings.samples_per_forward(ranks)
-    drops = schedule.drops_in_steps(batch_size, epoch)
+class Trainer:
+    """Trains a task's network by the recipe, from scratch or from where the run stopped.
 
-    # The weights: 1. of the interrupted run, 2. pretrained, 3. from scratch.
-    seed_position(seed, -1)
-    model = task.build_model()
-    saved = run.checkpoints.read_newest() if run.checkpoints.last.parent.exists() else None
-    if saved is None:
-        task.load_initial_weights(model)
-    if settings.channels_last:
-        kernels_to_channels_last(model)
-    if settings.sync_batch_norm:
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    model.to(ranks.device)
-    optimizer = build_optimizer(model, optimizer_settings)
-    scaler = torch.amp.GradScaler(ranks.device.type, enabled=settings.precision == "fp16")
-    meter, progress = Meter(ranks), Progress()
-    if saved is not None:
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        scaler.load_state_dict(saved["scaler"])
-        progress = Progress(**saved["progress"])
-        meter.restore(progress.window)
-        log.info("continuing %s after step %d of %d", run.folder, progress.step, num_steps)
-    run.start_at(progress.step)
-    if settings.compile:
-        model.compile()
-    network = model
-    if ranks.num_ranks > 1:
-        network = DistributedDataParallel(model, device_ids=[ranks.device] if ranks.device.type == "cuda" else None)
+    Steps count from 1. Everything that a step needs besides the weights is a function of its number.
+    """
 
-    def evaluate(step: int) -> dict[str, float]:
-        if settings.precise_bn_batches:
-            batches = task.train_batches(0, settings.precise_bn_batches, forward_size, stream="precise_bn")
-            with autocast(settings.precision, ranks.device):
-                update_batch_norm(model, lambda batch: task.training_step(model, batch), batches, ranks)
-        ranks.broadcast_buffers(model)
-        model.eval()
-        with autocast(settings.precision, ranks.device):
-            evaluation = task.evaluate(model)
-        model.train()
+    def __init__(
+        self,
+        task: Task,
+        settings: TrainSettings,
+        optimizer: OptimizerSettings,
+        schedule: ScheduleSettings,
+        seed: int,
+        run: Run,
+        ranks: Ranks,
+    ):
+        self.task, self.settings, self.schedule, self.seed = task, settings, schedule, seed
+        self.optimizer_settings, self.run, self.ranks = optimizer, run, ranks
+        self.samples_per_epoch = task.num_train_samples
+        self.samples_per_forward = settings.samples_per_forward(ranks)
+        num_samples = settings.num_samples or settings.num_epochs * self.samples_per_epoch
+        self.num_steps = math.ceil(num_samples / settings.batch_size)
+        self.meter, self.progress = Meter(ranks), Progress()
+        self.failures = _FailureCount(settings.max_unreadable, self.samples_per_epoch // ranks.num_ranks)
+
+        # The weights: 1. of the interrupted run, 2. pretrained, 3. from scratch.
+        seed_position(seed, -1)
+        self.model = task.build_model()
+        saved = run.checkpoints.read_newest()
+        if saved is None:
+            task.load_initial_weights(self.model)
+        self._place_model()
+        self.optimizer = build_optimizer(self.model, optimizer)
+        self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=settings.precision == "fp16")
+        if saved is not None:
+            self._restore(saved)
+        run.start_at(self.progress.step)
+
+    def _place_model(self) -> None:
+        """Layout, device, compilation; `network` is what is called in training: the model, or its parallel wrapper."""
+        if self.settings.channels_last:
+            kernels_to_channels_last(self.model)
+        if self.settings.sync_batch_norm:
+            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+        self.model.to(self.ranks.device)
+        if self.settings.compile:
+            self.model.compile()
+        self.network = self.model
+        if self.ranks.num_ranks > 1:
+            device_ids = [self.ranks.device] if self.ranks.device.type == "cuda" else None
+            self.network = DistributedDataParallel(self.model, device_ids=device_ids)
+
+    def train(self) -> dict[str, float]:
+        """Trains to the end; returns the last evaluation's summary (empty on ranks but the main one)."""
+        settings, summary = self.settings, {}
+        first_batch = self.progress.step * settings.accumulation_steps
+        num_batches = self.num_steps * settings.accumulation_steps - first_batch
+        batches = iter(self.task.train_batches(first_batch, num_batches, self.samples_per_forward, stream="train"))
+        self.model.train()
+        with progress_bar(self.num_steps, self.progress.step, self.ranks, "training") as bar:
+            for step in range(self.progress.step + 1, self.num_steps + 1):
+                self._step(step, batches)
+                is_last = step == self.num_steps
+                bar.update()
+                if is_last or step % settings.log_every_steps == 0:
+                    bar.set_postfix(self._log(step))
+                if is_last or self._evaluation_is_due(step):
+                    with self.meter.paused():
+                        summary = self._evaluate(step)
+                if is_last or step % settings.checkpoint_every_steps == 0:
+                    with self.meter.paused():
+                        self._save(step)
+        self.run.plot()
+        return summary
+
+    def learning_rate(self, step: int) -> float:
+        drops = self.schedule.drops_in_steps(self.settings.batch_size, self.samples_per_epoch)
+        return learning_rate(step, self.optimizer_settings.lr, self.schedule, self.num_steps, drops)
+
+    def _step(self, step: int, batches: Iterator[Batch]) -> None:
+        """One optimizer step: forward and backward over its accumulated batches, then the update."""
+        num_passes = self.settings.accumulation_steps
+        for number in range(num_passes):
+            batch = self.meter.next_batch(batches)
+            self.run.record_failures(batch["failures"])
+            self.failures.add(batch)
+            # Dropout and the like, too, are functions of the position in the run alone.
+            seed_position(self.seed, ((step - 1) * num_passes + number) * self.ranks.num_ranks + self.ranks.rank)
+            with self._gradients_stay_here() if number < num_passes - 1 else contextlib.nullcontext():
+                with autocast(self.settings.precision, self.ranks.device):
+                    loss, sums = self.task.training_step(self.network, batch)
+                self.scaler.scale(loss / num_passes).backward()
+            self.meter.add(sums, len(batch["index"]))
+        self._last_batch = batch["index"]
+
+        set_learning_rate(self.optimizer, self.learning_rate(step))
+        if self.optimizer_settings.clip_grad_norm:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.optimizer_settings.clip_grad_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _gradients_stay_here(self) -> contextlib.AbstractContextManager:
+        """Gradients that are still being accumulated need no exchange between the ranks."""
+        return contextlib.nullcontext() if self.network is self.model else self.network.no_sync()
+
+    def _log(self, step: int) -> dict[str, str]:
+        """Logs the averages since the last time; returns the few that fit into a progress bar."""
+        values, rate = self.meter.close_window(), self.learning_rate(step)
+        if not math.isfinite(values["loss"]):
+            raise FloatingPointError(
+                f"the loss is {values['loss']} at step {step} (learning rate {rate:.3g}, rows "
+                f"{self._last_batch.tolist()} of the training list); lower optimizer.lr, lengthen schedule.warmup_steps or set "
+                "optimizer.clip_grad_norm. The last checkpoint is untouched"
+            )
+        self.run.log(step, "train", {"epoch": self._epoch(step), "learning_rate": rate, **values})
+        return {name: f"{values[name]:.3g}" for name in ("loss", "top1", "clips_per_second") if name in values}
+
+    def _epoch(self, step: int) -> float:
+        return step * self.settings.batch_size / self.samples_per_epoch
+
+    def _evaluation_is_due(self, step: int) -> bool:
+        """Whether this step completed a multiple of `evaluate_every_epochs`."""
+        period = self.settings.evaluate_every_epochs
+        return self._epoch(step) // period > self._epoch(step - 1) // period
+
+    def _evaluate(self, step: int) -> dict[str, float]:
+        if num_batches := self.settings.precise_bn_batches:
+            batches = self.task.train_batches(0, num_batches, self.samples_per_forward, stream="precise_bn")
+            with autocast(self.settings.precision, self.ranks.device):
+                update_batch_norm(self.model, lambda b: self.task.training_step(self.model, b), batches, self.ranks)
+        self.ranks.broadcast_buffers(self.model)
+        self.model.eval()
+        with autocast(self.settings.precision, self.ranks.device):
+            evaluation = self.task.evaluate(self.model)
+        self.model.train()
         if evaluation is None:
             return {}
         summary = evaluation.summary()
         top1 = summary["video_top1"]
-        run.record_failures(evaluation.predictions.failures)
-        run.log(step, "val", {"epoch": step * batch_size / epoch, "top1": top1, **summary})
-        run.plot(seconds_between=60)
-        is_best = top1 >= progress.best_score  # of equals the later one
+        self.run.record_failures(evaluation.predictions.failures)
+        self.run.log(step, "val", {"epoch": self._epoch(step), "top1": top1, **summary})
+        self.run.plot(seconds_between=60)
+        is_best = top1 >= self.progress.best_score  # of equals the later one
         log.info(
-            "step %d of %d: %.2f %% top-1, %.2f %% top-5 on %d of %d videos%s", step, num_steps, 100 * top1,
-            100 * summary["video_top5"], summary["videos_read"], summary["videos_listed"], ", the best so far" * is_best,
-        )  # fmt: skip
+            "step %d of %d: %.2f %% top-1, %.2f %% top-5 on %d of %d videos%s",
+            *(step, self.num_steps, 100 * top1, 100 * summary["video_top5"]),
+            *(summary["videos_read"], summary["videos_listed"], ", the best so far" if is_best else ""),
+        )
         if is_best:
-            progress.best_score, progress.best_step = top1, step
-            run.checkpoints.write_best(model.state_dict(), {"step": str(step), "top1": repr(top1)})
+            self.progress.best_score, self.progress.best_step = top1, step
+            self.run.checkpoints.write_best(self.model.state_dict(), {"step": str(step), "top1": repr(top1)})
         return summary
 
-    def save(step: int) -> None:
-        progress.step, progress.window = step, meter.state()
-        if ranks.is_main:
-            run.checkpoints.write(
+    def _save(self, step: int) -> None:
+        self.progress.step, self.progress.window = step, self.meter.state()
+        if self.ranks.is_main:
+            self.run.checkpoints.write(
                 {
-                    "model": model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "scaler": scaler.state_dict(),
-                    "progress": vars(progress),
-                    "samples_seen": step * batch_size,
-                    "seed": seed,
+                    "model": self.model.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "scaler": self.scaler.state_dict(),
+                    "progress": vars(self.progress),
+                    "samples_seen": step * self.settings.batch_size,
+                    "seed": self.seed,
                 }
             )
 
-    first_batch = progress.step * settings.accumulation_steps
-    num_batches = num_steps * settings.accumulation_steps - first_batch
-    batches = iter(task.train_batches(first_batch, num_batches, forward_size, stream="train"))
-    failures = _FailureCount(settings.max_unreadable, epoch // ranks.num_ranks)
-    summary: dict[str, float] = {}
-    model.train()
-    bar = progress_bar(num_steps, progress.step, ranks, "training")
-    for step in range(progress.step + 1, num_steps + 1):
-        lr = learning_rate(step, optimizer_settings.lr, schedule, num_steps, drops)
-        set_learning_rate(optimizer, lr)
-
-        for micro in range(settings.accumulation_steps):
-            batch = meter.next_batch(batches)
-            run.record_failures(batch["failures"])
-            failures.add(batch)
-            # Dropout and the like, as a function of the position in the run alone.
-            position = ((step - 1) * settings.accumulation_steps + micro) * ranks.num_ranks + ranks.rank
-            seed_position(seed, position)
-            is_last = micro == settings.accumulation_steps - 1
-            with contextlib.nullcontext() if is_last or network is model else network.no_sync():
-                with autocast(settings.precision, ranks.device):
-                    loss, sums = task.training_step(network, batch)
-                scaler.scale(loss / settings.accumulation_steps).backward()
-            meter.add(sums, len(batch["index"]))
-
-        scaler.unscale_(optimizer)
-        if optimizer_settings.clip_grad_norm:
-            nn.utils.clip_grad_norm_(model.parameters(), optimizer_settings.clip_grad_norm)
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad(set_to_none=True)
-
-        bar.update()
-        is_end = step == num_steps
-        if step % settings.log_every_steps == 0 or is_end:
-            values = meter.close_window()
-            if not math.isfinite(values["loss"]):
-                raise FloatingPointError(
-                    f"the loss is {values['loss']} at step {step} (learning rate {lr:.3g}, last videos "
-                    f"{batch['index'].tolist()}); lower optimizer.lr, lengthen schedule.warmup_steps or set "
-                    "optimizer.clip_grad_norm. The last checkpoint is untouched"
-                )
-            run.log(step, "train", {"epoch": step * batch_size / epoch, "learning_rate": lr, **values})
-            bar.set_postfix(
-                {name: f"{values[name]:.3g}" for name in ("loss", "top1", "clips_per_second") if name in values}
-            )
-        if is_end or _passes(step * batch_size, settings.evaluate_every_epochs * epoch, batch_size):
-            with meter.paused():
-                summary = evaluate(step)
-        if is_end or step % settings.checkpoint_every_steps == 0:
-            with meter.paused():
-                save(step)
-    bar.close()
-    run.plot()
-    return summary
-
-
-def _passes(samples: int, period: float, batch_size: int) -> bool:
-    """Whether a multiple of `period` samples was reached by the last `batch_size` of `samples`."""
-    return samples // period > (samples - batch_size) // period
+    def _restore(self, saved: dict[str, Any]) -> None:
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.scaler.load_state_dict(saved["scaler"])
+        self.progress = Progress(**saved["progress"])
+        self.meter.restore(self.progress.window)
+        log.info("continuing %s after step %d of %d", self.run.folder, self.progress.step, self.num_steps)
 
 
 def seed_position(seed: int, position: int) -> None:

@@ -12,7 +12,7 @@ from engine.settings import Settings
 
 
 class OptimizerSettings(Settings):
-    """How the weights move. Patterns are regular expressions, searched in parameter names such as `conv3.B01.bn.bias`."""
+    """How the weights move. Patterns are regular expressions, searched in names such as `conv3.B01.conv_m1.bn.bias`."""
 
     name: Literal["sgd", "adamw"] = Field("sgd", description="sgd (with momentum) or adamw")
     lr: float = Field(gt=0, description="peak learning rate, for the whole batch of one step")

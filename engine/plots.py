@@ -35,7 +35,7 @@ def plot_curves(metrics: Path, path: Path) -> None:
 
 
 def plot_confusion(confusion: np.ndarray, class_names: list[str] | tuple[str, ...], path: Path) -> None:
-    """The confusion matrix [C, C], each row as a share of its true class; counts are written in for up to 20 classes."""
+    """The confusion matrix [C, C], rows as shares of the true class; counts are written in for up to 20 classes."""
     num_classes = len(confusion)
     totals = confusion.sum(axis=1, keepdims=True)
     shares = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)

@@ -1,8 +1,8 @@
 """Precise batch norm: statistics of the training data under the final weights, instead of a running average.
 
-Wu & Johnson, "Rethinking 'Batch' in BatchNorm" (arXiv 2105.07576), section 3. The authors of GloRe run 100 forward passes
-in training mode before they validate (momentum 0.1); here the batches count equally, over all ranks, and the variance is
-that of all of them together: E[x^2] - E[x]^2.
+Wu & Johnson, "Rethinking 'Batch' in BatchNorm" (arXiv 2105.07576), section 3. The authors of GloRe run 100 forward
+passes in training mode before they validate (momentum 0.1); here the batches count equally, over all ranks, and the
+variance is that of all of them together: E[x^2] - E[x]^2.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ from engine.ranks import Ranks
 def update_batch_norm(model: nn.Module, forward: Any, batches: Iterable[Any], ranks: Ranks) -> int:
     """Sets the running statistics of every batch norm of `model` from `batches`; returns how many batches it saw.
 
-    `forward(batch)` runs the model on one batch. The model is in training mode while this runs, weights stay as they are.
+    `forward(batch)` runs the model on one batch. The model is in training mode meanwhile; weights stay as they are.
     """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     if not norms:

@@ -16,7 +16,7 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
 
 
 def kernels_to_channels_last(model: nn.Module) -> None:
-    """Lays out the convolution kernels of `model` channels last: 4-d ones of image networks, 5-d ones of video networks."""
+    """Lays out the convolution kernels of `model` channels last: 4-d ones (images) and 5-d ones (videos)."""
     for parameter in model.parameters():
         if parameter.dim() in _CHANNELS_LAST:
             parameter.data = parameter.data.contiguous(memory_format=_CHANNELS_LAST[parameter.dim()])

@@ -63,6 +63,9 @@ class Run:
         self._is_main = ranks.is_main
         self._metrics = folder / "metrics.jsonl"
         self._failures = folder / "failures.jsonl"
+        self._failed: set[str] = set()
+        if self._failures.exists():
+            self._failed = {json.loads(line)["path"] for line in self._failures.read_text().splitlines()}
         self._board = None
         self._plotted = time.monotonic()
 
@@ -96,12 +99,14 @@ class Run:
             (self.folder / "class_names.txt").write_text(table, encoding="utf-8")
 
     def record_failures(self, failures: list[dict[str, Any]]) -> None:
-        """Appends what could not be read to failures.jsonl, one whole line each."""
-        for failure in failures:
-            log.warning("cannot read %s: %s", failure.get("path"), failure.get("reason"))
-        if failures:
+        """Appends videos that could not be read to failures.jsonl, each once in a run, and warns of them."""
+        fresh = {failure["path"]: failure for failure in failures if failure["path"] not in self._failed}
+        for path, failure in fresh.items():
+            log.warning("cannot read %s: %s", path, failure["reason"])
+        if fresh:
+            self._failed |= fresh.keys()
             with open(self._failures, "a") as file:
-                file.write("".join(json.dumps(failure) + "\n" for failure in failures))
+                file.write("".join(json.dumps(failure) + "\n" for failure in fresh.values()))
 
     def plot(self, seconds_between: float = 0) -> None:
         """Draws curves.png anew, unless it was drawn less than `seconds_between` ago: that takes a second."""

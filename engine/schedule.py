@@ -1,8 +1,8 @@
 """The learning rate as a pure function of the step: nothing to save, nothing to restore.
 
-The step schedule and its warm-up are those of the authors' Kinetics runs (facebookresearch/GloRe, train/lr_scheduler.py):
-step n counts from 1, the warm-up is linear from a tenth of the rate, and the rate drops at the first step after
-`drop_at_samples` samples.
+The step schedule and its warm-up are those of the authors' Kinetics runs (facebookresearch/GloRe,
+train/lr_scheduler.py): step n counts from 1, the warm-up is linear from a tenth of the rate, and the rate drops at
+the first step after `drop_at_samples` samples.
 """
 
 import math

@@ -1,11 +1,11 @@
-"""Clip classification: short clips of raw videos, one class each; trained by cross entropy, scored per clip and per video.
+"""Clip classification: clips of raw videos, one class each, trained by cross entropy, scored by clip and by video.
 
 The protocol of GloRe's Kinetics runs (arXiv 1811.12814, section 4.3): clips of 8 frames, 8 frames apart, at 224 x 224.
 """
 
 import logging
-from functools import cached_property
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any, Literal
 
 import torch

@@ -5,6 +5,7 @@
 
 The arguments are those of tools/evaluate.py. Beside the score per video it gives the score of the single clips.
 """
+
 import sys
 from pathlib import Path
 

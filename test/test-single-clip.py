@@ -5,6 +5,7 @@
 
 The arguments are those of tools/evaluate.py.
 """
+
 import sys
 from pathlib import Path
 

@@ -4,7 +4,8 @@
     python tools/evaluate.py --run-dir runs/demo/glore_motion --checkpoint last
     python tools/evaluate.py -c configs/kinetics400/glore_resnet50_8x8.yaml --checkpoint FILE evaluation.num_clips=10
 
-FILE is one of our checkpoints or a file that the authors released. The report goes to `evaluations/` in the run directory.
+FILE is one of our checkpoints or a file that the authors released. The report goes to `evaluations/` in the run
+directory.
 """
 
 import argparse
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 def find_weights(run: Path, checkpoint: str | None) -> Path:
-    """The file that `checkpoint` names: "best", "last" (of the run directory `run`) or a path; None: best, else last."""
+    """The file that `checkpoint` names: "best" or "last" of the run directory, or a path; None: best, else last."""
     named = {"best": run / "checkpoints/best.safetensors", "last": run / "checkpoints/last.pt"}
     if checkpoint is None:
         found = next((path for path in named.values() if path.exists()), None)

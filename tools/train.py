@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
-from engine.loop import train
+from engine.loop import Trainer
 from engine.ranks import join_ranks
 from engine.run import open_run, start_logging
 from engine.settings import parse_settings, read_recipe
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run = open_run(args.config, settings.run, task.resolved_recipe(), ranks)
         run.write_class_names(task.class_names)
         log.info("run directory: %s", run.folder)
-        train(task, settings.train, settings.optimizer, settings.schedule, settings.run.seed, run, ranks)
+        Trainer(task, settings.train, settings.optimizer, settings.schedule, settings.run.seed, run, ranks).train()
         run.close()
         report(task, run.folder, checkpoint=None, ranks=ranks)
 

@@ -6,6 +6,7 @@
 >>> with VideoReader("clip.mp4") as video:                                          # doctest: +SKIP
 ...     clip = video.get_frames(range(0, video.num_frames, 8))  # uint8 [T, H, W, 3]
 """
+
 from datasets.video.color import ColorSettings, ColorTransform
 from datasets.video.dataiter import TrainClips, VideoViews, default_num_workers, prefetch, train_loader, view_loader
 from datasets.video.index import VideoError

@@ -1,11 +1,11 @@
 """The raw-video dataiter: from a list of video files to batches of clips.
 
-Everything random about a training clip (which video, which frames, which view, which colors) is a function of the run's
-seed and of the sample's number in the run. No generator lives in a worker, so the number of workers and of ranks changes
-nothing, and a run continues in the middle of an epoch with the clips it would have had.
+Everything random about a training clip (which video, which frames, which view, which colors) is a function of the
+run's seed and of the sample's number in the run. No generator lives in a worker, so the number of workers and of
+ranks changes nothing, and a run continues in the middle of an epoch with the clips it would have had.
 
-Clips travel as uint8; colors are changed and normalized on the device, see `color.py`. Workers open a reader when they
-need it, with one decoding thread, and close it before they hand the clip on.
+Clips travel as uint8; colors are changed and normalized on the device, see `color.py`. Workers open a reader when
+they need it, with one decoding thread, and close it before they hand the clip on.
 """
 
 import os
@@ -30,11 +30,11 @@ MAX_ATTEMPTS = 10  # videos tried for one training sample before the run stops
 class TrainClips(Dataset):
     """Training clips by their number in the run.
 
-    Sample k belongs to epoch k // N of a list of N videos, and there to position k % N of that epoch's own order. It is a
-    dict of `index` (row of the list), `label`, `clip` (uint8 [3, T, S, S]), what `ColorTransform` takes besides, and
+    Sample k belongs to epoch k // N of a list of N videos, and there to position k % N of that epoch's own order. It is
+    a dict of `index` (row of the list), `label`, `clip` (uint8 [3, T, S, S]), what `ColorTransform` takes besides, and
     `failures` (videos that were tried first and could not be read: dicts of path, reason, index, epoch).
 
-    A video that cannot be read is replaced, with its label, by a video drawn from (seed, epoch, position, attempt); after
+    A video that cannot be read is replaced, with its label, by one drawn from (seed, epoch, position, attempt); after
     `MAX_ATTEMPTS` of them VideoError is raised.
     """
 
@@ -58,7 +58,7 @@ class TrainClips(Dataset):
                 failures.append({"path": error.path, "reason": error.reason, "index": index, "epoch": epoch})
         raise VideoError(
             failures[0]["path"],
-            f"{failures[0]['reason']}; {MAX_ATTEMPTS} videos in a row could not be read, so the list's root may be wrong",
+            f"{failures[0]['reason']}; {MAX_ATTEMPTS} videos in a row could not be read, is data.root right?",
         )
 
     def _generator(self, *position: int) -> np.random.Generator:
@@ -80,8 +80,8 @@ class TrainClips(Dataset):
 class VideoViews(Dataset):
     """Every view of one video for evaluation: `num_clips` along the time times `num_crops` across the frame.
 
-    An item is a dict of `index`, `label` (-1: unknown), and `clips`, uint8 [V, 3, T, S, S] with V = num_clips x num_crops
-    (clips outermost); or, for a video that cannot be read, of `index` and `failure`.
+    An item is a dict of `index`, `label` (-1: unknown), and `clips`, uint8 [V, 3, T, S, S], V = num_clips x num_crops,
+    clips outermost; or, for a video that cannot be read, of `index` and `failure`.
     """
 
     def __init__(self, videos: VideoList, sampling: EvenSampling, view: EvalView):
@@ -112,7 +112,7 @@ class VideoViews(Dataset):
 
 
 def _sample(reader: VideoReader, sampling: Callable[[int, Any], list[int]], argument: Any) -> list[int]:
-    """The frames that `sampling` chooses; a video it refuses (too short, by the policy "error") counts as unreadable."""
+    """The frames that `sampling` chooses; a video that it refuses (too short, policy "error") counts as unreadable."""
     try:
         return sampling(reader.num_frames, argument)
     except ValueError as error:
@@ -186,7 +186,7 @@ def _collate_views(items: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def prefetch(loader: DataLoader, device: torch.device) -> Iterator[dict[str, Any]]:
-    """The loader's batches with what the network takes on `device`; copies of pinned memory overlap with computation."""
+    """The loader's batches, what the network takes on `device`; copies of pinned memory overlap with computation."""
     wanted = ("clip", "clips", "label", "hls")
     for batch in loader:
         yield batch | {name: batch[name].to(device, non_blocking=True) for name in wanted if name in batch}

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from engine.evaluation import evaluate_predictions, predict_items
-from engine.loop import TrainSettings, seed_position, train
+from engine.loop import Trainer, TrainSettings, seed_position
 from engine.optimizer import OptimizerSettings
 from engine.ranks import Ranks
 from engine.run import Run, TooManyFailures
@@ -66,9 +66,8 @@ def run_toy(folder, task=None, seed=0, **settings):
     optimizer = OptimizerSettings(lr=0.1, weight_decay=1e-3, clip_grad_norm=1.0)
     run = Run(folder, ALONE)
     try:
-        return train(
-            task or Toy(), TrainSettings(**settings), optimizer, ScheduleSettings(warmup_steps=5), seed, run, ALONE
-        )
+        schedule = ScheduleSettings(warmup_steps=5)
+        return Trainer(task or Toy(), TrainSettings(**settings), optimizer, schedule, seed, run, ALONE).train()
     finally:
         run.close()
 

@@ -12,7 +12,7 @@ class Optimizer(Settings):
 
 class Recipe(Settings):
     optimizer: Optimizer
-    views: list[Optimizer] = []
+    views: tuple[Optimizer, ...] = ()
     fallback: Optimizer | None = None
     steps: int = 3
 

@@ -23,7 +23,7 @@ def weights(folder):
 
 
 def kill_in_mid_epoch(arguments, folder):
-    """Starts a training run and kills it with all its workers, by SIGKILL, once it has logged some steps of an epoch."""
+    """Starts a training run and kills it, with all its workers, by SIGKILL, in the middle of an epoch."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command("tools/train.py", *arguments), **PROCESS, **quiet, start_new_session=True)
     try:
