@@ -220,8 +220,8 @@ class Trainer:
         if not math.isfinite(values["loss"]):
             raise FloatingPointError(
                 f"the loss is {values['loss']} at step {step} (learning rate {rate:.3g}, rows "
-                f"{self._last_batch.tolist()} of the training list); lower optimizer.lr, lengthen schedule.warmup_steps or set "
-                "optimizer.clip_grad_norm. The last checkpoint is untouched"
+                f"{self._last_batch.tolist()} of the training list); lower optimizer.lr, lengthen "
+                "schedule.warmup_steps or set optimizer.clip_grad_norm. The last checkpoint is untouched"
             )
         self.run.log(step, "train", {"epoch": self._epoch(step), "learning_rate": rate, **values})
         return {name: f"{values[name]:.3g}" for name in ("loss", "top1", "clips_per_second") if name in values}

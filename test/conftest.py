@@ -52,16 +52,14 @@ def write_recipe(path: Path, videos: Path) -> Path:
 def start():
     """start(script, *arguments, processes=1): runs a script of the suite to its end -> subprocess.CompletedProcess."""
 
-    def run(script: str, *arguments, processes: int = 1, check: bool = True) -> subprocess.CompletedProcess:
+    def run(script, *arguments, processes=1, num_threads=1, timeout=300, check=True) -> subprocess.CompletedProcess:
         line = command(script, *arguments, processes=processes)
-        done = subprocess.run(line, **PROCESS, text=True, capture_output=True, timeout=300)
+        where = {"cwd": ROOT, "env": os.environ | {"OMP_NUM_THREADS": str(num_threads)}}
+        done = subprocess.run(line, **where, text=True, capture_output=True, timeout=timeout)
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
     return run
-
-
-PROCESS = {"cwd": ROOT, "env": os.environ | {"OMP_NUM_THREADS": "1"}}
 
 
 def command(script: str, *arguments, processes: int = 1) -> list[str]:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch
-from conftest import PROCESS, command
+from conftest import ROOT, command
 
 TIMING = ("clips_per_second", "waiting_for_data")
 
@@ -24,8 +24,9 @@ def weights(folder):
 
 def kill_in_mid_epoch(arguments, folder):
     """Starts a training run and kills it, with all its workers, by SIGKILL, in the middle of an epoch."""
+    where = {"cwd": ROOT, "env": os.environ | {"OMP_NUM_THREADS": "1"}, "start_new_session": True}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command("tools/train.py", *arguments), **PROCESS, **quiet, start_new_session=True)
+    process = subprocess.Popen(command("tools/train.py", *arguments), **where, **quiet)
     try:
         deadline = time.monotonic() + 200
         metrics = folder / "metrics.jsonl"
