@@ -34,8 +34,8 @@ class TrainClips(Dataset):
     a dict of `index` (row of the list), `label`, `clip` (uint8 [3, T, S, S]), what `ColorTransform` takes besides, and
     `failures` (videos that were tried first and could not be read: dicts of path, reason, index, epoch).
 
-    A video that cannot be read is replaced, with its label, by one drawn from (seed, epoch, position, attempt); after
-    `MAX_ATTEMPTS` of them VideoError is raised.
+    A video that cannot be read is replaced, with its label, by one drawn from (seed, epoch, position, attempt). After
+    `MAX_ATTEMPTS` of them the sample is an `error`, for which `prefetch` raises VideoError in the main process.
     """
 
     def __init__(self, videos: VideoList, sampling: RandomSampling, view: TrainView, seed: int, stream: str = "train"):
@@ -56,10 +56,9 @@ class TrainClips(Dataset):
                 return self._read(index, rng) | {"failures": failures}
             except VideoError as error:
                 failures.append({"path": error.path, "reason": error.reason, "index": index, "epoch": epoch})
-        raise VideoError(
-            failures[0]["path"],
-            f"{failures[0]['reason']}; {MAX_ATTEMPTS} videos in a row could not be read, is data.root right?",
-        )
+        first = failures[0]
+        reason = f"{first['reason']}; {MAX_ATTEMPTS} videos in a row could not be read, is data.root right?"
+        return {"error": (first["path"], reason)}
 
     def _generator(self, *position: int) -> np.random.Generator:
         return np.random.default_rng((*self._root, *position))
@@ -167,6 +166,9 @@ def default_num_workers(num_ranks_here: int) -> int:
 
 
 def _collate_clips(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    errors = [sample["error"] for sample in samples if "error" in sample]
+    if errors:
+        return {"error": errors[0]}
     stacked = {
         name: torch.stack([torch.as_tensor(sample[name]) for sample in samples])
         for name in samples[0]
@@ -189,4 +191,6 @@ def prefetch(loader: DataLoader, device: torch.device) -> Iterator[dict[str, Any
     """The loader's batches, what the network takes on `device`; copies of pinned memory overlap with computation."""
     wanted = ("clip", "clips", "label", "hls")
     for batch in loader:
+        if "error" in batch:
+            raise VideoError(*batch["error"])
         yield batch | {name: batch[name].to(device, non_blocking=True) for name in wanted if name in batch}

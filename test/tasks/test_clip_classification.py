@@ -7,6 +7,7 @@ import pytest
 import torch
 from encode import encode_video, number_frames
 
+from datasets.video import VideoError
 from engine.ranks import Ranks
 from engine.settings import SettingsError, parse_settings
 from tasks import find_task
@@ -113,10 +114,12 @@ def test_an_unreadable_training_video_is_replaced_by_a_fixed_rule(videos):
     )  # its own label, not the lost one's
 
 
-def test_nothing_readable_is_one_clear_error(videos):
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_nothing_readable_is_one_clear_error(videos, num_workers):
     shutil.rmtree(videos / "train")
-    with pytest.raises(Exception, match="10 videos in a row could not be read"):
-        next(iter(make_task(videos).train_batches(0, 1, 4, "train")))
+    with pytest.raises(VideoError, match="10 videos in a row could not be read") as error:
+        next(iter(make_task(videos, data__num_workers=num_workers).train_batches(0, 1, 4, "train")))
+    assert error.value.path.endswith(".mp4") and "Traceback" not in str(error.value)
 
 
 def test_an_audio_file_and_an_empty_file_are_named(tmp_path):

@@ -1,0 +1,48 @@
+"""The model benchmark measures, counts as the papers do, and says what it cannot do."""
+
+import argparse
+
+import pytest
+
+from tools.benchmarks import model as benchmark
+
+
+def arguments(*words):
+    parser = argparse.ArgumentParser()
+    benchmark.add_arguments(parser)
+    return parser.parse_args(words)
+
+
+def test_table_has_a_line_for_every_mode_and_layout(capsys):
+    words = ["glore_resnet_debug_3d", "--size=32", "--frames=4", "--repeats=2", "--threads=1", "--device=cpu"]
+    benchmark.run(arguments(*words))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["glore_resnet_debug_3d, input 3 x 4 x 32 x 32, batch 2", "parameters  0.32 M"]
+    rows = [line.split() for line in lines[-4:]]
+    assert [row[:2] for row in rows] == [
+        ["evaluation", "contiguous"],
+        ["evaluation", "channels_last"],
+        ["training", "contiguous"],
+        ["training", "channels_last"],
+    ]
+    assert all(float(row[2]) > 0 and float(row[3]) > 0 for row in rows)
+    assert [rows[0][5], rows[2][5]] == ["1.00x", "1.00x"]
+
+
+def test_operations_are_the_authors():
+    with benchmark.torch.device("meta"):
+        model = benchmark.create_model("glore_resnet50_3d")
+    shape = benchmark.input_shape("glore_resnet50_3d", batch=2, frames=None, size=None)
+    assert shape == (2, 3, 8, 224, 224)
+    assert benchmark.count_flops(model, shape[1:]) == 63_551_766_528
+
+
+def test_failure_of_a_measuring_process_is_passed_on():
+    case = benchmark.Case("resnet_debug_3d", "evaluation", "contiguous", (1, 3, 8, 16, 16), "cpu", 1, "float32", False)
+    with pytest.raises(RuntimeError, match="a process that measured resnet_debug_3d ended early"):
+        benchmark.measure([case], num_repeats=1)
+
+
+def test_unknown_model():
+    with pytest.raises(ValueError, match="did you mean 'resnet50_3d'"):
+        benchmark.run(arguments("resnet50_3"))
