@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from engine.evaluation import Evaluation
 from engine.optimizer import OptimizerSettings, build_optimizer, set_learning_rate
 from engine.precise_bn import update_batch_norm
-from engine.precision import autocast, kernels_to_channels_last
+from engine.precision import autocast, place_model
 from engine.progress import Meter, progress_bar
 from engine.ranks import Ranks
 from engine.run import Run, TooManyFailures
@@ -147,11 +147,9 @@ class Trainer:
 
     def _place_model(self) -> None:
         """Layout, device, compilation; `network` is what is called in training: the model, or its parallel wrapper."""
-        if self.settings.channels_last:
-            kernels_to_channels_last(self.model)
         if self.settings.sync_batch_norm:
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
-        self.model.to(self.ranks.device)
+        place_model(self.model, self.ranks.device, self.settings.channels_last)
         if self.settings.compile:
             self.model.compile()
         self.network = self.model

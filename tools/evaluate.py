@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from engine.precision import autocast, kernels_to_channels_last
+from engine.precision import autocast, place_model
 from engine.ranks import Ranks, join_ranks
 from engine.report import summary_lines, write_report
 from engine.run import newest_run, run_folder, start_logging
@@ -44,9 +44,7 @@ def load_model(task: ClipClassification, weights: Path, ranks: Ranks):
     """The recipe's network with the weights of the file, ready to predict."""
     model = task.build_model()
     log.info("%s", load_weights(model, weights))
-    if task.settings.train.channels_last:
-        kernels_to_channels_last(model)
-    return model.to(ranks.device).eval()
+    return place_model(model, ranks.device, task.settings.train.channels_last).eval()
 
 
 def report(task: ClipClassification, run: Path, checkpoint: str | None, ranks: Ranks) -> None:

@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from engine.precision import autocast, kernels_to_channels_last
+from engine.precision import autocast, place_model
 from models import MODELS, create_model
 
 HELP = """What a model costs: parameters, operations, clips (or images) per second, and peak memory.
@@ -156,10 +156,10 @@ def _worker(case: Case, pipe: Connection) -> None:
 def _make_step(case: Case):
     """A function without arguments: one batch of the case, forward only or with everything that training does."""
     device = torch.device(case.device)
-    model = create_model(case.name).to(device).train(case.mode == "training")
+    channels_last = case.layout == "channels_last"
+    model = place_model(create_model(case.name), device, channels_last).train(case.mode == "training")
     x = torch.randn(case.input_shape, device=device)
-    if case.layout == "channels_last":
-        kernels_to_channels_last(model)
+    if channels_last:
         x = x.to(memory_format=torch.channels_last_3d if x.dim() == 5 else torch.channels_last)
     forward = torch.compile(model) if case.compile else model
     if case.mode == "evaluation":
