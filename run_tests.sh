@@ -8,4 +8,5 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source tools/environment.sh
 find_python "pytest pytest_timeout" dev
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # threads that wait leave the cores to other processes
 exec "$PYTHON" -m pytest "$@"

@@ -222,7 +222,8 @@ class Trainer:
                 "schedule.warmup_steps or set optimizer.clip_grad_norm. The last checkpoint is untouched"
             )
         self.run.log(step, "train", {"epoch": self._epoch(step), "learning_rate": rate, **values})
-        return {name: f"{values[name]:.3g}" for name in ("loss", "top1", "clips_per_second") if name in values}
+        shown = {"loss": "loss", "top1": "top-1", "clips_per_second": "clips/s", "waiting_for_data": "waiting for data"}
+        return {shown[name]: f"{values[name]:.3g}" for name in shown if name in values}
 
     def _epoch(self, step: int) -> float:
         return step * self.settings.batch_size / self.samples_per_epoch

@@ -1,5 +1,7 @@
 """What a person sees of a run while it goes: averages, speed, time left, and time spent waiting for data."""
 
+import logging
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +11,8 @@ import torch
 from tqdm import tqdm
 
 from engine.ranks import Ranks
+
+log = logging.getLogger(__name__)
 
 
 class Meter:
@@ -79,8 +83,23 @@ class Meter:
         return dict(zip(names, total.tolist(), strict=True))
 
 
+class _LogLines:
+    """A file for tqdm that turns the states of its bar into log messages."""
+
+    def write(self, text: str) -> None:
+        if line := text.strip():
+            log.info("%s", line)
+
+    def flush(self) -> None:
+        pass
+
+
 def progress_bar(total: int, initial: int, ranks: Ranks, what: str, unit: str = "step") -> tqdm:
-    """A tqdm bar on the main rank's terminal; silent on other ranks and where the output is a file."""
-    return tqdm(
-        total=total, initial=initial, desc=what, unit=unit, disable=None if ranks.is_main else True, leave=False
-    )
+    """A bar with the time left on the main rank's terminal; a line every half minute where the output is a file."""
+    options = {"total": total, "initial": initial, "desc": what, "unit": unit, "leave": False}
+    if not ranks.is_main:
+        return tqdm(**options, disable=True)
+    if sys.stderr.isatty():
+        return tqdm(**options, dynamic_ncols=True)
+    line = "{desc}: {unit} {n_fmt} of {total_fmt} [{elapsed}<{remaining}{postfix}]"
+    return tqdm(**options, file=_LogLines(), mininterval=30, delay=30, bar_format=line)

@@ -6,10 +6,12 @@
 The arguments are those of tools/evaluate.py. Beside the score per video it gives the score of the single clips.
 """
 
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that wait leave the cores to the decoders
 
 from tools.evaluate import main
 from tools.messages import clear_errors

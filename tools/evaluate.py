@@ -2,7 +2,7 @@
 
     python tools/evaluate.py                                        the newest run, as its recipe says
     python tools/evaluate.py --run-dir runs/demo/glore_motion --checkpoint last
-    python tools/evaluate.py -c configs/kinetics400/glore_resnet50_8x8.yaml --checkpoint FILE evaluation.num_clips=10
+    python tools/evaluate.py -c configs/kinetics/glore_resnet50_8x8.yaml --checkpoint FILE evaluation.num_clips=10
 
 FILE is one of our checkpoints or a file that the authors released. The report goes to `evaluations/` in the run
 directory.
@@ -10,11 +10,13 @@ directory.
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that wait leave the cores to the decoders
 
 from engine.precision import autocast, place_model
 from engine.ranks import Ranks, join_ranks

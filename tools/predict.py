@@ -11,11 +11,13 @@ evaluation.num_clips=10 as a further argument.
 import argparse
 import csv
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that wait leave the cores to the decoders
 
 import numpy as np
 

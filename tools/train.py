@@ -1,18 +1,20 @@
 """Trains a network by a recipe, or continues a run that was interrupted.
 
     python tools/train.py -c configs/demo/glore_motion.yaml [key=value ...]
-    torchrun --nproc-per-node 8 tools/train.py -c configs/kinetics400/glore_resnet50_8x8.yaml data.root=/data/kinetics
+    torchrun --nproc-per-node 8 tools/train.py -c configs/kinetics/glore_resnet50_8x8.yaml
 
 ./run_local.sh starts it with one process per GPU. The same command again continues where the run stopped.
 """
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that wait leave the cores to the decoders
 
 import torch
 
