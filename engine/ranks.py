@@ -67,12 +67,18 @@ class Ranks:
 
 
 @contextmanager
-def join_ranks(device: str = "auto", timeout_minutes: float = 30) -> Iterator[Ranks]:
+def join_ranks(
+    device: str = "auto", timeout_minutes: float = 30, num_threads: int | None = None, deterministic: bool = False
+) -> Iterator[Ranks]:
     """Joins the process group that torchrun prepared, and leaves it on the way out.
 
     `device`: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N". A rank that waits for the others longer
-    than `timeout_minutes` stops with an error.
+    than `timeout_minutes` stops with an error. `num_threads`: of each process on a CPU; none: torch's own choice.
+    `deterministic`: only kernels that give the same bits each time.
     """
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+    torch.use_deterministic_algorithms(deterministic)
     rank, num_ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     chosen = _choose_device(device, int(os.environ.get("LOCAL_RANK", 0)))
     if chosen.type == "cuda":

@@ -46,8 +46,13 @@ class RunSettings(Settings):
     resume: bool = Field(True, description="continue the run in `dir`; false: start anew in a directory of its own")
     seed: int = Field(0, ge=0, description="root of every random number")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    num_threads: int | None = Field(None, gt=0, description="computing threads of each process on a CPU; none: torch's")
     deterministic: bool = Field(False, description="only deterministic kernels (slower on GPUs)")
     timeout_minutes: float = Field(30, gt=0, description="how long a rank waits for the others before it stops")
+
+    def process_options(self) -> dict[str, Any]:
+        """The arguments of `engine.ranks.join_ranks`."""
+        return self.model_dump(include={"device", "timeout_minutes", "num_threads", "deterministic"})
 
 
 class TooManyFailures(RuntimeError):

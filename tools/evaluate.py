@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None, presets: Sequence[str] = (), descrip
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as data.val=LIST")
     args = parser.parse_args(argv)
     task_class, settings, run = find_run(args.config, args.run_dir, [*presets, *args.overrides])
-    with join_ranks(settings.run.device, settings.run.timeout_minutes) as ranks:
+    with join_ranks(**settings.run.process_options()) as ranks:
         start_logging(ranks)
         report(task_class(settings, ranks), run, args.checkpoint, ranks)
 

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SettingsError(str(error)) from error
 
     task_class, settings, run = find_run(args.config, args.run_dir, overrides)
-    with join_ranks(settings.run.device) as ranks:
+    with join_ranks(**settings.run.process_options()) as ranks:
         start_logging(ranks)
         task = task_class(settings, ranks)
         model = load_model(task, find_weights(run, args.checkpoint), ranks)

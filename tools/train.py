@@ -16,8 +16,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that wait leave the cores to the decoders
 
-import torch
-
 from engine.loop import Trainer
 from engine.ranks import join_ranks
 from engine.run import open_run, start_logging
@@ -38,9 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     recipe = read_recipe(args.config, args.overrides)
     task_class = find_task(recipe, args.config)
     settings = parse_settings(task_class.Settings, recipe, args.config)
-    with join_ranks(settings.run.device, settings.run.timeout_minutes) as ranks:
+    with join_ranks(**settings.run.process_options()) as ranks:
         start_logging(ranks)
-        torch.use_deterministic_algorithms(settings.run.deterministic)
         task = task_class(settings, ranks)
         run = open_run(args.config, settings.run, task.resolved_recipe(), ranks)
         run.write_class_names(task.class_names)

@@ -1,0 +1,59 @@
+"""Averages and speed of a window, and what is shown where there is no terminal."""
+
+import logging
+import time
+
+import pytest
+import torch
+
+from engine.progress import Meter, progress_bar
+from engine.ranks import Ranks
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+
+
+def test_a_window_averages_over_samples():
+    meter = Meter(ALONE)
+    meter.add({"loss": torch.tensor(6.0), "top1": torch.tensor(2)}, 3)
+    meter.add({"loss": torch.tensor(2.0), "top1": torch.tensor(1)}, 1)
+    values = meter.close_window()
+    assert values["loss"] == 2.0 and values["top1"] == 0.75 and values["clips_per_second"] > 0
+    meter.add({"loss": torch.tensor(1.0), "top1": torch.tensor(0)}, 1)
+    assert meter.close_window()["loss"] == 1.0
+
+
+def test_a_window_survives_a_checkpoint():
+    meter = Meter(ALONE)
+    meter.add({"loss": torch.tensor(6.0)}, 3)
+    later = Meter(ALONE)
+    later.restore(meter.state())
+    for m in (meter, later):
+        m.add({"loss": torch.tensor(2.0)}, 1)
+    assert meter.close_window()["loss"] == later.close_window()["loss"] == 2.0
+
+
+def test_waiting_counts_and_pauses_do_not():
+    meter = Meter(ALONE)
+
+    def slow():
+        time.sleep(0.05)
+        yield "batch"
+
+    assert meter.next_batch(slow()) == "batch"
+    with meter.paused():
+        time.sleep(0.2)
+    meter.add({"loss": torch.tensor(1.0)}, 5)
+    values = meter.close_window()
+    assert values["waiting_for_data"] == pytest.approx(1, abs=0.3) and values["clips_per_second"] > 5 / 0.2
+
+
+def test_progress_is_logged_where_there_is_no_terminal(caplog):
+    with caplog.at_level(logging.INFO), progress_bar(10, 4, ALONE, "training") as bar:
+        bar.delay = 0
+        bar.mininterval = 0
+        bar.set_postfix(loss="0.5")
+        bar.update(2)
+        bar.refresh()
+    assert any("training: step 6 of 10" in line and "loss=0.5" in line for line in caplog.messages)
+    with progress_bar(10, 0, Ranks(1, 2, torch.device("cpu")), "training") as bar:
+        assert bar.disable

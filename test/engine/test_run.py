@@ -1,0 +1,81 @@
+"""The run directory: found, continued, never mixed with another run."""
+
+import json
+import os
+
+import pytest
+import torch
+import yaml
+
+from engine.ranks import Ranks
+from engine.run import Run, RunSettings, newest_run, open_run, run_folder
+from engine.settings import SettingsError
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+RECIPE = {"optimizer": {"lr": 0.1}, "data": {"num_workers": 1}, "run": {"seed": 0, "dir": None}}
+
+
+def test_a_run_lives_under_the_name_of_its_recipe(tmp_path):
+    assert str(run_folder("configs/demo/glore_motion.yaml", RunSettings())) == "runs/demo/glore_motion"
+    assert str(run_folder(tmp_path / "mine.yaml", RunSettings())) == "runs/mine"
+    assert run_folder("configs/x.yaml", RunSettings(dir=str(tmp_path))) == tmp_path
+
+
+def test_a_run_is_continued_only_with_its_own_settings(tmp_path):
+    settings = RunSettings(dir=str(tmp_path / "run"))
+    run = open_run("x.yaml", settings, RECIPE, ALONE)
+    assert yaml.safe_load((run.folder / "recipe.yaml").read_text()) == RECIPE
+    free = RECIPE | {"data": {"num_workers": 4}, "run": {"seed": 0, "dir": "elsewhere"}}
+    assert open_run("x.yaml", settings, free, ALONE).folder == run.folder
+    for changed, message in (
+        ({"optimizer": {"lr": 0.2}}, r"optimizer\.lr: 0\.1 -> 0\.2\n.*run\.resume=false"),
+        ({"run": {"seed": 1, "dir": None}}, r"run\.seed: 0 -> 1"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            open_run("x.yaml", settings, RECIPE | changed, ALONE)
+    anew = RunSettings(dir=str(tmp_path / "run"), resume=False)
+    names = [open_run("x.yaml", anew, RECIPE | {"optimizer": {"lr": lr}}, ALONE).folder.name for lr in (1, 2)]
+    assert names == ["run-2", "run-3"]
+
+
+def test_what_came_after_the_checkpoint_is_forgotten(tmp_path):
+    run = Run(tmp_path, ALONE)
+    for step in (1, 2, 3):
+        run.log(step, "train", {"loss": 1 / step})
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 4, "spl')  # the process died while it wrote
+    again = Run(tmp_path, ALONE)
+    again.start_at(2)
+    again.log(3, "train", {"loss": 0.25})
+    again.close()
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["loss"]) for row in rows] == [(1, 1), (2, 0.5), (3, 0.25)]
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_a_failure_is_listed_once_in_a_run(tmp_path):
+    failure = {"path": "a.mp4", "reason": "broken", "index": 3}
+    for _ in range(2):  # the second time as a run that is continued
+        Run(tmp_path, ALONE).record_failures([failure, failure, {**failure, "path": "b.mp4"}])
+    paths = [json.loads(line)["path"] for line in (tmp_path / "failures.jsonl").read_text().splitlines()]
+    assert paths == ["a.mp4", "b.mp4"]
+
+
+def test_only_the_main_rank_writes_metrics(tmp_path):
+    other = Run(tmp_path, Ranks(1, 2, torch.device("cpu")))
+    other.start_at(0)
+    other.log(1, "train", {"loss": 1.0})
+    other.write_class_names(["a"])
+    other.plot()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_newest_run_is_the_one_whose_weights_are(tmp_path):
+    with pytest.raises(SettingsError, match=r"no trained run below .*; train one with \./run_local\.sh"):
+        newest_run(tmp_path)
+    for age, name in enumerate(("demo/a", "b", "kinetics/c")):
+        weights = tmp_path / name / "checkpoints" / ("last.pt" if age else "best.safetensors")
+        weights.parent.mkdir(parents=True)
+        weights.touch()
+        os.utime(weights, (1000 - age, 1000 - age))
+    assert newest_run(tmp_path) == tmp_path / "demo/a"
