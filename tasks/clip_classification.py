@@ -15,6 +15,7 @@ from torch import nn
 
 from datasets.motion_shapes import MotionShapesSettings, make_motion_shapes
 from datasets.video import (
+    UNLABELED,
     ColorSettings,
     ColorTransform,
     EvalView,
@@ -124,24 +125,25 @@ class ClipClassification:
     @cached_property
     def train_videos(self) -> VideoList:
         data = self.settings.data
-        return self._read("data.train", data.train, data.root, data.train_split, self._given_class_names)
+        videos = self._read("data.train", data.train, data.root, data.train_split, self._given_class_names)
+        _check_labels("data.train", videos, lowest=0, num_classes=self.settings.model.num_classes or videos.num_classes)
+        return videos
 
     @cached_property
     def val_videos(self) -> VideoList:
         data = self.settings.data
         names = self._given_class_names or self.train_videos.class_names or None
-        return self._read("data.val", data.val, data.val_root or data.root, data.val_split, names)
+        videos = self._read("data.val", data.val, data.val_root or data.root, data.val_split, names)
+        _check_labels("data.val", videos, lowest=UNLABELED, num_classes=self.num_classes)
+        return videos
 
     def _read(
         self, key: str, source: str, root: str | None, split: str | None, class_names: tuple[str, ...] | None
     ) -> VideoList:
         try:
-            videos = read_videos(source, root, class_names, split)
+            return read_videos(source, root, class_names, split)
         except (OSError, ValueError) as error:
             raise SettingsError(f"{key}: {error}") from error
-        if self.settings.model.num_classes:
-            _check_labels(key, videos, self.settings.model.num_classes)
-        return videos
 
     @cached_property
     def _given_class_names(self) -> tuple[str, ...] | None:
@@ -204,11 +206,9 @@ class ClipClassification:
         return prefetch(loader, self.ranks.device)
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        clips = self.color(
-            batch["clip"], batch.get("hls"), batch.get("noise_seed")
-        )  # uint8 -> normalized [B, 3, T, S, S]
-        logits = model(clips).float()  # [B, num_classes]
         labels = batch["label"]
+        clips = self.color(batch["clip"], batch.get("hls"), batch.get("noise_seed"))  # uint8 -> float [B, 3, T, S, S]
+        logits = model(clips).float()  # [B, num_classes]
         loss = F.cross_entropy(logits, labels)
         sums = {
             "loss": loss * len(labels),
@@ -272,12 +272,15 @@ def _counted(batches: Iterable[Batch], bar: Any) -> Iterable[Batch]:
         bar.update()
 
 
-def _check_labels(source: str, videos: VideoList, num_classes: int) -> None:
-    """Raises SettingsError where a label is beyond the network's classes."""
-    beyond = (videos.labels >= num_classes).nonzero()[0]
-    if len(beyond):
-        video = videos[int(beyond[0])]
-        raise SettingsError(
-            f"{source}: {video.path} has label {video.label}, but the network has {num_classes} classes (0 to "
-            f"{num_classes - 1}); set model.num_classes={int(videos.labels.max()) + 1} or mend the list"
-        )
+def _check_labels(key: str, videos: VideoList, lowest: int, num_classes: int) -> None:
+    """Raises SettingsError where a label is below `lowest` or beyond the network's classes."""
+    wrong = ((videos.labels < lowest) | (videos.labels >= num_classes)).nonzero()[0]
+    if len(wrong) == 0:
+        return
+    video = videos[int(wrong[0])]
+    if video.label < lowest:
+        raise SettingsError(f"{key}: {video.path} has no label ({video.label}); training needs one for every video")
+    raise SettingsError(
+        f"{key}: {video.path} has label {video.label}, but the network has {num_classes} classes (0 to "
+        f"{num_classes - 1}); set model.num_classes={int(videos.labels.max()) + 1} or mend the list"
+    )

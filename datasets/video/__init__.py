@@ -10,13 +10,14 @@
 from datasets.video.color import ColorSettings, ColorTransform
 from datasets.video.dataiter import TrainClips, VideoViews, default_num_workers, prefetch, train_loader, view_loader
 from datasets.video.index import VideoError
-from datasets.video.lists import VideoItem, VideoList, find_videos, read_class_names, read_videos
+from datasets.video.lists import UNLABELED, VideoItem, VideoList, find_videos, read_class_names, read_videos
 from datasets.video.reader import VideoReader
 from datasets.video.sampling import EvenSampling, RandomSampling, ShortVideo
 from datasets.video.transforms import EvalView, EvalViewSettings, TrainView, TrainViewSettings
 
 __all__ = [
-    "ColorSettings", "ColorTransform", "EvalView", "EvalViewSettings", "EvenSampling", "RandomSampling", "ShortVideo",
-    "TrainClips", "TrainView", "TrainViewSettings", "VideoError", "VideoItem", "VideoList", "VideoReader", "VideoViews",
-    "default_num_workers", "find_videos", "prefetch", "read_class_names", "read_videos", "train_loader", "view_loader",
+    "UNLABELED", "ColorSettings", "ColorTransform", "EvalView", "EvalViewSettings", "EvenSampling",
+    "RandomSampling", "ShortVideo", "TrainClips", "TrainView", "TrainViewSettings", "VideoError", "VideoItem",
+    "VideoList", "VideoReader", "VideoViews", "default_num_workers", "find_videos", "prefetch", "read_class_names",
+    "read_videos", "train_loader", "view_loader",
 ]  # fmt: skip

@@ -182,6 +182,18 @@ def test_a_bad_line_is_named(videos):
         make_task(videos).val_videos  # noqa: B018
 
 
+def test_labels_must_fit(videos):
+    for name, line, message in (
+        ("train", "x -1 a.mp4\n", r"data\.train: .*a\.mp4 has no label \(-1\); training needs one"),
+        ("val", "x 8 a.mp4\n", r"data\.val: .*a\.mp4 has label 8, but the network has 8 classes"),
+    ):
+        listed = (videos / f"{name}.txt").read_text()
+        (videos / f"{name}.txt").write_text(listed + line)
+        with pytest.raises(SettingsError, match=message):
+            getattr(make_task(videos), f"{name}_videos")
+        (videos / f"{name}.txt").write_text(listed)
+
+
 def test_folders_give_classes_and_names(motion_videos):
     task = make_task(motion_videos, data__train=f"{motion_videos}/train", data__val=f"{motion_videos}/val")
     assert task.class_names == tuple(sorted(path.name for path in (motion_videos / "train").iterdir()))
