@@ -1,0 +1,87 @@
+"""Space-filling curves: the orders in which a square grid of pixels or tokens becomes a sequence.
+
+Paper: Zhang et al., Analogous to Evolutionary Algorithm: Designing a Unified Sequence Model, NeurIPS 2021,
+https://arxiv.org/abs/2105.15089
+Authors' code: https://github.com/TencentYoutuResearch/BaseArchitecture-EAT (ea_transformer.py, class LocED)
+
+Done differently here: every curve is a few operations on whole arrays instead of a loop over positions, Hilbert and
+Z-order without a library of their own.
+"""
+
+from difflib import get_close_matches
+from functools import lru_cache
+
+import numpy as np
+
+
+def sweep(size: int) -> np.ndarray:
+    """Row by row, each from left to right."""
+    return np.arange(size * size)
+
+
+def scan(size: int) -> np.ndarray:
+    """Row by row, every second one from right to left: neighbors in the sequence are neighbors in the grid."""
+    positions = np.arange(size * size).reshape(size, size)
+    positions[1::2] = positions[1::2, ::-1]
+    return positions.ravel()
+
+
+def sweep_in_sweep(size: int, patch_size: int) -> np.ndarray:
+    """Patch by patch in a sweep, and each patch in a sweep."""
+    num_patches = size // patch_size
+    rows_and_columns = np.arange(size * size).reshape(num_patches, patch_size, num_patches, patch_size)
+    return rows_and_columns.swapaxes(1, 2).ravel()
+
+
+def z_order(size: int) -> np.ndarray:
+    """Quadrant by quadrant: the bits of row and column in turn, the highest first, are the place in the sequence."""
+    num_bits = size.bit_length() - 1
+    bits = np.arange(size * size).reshape([2] * (2 * num_bits))  # row bits, then column bits, highest first
+    return bits.transpose(np.arange(2 * num_bits).reshape(2, num_bits).T.ravel()).ravel()
+
+
+def hilbert(size: int) -> np.ndarray:
+    """Four Hilbert curves of half the size, turned so that each ends beside the start of the next."""
+    row = column = np.zeros(1, np.int64)
+    half = 1
+    while half < size:
+        row, column = (
+            np.concatenate([column, row + half, row + half, half - 1 - column]),
+            np.concatenate([row, column, column + half, 2 * half - 1 - row]),
+        )
+        half *= 2
+    return row * size + column
+
+
+CURVES = {"sis": sweep_in_sweep, "sweep": sweep, "scan": scan, "zorder": z_order, "hilbert": hilbert}
+
+
+@lru_cache(maxsize=8)
+def curve_order(name: str, size: int, patch_size: int = 1) -> np.ndarray:
+    """Where in a size x size grid, counted row by row, each element of the sequence lies: int64 [size * size].
+
+    >>> curve_order("hilbert", 2).tolist()
+    [0, 2, 3, 1]
+
+    Args:
+        name: sis (sweep in sweep), sweep, scan, zorder or hilbert.
+        size: rows, and columns, of the grid; a power of two for zorder and hilbert.
+        patch_size: rows, and columns, of the patches of sis; the other curves know no patches.
+
+    Raises:
+        ValueError: there is no such curve, or none of this size.
+    """
+    if name not in CURVES:
+        nearest = get_close_matches(str(name), CURVES, n=1)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ";"
+        raise ValueError(f"there is no curve called {name!r}{hint} Choices: {', '.join(CURVES)}")
+    if name in ("zorder", "hilbert") and size & (size - 1):
+        raise ValueError(f"{name} fills grids whose size is a power of two, not {size}; take such an image, or sis")
+    if name == "sis" and (patch_size < 2 or size % patch_size):
+        raise ValueError(
+            f"sis fills grids of whole patches of 2 x 2 or more, not a grid of size {size} with patches of size "
+            f"{patch_size}; for single elements take sweep"
+        )
+    order = CURVES[name](size, patch_size) if name == "sis" else CURVES[name](size)
+    order.setflags(write=False)
+    return order
