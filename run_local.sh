@@ -23,14 +23,19 @@ export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # threads that wait leave the
 "$PYTHON" -m torch.distributed.run --standalone --nproc-per-node "$processes" tools/train.py -c "$config" "$@"
 
 if [ "$demo" = yes ]; then
+    python=$([ "$PYTHON" = .venv/bin/python ] && echo "$PYTHON" || echo python)
     cat <<END
 
 The demo is done. Its videos lie in data/motion_shapes, all else in runs/demo/glore_motion: look at curves.png there and
 at evaluations/1x1/confusion.png. What to try next:
 
-  $PYTHON test/test-multi-clip.py                         ten clips and three crops of each video instead of one
-  $PYTHON tools/predict.py data/motion_shapes/val/grow    what it sees in single videos
+  $python test/test-multi-clip.py
+      ten clips and three crops of each video instead of one
+  $python tools/predict.py data/motion_shapes/val/grow
+      what it sees in single videos
   ./run_local.sh configs/demo/glore_motion.yaml model.name=resnet_debug_3d run.dir=runs/without_glore
-  ./run_local.sh configs/own_videos_small.yaml data.train=FOLDER data.val=FOLDER    your own videos, see README.md
+      the same network without reasoning units
+  ./run_local.sh configs/own_videos_small.yaml data.train=FOLDER data.val=FOLDER
+      your own videos: a folder for each class, see README.md
 END
 fi

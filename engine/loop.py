@@ -170,7 +170,7 @@ class Trainer:
                 is_last = step == self.num_steps
                 bar.update()
                 if is_last or step % settings.log_every_steps == 0:
-                    bar.set_postfix(self._log(step))
+                    bar.set_postfix(self._log(step), refresh=False)
                 if is_last or self._evaluation_is_due(step):
                     with self.meter.paused():
                         summary = self._evaluate(step)
