@@ -5,7 +5,7 @@
 
 has_packages() {
     "$1" -c "import importlib.util, sys; sys.exit(any(importlib.util.find_spec(m) is None for m in sys.argv[1:]))" \
-        torch torchvision av yaml pydantic safetensors tqdm matplotlib tensorboard $2 2>/dev/null
+        torch torchvision torch_geometric av yaml pydantic safetensors tqdm matplotlib tensorboard $2 2>/dev/null
 }
 
 find_python() {

@@ -1,0 +1,40 @@
+"""EurNet: gated relational message passing (GRMP) on any graph and on grids, and the networks made of it.
+
+Paper: Xu et al., EurNet: Efficient Multi-Range Relational Modeling of Spatial Multi-Relational Data, 2022,
+https://arxiv.org/abs/2211.12941
+
+The layer for any graph is `eurgraph.conv.GRMPConv`. It is not imported here, for PyTorch Geometric takes seconds to
+import, and the networks on grids do without it.
+"""
+
+from eurgraph.eurnet import (
+    EurNet,
+    Stage,
+    eurnet_base,
+    eurnet_base_384,
+    eurnet_debug,
+    eurnet_small,
+    eurnet_stages,
+    eurnet_tiny,
+    resize_positions,
+)
+from eurgraph.grid import GridGraph, LongRange, MediumRange, NearestPatches, ShortRange
+from eurgraph.grid_conv import GridGRMP
+
+__all__ = [
+    "EurNet",
+    "GridGRMP",
+    "GridGraph",
+    "LongRange",
+    "MediumRange",
+    "NearestPatches",
+    "ShortRange",
+    "Stage",
+    "eurnet_base",
+    "eurnet_base_384",
+    "eurnet_debug",
+    "eurnet_small",
+    "eurnet_stages",
+    "eurnet_tiny",
+    "resize_positions",
+]

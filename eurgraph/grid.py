@@ -1,0 +1,290 @@
+"""Relations between the patches of a regular grid: image [H, W], clip [T, H, W], or any other number of axes.
+
+Paper: Xu et al., EurNet: Efficient Multi-Range Relational Modeling of Spatial Multi-Relational Data, 2022,
+https://arxiv.org/abs/2211.12941 (section 4.1)
+Authors' code: https://github.com/hirl-team/EurNet-Image (branch pyg-cls, eurnet/layers/graph_construction.py)
+
+Done differently here: no list of edges is built. A range knows how to take the mean over its edges on the grid itself,
+by shifts, gathered rows and broadcasts, and lists them only when asked (`GridGraph.to_edge_index`). Grids need not be
+square, and the relative positions come from one small table for each axis.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import reduce
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+Place = tuple[slice, ...]  # part of [B, *shape]
+Means = Iterator[tuple[torch.Tensor, Place]]  # for each relation: the means, and the targets that they are for
+Edges = Iterator[tuple[torch.Tensor, torch.Tensor]]  # for each relation: sources [E] and targets [E]
+EVERYWHERE: Place = (slice(None),)
+
+
+@dataclass(frozen=True)
+class ShortRange:
+    """Neighbors along the axes: relation 2a has the source one step before the target on axis a, 2a + 1 one after.
+
+    On an image these are the patches above, below, left and right. At a border there is no edge.
+    """
+
+    num_axes: int
+    num_virtual_nodes: ClassVar[int] = 0
+
+    @property
+    def num_relations(self) -> int:
+        return 2 * self.num_axes
+
+    def _places(self) -> Iterator[tuple[Place, Place]]:
+        for axis in range(self.num_axes):
+            before = (slice(None),) * (1 + axis) + (slice(None, -1),)
+            after = (slice(None),) * (1 + axis) + (slice(1, None),)
+            yield before, after
+            yield after, before
+
+    def means(self, message: torch.Tensor) -> Means:
+        for source, target in self._places():
+            yield message[source], target
+
+    def edges(self, patches: torch.Tensor, virtual: torch.Tensor) -> Edges:
+        for source, target in self._places():
+            yield patches[source].flatten(), patches[target].flatten()
+
+
+@dataclass(frozen=True)
+class MediumRange:
+    """One relation: the k patches, anywhere on the same grid, that `NearestPatches` found to be most like the target.
+
+    `index` [B, N, k] numbers the sources of each target from 0 to N - 1, axis by axis (the last one fastest).
+    """
+
+    index: torch.Tensor
+    num_relations: ClassVar[int] = 1
+    num_virtual_nodes: ClassVar[int] = 0
+
+    def means(self, message: torch.Tensor) -> Means:
+        num_grids, num_patches, _ = self.index.shape
+        first = num_patches * torch.arange(num_grids, device=self.index.device).view(-1, 1, 1)
+        bags = (self.index + first).flatten(0, 1)  # [B, N, k] -> [B * N, k]
+        rows = message.reshape(len(bags), -1)  # [B, *shape, C] -> [B * N, C]
+        yield F.embedding_bag(bags, rows, mode="mean").view(message.shape), EVERYWHERE
+
+    def edges(self, patches: torch.Tensor, virtual: torch.Tensor) -> Edges:
+        patches = patches.flatten(1)  # [B, *shape] -> [B, N]
+        sources = patches.gather(1, self.index.flatten(1))  # [B, N * k]
+        yield sources.flatten(), patches.flatten().repeat_interleave(self.index.shape[2])
+
+
+@dataclass(frozen=True)
+class LongRange:
+    """One relation: from a virtual node, which stands for the whole grid, to every patch.
+
+    The message of the virtual node is the mean of the patches' messages. Nothing reads any other state of it.
+    """
+
+    num_relations: ClassVar[int] = 1
+    num_virtual_nodes: ClassVar[int] = 1
+
+    def means(self, message: torch.Tensor) -> Means:
+        yield message.mean(dim=tuple(range(1, message.dim() - 1)), keepdim=True), EVERYWHERE
+
+    def edges(self, patches: torch.Tensor, virtual: torch.Tensor) -> Edges:
+        patches = patches.flatten(1)  # [B, *shape] -> [B, N]
+        yield virtual.expand(patches.shape).flatten(), patches.flatten()
+
+
+@dataclass(frozen=True)
+class GridGraph:
+    """The graph of each grid in a batch: patches [B, *shape] and the ranges of relations between them.
+
+    Relations are numbered through, range by range in the given order.
+
+    Args:
+        shape: size along each axis: (H, W) for images, (T, H, W) for clips.
+        ranges: any of ShortRange, MediumRange and LongRange; the last one at most once.
+
+    Raises:
+        ValueError: a range is for another grid, or there are several virtual nodes.
+    """
+
+    shape: tuple[int, ...]
+    ranges: tuple[ShortRange | MediumRange | LongRange, ...]
+
+    def __post_init__(self):
+        check_shape(self.shape)
+        for part in self.ranges:
+            if isinstance(part, ShortRange) and part.num_axes != len(self.shape):
+                raise ValueError(f"{part} does not fit a grid of {len(self.shape)} axes, {describe(self.shape)}")
+            if isinstance(part, MediumRange) and part.index.shape[1] != self.num_patches:
+                raise ValueError(
+                    f"a MediumRange for {part.index.shape[1]} patches does not fit a grid of {describe(self.shape)}"
+                )
+        if self.num_virtual_nodes > 1:
+            raise ValueError(f"a grid has one virtual node at most, not {self.num_virtual_nodes}: one LongRange")
+
+    @property
+    def num_patches(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def num_relations(self) -> int:
+        return sum(part.num_relations for part in self.ranges)
+
+    @property
+    def num_virtual_nodes(self) -> int:
+        return sum(part.num_virtual_nodes for part in self.ranges)
+
+    def means(self, message: torch.Tensor) -> Means:
+        """For each relation in turn: means over the edges of messages [B, *shape, C], and the targets they are for.
+
+        The means are [B, *part of shape, C], or broadcast to it. Targets outside that part have no edge.
+        """
+        for part in self.ranges:
+            yield from part.means(message)
+
+    def to_edge_index(self, x: torch.Tensor) -> "Data":
+        """The same graphs as one batched PyG graph, for `eurgraph.conv.GRMPConv`.
+
+        The nodes of each grid are its virtual node, if it has one, and then its patches. The features of a virtual node
+        are the mean of its patches': as messages are linear in the features, so is then its message.
+
+        Args:
+            x: features of the patches, [B, *shape, C].
+
+        Returns:
+            Data with x [B * (V + N), C], edge_index [2, E], edge_type [E] (in order of type) and batch [B * (V + N)].
+        """
+        from torch_geometric.data import Data  # takes seconds to import, and nothing else here needs it
+
+        self.check(x)
+        num_grids, num_virtual = x.shape[0], self.num_virtual_nodes
+        nodes = torch.arange(num_grids * (num_virtual + self.num_patches), device=x.device).view(num_grids, -1)
+        virtual, patches = nodes[:, :num_virtual], nodes[:, num_virtual:].unflatten(1, self.shape)
+        edges = [torch.stack(pair) for part in self.ranges for pair in part.edges(patches, virtual)]
+        edges = [torch.empty(2, 0, dtype=torch.long, device=x.device), *edges]  # a graph may have no relation at all
+        sizes = torch.tensor([pair.shape[1] for pair in edges[1:]], dtype=torch.long, device=x.device)
+        x = x.flatten(1, -2)  # [B, *shape, C] -> [B, N, C]
+        mean = x.mean(1, keepdim=True).expand(-1, num_virtual, -1)
+        return Data(
+            x=torch.cat([mean, x], dim=1).flatten(0, 1),  # [B, V + N, C] -> [B * (V + N), C]
+            edge_index=torch.cat(edges, dim=1),
+            edge_type=torch.arange(len(sizes), device=x.device).repeat_interleave(sizes),
+            batch=torch.arange(num_grids, device=x.device).repeat_interleave(nodes.shape[1]),
+        )
+
+    def to_grid(self, x: torch.Tensor) -> torch.Tensor:
+        """Back from the nodes of `to_edge_index` to the patches: [B * (V + N), C] -> [B, *shape, C]."""
+        x = x.unflatten(0, (-1, self.num_virtual_nodes + self.num_patches))
+        return x[:, self.num_virtual_nodes :].unflatten(1, self.shape)
+
+    def check(self, x: torch.Tensor) -> None:
+        if x.shape[1:-1] != self.shape:
+            raise ValueError(f"the graph is one of {describe(self.shape)} patches, [B, *shape, C], not {list(x.shape)}")
+        for part in self.ranges:
+            if isinstance(part, MediumRange) and len(part.index) != len(x):
+                raise ValueError(f"the medium range was found for {len(part.index)} grids, and these are {len(x)}")
+
+
+class NearestPatches(nn.Module):
+    r"""Finds the medium range: for each patch, the k others that are most like it and not right beside it.
+
+    Patches p and q with features x are at the distance
+
+    .. math::
+        d_{pq} = \lVert \hat{x}_p - \hat{x}_q \rVert^2 + \rho_{pq},
+        \qquad \hat{x} = x / \lVert x \rVert,
+
+    where :math:`\rho` (`relative_pos`, not trained) is smaller for patches nearer on the grid. The patch itself and all
+    that touch it, also by a corner, are left out. The choice is not differentiated, and never made in half precision.
+
+    Args:
+        shape: size of the grid along each axis.
+        num_channels: channels of the features; they decide how many frequencies :math:`\rho` is made of.
+        num_neighbors: k.
+
+    Shapes: x [B, *shape, C] to a MediumRange whose index is [B, N, k].
+
+    Raises:
+        ValueError: some patch of the grid has fewer than k others to choose from.
+    """
+
+    def __init__(self, shape: Sequence[int], num_channels: int, num_neighbors: int):
+        super().__init__()
+        self.shape, self.num_neighbors = check_shape(shape), num_neighbors
+        num_patches = math.prod(self.shape)
+        num_others = num_patches - math.prod(min(size, 3) for size in self.shape)
+        if not 1 <= num_neighbors <= num_others:
+            raise ValueError(
+                f"num_neighbors={num_neighbors} is impossible on a grid of {describe(self.shape)}: without itself and "
+                f"those that touch it, a patch has as few as {num_others} others of {num_patches} to choose from"
+            )
+        self.relative_pos = nn.Parameter(relative_position(self.shape, num_channels)[None], requires_grad=False)
+
+    def forward(self, x: torch.Tensor) -> MediumRange:
+        with torch.no_grad(), _full_precision(x.device):
+            x = x.flatten(1, -2).to(torch.promote_types(x.dtype, torch.float32))  # [B, *shape, C] -> [B, N, C]
+            x = F.normalize(x, dim=-1)
+            # |p - q|^2 = 2 - 2 p q for vectors of length 1
+            nearness = torch.baddbmm(self.relative_pos.to(x.dtype), x, x.mT, beta=-1, alpha=2)  # [B, N, N]
+            nearness.masked_fill_(_touching(self.shape, x.device), -math.inf)
+            return MediumRange(nearness.topk(self.num_neighbors, sorted=False).indices)
+
+    def extra_repr(self) -> str:
+        return f"{describe(self.shape)}, num_neighbors={self.num_neighbors}"
+
+
+def relative_position(shape: Sequence[int], num_channels: int) -> torch.Tensor:
+    r"""The position term :math:`\rho` [N, N] of each pair of patches, float32, from -1 (the same patch) to 1.
+
+    The authors' is -2 / C times the product of sinusoidal position embeddings of C channels. The products of sines and
+    of cosines add up to cosines of differences, so with A axes and F = C / 2A frequencies it is the mean of
+
+    .. math::
+        -\cos\big(10000^{-f / F}\,(p_a - q_a)\big),  \qquad a < A, \quad f < F.
+    """
+    num_frequencies = max(num_channels // (2 * len(shape)), 1)
+    frequency = 10000 ** -(torch.arange(num_frequencies, dtype=torch.float64) / num_frequencies)
+    tables = []
+    for size in shape:
+        step = torch.arange(size, dtype=torch.float64)
+        difference = step[:, None] - step  # [S, S]
+        tables.append((difference[..., None] * frequency).cos().mean(-1))
+    return -(_over_axes(tables, torch.add) / len(shape)).float()
+
+
+def _full_precision(device: torch.device) -> AbstractContextManager:
+    available = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if available else nullcontext()
+
+
+def _touching(shape: Sequence[int], device: torch.device) -> torch.Tensor:
+    """[N, N]: whether two patches are the same, or touch by a side, an edge or a corner."""
+    steps = [torch.arange(size, device=device) for size in shape]
+    return _over_axes([(step[:, None] - step).abs() <= 1 for step in steps], torch.logical_and)
+
+
+def _over_axes(tables, combine) -> torch.Tensor:
+    """Tables [S, S] of each axis, combined into one [N, N] of the whole grid."""
+
+    def extend(grid, table):  # [N, N] and [S, S] -> [N * S, N * S]
+        return combine(grid[:, None, :, None], table[None, :, None, :]).flatten(2, 3).flatten(0, 1)
+
+    return reduce(extend, tables)
+
+
+def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    if not shape or any(size < 1 for size in shape):
+        raise ValueError(f"a grid has one or more axes of size 1 or more, not shape={tuple(shape)}")
+    return tuple(shape)
+
+
+def describe(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))

@@ -1,0 +1,107 @@
+"""Gated relational message passing (GRMP) on regular grids, without lists of edges.
+
+Paper: Xu et al., EurNet: Efficient Multi-Range Relational Modeling of Spatial Multi-Relational Data, 2022,
+https://arxiv.org/abs/2211.12941 (sections 3 and 4.1)
+Authors' code: https://github.com/hirl-team/EurNet-Image (branch pyg-cls, eurnet/layers/message_passing.py)
+
+Done differently here: any grid of two or three axes, where theirs must be square; the scale of each relation is a
+multiplication, where theirs is a grouped convolution; relations are added up one by one, so that only one of their maps
+is in memory at a time without gradients; the state of the virtual node, which nothing reads, is not computed. Parameter
+names and numbers are theirs.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from eurgraph.grid import GridGraph
+
+_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+
+
+class GridGRMP(nn.Module):
+    r"""`eurgraph.conv.GRMPConv` on a `GridGraph`, with a context branch: see there for the equation.
+
+    The context is one more update of each patch, from the messages around it: depthwise convolutions, each followed by
+    a GELU, over zeros beyond the border.
+
+    Args:
+        num_channels: channels C.
+        num_relations: relations R of the graphs to come.
+        num_axes: 2 for images, 3 for clips; it only decides the kind of the convolutions.
+        context_sizes: kernel sizes of the convolutions of the context, one after the other: each an odd number, or one
+            for each axis. None at all: no context.
+
+    Shapes: x [B, *shape, C] and a GridGraph of that shape to [B, *shape, C].
+
+    Raises:
+        ValueError: an even kernel size or another number of axes; or the graph has another shape or number of relations
+            than x and the layer.
+    """
+
+    def __init__(
+        self,
+        num_channels: int,
+        num_relations: int,
+        num_axes: int = 2,
+        context_sizes: Sequence[int | Sequence[int]] = (),
+    ):
+        super().__init__()
+        if num_axes not in _CONV:
+            raise ValueError(f"GridGRMP is for grids of 2 or 3 axes, not num_axes={num_axes!r}")
+        self.num_channels, self.num_relations = num_channels, num_relations
+        self.context_layers = nn.ModuleList(_context_layer(num_channels, num_axes, size) for size in context_sizes)
+        num_scales = num_relations * num_channels
+        self.self_loop = nn.Linear(num_channels, num_channels)
+        self.message_linear = nn.Linear(num_channels, num_channels)
+        self.weight_linear = nn.Linear(num_channels, num_relations + (len(self.context_layers) > 0))
+        # Only its weight is used: a convolution with a group per channel is a multiplication.
+        self.linear = nn.Conv1d(num_scales, num_scales, kernel_size=1, groups=num_scales, bias=False)
+        self.gate_linear = nn.Linear(num_channels, num_channels)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for linear in (self.self_loop, self.message_linear, self.weight_linear, self.gate_linear):
+            nn.init.trunc_normal_(linear.weight, std=0.02)
+            nn.init.zeros_(linear.bias)
+        for conv in (self.linear, *(layer[0] for layer in self.context_layers)):
+            conv.reset_parameters()
+
+    def forward(self, x: torch.Tensor, graph: GridGraph) -> torch.Tensor:
+        graph.check(x)
+        if graph.num_relations != self.num_relations:
+            raise ValueError(f"the graph has {graph.num_relations} relations, this layer {self.num_relations}")
+        message = self.message_linear(x)  # [B, *shape, C]
+        weight = self.weight_linear(x)  # [B, *shape, R] or [B, *shape, R + 1]
+        return self.self_loop(x) * self.gate_linear(self.mix(message, weight, graph))
+
+    def mix(self, message: torch.Tensor, weight: torch.Tensor, graph: GridGraph) -> torch.Tensor:
+        """The relations' updates, weighted and added up: [B, *shape, C] and [B, *shape, R (+ 1)] to [B, *shape, C]."""
+        scale = self.linear.weight.view(self.num_relations, self.num_channels).to(message.dtype)
+        if self.context_layers:
+            update = self.context(message) * weight[..., self.num_relations :]
+        else:
+            update = torch.zeros_like(message)
+        for r, (mean, place) in enumerate(graph.means(message)):
+            update[place].addcmul_(weight[..., r : r + 1][place], F.gelu(mean * scale[r]))
+        return update
+
+    def context(self, message: torch.Tensor) -> torch.Tensor:
+        context = message.movedim(-1, 1)  # [B, *shape, C] -> [B, C, *shape]
+        for layer in self.context_layers:
+            context = layer(context)
+        return context.movedim(1, -1)  # [B, C, *shape] -> [B, *shape, C]
+
+    def extra_repr(self) -> str:
+        return f"{self.num_channels}, num_relations={self.num_relations}"
+
+
+def _context_layer(num_channels: int, num_axes: int, size: int | Sequence[int]) -> nn.Sequential:
+    sizes = (size,) * num_axes if isinstance(size, int) else tuple(size)
+    if len(sizes) != num_axes or not all(s % 2 for s in sizes):
+        raise ValueError(f"a context size is an odd number, or one for each of {num_axes} axes, not {size}")
+    padding = tuple(s // 2 for s in sizes)
+    conv = _CONV[num_axes](num_channels, num_channels, sizes, padding=padding, groups=num_channels, bias=False)
+    return nn.Sequential(conv, nn.GELU())

@@ -1,0 +1,135 @@
+"""The operator against its equation, on the graphs that PyG knows: bipartite, batched, empty; and what it refuses."""
+
+import pytest
+import torch
+from torch import nn
+from torch_geometric.data import Batch, Data
+
+from eurgraph.conv import GRMPConv
+
+
+def random_graph(num_source, num_target, num_relations, num_edges):
+    sources, targets = torch.randint(num_source, (num_edges,)), torch.randint(num_target, (num_edges,))
+    return torch.stack([sources, targets]), torch.randint(num_relations, (num_edges,))
+
+
+def equation(conv, x_source, x_target, edge_index, edge_type, edge_weight):
+    """The docstring's equation, with a dense matrix for each relation."""
+    message = conv.message_linear(x_source)
+    mixture = 0
+    for r in range(conv.num_relations):
+        adjacency = torch.zeros(len(x_target), len(x_source), dtype=message.dtype)
+        of_type = edge_type == r
+        adjacency.index_put_((edge_index[1][of_type], edge_index[0][of_type]), edge_weight[of_type], accumulate=True)
+        mean = adjacency @ message / adjacency.sum(1, keepdim=True).clamp(min=1e-300)
+        update = nn.functional.gelu(mean * conv.linear.weight.view(conv.num_relations, -1)[r])
+        mixture = mixture + conv.weight_linear(x_target)[:, r : r + 1] * update
+    return conv.self_loop(x_target) * conv.gate_linear(mixture)
+
+
+def outputs_and_gradients(function, inputs, parameters):
+    inputs = [value.detach().clone().requires_grad_() for value in inputs]
+    output = function(*inputs)
+    weight = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view(output.shape)
+    return [output, *torch.autograd.grad((output * weight).sum(), [*inputs, *parameters])]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("bipartite", [False, True])
+def test_output_and_gradients_equal_the_equation(weighted, bipartite):
+    torch.manual_seed(0)
+    conv = GRMPConv((5, 4) if bipartite else 5, 6, num_relations=3).double()
+    edge_index, edge_type = random_graph(20, 11 if bipartite else 20, 3, 70)
+    edge_weight = torch.rand(70).double() if weighted else torch.ones(70).double()
+    inputs = [torch.randn(20, 5).double(), *([torch.randn(11, 4).double()] if bipartite else [])]
+
+    def ours(*x):
+        return conv(x if bipartite else x[0], edge_index, edge_type, edge_weight if weighted else None)
+
+    def theirs(*x):
+        return equation(conv, x[0], x[-1], edge_index, edge_type, edge_weight)
+
+    parameters = list(conv.parameters())
+    for actual, expected in zip(
+        outputs_and_gradients(ours, inputs, parameters), outputs_and_gradients(theirs, inputs, parameters), strict=True
+    ):
+        torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_weights_learn():
+    conv = GRMPConv(5, 6, num_relations=3)
+    edge_index, edge_type = random_graph(9, 9, 3, 40)
+    edge_weight = torch.rand(40, requires_grad=True)
+    conv(torch.randn(9, 5), edge_index, edge_type, edge_weight).sum().backward()
+    assert edge_weight.grad.abs().max() > 0
+
+
+def test_batched_graphs_do_not_mix():
+    conv = GRMPConv(5, 6, num_relations=3)
+    graphs = []
+    for num_nodes, num_edges in [(7, 30), (1, 0), (12, 40)]:
+        edge_index, edge_type = random_graph(num_nodes, num_nodes, 3, num_edges)
+        graphs.append(Data(x=torch.randn(num_nodes, 5), edge_index=edge_index, edge_type=edge_type))
+    batch = Batch.from_data_list(graphs)
+    single = torch.cat([conv(graph.x, graph.edge_index, graph.edge_type) for graph in graphs])
+    torch.testing.assert_close(conv(batch.x, batch.edge_index, batch.edge_type), single)
+
+
+def test_order_of_edges_does_not_matter():
+    conv = GRMPConv(5, 6, num_relations=3).double()
+    x, (edge_index, edge_type) = torch.randn(9, 5).double(), random_graph(9, 9, 3, 40)
+    order = torch.randperm(40)
+    torch.testing.assert_close(conv(x, edge_index[:, order], edge_type[order]), conv(x, edge_index, edge_type))
+
+
+def test_without_edges_a_node_is_gated_by_the_bias():
+    conv = GRMPConv(5, 6, num_relations=3)
+    nn.init.normal_(conv.gate_linear.bias)
+    x = torch.randn(4, 5)
+    none = torch.empty(2, 0, dtype=torch.long), torch.empty(0, dtype=torch.long)
+    isolated = conv.self_loop(x) * conv.gate_linear.bias
+    torch.testing.assert_close(conv(x, *none), isolated)
+    assert conv(x[:0], *none).shape == (0, 6)
+    one_edge = conv(x, torch.tensor([[0], [1]]), torch.tensor([2]))
+    torch.testing.assert_close(one_edge[[0, 2, 3]], isolated[[0, 2, 3]])
+    assert not torch.equal(one_edge[1], isolated[1])
+
+
+def test_weights_that_sum_to_zero_count_as_no_edge():
+    conv = GRMPConv(5, 6, num_relations=2)
+    x, edge_index, edge_type = torch.randn(3, 5), torch.tensor([[0, 1], [2, 2]]), torch.tensor([0, 1])
+    silent = conv(x, edge_index, edge_type, torch.tensor([0.0, 2.0]))
+    torch.testing.assert_close(silent, conv(x, edge_index[:, 1:], edge_type[1:]))
+
+
+def test_context_is_one_more_update_without_edges():
+    conv = GRMPConv(5, 6, num_relations=2, context=nn.Tanh()).double()
+    nn.init.zeros_(conv.linear.weight)  # nothing comes over the relations
+    x, (edge_index, edge_type) = torch.randn(9, 5).double(), random_graph(9, 9, 2, 40)
+    update = conv.weight_linear(x)[:, 2:] * conv.message_linear(x).tanh()
+    expected = conv.self_loop(x) * conv.gate_linear(update)
+    torch.testing.assert_close(conv(x, edge_index, edge_type), expected)
+    with pytest.raises(ValueError, match="which a bipartite graph does not have"):
+        conv((x, x.clone()), edge_index, edge_type)
+
+
+def test_a_relation_costs_two_vectors():
+    def size(num_relations):
+        return sum(p.numel() for p in GRMPConv(64, 64, num_relations).parameters())
+
+    assert size(9) - size(8) == 64 + 64 + 1  # a scale and a row of weight_linear with its bias
+    assert str(GRMPConv((3, 4), 8, 5)) == "GRMPConv((3, 4), 8, num_relations=5)"
+
+
+def test_wrong_inputs_are_named():
+    conv, x = GRMPConv(5, 6, num_relations=3), torch.randn(4, 5)
+    edge_index = torch.tensor([[0, 1], [1, 2]])
+    for wrong in (3, -1):
+        with pytest.raises(ValueError, match=f"edge_type holds {wrong}, but this layer has the relations 0 to 2"):
+            conv(x, edge_index, torch.tensor([0, wrong]))
+    with pytest.raises(ValueError, match=r"edge_type must be \[2\], one for each edge, not \[3\]"):
+        conv(x, edge_index, torch.tensor([0, 1, 2]))
+    with pytest.raises(ValueError, match=r"edge_weight must be \[2\], one for each edge, not \[2, 1\]"):
+        conv(x, edge_index, torch.tensor([0, 1]), torch.ones(2, 1))
+    with pytest.raises(ValueError, match="num_relations must be 1 or more, not 0"):
+        GRMPConv(5, 6, num_relations=0)

@@ -1,0 +1,104 @@
+"""The layer on grids is the layer on graphs: equal outputs and gradients on the same edges."""
+
+import pytest
+import torch
+from torch import nn
+
+from eurgraph import GridGraph, GridGRMP, LongRange, NearestPatches, ShortRange
+from eurgraph.conv import GRMPConv
+
+
+def make_graph(shape, ranges, x):
+    medium = [NearestPatches(shape, x.shape[-1], num_neighbors=3)(x)] if "medium" in ranges else []
+    short = [ShortRange(len(shape))] if "short" in ranges else []
+    return GridGraph(shape, (*short, *medium, *([LongRange()] if "long" in ranges else [])))
+
+
+class ContextOnNodes(nn.Module):
+    """The context of the grid's layer, for messages of the nodes of the same graph. Virtual nodes get none."""
+
+    def __init__(self, layer, graph):
+        super().__init__()
+        self.layer, self.graph = layer, graph
+
+    def forward(self, message):
+        context = self.layer.context(self.graph.to_grid(message)).flatten(1, -2)
+        return nn.functional.pad(context, (0, 0, self.graph.num_virtual_nodes, 0)).flatten(0, 1)
+
+
+@pytest.mark.parametrize("ranges", [("short", "medium", "long"), ("short",), ("medium",), ("long",)])
+@pytest.mark.parametrize(("shape", "context_sizes"), [((5, 6), (3, 5)), ((5, 6), ()), ((3, 4, 5), ((1, 3, 5), 3))])
+def test_equals_the_layer_on_the_same_edges(shape, context_sizes, ranges):
+    torch.manual_seed(0)
+    x = torch.randn(2, *shape, 12, dtype=torch.float64, requires_grad=True)
+    graph = make_graph(shape, ranges, x)
+    layer = GridGRMP(12, graph.num_relations, len(shape), context_sizes).double()
+    context = ContextOnNodes(layer, graph) if context_sizes else None
+    conv = GRMPConv(12, 12, graph.num_relations, context).double()
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    shared = {name: weight for name, weight in layer.state_dict().items() if not name.startswith("context")}
+    assert not conv.load_state_dict(shared, strict=False).unexpected_keys
+
+    grid = layer(x, graph)
+    data = graph.to_edge_index(x)
+    edges = graph.to_grid(conv(data.x, data.edge_index, data.edge_type))
+    torch.testing.assert_close(grid, edges, rtol=1e-9, atol=1e-9)
+
+    weight = torch.randn_like(grid)
+    gradients = []
+    for output, owner in ((grid, layer), (edges, conv)):
+        wanted = [x, *map(owner.get_parameter, shared), *layer.context_layers.parameters()]
+        gradients.append(torch.autograd.grad((output * weight).sum(), wanted))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_gradients_are_those_of_finite_differences():
+    torch.manual_seed(0)
+    x = torch.randn(1, 4, 4, 4, dtype=torch.float64, requires_grad=True)
+    graph = make_graph((4, 4), ("short", "medium", "long"), x)
+    layer = GridGRMP(4, 6, context_sizes=(3,)).double()
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    assert torch.autograd.gradcheck(lambda x: layer(x, graph), x)
+
+
+def test_a_patch_hears_only_its_neighbors():
+    layer = GridGRMP(4, 4).double()
+    x = torch.randn(1, 5, 6, 4, dtype=torch.float64)
+    graph = make_graph((5, 6), ("short",), x)
+    changed = x.clone()
+    changed[0, 2, 3] += 1
+    heard = (layer(changed, graph) - layer(x, graph)).abs().sum(-1)[0] > 0
+    assert heard.nonzero().tolist() == [[1, 3], [2, 2], [2, 3], [2, 4], [3, 3]]
+
+
+@pytest.mark.parametrize("context_sizes", [(), (3,)])
+def test_half_precision_keeps_close(context_sizes):
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, 6, 16)
+    graph = make_graph((6, 6), ("short", "medium", "long"), x)
+    layer = GridGRMP(16, 6, context_sizes=context_sizes)
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    expected = layer(x, graph)
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = layer(x, graph)
+    assert (actual - expected).abs().max() < 0.05 * expected.abs().max()
+    actual.float().sum().backward()
+    assert all(parameter.grad is not None for parameter in layer.parameters())
+
+
+def test_wrong_sizes_are_named():
+    x = torch.randn(1, 4, 6, 8)
+    graph = make_graph((4, 6), ("short", "long"), x)
+    with pytest.raises(ValueError, match="the graph has 5 relations, this layer 6"):
+        GridGRMP(8, 6)(x, graph)
+    with pytest.raises(ValueError, match=r"the graph is one of 4 x 6 patches, \[B, \*shape, C\], not \[1, 6, 4, 8\]"):
+        GridGRMP(8, 5)(x.transpose(1, 2), graph)
+    for wrong in (4, (3, 3, 3)):
+        with pytest.raises(ValueError, match="an odd number, or one for each of 2 axes, not"):
+            GridGRMP(8, 5, context_sizes=(wrong,))
+    with pytest.raises(ValueError, match="grids of 2 or 3 axes, not num_axes=4"):
+        GridGRMP(8, 5, num_axes=4)
