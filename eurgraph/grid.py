@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from torch_geometric.data import Data
 
 Place = tuple[slice, ...]  # part of [B, *shape]
-Means = Iterator[tuple[torch.Tensor, Place]]  # for each relation: the means, and the targets that they are for
 Edges = Iterator[tuple[torch.Tensor, torch.Tensor]]  # for each relation: sources [E] and targets [E]
 EVERYWHERE: Place = (slice(None),)
 
@@ -43,19 +42,19 @@ class ShortRange:
     def num_relations(self) -> int:
         return 2 * self.num_axes
 
-    def _places(self) -> Iterator[tuple[Place, Place]]:
+    @property
+    def places(self) -> Iterator[tuple[Place, Place]]:
         for axis in range(self.num_axes):
             before = (slice(None),) * (1 + axis) + (slice(None, -1),)
             after = (slice(None),) * (1 + axis) + (slice(1, None),)
             yield before, after
             yield after, before
 
-    def means(self, message: torch.Tensor) -> Means:
-        for source, target in self._places():
-            yield message[source], target
+    def gather(self, message: torch.Tensor) -> torch.Tensor:
+        return message
 
     def edges(self, patches: torch.Tensor, virtual: torch.Tensor) -> Edges:
-        for source, target in self._places():
+        for source, target in self.places:
             yield patches[source].flatten(), patches[target].flatten()
 
 
@@ -69,13 +68,14 @@ class MediumRange:
     index: torch.Tensor
     num_relations: ClassVar[int] = 1
     num_virtual_nodes: ClassVar[int] = 0
+    places: ClassVar[tuple[tuple[Place, Place], ...]] = ((EVERYWHERE, EVERYWHERE),)
 
-    def means(self, message: torch.Tensor) -> Means:
+    def gather(self, message: torch.Tensor) -> torch.Tensor:
         num_grids, num_patches, _ = self.index.shape
         first = num_patches * torch.arange(num_grids, device=self.index.device).view(-1, 1, 1)
         bags = (self.index + first).flatten(0, 1)  # [B, N, k] -> [B * N, k]
         rows = message.reshape(len(bags), -1)  # [B, *shape, C] -> [B * N, C]
-        yield F.embedding_bag(bags, rows, mode="mean").view(message.shape), EVERYWHERE
+        return F.embedding_bag(bags, rows, mode="mean").view(message.shape)
 
     def edges(self, patches: torch.Tensor, virtual: torch.Tensor) -> Edges:
         patches = patches.flatten(1)  # [B, *shape] -> [B, N]
@@ -92,9 +92,10 @@ class LongRange:
 
     num_relations: ClassVar[int] = 1
     num_virtual_nodes: ClassVar[int] = 1
+    places: ClassVar[tuple[tuple[Place, Place], ...]] = ((EVERYWHERE, EVERYWHERE),)
 
-    def means(self, message: torch.Tensor) -> Means:
-        yield message.mean(dim=tuple(range(1, message.dim() - 1)), keepdim=True), EVERYWHERE
+    def gather(self, message: torch.Tensor) -> torch.Tensor:
+        return message.mean(dim=tuple(range(1, message.dim() - 1)), keepdim=True)
 
     def edges(self, patches: torch.Tensor, virtual: torch.Tensor) -> Edges:
         patches = patches.flatten(1)  # [B, *shape] -> [B, N]
@@ -142,13 +143,16 @@ class GridGraph:
     def num_virtual_nodes(self) -> int:
         return sum(part.num_virtual_nodes for part in self.ranges)
 
-    def means(self, message: torch.Tensor) -> Means:
-        """For each relation in turn: means over the edges of messages [B, *shape, C], and the targets they are for.
+    def gather(self, message: torch.Tensor) -> tuple[list[torch.Tensor], list[tuple[int, Place, Place]]]:
+        """The means of messages [B, *shape, C] over the edges of every relation, with nothing copied that is there.
 
-        The means are [B, *part of shape, C], or broadcast to it. Targets outside that part have no edge.
+        Returns:
+            A tensor for each range, and for each relation (i, source, target): its means are tensor i at `source`
+            ([B, *part of shape, C], or broadcast to it), for the patches at `target`. Other patches have no edge.
         """
-        for part in self.ranges:
-            yield from part.means(message)
+        values = [part.gather(message) for part in self.ranges]
+        places = [(i, source, target) for i, part in enumerate(self.ranges) for source, target in part.places]
+        return values, places
 
     def to_edge_index(self, x: torch.Tensor) -> "Data":
         """The same graphs as one batched PyG graph, for `eurgraph.conv.GRMPConv`.

@@ -5,9 +5,9 @@ https://arxiv.org/abs/2211.12941 (sections 3 and 4.1)
 Authors' code: https://github.com/hirl-team/EurNet-Image (branch pyg-cls, eurnet/layers/message_passing.py)
 
 Done differently here: any grid of two or three axes, where theirs must be square; the scale of each relation is a
-multiplication, where theirs is a grouped convolution; relations are added up one by one, so that only one of their maps
-is in memory at a time without gradients; the state of the virtual node, which nothing reads, is not computed. Parameter
-names and numbers are theirs.
+multiplication, where theirs is a grouped convolution; relations are added up one by one and computed again for the
+gradient, so that only one of their maps is in memory at a time; the state of the virtual node, which nothing reads, is
+not computed. Parameter names and numbers are theirs.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,57 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 
-from eurgraph.grid import GridGraph
+from eurgraph.grid import GridGraph, Place
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+
+
+class AddUpdates(torch.autograd.Function):
+    r"""Adds the weighted updates of all relations to `total`, in place.
+
+    .. math::
+        total_i \mathrel{+}= \sum_r \alpha_{ir} \, \mathrm{GELU}(s_r \odot v_{ir})
+
+    Autograd by itself would keep some fifteen maps for the gradient. This keeps the means v, which several relations
+    share, and computes the rest again.
+
+    Shapes:
+        total [B, *shape, C], weight [B, *shape, R or more], scale [R, C]; places and values are `GridGraph.gather`'s.
+    """
+
+    @staticmethod
+    def forward(
+        ctx,
+        total: torch.Tensor,
+        weight: torch.Tensor,
+        scale: torch.Tensor,
+        places: Sequence[tuple[int, Place, Place]],
+        *values: torch.Tensor,
+    ) -> torch.Tensor:
+        for r, (i, source, target) in enumerate(places):
+            total[target].addcmul_(weight[..., r : r + 1][target], F.gelu(values[i][source] * scale[r]))
+        ctx.mark_dirty(total)
+        ctx.save_for_backward(weight, scale, *values)
+        ctx.places = places
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: torch.Tensor):
+        weight, scale, *values = ctx.saved_tensors
+        grad_weight, grad_scale, *grad_values = map(torch.zeros_like, ctx.saved_tensors)
+        for r, (i, source, target) in enumerate(ctx.places):
+            value, grad_update = values[i][source], grad[target]
+            scaled = value * scale[r]
+            grad_weight[..., r][target] = (grad_update * F.gelu(scaled)).sum(-1)
+            grad_update = grad_update * weight[..., r : r + 1][target]
+            # A value that was broadcast gets the sum of the gradients of its copies.
+            grad_scaled = torch.ops.aten.gelu_backward(grad_update.sum_to_size(scaled.shape), scaled)
+            grad_scale[r] = (grad_scaled * value).flatten(0, -2).sum(0)
+            grad_values[i][source].addcmul_(grad_scaled, scale[r])
+        return grad, grad_weight, grad_scale, None, *grad_values
 
 
 class GridGRMP(nn.Module):
@@ -84,9 +131,8 @@ class GridGRMP(nn.Module):
             update = self.context(message) * weight[..., self.num_relations :]
         else:
             update = torch.zeros_like(message)
-        for r, (mean, place) in enumerate(graph.means(message)):
-            update[place].addcmul_(weight[..., r : r + 1][place], F.gelu(mean * scale[r]))
-        return update
+        values, places = graph.gather(message)
+        return AddUpdates.apply(update, weight, scale, places, *values)
 
     def context(self, message: torch.Tensor) -> torch.Tensor:
         context = message.movedim(-1, 1)  # [B, *shape, C] -> [B, C, *shape]

@@ -61,9 +61,11 @@ def test_means_on_the_grid_are_those_over_the_edges(shape):
     graph = GridGraph(shape, (ShortRange(len(shape)), MediumRange(index), LongRange()))
     x = torch.randn(2, *shape, 5, dtype=torch.float64)
     data = graph.to_edge_index(x)
-    for r, (mean, place) in enumerate(graph.means(x)):
+    values, places = graph.gather(x)
+    assert len(places) == graph.num_relations
+    for r, (i, source, target) in enumerate(places):
         on_grid = torch.zeros_like(x)
-        on_grid[place] = mean
+        on_grid[target] = values[i][source]
         source, target = data.edge_index[:, data.edge_type == r]
         total = torch.zeros_like(data.x).index_add(0, target, data.x[source])
         count = torch.zeros(len(data.x)).index_add(0, target, torch.ones(len(target))).clamp(min=1)
