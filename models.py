@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+import backbones
 import glore3d
 
 
@@ -38,7 +39,11 @@ GLORE = "Graph-Based Global Reasoning Networks, CVPR 2019, arXiv 1811.12814"
 KINETICS = "Kinetics-400, 8 frames of stride 8, one centre clip and crop"
 CLIP = (3, 8, 224, 224)
 SMALL_CLIP = (3, 8, 64, 64)
-CLASSIFIER = "classifier."
+IMAGENET = "ImageNet-1k, one centre crop"
+EAT = "Analogous to Evolutionary Algorithm: Designing a Unified Sequence Model, NeurIPS 2021, arXiv 2105.15089"
+IMAGE = (3, 224, 224)
+IMAGE_384 = (3, 384, 384)
+SMALL_IMAGE = (3, 64, 64)
 
 MODELS = {
     "glore_resnet50_3d": Model(glore3d.glore_resnet50_3d, GLORE, 33_731_952, CLIP, f"{KINETICS}: top-1 68.0 %"),
@@ -47,7 +52,33 @@ MODELS = {
     "resnet101_3d": Model(glore3d.resnet101_3d, GLORE, 51_695_984, CLIP, f"{KINETICS}: the baseline"),
     "glore_resnet_debug_3d": Model(glore3d.glore_resnet_debug_3d, GLORE, 320_416, SMALL_CLIP, "for tests and laptops"),
     "resnet_debug_3d": Model(glore3d.resnet_debug_3d, GLORE, 287_840, SMALL_CLIP, "for tests and laptops"),
+    "eat_tiny": Model(backbones.eat_tiny, EAT, 5_719_912, IMAGE, f"{IMAGENET}: top-1 72.9 %"),
+    "eat_small": Model(backbones.eat_small, EAT, 22_055_656, IMAGE, f"{IMAGENET}: top-1 80.4 %"),
+    "eat_medium": Model(backbones.eat_medium, EAT, 49_008_232, IMAGE, f"{IMAGENET}: top-1 82.1 %"),
+    "eat_base": Model(backbones.eat_base, EAT, 86_577_640, IMAGE, f"{IMAGENET}: top-1 82.0 %"),
+    "eat_tiny_384": Model(backbones.eat_tiny_384, EAT, 5_792_872, IMAGE_384, f"{IMAGENET}: top-1 75.8 %"),
+    "eat_small_384": Model(backbones.eat_small_384, EAT, 22_201_576, IMAGE_384, f"{IMAGENET}: top-1 82.4 %"),
+    "eat_base_384": Model(backbones.eat_base_384, EAT, 86_869_480, IMAGE_384, "no number published"),
+    "eat_tiny_dist": Model(backbones.eat_tiny_dist, EAT, 5_913_104, IMAGE, f"{IMAGENET}, distilled: top-1 74.8 %"),
+    "eat_small_dist": Model(backbones.eat_small_dist, EAT, 22_441_040, IMAGE, f"{IMAGENET}, distilled: top-1 81.2 %"),
+    "eat_debug": Model(backbones.eat_debug, EAT, 298_536, SMALL_IMAGE, "for tests and laptops"),
 }
+
+AUTHORS_NAMES = {
+    "eat_progress3_patch16_224": "eat_tiny",
+    "eat_progress6_patch16_224": "eat_small",
+    "eat_progress9_patch16_224": "eat_medium",
+    "eat_progress12_patch16_224": "eat_base",
+    "eat_tiny_patch16_224": "eat_tiny",
+    "eat_small_patch16_224": "eat_small",
+    "eat_base_patch16_224": "eat_base",
+    "eat_progress3_patch16_384": "eat_tiny_384",
+    "eat_progress6_patch16_384": "eat_small_384",
+    "eat_progress12_patch16_384": "eat_base_384",
+    "eat_progress3_patch16_224_dist": "eat_tiny_dist",
+    "eat_progress6_patch16_224_dist": "eat_small_dist",
+}
+"""What models are called in their authors' code: `create_model` takes these names too."""
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -55,17 +86,18 @@ def list_models(pattern: str = "*") -> list[str]:
     return sorted(name for name in MODELS if fnmatch(name, pattern))
 
 
-def create_model(name: str, num_classes: int = 400, **options: Any) -> nn.Module:
+def create_model(name: str, num_classes: int | None = None, **options: Any) -> nn.Module:
     """Builds a model with fresh weights.
 
     Args:
-        name: one of `list_models()`.
-        num_classes: classes told apart.
+        name: one of `list_models()`, or of the authors' own names for them (`AUTHORS_NAMES`).
+        num_classes: classes told apart. None: as many as in the paper (400 for Kinetics, 1000 for ImageNet).
         options: what the model's builder takes besides, such as `dropout=0.5`.
 
     Raises:
         ValueError: unknown name or option; the message has the nearest and all the right ones.
     """
+    name = AUTHORS_NAMES.get(name, name)
     if name not in MODELS:
         raise ValueError(_unknown("model", name, list_models()))
     build = MODELS[name].build
@@ -73,7 +105,9 @@ def create_model(name: str, num_classes: int = 400, **options: Any) -> nn.Module
     for option in options:
         if option not in accepted:
             raise ValueError(_unknown(f"option of {name}", option, accepted))
-    model = build(num_classes=num_classes, **options)
+    if num_classes is not None:
+        options["num_classes"] = num_classes
+    model = build(**options)
     model.model_name = name
     return model
 
@@ -143,7 +177,7 @@ def load_weights(model: nn.Module, path: str | Path, strict: bool = True) -> Loa
     Raises:
         WeightsError: the file is missing or broken, or does not fit.
     """
-    weights = _read_weights(path)
+    weights = _adapt(model, path, _read_weights(path))
     report = _compare(model, weights)
     if not report.loaded or (strict and report.misfits()):
         raise WeightsError(_misfit(model, path, weights, report))
@@ -155,16 +189,18 @@ def load_pretrained(model: nn.Module, path: str | Path) -> LoadReport:
 
     The file is read as by `load_weights`. Its classifier is used if it has the model's number of classes and left out
     otherwise. If the file holds 2-D kernels, they are inflated, and the model's reasoning units, which no image network
-    has, stay as they are. Everything else must fit.
+    has, stay as they are. Where a network's weights depend on the size of its images, they are resized. Everything else
+    must fit.
 
     Raises:
         WeightsError: the file is missing or broken, or something else than the classifier does not fit.
     """
-    weights, inflated = glore3d.inflate_weights(_read_weights(path), _shapes(model))
+    weights = _adapt(model, path, _read_weights(path), resize=True)
+    weights, inflated = glore3d.inflate_weights(weights, _shapes(model))
     report = _compare(model, weights)
     report.inflated = inflated
     units = [f"{name}." for name in getattr(model, "unit_names", ())] if inflated else []
-    unexcused = report.excusing((CLASSIFIER, *units))
+    unexcused = report.excusing((*_classifiers(model), *units))
     if not report.loaded or unexcused.misfits():
         raise WeightsError(_misfit(model, path, weights, unexcused))
     return _fill(model, weights, report)
@@ -210,6 +246,25 @@ def _summary(content: Any) -> str:
     return f"one {type(content).__name__}"
 
 
+def _adapt(model: nn.Module, path: str | Path, weights: dict[str, torch.Tensor], resize: bool = False) -> dict:
+    """The weights in the model's own form, where its class knows others (`adapt_weights`)."""
+    if not hasattr(model, "adapt_weights"):
+        return weights
+    try:
+        return model.adapt_weights(weights, resize=resize)
+    except ValueError as error:
+        raise WeightsError(f"{path}: does not fit {_name(model)}: {error}") from error
+
+
+def _name(model: nn.Module) -> str:
+    return getattr(model, "model_name", type(model).__name__)
+
+
+def _classifiers(model: nn.Module) -> tuple[str, ...]:
+    """How the names of the classifier's entries start."""
+    return getattr(model, "classifier_names", ("classifier.",))
+
+
 def _shapes(model: nn.Module) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
@@ -236,13 +291,15 @@ def _fill(model: nn.Module, weights: Mapping[str, torch.Tensor], report: LoadRep
 
 def _misfit(model: nn.Module, path: str | Path, weights: Mapping[str, torch.Tensor], report: LoadReport) -> str:
     """What to tell a person whose file does not fit, with what to try next."""
-    name = getattr(model, "model_name", type(model).__name__)
-    classes = [theirs[0] for entry, theirs, _ in report.mismatched if entry.startswith(CLASSIFIER)]
+    name, classifiers = _name(model), _classifiers(model)
+    classes = [theirs[0] for entry, theirs, _ in report.mismatched if entry.startswith(classifiers)]
     others = [other for other in list_models() if other != name and _fits(MODELS[other], weights)]
-    if classes and not report.excusing((CLASSIFIER,)).misfits():
+    if classes and not report.excusing(classifiers).misfits():
         hint = f"num_classes={classes[0]}, which the file was made for, or load_pretrained to fine-tune from it"
     elif others:
         hint = f"{others[0]}, which the file fits"
+    elif not _compare(model, _adapt(model, path, weights, resize=True)).excusing(classifiers).misfits():
+        hint = "load_pretrained, which resizes what depends on the size of the images"
     elif any(theirs == (*ours[:2], *ours[3:]) for _, theirs, ours in report.mismatched if len(ours) == 5):
         hint = "load_pretrained, which inflates the 2-D kernels of an image network"
     else:
@@ -255,4 +312,8 @@ def _fits(candidate: Model, weights: Mapping[str, torch.Tensor]) -> bool:
     """Whether the weights are those of this model, with any number of classes."""
     with torch.device("meta"):
         model = candidate.build()
-    return not _compare(model, weights).excusing((CLASSIFIER,)).misfits()
+    try:
+        weights = _adapt(model, "", weights)
+    except WeightsError:
+        return False
+    return not _compare(model, weights).excusing(_classifiers(model)).misfits()

@@ -41,7 +41,7 @@ def test_table_tells_the_truth(name):
     with torch.device("meta"):
         model = create_model(name)
         assert sum(p.numel() for p in model.parameters()) == MODELS[name].num_parameters
-        assert model.eval()(torch.empty(1, *MODELS[name].input_shape)).shape == (1, 400)
+        assert model.eval()(torch.empty(1, *MODELS[name].input_shape)).shape == (1, model.num_classes)
 
 
 @pytest.mark.parametrize("name", ["glore_resnet50_3d", "glore_resnet101_3d"])
@@ -63,6 +63,12 @@ def test_options_reach_the_builder():
     assert model.globalpool.dropout.p == 0.25
     assert model.unit_names == ["conv4.B02_extra"]
     assert model.classifier.out_features == 3
+
+
+def test_classes_are_the_papers_unless_told():
+    assert create_model("glore_resnet_debug_3d").num_classes == 400
+    assert create_model("eat_debug").num_classes == 1000
+    assert create_model("eat_debug", num_classes=5).num_classes == 5
 
 
 def test_misspelt_names_are_answered_with_the_nearest():

@@ -1,0 +1,468 @@
+"""EAT: a sequence model of pixels whose blocks look far with one half of the channels and near with the other.
+
+Paper: Zhang et al., Analogous to Evolutionary Algorithm: Designing a Unified Sequence Model, NeurIPS 2021,
+https://arxiv.org/abs/2105.15089
+Authors' code: https://github.com/TencentYoutuResearch/BaseArchitecture-EAT (ea_transformer.py)
+
+Done differently here: tokens stay [B, N, C] in memory from the first layer to the last, so that no local operator
+transposes them; attention is PyTorch's fused one, and the banded one computes its band only, where theirs computes all
+pairs and masks them; the deformable convolution, which theirs cannot run as released, is torchvision's. Their file of
+the distilled networks was never released: those here follow DeiT, with a second query in the head, and
+`EAT.adapt_weights` takes the layouts that such a file may have. State-dict names and shapes are theirs.
+"""
+
+from collections import OrderedDict
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from functools import partial
+from math import isqrt
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from backbones.curves import CURVES, SpaceFillingCurve, is_order_of
+from backbones.drop_path import DropPath
+
+NORM_EPS = 1e-6
+MLP_RATIO = 4
+DEFORMABLE_GROUPS = 2
+LEVELS = ("pixel", "token")
+LOCAL_OPERATORS = ("conv", "attention", "deformable", "none")
+READOUTS = ("class_attention", "class_token", "mean")
+
+
+def _norm(dim: int) -> nn.LayerNorm:
+    return nn.LayerNorm(dim, eps=NORM_EPS)
+
+
+def _mlp(dim: int) -> nn.Sequential:
+    hidden = MLP_RATIO * dim
+    return nn.Sequential(OrderedDict(fc1=nn.Linear(dim, hidden), act=nn.GELU(), fc2=nn.Linear(hidden, dim)))
+
+
+def _split_heads(x: torch.Tensor, num_heads: int, num_parts: int) -> tuple[torch.Tensor, ...]:
+    """[B, N, parts * heads * D] -> each part [B, heads, N, D]."""
+    return x.unflatten(2, (num_parts, num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+
+
+class PixelEmbed(nn.Conv1d):
+    """Pixels in the order of a curve [B, 3, L] -> tokens [B, L / P, C], each of P pixels that follow one another."""
+
+    def __init__(self, dim: int, num_pixels: int):
+        super().__init__(3, dim, kernel_size=num_pixels, stride=num_pixels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # A convolution whose stride is its kernel is a product; written as such, tokens come out as rows.
+        pixels = x.unflatten(2, (-1, *self.kernel_size)).transpose(1, 2).flatten(2)  # [B, 3, N, P] -> [B, N, 3P]
+        return F.linear(pixels, self.weight.flatten(1), self.bias)
+
+
+class PatchEmbed(nn.Conv2d):
+    """Images [B, 3, H, W] -> tokens [B, N, C], patch by patch, row by row."""
+
+    def __init__(self, dim: int, patch_size: int):
+        super().__init__(3, dim, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).flatten(2).mT.contiguous()  # [B, C, H/P, W/P] -> [B, N, C]
+
+
+class Attention(nn.Module):
+    """Every token attends to all: [B, N, C] to the same."""
+
+    def __init__(self, dim: int, num_heads: int):
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"attention needs channels that its {num_heads} heads can share equally, not {dim}")
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = _split_heads(self.qkv(x), self.num_heads, 3)  # each [B, heads, N, D]
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(x.transpose(1, 2).flatten(2))  # -> [B, N, C]
+
+
+class CrossAttention(nn.Module):
+    """Queries [B, Q, C] attend to tokens [B, N, C], not to each other."""
+
+    def __init__(self, dim: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.kv = nn.Linear(dim, 2 * dim)
+        self.q = nn.Linear(dim, dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, queries: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        (q,) = _split_heads(self.q(queries), self.num_heads, 1)  # [B, heads, Q, D]
+        k, v = _split_heads(self.kv(tokens), self.num_heads, 2)  # each [B, heads, N, D]
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(x.transpose(1, 2).flatten(2))  # -> [B, Q, C]
+
+
+class TokenConv(nn.Conv1d):
+    """Convolution along the sequence: [B, N, C] to the same. Dense, not depthwise."""
+
+    def __init__(self, dim: int, kernel_size: int):
+        super().__init__(dim, dim, kernel_size, padding=kernel_size // 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # Tokens are an image of one row, [B, C, 1, N], in channels-last memory, and 2-D convolutions take it as it is;
+        # 1-D ones would first transpose it.
+        x = x.mT.unsqueeze(2)
+        x = F.conv2d(x, self.weight.unsqueeze(2), self.bias, padding=(0, *self.padding))
+        return x.squeeze(2).mT
+
+
+class BandedAttention(Attention):
+    """Every token attends to those at most `kernel_size` // 2 places before or after it: [B, N, C] to the same.
+
+    The cost grows with N, not with its square.
+    """
+
+    def __init__(self, dim: int, num_heads: int, kernel_size: int):
+        super().__init__(dim, num_heads)
+        self.kernel_size = kernel_size
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        num_tokens, reach = x.shape[1], self.kernel_size // 2
+        q, k, v = _split_heads(self.qkv(x), self.num_heads, 3)  # each [B, heads, N, D]
+        k, v = (F.pad(t, (0, 0, reach, reach)).unfold(2, self.kernel_size, 1) for t in (k, v))  # [B, heads, N, D, K]
+        place = torch.arange(num_tokens, device=x.device)[:, None] + torch.arange(-reach, reach + 1, device=x.device)
+        scores = (q.unsqueeze(4) * k).sum(3) * q.shape[3] ** -0.5  # [B, heads, N, K]
+        scores = scores.masked_fill((place < 0) | (place >= num_tokens), float("-inf"))
+        x = (scores.softmax(3).unsqueeze(3) * v).sum(4)  # [B, heads, N, D]
+        return self.proj(x.transpose(1, 2).flatten(2))
+
+
+class DeformableConv(nn.Conv2d):
+    """Convolution along the sequence that learns where to look, and how much there: [B, N, C] to the same.
+
+    Paper: Zhu et al., Deformable ConvNets v2, CVPR 2019, https://arxiv.org/abs/1811.11168. The sequence is an image
+    of one column; a new layer looks straight ahead, with half the weight.
+    """
+
+    def __init__(self, dim: int, kernel_size: int):
+        super().__init__(dim, dim, (kernel_size, 1), padding=(kernel_size // 2, 0))
+        num_offsets = 2 * DEFORMABLE_GROUPS * kernel_size
+        self.splits = num_offsets, num_offsets // 2
+        self.conv_offset_mask = nn.Conv2d(dim, sum(self.splits), self.kernel_size, padding=self.padding)
+        for zero in (self.bias, self.conv_offset_mask.weight, self.conv_offset_mask.bias):
+            nn.init.zeros_(zero)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        from torchvision.ops import deform_conv2d  # slow to import, and of use to this operator alone
+
+        x = x.mT.unsqueeze(3)  # [B, N, C] -> [B, C, N, 1]
+        offset, mask = self.conv_offset_mask(x).split(self.splits, dim=1)
+        x = deform_conv2d(x, offset, self.weight, self.bias, padding=self.padding, mask=mask.sigmoid())
+        return x.squeeze(3).mT
+
+
+def _local_operator(name: str, dim: int, num_heads: int, kernel_size: int) -> nn.Module:
+    if name == "attention":
+        return nn.Sequential(OrderedDict(local=BandedAttention(dim, num_heads, kernel_size)))
+    local = {"conv": TokenConv, "deformable": DeformableConv}[name](dim, kernel_size)
+    return nn.Sequential(OrderedDict(linear=nn.Linear(dim, dim), local=local))
+
+
+class Block(nn.Module):
+    """Attention of all channels, then the MLP, each as a residual: [B, N, C] to the same."""
+
+    def __init__(self, dim: int, num_heads: int, drop_path: float = 0.0):
+        super().__init__()
+        self.norm1 = _norm(dim)
+        self.attn = Attention(dim, num_heads)
+        self.norm2 = _norm(dim)
+        self.mlp = _mlp(dim)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class LocalBlock(nn.Module):
+    """Attention of the first channels beside a local operator on the last, then the MLP of all: [B, N, C] to the same.
+
+    Args:
+        dim: channels C.
+        local_dim: how many of them, the last ones, are local.
+        num_heads: heads of the attention, of the other channels.
+        local: the local operator, [B, N, local_dim] to the same.
+        drop_path: chance that a branch is skipped in training; the two halves are skipped independently.
+    """
+
+    def __init__(self, dim: int, local_dim: int, num_heads: int, local: nn.Module, drop_path: float = 0.0):
+        super().__init__()
+        self.dims = dim - local_dim, local_dim
+        self.norm1 = _norm(dim - local_dim)
+        self.norm1_local = _norm(local_dim)
+        self.attn = Attention(dim - local_dim, num_heads)
+        self.local = local
+        self.norm2 = _norm(dim)
+        self.mlp = _mlp(dim)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        far, near = x.split(self.dims, dim=2)
+        far = self.drop_path(self.attn(self.norm1(far)))
+        near = self.drop_path(self.local(self.norm1_local(near)))
+        x = x + torch.cat([far, near], dim=2)
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class ClassBlock(nn.Module):
+    """Queries gather from the tokens what their task needs: [B, Q, C] and [B, N, C] -> [B, Q, C]."""
+
+    def __init__(self, dim: int, num_heads: int):
+        super().__init__()
+        self.norm1 = _norm(dim)
+        self.attn = CrossAttention(dim, num_heads)
+        self.norm2 = _norm(dim)
+        self.mlp = _mlp(dim)
+
+    def forward(self, queries: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        queries = queries + self.attn(self.norm1(queries), tokens)
+        return queries + self.mlp(self.norm2(queries))
+
+
+class EAT(nn.Module):
+    """Image classifier: pixels along a curve, tokens of them, blocks of far and near, class attention.
+
+    >>> model = EAT(image_size=32, patch_size=8, dim=64, num_heads=4, depth=2, num_classes=10)
+    >>> model(torch.randn(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
+
+    Args:
+        image_size: rows, and columns, of the images.
+        patch_size: a token is made of patch_size ** 2 pixels.
+        dim: channels C of a token.
+        num_heads: heads of the class attention, and of blocks without a local half; with one, the attention has half
+            as many.
+        depth: number of blocks.
+        num_classes: classes told apart.
+        curve: order of the sequence, one of `CURVES`: sis, sweep, scan, zorder, hilbert.
+        curve_level: `pixel`: the curve runs through the pixels, and tokens are pieces of it; `token`: through tokens
+            that are square patches.
+        local: what the local half does, one of `LOCAL_OPERATORS`: conv, attention, deformable; none: no local half.
+        local_ratio: share of the channels that are local.
+        kernel_size: number of neighboring tokens, odd, that the local operator sees.
+        readout: `class_attention`: a learned query attends to the last tokens in `readout_depth` blocks;
+            `class_token`: one more token goes through all blocks; `mean`: of the tokens.
+        readout_depth: number of blocks of the class attention.
+        distilled: a second query with a classifier of its own, for the teacher's labels (class attention only).
+        drop_path: chance that the last block's branches are skipped in training; earlier blocks have less, linearly.
+
+    Shapes: images [B, 3, image_size, image_size], normalized, to logits [B, num_classes]. A distilled network gives
+    their mean, and in training the pair of them: for the labels and for the teacher.
+
+    Raises:
+        ValueError: choices that are not there or do not go together, or images of another size.
+    """
+
+    classifier_names = ("head.", "head_dist.")
+
+    def __init__(
+        self,
+        image_size: int = 224,
+        patch_size: int = 16,
+        dim: int = 192,
+        num_heads: int = 4,
+        depth: int = 12,
+        num_classes: int = 1000,
+        curve: str = "sis",
+        curve_level: str = "pixel",
+        local: str = "conv",
+        local_ratio: float = 0.5,
+        kernel_size: int = 3,
+        readout: str = "class_attention",
+        readout_depth: int = 2,
+        distilled: bool = False,
+        drop_path: float = 0.0,
+    ):
+        super().__init__()
+        _check_choice("curve_level", curve_level, LEVELS)
+        _check_choice("local", local, LOCAL_OPERATORS)
+        _check_choice("readout", readout, READOUTS)
+        if image_size % patch_size:
+            raise ValueError(f"image_size={image_size} is no multiple of patch_size={patch_size}")
+        if distilled and readout != "class_attention":
+            raise ValueError(f"a distilled network has two queries: readout must be class_attention, not {readout}")
+        self.image_size, self.patch_size, self.num_features = image_size, patch_size, dim
+        self.curve, self.curve_level = curve, curve_level
+        self.readout, self.distilled = readout, distilled
+        grid_size = image_size // patch_size
+        num_tokens = grid_size**2 + (readout == "class_token")
+
+        if readout != "mean":
+            self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
+        if distilled:
+            self.dist_token = nn.Parameter(torch.empty(1, 1, dim))
+        self.pos_embed = nn.Parameter(torch.empty(1, num_tokens, dim))  # counted along the curve
+        self.path = (curve, image_size, patch_size) if curve_level == "pixel" else (curve, grid_size)
+        self.loc_encoder = SpaceFillingCurve(*self.path)
+        self.patch_embed = PixelEmbed(dim, patch_size**2) if curve_level == "pixel" else PatchEmbed(dim, patch_size)
+        rates = np.linspace(0, drop_path, depth).tolist()
+        if local == "none":
+            blocks = [Block(dim, num_heads, rate) for rate in rates]
+        else:
+            local_dim = _local_dim(dim, num_heads, local_ratio, kernel_size)
+            make_local = partial(_local_operator, local, local_dim, num_heads // 2, kernel_size)
+            blocks = [LocalBlock(dim, local_dim, num_heads // 2, make_local(), rate) for rate in rates]
+        self.blocks = nn.Sequential(*blocks)
+        if readout == "class_attention":
+            self.blocks_cls = nn.ModuleList(ClassBlock(dim, num_heads) for _ in range(readout_depth))
+        self.norm = _norm(dim)
+        self.reset_parameters()
+        self.reset_classifier(num_classes)
+
+    def reset_parameters(self) -> None:
+        """Tokens, positions and linear layers anew; convolutions keep PyTorch's own start, as the authors leave it."""
+        for parameter in self.parameters(recurse=False):
+            nn.init.trunc_normal_(parameter, std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                _init_linear(module)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Puts a new, untrained classifier on top of the same features (two on a distilled network)."""
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be 1 or more, not {num_classes}")
+        self.num_classes = num_classes
+        for name in ("head", "head_dist") if self.distilled else ("head",):
+            linear = nn.Linear(self.num_features, num_classes).to(self.norm.weight)
+            setattr(self, name, _init_linear(linear))
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Images to the last tokens, normalized: [B, 3, H, W] -> [B, N, C], along the curve (a class token first)."""
+        if x.dim() != 4 or x.shape[1:] != (3, self.image_size, self.image_size):
+            raise ValueError(
+                f"this EAT takes RGB images [B, 3, {self.image_size}, {self.image_size}], not {list(x.shape)}; "
+                "resize them, or build it with another image_size"
+            )
+        if self.curve_level == "pixel":
+            x = self.patch_embed(self.loc_encoder(x.flatten(2), dim=2))  # [B, 3, H, W] -> [B, N, C]
+        else:
+            x = self.loc_encoder(self.patch_embed(x), dim=1)
+        if self.readout == "class_token":
+            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)  # -> [B, 1 + N, C]
+        return self.norm(self.blocks(x + self.pos_embed))
+
+    def read_out(self, tokens: torch.Tensor) -> torch.Tensor:
+        """What the classifiers see of the tokens: [B, N, C] -> [B, Q, C], Q = 2 for a distilled network, else 1."""
+        if self.readout == "mean":
+            return tokens.mean(1, keepdim=True)
+        if self.readout == "class_token":
+            return tokens[:, :1]
+        queries = torch.cat([self.cls_token, self.dist_token], dim=1) if self.distilled else self.cls_token
+        queries = queries.expand(len(tokens), -1, -1)
+        for block in self.blocks_cls:
+            queries = block(queries, tokens)
+        return queries
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        features = self.read_out(self.forward_features(x))
+        logits = self.head(features[:, 0])
+        if not self.distilled:
+            return logits
+        teacher_logits = self.head_dist(features[:, 1])
+        return (logits, teacher_logits) if self.training else (logits + teacher_logits) / 2
+
+    def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
+        """A file's state dict as this network's; what cannot be adapted stays, for the loader to name.
+
+        The curve's order may be in the file or not; if it is, it must be this network's. Masks of banded attention are
+        left out. For a distilled network the two queries may be one `cls_token` [1, 2, C], and its classifiers one.
+
+        Args:
+            weights: the authors' or ours.
+            resize: fit the position embedding, and with it the curve, to this network's image size.
+
+        Raises:
+            ValueError: the file's tokens follow another curve, or are no squares that could be resized.
+        """
+        weights = {name: tensor for name, tensor in weights.items() if not name.endswith(".local.local.mask")}
+        if "loc_encoder.index_flat" in weights:
+            self._check_order(weights["loc_encoder.index_flat"].flatten())
+        with torch.device("cpu"):
+            orders = SpaceFillingCurve(*self.path).state_dict(prefix="loc_encoder.")
+        weights = weights | orders if resize else orders | weights
+        if resize and "pos_embed" in weights:
+            weights["pos_embed"] = self._resize_positions(weights["pos_embed"])
+        if self.distilled:
+            token = weights.get("cls_token")
+            if token is not None and "dist_token" not in weights and token.shape[1] == 2:
+                weights["cls_token"], weights["dist_token"] = token.split(1, dim=1)
+            if "dist_token" in weights and "head_dist.weight" not in weights:
+                shared = {name: tensor for name, tensor in weights.items() if name.startswith("head.")}
+                weights |= {name.replace("head.", "head_dist."): tensor for name, tensor in shared.items()}
+        return weights
+
+    def _check_order(self, order: torch.Tensor) -> None:
+        name, _, *patch_size = self.path
+        size = isqrt(len(order))
+        if not is_order_of(order, name, size, *patch_size):
+            fitting = [other for other in CURVES if is_order_of(order, other, size, *patch_size)]
+            hint = f": build the network with curve={fitting[0]}" if fitting else ", and none of this suite's"
+            raise ValueError(f"its sequence follows another curve than {self.curve}{hint}")
+
+    def _resize_positions(self, positions: torch.Tensor) -> torch.Tensor:
+        """[1, N, C] -> [1, N', C], bicubically on the grid of tokens; a class token's position stays."""
+        num_extra = int(self.readout == "class_token")
+        old, new = isqrt(positions.shape[1] - num_extra), self.image_size // self.patch_size
+        if old == new or old**2 != positions.shape[1] - num_extra:
+            return positions
+        if self.curve_level == "pixel" and self.curve in ("sweep", "scan"):
+            raise ValueError(
+                f"its tokens are pieces of rows of pixels (curve={self.curve}), and only squares can be resized; "
+                f"build the network with the file's image_size={old * self.patch_size}"
+            )
+        # Pieces of sis, Z-order and Hilbert curves are patches in a sweep, Z-order and a Hilbert curve.
+        curve = "sweep" if self.curve == "sis" else self.curve
+        extra, positions = positions[:, :num_extra], positions[:, num_extra:]
+        rows = SpaceFillingCurve(curve, old).inverse(positions.mT, dim=2).unflatten(2, (old, old))  # [1, C, h, w]
+        rows = F.interpolate(rows, (new, new), mode="bicubic", align_corners=False)
+        positions = SpaceFillingCurve(curve, new)(rows.flatten(2), dim=2).mT  # [1, C, h', w'] -> [1, N', C]
+        return torch.cat([extra, positions], dim=1)
+
+
+def _check_choice(option: str, choice: str, choices: Collection[str]) -> None:
+    if choice not in choices:
+        nearest = get_close_matches(str(choice), choices, n=1)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ";"
+        raise ValueError(f"{option} cannot be {choice!r}{hint} Choices: {', '.join(choices)}")
+
+
+def _local_dim(dim: int, num_heads: int, local_ratio: float, kernel_size: int) -> int:
+    local_dim = int(dim * local_ratio)
+    if not 0 < local_dim < dim:
+        raise ValueError(f"local_ratio must leave channels to both halves, not {local_ratio}; local=none has one half")
+    if num_heads % 2:
+        raise ValueError(f"num_heads must be even, not {num_heads}: attention beside a local operator has half as many")
+    if kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size must be odd, so that a token has as many before as after it, not {kernel_size}")
+    return local_dim
+
+
+def _init_linear(linear: nn.Linear) -> nn.Linear:
+    nn.init.trunc_normal_(linear.weight, std=0.02)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+# The paper's networks; every option of EAT can be changed.
+eat_tiny = partial(EAT, dim=192, num_heads=4)
+eat_small = partial(EAT, dim=384, num_heads=6)
+eat_medium = partial(EAT, dim=576, num_heads=8)
+eat_base = partial(EAT, dim=768, num_heads=12)
+eat_tiny_384 = partial(eat_tiny, image_size=384)
+eat_small_384 = partial(eat_small, image_size=384)
+eat_base_384 = partial(eat_base, image_size=384)
+eat_tiny_dist = partial(eat_tiny, distilled=True)
+eat_small_dist = partial(eat_small, distilled=True)
+# For tests, and for images of 64 x 64 on a laptop.
+eat_debug = partial(EAT, image_size=64, patch_size=8, dim=64, num_heads=4, depth=4, readout_depth=1)
