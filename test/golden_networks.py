@@ -1,0 +1,73 @@
+"""A network against the authors': its entries, its operations, and every number that a golden file has of it."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from golden_weights import deviation, input_for, read_golden, state_dict_for
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+TOLERANCE = 2e-7  # in standard deviations, of float64 networks
+
+
+def as_they_are(part: str, feature: torch.Tensor) -> torch.Tensor:
+    return feature
+
+
+def check_entries(name: str, build: Callable[..., nn.Module]) -> None:
+    """Names and shapes of the state dict, parameters, and operations of one forward pass; takes no memory."""
+    golden = read_golden(name)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        model = build(num_classes=golden["num_classes"]).eval()
+        model(torch.empty(golden["flops_shape"]))
+    assert {entry: list(tensor.shape) for entry, tensor in model.state_dict().items()} == golden["state_dict"]
+    assert sum(parameter.numel() for parameter in model.parameters()) == golden["params"]
+    assert counter.get_total_flops() == golden["flops"]
+
+
+def check_numbers(
+    name: str,
+    build: Callable[..., nn.Module],
+    with_gradients: bool,
+    as_authors: Callable[[str, torch.Tensor], torch.Tensor] = as_they_are,
+) -> None:
+    """Logits, features on the way and the gradient of every parameter, in float64.
+
+    Without gradients it is quick: only what the first image alone tells of logits and features. `as_authors` makes the
+    authors' feature from ours where they differ, from the part's name.
+    """
+    golden = read_golden(name)
+    with torch.device("meta"):
+        model = build(num_classes=golden["num_classes"])
+    model.load_state_dict(state_dict_for(golden["state_dict"]), assign=True)
+    model.double().eval()
+    features = {}
+
+    def keep(module, args, output, part):
+        features[part] = as_authors(part, output.detach())
+
+    for part in golden["features"]:
+        model.get_submodule(part).register_forward_hook(partial(keep, part=part))
+    images = input_for(golden["input_shape"]).double()
+    num_images = len(images) if with_gradients else 1
+    with torch.set_grad_enabled(with_gradients):
+        logits = model(images[:num_images])
+    assert deviation(logits, golden["output"][:num_images]) < TOLERANCE
+    for part, values in golden["features"].items():
+        feature, (mean, std, *first) = features[part], values
+        assert list(feature.shape) == [num_images, *golden["feature_shapes"][part][1:]], part
+        assert (feature.flatten()[:8] - torch.tensor(first, dtype=torch.float64)).abs().max() < TOLERANCE * std, part
+        if with_gradients:
+            assert abs(feature.mean() - mean) < TOLERANCE * std, part
+            assert abs(feature.std(correction=0) - std) < TOLERANCE * std, part
+    if not with_gradients:
+        return
+    (logits * input_for(logits.shape, seed=1)).sum().backward()
+    grads = {entry: parameter.grad for entry, parameter in model.named_parameters()}
+    assert grads.keys() == golden["grad_norms"].keys()
+    for entry, norm in golden["grad_norms"].items():
+        assert abs(grads[entry].norm() - norm) < TOLERANCE * norm, entry
+    for entry, (norm, *first) in golden["grad"].items():
+        first = torch.tensor(first, dtype=torch.float64)
+        assert (grads[entry].flatten()[: len(first)] - first).abs().max() < TOLERANCE * norm, entry
