@@ -157,7 +157,9 @@ class DeformableConv(nn.Conv2d):
         from torchvision.ops import deform_conv2d  # slow to import, and of use to this operator alone
 
         x = x.mT.unsqueeze(3)  # [B, N, C] -> [B, C, N, 1]
-        offset, mask = self.conv_offset_mask(x).split(self.splits, dim=1)
+        # Autocast does not know the operator, and on processors there is none for half precision.
+        x, where = (t.to(self.weight.dtype) for t in (x, self.conv_offset_mask(x)))
+        offset, mask = where.split(self.splits, dim=1)
         x = deform_conv2d(x, offset, self.weight, self.bias, padding=self.padding, mask=mask.sigmoid())
         return x.squeeze(3).mT
 
@@ -303,8 +305,8 @@ class EAT(nn.Module):
         if distilled:
             self.dist_token = nn.Parameter(torch.empty(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.empty(1, num_tokens, dim))  # counted along the curve
-        self.path = (curve, image_size, patch_size) if curve_level == "pixel" else (curve, grid_size)
-        self.loc_encoder = SpaceFillingCurve(*self.path)
+        self.curve_of = (curve, image_size, patch_size) if curve_level == "pixel" else (curve, grid_size)
+        self.loc_encoder = SpaceFillingCurve(*self.curve_of)
         self.patch_embed = PixelEmbed(dim, patch_size**2) if curve_level == "pixel" else PatchEmbed(dim, patch_size)
         rates = np.linspace(0, drop_path, depth).tolist()
         if local == "none":
@@ -389,7 +391,7 @@ class EAT(nn.Module):
         if "loc_encoder.index_flat" in weights:
             self._check_order(weights["loc_encoder.index_flat"].flatten())
         with torch.device("cpu"):
-            orders = SpaceFillingCurve(*self.path).state_dict(prefix="loc_encoder.")
+            orders = SpaceFillingCurve(*self.curve_of).state_dict(prefix="loc_encoder.")
         weights = weights | orders if resize else orders | weights
         if resize and "pos_embed" in weights:
             weights["pos_embed"] = self._resize_positions(weights["pos_embed"])
@@ -403,7 +405,7 @@ class EAT(nn.Module):
         return weights
 
     def _check_order(self, order: torch.Tensor) -> None:
-        name, _, *patch_size = self.path
+        name, _, *patch_size = self.curve_of
         size = isqrt(len(order))
         if not is_order_of(order, name, size, *patch_size):
             fitting = [other for other in CURVES if is_order_of(order, other, size, *patch_size)]

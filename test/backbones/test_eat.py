@@ -268,6 +268,17 @@ def test_pieces_of_rows_cannot_be_resized(tmp_path):
         load_pretrained(create_model("eat_debug", curve="scan", image_size=128), path)
 
 
+@pytest.mark.parametrize("local", eat.LOCAL_OPERATORS)
+def test_mixed_precision_learns_and_stays_near(local):
+    torch.manual_seed(0)
+    model, images = eat_debug(num_classes=5, local=local).eval(), torch.randn(4, 3, 64, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(images)
+        logits.float().square().sum().backward()
+    assert (logits - model(images)).abs().max() < 0.05 * logits.float().std()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
 def test_tokens_stay_rows_in_memory():
     model = eat_debug().eval()
     strides = []
