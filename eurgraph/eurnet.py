@@ -1,12 +1,13 @@
-"""EurNet for images: four stages of gated relational message passing between patches, on one graph per stage.
+"""EurNet for images and clips: stages of gated relational message passing between patches, on one graph per stage.
 
 Paper: Xu et al., EurNet: Efficient Multi-Range Relational Modeling of Spatial Multi-Relational Data, 2022,
 https://arxiv.org/abs/2211.12941 (section 4.1)
 Authors' code: https://github.com/hirl-team/EurNet-Image (branch pyg-cls, eurnet/backbones/eurnet.py)
 
-Done differently here: images need not be square; the virtual nodes' own states, which cannot reach the output under
-mean readout, are not computed, and their embeddings, which are kept for the authors' files, are not trained. State-dict
-names and numbers are theirs. Their two releases, for PyTorch Geometric and for TorchDrug, have the same names.
+Done differently here: clips too, where time is one more axis of the graph; images need not be square; the virtual
+nodes' own states, which cannot reach the output under mean readout, are not computed, and their embeddings, which are
+kept for the authors' files, are not trained. State-dict names and numbers of the image networks are theirs. Their two
+releases, for PyTorch Geometric and for TorchDrug, have the same names.
 """
 
 import math
@@ -22,6 +23,7 @@ from eurgraph.grid_conv import GridGRMP
 
 FFN_RATIO = 4
 POSITION = "absolute_pos_embed"
+TIME = "temporal_pos_embed"
 RELATIVE_POSITION = ".relative_pos"
 
 
@@ -35,11 +37,15 @@ class Stage(NamedTuple):
 
 
 class PatchEmbed(nn.Module):
-    """Images [B, 3, H, W] to patches [B, H / P, W / P, C]: a convolution of stride P, layer norm."""
+    """A convolution whose stride is its kernel, then layer norm.
 
-    def __init__(self, num_channels: int, patch_size: int):
+    Images [B, 3, H, W] to patches [B, H / P, W / P, C]; clips [B, 3, T, H, W] to tubelets [B, T / S, H / P, W / P, C].
+    """
+
+    def __init__(self, num_channels: int, kernel_size: Sequence[int]):
         super().__init__()
-        self.proj = nn.Conv2d(3, num_channels, patch_size, stride=patch_size)
+        conv = nn.Conv2d if len(kernel_size) == 2 else nn.Conv3d
+        self.proj = conv(3, num_channels, kernel_size, stride=kernel_size)
         self.norm = nn.LayerNorm(num_channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -49,7 +55,8 @@ class PatchEmbed(nn.Module):
 class StageGraph(nn.Module):
     """Finds the graph of a stage from the features that enter it: short range, medium range if there is one, long.
 
-    x [B, H, W, C] to a GridGraph whose relations are above, below, left, right, (most alike), virtual node.
+    x [B, H, W, C] to a GridGraph whose relations are above, below, left, right, (most alike), virtual node. In clips
+    [B, T, H, W, C] the frames before and after come first.
     """
 
     def __init__(self, shape: Sequence[int], num_channels: int, num_neighbors: int):
@@ -59,8 +66,10 @@ class StageGraph(nn.Module):
         # Without gradients: it never gets one, and training on several processes would wait for it.
         embedding = nn.ParameterDict({"virtual_node_embed": nn.Parameter(torch.zeros(1, num_channels), False)})
         self.node_layers = nn.ModuleList([embedding])
-        nearest = {"1": NearestPatches(shape, num_channels, num_neighbors)} if num_neighbors else {}
-        self.edge_layers = nn.ModuleDict(nearest)
+        self.edge_layers = nn.ModuleDict()
+        if num_neighbors:
+            *time, height, width = shape
+            self.edge_layers["1"] = NearestPatches((height, width), num_channels, num_neighbors, *time)
 
     def forward(self, x: torch.Tensor) -> GridGraph:
         medium = [nearest(x) for nearest in self.edge_layers.values()]
@@ -100,7 +109,7 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """Residual block: message passing over the stage's graph, then a feed-forward layer. [B, H, W, C] to the same."""
+    """Residual block: message passing over the stage's graph, then a feed-forward layer. [B, *shape, C] to the same."""
 
     def __init__(
         self, num_channels: int, num_relations: int, num_axes: int, context_sizes: Sequence[int], drop_path: float
@@ -159,7 +168,7 @@ class EurNetStage(nn.Module):
 
 
 class EurNet(nn.Module):
-    """Image classifier: patches with positions, four stages, mean over the patches, layer norm, classifier.
+    """Classifier of images or clips: patches with positions, stages, mean over the patches, layer norm, classifier.
 
     >>> stages = eurnet_stages(1, 1, 2, 1, num_channels=16, num_neighbors=3)
     >>> model = EurNet(stages, num_classes=10, image_size=(128, 160))
@@ -175,11 +184,13 @@ class EurNet(nn.Module):
         context_sizes: kernel sizes of the context convolutions in every block.
         drop_path: rate of stochastic depth in the last block; it grows evenly from 0 in the first.
         head_init_scale: factor on the initial classifier, below 1 for fine-tuning.
+        num_frames: number of frames T of a clip. None: the network is for images.
+        tubelet_size: frames that a patch of a clip spans.
 
-    Shapes: images [B, 3, H, W], normalized, to logits [B, num_classes].
+    Shapes: images [B, 3, H, W], or clips [B, 3, T, H, W], normalized, to logits [B, num_classes].
 
     Raises:
-        ValueError: images of another size or rank, a size that the patches and stages do not divide, or a grid that is
+        ValueError: inputs of another size or rank, a size that the patches and stages do not divide, or a grid that is
             too small for the number of neighbors.
     """
 
@@ -191,25 +202,34 @@ class EurNet(nn.Module):
         num_classes: int = 1000,
         image_size: int | Sequence[int] = 224,
         patch_size: int = 4,
-        context_sizes: Sequence[int] = (7,),
+        context_sizes: Sequence[int | Sequence[int]] = (7,),
         drop_path: float = 0.0,
         head_init_scale: float = 1.0,
+        num_frames: int | None = None,
+        tubelet_size: int = 2,
     ):
         super().__init__()
         self.image_size = _pair(image_size)
+        self.num_frames, self.tubelet_size = num_frames, tubelet_size
         self.head_init_scale = head_init_scale
         multiple = patch_size * 2 ** (len(stages) - 1)
         if any(size < 1 or size % multiple for size in self.image_size):
             raise ValueError(f"image_size must be a multiple of {multiple} pixels each way, not {self.image_size}")
+        if num_frames is not None and (num_frames < 1 or num_frames % tubelet_size):
+            raise ValueError(f"num_frames must be a multiple of tubelet_size={tubelet_size}, not {num_frames}")
         shape = [size // patch_size for size in self.image_size]
-        self.patch_embed = PatchEmbed(stages[0].num_channels, patch_size)
-        self.absolute_pos_embed = nn.Parameter(torch.empty(1, math.prod(shape), stages[0].num_channels))
+        time, tubelet = ([], []) if num_frames is None else ([num_frames // tubelet_size], [tubelet_size])
+        num_channels = stages[0].num_channels
+        self.patch_embed = PatchEmbed(num_channels, (*tubelet, patch_size, patch_size))
+        self.absolute_pos_embed = nn.Parameter(torch.empty(1, math.prod(shape), num_channels))
+        self.temporal_pos_embed = nn.Parameter(torch.empty(1, *time, num_channels)) if time else None
         self.stages = nn.ModuleList()
         rates = torch.linspace(0, drop_path, sum(stage.num_blocks for stage in stages), device="cpu").tolist()
         for i, stage in enumerate(stages):
             num_out = stages[i + 1].num_channels if i + 1 < len(stages) else None
             own_rates, rates = rates[: stage.num_blocks], rates[stage.num_blocks :]
-            self.stages.append(EurNetStage(stage, [size >> i for size in shape], context_sizes, own_rates, num_out))
+            grid = (*time, *(size >> i for size in shape))
+            self.stages.append(EurNetStage(stage, grid, context_sizes, own_rates, num_out))
         self.num_features = stages[-1].num_channels
         self.norm = nn.LayerNorm(self.num_features)
         self.reset_parameters()
@@ -217,6 +237,8 @@ class EurNet(nn.Module):
 
     def reset_parameters(self) -> None:
         nn.init.trunc_normal_(self.absolute_pos_embed, std=0.02)
+        if self.temporal_pos_embed is not None:
+            nn.init.zeros_(self.temporal_pos_embed)  # all frames alike, as where the weights are an image network's
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -235,25 +257,36 @@ class EurNet(nn.Module):
             self.head.weight.mul_(self.head_init_scale)
 
     def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
-        """Weights of square images of any size in this network's form: as they are, or to `resize`, for its size."""
-        return resize_positions(weights, self) if resize and POSITION in weights else dict(weights)
+        """Weights of square images of any size in this network's form: as they are, or to `resize`, for its size.
+
+        For clips, `resize` also inflates the weights of an image network.
+        """
+        if not resize or POSITION not in weights:
+            return dict(weights)
+        return inflate_weights(resize_positions(weights, self), self)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """Images [B, 3, H, W] to the last feature map [B, num_features, H / 32, W / 32], before the norm."""
-        if x.dim() != 4 or x.shape[1:] != (3, *self.image_size):
-            height, width = self.image_size
+        """Inputs to the last feature map, before the norm.
+
+        Images [B, 3, H, W] to [B, num_features, H / 32, W / 32], clips to [B, num_features, T / S, H / 32, W / 32].
+        """
+        time = () if self.num_frames is None else (self.num_frames,)
+        if x.shape[1:] != (3, *time, *self.image_size):
+            kind, size = ("clips", "num_frames and image_size") if time else ("images", "image_size")
             raise ValueError(
-                f"this network takes RGB images [B, 3, {height}, {width}], not {list(x.shape)}; build it with the "
-                "image_size of yours, and take weights there with resize_positions"
+                f"this network takes RGB {kind} [B, {', '.join(map(str, (3, *time, *self.image_size)))}], not "
+                f"{list(x.shape)}; build it with the {size} of yours, and take weights there with resize_positions"
             )
-        x = self.patch_embed(x)  # [B, 3, H, W] -> [B, H/4, W/4, C]
-        x = x + self.absolute_pos_embed.unflatten(1, x.shape[1:3])
+        x = self.patch_embed(x)  # [B, 3, H, W] -> [B, H/4, W/4, C], and so on with time in front of H and W
+        x = x + self.absolute_pos_embed.unflatten(1, x.shape[-3:-1])
+        if self.temporal_pos_embed is not None:
+            x = x + self.temporal_pos_embed[:, :, None, None]  # [1, T, 1, 1, C]
         for stage in self.stages:
             x = stage(x)  # -> [B, H/8, W/8, 2C], [B, H/16, W/16, 4C], [B, H/32, W/32, 8C], and the same
         return x.movedim(-1, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.forward_features(x).mean((2, 3))
+        x = self.forward_features(x).flatten(2).mean(2)  # [B, C, *shape] -> [B, C]
         return self.head(self.norm(x))
 
 
@@ -269,12 +302,14 @@ def resize_positions(
 ) -> dict[str, torch.Tensor]:
     """Takes weights that were trained on images of one size to a model for another, as the authors do to fine-tune.
 
-    Absolute positions are resized bicubically. Relative positions are computed, not learned: the model's own are taken.
+    Absolute positions are resized bicubically, those of frames linearly. Relative positions are computed, not learned:
+    the model's own are taken.
 
     Args:
         weights: state dict of the trained network.
         model: the network that they are for.
-        image_size: height and width that the weights were trained on, or one number for both. None: square images.
+        image_size: height and width that the weights were trained on, or one number for both. None: the model's own, if
+            that has as many patches, and otherwise square images.
 
     Returns:
         The new state dict; everything but positions is as it was.
@@ -287,23 +322,63 @@ def resize_positions(
     own = {name: tensor for name, tensor in model.state_dict().items() if name.endswith(RELATIVE_POSITION)}
     resized = {name: own.get(name, tensor) for name, tensor in weights.items()}
     position = weights[POSITION]  # [1, N, C]
-    num_patches, patch_size = position.shape[1], model.patch_embed.proj.stride[0]
-    if image_size is None:
-        shape = [math.isqrt(num_patches)] * 2
-    else:
+    num_patches, patch_size = position.shape[1], model.patch_embed.proj.stride[-1]
+    new_shape = [size // patch_size for size in model.image_size]
+    if image_size is not None:
         shape = [size // patch_size for size in _pair(image_size)]
+    elif num_patches == math.prod(new_shape):
+        shape = new_shape
+    else:
+        shape = [math.isqrt(num_patches)] * 2
     if math.prod(shape) != num_patches:
         size = "square images" if image_size is None else f"images of {describe(_pair(image_size))} pixels"
         raise ValueError(
             f"the weights have positions for {num_patches} patches, which {size} do not have: give the image_size that "
             "they were trained on"
         )
-    new_shape = [size // patch_size for size in model.image_size]
     if shape != new_shape:
         grid = position.mT.unflatten(2, shape)  # [1, N, C] -> [1, C, H, W]
         grid = F.interpolate(grid, size=new_shape, mode="bicubic", align_corners=False)
         resized[POSITION] = grid.flatten(2).mT.contiguous()  # [1, C, H', W'] -> [1, N', C]
+    if TIME in weights and model.temporal_pos_embed is not None:
+        num_steps = model.temporal_pos_embed.shape[1]
+        resized[TIME] = F.interpolate(weights[TIME].mT, size=num_steps, mode="linear", align_corners=False).mT
     return resized
+
+
+def inflate_weights(weights: Mapping[str, torch.Tensor], model: EurNet) -> dict[str, torch.Tensor]:
+    """Weights of an image network for a network of clips, which then gives a still clip the features of the image.
+
+    A tubelet sees the mean of its frames. Context convolutions begin with the frame itself alone, for at the ends of a
+    clip a mean over frames would take in zeros. The relations to the frames before and after begin with the weight 0
+    (and a scale of 1, so that the weight learns), positions of frames with 0.
+
+    Args:
+        weights: state dict of an image network with `model`'s image size. One of a network of clips is not changed.
+        model: the network of clips.
+    """
+    own = model.state_dict()
+    inflated = dict(weights)
+    if TIME not in own or TIME in weights:
+        return inflated
+    inflated[TIME] = torch.zeros_like(own[TIME], device="cpu")
+    for name, weight in weights.items():
+        shape = own[name].shape if name in own else weight.shape
+        if weight.dim() == 4 and len(shape) == 5:
+            num_steps = shape[2]
+            inflated[name] = weight.new_zeros(*weight.shape[:2], num_steps, *weight.shape[2:])
+            if name == "patch_embed.proj.weight":
+                inflated[name] += (weight / num_steps).unsqueeze(2)
+            else:
+                inflated[name][:, :, num_steps // 2] = weight
+        elif ".graph_conv.weight_linear." in name:
+            inflated[name] = torch.cat(
+                [weight.new_zeros(2, *weight.shape[1:]), weight]
+            )  # [R + 1, ...] -> [2 + R + 1, ...]
+        elif name.endswith(".graph_conv.linear.weight"):
+            num_new = shape[0] - weight.shape[0]
+            inflated[name] = torch.cat([weight.new_ones(num_new, 1, 1), weight])  # [R * C, 1, 1] -> [(2 + R) * C, 1, 1]
+    return inflated
 
 
 def eurnet_stages(*num_blocks: int, num_channels: int, num_neighbors: int = 12) -> tuple[Stage, ...]:
@@ -353,3 +428,31 @@ def eurnet_base_384(
 def eurnet_debug(num_classes: int = 1000, image_size: int | Sequence[int] = 64, drop_path: float = 0.0) -> EurNet:
     """A tiny network for tests, and for images of 64 x 64 pixels on a laptop."""
     return EurNet(DEBUG, num_classes, image_size, context_sizes=(3,), drop_path=drop_path)
+
+
+def eurnet_tiny_video(
+    num_classes: int = 400, num_frames: int = 8, image_size: int | Sequence[int] = 224, drop_path: float = 0.15
+) -> EurNet:
+    """EurNet-T for clips."""
+    return EurNet(TINY, num_classes, image_size, 4, ((3, 7, 7),), drop_path, num_frames=num_frames)
+
+
+def eurnet_small_video(
+    num_classes: int = 400, num_frames: int = 8, image_size: int | Sequence[int] = 224, drop_path: float = 0.3
+) -> EurNet:
+    """EurNet-S for clips."""
+    return EurNet(SMALL, num_classes, image_size, 4, (3, 3, 3), drop_path, num_frames=num_frames)
+
+
+def eurnet_base_video(
+    num_classes: int = 400, num_frames: int = 8, image_size: int | Sequence[int] = 224, drop_path: float = 0.5
+) -> EurNet:
+    """EurNet-B for clips."""
+    return EurNet(BASE, num_classes, image_size, 4, (3, (3, 5, 5)), drop_path, num_frames=num_frames)
+
+
+def eurnet_debug_video(
+    num_classes: int = 400, num_frames: int = 8, image_size: int | Sequence[int] = 64, drop_path: float = 0.0
+) -> EurNet:
+    """A tiny network for tests, and for clips of 8 x 64 x 64 pixels on a laptop."""
+    return EurNet(DEBUG, num_classes, image_size, 4, (3,), drop_path, num_frames=num_frames)

@@ -209,20 +209,25 @@ class NearestPatches(nn.Module):
     where :math:`\rho` (`relative_pos`, not trained) is smaller for patches nearer on the grid. The patch itself and all
     that touch it, also by a corner, are left out. The choice is not differentiated, and never made in half precision.
 
-    Args:
-        shape: size of the grid along each axis.
-        num_channels: channels of the features; they decide how many frequencies :math:`\rho` is made of.
-        num_neighbors: k.
+    In clips, patches are found in all frames, k times as many as there are frames, and only where they are in their
+    frame decides on :math:`\rho` and on what touches. So in a still clip a patch has the neighbors that it has in the
+    image, in every frame.
 
-    Shapes: x [B, *shape, C] to a MediumRange whose index is [B, N, k].
+    Args:
+        shape: size of the grid along each axis; without time.
+        num_channels: channels of the features; they decide how many frequencies :math:`\rho` is made of.
+        num_neighbors: k, for each frame.
+        num_frames: number T of frames that the grids of a clip have; None for images.
+
+    Shapes: x [B, *shape, C], or [B, T, *shape, C], to a MediumRange whose index is [B, N, k], or [B, T * N, T * k].
 
     Raises:
         ValueError: some patch of the grid has fewer than k others to choose from.
     """
 
-    def __init__(self, shape: Sequence[int], num_channels: int, num_neighbors: int):
+    def __init__(self, shape: Sequence[int], num_channels: int, num_neighbors: int, num_frames: int | None = None):
         super().__init__()
-        self.shape, self.num_neighbors = check_shape(shape), num_neighbors
+        self.shape, self.num_neighbors, self.num_frames = check_shape(shape), num_neighbors, num_frames or 1
         num_patches = math.prod(self.shape)
         num_others = num_patches - math.prod(min(size, 3) for size in self.shape)
         if not 1 <= num_neighbors <= num_others:
@@ -234,12 +239,14 @@ class NearestPatches(nn.Module):
 
     def forward(self, x: torch.Tensor) -> MediumRange:
         with torch.no_grad(), _full_precision(x.device):
-            x = x.flatten(1, -2).to(torch.promote_types(x.dtype, torch.float32))  # [B, *shape, C] -> [B, N, C]
+            frames = (self.num_frames, self.num_frames)
+            x = x.flatten(1, -2).to(torch.promote_types(x.dtype, torch.float32))  # [B, (T,) *shape, C] -> [B, T * N, C]
             x = F.normalize(x, dim=-1)
+            position = self.relative_pos.to(x.dtype).repeat(1, *frames)  # [1, N, N] -> [1, T * N, T * N]
             # |p - q|^2 = 2 - 2 p q for vectors of length 1
-            nearness = torch.baddbmm(self.relative_pos.to(x.dtype), x, x.mT, beta=-1, alpha=2)  # [B, N, N]
-            nearness.masked_fill_(_touching(self.shape, x.device), -math.inf)
-            return MediumRange(nearness.topk(self.num_neighbors, sorted=False).indices)
+            nearness = torch.baddbmm(position, x, x.mT, beta=-1, alpha=2)  # [B, T * N, T * N]
+            nearness.masked_fill_(_touching(self.shape, x.device).repeat(frames), -math.inf)
+            return MediumRange(nearness.topk(self.num_neighbors * self.num_frames, sorted=False).indices)
 
     def extra_repr(self) -> str:
         return f"{describe(self.shape)}, num_neighbors={self.num_neighbors}"
