@@ -293,11 +293,10 @@ def _misfit(model: nn.Module, path: str | Path, weights: Mapping[str, torch.Tens
     """What to tell a person whose file does not fit, with what to try next."""
     name, classifiers = _name(model), _classifiers(model)
     classes = [theirs[0] for entry, theirs, _ in report.mismatched if entry.startswith(classifiers)]
-    others = [other for other in list_models() if other != name and _fits(MODELS[other], weights)]
     if classes and not report.excusing(classifiers).misfits():
         hint = f"num_classes={classes[0]}, which the file was made for, or load_pretrained to fine-tune from it"
-    elif others:
-        hint = f"{others[0]}, which the file fits"
+    elif other := _other_that_fits(name, weights):
+        hint = f"{other}, which the file fits"
     elif not _compare(model, _adapt(model, path, weights, resize=True)).excusing(classifiers).misfits():
         hint = "load_pretrained, which resizes what depends on the size of the images"
     elif any(theirs == (*ours[:2], *ours[3:]) for _, theirs, ours in report.mismatched if len(ours) == 5):
@@ -306,6 +305,14 @@ def _misfit(model: nn.Module, path: str | Path, weights: Mapping[str, torch.Tens
         hint = "the model that the file was saved from; list_models() has the names"
     fitting = f"{len(report.loaded)} of the model's {len(_shapes(model))} entries fit"
     return "\n".join([f"{path}: does not fit {name}: {fitting}", *report.misfits(), f"Try: {hint}."])
+
+
+def _other_that_fits(name: str, weights: Mapping[str, torch.Tensor]) -> str | None:
+    """Another model that the weights are of; of all models, eight are tried, for building one takes some tenths of a
+    second, and only classifier and statistics can make a file differ from the right one in size."""
+    size = sum(tensor.numel() for tensor in weights.values() if tensor.is_floating_point())
+    nearest = sorted(MODELS, key=lambda other: abs(MODELS[other].num_parameters - size))[:8]
+    return next((other for other in nearest if other != name and _fits(MODELS[other], weights)), None)
 
 
 def _fits(candidate: Model, weights: Mapping[str, torch.Tensor]) -> bool:
