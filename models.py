@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 import backbones
+import eurgraph
 import glore3d
 
 
@@ -41,6 +42,7 @@ CLIP = (3, 8, 224, 224)
 SMALL_CLIP = (3, 8, 64, 64)
 IMAGENET = "ImageNet-1k, one centre crop"
 EAT = "Analogous to Evolutionary Algorithm: Designing a Unified Sequence Model, NeurIPS 2021, arXiv 2105.15089"
+EURNET = "EurNet: Efficient Multi-Range Relational Modeling of Spatial Multi-Relational Data, arXiv 2211.12941"
 IMAGE = (3, 224, 224)
 IMAGE_384 = (3, 384, 384)
 SMALL_IMAGE = (3, 64, 64)
@@ -52,6 +54,15 @@ MODELS = {
     "resnet101_3d": Model(glore3d.resnet101_3d, GLORE, 51_695_984, CLIP, f"{KINETICS}: the baseline"),
     "glore_resnet_debug_3d": Model(glore3d.glore_resnet_debug_3d, GLORE, 320_416, SMALL_CLIP, "for tests and laptops"),
     "resnet_debug_3d": Model(glore3d.resnet_debug_3d, GLORE, 287_840, SMALL_CLIP, "for tests and laptops"),
+    "eurnet_tiny": Model(eurgraph.eurnet_tiny, EURNET, 29_496_491, IMAGE, f"{IMAGENET}: top-1 82.3 %"),
+    "eurnet_small": Model(eurgraph.eurnet_small, EURNET, 50_877_311, IMAGE, f"{IMAGENET}: top-1 83.6 %"),
+    "eurnet_base": Model(eurgraph.eurnet_base, EURNET, 89_328_639, IMAGE, f"{IMAGENET}: top-1 84.0 %"),
+    "eurnet_base_384": Model(eurgraph.eurnet_base_384, EURNET, 95_112_334, IMAGE_384, "to fine-tune at 384"),
+    "eurnet_debug": Model(eurgraph.eurnet_debug, EURNET, 451_922, SMALL_IMAGE, "for tests and laptops"),
+    "eurnet_tiny_video": Model(eurgraph.eurnet_tiny_video, EURNET, 29_490_539, CLIP, "ours for clips, no number"),
+    "eurnet_small_video": Model(eurgraph.eurnet_small_video, EURNET, 50_944_343, CLIP, "ours for clips, no number"),
+    "eurnet_base_video": Model(eurgraph.eurnet_base_video, EURNET, 89_586_647, CLIP, "ours for clips, no number"),
+    "eurnet_debug_video": Model(eurgraph.eurnet_debug_video, EURNET, 380_642, SMALL_CLIP, "for tests and laptops"),
     "eat_tiny": Model(backbones.eat_tiny, EAT, 5_719_912, IMAGE, f"{IMAGENET}: top-1 72.9 %"),
     "eat_small": Model(backbones.eat_small, EAT, 22_055_656, IMAGE, f"{IMAGENET}: top-1 80.4 %"),
     "eat_medium": Model(backbones.eat_medium, EAT, 49_008_232, IMAGE, f"{IMAGENET}: top-1 82.1 %"),
