@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from engine.metrics import ClassScores, score_classes
+from engine.metrics import ClassScores, rank_of_label, score_classes
 from engine.ranks import Ranks
 
 
@@ -37,9 +37,11 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of some predictions."""
+    """The scores of some predictions. `item` and `view` are what a task calls them, such as video and clip."""
 
     predictions: Predictions
+    item: str
+    view: str
     item_scores: ClassScores  # of the mean over views
     view_top1: float
     view_top5: float
@@ -49,22 +51,27 @@ class Evaluation:
     def num_read(self) -> int:
         return len(self.predictions.index)
 
+    @property
+    def score(self) -> float:
+        """The one number by which weights are compared: top-1 of the items, -1 where none has a label."""
+        return self.item_scores.top1 if (self.predictions.label >= 0).any() else -1.0
+
     def summary(self) -> dict[str, float]:
         """The numbers worth a line: fractions in 0..1, counts, views per second over all ranks."""
-        predictions = self.predictions
+        predictions, item, view = self.predictions, self.item, self.view
         return {
-            "clip_top1": self.view_top1,
-            "clip_top5": self.view_top5,
-            "video_top1": self.item_scores.top1,
-            "video_top5": self.item_scores.top5,
+            f"{view}_top1": self.view_top1,
+            f"{view}_top5": self.view_top5,
+            f"{item}_top1": self.item_scores.top1,
+            f"{item}_top5": self.item_scores.top5,
             "mean_class_accuracy": self.item_scores.mean_class_accuracy,
             "loss": self.loss,
-            "videos_read": self.num_read,
-            "videos_scored": int((predictions.label >= 0).sum()),
-            "videos_listed": predictions.num_items,
+            f"{item}s_read": self.num_read,
+            f"{item}s_scored": int((predictions.label >= 0).sum()),
+            f"{item}s_listed": predictions.num_items,
             "coverage": self.num_read / max(1, predictions.num_items),
-            "clips_per_video": predictions.num_views,
-            "clips_per_second": self.num_read * predictions.num_views / max(predictions.seconds, 1e-9),
+            f"{view}s_per_{item}": predictions.num_views,
+            f"{view}s_per_second": self.num_read * predictions.num_views / max(predictions.seconds, 1e-9),
         }
 
 
@@ -107,19 +114,19 @@ def predict_items(
 
 
 def _score_views(index: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor) -> tuple[np.ndarray, ...]:
-    num_items, num_views, num_classes = logits.shape
+    num_items, num_views, _ = logits.shape
     labels = labels.to(logits.device)
     known = labels >= 0
     view_labels = labels.clamp(min=0)[:, None].expand(-1, num_views)  # [B] -> [B, V]
     loss = F.cross_entropy(logits.flatten(0, 1), view_labels.flatten(), reduction="none").view(num_items, num_views)
-    hits = logits.topk(min(5, num_classes), dim=-1).indices == labels[:, None, None]  # [B, V, 5]; never for label -1
+    rank = rank_of_label(logits, view_labels)  # [B, V]
     columns = (
         index,
         labels,
         logits.softmax(dim=-1).mean(dim=1),  # [B, V, C] -> [B, C]
         loss.mean(dim=1) * known,
-        hits[..., 0].double().mean(dim=1),
-        hits.any(dim=-1).double().mean(dim=1),
+        (rank < 1).double().mean(dim=1) * known,
+        (rank < 5).double().mean(dim=1) * known,
     )
     return tuple(column.cpu().numpy() for column in columns)
 
@@ -129,7 +136,8 @@ def _no_rows() -> list[np.ndarray]:
     return [empty.astype(np.int64), empty.astype(np.int64), np.zeros((0, 1)), empty, empty, empty]
 
 
-def evaluate_predictions(predictions: Predictions) -> Evaluation:
+def evaluate_predictions(predictions: Predictions, item: str, view: str) -> Evaluation:
+    """Scores of the items whose label is known; `nan` where there is none. `item`, `view`: see `Evaluation`."""
     known = predictions.label >= 0
     nan = float("nan")
 
@@ -138,6 +146,8 @@ def evaluate_predictions(predictions: Predictions) -> Evaluation:
 
     return Evaluation(
         predictions=predictions,
+        item=item,
+        view=view,
         item_scores=score_classes(predictions.probabilities[known], predictions.label[known]),
         view_top1=mean(predictions.view_top1),
         view_top5=mean(predictions.view_top5),

@@ -18,13 +18,14 @@ from pydantic import Field, model_validator
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from engine.checkpoint import CheckpointError
 from engine.evaluation import Evaluation
 from engine.optimizer import OptimizerSettings, build_optimizer, set_learning_rate
 from engine.precise_bn import update_batch_norm
 from engine.precision import autocast, place_model
 from engine.progress import Meter, progress_bar
 from engine.ranks import Ranks
-from engine.run import Run, TooManyFailures
+from engine.run import Run
 from engine.schedule import ScheduleSettings, learning_rate
 from engine.settings import Settings, SettingsError
 
@@ -43,7 +44,7 @@ class TrainSettings(Settings):
     precision: Literal["float32", "bf16", "fp16"] = Field("float32", description="mixed precision of the network")
     channels_last: bool = Field(True, description="memory layout of weights and maps: channels last (faster)")
     sync_batch_norm: bool = Field(False, description="batch statistics over all GPUs instead of each for itself")
-    precise_bn_batches: int = Field(0, ge=0, description="training batches that set batch norm before each evaluation")
+    precise_bn_batches: int = Field(0, ge=0, description="batches of one step that set batch norm before evaluations")
     compile: bool = Field(False, description="torch.compile the network (needs a C++ compiler on CPUs)")
     evaluate_every_epochs: float = Field(1.0, gt=0, description="epochs between two evaluations; the end has one, too")
     checkpoint_every_steps: int = Field(500, gt=0, description="optimizer steps between two checkpoints")
@@ -55,7 +56,7 @@ class TrainSettings(Settings):
     @model_validator(mode="after")
     def _one_length(self):
         if (self.num_epochs is None) == (self.num_samples is None):
-            raise ValueError("give train.num_epochs or train.num_samples, one of the two")
+            raise ValueError("give train.num_epochs or train.num_samples, and set the other to null")
         if self.batch_size % self.accumulation_steps:
             raise ValueError(
                 f"batch_size {self.batch_size} must be a multiple of accumulation_steps {self.accumulation_steps}"
@@ -94,7 +95,11 @@ class Task(Protocol):
         """The mean loss of `batch`, and sums over its samples to log (`loss` among them)."""
 
     def evaluate(self, model: nn.Module) -> Evaluation | None:
-        """Scores on the validation set; None on ranks other than the main one, or where there is none."""
+        """Scores on the validation set; None on ranks other than the main one."""
+
+
+class TooManyFailures(RuntimeError):
+    """More samples could not be read than the recipe allows."""
 
 
 @dataclass
@@ -104,7 +109,8 @@ class Progress:
     step: int = 0
     best_score: float = -1.0
     best_step: int = 0
-    window: dict[str, float] = field(default_factory=dict)  # sums of the logging window, see Meter
+    num_unreadable: int = 0  # training samples that had to be replaced, up to the last line of metrics.jsonl
+    window: dict[str, float] = field(default_factory=dict)  # sums since then, see Meter
 
 
 class Trainer:
@@ -130,7 +136,6 @@ class Trainer:
         num_samples = settings.num_samples or settings.num_epochs * self.samples_per_epoch
         self.num_steps = math.ceil(num_samples / settings.batch_size)
         self.meter, self.progress = Meter(ranks), Progress()
-        self.failures = _FailureCount(settings.max_unreadable, self.samples_per_epoch // ranks.num_ranks)
 
         # The weights: 1. of the interrupted run, 2. pretrained, 3. from scratch.
         seed_position(seed, -1)
@@ -143,11 +148,18 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=settings.precision == "fp16")
         if saved is not None:
             self._restore(saved)
+        if ranks.broadcast(self.progress.step) != self.progress.step:
+            raise CheckpointError(
+                f"rank {ranks.rank} found the checkpoint of step {self.progress.step} in {run.folder}, rank 0 another; "
+                "all machines of a run need the same run directory, on a disk that they share"
+            )
         run.start_at(self.progress.step)
 
     def _place_model(self) -> None:
         """Layout, device, compilation; `network` is what is called in training: the model, or its parallel wrapper."""
         if self.settings.sync_batch_norm:
+            if self.ranks.device.type == "cpu":
+                raise SettingsError("train.sync_batch_norm needs GPUs; on CPUs batch norm sees each process for itself")
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         place_model(self.model, self.ranks.device, self.settings.channels_last)
         if self.settings.compile:
@@ -158,12 +170,14 @@ class Trainer:
             self.network = DistributedDataParallel(self.model, device_ids=device_ids)
 
     def train(self) -> dict[str, float]:
-        """Trains to the end; returns the last evaluation's summary (empty on ranks but the main one)."""
+        """Trains to the end -> summary of the last evaluation (empty on ranks but the main one).
+
+        Raises TooManyFailures and FloatingPointError (see `_log`), CheckpointError where the disk is full.
+        """
         settings, summary = self.settings, {}
-        first_batch = self.progress.step * settings.accumulation_steps
-        num_batches = self.num_steps * settings.accumulation_steps - first_batch
-        batches = iter(self.task.train_batches(first_batch, num_batches, self.samples_per_forward, stream="train"))
+        batches = iter(self._batches("train", self.progress.step + 1, self.num_steps))
         self.model.train()
+        self.meter.start()
         with progress_bar(self.num_steps, self.progress.step, self.ranks, "training") as bar:
             for step in range(self.progress.step + 1, self.num_steps + 1):
                 self._step(step, batches)
@@ -178,7 +192,14 @@ class Trainer:
                     with self.meter.paused():
                         self._save(step)
         self.run.plot()
+        self.ranks.barrier()  # what the main rank wrote last is there for all
         return summary
+
+    def _batches(self, stream: str, first_step: int, last_step: int) -> Iterable[Batch]:
+        """This rank's batches for the forward passes of steps `first_step` to `last_step`."""
+        num_passes = self.settings.accumulation_steps
+        first, end = (first_step - 1) * num_passes, last_step * num_passes
+        return self.task.train_batches(first, end - first, self.samples_per_forward, stream)
 
     def learning_rate(self, step: int) -> float:
         drops = self.schedule.drops_in_steps(self.settings.batch_size, self.samples_per_epoch)
@@ -190,15 +211,13 @@ class Trainer:
         for number in range(num_passes):
             batch = self.meter.next_batch(batches)
             self.run.record_failures(batch["failures"])
-            self.failures.add(batch)
             # Dropout and the like, too, are functions of the position in the run alone.
             seed_position(self.seed, ((step - 1) * num_passes + number) * self.ranks.num_ranks + self.ranks.rank)
             with self._gradients_stay_here() if number < num_passes - 1 else contextlib.nullcontext():
                 with autocast(self.settings.precision, self.ranks.device):
                     loss, sums = self.task.training_step(self.network, batch)
                 self.scaler.scale(loss / num_passes).backward()
-            self.meter.add(sums, len(batch["index"]))
-        self._last_batch = batch["index"]
+            self.meter.add({**sums, "unreadable": _num_replaced(batch)}, len(batch["index"]))
 
         set_learning_rate(self.optimizer, self.learning_rate(step))
         if self.optimizer_settings.clip_grad_norm:
@@ -213,31 +232,50 @@ class Trainer:
         return contextlib.nullcontext() if self.network is self.model else self.network.no_sync()
 
     def _log(self, step: int) -> dict[str, str]:
-        """Logs the averages since the last time; returns the few that fit into a progress bar."""
-        values, rate = self.meter.close_window(), self.learning_rate(step)
-        if not math.isfinite(values["loss"]):
-            raise FloatingPointError(
-                f"the loss is {values['loss']} at step {step} (learning rate {rate:.3g}, rows "
-                f"{self._last_batch.tolist()} of the training list); lower optimizer.lr, lengthen "
-                "schedule.warmup_steps or set optimizer.clip_grad_norm. The last checkpoint is untouched"
+        """Logs the averages since the last time; returns the few that fit into a progress bar.
+
+        Raises, on all ranks alike, FloatingPointError if the loss is no number, TooManyFailures if more samples had to
+        be replaced than `max_unreadable` of those so far, or of one epoch.
+        """
+        values = self.meter.close_window()
+        num_seen = step * self.settings.batch_size
+        self.progress.num_unreadable += round(values["unreadable"] * values.pop("num_samples"))
+        self.run.log(step, "train", {"epoch": self._epoch(step), "learning_rate": self.learning_rate(step), **values})
+        if not math.isfinite(values["loss"]) and not self.scaler.is_enabled():  # fp16 skips steps that overflow
+            raise self._not_finite(step, f"the loss is {values['loss']}")
+        if self.progress.num_unreadable > self.settings.max_unreadable * max(num_seen, self.samples_per_epoch):
+            raise TooManyFailures(
+                f"{self.progress.num_unreadable} of {num_seen} samples could not be read, more than "
+                f"train.max_unreadable={self.settings.max_unreadable} allows. They are listed, with the reasons, in "
+                f"{self.run.folder / 'failures.jsonl'}: mend or remove them, check data.root, or raise the limit"
             )
-        self.run.log(step, "train", {"epoch": self._epoch(step), "learning_rate": rate, **values})
         shown = {"loss": "loss", "top1": "top-1", "clips_per_second": "clips/s", "waiting_for_data": "waiting for data"}
         return {shown[name]: f"{values[name]:.3g}" for name in shown if name in values}
+
+    def _not_finite(self, step: int, what: str) -> FloatingPointError:
+        return FloatingPointError(
+            f"{what} at step {step} (learning rate {self.learning_rate(step):.3g}); lower optimizer.lr, lengthen "
+            "schedule.warmup_steps or set optimizer.clip_grad_norm. The last checkpoint is from before"
+        )
+
+    def _check_weights(self, step: int) -> None:
+        """Weights that are no numbers are neither evaluated nor saved; all ranks have the same ones."""
+        for name, parameter in self.model.named_parameters():
+            if not parameter.isfinite().all():
+                raise self._not_finite(step, f"{name} has values that are no numbers")
 
     def _epoch(self, step: int) -> float:
         return step * self.settings.batch_size / self.samples_per_epoch
 
     def _evaluation_is_due(self, step: int) -> bool:
         """Whether this step completed a multiple of `evaluate_every_epochs`."""
-        period = self.settings.evaluate_every_epochs
-        return self._epoch(step) // period > self._epoch(step - 1) // period
+        period = self.settings.evaluate_every_epochs * self.samples_per_epoch / self.settings.batch_size  # in steps
+        return math.floor(step / period + 1e-9) > math.floor((step - 1) / period + 1e-9)
 
     def _evaluate(self, step: int) -> dict[str, float]:
-        if num_batches := self.settings.precise_bn_batches:
-            batches = self.task.train_batches(0, num_batches, self.samples_per_forward, stream="precise_bn")
-            with autocast(self.settings.precision, self.ranks.device):
-                update_batch_norm(self.model, lambda b: self.task.training_step(self.model, b), batches, self.ranks)
+        self._check_weights(step)
+        if self.settings.precise_bn_batches:
+            self._refresh_batch_norm()
         self.ranks.broadcast_buffers(self.model)
         self.model.eval()
         with autocast(self.settings.precision, self.ranks.device):
@@ -245,23 +283,33 @@ class Trainer:
         self.model.train()
         if evaluation is None:
             return {}
-        summary = evaluation.summary()
-        top1 = summary["video_top1"]
+        summary, score = evaluation.summary(), evaluation.score
         self.run.record_failures(evaluation.predictions.failures)
-        self.run.log(step, "val", {"epoch": self._epoch(step), "top1": top1, **summary})
+        self.run.log(step, "val", {"epoch": self._epoch(step), "top1": evaluation.item_scores.top1, **summary})
         self.run.plot(seconds_between=60)
-        is_best = top1 >= self.progress.best_score  # of equals the later one
+        is_best = score >= self.progress.best_score  # of equals the later one
         log.info(
-            "step %d of %d: %.2f %% top-1, %.2f %% top-5 on %d of %d videos%s",
-            *(step, self.num_steps, 100 * top1, 100 * summary["video_top5"]),
-            *(summary["videos_read"], summary["videos_listed"], ", the best so far" if is_best else ""),
+            "step %d of %d: %.2f %% top-1, %.2f %% top-5 on %d of %d %ss%s",
+            *(step, self.num_steps, 100 * evaluation.item_scores.top1, 100 * evaluation.item_scores.top5),
+            *(evaluation.num_read, evaluation.predictions.num_items, evaluation.item),
+            ", the best so far" if is_best else "",
         )
         if is_best:
-            self.progress.best_score, self.progress.best_step = top1, step
-            self.run.checkpoints.write_best(self.model.state_dict(), {"step": str(step), "top1": repr(top1)})
+            self.progress.best_score, self.progress.best_step = score, step
+            self.run.checkpoints.write_best(self.model.state_dict(), {"step": str(step), "score": repr(score)})
         return summary
 
+    def _refresh_batch_norm(self) -> None:
+        def forward(batch: Batch) -> None:
+            self.run.record_failures(batch["failures"])
+            self.task.training_step(self.model, batch)
+
+        batches = self._batches("precise_bn", 1, self.settings.precise_bn_batches)
+        with autocast(self.settings.precision, self.ranks.device):
+            update_batch_norm(self.model, forward, batches, self.ranks)
+
     def _save(self, step: int) -> None:
+        self._check_weights(step)
         self.progress.step, self.progress.window = step, self.meter.state()
         if self.ranks.is_main:
             self.run.checkpoints.write(
@@ -276,35 +324,25 @@ class Trainer:
             )
 
     def _restore(self, saved: dict[str, Any]) -> None:
-        self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.scaler.load_state_dict(saved["scaler"])
-        self.progress = Progress(**saved["progress"])
+        try:
+            self.model.load_state_dict(saved["model"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.scaler.load_state_dict(saved["scaler"])
+            self.progress = Progress(**saved["progress"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = str(error).split("\n")[0]
+            raise CheckpointError(
+                f"{self.run.checkpoints.last} is no checkpoint of this run's network ({reason}); choose another run.dir"
+            ) from error
         self.meter.restore(self.progress.window)
         log.info("continuing %s after step %d of %d", self.run.folder, self.progress.step, self.num_steps)
+
+
+def _num_replaced(batch: Batch) -> int:
+    """How many samples of the batch stand for one that could not be read; each may have taken several attempts."""
+    return len({failure["sample"] for failure in batch["failures"]})
 
 
 def seed_position(seed: int, position: int) -> None:
     """Seeds torch's generators as a function of the run's seed and a position in it (-1: before the first step)."""
     torch.manual_seed(int(np.random.SeedSequence((seed, position + 1)).generate_state(1, np.uint64)[0]))
-
-
-class _FailureCount:
-    """Stops a run in which too many samples are unreadable: more than the share of one epoch, or of all so far."""
-
-    def __init__(self, max_share: float, samples_per_epoch: int):
-        self._max_share = max_share
-        self._samples_per_epoch = samples_per_epoch
-        self._num_samples = 0
-        self._failures: list[dict[str, Any]] = []
-
-    def add(self, batch: Batch) -> None:
-        self._num_samples += len(batch["index"])
-        self._failures += batch["failures"]
-        if len(self._failures) > self._max_share * max(self._num_samples, self._samples_per_epoch):
-            examples = "\n  ".join(f"{failure['path']}: {failure['reason']}" for failure in self._failures[-3:])
-            raise TooManyFailures(
-                f"{len(self._failures)} of {self._num_samples} samples could not be read, more than "
-                f"train.max_unreadable={self._max_share} allows; the last:\n  {examples}\n"
-                "All are in failures.jsonl. Mend or remove them, check data.root, or raise train.max_unreadable"
-            )

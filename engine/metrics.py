@@ -8,8 +8,17 @@ import torch
 
 def count_correct(logits: torch.Tensor, labels: torch.Tensor, k: int) -> torch.Tensor:
     """How many of `labels` [B] are among the `k` largest of `logits` [B, C] (all of them where C <= k)."""
-    top = logits.topk(min(k, logits.shape[1]), dim=1).indices  # [B, k]
-    return (top == labels[:, None]).sum()
+    return (rank_of_label(logits, labels) < k).sum()
+
+
+def rank_of_label(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The place, from 0, of each of `labels` [...] among the sorted `logits` [..., C].
+
+    Of equals the lower class comes first; a logit that is no number puts the label last.
+    """
+    value = logits.gather(-1, labels[..., None])  # [..., 1]
+    before = torch.arange(logits.shape[-1], device=logits.device) < labels[..., None]  # [..., C]
+    return (~(logits <= value) | ((logits == value) & before)).sum(dim=-1)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from typing import Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import nn
 
-from engine.settings import Settings
+from engine.settings import Settings, SettingsError
 
 
 class OptimizerSettings(Settings):
@@ -26,6 +26,14 @@ class OptimizerSettings(Settings):
     )
     clip_grad_norm: float | None = Field(None, gt=0, description="largest norm of the whole gradient; none: no limit")
 
+    @model_validator(mode="after")
+    def _settings_belong_to_the_optimizer(self):
+        foreign = ("betas",) if self.name == "sgd" else ("momentum", "nesterov")
+        for name in foreign:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is no setting of {self.name}; leave it out or choose another optimizer.name")
+        return self
+
     @field_validator("no_decay", "lr_multipliers")
     @classmethod
     def _patterns_compile(cls, patterns):
@@ -40,17 +48,17 @@ class OptimizerSettings(Settings):
 def parameter_groups(named_parameters: Iterable[tuple[str, nn.Parameter]], settings: OptimizerSettings) -> list[dict]:
     """Groups of trainable parameters that share `lr_multiplier` and `weight_decay`; each keeps its parameters' names.
 
-    Raises ValueError where a pattern of the settings fits no parameter: it would silently do nothing.
+    Raises SettingsError where a pattern of the settings fits no parameter: it would silently do nothing.
     """
     unused = {*settings.no_decay, *settings.lr_multipliers}
     groups: dict[tuple[float, float], dict] = {}
     for name, parameter in named_parameters:
         if not parameter.requires_grad:
             continue
-        multiplier_pattern = next((p for p in settings.lr_multipliers if re.search(p, name)), None)
-        multiplier = settings.lr_multipliers.get(multiplier_pattern, 1.0)
+        multipliers = [pattern for pattern in settings.lr_multipliers if re.search(pattern, name)]
+        multiplier = settings.lr_multipliers[multipliers[0]] if multipliers else 1.0
         no_decay = [pattern for pattern in settings.no_decay if re.search(pattern, name)]
-        unused -= {multiplier_pattern, *no_decay}
+        unused -= {*multipliers, *no_decay}
         decay = 0.0 if no_decay else settings.weight_decay
         group = groups.setdefault(
             (multiplier, decay), {"params": [], "names": [], "lr_multiplier": multiplier, "weight_decay": decay}
@@ -58,11 +66,12 @@ def parameter_groups(named_parameters: Iterable[tuple[str, nn.Parameter]], setti
         group["params"].append(parameter)
         group["names"].append(name)
     if unused:
-        raise ValueError(f"optimizer patterns that fit no parameter of the model: {sorted(unused)}")
+        raise SettingsError(f"optimizer patterns that fit no parameter of the model: {sorted(unused)}")
     return list(groups.values())
 
 
 def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """The optimizer of the trainable parameters of `model`, in the groups of `parameter_groups`."""
     groups = parameter_groups(model.named_parameters(), settings)
     if settings.name == "sgd":
         nesterov = settings.nesterov and settings.momentum > 0

@@ -21,9 +21,10 @@ class Meter:
     def __init__(self, ranks: Ranks):
         self._ranks = ranks
         self._sums: dict[str, torch.Tensor] = {}
-        self._open_window()
+        self.start()
 
-    def _open_window(self) -> None:
+    def start(self) -> None:
+        """Starts the clock; the sums stay."""
         self._num_samples = 0
         self._waited = 0.0
         self._start = time.perf_counter()
@@ -63,16 +64,17 @@ class Meter:
         }
 
     def close_window(self) -> dict[str, float]:
-        """Averages per sample over all ranks, and speed; every rank must call it. The next window begins."""
+        """Averages per sample over all ranks, `num_samples` and speed; every rank must call it. Starts a new window."""
         total = self._total()
         count = total.pop("count")
         seconds = time.perf_counter() - self._start
         speed = {
             "clips_per_second": self._num_samples * self._ranks.num_ranks / seconds,
             "waiting_for_data": self._waited / seconds,  # share of the time
+            "num_samples": count,
         }
         self._sums = {}
-        self._open_window()
+        self.start()
         return {name: value / count for name, value in total.items()} | speed
 
     def _total(self) -> dict[str, float]:

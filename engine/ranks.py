@@ -5,16 +5,18 @@ GPUs, gloo joins CPUs.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from engine.settings import SettingsError
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -62,25 +64,43 @@ class Ranks:
                 dist.broadcast(buffer, src=0)
 
     def barrier(self) -> None:
+        """Waits until every rank is here."""
         if self.num_ranks > 1:
             dist.barrier()
+
+    def on_main(self, function: Callable[[], Result]) -> Result:
+        """What `function` returns on the main rank, on every rank; what it raises there is raised on every rank."""
+        value, error = None, None
+        if self.is_main:
+            try:
+                value = function()
+            except Exception as raised:  # whatever it is: the others are waiting to hear of it
+                error = raised
+        value, error = self.broadcast((value, error))
+        if error is not None:
+            raise error
+        return value
 
 
 @contextmanager
 def join_ranks(
     device: str = "auto", timeout_minutes: float = 30, num_threads: int | None = None, deterministic: bool = False
 ) -> Iterator[Ranks]:
-    """Joins the process group that torchrun prepared, and leaves it on the way out.
+    """Joins the process group that torchrun prepared, and leaves it at the end.
+
+    A rank that fails does not take leave: its peers may be in the middle of an exchange, and torchrun ends them.
 
     `device`: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N". A rank that waits for the others longer
     than `timeout_minutes` stops with an error. `num_threads`: of each process on a CPU; none: torch's own choice.
-    `deterministic`: only kernels that give the same bits each time.
+    `deterministic`: kernels that give the same bits each time, wherever torch has them; it warns where not.
     """
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    torch.use_deterministic_algorithms(deterministic)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it before it is deterministic
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.backends.cudnn.benchmark = not deterministic  # clips have one size: the search for fast kernels pays
     rank, num_ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    chosen = _choose_device(device, int(os.environ.get("LOCAL_RANK", 0)))
+    chosen = _choose_device(device, int(os.environ.get("LOCAL_RANK", 0)), num_ranks)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     if num_ranks > 1:
@@ -91,23 +111,22 @@ def join_ranks(
             timeout=timedelta(minutes=timeout_minutes),
             device_id=chosen if chosen.type == "cuda" else None,
         )
-    try:
-        yield Ranks(rank, num_ranks, chosen, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
+    yield Ranks(rank, num_ranks, chosen, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    if num_ranks > 1:
+        dist.destroy_process_group()
 
 
-def _choose_device(device: str, local_rank: int) -> torch.device:
+def _choose_device(device: str, local_rank: int, num_ranks: int) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda":
-        if not torch.cuda.is_available():
-            raise SettingsError("run.device is cuda, but this machine has no usable GPU; use run.device=cpu or auto")
-        if local_rank >= torch.cuda.device_count():
-            raise SettingsError(
-                f"process {local_rank} of this machine has no GPU of its own ({torch.cuda.device_count()} GPUs); "
-                "start one process per GPU"
-            )
-        device = f"cuda:{local_rank}"
-    return torch.device(device)
+    if device == "cpu":
+        return torch.device("cpu")
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if num_gpus == 0:
+        raise SettingsError(f"run.device is {device}, but this machine has no usable GPU; use run.device=cpu or auto")
+    if device != "cuda" and num_ranks > 1:
+        raise SettingsError(f"run.device is {device}, which {num_ranks} processes cannot share; use run.device=cuda")
+    index = local_rank if device == "cuda" else int(device.removeprefix("cuda:"))
+    if index >= num_gpus:
+        raise SettingsError(f"there is no GPU {index}: this machine has {num_gpus}; start one process per GPU")
+    return torch.device("cuda", index)

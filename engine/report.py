@@ -7,14 +7,15 @@ unreadable.csv     what could not be read, and why
 """
 
 import csv
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from engine.evaluation import Evaluation
+from engine.evaluation import Evaluation, Predictions
+from engine.json_text import to_json
 from engine.plots import plot_confusion
 
 
@@ -28,11 +29,10 @@ def write_report(
     """Writes the report into `folder`; `describe(index)` gives an item's (id, path), `facts` go into summary.json."""
     folder.mkdir(parents=True, exist_ok=True)
     predictions, scores = evaluation.predictions, evaluation.item_scores
-    summary = {**facts, **evaluation.summary()}
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    (folder / "summary.json").write_text(to_json({**facts, **evaluation.summary()}, indent=2) + "\n")
     _write_csv(
         folder / "per_class.csv",
-        ("label", "class", "videos", "accuracy"),
+        ("label", "class", f"{evaluation.item}s", "accuracy"),
         (
             (label, class_names[label], count, "" if count == 0 else f"{accuracy:.6f}")
             for label, (count, accuracy) in enumerate(
@@ -45,8 +45,8 @@ def write_report(
     plot_confusion(scores.confusion, class_names, folder / "confusion.png")
     _write_csv(
         folder / "predictions.csv",
-        ("index", "id", "path", "label", *(f"{what}{n}" for n in range(1, 6) for what in ("guess", "probability"))),
-        _prediction_rows(predictions.index, predictions.label, predictions.probabilities, describe),
+        ("index", "id", "path", "class", *(f"{what}{n}" for n in range(1, 6) for what in ("guess", "probability"))),
+        _prediction_rows(predictions, class_names, describe),
     )
     _write_csv(
         folder / "unreadable.csv",
@@ -55,11 +55,11 @@ def write_report(
     )
 
 
-def _prediction_rows(index: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, describe: Callable):
-    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
-    for item, label, guesses, row in zip(index.tolist(), labels.tolist(), best, probabilities, strict=True):
-        pairs = [cell for guess in guesses for cell in (int(guess), f"{row[guess]:.6f}")]
-        yield (item, *describe(item), label, *pairs)
+def _prediction_rows(predictions: Predictions, class_names: Sequence[str], describe: Callable) -> Iterator[tuple]:
+    best = np.argsort(-predictions.probabilities, axis=1, kind="stable")[:, :5]
+    for row, (item, label) in enumerate(zip(predictions.index.tolist(), predictions.label.tolist(), strict=True)):
+        pairs = [(class_names[guess], f"{predictions.probabilities[row, guess]:.6f}") for guess in best[row]]
+        yield (item, *describe(item), class_names[label] if label >= 0 else "", *chain.from_iterable(pairs))
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Any) -> None:
@@ -71,21 +71,15 @@ def _write_csv(path: Path, header: Sequence[str], rows: Any) -> None:
 
 def summary_lines(evaluation: Evaluation) -> list[str]:
     """The summary as aligned lines of text, accuracies in percent."""
-    summary = evaluation.summary()
-    percent = {
-        "clip top-1": summary["clip_top1"],
-        "clip top-5": summary["clip_top5"],
-        "video top-1": summary["video_top1"],
-        "video top-5": summary["video_top5"],
-        "mean class accuracy": summary["mean_class_accuracy"],
-    }
-    lines = [f"  {name:<20} {100 * value:6.2f} %" for name, value in percent.items()]
+    summary, item, view = evaluation.summary(), evaluation.item, evaluation.view
+    names = [f"{view}_top1", f"{view}_top5", f"{item}_top1", f"{item}_top5", "mean_class_accuracy"]
+    shown = [name.replace("_top", " top-").replace("_", " ") for name in names]
+    lines = [f"  {text:<20} {100 * summary[name]:6.2f} %" for text, name in zip(shown, names, strict=True)]
     lines.append(f"  {'loss':<20} {summary['loss']:8.4f}")
     lines.append(
-        f"  {'coverage':<20} {100 * summary['coverage']:6.2f} %  ({summary['videos_read']:,} of "
-        f"{summary['videos_listed']:,} videos read, {summary['videos_scored']:,} with a label)"
+        f"  {'coverage':<20} {100 * summary['coverage']:6.2f} %  ({summary[f'{item}s_read']:,} of "
+        f"{summary[f'{item}s_listed']:,} {item}s read, {summary[f'{item}s_scored']:,} with a label)"
     )
-    lines.append(
-        f"  {'speed':<20} {summary['clips_per_second']:6.1f} clips/s  ({summary['clips_per_video']} per video)"
-    )
+    speed, per_item = summary[f"{view}s_per_second"], summary[f"{view}s_per_{item}"]
+    lines.append(f"  {'speed':<20} {speed:6.1f} {view}s/s  ({per_item} per {item})")
     return lines

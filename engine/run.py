@@ -10,6 +10,7 @@
 Only the main rank writes here, but for failures.jsonl, to which each rank appends whole lines.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -22,17 +23,20 @@ import yaml
 from pydantic import Field
 
 from engine.checkpoint import CheckpointFolder
+from engine.json_text import to_json
 from engine.plots import plot_curves
 from engine.ranks import Ranks
 from engine.settings import Settings, SettingsError, differences
 
 log = logging.getLogger(__name__)
 
-# Settings that may differ between a run and its continuation: they change no number.
+# Settings that need not be the same when a run is continued: where things are, and how it is run and looked at.
 FREE_KEYS = (
     "run.",
     "train.log_every_steps",
     "train.checkpoint_every_steps",
+    "data.root",
+    "data.val_root",
     "data.num_workers",
     "data.worker_start",
     "evaluation.",
@@ -45,18 +49,14 @@ class RunSettings(Settings):
     dir: str | None = Field(None, description="run directory; none: runs/ and the recipe's path below configs/")
     resume: bool = Field(True, description="continue the run in `dir`; false: start anew in a directory of its own")
     seed: int = Field(0, ge=0, description="root of every random number")
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda|cuda:\d+)$", description="auto, cpu, cuda or cuda:N")
     num_threads: int | None = Field(None, gt=0, description="computing threads of each process on a CPU; none: torch's")
-    deterministic: bool = Field(False, description="only deterministic kernels (slower on GPUs)")
+    deterministic: bool = Field(False, description="deterministic kernels wherever torch has them (slower)")
     timeout_minutes: float = Field(30, gt=0, description="how long a rank waits for the others before it stops")
 
     def process_options(self) -> dict[str, Any]:
         """The arguments of `engine.ranks.join_ranks`."""
         return self.model_dump(include={"device", "timeout_minutes", "num_threads", "deterministic"})
-
-
-class TooManyFailures(RuntimeError):
-    """More samples could not be read than the recipe allows."""
 
 
 class Run:
@@ -70,7 +70,7 @@ class Run:
         self._failures = folder / "failures.jsonl"
         self._failed: set[str] = set()
         if self._failures.exists():
-            self._failed = {json.loads(line)["path"] for line in self._failures.read_text().splitlines()}
+            self._failed = {row["path"] for row in _read_lines(self._failures)}
         self._board = None
         self._plotted = time.monotonic()
 
@@ -79,9 +79,9 @@ class Run:
         if not self._is_main:
             return
         if self._metrics.exists():
-            lines = [line for line in self._metrics.read_text().splitlines() if _step_of(line) <= step]
+            rows = [row for row in _read_lines(self._metrics) if row["step"] <= step]
             temporary = self._metrics.with_suffix(".partial")
-            temporary.write_text("".join(line + "\n" for line in lines))
+            temporary.write_text("".join(to_json(row) + "\n" for row in rows))
             os.replace(temporary, self._metrics)
         from torch.utils.tensorboard import SummaryWriter  # takes a second, which only training should pay
 
@@ -92,7 +92,7 @@ class Run:
         if not self._is_main:
             return
         with open(self._metrics, "a") as file:
-            file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+            file.write(to_json({"step": step, "split": split, **values}) + "\n")
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(f"{split}/{name}", value, step)
@@ -111,7 +111,7 @@ class Run:
         if fresh:
             self._failed |= fresh.keys()
             with open(self._failures, "a") as file:
-                file.write("".join(json.dumps(failure) + "\n" for failure in fresh.values()))
+                file.write("".join(to_json(failure) + "\n" for failure in fresh.values()))
 
     def plot(self, seconds_between: float = 0) -> None:
         """Draws curves.png anew, unless it was drawn less than `seconds_between` ago: that takes a second."""
@@ -124,11 +124,13 @@ class Run:
             self._board.close()
 
 
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError):  # a line that was cut when the process died
-        return float("inf")
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a .jsonl file, without one that was cut when the process died."""
+    rows = []
+    for line in path.read_text().splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            rows.append(json.loads(line))
+    return rows
 
 
 def run_folder(recipe: str | Path, settings: RunSettings) -> Path:
@@ -136,8 +138,10 @@ def run_folder(recipe: str | Path, settings: RunSettings) -> Path:
     if settings.dir:
         return Path(settings.dir)
     parts = Path(recipe).resolve().with_suffix("").parts
-    below = parts[parts.index("configs") + 1 :] if "configs" in parts else parts[-1:]
-    return Path("runs", *below)
+    if "configs" not in parts[:-1]:
+        return Path("runs", parts[-1])
+    last = len(parts) - 1 - parts[::-1].index("configs")
+    return Path("runs", *parts[last + 1 :])
 
 
 def open_run(recipe: str | Path, settings: RunSettings, resolved: dict[str, Any], ranks: Ranks) -> Run:
@@ -145,17 +149,23 @@ def open_run(recipe: str | Path, settings: RunSettings, resolved: dict[str, Any]
 
     Raises SettingsError where the directory holds a run with other settings that matter.
     """
-    folder = run_folder(recipe, settings)
-    if ranks.is_main:
+
+    def make_folder() -> Path:
+        folder = run_folder(recipe, settings)
         if not settings.resume:
             folder = _unused(folder)
         _check_recipe(folder, resolved)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "recipe.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
-        handler = logging.FileHandler(folder / "log.txt")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "recipe.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
+            handler = logging.FileHandler(folder / "log.txt")
+        except OSError as error:
+            raise SettingsError(f"cannot write the run directory {folder}: {error}; choose another run.dir") from error
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logging.getLogger().addHandler(handler)
-    return Run(ranks.broadcast(folder), ranks)
+        return folder
+
+    return Run(ranks.on_main(make_folder), ranks)
 
 
 def _unused(folder: Path) -> Path:
@@ -165,8 +175,8 @@ def _unused(folder: Path) -> Path:
 
 def _check_recipe(folder: Path, resolved: dict[str, Any]) -> None:
     path = folder / "recipe.yaml"
-    if not path.exists():
-        return
+    if not path.exists() or not any((folder / "checkpoints").glob("*.pt")):
+        return  # nothing to continue
     changed = differences(yaml.safe_load(path.read_text()) or {}, resolved)
     changed = {key: pair for key, pair in changed.items() if not key.startswith(FREE_KEYS) or key == "run.seed"}
     if changed:

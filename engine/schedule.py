@@ -29,6 +29,12 @@ class ScheduleSettings(Settings):
         drops = self.drop_at_samples or self.drop_at_epochs
         if (self.name == "step") != bool(drops):
             raise ValueError("schedule step needs drop_at_samples or drop_at_epochs, the other schedules take neither")
+        foreign = {"step": ("final_fraction",), "cosine": ("drop_factor",)}.get(
+            self.name, ("final_fraction", "drop_factor")
+        )
+        for name in foreign:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is no setting of the schedule {self.name}; leave it out")
         if self.drop_at_samples and self.drop_at_epochs:
             raise ValueError("give either drop_at_samples or drop_at_epochs, not both")
         if list(drops) != sorted(set(drops)) or any(at <= 0 for at in drops):

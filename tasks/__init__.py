@@ -5,10 +5,11 @@ from typing import Any
 from engine.settings import SettingsError
 from tasks.clip_classification import ClipClassification
 
+Task = ClipClassification  # the union of all tasks
 TASKS = {"clip_classification": ClipClassification}
 
 
-def find_task(recipe: dict[str, Any], source: str) -> type[ClipClassification]:
+def find_task(recipe: dict[str, Any], source: str) -> type[Task]:
     """The task class that the recipe's `task:` names."""
     name = recipe.get("task")
     if name not in TASKS:

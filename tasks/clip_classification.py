@@ -4,9 +4,10 @@ The protocol of GloRe's Kinetics runs (arXiv 1811.12814, section 4.3): clips of 
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -26,12 +27,13 @@ from datasets.video import (
     TrainClips,
     TrainView,
     TrainViewSettings,
+    VideoError,
     VideoList,
     VideoViews,
     default_num_workers,
-    prefetch,
     read_class_names,
     read_videos,
+    to_device,
     train_loader,
     view_loader,
 )
@@ -47,6 +49,8 @@ from engine.settings import Settings, SettingsError
 from models import create_model, load_pretrained
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 class ModelSettings(Settings):
@@ -74,7 +78,7 @@ class DataSettings(Settings):
     class_names: str | None = Field(
         None, description="mapping table of class names (index, name); none: from the videos"
     )
-    make: MotionShapesSettings | None = Field(None, description="demo videos to make in `root` when they are not there")
+    make: MotionShapesSettings | None = Field(None, description="demo videos to make in `root` if they are not there")
     num_frames: int = Field(8, gt=0, description="frames of a clip")
     frame_interval: int = Field(8, gt=0, description="distance between two frames of a clip, in frames of the video")
     short_video: ShortVideo = Field("consecutive", description="what to do with videos shorter than a clip")
@@ -84,14 +88,16 @@ class DataSettings(Settings):
     num_workers: int | None = Field(
         None, ge=0, description="decoding processes per rank; none: from the number of cores"
     )
-    worker_start: Literal["fork", "forkserver", "spawn"] = Field("fork", description="how decoding processes start")
+    worker_start: Literal["fork", "forkserver", "spawn"] | None = Field(
+        None, description="how decoding processes start; none: fork on Linux, spawn elsewhere"
+    )
 
 
 class EvaluationSettings(Settings):
     """The views of each video in evaluation; their probabilities are averaged."""
 
     num_clips: int = Field(1, gt=0, description="clips along the video")
-    num_crops: Literal[1, 3] = Field(1, description="crops across the frame: the centre, or both ends and the centre")
+    num_crops: int = Field(1, gt=0, description="crops across the frame: 1 the centre, more from one end to the other")
     clips_per_forward: int = Field(16, gt=0, description="clips that pass through the network at once, per rank")
 
 
@@ -115,77 +121,87 @@ class ClipClassification:
 
     def __init__(self, settings: ClipClassificationSettings, ranks: Ranks):
         self.settings, self.ranks = settings, ranks
-        if settings.data.make is not None:
-            self._make_demo()
         layout = torch.channels_last_3d if settings.train.channels_last else torch.contiguous_format
         self.color = ColorTransform(settings.data.color, memory_format=layout)
 
-    # The videos are read from disk when they are first asked for: an evaluation does not need the training list.
+    # The videos are read from disk when they are first asked for: to evaluate or to predict takes no training videos.
 
     @cached_property
     def train_videos(self) -> VideoList:
-        data = self.settings.data
-        videos = self._read("data.train", data.train, data.root, data.train_split, self._given_class_names)
-        _check_labels("data.train", videos, lowest=0, num_classes=self.settings.model.num_classes or videos.num_classes)
+        data, num_classes = self.settings.data, self.settings.model.num_classes
+        videos = self._read("data.train", data.train, data.root, data.train_split, self._table)
+        _check_labels("data.train", videos, lowest=0, num_classes=num_classes or videos.num_classes)
         return videos
 
     @cached_property
     def val_videos(self) -> VideoList:
         data = self.settings.data
-        names = self._given_class_names or self.train_videos.class_names or None
-        videos = self._read("data.val", data.val, data.val_root or data.root, data.val_split, names)
+        videos = self._read("data.val", data.val, data.val_root or data.root, data.val_split, self._names or None)
         _check_labels("data.val", videos, lowest=UNLABELED, num_classes=self.num_classes)
         return videos
 
-    def _read(
-        self, key: str, source: str, root: str | None, split: str | None, class_names: tuple[str, ...] | None
-    ) -> VideoList:
-        try:
-            return read_videos(source, root, class_names, split)
-        except (OSError, ValueError) as error:
-            raise SettingsError(f"{key}: {error}") from error
-
     @cached_property
-    def _given_class_names(self) -> tuple[str, ...] | None:
-        """Names from the recipe's table."""
-        data = self.settings.data
-        if data.class_names is None:
-            return None
-        try:
-            return read_class_names(data.class_names)
-        except (OSError, ValueError) as error:
-            raise SettingsError(f"data.class_names: {error}") from error
+    def num_classes(self) -> int:
+        return self.settings.model.num_classes or len(self._names) or self.train_videos.num_classes
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
-        """A name for each class of the network; `class 7` where the videos have none."""
-        names = self._given_class_names or self.train_videos.class_names
-        return (*names, *(f"class {label}" for label in range(len(names), self.num_classes)))
+        """A name for each class of the network; `class 7` where there is none."""
+        if len(self._names) > self.num_classes:
+            raise SettingsError(f"there are {len(self._names)} class names, but model.num_classes={self.num_classes}")
+        return (*self._names, *(f"class {label}" for label in range(len(self._names), self.num_classes)))
 
     @cached_property
-    def num_classes(self) -> int:
-        return self.settings.model.num_classes or len(self._given_class_names or ()) or self.train_videos.num_classes
+    def _names(self) -> tuple[str, ...]:
+        """Names of the table, else of the training videos; none if these cannot be read and need not be."""
+        if self._table is not None:
+            return self._table
+        try:
+            return self.train_videos.class_names
+        except SettingsError:
+            if self.settings.model.num_classes is None:
+                raise
+            return ()
+
+    @cached_property
+    def _table(self) -> tuple[str, ...] | None:
+        path = self.settings.data.class_names
+        if path is None:
+            return None
+        if not Path(path).exists():
+            self._make_demo()
+        return _told("data.class_names", read_class_names, path)
+
+    def _read(self, key: str, source: str, root: str | None, split: str | None, names: tuple | None) -> VideoList:
+        self._make_demo()
+        return _told(key, read_videos, source, root, names, split)
+
+    def _make_demo(self) -> None:
+        """Makes the recipe's demo videos, unless they are there."""
+        data = self.settings.data
+        if data.make is None:
+            return
+        if data.root is None:
+            raise SettingsError("data.make needs data.root: the folder for the videos it makes")
+        options = data.make.model_dump()
+        self.ranks.on_main(lambda: _told("data.make", lambda: make_motion_shapes(data.root, **options)))
+
+    # What engine.loop asks for.
 
     @property
     def num_train_samples(self) -> int:
         return len(self.train_videos)
 
-    def _make_demo(self) -> None:
-        data = self.settings.data
-        if data.root is None:
-            raise SettingsError("data.make needs data.root: the folder for the videos it makes")
-        if self.ranks.is_main:
-            make_motion_shapes(data.root, **data.make.model_dump())
-        self.ranks.barrier()
-
-    # What engine.loop asks for.
+    def check(self) -> None:
+        """Reads all that the recipe names, so that what is wrong with it is said before anything starts."""
+        for videos in (self.train_videos, self.val_videos):
+            log.info("%s", videos)
+        with torch.device("meta"):
+            self.build_model()
 
     def build_model(self) -> nn.Module:
         model = self.settings.model
-        try:
-            return create_model(model.name, num_classes=self.num_classes, **model.options)
-        except (TypeError, ValueError) as error:
-            raise SettingsError(f"model: {error}") from error
+        return _told("model", lambda: create_model(model.name, num_classes=self.num_classes, **model.options))
 
     def load_initial_weights(self, model: nn.Module) -> None:
         if self.settings.model.pretrained:
@@ -203,9 +219,10 @@ class ClipClassification:
         loader = train_loader(
             dataset, first_batch, num_batches, batch_size, self.ranks.rank, self.ranks.num_ranks, **self._workers()
         )
-        return prefetch(loader, self.ranks.device)
+        return to_device(loader, self.ranks.device)
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Mean cross entropy of the batch, and sums over it: `loss`, `top1`, `top5`."""
         labels = batch["label"]
         clips = self.color(batch["clip"], batch.get("hls"), batch.get("noise_seed"))  # uint8 -> float [B, 3, T, S, S]
         logits = model(clips).float()  # [B, num_classes]
@@ -218,8 +235,14 @@ class ClipClassification:
         return loss, sums
 
     def evaluate(self, model: nn.Module) -> Evaluation | None:
+        """Scores of `model` on every validation video. Raises VideoError if not one of them can be read."""
         predictions = self.predict(model, self.val_videos)
-        return None if predictions is None else evaluate_predictions(predictions)
+        if predictions is None:
+            return None
+        if len(predictions.index) == 0:
+            first = predictions.failures[0]
+            raise VideoError(first["path"], f"{first['reason']}; nor can any other video of data.val be read")
+        return evaluate_predictions(predictions, item="video", view="clip")
 
     def predict(self, model: nn.Module, videos: VideoList) -> Predictions | None:
         """Predictions for `videos` from the recipe's views, on the main rank; `model` is in evaluation mode."""
@@ -238,7 +261,7 @@ class ClipClassification:
             return torch.cat(parts).unflatten(0, batch["clips"].shape[:2])  # [B, V, num_classes]
 
         with progress_bar(len(loader), 0, self.ranks, "evaluating", unit="batch") as bar:
-            batches = _counted(prefetch(loader, self.ranks.device), bar)
+            batches = _counted(to_device(loader, self.ranks.device), bar)
             return predict_items(batches, logits, self.ranks, num_items=len(videos), num_views=dataset.num_views)
 
     # What reports and predictions ask for.
@@ -264,6 +287,14 @@ class ClipClassification:
             "worker_start": data.worker_start,
             "pin_memory": self.ranks.device.type == "cuda",
         }
+
+
+def _told(key: str, read: Callable[..., Result], *arguments: Any) -> Result:
+    """`read(*arguments)`, its errors as errors of the setting `key`."""
+    try:
+        return read(*arguments)
+    except (OSError, TypeError, ValueError) as error:
+        raise SettingsError(f"{key}: {error}") from error
 
 
 def _counted(batches: Iterable[Batch], bar: Any) -> Iterable[Batch]:

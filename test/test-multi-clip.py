@@ -17,4 +17,6 @@ from tools.evaluate import main
 from tools.messages import clear_errors
 
 if __name__ == "__main__":
+    if Path.cwd() == Path(__file__).resolve().parent:  # started as the authors start theirs
+        os.chdir("..")
     clear_errors(lambda: main(presets=["evaluation.num_clips=10", "evaluation.num_crops=3"], description=__doc__))

@@ -1,5 +1,6 @@
 """The demo as `./run_local.sh` runs it: it learns the motions, and from the motion alone."""
 
+import argparse
 import json
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from datasets.video import EvenSampling
 from engine.ranks import Ranks
-from tools.evaluate import find_run, find_weights, load_model
+from tools.runs import find_run, find_weights, load_model
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_the_demo_learns_the_motions_and_nothing_else(demo, monkeypatch):
     assert summary["clip_top1"] >= 0.9 and summary["coverage"] == 1 and summary["videos_listed"] == 163
 
     ranks = Ranks(0, 1, torch.device("cpu"))
-    task_class, settings, _ = find_run(None, demo, [])
+    task_class, settings, _ = find_run(argparse.Namespace(config=None, run_dir=demo), [])
     task = task_class(settings, ranks)
     model = load_model(task, find_weights(demo, None), ranks)
     assert task.evaluate(model).view_top1 == summary["clip_top1"]

@@ -1,28 +1,41 @@
-# Sourced by run_local.sh, run_dist.sh and run_tests.sh: finds a Python that has the suite's packages, as $PYTHON.
+# Sourced by run_local.sh and run_tests.sh: finds a Python that has the suite's packages, as $PYTHON.
 #
 # 1. the active environment, where it has them;  2. .venv beside the suite;  3. a .venv made now.
-# find_python MODULES EXTRAS: modules that must import, and the pip extras that bring those that are not in the core.
+# find_python MODULES EXTRAS: modules needed besides the core's, and the pip extras that bring them.
+
+CORE="torch torchvision torch_geometric av yaml pydantic safetensors tqdm matplotlib tensorboard"
 
 has_packages() {
-    "$1" -c "import importlib.util, sys; sys.exit(any(importlib.util.find_spec(m) is None for m in sys.argv[1:]))" \
-        torch torchvision torch_geometric av yaml pydantic safetensors tqdm matplotlib tensorboard $2 2>/dev/null
+    "$1" - $CORE $2 2>/dev/null <<'END'
+import sys
+from importlib.metadata import version
+from importlib.util import find_spec
+
+torch = tuple(int(part) for part in version("torch").split(".")[:2])
+sys.exit(sys.version_info < (3, 11) or torch < (2, 11) or any(find_spec(module) is None for module in sys.argv[1:]))
+END
 }
 
 find_python() {
     local modules=$1 extras=$2
     PYTHON=$(command -v python3 || command -v python || true)
     if [ -n "$PYTHON" ] && has_packages "$PYTHON" "$modules"; then return; fi
-    local version=$("$PYTHON" -c 'import sys; print(sys.version_info >= (3, 11))' 2>/dev/null)
-    if [ ! -x .venv/bin/python ]; then
-        if [ "$version" != True ]; then
-            echo "error: Python 3.11 or newer is needed, and python3 is ${PYTHON:-not there}; install it and start again" >&2
+    if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then # not there, or left half made
+        if ! "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "error: Python 3.11 or newer is needed; python3 here is: ${PYTHON:-not found}" >&2
             exit 2
         fi
         echo "making .venv (once; PyTorch is a large download) ..." >&2
-        "$PYTHON" -m venv .venv
+        rm -rf .venv
+        if ! "$PYTHON" -m venv .venv; then
+            rm -rf .venv
+            echo "error: $PYTHON cannot make an environment; on Debian and Ubuntu: apt install python3-venv" >&2
+            exit 2
+        fi
     fi
     PYTHON=.venv/bin/python
     if ! has_packages "$PYTHON" "$modules"; then
+        echo "installing the packages into .venv ..." >&2
         "$PYTHON" -m pip install --quiet --upgrade pip
         "$PYTHON" -m pip install --quiet ".${extras:+[$extras]}"
     fi

@@ -1,27 +1,39 @@
 """Turns the errors that a person can mend into one clear message; all others keep their traceback."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable
 
 from datasets.video import VideoError
 from engine.checkpoint import CheckpointError
-from engine.run import TooManyFailures
+from engine.loop import TooManyFailures
 from engine.settings import SettingsError
 from models import WeightsError
 
-MENDABLE = (SettingsError, VideoError, WeightsError, CheckpointError, TooManyFailures, FloatingPointError)
+SHARED = (SettingsError, WeightsError, TooManyFailures, FloatingPointError)  # every process finds the same
+MENDABLE = (*SHARED, CheckpointError, VideoError)
 
 
 def clear_errors(main: Callable[[], None]) -> None:
-    """Runs `main`; a mendable error is printed without a traceback and ends the process with status 2."""
+    """Runs `main`; a mendable error is said without a traceback and ends the process with status 2.
+
+    Where every process of a run comes upon the same error, the first of each machine says it.
+    """
     try:
         main()
     except MENDABLE as error:
-        rank = os.environ.get("RANK")
-        where = f"rank {rank}: " if rank not in (None, "0") else ""
-        print(f"error: {where}{error}", file=sys.stderr)
+        if not isinstance(error, SHARED) or os.environ.get("LOCAL_RANK", "0") == "0":
+            _say(f"error: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        _say("interrupted; the same command continues from the last checkpoint")
         sys.exit(130)
+
+
+def _say(message: str) -> None:
+    """To standard error, and to the log of the run where one is open."""
+    print(message, file=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.emit(logging.LogRecord(__name__, logging.ERROR, __file__, 0, message, None, None))

@@ -26,8 +26,8 @@ from engine.precision import autocast
 from engine.ranks import join_ranks
 from engine.run import start_logging
 from engine.settings import SettingsError
-from tools.evaluate import add_run_arguments, find_run, find_weights, load_model
 from tools.messages import clear_errors
+from tools.runs import add_run_arguments, find_run, find_weights, load_model
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (OSError, ValueError) as error:
         raise SettingsError(str(error)) from error
 
-    task_class, settings, run = find_run(args.config, args.run_dir, overrides)
+    task_class, settings, run = find_run(args, overrides)
     with join_ranks(**settings.run.process_options()) as ranks:
         start_logging(ranks)
         task = task_class(settings, ranks)

@@ -21,10 +21,16 @@ from engine.ranks import join_ranks
 from engine.run import open_run, start_logging
 from engine.settings import parse_settings, read_recipe
 from tasks import find_task
-from tools.evaluate import report
 from tools.messages import clear_errors
+from tools.runs import report
 
 log = logging.getLogger(__name__)
+
+NEXT = """
+All of the run lies in %s: look at curves.png and at the confusion.png of its report. What to try next:
+  python test/test-multi-clip.py            ten clips and three crops of each video instead of one
+  python tools/predict.py VIDEO             what the network sees in a video of yours
+  ./run_local.sh CONFIG run.resume=false    another run, with other settings"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -39,12 +45,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     with join_ranks(**settings.run.process_options()) as ranks:
         start_logging(ranks)
         task = task_class(settings, ranks)
+        task.check()
         run = open_run(args.config, settings.run, task.resolved_recipe(), ranks)
         run.write_class_names(task.class_names)
         log.info("run directory: %s", run.folder)
         Trainer(task, settings.train, settings.optimizer, settings.schedule, settings.run.seed, run, ranks).train()
         run.close()
         report(task, run.folder, checkpoint=None, ranks=ranks)
+        log.info(NEXT, run.folder)
 
 
 if __name__ == "__main__":

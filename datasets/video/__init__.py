@@ -8,7 +8,7 @@
 """
 
 from datasets.video.color import ColorSettings, ColorTransform
-from datasets.video.dataiter import TrainClips, VideoViews, default_num_workers, prefetch, train_loader, view_loader
+from datasets.video.dataiter import TrainClips, VideoViews, default_num_workers, to_device, train_loader, view_loader
 from datasets.video.index import VideoError
 from datasets.video.lists import UNLABELED, VideoItem, VideoList, find_videos, read_class_names, read_videos
 from datasets.video.reader import VideoReader
@@ -18,6 +18,6 @@ from datasets.video.transforms import EvalView, EvalViewSettings, TrainView, Tra
 __all__ = [
     "UNLABELED", "ColorSettings", "ColorTransform", "EvalView", "EvalViewSettings", "EvenSampling",
     "RandomSampling", "ShortVideo", "TrainClips", "TrainView", "TrainViewSettings", "VideoError", "VideoItem",
-    "VideoList", "VideoReader", "VideoViews", "default_num_workers", "find_videos", "prefetch", "read_class_names",
-    "read_videos", "train_loader", "view_loader",
+    "VideoList", "VideoReader", "VideoViews", "default_num_workers", "find_videos", "read_class_names",
+    "read_videos", "to_device", "train_loader", "view_loader",
 ]  # fmt: skip

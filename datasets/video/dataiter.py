@@ -10,6 +10,7 @@ they need it, with one decoding thread, and close it before they hand the clip o
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -32,10 +33,10 @@ class TrainClips(Dataset):
 
     Sample k belongs to epoch k // N of a list of N videos, and there to position k % N of that epoch's own order. It is
     a dict of `index` (row of the list), `label`, `clip` (uint8 [3, T, S, S]), what `ColorTransform` takes besides, and
-    `failures` (videos that were tried first and could not be read: dicts of path, reason, index, epoch).
+    `failures` (videos that were tried first and could not be read: dicts of path, reason, index, sample).
 
     A video that cannot be read is replaced, with its label, by one drawn from (seed, epoch, position, attempt). After
-    `MAX_ATTEMPTS` of them the sample is an `error`, for which `prefetch` raises VideoError in the main process.
+    `MAX_ATTEMPTS` of them the sample is an `error`, for which `to_device` raises VideoError in the main process.
     """
 
     def __init__(self, videos: VideoList, sampling: RandomSampling, view: TrainView, seed: int, stream: str = "train"):
@@ -55,7 +56,7 @@ class TrainClips(Dataset):
             try:
                 return self._read(index, rng) | {"failures": failures}
             except VideoError as error:
-                failures.append({"path": error.path, "reason": error.reason, "index": index, "epoch": epoch})
+                failures.append({"path": error.path, "reason": error.reason, "index": index, "sample": number})
         first = failures[0]
         reason = f"{first['reason']}; {MAX_ATTEMPTS} videos in a row could not be read, is data.root right?"
         return {"error": (first["path"], reason)}
@@ -137,10 +138,12 @@ def _loader(
     batches: Sequence[Sequence[int]],
     collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
     num_workers: int,
-    worker_start: Literal["fork", "forkserver", "spawn"],
+    worker_start: Literal["fork", "forkserver", "spawn"] | None,
     pin_memory: bool,
 ) -> DataLoader:
     num_workers = min(num_workers, len(batches))
+    if worker_start is None:  # forking is quick, and safe where the system's own libraries allow it
+        worker_start = "fork" if sys.platform == "linux" else "spawn"
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -187,8 +190,8 @@ def _collate_views(items: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def prefetch(loader: DataLoader, device: torch.device) -> Iterator[dict[str, Any]]:
-    """The loader's batches, what the network takes on `device`; copies of pinned memory overlap with computation."""
+def to_device(loader: DataLoader, device: torch.device) -> Iterator[dict[str, Any]]:
+    """The loader's batches, with what the network takes on `device`; copied without waiting from pinned memory."""
     wanted = ("clip", "clips", "label", "hls")
     for batch in loader:
         if "error" in batch:

@@ -31,7 +31,7 @@ def test_views_are_averaged_and_items_ordered():
     )  # fmt: skip
     assert predictions.index.tolist() == [0, 1, 2, 3, 4] and predictions.label.tolist() == labels
     np.testing.assert_allclose(predictions.probabilities, logits.double().softmax(-1).mean(1).numpy(), atol=1e-12)
-    evaluation = evaluate_predictions(predictions)
+    evaluation = evaluate_predictions(predictions, item="video", view="clip")
     known = [0, 1, 2, 4]
     top1 = [(logits[i].argmax(-1) == labels[i]).double().mean().item() for i in known]
     assert math.isclose(evaluation.view_top1, np.mean(top1))
@@ -48,6 +48,8 @@ def test_views_are_averaged_and_items_ordered():
 
 def test_nothing_could_be_read():
     failure = {"index": 0, "path": "a", "reason": "b"}
-    evaluation = evaluate_predictions(predict([batch([], [], torch.zeros(0), [failure])], num_items=1, num_views=1))
+    predictions = predict([batch([], [], torch.zeros(0), [failure])], num_items=1, num_views=1)
+    evaluation = evaluate_predictions(predictions, item="video", view="clip")
+    assert evaluation.score == -1
     assert evaluation.num_read == 0 and math.isnan(evaluation.item_scores.top1)
     assert evaluation.summary()["coverage"] == 0

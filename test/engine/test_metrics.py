@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.metrics import count_correct, score_classes
+from engine.metrics import count_correct, rank_of_label, score_classes
 
 
 def test_count_correct():
@@ -28,6 +28,17 @@ def test_a_class_without_samples_does_not_count():
     scores = score_classes(np.array([[0.9, 0.1, 0.0]]), np.array([0]))
     assert scores.mean_class_accuracy == 1.0 and math.isnan(scores.per_class_accuracy[1])
     assert math.isnan(score_classes(np.zeros((0, 3)), np.zeros(0, dtype=int)).top1)
+
+
+def test_rank_of_label_breaks_ties_as_the_scores_do_and_distrusts_nan():
+    nan = float("nan")
+    logits = torch.tensor([[1.0, 2, 2, 0], [2, 1, 2, 2], [nan, nan, nan, nan], [0, nan, 1, 2]])
+    assert rank_of_label(logits, torch.tensor([2, 3, 0, 3])).tolist() == [1, 2, 4, 1]
+    flat = torch.randint(0, 3, (200, 9)).double()  # many ties
+    labels = torch.randint(0, 9, (200,))
+    scores = score_classes(flat.numpy(), labels.numpy())
+    assert count_correct(flat, labels, 1).item() / 200 == scores.top1
+    assert count_correct(flat, labels, 5).item() / 200 == scores.top5
 
 
 def test_ties_go_to_the_lower_class():

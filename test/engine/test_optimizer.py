@@ -62,5 +62,7 @@ def test_a_pattern_that_fits_nothing_is_refused():
     model = torch.nn.Linear(2, 2)
     with pytest.raises(ValueError, match=r"fit no parameter of the model: \['conv_m2'\]"):
         build_optimizer(model, OptimizerSettings(lr=1, lr_multipliers={"conv_m2": 0.5}))
+    with pytest.raises(ValueError, match="betas is no setting of sgd"):
+        OptimizerSettings(lr=1, betas=(0.5, 0.9))
     with pytest.raises(ValueError, match="is not a regular expression"):
         OptimizerSettings(lr=1, no_decay=["("])

@@ -26,7 +26,9 @@ def evaluation():
             num_items=4,
             num_views=1,
             seconds=2.0,
-        )
+        ),
+        item="video",
+        view="clip",
     )
 
 
@@ -46,7 +48,7 @@ def test_files(evaluation, tmp_path):
         ("c", "0", ""),
     ]
     first = rows(tmp_path / "predictions.csv")[0]
-    assert (first["id"], first["path"], first["label"], first["guess1"]) == ("id0", "v/0.mp4", "0", "0")
+    assert (first["id"], first["path"], first["class"], first["guess1"]) == ("id0", "v/0.mp4", "a", "a")
     assert float(first["probability1"]) == 0.7
     assert rows(tmp_path / "unreadable.csv") == [
         {"index": "1", "id": "id1", "path": "v/1.mp4", "reason": "no frame, at all"}

@@ -23,7 +23,10 @@ def test_a_run_lives_under_the_name_of_its_recipe(tmp_path):
 
 def test_a_run_is_continued_only_with_its_own_settings(tmp_path):
     settings = RunSettings(dir=str(tmp_path / "run"))
+    untrained = RECIPE | {"optimizer": {"lr": "a slip of the pen"}}
+    open_run("x.yaml", settings, untrained, ALONE)  # nothing was trained with it, so it binds nobody
     run = open_run("x.yaml", settings, RECIPE, ALONE)
+    run.checkpoints.write({"step": 1})
     assert yaml.safe_load((run.folder / "recipe.yaml").read_text()) == RECIPE
     free = RECIPE | {"data": {"num_workers": 4}, "run": {"seed": 0, "dir": "elsewhere"}}
     assert open_run("x.yaml", settings, free, ALONE).folder == run.folder

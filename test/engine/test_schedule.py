@@ -51,6 +51,7 @@ def test_drops_in_epochs():
     [
         ({"name": "step"}, "needs drop_at_samples or drop_at_epochs"),
         ({"name": "cosine", "drop_at_epochs": [1]}, "the other schedules take neither"),
+        ({"name": "cosine", "drop_factor": 0.5}, "drop_factor is no setting of the schedule cosine"),
         ({"name": "step", "drop_at_epochs": [2, 1]}, "must be positive and increasing"),
         ({"name": "step", "drop_at_epochs": [1], "drop_at_samples": [5]}, "either drop_at_samples or drop_at_epochs"),
     ],

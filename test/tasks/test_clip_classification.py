@@ -7,7 +7,7 @@ import pytest
 import torch
 from encode import encode_video, number_frames
 
-from datasets.video import VideoError
+from datasets.video import EvalView, EvenSampling, VideoError, VideoReader, VideoViews
 from engine.ranks import Ranks
 from engine.settings import SettingsError, parse_settings
 from tasks import find_task
@@ -35,7 +35,7 @@ def make_task(folder, **changes) -> ClipClassification:
     }
     for key, value in changes.items():
         section, _, name = key.partition("__")
-        recipe[section] = {**recipe[section], name: value}
+        recipe[section] = recipe[section] | {name: value}
     return ClipClassification(parse_settings(ClipClassificationSettings, recipe), ALONE)
 
 
@@ -87,6 +87,38 @@ def test_evaluation_lists_what_it_cannot_read(videos):
     assert task.describe(failure["index"])[1] == str(broken)
 
 
+def test_each_view_is_its_own_clip_and_crop(motion_videos):
+    """However the frames of a video's clips are shared while they are read."""
+    task = make_task(motion_videos)
+    sampling, view = EvenSampling(4, 3, num_clips=5), EvalView(task.settings.data.val_view, num_crops=3)
+    views = VideoViews(task.val_videos, sampling, view)[2]["clips"]
+    assert views.shape == (15, 3, 4, 32, 32)
+    for clip in range(5):
+        with VideoReader(task.val_videos[2].path) as video:
+            crops = view(video.get_frames(sampling(video.num_frames, clip)))  # [3, 3, 4, 32, 32]
+        assert torch.equal(views[3 * clip : 3 * clip + 3], crops)
+
+
+@pytest.mark.parametrize("worker_start", ["spawn", "forkserver"])
+def test_workers_may_start_in_other_ways(motion_videos, worker_start):
+    ours, theirs = (
+        next(iter(make_task(motion_videos, **options).train_batches(2, 1, 4, "train")))
+        for options in ({}, {"data__num_workers": 1, "data__worker_start": worker_start})
+    )
+    assert torch.equal(ours["clip"], theirs["clip"])
+
+
+@pytest.mark.parametrize(
+    ("options", "name"), [({"data__class_names": "mapping_table.txt"}, "left"), ({"model__num_classes": 8}, "class 0")]
+)
+def test_weights_are_scored_without_the_training_videos(motion_videos, options, name):
+    options = {k: f"{motion_videos}/{v}" if k == "data__class_names" else v for k, v in options.items()}
+    task = make_task(motion_videos, data__train="gone.txt", **options)
+    assert task.class_names[0] == name and task.evaluate(task.build_model().eval()).num_read == 9
+    with pytest.raises(SettingsError, match=r"data\.train: no list of videos"):
+        task.check()
+
+
 def test_views_are_averaged(motion_videos):
     one = make_task(motion_videos)
     many = make_task(motion_videos, evaluation__num_clips=3, evaluation__num_crops=3)
@@ -103,7 +135,7 @@ def test_an_unreadable_training_video_is_replaced_by_a_fixed_rule(videos):
     runs = [list(make_task(videos).train_batches(0, 6, 4, "train")) for _ in range(2)]
     failures = [failure for batch in runs[0] for failure in batch["failures"]]
     assert [failure["path"] for failure in failures] == [str(broken)]
-    assert "no such file" in failures[0]["reason"].lower() and failures[0]["epoch"] == 0
+    assert "no such file" in failures[0]["reason"].lower() and failures[0]["sample"] < 24
     index = torch.cat([batch["index"] for batch in runs[0]])
     assert failures[0]["index"] not in index and len(index) == 24
     for ours, theirs in zip(*runs, strict=True):
@@ -145,8 +177,10 @@ def test_the_short_video_policy_error_counts_as_unreadable(tmp_path):
     for name in ("train", "val"):
         (tmp_path / f"{name}.txt").write_text("0 0 short.mp4\n")
     task = make_task(tmp_path, data__short_video="error")
-    failures = task.evaluate(task.build_model().eval()).predictions.failures
-    assert "the video has 5 frames; a clip of 4, 2 apart, needs 7" in failures[0]["reason"]
+    predictions = task.predict(task.build_model().eval(), task.val_videos)
+    assert "the video has 5 frames; a clip of 4, 2 apart, needs 7" in predictions.failures[0]["reason"]
+    with pytest.raises(VideoError, match=r"nor can any other video of data\.val be read"):
+        task.evaluate(task.build_model().eval())
     assert make_task(tmp_path).evaluate(task.build_model().eval()).num_read == 1
 
 

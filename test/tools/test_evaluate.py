@@ -38,7 +38,7 @@ def test_training_ends_with_a_report(run):
     assert len(unreadable) == 1 and unreadable[0]["reason"]
     predictions = list(csv.DictReader(files["predictions.csv"].decode().splitlines()))
     assert len(predictions) == 8 and unreadable[0]["index"] not in {row["index"] for row in predictions}
-    right = [row["label"] == row["guess1"] for row in predictions]
+    right = [row["class"] == row["guess1"] for row in predictions]
     assert sum(right) / len(right) == summary["video_top1"]
     confusion = list(csv.reader(files["confusion.csv"].decode().splitlines()))
     assert sum(int(count) for row in confusion[1:] for count in row[1:]) == 8
@@ -75,6 +75,7 @@ def test_predict_names_the_classes(run, start, tmp_path):
         (evaluate.main, ["--run-dir", "RUN", "model.name=resnet_debug_3d"], "best.safetensors: does not fit"),
         (evaluate.main, ["--run-dir", "RUN/run"], "recipe RUN/run/recipe.yaml does not exist"),
         (evaluate.main, ["-c", "RECIPE", "run.dir=RUN/run"], "RUN/run holds no checkpoint; train first"),
+        (train.main, ["-c", "RECIPE", "data.val=RUN/vall.txt", "run.dir=RUN/new"], "data.val: no list of videos at"),
         (evaluate.main, ["--run-dir", "RUN", "data.vall=x"], "data.vall: unknown setting; did you mean 'val'?"),
         (predict.main, ["--run-dir", "RUN", "gone.mp4"], "no video or folder of videos at gone.mp4"),
         (train.main, ["-c", "configs/demo/glore_moton.yaml"], "Did you mean configs/demo/glore_motion.yaml?"),

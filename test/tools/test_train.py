@@ -4,7 +4,9 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -44,6 +46,7 @@ def test_a_killed_run_continues_bit_for_bit(recipe, tmp_path, start):
     arguments = ["-c", recipe, f"run.dir={cut}", "data.num_workers=2"]  # workers change nothing
     kill_in_mid_epoch(arguments, cut)
     assert len(lines(cut)) < 18
+    assert not (cut / "evaluations").exists()
     said = start("tools/train.py", *arguments).stderr
     assert f"continuing {cut} after step" in said
     assert lines(cut) == lines(whole) and [line["step"] for line in lines(whole)] == list(range(1, 19))
@@ -59,3 +62,21 @@ def test_two_processes_give_the_losses_of_one(recipe, tmp_path, start):
     start("tools/train.py", "-c", recipe, f"run.dir={two}", processes=2)
     for ours, theirs in zip(lines(one), lines(two), strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4), ours["step"]
+    for ours, theirs in zip(lines(one, "val"), lines(two, "val"), strict=True):  # of precise batch norm
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=2e-3)
+    reported = json.loads((two / "evaluations/1x1/summary.json").read_text())
+    start("tools/evaluate.py", "--run-dir", two)  # both processes scored the same, final weights
+    again = json.loads((two / "evaluations/1x1/summary.json").read_text())
+    assert {**reported, "clips_per_second": 0} == {**again, "clips_per_second": 0}
+
+
+def test_a_slip_in_a_command_is_one_message_from_the_shell_too(recipe):
+    for processes in ("1", "2"):
+        environment = os.environ | {
+            "NUM_PROCESSES": processes,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
+        line = [ROOT / "run_local.sh", recipe, "optimizer.lrr=1"]
+        done = subprocess.run(line, env=environment, text=True, capture_output=True, timeout=100, cwd="/")
+        assert done.returncode != 0 and done.stderr.count("did you mean 'lr'?") == 1, done.stderr
+        assert processes == "2" or "Traceback" not in done.stderr

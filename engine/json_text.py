@@ -1,0 +1,13 @@
+"""JSON that every reader accepts: what is no number is null."""
+
+import json
+import math
+from typing import Any
+
+
+def to_json(values: dict[str, Any], indent: int | None = None) -> str:
+    """`values` as JSON text; `nan` and infinities, which JSON does not have, become null."""
+    plain = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
+    }
+    return json.dumps(plain, indent=indent, allow_nan=False)

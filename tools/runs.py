@@ -1,0 +1,77 @@
+"""What the scripts share: which run is meant, its weights, its network, and the report of an evaluation."""
+
+import argparse
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from engine.precision import autocast, place_model
+from engine.ranks import Ranks
+from engine.report import summary_lines, write_report
+from engine.run import newest_run, run_folder
+from engine.settings import Settings, SettingsError, parse_settings, read_recipe
+from models import load_weights
+from tasks import Task, find_task
+
+log = logging.getLogger(__name__)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say which weights are meant."""
+    parser.add_argument("-c", "--config", metavar="RECIPE", help="a recipe; without one: that of the run")
+    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="a run directory; else the recipe's, or the newest")
+    parser.add_argument("--checkpoint", metavar="FILE", help="best, last, or a file; without it: best, else last")
+
+
+def find_run(args: argparse.Namespace, overrides: Sequence[str]) -> tuple[type[Task], Settings, Path]:
+    """The task class, the settings and the run directory that the arguments of `add_run_arguments` mean."""
+    run = args.run_dir
+    if args.config is None:
+        run = run or newest_run()
+        if (run / "class_names.txt").exists():  # the training videos need not be there
+            overrides = [f"data.class_names={json.dumps(str(run / 'class_names.txt'))}", *overrides]
+    source = args.config or str(run / "recipe.yaml")
+    recipe = read_recipe(source, overrides)
+    task_class = find_task(recipe, source)
+    settings = parse_settings(task_class.Settings, recipe, source)
+    return task_class, settings, run or run_folder(source, settings.run)
+
+
+def find_weights(run: Path, checkpoint: str | None) -> Path:
+    """The file that `checkpoint` names: "best" or "last" of the run directory, or a path; None: best, else last."""
+    named = {"best": run / "checkpoints/best.safetensors", "last": run / "checkpoints/last.pt"}
+    if checkpoint is None:
+        found = next((path for path in named.values() if path.exists()), None)
+        if found is None:
+            raise SettingsError(f"{run} holds no checkpoint; train first, or name a file with --checkpoint")
+        return found
+    return named.get(checkpoint, Path(checkpoint))
+
+
+def load_model(task: Task, weights: Path, ranks: Ranks) -> nn.Module:
+    """The recipe's network with the weights of the file, ready to predict."""
+    model = task.build_model()
+    log.info("%s: %s", weights, load_weights(model, weights))
+    return place_model(model, ranks.device, task.settings.train.channels_last).eval()
+
+
+def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks) -> None:
+    """Evaluates the weights that `checkpoint` names, prints the scores and writes the report below `run`."""
+    weights = ranks.on_main(lambda: find_weights(run, checkpoint))  # the same file for every rank
+    model = load_model(task, weights, ranks)
+    with autocast(task.settings.train.precision, ranks.device):
+        evaluation = task.evaluate(model)
+    if evaluation is None:
+        return
+    views = task.settings.evaluation
+    name = f"{views.num_clips}x{views.num_crops}" + (f"-{weights.stem}" if checkpoint else "")
+    folder = run / "evaluations" / name
+    facts = {"weights": str(weights), "list": task.settings.data.val, **views.model_dump()}
+    write_report(folder, evaluation, task.class_names, task.describe, facts)
+    log.info("%s views of each %s:", f"{views.num_clips} x {views.num_crops}", evaluation.item)
+    for line in summary_lines(evaluation):
+        log.info("%s", line)
+    log.info("report: %s", folder)
