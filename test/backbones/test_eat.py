@@ -1,13 +1,12 @@
 """EAT against the authors' numbers; its curves, local operators and readouts; files of weights in every form."""
 
 import re
-from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
-from golden_weights import deviation, input_for, read_golden, state_dict_for
-from torch.utils.flop_counter import FlopCounterMode
+from golden_networks import check_entries, check_numbers
+from golden_weights import read_golden, state_dict_for
 
 from backbones import eat
 from backbones.curves import CURVES
@@ -15,7 +14,6 @@ from backbones.eat import EAT, BandedAttention, DeformableConv, LocalBlock, Toke
 from models import AUTHORS_NAMES, WeightsError, create_model, load_pretrained, load_weights
 
 NAMES = ["eat_tiny", "eat_small", "eat_medium", "eat_base", "eat_tiny_384", "eat_small_384"]
-TOLERANCE = 2e-7  # in standard deviations, of float64 networks
 
 
 def save(content, path):
@@ -30,57 +28,19 @@ def shake(model):
     return model.eval()
 
 
-def check_numbers(name, with_gradients):
-    """Logits and the features on the way (and every parameter's gradient) equal the authors'."""
-    golden = read_golden(name)
-    with torch.device("meta"):
-        model = getattr(eat, name)(num_classes=golden["num_classes"])
-    weights = state_dict_for(golden["state_dict"], skip=golden["fixed"])
-    model.load_state_dict(model.adapt_weights(weights), assign=True)
-    model.double().eval()
-    features = {}
-
-    def keep(module, args, output, part):
-        features[part] = output.detach()
-
-    for part in golden["features"]:
-        model.get_submodule(part).register_forward_hook(partial(keep, part=part))
-    with torch.set_grad_enabled(with_gradients):
-        logits = model(input_for(golden["input_shape"]).double())
-    assert deviation(logits, golden["output"]) < TOLERANCE
-    for part, values in golden["features"].items():
-        feature = features[part]
-        actual = torch.stack([feature.mean(), feature.std(correction=0), *feature.flatten()[:8]])
-        assert (actual - torch.tensor(values)).abs().max() < TOLERANCE * feature.std(), part
-    if with_gradients:
-        (logits * input_for(logits.shape, seed=1)).sum().backward()
-        grads = {entry: parameter.grad for entry, parameter in model.named_parameters()}
-        assert grads.keys() == golden["grad_norms"].keys()
-        for entry, norm in golden["grad_norms"].items():
-            assert abs(grads[entry].norm() - norm) < TOLERANCE * norm, entry
-        for entry, (norm, *values) in golden["grad"].items():
-            assert (grads[entry].flatten()[:4] - torch.tensor(values)).abs().max() < TOLERANCE * norm, entry
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_entries_and_operations_equal_the_authors(name):
-    golden = read_golden(name)
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        model = getattr(eat, name)().eval()
-        model(torch.empty(golden["flops_shape"]))
-    assert {entry: list(tensor.shape) for entry, tensor in model.state_dict().items()} == golden["state_dict"]
-    assert sum(parameter.numel() for parameter in model.parameters()) == golden["params_trainable"]
-    assert counter.get_total_flops() == golden["flops"]
+    check_entries(name, getattr(eat, name))
 
 
 def test_tiny_network_equals_the_authors():
-    check_numbers("eat_tiny", with_gradients=False)
+    check_numbers("eat_tiny", eat.eat_tiny, with_gradients=False)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_equal_the_authors(name):
-    check_numbers(name, with_gradients=True)
+    check_numbers(name, getattr(eat, name), with_gradients=True)
 
 
 @pytest.mark.parametrize(
