@@ -41,7 +41,14 @@ KINETICS = "Kinetics-400, 8 frames of stride 8, one centre clip and crop"
 CLIP = (3, 8, 224, 224)
 SMALL_CLIP = (3, 8, 64, 64)
 IMAGENET = "ImageNet-1k, one centre crop"
+IMAGENET_22K = "no number; weights for ImageNet-22k"
+TOKENS = f"{IMAGENET}, token labels"
 EAT = "Analogous to Evolutionary Algorithm: Designing a Unified Sequence Model, NeurIPS 2021, arXiv 2105.15089"
+HORNET = (
+    "HorNet: Efficient High-Order Spatial Interactions with Recursive Gated Convolutions, NeurIPS 2022, "
+    "arXiv 2207.14284"
+)
+GLNET = "Revisiting the Integration of Convolution and Attention for Vision Backbone, NeurIPS 2024, arXiv 2411.14429"
 EURNET = "EurNet: Efficient Multi-Range Relational Modeling of Spatial Multi-Relational Data, arXiv 2211.12941"
 IMAGE = (3, 224, 224)
 IMAGE_384 = (3, 384, 384)
@@ -63,6 +70,26 @@ MODELS = {
     "eurnet_small_video": Model(eurgraph.eurnet_small_video, EURNET, 50_944_343, CLIP, "ours for clips, no number"),
     "eurnet_base_video": Model(eurgraph.eurnet_base_video, EURNET, 89_586_647, CLIP, "ours for clips, no number"),
     "eurnet_debug_video": Model(eurgraph.eurnet_debug_video, EURNET, 380_642, SMALL_CLIP, "for tests and laptops"),
+    "hornet_tiny_7x7": Model(backbones.hornet_tiny_7x7, HORNET, 22_409_512, IMAGE, f"{IMAGENET}: top-1 82.8 %"),
+    "hornet_tiny_gf": Model(backbones.hornet_tiny_gf, HORNET, 22_991_848, IMAGE, f"{IMAGENET}: top-1 83.0 %"),
+    "hornet_small_7x7": Model(backbones.hornet_small_7x7, HORNET, 49_528_264, IMAGE, f"{IMAGENET}: top-1 83.8 %"),
+    "hornet_small_gf": Model(backbones.hornet_small_gf, HORNET, 50_401_768, IMAGE, f"{IMAGENET}: top-1 84.0 %"),
+    "hornet_base_7x7": Model(backbones.hornet_base_7x7, HORNET, 87_256_680, IMAGE, f"{IMAGENET}: top-1 84.2 %"),
+    "hornet_base_gf": Model(backbones.hornet_base_gf, HORNET, 88_421_352, IMAGE, f"{IMAGENET}: top-1 84.3 %"),
+    "hornet_base_gf_img384": Model(backbones.hornet_base_gf_img384, HORNET, 92_099_560, IMAGE_384, "no number"),
+    "hornet_large_7x7": Model(backbones.hornet_large_7x7, HORNET, 194_542_504, IMAGE, IMAGENET_22K),
+    "hornet_large_gf": Model(backbones.hornet_large_gf, HORNET, 196_289_512, IMAGE, IMAGENET_22K),
+    "hornet_large_gf_img384": Model(backbones.hornet_large_gf_img384, HORNET, 201_806_824, IMAGE_384, IMAGENET_22K),
+    "hornet_debug_7x7": Model(backbones.hornet_debug_7x7, HORNET, 508_152, SMALL_IMAGE, "for tests and laptops"),
+    "hornet_debug_gf": Model(backbones.hornet_debug_gf, HORNET, 491_772, SMALL_IMAGE, "for tests and laptops"),
+    "glnet_4g": Model(backbones.glnet_4g, GLNET, 27_001_593, IMAGE, f"{IMAGENET}: top-1 83.7 %"),
+    "glnet_9g": Model(backbones.glnet_9g, GLNET, 60_010_617, IMAGE, f"{IMAGENET}: top-1 84.5 %"),
+    "glnet_16g": Model(backbones.glnet_16g, GLNET, 106_055_161, IMAGE, f"{IMAGENET}: top-1 85.0 %"),
+    "glnet_4g_tklb": Model(backbones.glnet_4g_tklb, GLNET, 27_514_593, IMAGE, f"{TOKENS}: top-1 84.4 %"),
+    "glnet_9g_tklb": Model(backbones.glnet_9g_tklb, GLNET, 60_779_617, IMAGE, f"{TOKENS}: top-1 85.3 %"),
+    "glnet_stl": Model(backbones.glnet_stl, GLNET, 30_296_786, IMAGE, f"{IMAGENET}: top-1 82.5 %"),
+    "glnet_stl_paramslot": Model(backbones.glnet_stl_paramslot, GLNET, 30_481_106, IMAGE, f"{IMAGENET}: top-1 82.1 %"),
+    "glnet_debug": Model(backbones.glnet_debug, GLNET, 1_766_251, SMALL_IMAGE, "for tests and laptops"),
     "eat_tiny": Model(backbones.eat_tiny, EAT, 5_719_912, IMAGE, f"{IMAGENET}: top-1 72.9 %"),
     "eat_small": Model(backbones.eat_small, EAT, 22_055_656, IMAGE, f"{IMAGENET}: top-1 80.4 %"),
     "eat_medium": Model(backbones.eat_medium, EAT, 49_008_232, IMAGE, f"{IMAGENET}: top-1 82.1 %"),

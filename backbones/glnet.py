@@ -1,0 +1,432 @@
+"""GLNet: convolution for what is near, attention between a few soft groups of pixels for what is far.
+
+Paper: Zhu et al., Revisiting the Integration of Convolution and Attention for Vision Backbone, NeurIPS 2024,
+https://arxiv.org/abs/2411.14429
+Authors' code: https://github.com/rayleizhu/GLMix (models/glnet.py, models/glnet_tklb.py)
+
+Done differently here: every map lies channels-last in memory and is seen as [B, C, H, W], so that norms, attention and
+convolutions read it without copies; pixels are not normalized for the grouping, their similarities are; the cutmix of
+the networks for token labeling draws from torch's generator instead of NumPy's. Parameter names are the authors'.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
+from math import isqrt, sqrt
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from backbones.drop_path import DropPath
+from backbones.layer_norm import LayerNorm2d
+
+NUM_SLOTS = 64
+HEAD_DIM = 32
+MIN_SIZE = 32
+
+
+class MultiheadAttention(nn.Module):
+    """Self-attention with heads of 32 channels: [B, N, C] -> [B, N, C]. Parameter names are those of torch's."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.num_heads = dim // HEAD_DIM
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
+        self.out_proj = nn.Linear(dim, dim)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        q, k, v = x.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # [B, N, 3C] -> 3 x [B, heads, N, 32]
+        y = F.scaled_dot_product_attention(q, k, v)
+        return self.out_proj(y.transpose(1, 2).flatten(2))  # -> [B, N, C]
+
+
+class ResidualDepthwiseConv(nn.Conv2d):
+    """x + conv(x) with a 3 x 3 kernel for each channel, as one convolution: 1 is added to the kernel's centre."""
+
+    def __init__(self, dim: int):
+        super().__init__(dim, dim, kernel_size=3, padding=1, groups=dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        identity = F.pad(self.weight.new_ones(1, 1, 1, 1), (1, 1, 1, 1))
+        return F.conv2d(x, self.weight + identity, self.bias, padding=self.padding, groups=self.groups)
+
+
+class LayerScale(nn.Module):
+    """Multiplies each channel by a learned number, small at first; `shape` is that of the numbers."""
+
+    def __init__(self, shape: tuple[int, ...], value: float):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full(shape, value))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.gamma * x
+
+
+def _layer_scale(shape: tuple[int, ...], value: float | None) -> nn.Module:
+    return nn.Identity() if value is None else LayerScale(shape, value)
+
+
+def _conv_mlp(dim: int, ratio: int, depthwise: bool) -> nn.Sequential:
+    """Perceptron at every position of a map, with or without a look at the neighbours before its nonlinearity."""
+    return nn.Sequential(
+        nn.Conv2d(dim, ratio * dim, kernel_size=1),
+        ResidualDepthwiseConv(ratio * dim) if depthwise else nn.Identity(),
+        nn.GELU(),
+        nn.Conv2d(ratio * dim, dim, kernel_size=1),
+    )
+
+
+def _pos_conv(dim: int) -> nn.Conv2d:
+    """Tells positions apart, by the zeros around the map."""
+    return nn.Conv2d(dim, dim, kernel_size=3, padding=1, groups=dim)
+
+
+def _to_tokens(x: torch.Tensor) -> torch.Tensor:
+    """[B, C, H, W] -> [B, H * W, C], a view of a map that lies channels-last."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def _to_map(tokens: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """[B, H * W, C] -> [B, C, H, W], a view that lies channels-last."""
+    return tokens.unflatten(1, size).permute(0, 3, 1, 2)
+
+
+class GLMixBlock(nn.Module):
+    r"""Residual block of a local branch (convolution) beside a global one (attention between 64 slots), then an MLP.
+
+    With N normalized pixels :math:`X`, S initial slots :math:`Q`, and cosine similarities times a learned scale
+    :math:`\tau` as the logits :math:`A` [S, N], the global branch groups, mixes and ungroups:
+
+    .. math::
+        A = \tau \cos(Q, X), \qquad
+        Z = \mathrm{MHSA}(\mathrm{softmax}_N(A)\, X), \qquad
+        Y = \mathrm{softmax}_S(A)^\top Z
+
+    Args:
+        dim: channels C, a multiple of 32.
+        drop_path: chance that a branch is skipped in training.
+        mlp_ratio: hidden channels of the MLP, in C.
+        overlapping: the block of the paper's own layout, with position convolution and a convolution in the MLP,
+            rather than of the Swin-like one without.
+        learned_slots: :math:`Q` is a parameter, rather than averages of the block's input over an 8 x 8 grid.
+        layer_scale: what the branches are multiplied by at first; None: nothing.
+
+    Shapes: [B, C, H, W] -> [B, C, H, W].
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        drop_path: float = 0.0,
+        mlp_ratio: int = 3,
+        overlapping: bool = True,
+        learned_slots: bool = False,
+        layer_scale: float | None = None,
+    ):
+        super().__init__()
+        self.slot_scale = nn.Parameter(torch.tensor(dim**-0.5))
+        if learned_slots:
+            self.init_slots = nn.Parameter(0.02 * torch.randn(1, NUM_SLOTS, dim))
+        self.learned_slots = learned_slots
+        self.pos_conv = _pos_conv(dim) if overlapping else None
+        self.norm1 = LayerNorm2d(dim)
+        self.relation_mha = MultiheadAttention(dim)
+        self.feature_conv = nn.Sequential(
+            nn.Conv2d(dim, dim, kernel_size=1),
+            nn.Conv2d(dim, dim, kernel_size=5, padding=2, groups=dim),
+            nn.Conv2d(dim, dim, kernel_size=1),
+        )
+        self.norm2 = LayerNorm2d(dim)
+        self.mlp = _conv_mlp(dim, mlp_ratio, depthwise=overlapping)
+        self.ls1 = _layer_scale((1, dim, 1, 1), layer_scale)
+        self.ls2 = _layer_scale((1, dim, 1, 1), layer_scale)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        slots = self.init_slots if self.learned_slots else _to_tokens(F.adaptive_avg_pool2d(x, isqrt(NUM_SLOTS)))
+        if self.pos_conv is not None:
+            x = x + self.pos_conv(x)
+        y = self.norm1(x)
+        y = self.mix_globally(y, slots) + self.feature_conv(y)
+        x = x + self.drop_path(self.ls1(y))
+        return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
+
+    def mix_globally(self, x: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+        """The global branch on a map [B, C, H, W], from initial slots [B or 1, S, C]."""
+        pixels = _to_tokens(x)  # [B, C, H, W] -> [B, N, C]
+        length = torch.linalg.vector_norm(pixels, dim=2).clamp(min=1e-12)  # [B, N]
+        logits = F.normalize(slots, dim=2) @ pixels.mT  # [B, S, C] x [B, C, N] -> [B, S, N]
+        logits = logits * (self.slot_scale / length)[:, None]
+        slots = self.relation_mha(logits.softmax(dim=2) @ pixels)  # [B, S, N] x [B, N, C] -> [B, S, C]
+        y = logits.softmax(dim=1).mT @ slots  # [B, N, S] x [B, S, C] -> [B, N, C]
+        return _to_map(y, x.shape[2:])
+
+
+class AttentionBlock(nn.Module):
+    """Residual block of attention between all positions, then an MLP with a convolution: [B, C, H, W] -> same."""
+
+    def __init__(self, dim: int, drop_path: float = 0.0, mlp_ratio: int = 3, layer_scale: float | None = None):
+        super().__init__()
+        self.pos_conv = _pos_conv(dim)
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.mha_op = MultiheadAttention(dim)
+        self.norm2 = LayerNorm2d(dim)
+        self.mlp = _conv_mlp(dim, mlp_ratio, depthwise=True)
+        self.ls1 = _layer_scale((dim,), layer_scale)
+        self.ls2 = _layer_scale((1, dim, 1, 1), layer_scale)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.pos_conv(x)
+        tokens = _to_tokens(x)  # [B, C, H, W] -> [B, N, C]
+        tokens = tokens + self.drop_path(self.ls1(self.mha_op(self.norm1(tokens))))
+        x = _to_map(tokens, x.shape[2:])
+        return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
+
+
+class TokenBlock(nn.Module):
+    """Residual block of a plain transformer, without any position: [B, C, H, W] -> same."""
+
+    def __init__(self, dim: int, drop_path: float = 0.0, mlp_ratio: int = 4):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.mha_op = MultiheadAttention(dim)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = nn.Sequential(nn.Linear(dim, mlp_ratio * dim), nn.GELU(), nn.Linear(mlp_ratio * dim, dim))
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = _to_tokens(x)  # [B, C, H, W] -> [B, N, C]
+        tokens = tokens + self.drop_path(self.mha_op(self.norm1(tokens)))
+        tokens = tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+        return _to_map(tokens, x.shape[2:])
+
+
+class Stage(NamedTuple):
+    """One row of the network's table; each stage halves the map of the one before."""
+
+    width: int
+    """Channels, a multiple of 32."""
+    blocks: Sequence[Callable[..., nn.Module]]
+    """Make the blocks one by one from (width, drop_path)."""
+
+
+class GLNet(nn.Module):
+    """Image classifier: four stages of blocks, batch norm, mean over the map, classifier.
+
+    >>> model = GLNet(glnet_stages(32, (1, 1, 2, 1)), num_classes=10).eval()
+    >>> model(torch.randn(2, 3, 64, 64)).shape
+    torch.Size([2, 10])
+
+    Args:
+        stages: the four rows of the network's table.
+        overlapping: downsample by overlapping 3 x 3 convolutions with the norm behind them, rather than by patches.
+        num_classes: classes told apart.
+        drop_path: chance that the last block's branches are skipped in training; earlier blocks have less, linearly.
+
+    Shapes: images [B, 3, H, W], normalized, to logits [B, num_classes]; H and W are any from 32 on.
+
+    Raises:
+        ValueError: images of another rank or number of channels, or too small.
+    """
+
+    classifier_names = ("head.",)
+
+    def __init__(
+        self, stages: Sequence[Stage], overlapping: bool = True, num_classes: int = 1000, drop_path: float = 0.0
+    ):
+        super().__init__()
+        self.downsample_layers = _downsample_layers([stage.width for stage in stages], overlapping)
+        num_blocks = sum(len(stage.blocks) for stage in stages)
+        chances = iter(torch.linspace(0, drop_path, num_blocks, device="cpu").tolist())
+        self.stages = nn.ModuleList()
+        for stage in stages:
+            blocks = nn.Sequential(*(make_block(stage.width, drop_path=next(chances)) for make_block in stage.blocks))
+            self.stages.append(nn.Sequential(OrderedDict(blocks=blocks)))
+        self.num_features = stages[-1].width
+        self.norm = nn.BatchNorm2d(self.num_features)
+        self.apply(_init_weights)
+        self.reset_classifier(num_classes)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Puts a new, untrained classifier on top of the same features."""
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be 1 or more, not {num_classes}")
+        self.num_classes = num_classes
+        self.head = self._new_head()
+
+    def _new_head(self) -> nn.Linear:
+        head = nn.Linear(self.num_features, self.num_classes).to(self.norm.weight)
+        _init_weights(head)
+        return head
+
+    def forward_stem(self, x: torch.Tensor) -> torch.Tensor:
+        """Images [B, 3, H, W] to the first map [B, width, H/4, W/4]."""
+        if x.dim() != 4 or x.shape[1] != 3 or min(x.shape[2:]) < MIN_SIZE:
+            least = f"{MIN_SIZE} x {MIN_SIZE}"
+            raise ValueError(
+                f"the network takes RGB images [B, 3, H, W] of at least H x W = {least}, not {list(x.shape)}"
+            )
+        return self.downsample_layers[0](x.contiguous(memory_format=torch.channels_last))
+
+    def forward_stages(self, x: torch.Tensor) -> torch.Tensor:
+        """The stem's map to the last feature map [B, num_features, H/32, W/32]."""
+        x = self.stages[0](x)
+        for downsample, stage in zip(self.downsample_layers[1:], self.stages[1:], strict=True):
+            x = stage(downsample(x))
+        return self.norm(x)
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Images [B, 3, H, W] to the last feature map [B, num_features, H/32, W/32]."""
+        return self.forward_stages(self.forward_stem(x))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.forward_features(x).mean((2, 3)))
+
+
+class Box(NamedTuple):
+    """Cells of the last feature map: rows from `top` up to but without `bottom`, columns likewise."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    def times(self, factor: int) -> "Box":
+        return Box(*(factor * edge for edge in self))
+
+
+class TokenLabeling(NamedTuple):
+    """What a network for token labeling returns in training."""
+
+    logits: torch.Tensor
+    """[B, num_classes], of the mixed images."""
+    token_logits: torch.Tensor
+    """[B, H/32 * W/32, num_classes], row by row; those of the cells in the box are back at the image they show."""
+    box: Box
+    """Each mixed image shows inside the box what its partner, the same image of the reversed batch, has there."""
+
+
+class TokenLabelGLNet(GLNet):
+    """GLNet with a second classifier for every cell of the last map, trained with token labels (Jiang et al., NeurIPS
+    2021, https://arxiv.org/abs/2104.10858).
+
+    In training the batch is mixed with itself behind the stem, by one random box for all; the result is a
+    `TokenLabeling`. In evaluation the logits are those of the mean feature plus half the largest over all cells.
+
+    Args, Shapes, Raises: as for `GLNet`.
+    """
+
+    classifier_names = ("head.", "tklb_aux_head.")
+    STEM_CELLS = 8  # a cell of the last map is 8 x 8 of the stem's
+
+    def reset_classifier(self, num_classes: int) -> None:
+        super().reset_classifier(num_classes)
+        self.tklb_aux_head = self._new_head()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | TokenLabeling:
+        x = self.forward_stem(x)
+        if self.training:
+            box = random_box(x.shape[2] // self.STEM_CELLS, x.shape[3] // self.STEM_CELLS)
+            x = swap_with_partner(x, box.times(self.STEM_CELLS))
+        x = self.forward_stages(x)
+        logits = self.head(x.mean((2, 3)))
+        token_logits = self.tklb_aux_head(x.permute(0, 2, 3, 1))  # [B, C, h, w] -> [B, h, w, num_classes]
+        if not self.training:
+            return logits + 0.5 * token_logits.amax((1, 2))
+        token_logits = swap_with_partner(token_logits.permute(0, 3, 1, 2), box)
+        return TokenLabeling(logits, _to_tokens(token_logits), box)
+
+
+def random_box(height: int, width: int) -> Box:
+    """A box for cutmix on a grid of cells (Yun et al., ICCV 2019): the share that stays is uniform, so is its centre.
+
+    Parts beyond the border are cut off. Drawn from torch's generator of the CPU.
+    """
+    side = sqrt(1 - torch.rand((), device="cpu").item())
+    row, column = (int(torch.randint(size, (), device="cpu")) for size in (height, width))
+    half_height, half_width = int(height * side) // 2, int(width * side) // 2
+    return Box(
+        top=max(row - half_height, 0),
+        left=max(column - half_width, 0),
+        bottom=min(row + half_height, height),
+        right=min(column + half_width, width),
+    )
+
+
+def swap_with_partner(x: torch.Tensor, box: Box) -> torch.Tensor:
+    """[B, C, H, W] with the box of every sample taken from the reversed batch; twice is the identity."""
+    rows, columns = slice(box.top, box.bottom), slice(box.left, box.right)
+    swapped = x.clone()
+    swapped[:, :, rows, columns] = x.flip(0)[:, :, rows, columns]
+    return swapped
+
+
+def _downsample_layers(widths: Sequence[int], overlapping: bool) -> nn.ModuleList:
+    """Stem and transitions: images to a quarter of the size, then maps to half the size before each further stage."""
+    if overlapping:
+        half = widths[0] // 2
+        stem = nn.Sequential(
+            nn.Identity(),  # keeps the authors' numbers of what follows
+            nn.Conv2d(3, half, kernel_size=3, stride=2, padding=1),
+            nn.BatchNorm2d(half),
+            nn.GELU(),
+            nn.Conv2d(half, widths[0], kernel_size=3, stride=2, padding=1),
+            nn.BatchNorm2d(widths[0]),
+        )
+        transitions = [
+            nn.Sequential(nn.Conv2d(num_in, num_out, kernel_size=3, stride=2, padding=1), nn.BatchNorm2d(num_out))
+            for num_in, num_out in pairwise(widths)
+        ]
+    else:
+        stem = nn.Sequential(nn.Conv2d(3, widths[0], kernel_size=4, stride=4), nn.BatchNorm2d(widths[0]))
+        transitions = [
+            nn.Sequential(nn.BatchNorm2d(num_in), nn.Conv2d(num_in, num_out, kernel_size=2, stride=2))
+            for num_in, num_out in pairwise(widths)
+        ]
+    return nn.ModuleList([stem, *transitions])
+
+
+def _init_weights(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+
+
+def glnet_stages(
+    width: int, num_blocks: tuple[int, int, int, int] = (4, 4, 18, 4), layer_scale: float | None = None
+) -> tuple[Stage, ...]:
+    """The paper's table: GLMix, GLMix, both in turn, attention alone."""
+    mix = partial(GLMixBlock, layer_scale=layer_scale)
+    attend = partial(AttentionBlock, layer_scale=layer_scale)
+    first, second, third, fourth = num_blocks
+    return (
+        Stage(width, [mix] * first),
+        Stage(2 * width, [mix] * second),
+        Stage(4 * width, [attend if block % 2 else mix for block in range(third)]),
+        Stage(8 * width, [attend] * fourth),
+    )
+
+
+def swin_like_stages(learned_slots: bool = False) -> tuple[Stage, ...]:
+    """The paper's "STL", the layout of Swin-T, for comparing what mixes: no position but in the local branches."""
+    mix = partial(GLMixBlock, mlp_ratio=4, overlapping=False, learned_slots=learned_slots)
+    return Stage(96, [mix] * 2), Stage(192, [mix] * 2), Stage(384, [mix] * 6), Stage(768, [TokenBlock] * 2)
+
+
+# Builders: they take what GLNet takes from num_classes on.
+glnet_4g = partial(GLNet, glnet_stages(64), True)
+glnet_9g = partial(GLNet, glnet_stages(96), True)
+glnet_16g = partial(GLNet, glnet_stages(128, layer_scale=1e-4), True)
+glnet_stl = partial(GLNet, swin_like_stages(), False)
+glnet_stl_paramslot = partial(GLNet, swin_like_stages(learned_slots=True), False)
+glnet_4g_tklb = partial(TokenLabelGLNet, glnet_stages(64), True)
+glnet_9g_tklb = partial(TokenLabelGLNet, glnet_stages(96), True)
+# For tests, and for small images on a laptop.
+glnet_debug = partial(GLNet, glnet_stages(32, (1, 1, 2, 1)), True)

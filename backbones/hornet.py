@@ -1,0 +1,334 @@
+"""HorNet: spatial interactions of any order by recursive gated convolution, with 7 x 7 kernels or global filters.
+
+Paper: Rao et al., HorNet: Efficient High-Order Spatial Interactions with Recursive Gated Convolutions, NeurIPS 2022,
+https://arxiv.org/abs/2207.14284
+Authors' code: https://github.com/raoyongming/HorNet (hornet.py)
+
+Done differently here: every map lies channels-last in memory and is seen as [B, C, H, W], so that norms, linear layers,
+convolutions and Fourier transforms read it without copies; the paper's 1/3 scales small weights instead of maps; the
+global filters stay float64 in a float64 model, where the authors round them to float32; they can be computed without
+FFT, for export. Parameter names are the authors'.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from backbones.drop_path import DropPath
+from backbones.layer_norm import LayerNorm2d
+
+SCALE = 1 / 3  # the paper's 1 / alpha, which tames the product of many factors
+MIN_SIZE = 32
+
+
+class DepthwiseConv(nn.Conv2d):
+    """7 x 7 convolution of every channel by itself, times `scale`: [B, C, H, W] -> [B, C, H, W]."""
+
+    def __init__(self, dim: int, scale: float = SCALE):
+        super().__init__(dim, dim, kernel_size=7, padding=3, groups=dim)
+        self.scale = scale
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(x, self.scale * self.weight, self.scale * self.bias, padding=self.padding, groups=self.groups)
+
+
+class GlobalLocalFilter(nn.Module):
+    r"""Filters one half of the channels by 3 x 3 kernels, the other half over the whole map, in the frequency domain.
+
+    The global half is :math:`\mathcal{F}^{-1}(K \odot \mathcal{F}(x))` with the 2-D Fourier transform and a learned
+    complex :math:`K` for each channel, frequency by frequency. On a map of another size than `size`, :math:`K` is
+    resized. This half is computed in float32 at least, also under mixed precision.
+
+    Args:
+        dim: channels C.
+        size: height and width of the map that the filters are made for.
+        scale: what the result is multiplied by.
+
+    Shapes: [B, C, H, W] -> [B, C, H, W]; the halves come back alternating channel by channel.
+    """
+
+    def __init__(self, dim: int, size: int, scale: float = SCALE):
+        super().__init__()
+        self.dw = nn.Conv2d(dim // 2, dim // 2, kernel_size=3, padding=1, bias=False, groups=dim // 2)
+        self.complex_weight = nn.Parameter(torch.empty(dim // 2, size, size // 2 + 1, 2))  # real and imaginary part
+        self.pre_norm = LayerNorm2d(dim)
+        self.post_norm = LayerNorm2d(dim)
+        self.scale = scale
+        self.filter = filter_by_fft
+        nn.init.trunc_normal_(self.complex_weight, std=0.02)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        local_half, global_half = self.pre_norm(x).chunk(2, dim=1)
+        local_half = self.dw(local_half).permute(0, 2, 3, 1)  # [B, C/2, H, W] -> [B, H, W, C/2]
+        global_half = global_half.permute(0, 2, 3, 1)
+        if global_half.dtype != torch.float64:
+            global_half = global_half.float()
+        global_half = self.filter(global_half, self.response(*global_half.shape[1:3]))
+        x = torch.stack((local_half, global_half), dim=-1).flatten(3)  # -> [B, H, W, C/2, 2] -> [B, H, W, C]
+        norm = self.post_norm
+        x = F.layer_norm(x, norm.normalized_shape, self.scale * norm.weight, self.scale * norm.bias, norm.eps)
+        return x.permute(0, 3, 1, 2)
+
+    def response(self, height: int, width: int) -> torch.Tensor:
+        """The filters for maps of this size: [height, width // 2 + 1, C/2, 2]; real maps need half the frequencies."""
+        weight = resize_filters(self.complex_weight, (height, width // 2 + 1))
+        return weight.permute(1, 2, 0, 3).contiguous()
+
+
+def resize_filters(weight: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Filters [C, h, w, 2] to [C, *size, 2], bilinearly and with the corners in place."""
+    if weight.shape[1:3] == size:
+        return weight
+    parts = weight.permute(3, 0, 1, 2)  # [C, h, w, 2] -> [2, C, h, w]
+    return F.interpolate(parts, size, mode="bilinear", align_corners=True).permute(1, 2, 3, 0)
+
+
+def filter_by_fft(x: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
+    """Filters [B, H, W, C] by a response [H, W // 2 + 1, C, 2]."""
+    spectrum = torch.fft.rfft2(x, dim=(1, 2), norm="ortho")  # [B, H, W // 2 + 1, C], complex
+    spectrum = spectrum * torch.view_as_complex(response)
+    return torch.fft.irfft2(spectrum, s=x.shape[1:3], dim=(1, 2), norm="ortho")
+
+
+def filter_by_matrices(x: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
+    """The same as `filter_by_fft`, from real matrix products alone, for formats and devices that have no FFT."""
+    if torch.is_autocast_enabled(x.device.type):
+        with torch.autocast(x.device.type, enabled=False):
+            return filter_by_matrices(x, response)
+    height, width = x.shape[1:3]
+    num_kept = width // 2 + 1
+    cos_h, sin_h = (x.new_tensor(matrix) for matrix in _fourier_matrices(height, height))
+    cos_w, sin_w = (x.new_tensor(matrix) for matrix in _fourier_matrices(width, num_kept))
+    response_re, response_im = response.unbind(-1)
+
+    def columns(part: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("bhwc,wk->bhkc", part, matrix)
+
+    def rows(part: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("bhkc,hg->bgkc", part, matrix)
+
+    re, im = columns(x, cos_w), -columns(x, sin_w)
+    re, im = rows(re, cos_h) + rows(im, sin_h), rows(im, cos_h) - rows(re, sin_h)
+    re, im = re * response_re - im * response_im, re * response_im + im * response_re
+    re, im = rows(re, cos_h) - rows(im, sin_h), rows(im, cos_h) + rows(re, sin_h)
+    # A frequency that was left out is the conjugate of one that was kept: it adds the same once more to the sum.
+    # Those that are their own conjugates, 0 and (of an even width) the highest, have no twin.
+    times = x.new_tensor([2.0 if 0 < k < width - k else 1.0 for k in range(num_kept)])
+    return columns(re, (cos_w * times).mT) - columns(im, (sin_w * times).mT)
+
+
+def _fourier_matrices(num_points: int, num_frequencies: int) -> tuple[np.ndarray, np.ndarray]:
+    """cos and sin of the orthonormal Fourier transform: two [num_points, num_frequencies]."""
+    turns = np.outer(np.arange(num_points), np.arange(num_frequencies)) % num_points / num_points  # without whole ones
+    return np.cos(2 * np.pi * turns) / num_points**0.5, np.sin(2 * np.pi * turns) / num_points**0.5
+
+
+def without_fft(model: nn.Module) -> nn.Module:
+    """Lets every global filter of `model` compute by matrix products, in place, as exporting a network requires."""
+    for module in model.modules():
+        if isinstance(module, GlobalLocalFilter):
+            module.filter = filter_by_matrices
+    return model
+
+
+class GnConv(nn.Module):
+    r"""Recursive gated convolution: every position interacts with its neighbours `order` times over.
+
+    The paper's section 3.1, with :math:`f` one spatial operator over all :math:`q_k` at once:
+
+    .. math::
+        [p_0, q_0, \dots, q_{n-1}] = \phi_{in}(x), \qquad
+        p_{k+1} = f(q_k) \odot g_k(p_k) / \alpha, \qquad
+        y = \phi_{out}(p_n)
+
+    Widths double from :math:`C / 2^{n-1}` for :math:`p_0` and :math:`q_0` to C for :math:`q_{n-1}`; :math:`g_0` is the
+    identity and the other :math:`g_k` change the width.
+
+    Args:
+        dim: channels C.
+        order: n.
+        spatial: makes :math:`f / \alpha` for a number of channels.
+
+    Shapes: [B, C, H, W] -> [B, C, H, W].
+    """
+
+    def __init__(self, dim: int, order: int, spatial: Callable[[int], nn.Module]):
+        super().__init__()
+        self.dims = [dim // 2**k for k in reversed(range(order))]
+        self.proj_in = nn.Conv2d(dim, 2 * dim, kernel_size=1)
+        self.dwconv = spatial(sum(self.dims))
+        self.proj_out = nn.Conv2d(dim, dim, kernel_size=1)
+        self.pws = nn.ModuleList(nn.Conv2d(num_in, num_out, kernel_size=1) for num_in, num_out in pairwise(self.dims))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        p, q = self.proj_in(x).split((self.dims[0], sum(self.dims)), dim=1)
+        q, *others = self.dwconv(q).split(self.dims, dim=1)
+        p = p * q
+        for g, q in zip(self.pws, others, strict=True):
+            p = g(p) * q
+        return self.proj_out(p)
+
+
+class Block(nn.Module):
+    """Residual block: recursive gated convolution, then a perceptron at every position: [B, C, H, W] -> same."""
+
+    def __init__(self, dim: int, order: int, spatial: Callable[[int], nn.Module], drop_path: float, layer_scale: float):
+        super().__init__()
+        self.norm1 = LayerNorm2d(dim)
+        self.gnconv = GnConv(dim, order, spatial)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.pwconv1 = nn.Linear(dim, 4 * dim)
+        self.act = nn.GELU()
+        self.pwconv2 = nn.Linear(4 * dim, dim)
+        self.gamma1 = nn.Parameter(torch.full((dim,), layer_scale))
+        self.gamma2 = nn.Parameter(torch.full((dim,), layer_scale))
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.gnconv(self.norm1(x))
+        x, y = x.permute(0, 2, 3, 1), y.permute(0, 2, 3, 1)  # [B, C, H, W] -> [B, H, W, C]
+        x = x + self.drop_path(self.gamma1 * y)
+        y = self.pwconv2(self.act(self.pwconv1(self.norm2(x))))
+        x = x + self.drop_path(self.gamma2 * y)
+        return x.permute(0, 3, 1, 2)
+
+
+class Stage(NamedTuple):
+    """One row of the network's table; each stage halves the map and doubles the channels of the one before."""
+
+    num_blocks: int
+    order: int
+    spatial: Callable[[int], nn.Module]
+    """Makes the spatial operator of a block from its number of channels."""
+
+
+class HorNet(nn.Module):
+    """Image classifier: four stages of blocks, mean over the map, classifier.
+
+    >>> model = HorNet(8, local_stages(1, 1, 1, 1), num_classes=10)
+    >>> model(torch.randn(2, 3, 64, 64)).shape
+    torch.Size([2, 10])
+
+    Args:
+        width: channels of the first stage; the last has eight times as many.
+        stages: the four rows of the network's table.
+        num_classes: classes told apart (1,000 for ImageNet-1k, 21,841 for all of ImageNet-22k).
+        drop_path: chance that the last block's branches are skipped in training; earlier blocks have less, linearly.
+        layer_scale: what every channel of a branch is multiplied by at first.
+
+    Shapes: images [B, 3, H, W], normalized, to logits [B, num_classes]; H and W are any from 32 on.
+
+    Raises:
+        ValueError: images of another rank or number of channels, or too small.
+    """
+
+    classifier_names = ("head.",)
+
+    def __init__(
+        self,
+        width: int,
+        stages: Sequence[Stage],
+        num_classes: int = 1000,
+        drop_path: float = 0.0,
+        layer_scale: float = 1e-6,
+    ):
+        super().__init__()
+        dims = [width * 2**i for i in range(len(stages))]
+        stem = nn.Sequential(nn.Conv2d(3, width, kernel_size=4, stride=4), LayerNorm2d(width))
+        transitions = [
+            nn.Sequential(LayerNorm2d(num_in), nn.Conv2d(num_in, num_out, kernel_size=2, stride=2))
+            for num_in, num_out in pairwise(dims)
+        ]
+        self.downsample_layers = nn.ModuleList([stem, *transitions])
+        num_blocks = sum(stage.num_blocks for stage in stages)
+        chances = iter(torch.linspace(0, drop_path, num_blocks, device="cpu").tolist())
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                *(Block(dim, stage.order, stage.spatial, next(chances), layer_scale) for _ in range(stage.num_blocks))
+            )
+            for dim, stage in zip(dims, stages, strict=True)
+        )
+        self.num_features = dims[-1]
+        self.norm = nn.LayerNorm(self.num_features, eps=1e-6)
+        self.apply(_init_weights)
+        self.reset_classifier(num_classes)
+
+    def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
+        """A file's state dict as this network's: with `resize`, global filters for maps of another size are resized."""
+        weights = dict(weights)
+        if resize:
+            for name, own in self.state_dict().items():
+                if name.endswith("complex_weight") and name in weights and weights[name].dim() == own.dim():
+                    weights[name] = resize_filters(weights[name], own.shape[1:3])
+        return weights
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Puts a new, untrained classifier on top of the same features."""
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be 1 or more, not {num_classes}")
+        self.num_classes = num_classes
+        self.head = nn.Linear(self.num_features, num_classes).to(self.norm.weight)
+        _init_weights(self.head)
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Images [B, 3, H, W] to the last feature map [B, num_features, H/32, W/32]."""
+        if x.dim() != 4 or x.shape[1] != 3 or min(x.shape[2:]) < MIN_SIZE:
+            least = f"{MIN_SIZE} x {MIN_SIZE}"
+            raise ValueError(
+                f"the network takes RGB images [B, 3, H, W] of at least H x W = {least}, not {list(x.shape)}"
+            )
+        for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):
+            x = stage(downsample(x))  # -> [B, width, H/4, W/4], then half the size and twice the channels each
+        return x
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.norm(self.forward_features(x).mean((2, 3))))
+
+
+def _init_weights(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def local_stages(*num_blocks: int) -> tuple[Stage, ...]:
+    """The paper's table for networks with 7 x 7 kernels: orders 2, 3, 4, 5."""
+    return tuple(Stage(number, order, DepthwiseConv) for order, number in enumerate(num_blocks, start=2))
+
+
+def global_stages(*num_blocks: int, image_size: int) -> tuple[Stage, ...]:
+    """The same with global filters in the last two stages, made for the maps of square images of this size."""
+    first, second, third, fourth = local_stages(*num_blocks)
+    return (
+        first,
+        second,
+        third._replace(spatial=partial(GlobalLocalFilter, size=image_size // 16)),
+        fourth._replace(spatial=partial(GlobalLocalFilter, size=image_size // 32)),
+    )
+
+
+_7X7 = local_stages(2, 3, 18, 2)
+_GF = global_stages(2, 3, 18, 2, image_size=224)
+_GF_384 = global_stages(2, 3, 18, 2, image_size=384)
+
+# Builders: they take what HorNet takes from num_classes on.
+hornet_tiny_7x7 = partial(HorNet, 64, _7X7)
+hornet_tiny_gf = partial(HorNet, 64, _GF)
+hornet_small_7x7 = partial(HorNet, 96, _7X7)
+hornet_small_gf = partial(HorNet, 96, _GF)
+hornet_base_7x7 = partial(HorNet, 128, _7X7)
+hornet_base_gf = partial(HorNet, 128, _GF)
+hornet_base_gf_img384 = partial(HorNet, 128, _GF_384)
+hornet_large_7x7 = partial(HorNet, 192, _7X7)
+hornet_large_gf = partial(HorNet, 192, _GF)
+hornet_large_gf_img384 = partial(HorNet, 192, _GF_384)
+# For tests, and for small images on a laptop.
+hornet_debug_7x7 = partial(HorNet, 16, local_stages(1, 1, 2, 1))
+hornet_debug_gf = partial(HorNet, 16, global_stages(1, 1, 2, 1, image_size=64))
