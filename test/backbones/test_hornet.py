@@ -106,7 +106,7 @@ def test_fine_tuning_on_larger_images_resizes_filters(tmp_path):
     """Filters resized once, while loading, are those that the small network resizes for each large image."""
     small, large = hornet_debug_gf(5, layer_scale=1.0), HorNet(16, global_stages(1, 1, 2, 1, image_size=128), 5)
     torch.save(small.state_dict(), tmp_path / "small.pt")
-    with pytest.raises(WeightsError, match="3 of another shape: stages.2.0.gnconv.dwconv.complex_weight"):
+    with pytest.raises(WeightsError, match=r"3 of another shape: stages\.2\.0\.gnconv\.dwconv\.complex_weight"):
         load_weights(large, tmp_path / "small.pt")
     load_pretrained(large, tmp_path / "small.pt")
     assert large.stages[3][0].gnconv.dwconv.complex_weight.shape == (124, 4, 3, 2)
