@@ -18,7 +18,7 @@ def plot_curves(metrics: Path, path: Path) -> None:
     """Loss, accuracy and learning rate over the epochs, from the lines of a metrics.jsonl."""
     rows = [json.loads(line) for line in metrics.read_text().splitlines()]
     figure = Figure(figsize=(13, 3.8))
-    figure.subplots_adjust(left=0.04, right=0.99, bottom=0.13, top=0.91, wspace=0.16)
+    figure.subplots_adjust(left=0.04, right=0.99, bottom=0.13, top=0.91, wspace=0.22)
     panels = {"loss": "loss", "top1": "top-1 accuracy", "learning_rate": "learning rate"}
     for axes, (name, title) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         for split, style in (("train", "-"), ("val", "o-")):

@@ -63,8 +63,8 @@ class AddUpdates(torch.autograd.Function):
             grad_update = grad_update * weight[..., r : r + 1][target]
             # A value that was broadcast gets the sum of the gradients of its copies.
             grad_scaled = torch.ops.aten.gelu_backward(grad_update.sum_to_size(scaled.shape), scaled)
-            grad_scale[r] = (grad_scaled * value).flatten(0, -2).sum(0)
             grad_values[i][source].addcmul_(grad_scaled, scale[r])
+            grad_scale[r] = grad_scaled.mul_(value).flatten(0, -2).sum(0)
         return grad, grad_weight, grad_scale, None, *grad_values
 
 
