@@ -5,22 +5,25 @@
 390 entries loaded
 """
 
-import argparse
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import nn
 
 import backbones
 import eurgraph
 import glore3d
+import weights
+from weights import LoadReport, WeightsError
+
+__all__ = ["AUTHORS_NAMES", "MODELS", "LoadReport", "Model", "WeightsError", "create_model", "list_models",
+           "load_pretrained", "load_weights"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -156,50 +159,6 @@ def _unknown(what: str, name: str, choices: list[str]) -> str:
     return f"there is no {what} called {name!r}{hint} Choices: {', '.join(choices)}"
 
 
-class WeightsError(ValueError):
-    """A file of weights is missing, broken, or does not fit the model; the message says which, why, and what to try."""
-
-
-@dataclass
-class LoadReport:
-    """What became of every entry of a file of weights and of the model's state dict."""
-
-    loaded: list[str] = field(default_factory=list)
-    """Entries of the model that were filled from the file."""
-    inflated: list[str] = field(default_factory=list)
-    """Those of the loaded that were 2-D kernels and got a time axis of more than one frame."""
-    missing: list[str] = field(default_factory=list)
-    """Entries of the model that the file lacks; they keep the values they had."""
-    unexpected: list[str] = field(default_factory=list)
-    """Entries of the file that the model lacks."""
-    mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
-    """(name, shape in the file, shape in the model); they keep the values they had."""
-
-    def __str__(self) -> str:
-        inflated = f", {len(self.inflated)} of them 2-D kernels that were inflated" if self.inflated else ""
-        return "\n".join([f"{len(self.loaded)} entries loaded{inflated}", *self.misfits()])
-
-    def misfits(self) -> list[str]:
-        """A line for each kind of misfit there is, with the first few entries."""
-        shapes = [f"{name} {list(file)} in the file, {list(own)} in the model" for name, file, own in self.mismatched]
-        kinds = {"not in the file": self.missing, "not in the model": self.unexpected, "of another shape": shapes}
-        lines = []
-        for kind, entries in kinds.items():
-            more = f" and {len(entries) - 4} more" if len(entries) > 4 else ""
-            lines += [f"{len(entries)} {kind}: {', '.join(entries[:4])}{more}"] if entries else []
-        return lines
-
-    def excusing(self, prefixes: tuple[str, ...]) -> "LoadReport":
-        """The same without the misfits whose names start so."""
-        return LoadReport(
-            loaded=self.loaded,
-            inflated=self.inflated,
-            missing=[name for name in self.missing if not name.startswith(prefixes)],
-            unexpected=[name for name in self.unexpected if not name.startswith(prefixes)],
-            mismatched=[entry for entry in self.mismatched if not entry[0].startswith(prefixes)],
-        )
-
-
 def load_weights(model: nn.Module, path: str | Path, strict: bool = True) -> LoadReport:
     """Fills a model from a file of its own weights: ours, or the authors' released one.
 
@@ -215,11 +174,7 @@ def load_weights(model: nn.Module, path: str | Path, strict: bool = True) -> Loa
     Raises:
         WeightsError: the file is missing or broken, or does not fit.
     """
-    weights = _adapt(model, path, _read_weights(path))
-    report = _compare(model, weights)
-    if not report.loaded or (strict and report.misfits()):
-        raise WeightsError(_misfit(model, path, weights, report))
-    return _fill(model, weights, report)
+    return weights.load(model, path, strict, suggest=_other_that_fits)
 
 
 def load_pretrained(model: nn.Module, path: str | Path) -> LoadReport:
@@ -233,132 +188,23 @@ def load_pretrained(model: nn.Module, path: str | Path) -> LoadReport:
     Raises:
         WeightsError: the file is missing or broken, or something else than the classifier does not fit.
     """
-    weights = _adapt(model, path, _read_weights(path), resize=True)
-    weights, inflated = glore3d.inflate_weights(weights, _shapes(model))
-    report = _compare(model, weights)
-    report.inflated = inflated
-    units = [f"{name}." for name in getattr(model, "unit_names", ())] if inflated else []
-    unexcused = report.excusing((*_classifiers(model), *units))
-    if not report.loaded or unexcused.misfits():
-        raise WeightsError(_misfit(model, path, weights, unexcused))
-    return _fill(model, weights, report)
+    return weights.load_into_another(model, path, suggest=_other_that_fits)
 
 
-def _read_weights(path: str | Path) -> dict[str, torch.Tensor]:
-    """The state dict in a file, on the CPU, whatever it is wrapped in."""
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"{path}: there is no such file of weights")
-    try:
-        if path.suffix == ".safetensors":
-            content = safetensors.torch.load_file(path)
-        else:
-            with torch.serialization.safe_globals([argparse.Namespace]):
-                content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken pickle raises whatever its bytes happen to mean
-        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
-        size = f"{path.stat().st_size:,} bytes"
-        raise WeightsError(
-            f"{path}: not a readable file of weights, {size} ({type(error).__name__}: {reason}). "
-            "It may be cut short, or hold more than tensors and plain values, which is refused: download it again, or "
-            "save its state dict alone"
-        ) from error
-    for key in ("state_dict", "model", "model_ema"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    tensors = content.values() if isinstance(content, Mapping) else ()
-    if not tensors or not all(isinstance(tensor, torch.Tensor) for tensor in tensors):
-        raise WeightsError(
-            f"{path}: holds no state dict, neither by itself nor under state_dict, model or model_ema, "
-            f"but {_summary(content)}"
-        )
-    if all(name.startswith("module.") for name in content):
-        content = {name.removeprefix("module."): tensor for name, tensor in content.items()}
-    return dict(content)
-
-
-def _summary(content: Any) -> str:
-    if isinstance(content, Mapping):
-        return f"the keys {', '.join(map(str, list(content)[:8]))}" if content else "nothing"
-    return f"one {type(content).__name__}"
-
-
-def _adapt(model: nn.Module, path: str | Path, weights: dict[str, torch.Tensor], resize: bool = False) -> dict:
-    """The weights in the model's own form, where its class knows others (`adapt_weights`)."""
-    if not hasattr(model, "adapt_weights"):
-        return weights
-    try:
-        return model.adapt_weights(weights, resize=resize)
-    except ValueError as error:
-        raise WeightsError(f"{path}: does not fit {_name(model)}: {error}") from error
-
-
-def _name(model: nn.Module) -> str:
-    return getattr(model, "model_name", type(model).__name__)
-
-
-def _classifiers(model: nn.Module) -> tuple[str, ...]:
-    """How the names of the classifier's entries start."""
-    return getattr(model, "classifier_names", ("classifier.",))
-
-
-def _shapes(model: nn.Module) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in model.state_dict().items()}
-
-
-def _compare(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> LoadReport:
-    shapes = _shapes(model)
-    report = LoadReport(unexpected=[name for name in weights if name not in shapes])
-    for name, shape in shapes.items():
-        if name not in weights:
-            # Files from before PyTorch 0.4.1 do not count batches, and no result depends on the count.
-            if not name.endswith(".num_batches_tracked"):
-                report.missing.append(name)
-        elif weights[name].shape != shape:
-            report.mismatched.append((name, tuple(weights[name].shape), tuple(shape)))
-        else:
-            report.loaded.append(name)
-    return report
-
-
-def _fill(model: nn.Module, weights: Mapping[str, torch.Tensor], report: LoadReport) -> LoadReport:
-    model.load_state_dict({name: weights[name] for name in report.loaded}, strict=False)
-    return report
-
-
-def _misfit(model: nn.Module, path: str | Path, weights: Mapping[str, torch.Tensor], report: LoadReport) -> str:
-    """What to tell a person whose file does not fit, with what to try next."""
-    name, classifiers = _name(model), _classifiers(model)
-    classes = [theirs[0] for entry, theirs, _ in report.mismatched if entry.startswith(classifiers)]
-    if classes and not report.excusing(classifiers).misfits():
-        hint = f"num_classes={classes[0]}, which the file was made for, or load_pretrained to fine-tune from it"
-    elif other := _other_that_fits(name, weights):
-        hint = f"{other}, which the file fits"
-    elif not _compare(model, _adapt(model, path, weights, resize=True)).excusing(classifiers).misfits():
-        hint = "load_pretrained, which resizes what depends on the size of the images"
-    elif any(theirs == (*ours[:2], *ours[3:]) for _, theirs, ours in report.mismatched if len(ours) == 5):
-        hint = "load_pretrained, which inflates the 2-D kernels of an image network"
-    else:
-        hint = "the model that the file was saved from; list_models() has the names"
-    fitting = f"{len(report.loaded)} of the model's {len(_shapes(model))} entries fit"
-    return "\n".join([f"{path}: does not fit {name}: {fitting}", *report.misfits(), f"Try: {hint}."])
-
-
-def _other_that_fits(name: str, weights: Mapping[str, torch.Tensor]) -> str | None:
+def _other_that_fits(name: str, found: weights.Weights) -> str | None:
     """Another model that the weights are of; of all models, eight are tried, for building one takes some tenths of a
     second, and only classifier and statistics can make a file differ from the right one in size."""
-    size = sum(tensor.numel() for tensor in weights.values() if tensor.is_floating_point())
+    size = sum(tensor.numel() for tensor in found.values() if tensor.is_floating_point())
     nearest = sorted(MODELS, key=lambda other: abs(MODELS[other].num_parameters - size))[:8]
-    return next((other for other in nearest if other != name and _fits(MODELS[other], weights)), None)
+    return next((other for other in nearest if other != name and _fits(MODELS[other], found)), None)
 
 
-def _fits(candidate: Model, weights: Mapping[str, torch.Tensor]) -> bool:
+def _fits(candidate: Model, found: weights.Weights) -> bool:
     """Whether the weights are those of this model, with any number of classes."""
     with torch.device("meta"):
         model = candidate.build()
     try:
-        weights = _adapt(model, "", weights)
+        adapted = weights.adapt(model, "", found)
     except WeightsError:
         return False
-    return not _compare(model, weights).excusing(_classifiers(model)).misfits()
+    return not weights.compare(model, adapted).excusing(weights.classifiers(model)).misfits()
