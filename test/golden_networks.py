@@ -70,7 +70,9 @@ def check_numbers(
     grads = {entry: parameter.grad for entry, parameter in model.named_parameters()}
     assert grads.keys() == golden["grad_norms"].keys()
     for entry, norm in golden["grad_norms"].items():
-        assert abs(grads[entry].norm() - norm) < TOLERANCE * norm, entry
+        # The gradient of a single number is what is left of a sum over whole maps that all but cancels.
+        tolerance = TOLERANCE if grads[entry].dim() else 10 * TOLERANCE
+        assert abs(grads[entry].norm() - norm) < tolerance * norm, entry
     for entry, (norm, *first) in golden["grad"].items():
         first = torch.tensor(first, dtype=torch.float64)
         assert (grads[entry].flatten()[: len(first)] - first).abs().max() < TOLERANCE * norm, entry
