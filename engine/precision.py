@@ -18,14 +18,13 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
 def place_model(model: nn.Module, device: torch.device, channels_last: bool) -> nn.Module:
     """Moves `model` to `device`, in place; with `channels_last` its convolution kernels get that layout.
 
-    Kernels of a single point are the same in both layouts. On CPUs, spatially 1 x 1 convolutions get a dilation of 2:
-    it has no meaning for them, but without one torch (2.11 to 2.15) keeps small batches on one thread from oneDNN and
-    copies their maps from one layout to the other and back.
+    On CPUs, spatially 1 x 1 convolutions get a dilation of 2: it has no meaning for them, but without one torch (2.15)
+    keeps small batches on one thread from oneDNN and copies their maps from one layout to the other and back.
     """
     model.to(device)
     if channels_last:
         for parameter in model.parameters():
-            if parameter.dim() in _CHANNELS_LAST and parameter.shape[2:].numel() > 1:
+            if parameter.dim() in _CHANNELS_LAST:
                 parameter.data = parameter.data.contiguous(memory_format=_CHANNELS_LAST[parameter.dim()])
         if device.type == "cpu":
             for module in model.modules():
