@@ -25,7 +25,10 @@ def place_model(model: nn.Module, device: torch.device, channels_last: bool) -> 
     if channels_last:
         for parameter in model.parameters():
             if parameter.dim() in _CHANNELS_LAST:
-                parameter.data = parameter.data.contiguous(memory_format=_CHANNELS_LAST[parameter.dim()])
+                # A kernel of a single point is contiguous in both layouts; an empty tensor has the strides of this one,
+                # which its gradient will have, too.
+                like = torch.empty_like(parameter, memory_format=_CHANNELS_LAST[parameter.dim()])
+                parameter.data = like.copy_(parameter.data)
         if device.type == "cpu":
             for module in model.modules():
                 if isinstance(module, nn.Conv2d | nn.Conv3d) and module.kernel_size[-2:] == (1, 1):

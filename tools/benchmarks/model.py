@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="a name of models.list_models()")
     parser.add_argument("--frames", type=int, help="frames of a clip (default: the model's own)")
     parser.add_argument("--size", type=int, help="height and width in pixels (default: the model's own)")
-    parser.add_argument("--batch", type=int, default=2, help="clips or images at once")
+    parser.add_argument("--batch", type=int, default=4, help="clips or images at once")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda, cpu, ...")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="processor threads")
     parser.add_argument("--precision", choices=["float32", "bf16", "fp16"], default="float32")
