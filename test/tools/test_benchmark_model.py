@@ -16,7 +16,7 @@ def arguments(*words):
 @pytest.mark.parametrize("modes, layout", [(("evaluation",), "both"), (("training",), "channels_last")])
 def test_table_has_a_line_for_every_mode_and_layout(capsys, monkeypatch, modes, layout):
     monkeypatch.setattr(benchmark, "MODES", modes)
-    words = ["glore_resnet_debug_3d", "--size=32", "--frames=4", "--repeats=2", "--threads=1", "--device=cpu"]
+    words = ["glore_resnet_debug_3d", "--size=32", "--frames=4", "--batch=2", "--repeats=2", "--device=cpu"]
     benchmark.run(arguments(*words, f"--layout={layout}"))
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["glore_resnet_debug_3d, input 3 x 4 x 32 x 32, batch 2", "parameters  0.32 M"]

@@ -51,7 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, help="height and width in pixels (default: the model's own)")
     parser.add_argument("--batch", type=int, default=4, help="clips or images at once")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda, cpu, ...")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="processor threads")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="processor threads; figures of one depend least on who else computes"
+    )
     parser.add_argument("--precision", choices=["float32", "bf16", "fp16"], default="float32")
     parser.add_argument(
         "--layout", choices=[*LAYOUTS, "both"], default="both", help="memory layout of kernels and maps"
@@ -105,7 +107,8 @@ def count_flops(model: nn.Module, shape: tuple[int, ...]) -> int:
 
 def describe_device(args: argparse.Namespace) -> str:
     where = torch.cuda.get_device_name(args.device) if args.device.startswith("cuda") else args.device
-    return f"{where}, {args.threads} threads, {args.precision}{', compiled' if args.compile else ''}"
+    threads = "1 thread" if args.threads == 1 else f"{args.threads} threads"
+    return f"{where}, {threads}, {args.precision}{', compiled' if args.compile else ''}"
 
 
 def measure(cases: list[Case], num_repeats: int) -> list[tuple[list[float], int | None]]:
