@@ -193,9 +193,9 @@ class Block(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.gnconv(self.norm1(x))
         x, y = x.permute(0, 2, 3, 1), y.permute(0, 2, 3, 1)  # [B, C, H, W] -> [B, H, W, C]
-        x = x + self.drop_path(self.gamma1 * y)
+        x = torch.addcmul(x, self.gamma1, self.drop_path(y))
         y = self.pwconv2(self.act(self.pwconv1(self.norm2(x))))
-        x = x + self.drop_path(self.gamma2 * y)
+        x = torch.addcmul(x, self.gamma2, self.drop_path(y))
         return x.permute(0, 3, 1, 2)
 
 
