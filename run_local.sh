@@ -23,11 +23,9 @@ if [ -n "${NUM_PROCESSES:-}" ]; then
 elif [[ $config == configs/demo/* ]]; then
     processes=1 # its batches are small
 else
-    processes=$("$PYTHON" -c 'import torch; print(max(1, torch.cuda.device_count()))')
+    processes=$(count_gpus)
 fi
-cores=$(nproc 2>/dev/null || sysctl -n hw.ncpu)
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > processes ? cores / processes : 1))}
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # threads that wait leave the cores to the processes that decode
+share_cores "$processes"
 
 train=(tools/train.py -c "$config" "$@")
 if [ "$processes" -eq 1 ]; then exec "$PYTHON" "${train[@]}"; fi

@@ -1,4 +1,5 @@
-# Sourced by run_local.sh and run_tests.sh: finds a Python that has the suite's packages, as $PYTHON.
+# Sourced by run_local.sh, run_dist.sh and run_tests.sh: finds a Python that has the suite's packages, as $PYTHON, and
+# shares the machine between the processes of a run.
 #
 # 1. the active environment, where it has them;  2. .venv beside the suite;  3. a .venv made now.
 # find_python MODULES EXTRAS: modules needed besides the core's, and the pip extras that bring them.
@@ -39,4 +40,15 @@ find_python() {
         "$PYTHON" -m pip install --quiet --upgrade pip
         "$PYTHON" -m pip install --quiet ".${extras:+[$extras]}"
     fi
+}
+
+# The number of processes that a run has here unless told otherwise: one per GPU, or one on the CPU.
+count_gpus() { "$PYTHON" -c 'import torch; print(max(1, torch.cuda.device_count()))'; }
+
+# Gives each of $1 processes its part of the cores, and threads that wait leave theirs to the processes that decode.
+share_cores() {
+    local cores
+    cores=$(nproc 2>/dev/null || sysctl -n hw.ncpu)
+    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > $1 ? cores / $1 : 1))}
+    export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 }

@@ -1,0 +1,127 @@
+#!/usr/bin/env bash
+# Trains on several machines, one process per GPU on each. The same command again continues an interrupted run.
+#
+#   ./run_dist.sh [OPTIONS] CONFIG [key=value ...]      the machines that the file Hosts names, over ssh
+#   ./run_dist.sh [OPTIONS] CONFIG [key=value ...]      inside a SLURM allocation: its machines, over srun
+#   ./run_dist.sh --nnodes 2 --node-rank 0 --master HOST CONFIG [key=value ...]      this machine's part, by hand
+#
+#   --hosts FILE        machines, a line each: NAME [address=ADDRESS] [slots=PROCESSES]; # starts a comment (Hosts)
+#   --dry-run           print the commands of the machines, start nothing
+#   --rsh COMMAND       what starts a shell line on a machine: COMMAND NAME LINE (ssh -tt -o BatchMode=yes)
+#   --nproc N           processes on each machine (its GPUs, or 1)
+#   --port P            port of the first machine where all meet (29500)
+#   --address ADDRESS   where the others reach this machine, by hand only (its own name)
+#   --max-restarts N    how often a run whose process died starts again by itself, from its last checkpoint (3)
+#
+# The suite lies at the same path on every machine, with its .venv, and so does the run directory, on a disk they share.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+source tools/environment.sh
+
+usage() { sed -n '2,17s/^# \{0,1\}//p' run_dist.sh; }
+fail() {
+    echo "error: $1" >&2
+    exit 2
+}
+
+hosts=Hosts rsh='ssh -tt -o BatchMode=yes' nproc='' port=29500 max_restarts=3 nnodes='' node_rank='' master='' address=''
+dry_run=
+while [[ ${1:-} == -* ]]; do
+    case $1 in
+        -h | --help) usage && exit ;;
+        --dry-run) dry_run=1 && shift && continue ;;
+        --hosts | --rsh | --nproc | --port | --max-restarts | --nnodes | --node-rank | --master | --address) ;;
+        *) fail "there is no option $1; ./run_dist.sh --help lists them" ;;
+    esac
+    [ $# -ge 2 ] || fail "$1 needs a value"
+    name=${1#--} && printf -v "${name//-/_}" %s "$2" && shift 2
+done
+config=${1:-}
+[ -n "$config" ] || fail "which recipe? for example ./run_dist.sh configs/kinetics/glore_resnet50_8x8.yaml"
+[ -f "$config" ] || fail "there is no recipe $config"
+for number in nproc port max_restarts nnodes node_rank; do
+    [[ ${!number} =~ ^[0-9]*$ ]] || fail "--${number//_/-} must be a number, got ${!number}"
+done
+
+# The shell line that starts the part of machine $1, of $2, at address $3, with $4 processes; they meet at $5.
+part_of_machine() {
+    local part=(--nnodes "$2" --node-rank "$1" --address "$3" --master "$5" --port "$port" --max-restarts "$max_restarts")
+    [ -z "$4" ] || part+=(--nproc "$4")
+    shift 5
+    local line
+    line=$(printf '%q ' ./run_dist.sh "${part[@]}" "$@")
+    printf 'cd %q && exec %s' "$PWD" "${line% }"
+}
+
+run_this_machine() {
+    [ -n "$node_rank" ] && [ -n "$master" ] || fail "--nnodes also needs --node-rank (from 0) and --master (the first machine)"
+    [ "$node_rank" -lt "$nnodes" ] || fail "--node-rank $node_rank is beyond --nnodes $nnodes (they count from 0)"
+    find_python "" ""
+    local processes=${nproc:-$(count_gpus)}
+    share_cores "$processes"
+    local run=("$PYTHON" -m torch.distributed.run --nnodes "$nnodes" --nproc-per-node "$processes"
+        --rdzv-backend c10d --rdzv-endpoint "$master:$port" --rdzv-id "$(basename "$config" .yaml)" --max-restarts "$max_restarts"
+        --rdzv-conf "is_host=$((node_rank == 0))")
+    [ -z "$address" ] || run+=(--local-addr "$address")
+    run+=(tools/train.py -c "$@")
+    if [ -n "$dry_run" ]; then printf '%q ' "${run[@]}" && echo && return; fi
+    exec "${run[@]}"
+}
+
+run_in_slurm() {
+    master=${master:-$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)}
+    local command
+    command=$(part_of_machine @node@ "$SLURM_NNODES" @name@ "$nproc" "$master" "$@")
+    command=${command/@node@/\$SLURM_NODEID} command=${command/@name@/\$SLURMD_NODENAME} # known on each machine only
+    local run=(srun --nodes "$SLURM_NNODES" --ntasks-per-node 1 --kill-on-bad-exit=1 bash -c)
+    if [ -n "$dry_run" ]; then echo "${run[*]} ${command@Q}" && return; fi
+    exec "${run[@]}" "$command"
+}
+
+run_over_ssh() {
+    [ -f "$hosts" ] || fail "there is no file $hosts of machines, a line each; see ./run_dist.sh --help"
+    local names=() addresses=() slots=() line words word address processes
+    while read -r line || [ -n "$line" ]; do
+        read -r -a words <<<"${line%%#*}"
+        [ ${#words[@]} -gt 0 ] || continue
+        address=${words[0]} processes=$nproc
+        for word in "${words[@]:1}"; do
+            case $word in
+                address=?*) address=${word#address=} ;;
+                slots=[1-9]*) processes=${word#slots=} ;;
+                *) fail "$hosts: '$line': expected NAME [address=ADDRESS] [slots=PROCESSES]" ;;
+            esac
+        done
+        names+=("${words[0]}") addresses+=("$address") slots+=("$processes")
+    done <"$hosts"
+    local count=${#names[@]} rank pids=() status=0
+    [ "$count" -gt 0 ] || fail "$hosts names no machine"
+    # Whatever ends this script ends every machine's part: ssh -tt passes the hang-up on.
+    trap '[ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    for ((rank = 0; rank < count; rank++)); do
+        local command
+        command=$(part_of_machine "$rank" "$count" "${addresses[rank]}" "${slots[rank]}" "${addresses[0]}" "$@")
+        if [ -n "$dry_run" ]; then echo "$rsh ${names[rank]} ${command@Q}" && continue; fi
+        # shellcheck disable=SC2086  # the words of --rsh are words of the command
+        $rsh "${names[rank]}" "$command" </dev/null > >(sed -u "s/^/[${names[rank]}] /") 2>&1 &
+        pids+=($!)
+    done
+    local ended pid left
+    while [ ${#pids[@]} -gt 0 ] && [ "$status" -eq 0 ]; do # the first to fail ends the rest
+        wait -n -p ended "${pids[@]}" || status=$?
+        left=()
+        for pid in "${pids[@]}"; do [ "$pid" = "$ended" ] || left+=("$pid"); done
+        pids=("${left[@]}")
+    done
+    exit "$status"
+}
+
+if [ -n "$nnodes" ]; then
+    run_this_machine "$@"
+elif [ -n "${SLURM_JOB_ID:-}" ]; then
+    run_in_slurm "$@"
+else
+    run_over_ssh "$@"
+fi
