@@ -8,6 +8,7 @@ rewind: a run that was killed continues from its last checkpoint with the very n
 import contextlib
 import logging
 import math
+import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -202,8 +203,8 @@ class Trainer:
         return self.task.train_batches(first, end - first, self.samples_per_forward, stream)
 
     def learning_rate(self, step: int) -> float:
-        drops = self.schedule.drops_in_steps(self.settings.batch_size, self.samples_per_epoch)
-        return learning_rate(step, self.optimizer_settings.lr, self.schedule, self.num_steps, drops)
+        milestones = self.schedule.milestones(self.settings.batch_size, self.samples_per_epoch)
+        return learning_rate(step, self.optimizer_settings.lr, self.schedule, self.num_steps, milestones)
 
     def _step(self, step: int, batches: Iterator[Batch]) -> None:
         """One optimizer step: forward and backward over its accumulated batches, then the update."""
@@ -249,7 +250,12 @@ class Trainer:
                 f"train.max_unreadable={self.settings.max_unreadable} allows. They are listed, with the reasons, in "
                 f"{self.run.folder / 'failures.jsonl'}: mend or remove them, check data.root, or raise the limit"
             )
-        shown = {"loss": "loss", "top1": "top-1", "clips_per_second": "clips/s", "waiting_for_data": "waiting for data"}
+        shown = {
+            "loss": "loss",
+            "top1": "top-1",
+            "samples_per_second": "samples/s",
+            "waiting_for_data": "waiting for data",
+        }
         return {shown[name]: f"{values[name]:.3g}" for name in shown if name in values}
 
     def _not_finite(self, step: int, what: str) -> FloatingPointError:
@@ -344,5 +350,8 @@ def _num_replaced(batch: Batch) -> int:
 
 
 def seed_position(seed: int, position: int) -> None:
-    """Seeds torch's generators as a function of the run's seed and a position in it (-1: before the first step)."""
-    torch.manual_seed(int(np.random.SeedSequence((seed, position + 1)).generate_state(1, np.uint64)[0]))
+    """Seeds the generators of torch, numpy and Python by the run's seed and a position in it (-1: before the start)."""
+    words = np.random.SeedSequence((seed, position + 1)).generate_state(4, np.uint64).tolist()
+    torch.manual_seed(words[0])
+    np.random.seed(np.array(words[1:3], dtype=np.uint64).view(np.uint32))  # timm's mixup draws from it
+    random.seed(words[3])  # and its random erasing from this one

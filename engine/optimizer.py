@@ -1,7 +1,6 @@
 """Optimizers, with learning-rate multipliers and weight decay chosen by parameter name."""
 
 import re
-from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -19,16 +18,23 @@ class OptimizerSettings(Settings):
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd")
     nesterov: bool = Field(True, description="Nesterov's momentum (sgd)")
     betas: tuple[float, float] = Field((0.9, 0.999), description="decay rates of adamw's two moments")
+    eps: float = Field(1e-8, gt=0, description="what adamw adds to the root of the second moment")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty (sgd) or decoupled decay (adamw), per step")
     no_decay: list[str] = Field([], description="patterns of parameters without weight decay")
+    no_decay_vectors: bool = Field(
+        False, description="no weight decay for parameters of one axis: biases, norms, scales"
+    )
     lr_multipliers: dict[str, float] = Field(
         {}, description="pattern: factor on the learning rate; the first that fits"
+    )
+    layer_decay: float | None = Field(
+        None, gt=0, lt=1, description="factor on the learning rate for each layer further from the classifier"
     )
     clip_grad_norm: float | None = Field(None, gt=0, description="largest norm of the whole gradient; none: no limit")
 
     @model_validator(mode="after")
     def _settings_belong_to_the_optimizer(self):
-        foreign = ("betas",) if self.name == "sgd" else ("momentum", "nesterov")
+        foreign = ("betas", "eps") if self.name == "sgd" else ("momentum", "nesterov")
         for name in foreign:
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} is no setting of {self.name}; leave it out or choose another optimizer.name")
@@ -45,21 +51,32 @@ class OptimizerSettings(Settings):
         return patterns
 
 
-def parameter_groups(named_parameters: Iterable[tuple[str, nn.Parameter]], settings: OptimizerSettings) -> list[dict]:
+def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict]:
     """Groups of trainable parameters that share `lr_multiplier` and `weight_decay`; each keeps its parameters' names.
 
-    Raises SettingsError where a pattern of the settings fits no parameter: it would silently do nothing.
+    Layer decay is that of BEiT (arXiv 2106.08254): layer l of L has the rate times `layer_decay` ** (L - l). The model
+    says which layer a parameter is of, from 0 to `num_layers`, by its method `layer_of(name)`.
+
+    Raises SettingsError where a pattern of the settings fits no parameter: it would silently do nothing; and where
+    layer decay is asked of a model that does not know its layers.
     """
+    if settings.layer_decay and not hasattr(model, "layer_of"):
+        raise SettingsError(
+            f"optimizer.layer_decay: {type(model).__name__} does not say which layers it has; set it to null"
+        )
     unused = {*settings.no_decay, *settings.lr_multipliers}
     groups: dict[tuple[float, float], dict] = {}
-    for name, parameter in named_parameters:
+    for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         multipliers = [pattern for pattern in settings.lr_multipliers if re.search(pattern, name)]
         multiplier = settings.lr_multipliers[multipliers[0]] if multipliers else 1.0
+        if settings.layer_decay:
+            multiplier *= settings.layer_decay ** (model.num_layers - model.layer_of(name))
         no_decay = [pattern for pattern in settings.no_decay if re.search(pattern, name)]
         unused -= {*multipliers, *no_decay}
-        decay = 0.0 if no_decay else settings.weight_decay
+        decays = not no_decay and not (settings.no_decay_vectors and parameter.dim() == 1)
+        decay = settings.weight_decay if decays else 0.0
         group = groups.setdefault(
             (multiplier, decay), {"params": [], "names": [], "lr_multiplier": multiplier, "weight_decay": decay}
         )
@@ -72,11 +89,11 @@ def parameter_groups(named_parameters: Iterable[tuple[str, nn.Parameter]], setti
 
 def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
     """The optimizer of the trainable parameters of `model`, in the groups of `parameter_groups`."""
-    groups = parameter_groups(model.named_parameters(), settings)
+    groups = parameter_groups(model, settings)
     if settings.name == "sgd":
         nesterov = settings.nesterov and settings.momentum > 0
         return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=nesterov)
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas)
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

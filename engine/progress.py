@@ -69,7 +69,7 @@ class Meter:
         count = total.pop("count")
         seconds = time.perf_counter() - self._start
         speed = {
-            "clips_per_second": self._num_samples * self._ranks.num_ranks / seconds,
+            "samples_per_second": self._num_samples * self._ranks.num_ranks / seconds,
             "waiting_for_data": self._waited / seconds,  # share of the time
             "num_samples": count,
         }

@@ -82,7 +82,7 @@ def weights(folder):
 
 
 def lines(folder, split="train"):
-    timing = ("clips_per_second", "waiting_for_data")
+    timing = ("samples_per_second", "waiting_for_data")
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in row.items() if k not in timing} for row in rows if row["split"] == split]
 

@@ -20,7 +20,7 @@ PAPER = {"lr": 0.05, "weight_decay": 1e-4, "no_decay": [r"\.bias$"]}
 def test_groups_equal_the_authors(name, suffix, multipliers):
     with torch.device("meta"):
         model = create_model(name)
-    groups = parameter_groups(model.named_parameters(), OptimizerSettings(**PAPER, lr_multipliers=multipliers))
+    groups = parameter_groups(model, OptimizerSettings(**PAPER, lr_multipliers=multipliers))
     ours = {(group["lr_multiplier"], group["weight_decay"]): group for group in groups}
     theirs: dict[tuple, list] = {}
     for group in GOLDEN["param_groups"]["variants"][name + suffix]["groups"]:
@@ -56,6 +56,39 @@ def test_learning_rate_follows_the_multipliers():
         ("0.weight", "0.bias"): 0.05,
         ("1.weight",): 0.5,
     }
+
+
+class Layers(torch.nn.Module):
+    """Three linear layers that know their numbers."""
+
+    num_layers = 2
+
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in range(3))
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def layer_of(self, name):
+        return int(name.split(".")[1]) if name.startswith("layers") else self.num_layers
+
+
+def test_layers_further_from_the_classifier_learn_more_slowly():
+    settings = OptimizerSettings(name="adamw", lr=1, weight_decay=0.1, layer_decay=0.5, no_decay_vectors=True, eps=1e-6)
+    optimizer = build_optimizer(Layers(), settings)
+    groups = {
+        tuple(group["names"]): (group["lr_multiplier"], group["weight_decay"]) for group in optimizer.param_groups
+    }
+    assert groups == {
+        ("scale", "layers.2.weight"): (1, 0.1),  # a single number is no vector
+        ("layers.2.bias",): (1, 0),
+        ("layers.1.weight",): (0.5, 0.1),
+        ("layers.1.bias",): (0.5, 0),
+        ("layers.0.weight",): (0.25, 0.1),
+        ("layers.0.bias",): (0.25, 0),
+    }
+    assert optimizer.param_groups[0]["eps"] == 1e-6
+    with pytest.raises(ValueError, match=r"optimizer\.layer_decay: Linear does not say which layers it has"):
+        build_optimizer(torch.nn.Linear(2, 2), settings)
 
 
 def test_a_pattern_that_fits_nothing_is_refused():

@@ -17,7 +17,7 @@ def test_a_window_averages_over_samples():
     meter.add({"loss": torch.tensor(6.0), "top1": torch.tensor(2)}, 3)
     meter.add({"loss": torch.tensor(2.0), "top1": torch.tensor(1)}, 1)
     values = meter.close_window()
-    assert values["loss"] == 2.0 and values["top1"] == 0.75 and values["clips_per_second"] > 0
+    assert values["loss"] == 2.0 and values["top1"] == 0.75 and values["samples_per_second"] > 0
     meter.add({"loss": torch.tensor(1.0), "top1": torch.tensor(0)}, 1)
     assert meter.close_window()["loss"] == 1.0
 
@@ -44,7 +44,7 @@ def test_waiting_counts_and_pauses_do_not():
         time.sleep(0.2)
     meter.add({"loss": torch.tensor(1.0)}, 5)
     values = meter.close_window()
-    assert values["waiting_for_data"] == pytest.approx(1, abs=0.3) and values["clips_per_second"] > 5 / 0.2
+    assert values["waiting_for_data"] == pytest.approx(1, abs=0.3) and values["samples_per_second"] > 5 / 0.2
 
 
 def test_progress_is_logged_where_there_is_no_terminal(caplog):

@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from engine.schedule import ScheduleSettings, learning_rate
+from engine.schedule import Milestones, ScheduleSettings, learning_rate
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden/glore_train.json").read_text())["lr_schedule"]["tables"]
 PAPER = ScheduleSettings(name="step", warmup_steps=1500, drop_at_samples=[10_800_000, 15_600_000, 20_400_000])
@@ -14,25 +15,26 @@ PAPER = ScheduleSettings(name="step", warmup_steps=1500, drop_at_samples=[10_800
 @pytest.mark.parametrize("table", [name for name in GOLDEN if "resume" not in name])
 def test_step_schedule_equals_the_authors(table):
     golden = GOLDEN[table]
-    drops = PAPER.drops_in_steps(golden["batch_size"] * golden["world_size"], samples_per_epoch=240_000)
-    assert drops == golden["lr_steps_in_updates"]
+    milestones = PAPER.milestones(golden["batch_size"] * golden["world_size"], samples_per_epoch=240_000)
+    assert list(milestones.drops) == golden["lr_steps_in_updates"] and milestones.warmup == 1500
     rows = next(value for key, value in golden.items() if key.startswith("rows"))
     for step, returned, _ in rows:
-        assert learning_rate(step, golden["lr_base"], PAPER, 10**6, drops) == pytest.approx(returned, rel=1e-9)
+        assert learning_rate(step, golden["lr_base"], PAPER, 10**6, milestones) == pytest.approx(returned, rel=1e-9)
 
 
 def test_a_resumed_run_has_the_same_rates():
     """The authors' tables for resumed runs count from the resumption; ours is a function of the step alone."""
     golden = GOLDEN["8_nodes_resume_epoch_30"]
     rows = next(value for key, value in golden.items() if key.startswith("rows"))
+    milestones = Milestones(1500, tuple(golden["lr_steps_in_updates"]))
     for step, returned, _ in rows:
-        rate = learning_rate(golden["step_counter_at_start"] + step, 0.05, PAPER, 10**6, golden["lr_steps_in_updates"])
+        rate = learning_rate(golden["step_counter_at_start"] + step, 0.05, PAPER, 10**6, milestones)
         assert rate == pytest.approx(returned, rel=1e-9)
 
 
 def test_cosine_warms_up_and_ends_at_its_fraction():
     cosine = ScheduleSettings(name="cosine", warmup_steps=10, warmup_start=0.0, final_fraction=0.1)
-    rates = [learning_rate(step, 2.0, cosine, 100) for step in range(1, 101)]
+    rates = [learning_rate(step, 2.0, cosine, 100, Milestones(warmup=10)) for step in range(1, 101)]
     assert rates[4] == pytest.approx(1.0) and rates[9] == pytest.approx(2.0)
     assert rates[-1] == pytest.approx(0.2) and rates[54] == pytest.approx(1.1)
     assert rates[9:] == sorted(rates[9:], reverse=True)
@@ -40,10 +42,45 @@ def test_cosine_warms_up_and_ends_at_its_fraction():
 
 def test_drops_in_epochs():
     steps = ScheduleSettings(name="step", drop_at_epochs=[1, 1.5])
-    assert steps.drops_in_steps(batch_size=10, samples_per_epoch=100) == [10, 15]
-    assert [learning_rate(step, 1.0, steps, 20, [10, 15]) for step in (10, 11, 15, 16)] == pytest.approx(
+    milestones = steps.milestones(batch_size=10, samples_per_epoch=100)
+    assert milestones == Milestones(0, (10, 15), 10.0, 0)
+    assert [learning_rate(step, 1.0, steps, 20, milestones) for step in (10, 11, 15, 16)] == pytest.approx(
         [1, 0.1, 0.1, 0.01]
     )
+
+
+@pytest.mark.parametrize("per_epoch", [False, True])
+@pytest.mark.parametrize("prefix", [False, True])
+def test_cosines_equal_those_of_timm(prefix, per_epoch):
+    """20 epochs of 10 steps, 3 of them warm-up, then 2 at the final rate."""
+    from timm.scheduler import CosineLRScheduler
+
+    unit = 1 if per_epoch else 10
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    theirs = CosineLRScheduler(
+        optimizer,
+        t_initial=(20 - 3 * prefix) * unit,
+        lr_min=0.05,
+        warmup_lr_init=0.005,
+        warmup_t=3 * unit,
+        warmup_prefix=prefix,
+        t_in_epochs=per_epoch,
+    )
+    ours = ScheduleSettings(
+        warmup_epochs=3,
+        warmup_start=0.01,
+        warmup_prefix=prefix,
+        final_fraction=0.1,
+        cooldown_epochs=2,
+        per_epoch=per_epoch,
+    )
+    for step in range(1, 221):
+        if per_epoch:
+            theirs.step((step - 1) // 10)
+        else:
+            theirs.step_update(step)
+        rate = learning_rate(step, 0.5, ours, 220, ours.milestones(batch_size=4, samples_per_epoch=40))
+        assert rate == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9), step
 
 
 @pytest.mark.parametrize(
@@ -52,6 +89,8 @@ def test_drops_in_epochs():
         ({"name": "step"}, "needs drop_at_samples or drop_at_epochs"),
         ({"name": "cosine", "drop_at_epochs": [1]}, "the other schedules take neither"),
         ({"name": "cosine", "drop_factor": 0.5}, "drop_factor is no setting of the schedule cosine"),
+        ({"name": "constant", "cooldown_epochs": 1}, "cooldown_epochs is no setting of the schedule constant"),
+        ({"warmup_steps": 1, "warmup_epochs": 1}, "either warmup_steps or warmup_epochs"),
         ({"name": "step", "drop_at_epochs": [2, 1]}, "must be positive and increasing"),
         ({"name": "step", "drop_at_epochs": [1], "drop_at_samples": [5]}, "either drop_at_samples or drop_at_epochs"),
     ],

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import ROOT, command
 
-TIMING = ("clips_per_second", "waiting_for_data")
+TIMING = ("samples_per_second", "waiting_for_data")
 
 
 def lines(folder, split="train"):
