@@ -127,6 +127,12 @@ def list_models(pattern: str = "*") -> list[str]:
     return sorted(name for name in MODELS if fnmatch(name, pattern))
 
 
+def takes_images(name: str) -> bool:
+    """Whether a model of `create_model` is for images [B, 3, H, W]; the others are for clips [B, 3, T, H, W]."""
+    name = AUTHORS_NAMES.get(name, name)
+    return name in MODELS and len(MODELS[name].input_shape) == 3
+
+
 def create_model(name: str, num_classes: int | None = None, **options: Any) -> nn.Module:
     """Builds a model with fresh weights.
 

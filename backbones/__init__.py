@@ -41,11 +41,13 @@ from backbones.hornet import (
     hornet_tiny_gf,
     without_fft,
 )
+from backbones.per_frame import PerFrame
 
 __all__ = [
     "EAT",
     "GLNet",
     "HorNet",
+    "PerFrame",
     "TokenLabelGLNet",
     "eat_base",
     "eat_base_384",

@@ -13,15 +13,16 @@ right, and one that has grown to the full starts small again. Drift, colors, cod
 drawn without a look at the class.
 """
 
-import json
 import os
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
+
+from datasets.drawing import SHAPES, draw_background, draw_colors, draw_shape
+from datasets.making import make_once, write_lists
 
 # Motion -> (the phase it shifts, sign), with the phases x, y, size, turn. Image rows point down, so a growing angle
 # turns clockwise to the eye.
@@ -44,7 +45,6 @@ FRAME_RATES = (15, 24, 25, 30)
 VERSION = 1  # of the whole set: with a new number, folders made before count as other data
 
 NUM_SHAPES = 3
-RADII = (0.12, 0.34)  # smallest and largest radius, in shares of the frame's short side
 SPEEDS = (0.015, 0.03)  # phase per frame
 
 
@@ -58,25 +58,6 @@ class MotionShapesSettings(BaseModel):
     seed: int = Field(0, ge=0, description="root of every random number")
     size: int = Field(84, ge=32, description="short side in pixels, even")
     num_frames: int = Field(40, gt=0, description="usual length in frames; lengths vary by a fifth both ways")
-
-
-def _star(u, v):
-    angle = np.abs(np.arctan2(v, u)) % (0.4 * np.pi)
-    angle = np.minimum(angle, 0.4 * np.pi - angle)  # from the nearest of five tips, 0 ... 36 degrees
-    # The edge from a tip at radius 1 to a dent at radius 0.5 is a straight line: x + slope * y = 1.
-    slope = (2 - np.cos(0.2 * np.pi)) / np.sin(0.2 * np.pi)
-    return np.hypot(u, v) * (np.cos(angle) + slope * np.sin(angle))
-
-
-# Shape -> gauge(u, v): below 1 inside, 1 on the outline, u and v in units of the shape's radius.
-SHAPES = {
-    "disc": np.hypot,
-    "ring": lambda u, v: np.abs(np.hypot(u, v) - 0.7) / 0.3,
-    "square": lambda u, v: 1.2 * np.maximum(np.abs(u), np.abs(v)),
-    "triangle": lambda u, v: 2 * np.maximum(np.maximum(-0.5 * u + 0.866 * v, -0.5 * u - 0.866 * v), u),
-    "cross": lambda u, v: np.maximum(np.maximum(np.abs(u), np.abs(v)), np.minimum(np.abs(u), np.abs(v)) / 0.36),
-    "star": _star,
-}
 
 
 def make_motion_shapes(
@@ -94,9 +75,6 @@ def make_motion_shapes(
         folder/mapping_table.txt                label <tab> motion
         folder/complete.json                    the arguments it was made with
 
-    The folder appears whole or not at all: it is built beside its place and renamed at the end. So an interrupted start
-    leaves no half-made set, and processes that start at once do each other no harm.
-
     Args:
         num_train, num_val: how many videos; the motions take turns, so their counts differ by one at most.
         size: short side in pixels, even; the long side is equal or a third longer, lying or upright.
@@ -107,36 +85,13 @@ def make_motion_shapes(
     """
     if size < 32 or size % 2:
         raise ValueError(f"size is {size}: the short side has to be an even number of at least 32 pixels")
-    folder = Path(folder).absolute()
     arguments = {"num_train": num_train, "num_val": num_val, "seed": seed, "size": size, "num_frames": num_frames}
-    if _is_complete(folder, arguments):
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as workshop:
-        staging = Path(workshop, folder.name)
+
+    def build(staging: Path) -> None:
         for number, (split, num_videos) in enumerate({"train": num_train, "val": num_val}.items()):
             _make_split(staging, split, num_videos, (seed, number), size, num_frames)
-        table = "".join(f"{label}\t{motion}\n" for label, motion in enumerate(MOTIONS))
-        (staging / "mapping_table.txt").write_text(table)
-        (staging / "complete.json").write_text(json.dumps({"version": VERSION, **arguments}, indent=2) + "\n")
-        try:
-            staging.rename(folder)
-        except OSError:
-            if not _is_complete(folder, arguments):  # when it is, another process has just been faster
-                raise
-    return folder
 
-
-def _is_complete(folder, arguments):
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return False
-    note = folder / "complete.json"
-    if not note.is_file():
-        raise FileExistsError(f"{folder}: there are other files, no motion shapes; name a new folder")
-    found, wanted = json.loads(note.read_text()), {"version": VERSION, **arguments}
-    if found != wanted:
-        raise FileExistsError(f"{folder}: made with {found}, but wanted are {wanted}; delete it or name a new folder")
-    return True
+    return make_once(folder, {"version": VERSION, **arguments}, build)
 
 
 def _make_split(folder, split, num_videos, seed, size, num_frames):
@@ -153,8 +108,7 @@ def _make_split(folder, split, num_videos, seed, size, num_frames):
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy and the encoders release Python's lock
         list(pool.map(make, range(num_videos)))
-    lines = (f"{id_}\t{label}\t{path}\n" for id_, label, path in zip(ids, labels, paths, strict=True))
-    (folder / f"{split}.txt").write_text("".join(lines))
+    write_lists(folder, split, list(MOTIONS), labels, paths)
 
 
 def _make_video(path, motion, rng, size, num_frames):
@@ -186,59 +140,11 @@ def draw_phases(motion: str, num_frames: int, rng: np.random.Generator) -> np.nd
 
 def draw_clip(motion: str, rng: np.random.Generator, size: tuple[int, int] = (84, 112), num_frames: int = 40):
     """Draws one clip of a motion: uint8 RGB [T, H, W, 3], `size` being (H, W)."""
-    canvas = _draw_background(rng, size, num_frames)  # [3, T, H, W]
+    canvas = draw_background(rng, size, num_frames, SPEEDS)  # [3, T, H, W]
     for kind in rng.choice(list(SHAPES), NUM_SHAPES, replace=False):
         phases = draw_phases(motion, num_frames, rng)
-        _draw_shape(canvas, kind, phases, colors=_draw_colors(rng))
+        draw_shape(canvas, kind, phases, colors=draw_colors(rng))
     return np.ascontiguousarray(canvas.round().astype(np.uint8).transpose(1, 2, 3, 0))
-
-
-def _draw_colors(rng):
-    """Two strong colors of opposite hue, [2, 3] in 0 ... 255: the halves of a shape, so that its turn always shows."""
-    hue = rng.uniform() + np.array([[0.0], [0.5]])
-    return np.float32(127.5 + 115 * np.clip(2 * np.cos(2 * np.pi * (hue + np.arange(3) / 3)), -1, 1))
-
-
-def _draw_background(rng, size, num_frames, num_waves=12):
-    """A muted texture of plane waves that glides evenly in a random direction: float32 [3, T, H, W]."""
-    kx, ky = rng.normal(0, 2.5, (2, num_waves)).round()  # whole waves per side: the texture wraps around as well
-    phase = rng.uniform(size=num_waves)
-    strength = np.float32(rng.normal(0, 8, num_waves) + rng.normal(0, 4, (3, 1, 1, num_waves)))  # more gray than color
-    heading, speed = rng.uniform(0, 2 * np.pi), rng.uniform(*SPEEDS)
-    drift = (kx * np.cos(heading) + ky * np.sin(heading)) * speed  # [K], in turns per frame
-    # A wave at (t, y, x) is the real part of a product with one factor per axis, so their sum is a matrix product.
-    times = _spin(np.outer(np.arange(num_frames), -drift) + phase)[:, None]  # [T, 1, K]
-    rows = _spin(np.outer(np.arange(size[0]) / size[0], ky))  # [H, K]
-    columns = _spin(np.outer(np.arange(size[1]) / size[1], kx))  # [W, K]
-    factors = strength * times * rows  # [3, T, H, K]
-    waves = (factors.reshape(-1, num_waves) @ columns.T).real  # one product, [3 * T * H, K] x [K, W], for threads' sake
-    waves = waves.reshape(*factors.shape[:3], -1)  # [3, T, H, W]
-    return np.clip(waves + rng.uniform(80, 175), 0, 255)
-
-
-def _spin(turns):
-    return np.exp(2j * np.pi * turns).astype(np.complex64)
-
-
-def _draw_shape(canvas, kind, phases, colors):
-    """Paints one shape into `canvas` [3, T, H, W] in place; what crosses an edge of the frame enters at the other."""
-    _, num_frames, height, width = canvas.shape
-    x, y, size, turn = phases.T.astype(np.float32)[:, :, None, None]  # [T, 1, 1] each
-    x, y = x * width, y * height
-    radius = min(height, width) * RADII[0] * (RADII[1] / RADII[0]) ** size
-    # Only a patch of P x P pixels around the center is painted, its indices wrapped around the frame.
-    reach = np.arange(-np.ceil(radius.max()), np.ceil(radius.max()) + 2)  # [P]
-    rows = (np.floor(y) + reach[:, None]).astype(int)  # [T, P, 1]
-    columns = (np.floor(x) + reach).astype(int)  # [T, 1, P]
-    pixels = (np.arange(num_frames)[:, None, None] * height + rows % height) * width + columns % width  # [T, P, P]
-    dx, dy = ((columns - x) / radius).astype(np.float32), ((rows - y) / radius).astype(np.float32)
-    cos, sin = np.cos(2 * np.float32(np.pi) * turn), np.sin(2 * np.float32(np.pi) * turn)
-    u, v = dx * cos + dy * sin, dy * cos - dx * sin  # [T, P, P], the shape's own coordinates
-    cover = np.clip((1 - SHAPES[kind](u, v)) * radius + 0.5, 0, 1)  # outlines are soft, one pixel wide
-    second = np.clip(u * radius + 0.5, 0, 1)
-    for plane, start, end in zip(canvas.reshape(3, -1), *colors, strict=True):
-        under = plane[pixels]
-        plane[pixels] = under + cover * (start + (end - start) * second - under)
 
 
 def save_sheet(path: str | Path, num_columns: int = 6, seed: int = 0) -> None:

@@ -3,10 +3,13 @@
 from typing import Any
 
 from engine.settings import SettingsError
+from tasks.classification import Classification as Task
 from tasks.clip_classification import ClipClassification
+from tasks.image_classification import ImageClassification
 
-Task = ClipClassification  # the union of all tasks
-TASKS = {"clip_classification": ClipClassification}
+TASKS = {"clip_classification": ClipClassification, "image_classification": ImageClassification}
+
+__all__ = ["TASKS", "Task", "find_task"]
 
 
 def find_task(recipe: dict[str, Any], source: str) -> type[Task]:

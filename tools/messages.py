@@ -5,14 +5,14 @@ import os
 import sys
 from collections.abc import Callable
 
-from datasets.video import VideoError
+from datasets.files import FileError
 from engine.checkpoint import CheckpointError
 from engine.loop import TooManyFailures
 from engine.settings import SettingsError
 from models import WeightsError
 
 SHARED = (SettingsError, WeightsError, TooManyFailures, FloatingPointError)  # every process finds the same
-MENDABLE = (*SHARED, CheckpointError, VideoError)
+MENDABLE = (*SHARED, CheckpointError, FileError)
 
 
 def clear_errors(main: Callable[[], None]) -> None:

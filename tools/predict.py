@@ -1,4 +1,4 @@
-"""Says what a trained network sees in your own videos.
+"""Says what a trained network sees in your own videos, or images.
 
     python tools/predict.py VIDEO [VIDEO ...]                       by the newest run
     python tools/predict.py --run-dir runs/demo/glore_motion --top 3 --csv guesses.csv VIDEO ...
@@ -21,7 +21,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads tha
 
 import numpy as np
 
-from datasets.video import find_videos
 from engine.precision import autocast
 from engine.ranks import join_ranks
 from engine.run import start_logging
@@ -35,29 +34,31 @@ log = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_run_arguments(parser)
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="guesses to show for each video (5)")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="guesses to show for each file (5)")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the guesses as a table")
-    parser.add_argument("arguments", nargs="+", metavar="VIDEO | key=value", help="videos, folders, settings to change")
+    parser.add_argument(
+        "arguments", nargs="+", metavar="FILE | key=value", help="videos or images, folders, settings to change"
+    )
     args = parser.parse_args(argv)
     overrides = [argument for argument in args.arguments if "=" in argument and not Path(argument).exists()]
+    task_class, settings, run = find_run(args, overrides)
     try:
-        videos = find_videos([argument for argument in args.arguments if argument not in overrides])
+        files = task_class.find_files([argument for argument in args.arguments if argument not in overrides])
     except (OSError, ValueError) as error:
         raise SettingsError(str(error)) from error
 
-    task_class, settings, run = find_run(args, overrides)
     with join_ranks(**settings.run.process_options()) as ranks:
         start_logging(ranks)
         task = task_class(settings, ranks)
         model = load_model(task, find_weights(run, args.checkpoint), ranks)
         with autocast(settings.train.precision, ranks.device):
-            predictions = task.predict(model, videos)
+            predictions = task.predict(model, files)
     if predictions is None:
         return
     names = task.class_names
     rows = []
     for index, probabilities in zip(predictions.index, predictions.probabilities, strict=True):
-        path = videos[int(index)].path
+        path = files[int(index)].path
         log.info("%s", path)
         for guess in np.argsort(-probabilities, kind="stable")[: args.top]:
             log.info("  %6.2f %%  %s", 100 * probabilities[guess], names[guess])

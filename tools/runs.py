@@ -66,12 +66,10 @@ def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks) -> None:
         evaluation = task.evaluate(model)
     if evaluation is None:
         return
-    views = task.settings.evaluation
-    name = f"{views.num_clips}x{views.num_crops}" + (f"-{weights.stem}" if checkpoint else "")
-    folder = run / "evaluations" / name
-    facts = {"weights": str(weights), "list": task.settings.data.val, **views.model_dump()}
+    folder = run / "evaluations" / (task.protocol + (f"-{weights.stem}" if checkpoint else ""))
+    facts = {"weights": str(weights), "list": task.settings.data.val, **task.settings.evaluation.model_dump()}
     write_report(folder, evaluation, task.class_names, task.describe, facts)
-    log.info("%s views of each %s:", f"{views.num_clips} x {views.num_crops}", evaluation.item)
+    log.info("%s of each %s:", task.protocol, evaluation.item)
     for line in summary_lines(evaluation):
         log.info("%s", line)
     log.info("report: %s", folder)

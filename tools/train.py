@@ -28,8 +28,7 @@ log = logging.getLogger(__name__)
 
 NEXT = """
 All of the run lies in %s: look at curves.png and at the confusion.png of its report. What to try next:
-  python test/test-multi-clip.py            ten clips and three crops of each video instead of one
-  python tools/predict.py VIDEO             what the network sees in a video of yours
+%s
   ./run_local.sh CONFIG run.resume=false    another run, with other settings"""
 
 
@@ -52,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         Trainer(task, settings.train, settings.optimizer, settings.schedule, settings.run.seed, run, ranks).train()
         run.close()
         report(task, run.folder, checkpoint=None, ranks=ranks)
-        log.info(NEXT, run.folder)
+        log.info(NEXT, run.folder, task.advice)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Raw videos, from the file to a batch of clips.
 
-    video file -> lists -> reader (index) -> sampling -> transforms (resize) -> dataiter -> device -> color
+    video file -> lists -> reader (index) -> sampling -> transforms (resize) -> dataiter -> loading -> device -> color
 
 >>> from datasets.video import VideoReader
 >>> with VideoReader("clip.mp4") as video:                                          # doctest: +SKIP
@@ -8,16 +8,15 @@
 """
 
 from datasets.video.color import ColorSettings, ColorTransform
-from datasets.video.dataiter import TrainClips, VideoViews, default_num_workers, to_device, train_loader, view_loader
+from datasets.video.dataiter import TrainClips, VideoViews
 from datasets.video.index import VideoError
-from datasets.video.lists import UNLABELED, VideoItem, VideoList, find_videos, read_class_names, read_videos
+from datasets.video.lists import find_videos, read_videos
 from datasets.video.reader import VideoReader
 from datasets.video.sampling import EvenSampling, RandomSampling, ShortVideo
 from datasets.video.transforms import EvalView, EvalViewSettings, TrainView, TrainViewSettings
 
 __all__ = [
-    "UNLABELED", "ColorSettings", "ColorTransform", "EvalView", "EvalViewSettings", "EvenSampling",
-    "RandomSampling", "ShortVideo", "TrainClips", "TrainView", "TrainViewSettings", "VideoError", "VideoItem",
-    "VideoList", "VideoReader", "VideoViews", "default_num_workers", "find_videos", "read_class_names",
-    "read_videos", "to_device", "train_loader", "view_loader",
+    "ColorSettings", "ColorTransform", "EvalView", "EvalViewSettings", "EvenSampling", "RandomSampling", "ShortVideo",
+    "TrainClips", "TrainView", "TrainViewSettings", "VideoError", "VideoReader", "VideoViews", "find_videos",
+    "read_videos",
 ]  # fmt: skip

@@ -17,6 +17,8 @@ from itertools import chain
 import av
 import numpy as np
 
+from datasets.files import FileError
+
 # Containers that store a presentation time with each packet, by FFmpeg's names for them.
 TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv", "mpegts"}
 # Codecs of which one packet is one frame (VP8, for one, has packets that are never shown).
@@ -26,18 +28,8 @@ MAX_REORDERING = 32
 MPEG4_PICTURE = b"\x00\x00\x01\xb6"  # start code; the first two bits that follow are the picture's type
 
 
-class VideoError(Exception):
-    """A video that cannot be read: `path` says which one, `reason` why.
-
-    A single argument is taken as the whole message: this is how a DataLoader raises a worker's error anew.
-    """
-
-    def __init__(self, path, reason: str = ""):
-        super().__init__(str(path), reason)
-        self.path, self.reason = self.args
-
-    def __str__(self):
-        return f"{self.path}: {self.reason}" if self.reason else self.path
+class VideoError(FileError):
+    """A video that cannot be read."""
 
 
 @dataclass(frozen=True, eq=False)

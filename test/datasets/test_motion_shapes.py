@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from datasets import motion_shapes
+from datasets import drawing, motion_shapes
 from datasets.motion_shapes import MOTIONS, draw_clip, draw_phases, make_motion_shapes, save_sheet
 
 SMALL = {"num_train": 9, "num_val": 5, "seed": 1, "size": 32, "num_frames": 10}
@@ -69,9 +69,9 @@ def test_position_size_and_turn_of_a_frame_do_not_depend_on_the_class(motion, ti
 def test_a_growing_turn_goes_clockwise_for_every_shape(turn, where):
     quarters = {"right": np.s_[20, 21:], "bottom": np.s_[21:, 20], "left": np.s_[20, :20], "top": np.s_[:20, 20]}
     colors = np.float32([[200, 0, 0], [0, 200, 0]])
-    for kind in motion_shapes.SHAPES:
+    for kind in drawing.SHAPES:
         canvas = np.zeros((3, 1, 41, 41), np.float32)
-        motion_shapes._draw_shape(canvas, kind, np.array([[20 / 41, 20 / 41, 1.0, turn]]), colors)
+        drawing.draw_shape(canvas, kind, np.array([[20 / 41, 20 / 41, 1.0, turn]]), colors)
         green = {name: canvas[1, 0][quarter].sum() for name, quarter in quarters.items()}
         assert max(green, key=green.get) == where, kind
         assert canvas.max() == pytest.approx(200)
@@ -80,10 +80,10 @@ def test_a_growing_turn_goes_clockwise_for_every_shape(turn, where):
 def test_shapes_wrap_around_the_frame():
     colors = np.float32([[200, 0, 0], [0, 200, 0]])
     phases = np.array([[0.25, 0.25, 0.7, 0.1]])
-    for kind in motion_shapes.SHAPES:
+    for kind in drawing.SHAPES:
         inside, crossing = np.zeros((2, 3, 1, 40, 60), np.float32)
-        motion_shapes._draw_shape(inside, kind, phases, colors)
-        motion_shapes._draw_shape(crossing, kind, np.add(phases, [0.75, 0.75, 0, 0]), colors)  # in the corner
+        drawing.draw_shape(inside, kind, phases, colors)
+        drawing.draw_shape(crossing, kind, np.add(phases, [0.75, 0.75, 0, 0]), colors)  # in the corner
         np.testing.assert_allclose(np.roll(inside, (30, 45), (2, 3)), crossing, atol=1e-2)
 
 
@@ -146,7 +146,7 @@ def test_other_arguments_are_refused(folder):
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(FileExistsError, match="there are other files, no motion shapes; name a new folder"):
+    with pytest.raises(FileExistsError, match="there are other files, not the made set; name a new folder"):
         make_motion_shapes(tmp_path, **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 

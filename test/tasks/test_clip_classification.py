@@ -7,6 +7,7 @@ import pytest
 import torch
 from encode import encode_video, number_frames
 
+from datasets.files import FileError
 from datasets.video import EvalView, EvenSampling, VideoError, VideoReader, VideoViews
 from engine.ranks import Ranks
 from engine.settings import SettingsError, parse_settings
@@ -91,10 +92,10 @@ def test_each_view_is_its_own_clip_and_crop(motion_videos):
     """However the frames of a video's clips are shared while they are read."""
     task = make_task(motion_videos)
     sampling, view = EvenSampling(4, 3, num_clips=5), EvalView(task.settings.data.val_view, num_crops=3)
-    views = VideoViews(task.val_videos, sampling, view)[2]["clips"]
+    views = VideoViews(task.val_files, sampling, view)[2]["views"]
     assert views.shape == (15, 3, 4, 32, 32)
     for clip in range(5):
-        with VideoReader(task.val_videos[2].path) as video:
+        with VideoReader(task.val_files[2].path) as video:
             crops = view(video.get_frames(sampling(video.num_frames, clip)))  # [3, 3, 4, 32, 32]
         assert torch.equal(views[3 * clip : 3 * clip + 3], crops)
 
@@ -124,9 +125,9 @@ def test_views_are_averaged(motion_videos):
     many = make_task(motion_videos, evaluation__num_clips=3, evaluation__num_crops=3)
     torch.manual_seed(0)
     model = one.build_model().eval()
-    predictions = many.predict(model, many.val_videos)
+    predictions = many.predict(model, many.val_files)
     assert predictions.num_views == 9 and predictions.probabilities.shape == (9, 8)
-    assert not np.allclose(predictions.probabilities, one.predict(model, one.val_videos).probabilities)
+    assert not np.allclose(predictions.probabilities, one.predict(model, one.val_files).probabilities)
 
 
 def test_an_unreadable_training_video_is_replaced_by_a_fixed_rule(videos):
@@ -140,7 +141,7 @@ def test_an_unreadable_training_video_is_replaced_by_a_fixed_rule(videos):
     assert failures[0]["index"] not in index and len(index) == 24
     for ours, theirs in zip(*runs, strict=True):
         assert torch.equal(ours["clip"], theirs["clip"]) and torch.equal(ours["label"], theirs["label"])
-    labels = make_task(videos).train_videos.labels[index]
+    labels = make_task(videos).train_files.labels[index]
     assert (
         labels.tolist() == torch.cat([batch["label"] for batch in runs[0]]).tolist()
     )  # its own label, not the lost one's
@@ -149,7 +150,7 @@ def test_an_unreadable_training_video_is_replaced_by_a_fixed_rule(videos):
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_nothing_readable_is_one_clear_error(videos, num_workers):
     shutil.rmtree(videos / "train")
-    with pytest.raises(VideoError, match="10 videos in a row could not be read") as error:
+    with pytest.raises(VideoError, match="10 files in a row could not be read") as error:
         next(iter(make_task(videos, data__num_workers=num_workers).train_batches(0, 1, 4, "train")))
     assert error.value.path.endswith(".mp4") and "Traceback" not in str(error.value)
 
@@ -177,9 +178,9 @@ def test_the_short_video_policy_error_counts_as_unreadable(tmp_path):
     for name in ("train", "val"):
         (tmp_path / f"{name}.txt").write_text("0 0 short.mp4\n")
     task = make_task(tmp_path, data__short_video="error")
-    predictions = task.predict(task.build_model().eval(), task.val_videos)
+    predictions = task.predict(task.build_model().eval(), task.val_files)
     assert "the video has 5 frames; a clip of 4, 2 apart, needs 7" in predictions.failures[0]["reason"]
-    with pytest.raises(VideoError, match=r"nor can any other video of data\.val be read"):
+    with pytest.raises(FileError, match=r"nor can any other video of data\.val be read"):
         task.evaluate(task.build_model().eval())
     assert make_task(tmp_path).evaluate(task.build_model().eval()).num_read == 1
 
@@ -207,13 +208,13 @@ def test_bad_settings_are_explained(motion_videos, changes, message):
     changes = {k: str(motion_videos / v) if str(v).endswith(".txt") else v for k, v in changes.items()}
     with pytest.raises(SettingsError, match=message):
         task = make_task(motion_videos, **changes)
-        assert task.val_videos and task.build_model()
+        assert task.val_files and task.build_model()
 
 
 def test_a_bad_line_is_named(videos):
     (videos / "val.txt").write_text("0 1 a.mp4\nx one b.mp4\n")
     with pytest.raises(SettingsError, match=r"val\.txt:2: .*label 'one' is not a whole number"):
-        make_task(videos).val_videos  # noqa: B018
+        make_task(videos).val_files  # noqa: B018
 
 
 def test_labels_must_fit(videos):
@@ -224,17 +225,17 @@ def test_labels_must_fit(videos):
         listed = (videos / f"{name}.txt").read_text()
         (videos / f"{name}.txt").write_text(listed + line)
         with pytest.raises(SettingsError, match=message):
-            getattr(make_task(videos), f"{name}_videos")
+            getattr(make_task(videos), f"{name}_files")
         (videos / f"{name}.txt").write_text(listed)
 
 
 def test_folders_give_classes_and_names(motion_videos):
     task = make_task(motion_videos, data__train=f"{motion_videos}/train", data__val=f"{motion_videos}/val")
     assert task.class_names == tuple(sorted(path.name for path in (motion_videos / "train").iterdir()))
-    assert len(task.train_videos) == 24 and len(task.val_videos) == 9
+    assert len(task.train_files) == 24 and len(task.val_files) == 9
     assert task.resolved_recipe()["model"]["num_classes"] == 8
 
 
 def test_an_unknown_task_is_explained():
-    with pytest.raises(SettingsError, match="task: must be one of clip_classification, got 'clips'"):
+    with pytest.raises(SettingsError, match="task: must be one of clip_classification, image_classification, got 'clips'"):
         find_task({"task": "clips"}, "recipe.yaml")

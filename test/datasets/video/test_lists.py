@@ -5,7 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from datasets.video.lists import VideoItem, VideoList, find_videos, read_class_names, read_videos
+from datasets.files import FileItem, FileList, read_class_names
+from datasets.video.lists import find_videos, read_videos
 
 
 def rows(videos):
@@ -210,23 +211,23 @@ def test_large_list_is_quick_and_small(tmp_path):
     pickled = pickle.dumps(videos)
     assert len(pickled) < 25e6
     copy = pickle.loads(pickled)
-    last = VideoItem(239_999, "239999", 399, str(tmp_path / "train/class 399/abcdefghijk_239999_000010.mp4"))
+    last = FileItem(239_999, "239999", 399, str(tmp_path / "train/class 399/abcdefghijk_239999_000010.mp4"))
     assert videos[239_999] == copy[-1] == last
 
 
 def test_list_is_a_sequence_that_cannot_change():
-    videos = VideoList(["x", "y"], np.array([0, 1]), ["a.mp4", "b\udcff.mp4"], ["p", "q"], "root")
+    videos = FileList(["x", "y"], np.array([0, 1]), ["a.mp4", "b\udcff.mp4"], ["p", "q"], "root")
     assert videos[1].path == "root/b\udcff.mp4"  # a file name that is not UTF-8, as os.listdir gives it
     assert [video.index for video in videos] == [0, 1]
-    assert repr(videos) == "VideoList(2 videos, 2 classes, root='root')"
+    assert repr(videos) == "FileList(2 files, 2 classes, root='root')"
     with pytest.raises(IndexError):
         videos[2]
     with pytest.raises(ValueError, match="read-only"):
         videos.labels[0] = 1
     with pytest.raises(ValueError, match=r"a.mp4 has label 2; expected 0 to 1 for 2 classes"):
-        VideoList(["x"], [2], ["a.mp4"], ["p", "q"])
+        FileList(["x"], [2], ["a.mp4"], ["p", "q"])
     with pytest.raises(ValueError, match="2 ids, 1 labels and 1 paths"):
-        VideoList(["x", "y"], [0], ["a.mp4"])
+        FileList(["x", "y"], [0], ["a.mp4"])
 
 
 def test_find_videos(tmp_path):

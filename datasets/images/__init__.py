@@ -1,0 +1,14 @@
+"""Images, from the file to a batch.
+
+image file -> lists -> reader -> transforms -> loading -> device -> pixels (normalize, erase, mix)
+"""
+
+from datasets.images.dataiter import ImageError, ImageViews, TrainImages
+from datasets.images.lists import find_images, read_images
+from datasets.images.pixels import EraseSettings, MixSettings, Pixels, PixelSettings
+from datasets.images.transforms import EvalImageView, EvalImageViewSettings, TrainImageView, TrainImageViewSettings
+
+__all__ = [
+    "EraseSettings", "EvalImageView", "EvalImageViewSettings", "ImageError", "ImageViews", "MixSettings",
+    "PixelSettings", "Pixels", "TrainImageView", "TrainImageViewSettings", "TrainImages", "find_images", "read_images",
+]  # fmt: skip

@@ -1,0 +1,52 @@
+"""The image dataiter: from a list of files to uint8 images; `datasets.loading` makes batches of them."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from datasets.files import FileError, FileItem, FileList
+from datasets.images.transforms import EvalImageView, TrainImageView
+from datasets.loading import EvalViews, TrainSamples
+
+
+class ImageError(FileError):
+    """An image that cannot be read."""
+
+
+def read_image(path: str) -> Image.Image:
+    """The image of a file in RGB, whatever its own colors; orientation tags are passed over, as ImageNet's recipes do.
+
+    Raises ImageError if it is not there, not whole, or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        reason = getattr(error, "strerror", None) or str(error).removesuffix(f" {path!r}") or type(error).__name__
+        raise ImageError(path, reason) from error
+
+
+class TrainImages(TrainSamples):
+    """Training images: `image`, uint8 [3, S, S]; see `TrainSamples`."""
+
+    def __init__(self, files: FileList, view: TrainImageView, seed: int, stream: str = "train", repeats: int = 1):
+        super().__init__(files, seed, stream, repeats)
+        self.view = view
+
+    def read(self, item: FileItem, rng: np.random.Generator) -> dict[str, Any]:
+        return {"image": self.view(read_image(item.path), rng)}
+
+
+class ImageViews(EvalViews):
+    """One view of each image for evaluation, uint8 [1, 3, S, S]; see `EvalViews`."""
+
+    num_views = 1
+
+    def __init__(self, files: FileList, view: EvalImageView):
+        super().__init__(files)
+        self.view = view
+
+    def read(self, item: FileItem) -> torch.Tensor:
+        return self.view(read_image(item.path))[None]

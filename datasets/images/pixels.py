@@ -1,0 +1,113 @@
+"""What happens to images on the device, in the batch: normalization, random erasing, mixup and cutmix.
+
+Papers: Random Erasing, https://arxiv.org/abs/1708.04896; mixup, https://arxiv.org/abs/1710.09412; CutMix,
+https://arxiv.org/abs/1905.04899. The operations are timm's; they draw from the global generators, which the training
+loop seeds by the position in the run.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class PixelSettings(BaseModel):
+    """Mean and standard deviation of the pixels, in shares of 255, for red, green and blue: ImageNet's."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+class EraseSettings(BaseModel):
+    """Random erasing: rectangles of training images are overwritten."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    probability: float = Field(0.0, ge=0, le=1, description="share of images with erased rectangles")
+    mode: Literal["const", "rand", "pixel"] = Field("pixel", description="zeros, one random color, random pixels")
+    max_count: int = Field(1, gt=0, description="most rectangles of an image")
+
+
+class MixSettings(BaseModel):
+    """Mixup and cutmix: two training images become one, and their labels with them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    mixup: float = Field(0.0, ge=0, description="alpha of mixup's beta distribution; 0: no mixup")
+    cutmix: float = Field(0.0, ge=0, description="alpha of cutmix; 0: no cutmix")
+    cutmix_minmax: tuple[float, float] | None = Field(None, description="least and most side of cutmix's box instead")
+    probability: float = Field(1.0, gt=0, le=1, description="share of batches (of images, by mode) that are mixed")
+    switch_probability: float = Field(0.5, ge=0, le=1, description="share of cutmix, where both are on")
+    mode: Literal["batch", "pair", "elem"] = Field("batch", description="what shares one draw: batch, pair, element")
+
+    @property
+    def is_on(self) -> bool:
+        return bool(self.mixup or self.cutmix or self.cutmix_minmax)
+
+    @model_validator(mode="after")
+    def _check(self) -> "MixSettings":
+        changed = [name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default]
+        if changed and not self.is_on:
+            raise ValueError(f"without mixup or cutmix, {', '.join(changed)} does nothing; leave it out")
+        return self
+
+
+class Pixels:
+    """From uint8 images [B, 3, H, W] to what the network takes: float32, normalized; in training erased and mixed.
+
+    Args:
+        normalization, erase, mix: the settings.
+        num_classes, label_smoothing: of the mixed labels.
+        memory_format: layout of the result.
+    """
+
+    def __init__(
+        self,
+        normalization: PixelSettings,
+        erase: EraseSettings,
+        mix: MixSettings,
+        num_classes: int,
+        label_smoothing: float,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ):
+        self.mean, self.std = (
+            255 * torch.tensor(values)[:, None, None] for values in normalization.model_dump().values()
+        )
+        self.erase_settings, self.memory_format = erase, memory_format
+        self.eraser = self.mixer = None
+        if mix.is_on:
+            from timm.data import Mixup  # takes seconds to import, which only image recipes should pay
+
+            self.mixer = Mixup(
+                mix.mixup,
+                mix.cutmix,
+                mix.cutmix_minmax,
+                mix.probability,
+                mix.switch_probability,
+                mix.mode,
+                label_smoothing=label_smoothing,
+                num_classes=num_classes,
+            )
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalizes: uint8 [B, 3, H, W] -> float32 [B, 3, H, W]."""
+        mean, std = (value.to(images.device) for value in (self.mean, self.std))
+        return ((images - mean) / std).contiguous(memory_format=self.memory_format)
+
+    def in_training(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Normalizes, erases and mixes: also gives the labels [B], mixed as shares of each class [B, num_classes]."""
+        images = self(images)
+        settings = self.erase_settings
+        if settings.probability:
+            if self.eraser is None:
+                from timm.data.random_erasing import RandomErasing
+
+                options = {"mode": settings.mode, "max_count": settings.max_count, "device": images.device}
+                self.eraser = RandomErasing(settings.probability, **options)
+            images = self.eraser(images)
+        if self.mixer is not None:
+            images, labels = self.mixer(images, labels)
+            images = images.contiguous(memory_format=self.memory_format)
+        return images, labels

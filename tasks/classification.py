@@ -1,0 +1,270 @@
+"""What the tasks that sort files into classes have in common: their lists, names, labels, weights and scores."""
+
+import logging
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from datasets.files import UNLABELED, FileError, FileList, read_class_names
+from datasets.loading import EvalViews, TrainSamples, default_num_workers, to_device, train_loader, view_loader
+from engine.evaluation import Evaluation, Predictions, evaluate_predictions, predict_items
+from engine.loop import Batch
+from engine.progress import progress_bar
+from engine.ranks import Ranks
+from engine.settings import Settings, SettingsError
+from models import create_model, load_pretrained
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+class ModelSettings(Settings):
+    """Which network, and the weights it starts from."""
+
+    name: str = Field(description="a name of models.list_models(); for clips, a network for images sees each frame")
+    num_classes: int | None = Field(None, gt=0, description="classes; none: as many as the training list has")
+    pretrained: str | None = Field(
+        None, description="weights to start from; a 3-D network also takes a 2-D ImageNet network's, which are inflated"
+    )
+    options: dict[str, Any] = Field(
+        {}, description="further arguments of the network's builder, such as drop_path: 0.1"
+    )
+
+
+class DataSettings(Settings):
+    """Which files, and the processes that read them."""
+
+    train: str = Field(description="training files: a list file, a folder with one folder per class, or see the task")
+    val: str = Field(description="validation files, in the same forms")
+    root: str | None = Field(None, description="folder that the paths of the lists start from; none: the list's own")
+    val_root: str | None = Field(None, description="the same for the validation list, where it differs")
+    class_names: str | None = Field(
+        None, description="mapping table of class names (index, name); none: from the files"
+    )
+    num_workers: int | None = Field(
+        None, ge=0, description="reading processes per rank; none: from the number of cores"
+    )
+    worker_start: Literal["fork", "forkserver", "spawn"] | None = Field(
+        None, description="how reading processes start; none: fork on Linux, spawn elsewhere"
+    )
+
+
+class Classification:
+    """Implements `engine.loop.Task` up to what the network sees: subclasses say how files become batches."""
+
+    item: ClassVar[str]
+    """What a file is called: video, image."""
+    view: ClassVar[str]
+    """What a view of a file is called: clip, crop."""
+    advice: ClassVar[str]
+    """What to try after training."""
+
+    def __init__(self, settings: Any, ranks: Ranks):
+        self.settings, self.ranks = settings, ranks
+
+    # What subclasses know.
+
+    @staticmethod
+    def find_files(places: Iterable[str | Path]) -> FileList:
+        """The files at `places`, without labels."""
+        raise NotImplementedError
+
+    def read_files(self, key: str, source: str, root: str | None, names: tuple | None) -> FileList:
+        """The files that the setting `key` ("train" or "val"), of value `source`, means."""
+        raise NotImplementedError
+
+    def make_demo(self, root: str, options: dict[str, Any]) -> None:
+        """Makes the recipe's demo files below `root`, unless they are there."""
+        raise NotImplementedError
+
+    def train_samples(self, stream: str) -> TrainSamples:
+        raise NotImplementedError
+
+    def eval_views(self, files: FileList) -> EvalViews:
+        raise NotImplementedError
+
+    def network_input(self, views: torch.Tensor) -> torch.Tensor:
+        """Views in evaluation, uint8 as they were read, to what the network takes."""
+        raise NotImplementedError
+
+    @property
+    def views_per_forward(self) -> int:
+        """Views that pass through the network at once in evaluation."""
+        raise NotImplementedError
+
+    @property
+    def protocol(self) -> str:
+        """The views of an evaluation in a word: the name of its report."""
+        raise NotImplementedError
+
+    # The lists are read from disk when they are first asked for: to evaluate or to predict takes no training files.
+
+    @cached_property
+    def train_files(self) -> FileList:
+        data, num_classes = self.settings.data, self.settings.model.num_classes
+        files = self._read("train", data.train, data.root, self._table)
+        _check_labels("data.train", files, lowest=0, num_classes=num_classes or files.num_classes)
+        return files
+
+    @cached_property
+    def val_files(self) -> FileList:
+        data = self.settings.data
+        files = self._read("val", data.val, data.val_root or data.root, self._names or None)
+        _check_labels("data.val", files, lowest=UNLABELED, num_classes=self.num_classes)
+        return files
+
+    @cached_property
+    def num_classes(self) -> int:
+        return self.settings.model.num_classes or len(self._names) or self.train_files.num_classes
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """A name for each class of the network; `class 7` where there is none."""
+        if len(self._names) > self.num_classes:
+            raise SettingsError(f"there are {len(self._names)} class names, but model.num_classes={self.num_classes}")
+        return (*self._names, *(f"class {label}" for label in range(len(self._names), self.num_classes)))
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        """Names of the table, else of the training files; none if these cannot be read and need not be."""
+        if self._table is not None:
+            return self._table
+        try:
+            return self.train_files.class_names
+        except SettingsError:
+            if self.settings.model.num_classes is None:
+                raise
+            return ()
+
+    @cached_property
+    def _table(self) -> tuple[str, ...] | None:
+        path = self.settings.data.class_names
+        if path is None:
+            return None
+        if not Path(path).exists():
+            self._make_demo()
+        return told("data.class_names", read_class_names, path)
+
+    def _read(self, key: str, source: str, root: str | None, names: tuple | None) -> FileList:
+        self._make_demo()
+        return told(f"data.{key}", self.read_files, key, source, root, names)
+
+    def _make_demo(self) -> None:
+        data = self.settings.data
+        if data.make is None:
+            return
+        if data.root is None:
+            raise SettingsError(f"data.make needs data.root: the folder for the {self.item}s it makes")
+        options = data.make.model_dump()
+        self.ranks.on_main(lambda: told("data.make", self.make_demo, data.root, options))
+
+    # What engine.loop asks for.
+
+    @property
+    def num_train_samples(self) -> int:
+        return len(self.train_files)
+
+    def check(self) -> None:
+        """Reads all that the recipe names, so that what is wrong with it is said before anything starts."""
+        for use, files in (("training", self.train_files), ("validation", self.val_files)):
+            log.info("%s: %d %ss of %d classes", use, len(files), self.item, files.num_classes)
+        with torch.device("meta"):
+            self.build_model()
+
+    def build_model(self) -> nn.Module:
+        model = self.settings.model
+        return told("model", lambda: create_model(model.name, num_classes=self.num_classes, **model.options))
+
+    def load_initial_weights(self, model: nn.Module) -> None:
+        if self.settings.model.pretrained:
+            log.info("%s", load_pretrained(model, self.settings.model.pretrained))
+
+    def train_batches(self, first_batch: int, num_batches: int, batch_size: int, stream: str) -> Iterable[Batch]:
+        samples, ranks = self.train_samples(stream), self.ranks
+        loader = train_loader(
+            samples, first_batch, num_batches, batch_size, ranks.rank, ranks.num_ranks, **self._workers()
+        )
+        return to_device(loader, ranks.device)
+
+    def evaluate(self, model: nn.Module) -> Evaluation | None:
+        """Scores of `model` on every validation file. Raises FileError if not one of them can be read."""
+        predictions = self.predict(model, self.val_files)
+        if predictions is None:
+            return None
+        if len(predictions.index) == 0:
+            first = predictions.failures[0]
+            raise FileError(first["path"], f"{first['reason']}; nor can any other {self.item} of data.val be read")
+        return evaluate_predictions(predictions, item=self.item, view=self.view)
+
+    def predict(self, model: nn.Module, files: FileList) -> Predictions | None:
+        """Predictions for `files` from the recipe's views, on the main rank; `model` is in evaluation mode."""
+        dataset = self.eval_views(files)
+        files_per_batch = max(1, self.views_per_forward // dataset.num_views)
+        loader = view_loader(dataset, files_per_batch, self.ranks.rank, self.ranks.num_ranks, **self._workers())
+
+        def logits(batch: Batch) -> torch.Tensor:
+            views = batch["views"].flatten(0, 1)  # [B, V, ...] -> [B * V, ...]
+            parts = [model(self.network_input(part)).float() for part in views.split(self.views_per_forward)]
+            return torch.cat(parts).unflatten(0, batch["views"].shape[:2])  # [B, V, num_classes]
+
+        with progress_bar(len(loader), 0, self.ranks, "evaluating", unit="batch") as bar:
+            batches = _counted(to_device(loader, self.ranks.device), bar)
+            return predict_items(batches, logits, self.ranks, num_items=len(files), num_views=dataset.num_views)
+
+    # What reports and predictions ask for.
+
+    def resolved_recipe(self) -> dict[str, Any]:
+        """The whole recipe with every default and the number of classes filled in, as plain types."""
+        recipe = self.settings.model_dump(mode="json")
+        recipe["model"]["num_classes"] = self.num_classes
+        return recipe
+
+    def describe(self, index: int) -> tuple[str, str]:
+        """Identifier and path of validation file `index`."""
+        item = self.val_files[index]
+        return item.id, item.path
+
+    def _workers(self) -> dict[str, Any]:
+        data = self.settings.data
+        num_workers = data.num_workers
+        if num_workers is None:
+            num_workers = default_num_workers(self.ranks.num_ranks_here)
+        return {
+            "num_workers": num_workers,
+            "worker_start": data.worker_start,
+            "pin_memory": self.ranks.device.type == "cuda",
+        }
+
+
+def told(key: str, read: Callable[..., Result], *arguments: Any) -> Result:
+    """`read(*arguments)`, its errors as errors of the setting `key`."""
+    try:
+        return read(*arguments)
+    except (OSError, TypeError, ValueError) as error:
+        raise SettingsError(f"{key}: {error}") from error
+
+
+def _counted(batches: Iterable[Batch], bar: Any) -> Iterable[Batch]:
+    for batch in batches:
+        yield batch
+        bar.update()
+
+
+def _check_labels(key: str, files: FileList, lowest: int, num_classes: int) -> None:
+    """Raises SettingsError where a label is below `lowest` or beyond the network's classes."""
+    wrong = ((files.labels < lowest) | (files.labels >= num_classes)).nonzero()[0]
+    if len(wrong) == 0:
+        return
+    item = files[int(wrong[0])]
+    if item.label < lowest:
+        raise SettingsError(f"{key}: {item.path} has no label ({item.label}); training needs one for every file")
+    raise SettingsError(
+        f"{key}: {item.path} has label {item.label}, but the network has {num_classes} classes (0 to "
+        f"{num_classes - 1}); set model.num_classes={int(files.labels.max()) + 1} or mend the list"
+    )
