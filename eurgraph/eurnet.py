@@ -259,11 +259,34 @@ class EurNet(nn.Module):
     def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
         """Weights of square images of any size in this network's form: as they are, or to `resize`, for its size.
 
-        For clips, `resize` also inflates the weights of an image network.
+        For clips, `resize` also inflates the weights of an image network. Where the classifier is to start small, by
+        `head_init_scale`, it leaves out the file's, as the authors do.
         """
         if not resize or POSITION not in weights:
             return dict(weights)
+        if self.head_init_scale != 1:
+            weights = {name: tensor for name, tensor in weights.items() if not name.startswith(self.classifier_names)}
         return inflate_weights(resize_positions(weights, self), self)
+
+    @property
+    def num_layers(self) -> int:
+        """Number of the last layer, the classifier's; see `layer_of`."""
+        return 1 + sum(_num_pairs(stage) for stage in self.stages)
+
+    def layer_of(self, name: str) -> int:
+        """The layer that a parameter counts to where learning rates decay from layer to layer.
+
+        The patch embedding is layer 0, every two blocks of a stage are one more; patch merging goes with the blocks
+        after it, what else a stage has with its first ones (the authors' rule for EurNet-B).
+        """
+        if name.startswith(("patch_embed.", POSITION, TIME)):
+            return 0
+        if not name.startswith("stages."):
+            return self.num_layers
+        _, number, part, *rest = name.split(".")
+        stage = int(number) + (part == "downsample")
+        first = 1 + sum(_num_pairs(earlier) for earlier in self.stages[:stage])
+        return first + int(rest[0]) // 2 if part == "blocks" else first
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Inputs to the last feature map, before the norm.
@@ -288,6 +311,10 @@ class EurNet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.forward_features(x).flatten(2).mean(2)  # [B, C, *shape] -> [B, C]
         return self.head(self.norm(x))
+
+
+def _num_pairs(stage: EurNetStage) -> int:
+    return math.ceil(len(stage.blocks) / 2)
 
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:

@@ -233,6 +233,27 @@ def test_fine_tuning_can_start_with_a_small_classifier():
     assert model.head.weight.std().item() == pytest.approx(0.02 * 0.001, rel=0.1)
 
 
+def test_layers_are_the_authors_for_layer_decay():
+    """EurNet-B: two blocks a layer, 12 of them; before them the patch embedding, after them norm and classifier."""
+    with torch.device("meta"):
+        model = eurgraph.eurnet_base()
+    assert model.num_layers == 13
+    names = {
+        0: ("patch_embed.proj.weight", "patch_embed.norm.bias", "absolute_pos_embed"),
+        1: ("stages.0.graph_construction_model.node_layers.0.virtual_node_embed", "stages.0.blocks.1.proj.bias"),
+        2: ("stages.0.downsample.norm.weight", "stages.1.blocks.0.norm1.weight", "stages.1.blocks.1.norm1.weight"),
+        3: ("stages.1.downsample.norm.weight", "stages.2.blocks.1.proj.weight"),
+        4: ("stages.2.blocks.2.proj.weight", "stages.2.blocks.3.proj.weight"),
+        11: ("stages.2.blocks.17.ffn.fc1.weight",),
+        12: ("stages.2.downsample.downsample.weight", "stages.3.blocks.0.proj.bias", "stages.3.blocks.1.proj.bias"),
+        13: ("norm.weight", "head.weight"),
+    }
+    assert all(model.layer_of(name) == layer for layer, group in names.items() for name in group)
+    parameters = dict(model.named_parameters())
+    assert {name for group in names.values() for name in group} <= parameters.keys()
+    assert {model.layer_of(name) for name in parameters} == set(range(14))
+
+
 def test_weights_move_to_another_size():
     small, large = eurnet_debug(5, image_size=64), eurnet_debug(5, image_size=(96, 128))
     weights = small.state_dict()

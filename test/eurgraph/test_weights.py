@@ -9,6 +9,7 @@ import pytest
 import torch
 from golden_weights import read_golden, state_dict_for
 
+from eurgraph.eurnet import DEBUG, EurNet
 from models import WeightsError, create_model, load_pretrained, load_weights
 
 
@@ -40,6 +41,14 @@ def test_another_number_of_classes_gets_a_new_classifier(image_file):
     report = load_pretrained(model, image_file)
     assert [name for name, _, _ in report.mismatched] == ["head.weight", "head.bias"]
     assert torch.equal(model.head.weight, head)
+
+
+def test_a_classifier_that_starts_small_is_not_loaded(image_file):
+    model = EurNet(DEBUG, 7, image_size=96, context_sizes=(3,), head_init_scale=0.001)
+    report = load_pretrained(model, image_file)
+    assert report.missing == ["head.weight", "head.bias"] and model.head.weight.abs().max() < 1e-3
+    torch.save(model.state_dict(), image_file)
+    assert not load_weights(model, image_file).misfits()  # but it is, where nothing is to be tuned
 
 
 def test_clips_start_from_the_weights_of_images(image_file):
