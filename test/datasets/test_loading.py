@@ -1,0 +1,93 @@
+"""Samples by their number in the run, and batches of them: here of numbers instead of files."""
+
+import pytest
+import torch
+
+from datasets.files import FileError, FileList
+from datasets.loading import EvalViews, TrainSamples, to_device, train_loader, view_loader
+
+WORKERS = {"num_workers": 0, "worker_start": None, "pin_memory": False}
+CPU = torch.device("cpu")
+
+
+def numbers(count):
+    names = [str(i) for i in range(count)]
+    return FileList(names, [i % 3 for i in range(count)], names)
+
+
+class Numbers(TrainSamples):
+    """A sample is its file's number and a draw; files in `broken` cannot be read."""
+
+    broken = ()
+
+    def read(self, item, rng):
+        if item.index in self.broken:
+            raise FileError(item.path, "broken")
+        return {"x": torch.tensor([item.index, rng.integers(1 << 30)])}
+
+
+class NumberViews(EvalViews):
+    num_views = 2
+    broken = ()
+
+    def read(self, item):
+        if item.index in self.broken:
+            raise FileError(item.path, "broken")
+        return torch.full((2, 1), item.index)
+
+
+def batches(dataset, first, count, size, rank=0, num_ranks=1):
+    return list(to_device(train_loader(dataset, first, count, size, rank, num_ranks, **WORKERS), CPU))
+
+
+def test_an_epoch_is_a_permutation_and_the_next_another():
+    samples = batches(Numbers(numbers(12), seed=1), 0, 6, 4)
+    index = torch.cat([batch["index"] for batch in samples]).tolist()
+    assert sorted(index[:12]) == sorted(index[12:]) == list(range(12)) and index[:12] != index[12:]
+    assert all(torch.equal(batch["label"], batch["index"] % 3) for batch in samples)
+
+
+def test_ranks_share_the_stream():
+    alone = torch.cat([batch["x"] for batch in batches(Numbers(numbers(7), seed=1), 0, 4, 6)])
+    parts = [batches(Numbers(numbers(7), seed=1), 0, 4, 2, rank, 3) for rank in range(3)]
+    together = torch.cat([torch.cat([part[b]["x"] for part in parts]) for b in range(4)])
+    assert torch.equal(alone, together)
+    later = torch.cat([batch["x"] for batch in batches(Numbers(numbers(7), seed=1), 2, 2, 6)])
+    assert torch.equal(later, alone[12:])
+
+
+def test_repeated_augmentation_sees_a_file_several_times_in_a_row():
+    samples = torch.cat([batch["x"] for batch in batches(Numbers(numbers(12), seed=1, repeats=3), 0, 6, 4)])
+    index, draws = samples.unbind(1)
+    threes = index.view(8, 3)
+    assert (threes == threes[:, :1]).all() and len(set(threes[:4, 0].tolist())) == 4  # of 12 files, 4 in an epoch
+    assert len(set(draws.tolist())) == 24
+
+
+def test_a_broken_file_is_replaced_in_training_and_named():
+    dataset = Numbers(numbers(12), seed=1)
+    whole = {int(i): batch for batch in batches(dataset, 0, 3, 4) for i in batch["index"]}
+    dataset.broken = {5}
+    samples = batches(dataset, 0, 3, 4)
+    assert sum(len(batch["index"]) for batch in samples) == 12
+    (failure,) = [failure for batch in samples for failure in batch["failures"]]
+    assert (failure["path"], failure["reason"], failure["index"]) == ("5", "broken", 5)
+    kept = [row for batch in samples for row in batch["x"] if int(row[0]) in whole]
+    assert len(kept) == 12
+    dataset.broken = range(12)
+    with pytest.raises(FileError, match=r"broken; 10 files in a row could not be read, is data\.root right\?"):
+        batches(dataset, 0, 1, 4)
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2, 3])
+def test_every_file_is_seen_once_whatever_the_number_of_ranks(num_ranks):
+    dataset = NumberViews(numbers(11))
+    dataset.broken = {4}
+    seen, failures = [], []
+    for rank in range(num_ranks):
+        for batch in to_device(view_loader(dataset, 3, rank, num_ranks, **WORKERS), CPU):
+            assert torch.equal(batch["views"][:, 1, 0], batch["index"])
+            seen += batch["index"].tolist()
+            failures += batch["failures"]
+    assert sorted(seen) == [0, 1, 2, 3, 5, 6, 7, 8, 9, 10]
+    assert failures == [{"path": "4", "reason": "broken", "index": 4}]
