@@ -15,6 +15,8 @@ from datasets.making import make_once, write_lists
 
 FORMATS = {".jpg": {"quality": 85}, ".png": {}}
 PLACES = (0.25, 0.75)  # of a shape's center, in shares of the picture's sides
+SIZES = (0.5, 1)  # from the smallest to the largest of `drawing.RADII`
+TURNS = (-0.05, 0.05)  # of a full turn
 VERSION = 1  # of the whole set: with a new number, folders made before count as other data
 
 
@@ -71,6 +73,6 @@ def draw_image(shape: str, rng: np.random.Generator, size: tuple[int, int] = (72
     """Draws one picture of a shape: uint8 RGB [H, W, 3], `size` being (H, W)."""
     canvas = draw_background(rng, size, num_frames=1, speeds=(0, 0))  # [3, 1, H, W]
     x, y = rng.uniform(*PLACES, 2)
-    radius, turn = rng.uniform(size=2)
+    radius, turn = rng.uniform(*SIZES), rng.uniform(*TURNS)
     draw_shape(canvas, shape, np.array([[x, y, radius, turn]]), draw_colors(rng))
     return canvas[:, 0].round().astype(np.uint8).transpose(1, 2, 0)

@@ -2,10 +2,9 @@ import logging
 import pickle
 import time
 
-import numpy as np
 import pytest
 
-from datasets.files import FileItem, FileList, read_class_names
+from datasets.files import FileItem, read_class_names
 from datasets.video.lists import find_videos, read_videos
 
 
@@ -213,21 +212,6 @@ def test_large_list_is_quick_and_small(tmp_path):
     copy = pickle.loads(pickled)
     last = FileItem(239_999, "239999", 399, str(tmp_path / "train/class 399/abcdefghijk_239999_000010.mp4"))
     assert videos[239_999] == copy[-1] == last
-
-
-def test_list_is_a_sequence_that_cannot_change():
-    videos = FileList(["x", "y"], np.array([0, 1]), ["a.mp4", "b\udcff.mp4"], ["p", "q"], "root")
-    assert videos[1].path == "root/b\udcff.mp4"  # a file name that is not UTF-8, as os.listdir gives it
-    assert [video.index for video in videos] == [0, 1]
-    assert repr(videos) == "FileList(2 files, 2 classes, root='root')"
-    with pytest.raises(IndexError):
-        videos[2]
-    with pytest.raises(ValueError, match="read-only"):
-        videos.labels[0] = 1
-    with pytest.raises(ValueError, match=r"a.mp4 has label 2; expected 0 to 1 for 2 classes"):
-        FileList(["x"], [2], ["a.mp4"], ["p", "q"])
-    with pytest.raises(ValueError, match="2 ids, 1 labels and 1 paths"):
-        FileList(["x", "y"], [0], ["a.mp4"])
 
 
 def test_find_videos(tmp_path):
