@@ -19,4 +19,5 @@ from tools.messages import clear_errors
 if __name__ == "__main__":
     if Path.cwd() == Path(__file__).resolve().parent:  # started as the authors start theirs
         os.chdir("..")
-    clear_errors(lambda: main(presets=["evaluation.num_clips=10", "evaluation.num_crops=3"], description=__doc__))
+    presets = ["evaluation.num_clips=10", "evaluation.num_crops=3"]
+    clear_errors(lambda: main(presets=presets, description=__doc__, task="clip_classification"))

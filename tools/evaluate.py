@@ -23,13 +23,18 @@ from tools.messages import clear_errors
 from tools.runs import add_run_arguments, find_run, report
 
 
-def main(argv: Sequence[str] | None = None, presets: Sequence[str] = (), description: str | None = __doc__) -> None:
-    """`presets` are overrides that the arguments may override again."""
+def main(
+    argv: Sequence[str] | None = None,
+    presets: Sequence[str] = (),
+    description: str | None = __doc__,
+    task: str | None = None,
+) -> None:
+    """`presets` are overrides that the arguments may override again; they are for the task `task` alone, if given."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_run_arguments(parser)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as data.val=LIST")
     args = parser.parse_args(argv)
-    task_class, settings, run = find_run(args, [*presets, *args.overrides])
+    task_class, settings, run = find_run(args, [*presets, *args.overrides], task)
     with join_ranks(**settings.run.process_options()) as ranks:
         start_logging(ranks)
         report(task_class(settings, ranks), run, args.checkpoint, ranks)

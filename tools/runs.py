@@ -26,8 +26,13 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", metavar="FILE", help="best, last, or a file; without it: best, else last")
 
 
-def find_run(args: argparse.Namespace, overrides: Sequence[str]) -> tuple[type[Task], Settings, Path]:
-    """The task class, the settings and the run directory that the arguments of `add_run_arguments` mean."""
+def find_run(
+    args: argparse.Namespace, overrides: Sequence[str], task: str | None = None
+) -> tuple[type[Task], Settings, Path]:
+    """The task class, the settings and the run directory that the arguments of `add_run_arguments` mean.
+
+    Raises SettingsError where the recipe is of another task than `task`.
+    """
     run = args.run_dir
     if args.config is None:
         run = run or newest_run()
@@ -36,6 +41,8 @@ def find_run(args: argparse.Namespace, overrides: Sequence[str]) -> tuple[type[T
     source = args.config or str(run / "recipe.yaml")
     recipe = read_recipe(source, overrides)
     task_class = find_task(recipe, source)
+    if task not in (None, recipe["task"]):
+        raise SettingsError(f"{source} is of the task {recipe['task']}, not {task}; score it by tools/evaluate.py")
     settings = parse_settings(task_class.Settings, recipe, source)
     return task_class, settings, run or run_folder(source, settings.run)
 

@@ -1,0 +1,269 @@
+"""Images as a task: a sample is a function of its number, a broken file costs coverage, a run continues as it was."""
+
+import csv
+import json
+import shutil
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.files import FileError
+from datasets.image_shapes import make_image_shapes
+from engine.ranks import Ranks
+from engine.settings import SettingsError, parse_settings
+from tasks.image_classification import ImageClassification, ImageClassificationSettings
+from tools import evaluate, predict, train
+from tools.messages import clear_errors
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+clips = partial(evaluate.main, presets=["evaluation.num_clips=1"], task="clip_classification")  # as test-single-clip.py
+AUGMENT = {"size": 64, "auto_augment": "rand-m9-mstd0.5-inc1"}
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory):
+    """24 training and 9 validation images of 6 shapes."""
+    return make_image_shapes(tmp_path_factory.mktemp("images") / "shapes", num_train=24, num_val=9, size=48)
+
+
+@pytest.fixture
+def images(shapes, tmp_path):
+    """A copy of the set that a test may break."""
+    return shutil.copytree(shapes, tmp_path / "images")
+
+
+def make_task(folder, **changes) -> ImageClassification:
+    recipe = {
+        "task": "image_classification",
+        "model": {"name": "eurnet_debug"},
+        "data": {
+            "train": f"{folder}/train.txt",
+            "val": f"{folder}/val.txt",
+            "train_view": AUGMENT,
+            "val_view": {"size": 64},
+            "num_workers": 0,
+        },
+        "optimizer": {"name": "adamw", "lr": 0.001},
+        "train": {"num_epochs": 1, "batch_size": 4},
+        "evaluation": {"images_per_forward": 4},
+    }
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        recipe[section] = recipe.get(section, {}) | {name: value}
+    return ImageClassification(parse_settings(ImageClassificationSettings, recipe), ALONE)
+
+
+def batches(task, first=0, count=6, stream="train"):
+    return list(task.train_batches(first, count, 4, stream))
+
+
+def test_a_sample_is_a_function_of_seed_and_number_alone(shapes):
+    """Also where timm's operations draw from global generators, in one process or in workers."""
+    whole = batches(make_task(shapes), count=9)
+    pictures = torch.cat([batch["image"] for batch in whole])
+    assert pictures.shape == (36, 3, 64, 64) and pictures.dtype == torch.uint8
+    assert sorted(torch.cat([batch["index"] for batch in whole])[:24].tolist()) == list(range(24))
+    torch.manual_seed(7), np.random.seed(7)
+    later = batches(make_task(shapes, data__num_workers=2), first=4, count=3)
+    assert torch.equal(torch.cat([batch["image"] for batch in later]), pictures[16:28])
+    other = batches(make_task(shapes), count=1, stream="precise_bn")[0]
+    assert not torch.equal(other["image"], pictures[:4])
+
+
+def test_repeats_are_other_views_of_one_image(shapes):
+    first = batches(make_task(shapes, data__repeats=2), count=1)[0]
+    assert first["index"][0] == first["index"][1] != first["index"][2] == first["index"][3]
+    assert not torch.equal(first["image"][0], first["image"][1])
+
+
+def test_losses_are_those_of_the_recipe(shapes):
+    """Smoothed cross entropy of plain labels; of mixed labels, the same in the shares of the mix."""
+    batch = batches(make_task(shapes), count=1)[0]
+    plain = make_task(shapes, loss__label_smoothing=0.1)
+    torch.manual_seed(0)
+    model = plain.build_model()
+    loss, sums = plain.training_step(model, batch)
+    logits = model(plain.pixels(batch["image"])).float()
+    smooth = 0.9 * torch.nn.functional.one_hot(batch["label"], 6) + 0.1 / 6
+    torch.testing.assert_close(loss, -(smooth * logits.log_softmax(1)).sum(1).mean())
+    assert loss.requires_grad and 0 <= sums["top1"] <= sums["top5"] <= 4
+    torch.testing.assert_close(sums["loss"], 4 * loss)
+    mixed = make_task(shapes, loss__label_smoothing=0.1, data__mix={"mixup": 0.8, "probability": 1e-9})
+    same, sums = mixed.training_step(model, batch)
+    torch.testing.assert_close(same, loss)
+    assert sums.keys() == {"loss"}  # a mixed image has no one right class
+
+
+def test_evaluation_lists_what_it_cannot_read(images):
+    broken = sorted(images.glob("val/*/*"))[3]
+    broken.write_bytes(broken.read_bytes()[:200])
+    task = make_task(images)
+    evaluation = task.evaluate(task.build_model().eval())
+    summary = evaluation.summary()
+    assert (summary["images_read"], summary["images_listed"]) == (8, 9) and summary["coverage"] == 8 / 9
+    assert [failure["path"] for failure in evaluation.predictions.failures] == [str(broken)]
+    for path in images.glob("val/*/*"):
+        path.write_bytes(b"")
+    with pytest.raises(FileError, match=r"cannot identify image file; nor can any other image of data\.val be read"):
+        task.evaluate(task.build_model().eval())
+
+
+def test_an_unreadable_training_image_is_replaced_and_reported(images):
+    broken = sorted(images.glob("train/*/*"))[5]
+    broken.write_bytes(b"")
+    runs = [batches(make_task(images)) for _ in range(2)]
+    failures = [failure for batch in runs[0] for failure in batch["failures"]]
+    assert [(failure["path"], failure["reason"]) for failure in failures] == [
+        (str(broken), "cannot identify image file")
+    ]
+    index = torch.cat([batch["index"] for batch in runs[0]])
+    labels = torch.cat([batch["label"] for batch in runs[0]])
+    assert failures[0]["index"] not in index and torch.equal(
+        labels, torch.tensor(make_task(images).train_files.labels)[index]
+    )
+    for ours, theirs in zip(*runs, strict=True):
+        assert torch.equal(ours["image"], theirs["image"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model__name": "glore_resnet_debug_3d"}, r"model\.name: glore_resnet_debug_3d is for clips"),
+        (
+            {"data__mix": {"mixup": 0.8}, "train__batch_size": 5},
+            r"data\.mix takes images in pairs, but .* to 5 at once",
+        ),
+        ({"data__mix": {"mode": "pair"}}, r"without mixup or cutmix, mode does nothing"),
+        ({"data__val_view": {"sise": 64}}, r"data\.val_view\.sise: unknown setting; did you mean 'size'"),
+        ({"data__train": "gone"}, r"data\.train: no list of images at gone"),
+        ({"model__num_classes": 4}, r"data\.train: .* has label 4, but the network has 4 classes \(0 to 3\)"),
+    ],
+)
+def test_bad_settings_are_explained(shapes, changes, message):
+    with pytest.raises(SettingsError, match=message):
+        make_task(shapes, **changes).check()
+
+
+# Whole runs, with everything on that draws random numbers.
+
+
+@pytest.fixture(scope="module")
+def recipe(shapes, tmp_path_factory):
+    """A recipe of 12 steps, on a set whose validation images are 9, one of them broken."""
+    folder = tmp_path_factory.mktemp("image_runs")
+    pictures = shutil.copytree(shapes, folder / "images")
+    sorted(pictures.glob("val/*/*"))[4].write_bytes(b"")
+    (folder / "recipe.yaml").write_text(f"""
+        task: image_classification
+        model: {{name: eurnet_debug, options: {{drop_path: 0.2}}}}
+        data:
+          train: {pictures}/train
+          val: {pictures}/val
+          train_view: {{size: 64, auto_augment: rand-m9-mstd0.5-inc1}}
+          val_view: {{size: 64}}
+          erase: {{probability: 0.5}}
+          mix: {{mixup: 0.8, cutmix: 1.0}}
+          num_workers: 0
+        loss: {{label_smoothing: 0.1}}
+        optimizer: {{name: adamw, lr: 0.001, weight_decay: 0.05, no_decay_vectors: true, layer_decay: 0.9}}
+        schedule: {{warmup_epochs: 1, warmup_prefix: false}}
+        train: {{num_epochs: 2, batch_size: 4, checkpoint_every_steps: 2, log_every_steps: 1, evaluate_every_epochs: 2}}
+        evaluation: {{images_per_forward: 2}}
+    """)
+    return folder / "recipe.yaml"
+
+
+@pytest.fixture(scope="module")
+def run(recipe):
+    train.main(["-c", str(recipe), f"run.dir={recipe.parent / 'run'}"])
+    return recipe.parent / "run"
+
+
+def losses(run):
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [row["loss"] for row in rows if row["split"] == "train"]
+
+
+def test_an_interrupted_run_continues_bit_for_bit(run, recipe, tmp_path, monkeypatch):
+    step, calls = ImageClassification.training_step, []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    arguments = ["-c", str(recipe), f"run.dir={tmp_path / 'run'}"]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ImageClassification, "training_step", interrupted)
+        train.main(arguments)
+    train.main(arguments)
+    assert losses(tmp_path / "run") == losses(run) and len(losses(run)) == 12
+    ours, theirs = (
+        torch.load(folder / "checkpoints/last.pt", weights_only=True)["model"] for folder in (tmp_path / "run", run)
+    )
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+class TwoRanks(Ranks):
+    """Two ranks, one after the other: the second, asked first, leaves what it found for the main one."""
+
+    left: ClassVar[list] = []
+
+    def gather(self, value):
+        self.left.append(value)
+        return [self.left.pop(), self.left.pop()] if self.is_main else None
+
+
+def test_two_ranks_find_what_one_finds(images):
+    """On an odd number of images, one of which cannot be read."""
+    sorted(images.glob("val/*/*"))[4].write_bytes(b"")
+    task = make_task(images, evaluation__images_per_forward=2)
+    model = task.build_model().eval()
+    one = task.predict(model, task.val_files)
+    assert len(one.index) == 8 and one.num_items == 9
+    for rank in (1, 0):
+        task.ranks = TwoRanks(rank, 2, torch.device("cpu"))
+        two = task.predict(model, task.val_files)
+    assert np.array_equal(one.index, two.index) and np.array_equal(one.probabilities, two.probabilities)
+    assert one.failures == two.failures and len(one.failures) == 1
+
+
+def tables(report):
+    summary = json.loads((report / "summary.json").read_text())
+    assert summary.pop("crops_per_second") > 0
+    return summary, {path.name: path.read_bytes() for path in report.glob("*.csv")}
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_report_of_one(run, start):
+    report = run / "evaluations/centre"
+    one = tables(report)
+    assert (one[0]["images_read"], one[0]["images_listed"], one[0]["crops_per_image"]) == (8, 9, 1)
+    shutil.rmtree(report)
+    start("tools/evaluate.py", "--run-dir", run, processes=2)
+    assert tables(report) == one
+
+
+def test_predict_names_the_shapes(run, recipe, tmp_path):
+    paths = sorted((recipe.parent / "images/val").glob("*/*"))
+    predict.main(["--run-dir", str(run), "--top", "2", "--csv", str(tmp_path / "guesses.csv"), str(paths[0])])
+    rows = list(csv.DictReader((tmp_path / "guesses.csv").read_text().splitlines()))
+    shapes = {path.parent.name for path in paths}
+    assert [row["path"] for row in rows] == [str(paths[0])] * 2 and {row["class"] for row in rows} <= shapes
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "message"),
+    [
+        (predict.main, ["gone.jpg"], "no file or folder of images at gone.jpg"),
+        (clips, [], "is of the task image_classification, not clip_classification; score it by tools/evaluate.py"),
+    ],
+)
+def test_errors_are_one_message(run, main, arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        clear_errors(lambda: main(["--run-dir", str(run), *arguments]))
+    assert message in capsys.readouterr().err
