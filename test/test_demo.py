@@ -1,4 +1,4 @@
-"""The demo as `./run_local.sh` runs it: it learns the motions, and from the motion alone."""
+"""The demos as `./run_local.sh` runs them: they learn the motions, from the motion alone, and the shapes."""
 
 import argparse
 import json
@@ -11,21 +11,18 @@ from engine.ranks import Ranks
 from tools.runs import find_run, find_weights, load_model
 
 
+def run_demo(recipe, folder, start):
+    """Trains by the recipe, on files that it makes in `folder`, and returns the run directory."""
+    data = folder / "data"
+    lists = {"train": "train.txt", "val": "val.txt", "class_names": "mapping_table.txt"}
+    places = [f"data.root={data}", *(f"data.{key}={data / name}" for key, name in lists.items())]
+    start("tools/train.py", "-c", recipe, f"run.dir={folder / 'run'}", *places, num_threads=2, timeout=1500)
+    return folder / "run"
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory, start):
-    folder = tmp_path_factory.mktemp("demo")
-    videos = folder / "videos"
-    start(
-        *("tools/train.py", "-c", "configs/demo/glore_motion.yaml", f"run.dir={folder / 'run'}", f"data.root={videos}"),
-        *(
-            f"data.train={videos}/train.txt",
-            f"data.val={videos}/val.txt",
-            f"data.class_names={videos}/mapping_table.txt",
-        ),
-        num_threads=2,
-        timeout=1500,
-    )
-    return folder / "run"
+    return run_demo("configs/demo/glore_motion.yaml", tmp_path_factory.mktemp("demo"), start)
 
 
 class FrozenSampling(EvenSampling):
@@ -49,3 +46,11 @@ def test_the_demo_learns_the_motions_and_nothing_else(demo, monkeypatch):
     assert task.evaluate(model).view_top1 == summary["clip_top1"]
     monkeypatch.setattr("tasks.clip_classification.EvenSampling", FrozenSampling)
     assert task.evaluate(model).view_top1 <= 0.25  # chance is 0.125, its standard deviation on 163 videos 0.026
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_image_demo_learns_the_shapes(tmp_path, start):
+    run = run_demo("configs/demo/eurnet_shapes.yaml", tmp_path, start)
+    summary = json.loads((run / "evaluations/centre/summary.json").read_text())
+    assert summary["image_top1"] >= 0.9 and summary["coverage"] == 1 and summary["images_listed"] == 301
