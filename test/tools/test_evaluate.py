@@ -77,7 +77,7 @@ def test_predict_names_the_classes(run, start, tmp_path):
         (evaluate.main, ["-c", "RECIPE", "run.dir=RUN/run"], "RUN/run holds no checkpoint; train first"),
         (train.main, ["-c", "RECIPE", "data.val=RUN/vall.txt", "run.dir=RUN/new"], "data.val: no list of videos at"),
         (evaluate.main, ["--run-dir", "RUN", "data.vall=x"], "data.vall: unknown setting; did you mean 'val'?"),
-        (predict.main, ["--run-dir", "RUN", "gone.mp4"], "no video or folder of videos at gone.mp4"),
+        (predict.main, ["--run-dir", "RUN", "gone.mp4"], "no file or folder of videos at gone.mp4"),
         (train.main, ["-c", "configs/demo/glore_moton.yaml"], "Did you mean configs/demo/glore_motion.yaml?"),
         (train.main, ["-c", "RECIPE", "optimizer.lr=0.1", "run.dir=RUN"], "optimizer.lr: 0.05 -> 0.1"),
         (train.main, ["-c", "RECIPE", "run.device=cuda", "run.dir=RUN"], "no usable GPU; use run.device=cpu or auto"),
