@@ -175,14 +175,18 @@ class GridGraph:
         edges = [torch.stack(pair) for part in self.ranges for pair in part.edges(patches, virtual)]
         edges = [torch.empty(2, 0, dtype=torch.long, device=x.device), *edges]  # a graph may have no relation at all
         sizes = torch.tensor([pair.shape[1] for pair in edges[1:]], dtype=torch.long, device=x.device)
-        x = x.flatten(1, -2)  # [B, *shape, C] -> [B, N, C]
-        mean = x.mean(1, keepdim=True).expand(-1, num_virtual, -1)
         return Data(
-            x=torch.cat([mean, x], dim=1).flatten(0, 1),  # [B, V + N, C] -> [B * (V + N), C]
+            x=self.to_nodes(x),
             edge_index=torch.cat(edges, dim=1),
             edge_type=torch.arange(len(sizes), device=x.device).repeat_interleave(sizes),
             batch=torch.arange(num_grids, device=x.device).repeat_interleave(nodes.shape[1]),
         )
+
+    def to_nodes(self, x: torch.Tensor) -> torch.Tensor:
+        """The features of the nodes of `to_edge_index`: [B, *shape, C] -> [B * (V + N), C]."""
+        x = x.flatten(1, -2)  # [B, *shape, C] -> [B, N, C]
+        mean = x.mean(1, keepdim=True).expand(-1, self.num_virtual_nodes, -1)
+        return torch.cat([mean, x], dim=1).flatten(0, 1)  # [B, V + N, C] -> [B * (V + N), C]
 
     def to_grid(self, x: torch.Tensor) -> torch.Tensor:
         """Back from the nodes of `to_edge_index` to the patches: [B * (V + N), C] -> [B, *shape, C]."""

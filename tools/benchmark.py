@@ -1,9 +1,11 @@
-"""Measures speed: of reading videos, and of networks.
+"""Measures speed: of reading videos, of networks, and of graphs.
 
     python tools/benchmark.py data [FILES ...]
     python tools/benchmark.py model NAME
+    python tools/benchmark.py graph
 
-`data` compares our video reader with decord, OpenCV and torchcodec, `model` shows what a network costs.
+`data` compares our video reader with decord, OpenCV and torchcodec, `model` shows what a network costs, `graph` what
+message passing costs on grids and on lists of edges.
 """
 
 import argparse
@@ -17,7 +19,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads tha
 
 from tools.messages import clear_errors
 
-BENCHMARKS = ("data", "model")  # modules of tools/benchmarks, each with HELP, add_arguments(parser) and run(args)
+BENCHMARKS = (
+    "data",
+    "model",
+    "graph",
+)  # modules of tools/benchmarks, each with HELP, add_arguments(parser) and run(args)
 
 
 def main(argv: list[str] | None = None) -> None:

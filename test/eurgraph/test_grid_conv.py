@@ -5,25 +5,13 @@ import torch
 from torch import nn
 
 from eurgraph import GridGraph, GridGRMP, LongRange, NearestPatches, ShortRange
-from eurgraph.conv import GRMPConv
+from eurgraph.edge_list import EdgeListGRMP
 
 
 def make_graph(shape, ranges, x):
     medium = [NearestPatches(shape, x.shape[-1], num_neighbors=3)(x)] if "medium" in ranges else []
     short = [ShortRange(len(shape))] if "short" in ranges else []
     return GridGraph(shape, (*short, *medium, *([LongRange()] if "long" in ranges else [])))
-
-
-class ContextOnNodes(nn.Module):
-    """The context of the grid's layer, for messages of the nodes of the same graph. Virtual nodes get none."""
-
-    def __init__(self, layer, graph):
-        super().__init__()
-        self.layer, self.graph = layer, graph
-
-    def forward(self, message):
-        context = self.layer.context(self.graph.to_grid(message)).flatten(1, -2)
-        return nn.functional.pad(context, (0, 0, self.graph.num_virtual_nodes, 0)).flatten(0, 1)
 
 
 @pytest.mark.parametrize("ranges", [("short", "medium", "long"), ("short",), ("medium",), ("long",)])
@@ -33,25 +21,19 @@ def test_equals_the_layer_on_the_same_edges(shape, context_sizes, ranges):
     x = torch.randn(2, *shape, 12, dtype=torch.float64, requires_grad=True)
     graph = make_graph(shape, ranges, x)
     layer = GridGRMP(12, graph.num_relations, len(shape), context_sizes).double()
-    context = ContextOnNodes(layer, graph) if context_sizes else None
-    conv = GRMPConv(12, 12, graph.num_relations, context).double()
     for parameter in layer.parameters():
         nn.init.normal_(parameter, std=0.5)
-    shared = {name: weight for name, weight in layer.state_dict().items() if not name.startswith("context")}
-    assert not conv.load_state_dict(shared, strict=False).unexpected_keys
+    data = graph.to_edge_index(x.detach())
 
     grid = layer(x, graph)
-    data = graph.to_edge_index(x)
-    edges = graph.to_grid(conv(data.x, data.edge_index, data.edge_type))
+    edges = EdgeListGRMP(layer)(x, (graph, data.edge_index, data.edge_type))
     torch.testing.assert_close(grid, edges, rtol=1e-9, atol=1e-9)
 
     weight = torch.randn_like(grid)
-    gradients = []
-    for output, owner in ((grid, layer), (edges, conv)):
-        wanted = [x, *map(owner.get_parameter, shared), *layer.context_layers.parameters()]
-        gradients.append(torch.autograd.grad((output * weight).sum(), wanted))
-    for ours, theirs in zip(*gradients, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+    wanted = [x, *layer.parameters()]
+    ours, theirs = (torch.autograd.grad((output * weight).sum(), wanted) for output in (grid, edges))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
 def test_gradients_are_those_of_finite_differences():

@@ -237,5 +237,7 @@ def test_folders_give_classes_and_names(motion_videos):
 
 
 def test_an_unknown_task_is_explained():
-    with pytest.raises(SettingsError, match="task: must be one of clip_classification, image_classification, got 'clips'"):
+    with pytest.raises(
+        SettingsError, match="task: must be one of clip_classification, image_classification, got 'clips'"
+    ):
         find_task({"task": "clips"}, "recipe.yaml")

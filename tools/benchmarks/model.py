@@ -1,25 +1,16 @@
-"""What a model costs: parameters, operations, speed and memory, in each memory layout.
-
-Every case (a layout, in evaluation or in training) has a fresh process, so that no case finds the memory or the caches
-of another one. The layouts take turns, step by step, so that a change in the machine's speed meets both alike; shown is
-the median.
-"""
+"""What a model costs: parameters, operations, speed and memory, in each memory layout, measured in turns."""
 
 import argparse
-import multiprocessing
-import statistics
-import time
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from pathlib import Path
+from functools import partial
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm import tqdm
 
 from engine.precision import autocast, place_model
 from models import MODELS, create_model
+from tools.benchmarks.measuring import Contestant, measure
 
 HELP = """What a model costs: parameters, operations, clips (or images) per second, and peak memory.
 
@@ -33,14 +24,13 @@ MODES = ("evaluation", "training")
 
 @dataclass(frozen=True)
 class Case:
-    """One thing that is measured, in a process of its own."""
+    """One thing that is measured."""
 
     name: str
     mode: str
     layout: str
     input_shape: tuple[int, ...]  # [B, 3, T, H, W], or [B, 3, H, W] for images
     device: str
-    num_threads: int
     precision: str
     compile: bool
 
@@ -76,18 +66,15 @@ def run(args: argparse.Namespace) -> None:
     unit = "clips/s" if len(shape) == 5 else "images/s"
     print(f"{'':12}{'':16}{unit:>12}{'ms/step':>12}{'peak MiB':>12}{'faster':>12}")
     for mode in MODES:
-        cases = [
-            Case(args.name, mode, layout, shape, args.device, args.threads, args.precision, args.compile)
-            for layout in layouts
-        ]
-        results = measure(cases, args.repeats)
-        first = results[0][0]
-        for case, (seconds, memory) in zip(cases, results, strict=True):
-            median = statistics.median(seconds)
-            # Neighbors in time are compared, not medians of all times: the machine's load cancels out.
-            ratio = statistics.median(a / b for a, b in zip(first, seconds, strict=True))
-            peak = "-" if memory is None else f"{memory / 2**20:.0f}"
-            print(f"{mode:12}{case.layout:16}{args.batch / median:12.2f}{1000 * median:12.1f}{peak:>12}{ratio:11.2f}x")
+        cases = [Case(args.name, mode, layout, shape, args.device, args.precision, args.compile) for layout in layouts]
+        contestants = [Contestant(case.layout, partial(_make_step, case), args.threads, args.device) for case in cases]
+        results = measure(contestants, args.repeats, mode)
+        for case, result in zip(cases, results, strict=True):
+            ratio = result.times_faster_than(results[0])
+            print(
+                f"{mode:12}{case.layout:16}{args.batch / result.median:12.2f}{1000 * result.median:12.1f}"
+                f"{result.mebibytes:>12}{ratio:11.2f}x"
+            )
 
 
 def input_shape(name: str, batch: int, frames: int | None, size: int | None) -> tuple[int, ...]:
@@ -109,51 +96,6 @@ def describe_device(args: argparse.Namespace) -> str:
     where = torch.cuda.get_device_name(args.device) if args.device.startswith("cuda") else args.device
     threads = "1 thread" if args.threads == 1 else f"{args.threads} threads"
     return f"{where}, {threads}, {args.precision}{', compiled' if args.compile else ''}"
-
-
-def measure(cases: list[Case], num_repeats: int) -> list[tuple[list[float], int | None]]:
-    """For each case the seconds of every step, and the bytes that it added at most (None where that is unknown)."""
-    context = multiprocessing.get_context("spawn")
-    workers = []
-    for case in cases:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_worker, args=(case, theirs), daemon=True)
-        process.start()
-        theirs.close()
-        workers.append((process, ours))
-    try:
-        for _, pipe in workers:
-            pipe.recv()  # warmed up
-        seconds = [[] for _ in cases]
-        for _ in tqdm(range(num_repeats), desc=cases[0].mode, unit="step", leave=False):
-            for (_, pipe), times in zip(workers, seconds, strict=True):
-                pipe.send("step")
-                times.append(pipe.recv())
-        for _, pipe in workers:
-            pipe.send("stop")
-        return [(times, pipe.recv()) for (_, pipe), times in zip(workers, seconds, strict=True)]
-    except EOFError:
-        raise RuntimeError(f"a process that measured {cases[0].name} ended early; its own error is above") from None
-    finally:
-        for process, pipe in workers:
-            pipe.close()
-            process.join()
-
-
-def _worker(case: Case, pipe: Connection) -> None:
-    torch.set_num_threads(case.num_threads)
-    memory = _Memory(case.device)
-    step = _make_step(case)
-    for _ in range(2):
-        step()
-    pipe.send("ready")
-    while pipe.recv() == "step":
-        memory.synchronize()
-        start = time.perf_counter()
-        step()
-        memory.synchronize()
-        pipe.send(time.perf_counter() - start)
-    pipe.send(memory.peak())
 
 
 def _make_step(case: Case):
@@ -184,27 +126,3 @@ def _make_step(case: Case):
         optimizer.step()
 
     return train
-
-
-class _Memory:
-    """Peak memory from its making on: of the process on a CPU, of PyTorch's allocator on a GPU."""
-
-    def __init__(self, device: str):
-        self.on_gpu = device.startswith("cuda")
-        self.status = Path("/proc/self/status")
-        if not self.on_gpu and self.status.exists():
-            Path("/proc/self/clear_refs").write_text("5")  # sets the process's peak back to its present size
-            self.start = self._resident_peak()
-
-    def peak(self) -> int | None:
-        if self.on_gpu:
-            return torch.cuda.max_memory_allocated()
-        return self._resident_peak() - self.start if self.status.exists() else None
-
-    def synchronize(self) -> None:
-        if self.on_gpu:
-            torch.cuda.synchronize()
-
-    def _resident_peak(self) -> int:
-        lines = dict(line.split(":", 1) for line in self.status.read_text().splitlines())
-        return 1024 * int(lines["VmHWM"].split()[0])

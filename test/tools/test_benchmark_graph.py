@@ -1,0 +1,22 @@
+"""The graph benchmark measures both forms of a network, and the layers, in both modes."""
+
+import argparse
+
+import pytest
+
+from tools.benchmarks import graph as benchmark
+
+
+@pytest.mark.slow
+def test_a_line_for_every_form_and_mode(capsys, monkeypatch):
+    monkeypatch.setattr(benchmark, "LAYERS", ("GRMPConv", "RGCNConv"))
+    monkeypatch.setattr(benchmark, "MODES", ("training",))
+    parser = argparse.ArgumentParser()
+    benchmark.add_arguments(parser)
+    sizes = ["--nodes=50", "--edges=300", "--channels=8", "--relations=3"]
+    benchmark.run(parser.parse_args(["eurnet_debug", "--batch=1", "--repeats=2", *sizes]))
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line for line in lines if line.startswith("training")]
+    assert [row[12:28].strip() for row in rows] == ["edge list", "grid", "GRMPConv", "RGCNConv"]
+    assert all(float(row.split()[-1].removesuffix("x")) > 0 for row in rows)
+    assert "50 nodes, 300 edges, 3 relations, 8 channels" in lines

@@ -1,0 +1,96 @@
+"""Message passing on grids and on lists of edges: EurNet both ways, and the layer for any graph beside PyG's."""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine.precision import place_model
+from models import MODELS, create_model
+from tools.benchmarks.measuring import Contestant, measure
+
+HELP = """Message passing on grids and on lists of edges.
+
+1. A EurNet as it is, on grids, and the same network on lists of edges: steps in evaluation and in training.
+2. GRMPConv, the layer for any graph, beside PyG's RGCNConv and FastRGCNConv on a random graph with typed edges.
+
+Memory is what a process adds at most, weights and graph included; on a CPU by the growth of the process (Linux only).
+"""
+
+MODES = ("evaluation", "training")
+LAYERS = ("GRMPConv", "RGCNConv", "FastRGCNConv")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", default="eurnet_tiny", help="a EurNet (eurnet_tiny)")
+    parser.add_argument("--batch", type=int, default=4, help="images or clips at once")
+    parser.add_argument("--nodes", type=int, default=100_000, help="nodes of the random graph")
+    parser.add_argument("--edges", type=int, default=1_000_000, help="its edges")
+    parser.add_argument("--relations", type=int, default=8, help="its relations")
+    parser.add_argument("--channels", type=int, default=64, help="channels of its nodes and of the layers")
+    parser.add_argument("--threads", type=int, default=1, help="processor threads")
+    parser.add_argument("--repeats", type=int, default=7, help="measured steps of each")
+
+
+def run(args: argparse.Namespace) -> None:
+    print(f"{args.name}, batch {args.batch}, {args.threads} thread(s), float32")
+    makers = {form: partial(_network_step, args.name, args.batch, form) for form in ("edge list", "grid")}
+    _table(makers, args)
+    print(f"\n{args.nodes:,} nodes, {args.edges:,} edges, {args.relations} relations, {args.channels} channels")
+    sizes = (args.nodes, args.edges, args.relations, args.channels)
+    _table({layer: partial(_layer_step, layer, sizes) for layer in LAYERS}, args)
+
+
+def _table(makers: dict[str, Callable[..., Callable[[], Any]]], args: argparse.Namespace) -> None:
+    """One line for each mode and maker, compared with the first maker."""
+    print(f"{'':12}{'':16}{'ms/step':>12}{'peak MiB':>12}{'faster':>12}")
+    for mode in MODES:
+        contestants = [Contestant(name, partial(make, mode), args.threads) for name, make in makers.items()]
+        results = measure(contestants, args.repeats, mode)
+        for contestant, result in zip(contestants, results, strict=True):
+            ratio = result.times_faster_than(results[0])
+            print(f"{mode:12}{contestant.name:16}{1000 * result.median:12.1f}{result.mebibytes:>12}{ratio:11.2f}x")
+
+
+def _network_step(name: str, batch: int, form: str, mode: str) -> Callable[[], Any]:
+    torch.manual_seed(0)
+    model = place_model(create_model(name), torch.device("cpu"), channels_last=True)
+    if form == "edge list":
+        from eurgraph.edge_list import on_edge_lists  # needs PyTorch Geometric, which takes memory and seconds
+
+        on_edge_lists(model)
+    return _step(model, mode, torch.randn(batch, *MODELS[name].input_shape))
+
+
+def _layer_step(layer: str, sizes: tuple[int, int, int, int], mode: str) -> Callable[[], Any]:
+    import torch_geometric.nn
+
+    from eurgraph.conv import GRMPConv
+
+    num_nodes, num_edges, num_relations, num_channels = sizes
+    torch.manual_seed(0)
+    conv = GRMPConv if layer == "GRMPConv" else getattr(torch_geometric.nn, layer)
+    x = torch.randn(num_nodes, num_channels)
+    edge_index = torch.randint(num_nodes, (2, num_edges))
+    edge_type = torch.randint(num_relations, (num_edges,))
+    return _step(conv(num_channels, num_channels, num_relations), mode, x, edge_index, edge_type)
+
+
+def _step(module: nn.Module, mode: str, x: torch.Tensor, *graph: torch.Tensor) -> Callable[[], Any]:
+    """Forward only, or forward and backward to the weights and the input."""
+    module.train(mode == "training")
+
+    def evaluate() -> None:
+        with torch.inference_mode():
+            module(x, *graph)
+
+    def train() -> None:
+        x.grad = None
+        module.zero_grad()
+        module(x, *graph).square().sum().backward()
+
+    x.requires_grad_(mode == "training")
+    return train if mode == "training" else evaluate

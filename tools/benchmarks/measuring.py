@@ -1,0 +1,123 @@
+"""Steps that are measured against each other: each in a process of its own, and in turns.
+
+A fresh process for each finds neither the memory nor the caches of another one; steps in turns meet changes of the
+machine's speed alike. So neighbors in time are compared, not medians of all times.
+"""
+
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """Something to measure."""
+
+    name: str
+    make_step: Callable[[], Callable[[], Any]]
+    """Called in the process, so it must be picklable; gives a function without arguments that does one step."""
+    num_threads: int = 1
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found, one number of `seconds` for each step."""
+
+    seconds: list[float]
+    memory: int | None
+    """Bytes that the making and the steps added at most; None where that is unknown."""
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    def times_faster_than(self, other: "Measured") -> float:
+        return statistics.median(a / b for a, b in zip(other.seconds, self.seconds, strict=True))
+
+    @property
+    def mebibytes(self) -> str:
+        return "-" if self.memory is None else f"{self.memory / 2**20:.0f}"
+
+
+def measure(contestants: list[Contestant], num_repeats: int, what: str) -> list[Measured]:
+    """`num_repeats` steps of each, in turns, after two that do not count; `what` is said while it goes on."""
+    context = multiprocessing.get_context("spawn")
+    workers = []
+    for contestant in contestants:
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_worker, args=(contestant, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        workers.append((process, ours))
+        name = contestant.name
+        _receive(ours, name)  # warmed up; one after the other, or they would not find their memory undisturbed
+    try:
+        seconds = [[] for _ in contestants]
+        for _ in tqdm(range(num_repeats), desc=what, unit="step", leave=False):
+            for (_, pipe), times, contestant in zip(workers, seconds, contestants, strict=True):
+                name = contestant.name
+                pipe.send("step")
+                times.append(_receive(pipe, name))
+        for _, pipe in workers:
+            pipe.send("stop")
+        return [Measured(times, _receive(pipe, name)) for (_, pipe), times in zip(workers, seconds, strict=True)]
+    finally:
+        for process, pipe in workers:
+            pipe.close()
+            process.join()
+
+
+def _receive(pipe: Connection, name: str) -> Any:
+    try:
+        return pipe.recv()
+    except EOFError:
+        raise RuntimeError(f"a process that measured {name} ended early; its own error is above") from None
+
+
+def _worker(contestant: Contestant, pipe: Connection) -> None:
+    torch.set_num_threads(contestant.num_threads)
+    memory = _Memory(contestant.device)
+    step = contestant.make_step()
+    for _ in range(2):
+        step()
+    pipe.send("ready")
+    while pipe.recv() == "step":
+        memory.synchronize()
+        start = time.perf_counter()
+        step()
+        memory.synchronize()
+        pipe.send(time.perf_counter() - start)
+    pipe.send(memory.peak())
+
+
+class _Memory:
+    """Peak memory from its making on: of the process on a CPU, of PyTorch's allocator on a GPU."""
+
+    def __init__(self, device: str):
+        self.on_gpu = device.startswith("cuda")
+        self.status = Path("/proc/self/status")
+        if not self.on_gpu and self.status.exists():
+            Path("/proc/self/clear_refs").write_text("5")  # sets the process's peak back to its present size
+            self.start = self._resident_peak()
+
+    def peak(self) -> int | None:
+        if self.on_gpu:
+            return torch.cuda.max_memory_allocated()
+        return self._resident_peak() - self.start if self.status.exists() else None
+
+    def synchronize(self) -> None:
+        if self.on_gpu:
+            torch.cuda.synchronize()
+
+    def _resident_peak(self) -> int:
+        lines = dict(line.split(":", 1) for line in self.status.read_text().splitlines())
+        return 1024 * int(lines["VmHWM"].split()[0])
