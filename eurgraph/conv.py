@@ -5,16 +5,95 @@ https://arxiv.org/abs/2211.12941 (section 3)
 Authors' code: https://github.com/hirl-team/EurNet-Image (branch pyg-cls, eurnet/layers/message_passing.py)
 
 Done differently here: any graph, bipartite ones too, where the authors' layer knows square images only; the scale of
-each relation is a multiplication, where theirs is a grouped convolution; PyG's public hooks alone, so that it survives
-PyG's releases. Parameter names are theirs. `eurgraph.grid_conv.GridGRMP` is the same layer on grids, and faster there.
+each relation is a multiplication, where theirs is a grouped convolution; work and memory go to the pairs of target and
+relation that have an edge, where theirs go to all; PyG's public hooks alone, so that it survives PyG's releases.
+Parameter names are theirs. `eurgraph.grid_conv.GridGRMP` is the same layer on grids, and faster there.
 """
+
+from itertools import pairwise
+from typing import Final
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
+from torch_geometric import EdgeIndex
 from torch_geometric.nn import MessagePassing
 from torch_geometric.typing import OptTensor
 from torch_geometric.utils import scatter
+
+
+class SumOverEdges(torch.autograd.Function):
+    """Sums of weighted messages over the edges of a sparse matrix, without a message for each edge in memory.
+
+    Shapes:
+        x [N, C], edge_weight [E], source [E], target [E] in rising order, ptr [P + 1], where the edges of each target
+        begin, to [P, C].
+    """
+
+    @staticmethod
+    def forward(
+        ctx, x: torch.Tensor, edge_weight: torch.Tensor, source: torch.Tensor, target: torch.Tensor, ptr: torch.Tensor
+    ) -> torch.Tensor:
+        ctx.save_for_backward(x, edge_weight, source, target)
+        return F.embedding_bag(source, x, ptr, mode="sum", per_sample_weights=edge_weight, include_last_offset=True)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: torch.Tensor):
+        x, edge_weight, source, target = ctx.saved_tensors
+        grad_x = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            source_sorted, order = source.sort()
+            ptr = torch.searchsorted(source_sorted, torch.arange(len(x) + 1, device=source.device))
+            grad_x = F.embedding_bag(
+                target[order],
+                grad.contiguous(),
+                ptr,
+                mode="sum",
+                per_sample_weights=edge_weight[order],
+                include_last_offset=True,
+            )
+        if ctx.needs_input_grad[1]:
+            grad_weight = (x[source] * grad[target]).sum(-1)
+        return grad_x, grad_weight, None, None, None
+
+
+class AddPairs(torch.autograd.Function):
+    r"""The mixture of each target: :math:`\sum_r \alpha_{ir} \, \mathrm{GELU}(s_r \odot v_{ir})` over its pairs.
+
+    Keeps the means v for the gradient and computes the rest again, relation by relation.
+
+    Shapes:
+        mean [P, C], pair by pair; weight [N, R or more], scale [R, C]; target [P], the node of each pair; ends, where
+        the pairs of each relation begin, R + 1 numbers: to [N, C].
+    """
+
+    @staticmethod
+    def forward(
+        ctx, mean: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, target: torch.Tensor, ends: list[int]
+    ) -> torch.Tensor:
+        ctx.save_for_backward(mean, weight, scale, target)
+        ctx.ends = ends
+        total = mean.new_zeros(len(weight), mean.shape[1])
+        for r, (first, last) in enumerate(pairwise(ends)):
+            i = target[first:last]
+            total.index_add_(0, i, F.gelu(mean[first:last] * scale[r]).mul_(weight[i, r : r + 1]))
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: torch.Tensor):
+        mean, weight, scale, target = ctx.saved_tensors
+        grad_mean, grad_weight, grad_scale = torch.empty_like(mean), torch.zeros_like(weight), torch.zeros_like(scale)
+        for r, (first, last) in enumerate(pairwise(ctx.ends)):
+            i, value = target[first:last], mean[first:last]
+            grad_update, scaled = grad.index_select(0, i), value * scale[r]
+            grad_weight[i, r] = (F.gelu(scaled).mul_(grad_update)).sum(-1)
+            grad_scaled = torch.ops.aten.gelu_backward(grad_update.mul_(weight[i, r : r + 1]), scaled)
+            torch.mul(grad_scaled, scale[r], out=grad_mean[first:last])
+            grad_scale[r] = grad_scaled.mul_(value).sum(0)
+        return grad_mean, grad_weight, grad_scale, None, None
 
 
 class GRMPConv(MessagePassing):
@@ -35,7 +114,10 @@ class GRMPConv(MessagePassing):
 
     With N nodes, E edges, R relations and C channels the layer has :math:`3 C^2 + 2 R C` weights and does
     :math:`O(N C^2 + N R C + E C)` work: linear in R with a vector per relation, where R-GCN has a matrix,
-    :math:`R C^2` weights and :math:`O(N R C^2 + E C)` work.
+    :math:`R C^2` weights and :math:`O(N R C^2 + E C)` work. As only pairs of target and relation with an edge are
+    looked at, :math:`N R C` is in truth the smaller of :math:`N R C` and :math:`E C`.
+
+    It is differentiated once, not twice.
 
     Args:
         in_channels: channels of the nodes; (source, target) for a bipartite graph.
@@ -56,6 +138,8 @@ class GRMPConv(MessagePassing):
         ValueError: an edge has a type that is none of the relations, types or weights are not one per edge, there is no
             relation, or a bipartite graph meets a context.
     """
+
+    SUPPORTS_FUSED_EDGE_INDEX: Final[bool] = True
 
     def __init__(
         self,
@@ -97,38 +181,46 @@ class GRMPConv(MessagePassing):
         x_source, x_target = (x, x) if isinstance(x, torch.Tensor) else x
         self._check(x_source is x_target, edge_index, edge_type, edge_weight)
         message = self.message_linear(x_source)  # [N_s, C]
-        mean = self.propagate(
-            edge_index,
-            x=message,
-            edge_type=edge_type,
-            edge_weight=edge_weight,
-            size=(x_source.shape[0], x_target.shape[0]),
-        )  # [N_t, R, C]
-        update = F.gelu(mean * self.linear.weight.view(self.num_relations, self.out_channels))
-        if self.context is not None:
-            update = torch.cat([update, self.context(message).unsqueeze(1)], dim=1)  # [N_t, R, C] -> [N_t, R + 1, C]
+        num_targets = x_target.shape[0]
+        # A pair of relation and target that has an edge is one node, which hears the mean of its messages.
+        pair = edge_type * num_targets + edge_index[1]  # [E]
+        if self.explain:  # counts on the order of the edges
+            pairs, pair = pair.unique(return_inverse=True)  # [P], and for each edge which of them
+            edges, size = torch.stack([edge_index[0], pair]), (x_source.shape[0], len(pairs))
+        else:
+            pair, order = pair.sort()
+            pairs, pair = pair.unique_consecutive(return_inverse=True)
+            edges, size = torch.stack([edge_index[0][order], pair]), (x_source.shape[0], len(pairs))
+            edges = EdgeIndex(edges, sparse_size=size, sort_order="col")
+            edge_weight = None if edge_weight is None else edge_weight[order]
+        mean = self.propagate(edges, x=message, edge_weight=edge_weight, size=size)  # [P, C]
+        first = num_targets * torch.arange(self.num_relations + 1, device=pairs.device)
+        ends = torch.searchsorted(pairs, first).tolist()
         weight = self.weight_linear(x_target)  # [N_t, R] or [N_t, R + 1]
-        update = torch.einsum("nr,nrc->nc", weight, update)
+        scale = self.linear.weight.view(self.num_relations, self.out_channels).to(mean.dtype)
+        update = AddPairs.apply(mean, weight, scale, pairs % max(num_targets, 1), ends)
+        if self.context is not None:
+            update = update + weight[:, self.num_relations :] * self.context(message)
         return self.self_loop(x_target) * self.gate_linear(update)
 
     def message(self, x_j: torch.Tensor, edge_weight: OptTensor) -> torch.Tensor:
         return x_j if edge_weight is None else x_j * edge_weight.unsqueeze(-1).to(x_j.dtype)
 
     def aggregate(
-        self,
-        inputs: torch.Tensor,
-        index: torch.Tensor,
-        edge_type: torch.Tensor,
-        edge_weight: OptTensor,
-        dim_size: int,
+        self, inputs: torch.Tensor, index: torch.Tensor, edge_weight: OptTensor, dim_size: int
     ) -> torch.Tensor:
-        """Weighted means: messages [E, C] -> [N_t, R, C], a row for each target and relation."""
-        row, num_rows = index * self.num_relations + edge_type, dim_size * self.num_relations
-        weight = inputs.new_ones(row.shape) if edge_weight is None else edge_weight.to(inputs.dtype)
-        total = scatter(weight, row, dim_size=num_rows)  # [E] -> [N_t * R]
-        total = total.masked_fill(total == 0, 1).unsqueeze(-1)
-        mean = scatter(inputs, row, dim_size=num_rows) / total  # [E, C] -> [N_t * R, C]
-        return mean.view(dim_size, self.num_relations, self.out_channels)
+        """Weighted means: messages [E, C] -> [P, C], a row for each pair of target and relation."""
+        share = _share(edge_weight, index, dim_size, inputs)
+        return scatter(inputs * share.unsqueeze(-1), index, dim_size=dim_size)
+
+    def message_and_aggregate(self, edge_index: EdgeIndex, x: torch.Tensor, edge_weight: OptTensor) -> torch.Tensor:
+        """The same in one step, for edges in order: [N_s, C] -> [P, C]."""
+        (ptr, source), _ = edge_index.get_csc()
+        target = edge_index[1].as_tensor()
+        share = _share(edge_weight, target, len(ptr) - 1, x)
+        if edge_weight is not None:
+            share = share * edge_weight.to(x.dtype)
+        return SumOverEdges.apply(x, share, source, target, ptr)
 
     def _check(
         self,
@@ -152,3 +244,10 @@ class GRMPConv(MessagePassing):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, num_relations={self.num_relations})"
+
+
+def _share(edge_weight: OptTensor, target: torch.Tensor, num_targets: int, like: torch.Tensor) -> torch.Tensor:
+    """[E]: 1 / the sum of the weights of all edges that end where this one ends; 1 where that is 0."""
+    weight = like.new_ones(target.shape) if edge_weight is None else edge_weight.to(like.dtype)
+    total = scatter(weight, target, dim_size=num_targets)  # [E] -> [P]
+    return total.masked_fill(total == 0, 1).reciprocal()[target]

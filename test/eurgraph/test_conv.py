@@ -133,3 +133,20 @@ def test_wrong_inputs_are_named():
         conv(x, edge_index, torch.tensor([0, 1]), torch.ones(2, 1))
     with pytest.raises(ValueError, match="num_relations must be 1 or more, not 0"):
         GRMPConv(5, 6, num_relations=0)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_explained_edge_by_edge_it_gives_the_same(weighted):
+    """PyG's explainers ask for a message of every edge, in the order of the edges."""
+    conv = GRMPConv(5, 6, num_relations=3).double()
+    x, (edge_index, edge_type) = torch.randn(9, 5).double(), random_graph(9, 9, 3, 40)
+    edge_weight = torch.rand(40).double() if weighted else None
+    expected = conv(x, edge_index, edge_type, edge_weight)
+    messages = []
+    conv.register_message_forward_hook(lambda _, inputs, output: messages.append(output))
+    assert torch.equal(conv(x, edge_index, edge_type, edge_weight), expected) and not messages
+    conv.explain = True
+    conv._edge_mask, conv._loop_mask, conv._apply_sigmoid = torch.ones(40).double(), None, False
+    torch.testing.assert_close(conv(x, edge_index, edge_type, edge_weight), expected)
+    message = conv.message_linear(x)[edge_index[0]]
+    torch.testing.assert_close(messages[0], message if edge_weight is None else message * edge_weight[:, None])
