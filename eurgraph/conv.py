@@ -135,8 +135,8 @@ class GRMPConv(MessagePassing):
         result: [N, C], or [N_t, C]. N and E may be 0.
 
     Raises:
-        ValueError: an edge has a type that is none of the relations, types or weights are not one per edge, there is no
-            relation, or a bipartite graph meets a context.
+        ValueError: an edge has an end that is no node, or a type that is none of the relations; types or weights are
+            not one per edge; there is no relation; or a bipartite graph meets a context.
     """
 
     SUPPORTS_FUSED_EDGE_INDEX: Final[bool] = True
@@ -179,7 +179,7 @@ class GRMPConv(MessagePassing):
         edge_weight: OptTensor = None,
     ) -> torch.Tensor:
         x_source, x_target = (x, x) if isinstance(x, torch.Tensor) else x
-        self._check(x_source is x_target, edge_index, edge_type, edge_weight)
+        self._check(x_source, x_target, edge_index, edge_type, edge_weight)
         message = self.message_linear(x_source)  # [N_s, C]
         num_targets = x_target.shape[0]
         # A pair of relation and target that has an edge is one node, which hears the mean of its messages.
@@ -224,7 +224,8 @@ class GRMPConv(MessagePassing):
 
     def _check(
         self,
-        same_nodes: bool,
+        x_source: torch.Tensor,
+        x_target: torch.Tensor,
         edge_index: torch.Tensor,
         edge_type: torch.Tensor,
         edge_weight: OptTensor,
@@ -239,7 +240,14 @@ class GRMPConv(MessagePassing):
             if low < 0 or high >= self.num_relations:
                 wrong, last = low if low < 0 else high, self.num_relations - 1
                 raise ValueError(f"edge_type holds {wrong}, but this layer has the relations 0 to {last}")
-        if self.context is not None and not same_nodes:
+            for name, nodes, num_nodes in zip(
+                ("sources", "targets"), edge_index, (len(x_source), len(x_target)), strict=True
+            ):
+                low, high = (bound.item() for bound in nodes.aminmax())
+                if low < 0 or high >= num_nodes:
+                    wrong = low if low < 0 else high
+                    raise ValueError(f"edge_index holds {wrong} among its {name}, of which x has {num_nodes}")
+        if self.context is not None and x_source is not x_target:
             raise ValueError("a context is made of the messages of the targets, which a bipartite graph does not have")
 
     def __repr__(self) -> str:
