@@ -117,7 +117,8 @@ class GRMPConv(MessagePassing):
     :math:`R C^2` weights and :math:`O(N R C^2 + E C)` work. As only pairs of target and relation with an edge are
     looked at, :math:`N R C` is in truth the smaller of :math:`N R C` and :math:`E C`.
 
-    It is differentiated once, not twice.
+    It is differentiated once, not twice. With PyG's switch `fuse` off, it makes a message for each edge instead of
+    summing over sorted edges, which is slower and takes more memory.
 
     Args:
         in_channels: channels of the nodes; (source, target) for a bipartite graph.
@@ -184,7 +185,7 @@ class GRMPConv(MessagePassing):
         num_targets = x_target.shape[0]
         # A pair of relation and target that has an edge is one node, which hears the mean of its messages.
         pair = edge_type * num_targets + edge_index[1]  # [E]
-        if self.explain:  # counts on the order of the edges
+        if self.explain or not self.fuse:  # explainers count on the order of the edges
             pairs, pair = pair.unique(return_inverse=True)  # [P], and for each edge which of them
             edges, size = torch.stack([edge_index[0], pair]), (x_source.shape[0], len(pairs))
         else:

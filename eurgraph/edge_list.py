@@ -61,10 +61,11 @@ class ContextOnNodes(nn.Module):
         return F.pad(context, (0, 0, self.graph.num_virtual_nodes, 0)).flatten(0, 1)  # -> [B * (V + N), C]
 
 
-def on_edge_lists(model: EurNet) -> EurNet:
-    """Lets every layer of `model` compute on lists of edges, in place, with its own weights."""
+def on_edge_lists(model: EurNet, fuse: bool = True) -> EurNet:
+    """Lets every layer of `model` compute on lists of edges, in place, with its own weights; `fuse`: see GRMPConv."""
     for stage in model.stages:
         stage.graph_construction_model = WithEdges(stage.graph_construction_model)
         for block in stage.blocks:
             block.graph_conv = EdgeListGRMP(block.graph_conv)
+            block.graph_conv.conv.fuse = fuse
     return model

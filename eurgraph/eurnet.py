@@ -457,7 +457,7 @@ def eurnet_base_384(
 
 def eurnet_debug(num_classes: int = 1000, image_size: int | Sequence[int] = 64, drop_path: float = 0.0) -> EurNet:
     """A tiny network for tests, and for images of 64 x 64 pixels on a laptop."""
-    return EurNet(DEBUG, num_classes, image_size, context_sizes=(3,), drop_path=drop_path, init_std=0.1)
+    return EurNet(DEBUG, num_classes, image_size, context_sizes=(3,), drop_path=drop_path, init_std=0.2)
 
 
 def eurnet_tiny_video(

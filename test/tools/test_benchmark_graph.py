@@ -9,7 +9,8 @@ from tools.benchmarks import graph as benchmark
 
 @pytest.mark.slow
 def test_a_line_for_every_form_and_mode(capsys, monkeypatch):
-    monkeypatch.setattr(benchmark, "LAYERS", ("GRMPConv", "RGCNConv"))
+    monkeypatch.setattr(benchmark, "LAYERS", ("GRMPConv", "RGCNConv", "FastRGCNConv"))
+    monkeypatch.setattr(benchmark, "LARGEST", 0)
     monkeypatch.setattr(benchmark, "MODES", ("training",))
     parser = argparse.ArgumentParser()
     benchmark.add_arguments(parser)
@@ -17,6 +18,7 @@ def test_a_line_for_every_form_and_mode(capsys, monkeypatch):
     benchmark.run(parser.parse_args(["eurnet_debug", "--batch=1", "--repeats=2", *sizes]))
     lines = capsys.readouterr().out.splitlines()
     rows = [line for line in lines if line.startswith("training")]
-    assert [row[12:28].strip() for row in rows] == ["edge list", "grid", "GRMPConv", "RGCNConv"]
+    assert [row[12:28].strip() for row in rows] == ["edges, unfused", "edges", "grid", "GRMPConv", "RGCNConv"]
     assert all(float(row.split()[-1].removesuffix("x")) > 0 for row in rows)
+    assert any(line.startswith("FastRGCNConv is left out") for line in lines)
     assert "50 nodes, 300 edges, 3 relations, 8 channels" in lines
