@@ -1,6 +1,6 @@
 """Image shapes: a small made set of pictures whose class is the shape in them.
 
-One two-colored shape of any size, place and turn lies on a textured ground, in a JPEG or a PNG file. It is the images'
+One large two-colored shape, anywhere and a little turned, lies on a textured ground, in a JPEG or a PNG file. It is the images'
 counterpart of `motion_shapes`: something that a network for images learns in minutes, from real encoded files.
 """
 
@@ -15,7 +15,7 @@ from datasets.making import make_once, write_lists
 
 FORMATS = {".jpg": {"quality": 85}, ".png": {}}
 PLACES = (0.25, 0.75)  # of a shape's center, in shares of the picture's sides
-SIZES = (0.5, 1)  # from the smallest to the largest of `drawing.RADII`
+SIZES = (0.7, 1)  # from the smallest to the largest of `drawing.RADII`
 TURNS = (-0.05, 0.05)  # of a full turn
 VERSION = 1  # of the whole set: with a new number, folders made before count as other data
 
