@@ -1,7 +1,7 @@
 """Image shapes: a small made set of pictures whose class is the shape in them.
 
-One large two-colored shape, anywhere and a little turned, lies on a textured ground, in a JPEG or a PNG file. It is the images'
-counterpart of `motion_shapes`: something that a network for images learns in minutes, from real encoded files.
+One large two-colored shape, anywhere and a little turned, lies on a textured ground, in a JPEG or a PNG file. It is the
+images' counterpart of `motion_shapes`: what a network for images learns in minutes, from real encoded files.
 """
 
 from pathlib import Path

@@ -85,6 +85,9 @@ class FeedForward(nn.Module):
         self.fc2 = nn.Linear(FFN_RATIO * num_channels, num_channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.device.type == "cpu" and not torch.is_grad_enabled():
+            # The wide map of one sample at a time: less memory, and more of it in the cache.
+            return torch.stack([self.fc2(F.gelu(self.fc1(sample))) for sample in x])
         return self.fc2(F.gelu(self.fc1(x)))
 
 

@@ -59,10 +59,11 @@ class AddUpdates(torch.autograd.Function):
         for r, (i, source, target) in enumerate(ctx.places):
             value, grad_update = values[i][source], grad[target]
             scaled = value * scale[r]
-            grad_weight[..., r][target] = (grad_update * F.gelu(scaled)).sum(-1)
-            grad_update = grad_update * weight[..., r : r + 1][target]
+            product = F.gelu(scaled) * grad_update
+            grad_weight[..., r][target] = product.sum(-1)
+            torch.mul(grad_update, weight[..., r : r + 1][target], out=product)  # the same memory again
             # A value that was broadcast gets the sum of the gradients of its copies.
-            grad_scaled = torch.ops.aten.gelu_backward(grad_update.sum_to_size(scaled.shape), scaled)
+            grad_scaled = torch.ops.aten.gelu_backward(product.sum_to_size(scaled.shape), scaled)
             grad_values[i][source].addcmul_(grad_scaled, scale[r])
             grad_scale[r] = grad_scaled.mul_(value).flatten(0, -2).sum(0)
         return grad, grad_weight, grad_scale, None, *grad_values
