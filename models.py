@@ -165,7 +165,7 @@ def _unknown(what: str, name: str, choices: list[str]) -> str:
     return f"there is no {what} called {name!r}{hint} Choices: {', '.join(choices)}"
 
 
-def load_weights(model: nn.Module, path: str | Path, strict: bool = True) -> LoadReport:
+def load_weights(model: nn.Module, path: str | Path, strict: bool = True, average: bool = False) -> LoadReport:
     """Fills a model from a file of its own weights: ours, or the authors' released one.
 
     The file is a state dict by itself or under `state_dict`, `model` or `model_ema`, written by torch.save or as
@@ -176,11 +176,12 @@ def load_weights(model: nn.Module, path: str | Path, strict: bool = True) -> Loa
         path: the file.
         strict: refuse a file of which anything does not fit. Otherwise what fits by name and shape is loaded, and the
             report says what is not.
+        average: of a file that holds weights and their moving average (`model_ema`), take the average.
 
     Raises:
         WeightsError: the file is missing or broken, or does not fit.
     """
-    return weights.load(model, path, strict, suggest=_other_that_fits)
+    return weights.load(model, path, strict, average, suggest=_other_that_fits)
 
 
 def load_pretrained(model: nn.Module, path: str | Path) -> LoadReport:

@@ -64,9 +64,9 @@ class LoadReport:
         )
 
 
-def load(model: nn.Module, path: str | Path, strict: bool, suggest: Suggest) -> LoadReport:
+def load(model: nn.Module, path: str | Path, strict: bool, average: bool, suggest: Suggest) -> LoadReport:
     """See `models.load_weights`."""
-    weights = adapt(model, path, read(path))
+    weights = adapt(model, path, read(path, average))
     report = compare(model, weights)
     if not report.loaded or (strict and report.misfits()):
         raise WeightsError(_misfit(model, path, weights, report, suggest))
@@ -86,8 +86,8 @@ def load_into_another(model: nn.Module, path: str | Path, suggest: Suggest) -> L
     return _fill(model, weights, report)
 
 
-def read(path: str | Path) -> dict[str, torch.Tensor]:
-    """The state dict in a file, on the CPU, whatever it is wrapped in."""
+def read(path: str | Path, average: bool = False) -> dict[str, torch.Tensor]:
+    """The state dict in a file, on the CPU, whatever it is wrapped in; `average`: the one under `model_ema`."""
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such file of weights")
@@ -105,7 +105,9 @@ def read(path: str | Path) -> dict[str, torch.Tensor]:
             "It may be cut short, or hold more than tensors and plain values, which is refused: download it again, or "
             "save its state dict alone"
         ) from error
-    for key in ("state_dict", "model", "model_ema"):
+    if average and "model_ema" not in content:
+        raise WeightsError(f"{path}: holds no moving average of the weights (model_ema), but {_summary(content)}")
+    for key in ("model_ema",) if average else ("state_dict", "model", "model_ema"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
             break

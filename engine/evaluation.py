@@ -3,7 +3,8 @@
 An item (a video, an image) is seen through one or several views; the item's probabilities are the mean of the softmax
 of its views. Whole batches are dealt to the ranks, so a batch holds the same items however many ranks there are,
 nothing is padded, and what the ranks found is merged by item index: one rank and many give the same numbers to the
-last digit (on CPUs: with the same `run.num_threads`, for a kernel may add in another order on more threads). An item that cannot be read is never replaced. It is listed, and lowers the coverage.
+last digit. (On CPUs with the same `run.num_threads`: with more threads a kernel may add in another order.) An item that
+cannot be read is never replaced. It is listed, and lowers the coverage.
 """
 
 import time

@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from engine.checkpoint import CheckpointError
+from engine.ema import average_weights
 from engine.evaluation import Evaluation
 from engine.optimizer import OptimizerSettings, build_optimizer, set_learning_rate
 from engine.precise_bn import update_batch_norm
@@ -44,6 +45,9 @@ class TrainSettings(Settings):
     accumulation_steps: int = Field(1, gt=0, description="forward and backward passes of one optimizer step")
     precision: Literal["float32", "bf16", "fp16"] = Field("float32", description="mixed precision of the network")
     channels_last: bool = Field(True, description="memory layout of weights and maps: channels last (faster)")
+    ema_decay: float | None = Field(
+        None, ge=0, lt=1, description="decay of a moving average of the weights, scored beside them; none: no average"
+    )
     sync_batch_norm: bool = Field(False, description="batch statistics over all GPUs instead of each for itself")
     precise_bn_batches: int = Field(0, ge=0, description="batches of one step that set batch norm before evaluations")
     compile: bool = Field(False, description="torch.compile the network (needs a C++ compiler on CPUs)")
@@ -147,6 +151,7 @@ class Trainer:
         self._place_model()
         self.optimizer = build_optimizer(self.model, optimizer)
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=settings.precision == "fp16")
+        self.average = None if settings.ema_decay is None else average_weights(self.model, settings.ema_decay)
         if saved is not None:
             self._restore(saved)
         if ranks.broadcast(self.progress.step) != self.progress.step:
@@ -227,6 +232,8 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update_parameters(self.model)
 
     def _gradients_stay_here(self) -> contextlib.AbstractContextManager:
         """Gradients that are still being accumulated need no exchange between the ranks."""
@@ -279,48 +286,62 @@ class Trainer:
         return math.floor(step / period + 1e-9) > math.floor((step - 1) / period + 1e-9)
 
     def _evaluate(self, step: int) -> dict[str, float]:
+        """Scores the weights and, where there is one, their average -> summary of the better; keeps the best of all."""
         self._check_weights(step)
+        summary, score = self._score(step, "val", self.model)
+        if self.average is not None:
+            of_average, score_of_average = self._score(step, "val_ema", self.average.module)
+            if score_of_average >= score:
+                summary = of_average
+        self.run.plot(seconds_between=60)
+        return summary
+
+    def _score(self, step: int, split: str, model: nn.Module) -> tuple[dict[str, float], float]:
+        """Scores `model` as `split` of metrics.jsonl -> summary and score (empty and -1 on ranks but the main one)."""
         if self.settings.precise_bn_batches:
-            self._refresh_batch_norm()
-        self.ranks.broadcast_buffers(self.model)
-        self.model.eval()
+            self._refresh_batch_norm(model)
+        self.ranks.broadcast_buffers(model)
+        model.eval()
         with autocast(self.settings.precision, self.ranks.device):
-            evaluation = self.task.evaluate(self.model)
-        self.model.train()
+            evaluation = self.task.evaluate(model)
+        model.train()
         if evaluation is None:
-            return {}
+            return {}, -1.0
         summary, score = evaluation.summary(), evaluation.score
         self.run.record_failures(evaluation.predictions.failures)
-        self.run.log(step, "val", {"epoch": self._epoch(step), "top1": evaluation.item_scores.top1, **summary})
-        self.run.plot(seconds_between=60)
+        self.run.log(step, split, {"epoch": self._epoch(step), "top1": evaluation.item_scores.top1, **summary})
         is_best = score >= self.progress.best_score  # of equals the later one
         log.info(
-            "step %d of %d: %.2f %% top-1, %.2f %% top-5 on %d of %d %ss%s",
-            *(step, self.num_steps, 100 * evaluation.item_scores.top1, 100 * evaluation.item_scores.top5),
+            "step %d of %d%s: %.2f %% top-1, %.2f %% top-5 on %d of %d %ss%s",
+            *(step, self.num_steps, "" if model is self.model else ", average of the weights"),
+            *(100 * evaluation.item_scores.top1, 100 * evaluation.item_scores.top5),
             *(evaluation.num_read, evaluation.predictions.num_items, evaluation.item),
             ", the best so far" if is_best else "",
         )
         if is_best:
             self.progress.best_score, self.progress.best_step = score, step
-            self.run.checkpoints.write_best(self.model.state_dict(), {"step": str(step), "score": repr(score)})
-        return summary
+            facts = {"step": str(step), "score": repr(score), "weights": split.replace("val", "model")}
+            self.run.checkpoints.write_best(model.state_dict(), facts)
+        return summary, score
 
-    def _refresh_batch_norm(self) -> None:
+    def _refresh_batch_norm(self, model: nn.Module) -> None:
         def forward(batch: Batch) -> None:
             self.run.record_failures(batch["failures"])
-            self.task.training_step(self.model, batch)
+            self.task.training_step(model, batch)
 
         batches = self._batches("precise_bn", 1, self.settings.precise_bn_batches)
         with autocast(self.settings.precision, self.ranks.device):
-            update_batch_norm(self.model, forward, batches, self.ranks)
+            update_batch_norm(model, forward, batches, self.ranks)
 
     def _save(self, step: int) -> None:
         self._check_weights(step)
         self.progress.step, self.progress.window = step, self.meter.state()
         if self.ranks.is_main:
+            average = {} if self.average is None else {"model_ema": self.average.module.state_dict()}
             self.run.checkpoints.write(
                 {
                     "model": self.model.state_dict(),
+                    **average,
                     "optimizer": self.optimizer.state_dict(),
                     "scaler": self.scaler.state_dict(),
                     "progress": vars(self.progress),
@@ -332,6 +353,8 @@ class Trainer:
     def _restore(self, saved: dict[str, Any]) -> None:
         try:
             self.model.load_state_dict(saved["model"])
+            if self.average is not None:
+                self.average.module.load_state_dict(saved["model_ema"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.scaler.load_state_dict(saved["scaler"])
             self.progress = Progress(**saved["progress"])

@@ -21,7 +21,7 @@ def plot_curves(metrics: Path, path: Path) -> None:
     figure.subplots_adjust(left=0.04, right=0.99, bottom=0.13, top=0.91, wspace=0.22)
     panels = {"loss": "loss", "top1": "top-1 accuracy", "learning_rate": "learning rate"}
     for axes, (name, title) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-        for split, style in (("train", "-"), ("val", "o-")):
+        for split, style in (("train", "-"), ("val", "o-"), ("val_ema", "s-")):
             points = [(row["epoch"], row[name]) for row in rows if row["split"] == split and row.get(name) is not None]
             if points:
                 axes.plot(*zip(*points, strict=True), style, label=split, linewidth=1.2, markersize=3)

@@ -88,7 +88,7 @@ class Run:
         self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1)
 
     def log(self, step: int, split: str, values: dict[str, float]) -> None:
-        """Appends `values` of `split` ("train", "val") at `step` to metrics.jsonl and TensorBoard."""
+        """Appends `values` of `split` ("train", "val", "val_ema") at `step` to metrics.jsonl and TensorBoard."""
         if not self._is_main:
             return
         with open(self._metrics, "a") as file:

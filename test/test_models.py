@@ -95,6 +95,16 @@ def test_every_layout_loads(tmp_path, model, weights, key, prefix):
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
 
 
+def test_of_weights_and_their_average_either_is_loaded(tmp_path, model, weights):
+    average = {name: tensor + 1 for name, tensor in weights.items()}
+    path = save({"model": weights, "model_ema": average}, tmp_path / "both.pth")
+    for wanted, expected in ((False, weights), (True, average)):
+        load_weights(model, path, average=wanted)
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+    with pytest.raises(WeightsError, match=r"plain\.pth: holds no moving average of the weights \(model_ema\)"):
+        load_weights(model, save({"model": weights}, tmp_path / "plain.pth"), average=True)
+
+
 def test_safetensors_and_old_formats_load(tmp_path, model, weights):
     safetensors.torch.save_file(weights, tmp_path / "weights.safetensors")
     assert len(load_weights(model, tmp_path / "weights.safetensors").loaded) == len(weights)

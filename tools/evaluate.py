@@ -37,7 +37,7 @@ def main(
     task_class, settings, run = find_run(args, [*presets, *args.overrides], task)
     with join_ranks(**settings.run.process_options()) as ranks:
         start_logging(ranks)
-        report(task_class(settings, ranks), run, args.checkpoint, ranks)
+        report(task_class(settings, ranks), run, args.checkpoint, ranks, args.average)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with join_ranks(**settings.run.process_options()) as ranks:
         start_logging(ranks)
         task = task_class(settings, ranks)
-        model = load_model(task, find_weights(run, args.checkpoint), ranks)
+        model = load_model(task, find_weights(run, args.checkpoint), ranks, args.average)
         with autocast(settings.train.precision, ranks.device):
             predictions = task.predict(model, files)
     if predictions is None:

@@ -24,6 +24,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--config", metavar="RECIPE", help="a recipe; without one: that of the run")
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="a run directory; else the recipe's, or the newest")
     parser.add_argument("--checkpoint", metavar="FILE", help="best, last, or a file; without it: best, else last")
+    parser.add_argument("--average", action="store_true", help="of a file with both, the moving average of the weights")
 
 
 def find_run(
@@ -58,22 +59,23 @@ def find_weights(run: Path, checkpoint: str | None) -> Path:
     return named.get(checkpoint, Path(checkpoint))
 
 
-def load_model(task: Task, weights: Path, ranks: Ranks) -> nn.Module:
-    """The recipe's network with the weights of the file, ready to predict."""
+def load_model(task: Task, weights: Path, ranks: Ranks, average: bool = False) -> nn.Module:
+    """The recipe's network with the weights of the file, or their moving average, ready to predict."""
     model = task.build_model()
-    log.info("%s: %s", weights, load_weights(model, weights))
+    log.info("%s: %s", weights, load_weights(model, weights, average=average))
     return place_model(model, ranks.device, task.settings.train.channels_last).eval()
 
 
-def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks) -> None:
+def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average: bool = False) -> None:
     """Evaluates the weights that `checkpoint` names, prints the scores and writes the report below `run`."""
     weights = ranks.on_main(lambda: find_weights(run, checkpoint))  # the same file for every rank
-    model = load_model(task, weights, ranks)
+    model = load_model(task, weights, ranks, average)
     with autocast(task.settings.train.precision, ranks.device):
         evaluation = task.evaluate(model)
     if evaluation is None:
         return
-    folder = run / "evaluations" / (task.protocol + (f"-{weights.stem}" if checkpoint else ""))
+    suffixes = [weights.stem] * bool(checkpoint) + ["average"] * average
+    folder = run / "evaluations" / "-".join([task.protocol, *suffixes])
     facts = {"weights": str(weights), "list": task.settings.data.val, **task.settings.evaluation.model_dump()}
     write_report(folder, evaluation, task.class_names, task.describe, facts)
     log.info("%s of each %s:", task.protocol, evaluation.item)

@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+import safetensors
 import torch
 from torch import nn
 
@@ -77,8 +78,8 @@ def run_toy(folder, task=None, seed=0, **settings):
         run.close()
 
 
-def weights(folder):
-    return torch.load(folder / "checkpoints/last.pt", weights_only=True)["model"]
+def weights(folder, which="model"):
+    return torch.load(folder / "checkpoints/last.pt", weights_only=True)[which]
 
 
 def lines(folder, split="train"):
@@ -101,8 +102,8 @@ def test_every_sample_in_order_and_it_learns(tmp_path):
 
 @pytest.mark.parametrize(("stop_at", "precision"), [(48, "float32"), (56, "bf16"), (88, "fp16")])
 def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, stop_at, precision):
-    """Also when the checkpoint lies in the middle of an epoch, and of a logging window."""
-    options = {"precise_bn_batches": 2, "precision": precision}
+    """Also when the checkpoint lies in the middle of an epoch, and of a logging window; the average of them, too."""
+    options = {"precise_bn_batches": 2, "precision": precision, "ema_decay": 0.9}
     run_toy(tmp_path / "whole", **options)
     with pytest.raises(KeyboardInterrupt):
         run_toy(tmp_path / "cut", Toy(stop_at=stop_at), **options)
@@ -110,9 +111,25 @@ def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, stop_at, precisio
     run_toy(tmp_path / "cut", resumed, **options)
     assert resumed.seen[0] == stop_at // 40 * 40  # goes on from the last checkpoint, every 5 steps of 8
     assert lines(tmp_path / "whole") == lines(tmp_path / "cut")
-    assert lines(tmp_path / "whole", "val")[-1]["loss"] == lines(tmp_path / "cut", "val")[-1]["loss"]
-    for name, tensor in weights(tmp_path / "whole").items():
-        assert torch.equal(tensor, weights(tmp_path / "cut")[name]), name
+    for split in ("val", "val_ema"):
+        assert lines(tmp_path / "whole", split)[-1]["loss"] == lines(tmp_path / "cut", split)[-1]["loss"]
+    for which in ("model", "model_ema"):
+        ends = [weights(tmp_path / name, which) for name in ("whole", "cut")]
+        for name, tensor in ends[0].items():
+            assert torch.equal(tensor, ends[1][name]), name
+
+
+def test_the_best_of_weights_and_average_is_kept(tmp_path):
+    """With a decay next to 1 the average stays where it began, and the weights win; with 0 both are the same."""
+    for decay, best in ((0.9999, "model"), (0.0, "model_ema")):
+        folder = tmp_path / best
+        summary = run_toy(folder, num_epochs=10, ema_decay=decay)
+        plain, average = (lines(folder, split) for split in ("val", "val_ema"))
+        assert len(plain) == len(average) == 10
+        assert (plain[-1]["loss"] == average[-1]["loss"]) == (decay == 0)
+        assert summary["point_top1"] == max(plain[-1]["point_top1"], average[-1]["point_top1"])
+        with safetensors.safe_open(folder / "checkpoints/best.safetensors", "pt") as file:
+            assert file.metadata()["weights"] == best
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):

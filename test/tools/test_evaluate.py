@@ -20,7 +20,8 @@ def run(motion_videos, tmp_path_factory, start):
     broken = sorted(videos.glob("val/*/*.mp4"))[4]
     broken.write_bytes(broken.read_bytes()[:300])
     recipe = write_recipe(folder / "recipe.yaml", videos)
-    start("tools/train.py", "-c", recipe, f"run.dir={folder / 'run'}", "train.num_epochs=1", "data.num_workers=0")
+    settings = (f"run.dir={folder / 'run'}", "train.num_epochs=1", "train.ema_decay=0.5", "data.num_workers=0")
+    start("tools/train.py", "-c", recipe, *settings)
     return folder / "run"
 
 
@@ -44,6 +45,15 @@ def test_training_ends_with_a_report(run):
     assert sum(int(count) for row in confusion[1:] for count in row[1:]) == 8
     assert confusion[0][1:] == [row[0] for row in confusion[1:]] and "turn_clockwise" in confusion[0]
     assert (run / "evaluations/1x1/confusion.png").stat().st_size > 5000
+
+
+def test_weights_and_their_average_are_scored_as_in_training(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for split, options, report in (("val", [], "1x1-last"), ("val_ema", ["--average"], "1x1-last-average")):
+        evaluate.main(["--run-dir", str(run), "--checkpoint", "last", *options])
+        summary = json.loads((run / "evaluations" / report / "summary.json").read_text())
+        logged = next(line for line in lines if line["split"] == split)
+        assert (summary["clip_top1"], summary["loss"]) == (logged["clip_top1"], logged["loss"])
 
 
 @pytest.mark.parametrize(
