@@ -93,6 +93,7 @@ MODELS = {
     "glnet_stl": Model(backbones.glnet_stl, GLNET, 30_296_786, IMAGE, f"{IMAGENET}: top-1 82.5 %"),
     "glnet_stl_paramslot": Model(backbones.glnet_stl_paramslot, GLNET, 30_481_106, IMAGE, f"{IMAGENET}: top-1 82.1 %"),
     "glnet_debug": Model(backbones.glnet_debug, GLNET, 1_766_251, SMALL_IMAGE, "for tests and laptops"),
+    "glnet_debug_tklb": Model(backbones.glnet_debug_tklb, GLNET, 2_023_251, SMALL_IMAGE, "for tests and laptops"),
     "eat_tiny": Model(backbones.eat_tiny, EAT, 5_719_912, IMAGE, f"{IMAGENET}: top-1 72.9 %"),
     "eat_small": Model(backbones.eat_small, EAT, 22_055_656, IMAGE, f"{IMAGENET}: top-1 80.4 %"),
     "eat_medium": Model(backbones.eat_medium, EAT, 49_008_232, IMAGE, f"{IMAGENET}: top-1 82.1 %"),

@@ -430,3 +430,4 @@ glnet_4g_tklb = partial(TokenLabelGLNet, glnet_stages(64), True)
 glnet_9g_tklb = partial(TokenLabelGLNet, glnet_stages(96), True)
 # For tests, and for small images on a laptop.
 glnet_debug = partial(GLNet, glnet_stages(32, (1, 1, 2, 1)), True)
+glnet_debug_tklb = partial(TokenLabelGLNet, glnet_stages(32, (1, 1, 2, 1)), True)

@@ -229,6 +229,8 @@ class HorNet(nn.Module):
     """
 
     classifier_names = ("head.",)
+    num_layers = 13
+    """Number of the last layer, the classifier's; see `layer_of`."""
 
     def __init__(
         self,
@@ -275,6 +277,22 @@ class HorNet(nn.Module):
         self.num_classes = num_classes
         self.head = nn.Linear(self.num_features, num_classes).to(self.norm.weight)
         _init_weights(self.head)
+
+    def layer_of(self, name: str) -> int:
+        """The layer that a parameter counts to where learning rates decay from layer to layer, by the authors' rule.
+
+        The stem is layer 0; the first two stages are one layer each, every two blocks of the third are one, up to the
+        eleventh, and the last stage is one; the step down to a stage goes with its first blocks.
+        """
+        part, _, rest = name.partition(".")
+        if part not in ("downsample_layers", "stages"):
+            return self.num_layers
+        stage, rest = rest.split(".", 1)
+        if part == "downsample_layers" and stage == "0":
+            return 0
+        if stage != "2":
+            return {"0": 1, "1": 2, "3": 12}[stage]
+        return min(3 + int(rest.split(".")[0]) // 2, 11) if part == "stages" else 3
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Images [B, 3, H, W] to the last feature map [B, num_features, H/32, W/32]."""

@@ -3,12 +3,15 @@
 Their common protocol: one centre crop, 224 of the 256 pixels of the resized image's shorter side.
 """
 
+import logging
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import nn
 
+from backbones import TokenLabelGLNet, TokenLabeling
 from datasets.files import FileList
 from datasets.image_shapes import ImageShapesSettings, make_image_shapes
 from datasets.images import (
@@ -19,22 +22,28 @@ from datasets.images import (
     MixSettings,
     Pixels,
     PixelSettings,
+    TokenLabelImages,
+    TokenLabelSettings,
+    TokenLabelView,
     TrainImages,
     TrainImageView,
     TrainImageViewSettings,
     find_images,
     read_images,
+    token_targets,
 )
 from engine.loop import Batch, TrainSettings
 from engine.metrics import count_correct
 from engine.optimizer import OptimizerSettings
-from engine.ranks import Ranks
 from engine.run import RunSettings
 from engine.schedule import ScheduleSettings
 from engine.settings import Settings, SettingsError
 from models import takes_images
 from tasks.classification import Classification, DataSettings, ModelSettings
-from tasks.losses import LossSettings, cross_entropy
+from tasks.distillation import distillation_loss, load_teacher
+from tasks.losses import LossSettings, cross_entropy, shares, token_labeling_loss
+
+log = logging.getLogger(__name__)
 
 
 class ImageDataSettings(DataSettings):
@@ -47,6 +56,7 @@ class ImageDataSettings(DataSettings):
     pixels: PixelSettings = PixelSettings()
     erase: EraseSettings = EraseSettings()
     mix: MixSettings = MixSettings()
+    token_labels: TokenLabelSettings | None = Field(None, description="label maps of the training images")
 
 
 class ImageEvaluationSettings(Settings):
@@ -73,6 +83,10 @@ class ImageClassificationSettings(Settings):
         images = self.train.batch_size // self.train.accumulation_steps
         if self.data.mix.is_on and images % 2:
             raise ValueError(f"data.mix takes images in pairs, but train.batch_size shares out to {images} at once")
+        if self.data.mix.is_on and self.data.token_labels:
+            raise ValueError(
+                "data.mix does not know data.token_labels; the networks for token labels mix by themselves"
+            )
         return self
 
 
@@ -86,23 +100,23 @@ class ImageClassification(Classification):
   python tools/evaluate.py                  the scores once more, with a report of every image"""
     find_files = staticmethod(find_images)
 
-    def __init__(self, settings: ImageClassificationSettings, ranks: Ranks):
-        super().__init__(settings, ranks)
-        self._pixels: Pixels | None = None
-
-    @property
+    @cached_property
     def pixels(self) -> Pixels:
-        if self._pixels is None:
-            data, train = self.settings.data, self.settings.train
-            self._pixels = Pixels(
-                data.pixels,
-                data.erase,
-                data.mix,
-                self.num_classes,
-                self.settings.loss.label_smoothing,
-                torch.channels_last if train.channels_last else torch.contiguous_format,
-            )
-        return self._pixels
+        data, train = self.settings.data, self.settings.train
+        return Pixels(
+            data.pixels,
+            data.erase,
+            data.mix,
+            self.num_classes,
+            self.settings.loss.label_smoothing,
+            torch.channels_last if train.channels_last else torch.contiguous_format,
+        )
+
+    @cached_property
+    def teacher(self) -> nn.Module | None:
+        """Whom the network learns from besides the labels."""
+        settings = self.settings.loss.distillation
+        return settings and load_teacher(settings, self.num_classes, self.ranks.device)
 
     def read_files(self, key: str, source: str, root: str | None, names: tuple | None) -> FileList:
         return read_images(source, root, names)
@@ -116,27 +130,54 @@ class ImageClassification(Classification):
                 "data.mix takes images in pairs; set train.batch_size so that each process has an even part"
             )
         super().check()
+        if self.settings.data.token_labels:
+            self.train_samples("train")  # reads the first label map
+        if self.teacher is not None:
+            log.info("teacher: %s", self.settings.loss.distillation.teacher)
 
     def build_model(self) -> nn.Module:
         name = self.settings.model.name
         model = super().build_model()
         if not takes_images(name):
             raise SettingsError(f"model.name: {name} is for clips; models.list_models() has the networks for images")
+        loss = self.settings.loss
+        if loss.distillation and not getattr(model, "distilled", False):
+            raise SettingsError(f"loss.distillation: {name} has no classifier for a teacher; take eat_tiny_dist")
+        if loss.token_weight != LossSettings().token_weight and not isinstance(model, TokenLabelGLNet):
+            raise SettingsError(f"loss.token_weight: {name} has no classifier for cells; take glnet_4g_tklb")
         return model
 
-    def train_samples(self, stream: str) -> TrainImages:
-        data = self.settings.data
-        view = TrainImageView(data.train_view)
-        return TrainImages(self.train_files, view, self.settings.run.seed, stream, data.repeats)
+    def train_samples(self, stream: str) -> TrainImages | TokenLabelImages:
+        data, options = self.settings.data, (self.settings.run.seed, stream, self.settings.data.repeats)
+        if data.token_labels:
+            view = TokenLabelView(data.train_view)
+            return TokenLabelImages(self.train_files, data.token_labels, view, self.num_classes, *options)
+        return TrainImages(self.train_files, TrainImageView(data.train_view), *options)
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Mean loss of the batch, and sums over it: `loss`, and where images are not mixed `top1`, `top5`."""
-        labels = batch["label"]
+        settings, labels = self.settings.loss, batch["label"]
         images, target = self.pixels.in_training(batch["image"], labels)  # uint8 -> float [B, 3, S, S]
-        logits = model(images).float()  # [B, num_classes]
-        loss = cross_entropy(logits, target, self.settings.loss.label_smoothing)
+        of_cells, is_mixed = None, self.settings.data.mix.is_on
+        if "label_map" in batch:
+            grid = self.settings.data.token_labels.grid
+            options = (self.num_classes, grid, settings.label_smoothing)
+            target, of_cells = token_targets(batch["label_map"], batch["crop"], *options)
+        outputs = model(images)
+        if isinstance(outputs, TokenLabeling):
+            is_mixed, logits = True, outputs.logits
+            of_images = shares(target, self.num_classes, settings.label_smoothing)
+            loss = token_labeling_loss(outputs, of_images, of_cells, settings.token_weight)
+        else:
+            # A distilled network has a second opinion, for the teacher's labels.
+            logits, *second = (part.float() for part in (outputs if isinstance(outputs, tuple) else (outputs,)))
+            loss = cross_entropy(logits, target, settings.label_smoothing)
+            if self.teacher is not None:
+                with torch.no_grad():
+                    teacher_logits = self.teacher(images).float()
+                loss = distillation_loss(loss, *second, teacher_logits, settings.distillation)
         sums = {"loss": loss * len(labels)}
-        if not self.settings.data.mix.is_on:
+        if not is_mixed:
             sums |= {"top1": count_correct(logits, labels, 1), "top5": count_correct(logits, labels, 5)}
         return loss, sums
 

@@ -6,9 +6,11 @@ image file -> lists -> reader -> transforms -> loading -> device -> pixels (norm
 from datasets.images.dataiter import ImageError, ImageViews, TrainImages
 from datasets.images.lists import find_images, read_images
 from datasets.images.pixels import EraseSettings, MixSettings, Pixels, PixelSettings
+from datasets.images.token_labels import TokenLabelImages, TokenLabelSettings, TokenLabelView, token_targets
 from datasets.images.transforms import EvalImageView, EvalImageViewSettings, TrainImageView, TrainImageViewSettings
 
 __all__ = [
     "EraseSettings", "EvalImageView", "EvalImageViewSettings", "ImageError", "ImageViews", "MixSettings",
-    "PixelSettings", "Pixels", "TrainImageView", "TrainImageViewSettings", "TrainImages", "find_images", "read_images",
+    "PixelSettings", "Pixels", "TokenLabelImages", "TokenLabelSettings", "TokenLabelView", "TrainImageView",
+    "TrainImageViewSettings", "TrainImages", "find_images", "read_images", "token_targets",
 ]  # fmt: skip

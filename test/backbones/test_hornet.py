@@ -222,3 +222,24 @@ def test_classifier_for_all_of_imagenet_22k():
 def test_blocks_are_dropped_more_and_more_often():
     rates = [module.rate for module in hornet_debug_7x7(drop_path=0.4).modules() if hasattr(module, "rate")]
     assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+
+
+def test_layers_are_counted_as_by_the_authors():
+    model = hornet.hornet_tiny_gf()
+    layers = {
+        "downsample_layers.0.0.weight": 0,
+        "stages.0.1.gamma1": 1,
+        "downsample_layers.1.1.weight": 2,
+        "stages.1.0.norm1.weight": 2,
+        "downsample_layers.2.0.bias": 3,
+        "stages.2.1.pwconv1.weight": 3,
+        "stages.2.2.pwconv1.weight": 4,
+        "stages.2.15.pwconv1.weight": 10,
+        "stages.2.17.gnconv.proj_in.weight": 11,
+        "downsample_layers.3.0.weight": 12,
+        "stages.3.1.gamma2": 12,
+        "norm.weight": 13,
+        "head.bias": 13,
+    }
+    assert layers.keys() <= dict(model.named_parameters()).keys()
+    assert {name: model.layer_of(name) for name in layers} == layers and model.num_layers == 13

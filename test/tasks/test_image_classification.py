@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import timm
 import torch
 
 from datasets.files import FileError
@@ -267,3 +268,66 @@ def test_errors_are_one_message(run, main, arguments, message, capsys):
     with pytest.raises(SystemExit):
         clear_errors(lambda: main(["--run-dir", str(run), *arguments]))
     assert message in capsys.readouterr().err
+
+
+def test_token_labels_train_a_network_with_a_classifier_for_cells(shapes, tmp_path):
+    """Maps that say the image's class everywhere lead to the loss of plain labels, smoothed by their softmax alone."""
+    for path in shapes.glob("train/*/*"):
+        label = sorted(folder.name for folder in (shapes / "train").iterdir()).index(path.parent.name)
+        target = tmp_path / path.parent.name / f"{path.stem}.pt"
+        target.parent.mkdir(exist_ok=True)
+        torch.save(torch.stack([torch.full((1, 4, 4), 60.0), torch.full((1, 4, 4), label)]), target)
+    # RandAugment might move cells without scores into the view.
+    changes = {"model__name": "glnet_debug_tklb", "loss__token_weight": 0.3, "data__train_view": {"size": 64}}
+    task = make_task(shapes, data__token_labels={"root": str(tmp_path), "grid": 2}, **changes)
+    task.check()
+    torch.manual_seed(0)
+    model = task.build_model()
+    batch = batches(task, count=1)[0]
+    assert batch["label_map"].shape == (4, 2, 1, 4, 4) and batch["crop"].shape == (4, 4)
+
+    def loss_of(task):
+        torch.manual_seed(5)  # of the box
+        loss, sums = task.training_step(model, batch)
+        assert sums.keys() == {"loss"}
+        return loss
+
+    plain = make_task(shapes, **changes)
+    with_maps = loss_of(task)
+    batch = {name: value for name, value in batch.items() if name not in ("label_map", "crop")}
+    torch.testing.assert_close(loss_of(plain), with_maps)
+    with_maps.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_a_teacher_adds_its_part(shapes, tmp_path):
+    teacher = timm.create_model("resnet10t", num_classes=6).eval()
+    torch.save(teacher.state_dict(), tmp_path / "teacher.pth")
+    distillation = {"teacher": "resnet10t", "weights": str(tmp_path / "teacher.pth"), "kind": "hard"}
+    student = {"model__name": "eat_debug", "model__options": {"distilled": True}}
+    task, alone = make_task(shapes, loss__distillation=distillation, **student), make_task(shapes, **student)
+    task.check()
+    model, batch = task.build_model(), batches(task, count=1)[0]
+    both, _ = task.training_step(model, batch)
+    of_labels, _ = alone.training_step(model, batch)
+    images = task.pixels(batch["image"])
+    of_teacher = torch.nn.functional.cross_entropy(model(images)[1], teacher(images).argmax(1))
+    torch.testing.assert_close(both, (of_labels + of_teacher) / 2)
+    predictions = task.predict(model.eval(), task.val_files)
+    assert predictions.probabilities.shape == (9, 6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"loss__distillation": {"teacher": "resnet10t", "weights": "w"}},
+            "eurnet_debug has no classifier for a teacher",
+        ),
+        ({"loss__token_weight": 1.0}, "eurnet_debug has no classifier for cells; take glnet_4g_tklb"),
+        ({"data__token_labels": {"root": "maps"}, "data__mix": {"mixup": 0.8}}, "the networks for token labels mix by"),
+    ],
+)
+def test_losses_that_a_network_cannot_have_are_refused(shapes, changes, message):
+    with pytest.raises(SettingsError, match=message):
+        make_task(shapes, **changes).build_model()

@@ -1,0 +1,50 @@
+"""Distillation: its equations, and which teachers are refused."""
+
+import pytest
+import timm
+import torch
+
+from engine.settings import SettingsError
+from tasks.distillation import DistillationSettings, distillation_loss, load_teacher
+
+CPU = torch.device("cpu")
+
+
+def settings(**changes):
+    return DistillationSettings(**{"teacher": "resnet10t", "weights": "teacher.pth"} | changes)
+
+
+def test_losses_by_hand():
+    torch.manual_seed(0)
+    student, teacher, of_labels = torch.randn(3, 7), torch.randn(3, 7), torch.tensor(2.0)
+    hard = -student.log_softmax(1)[torch.arange(3), teacher.argmax(1)].mean()
+    torch.testing.assert_close(distillation_loss(of_labels, student, teacher, settings()), 1 + 0.5 * hard)
+    p, q = (teacher / 4).softmax(1), (student / 4).softmax(1)
+    soft = 16 * (p * (p / q).log()).sum() / 21
+    chosen = settings(kind="soft", temperature=4, weight=0.25)
+    torch.testing.assert_close(distillation_loss(of_labels, student, teacher, chosen), 1.5 + 0.25 * soft)
+    torch.testing.assert_close(distillation_loss(of_labels, teacher, teacher, chosen), torch.tensor(1.5))
+
+
+def test_a_teacher_comes_from_its_file_and_stays_as_it_is(tmp_path):
+    original = timm.create_model("resnet10t", num_classes=6).eval()
+    torch.save({"model": original.state_dict()}, tmp_path / "teacher.pth")
+    chosen = settings(weights=str(tmp_path / "teacher.pth"))
+    teacher = load_teacher(chosen, num_classes=6, device=CPU)
+    images = torch.randn(2, 3, 64, 64)
+    assert torch.equal(teacher(images), original(images))
+    assert not teacher.training and not any(parameter.requires_grad for parameter in teacher.parameters())
+    with pytest.raises(SettingsError, match=r"distillation\.weights: .*teacher\.pth: does not fit ResNet"):
+        load_teacher(chosen, num_classes=7, device=CPU)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"teacher": "regnety_16"}, "timm has no network 'regnety_16'; did you mean 'regnety_160'"),
+        ({"weights": "no/such.pth"}, r"loss\.distillation\.weights: there is no file no/such\.pth"),
+    ],
+)
+def test_what_is_wrong_is_said(changes, message):
+    with pytest.raises(SettingsError, match=message):
+        load_teacher(settings(**changes), num_classes=6, device=CPU)
