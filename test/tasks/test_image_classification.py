@@ -272,8 +272,9 @@ def test_errors_are_one_message(run, main, arguments, message, capsys):
 
 def test_token_labels_train_a_network_with_a_classifier_for_cells(shapes, tmp_path):
     """Maps that say the image's class everywhere lead to the loss of plain labels, smoothed by their softmax alone."""
+    names = make_task(shapes).class_names
     for path in shapes.glob("train/*/*"):
-        label = sorted(folder.name for folder in (shapes / "train").iterdir()).index(path.parent.name)
+        label = names.index(path.parent.name)
         target = tmp_path / path.parent.name / f"{path.stem}.pt"
         target.parent.mkdir(exist_ok=True)
         torch.save(torch.stack([torch.full((1, 4, 4), 60.0), torch.full((1, 4, 4), label)]), target)
