@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -272,12 +273,11 @@ def test_errors_are_one_message(run, main, arguments, message, capsys):
 
 def test_token_labels_train_a_network_with_a_classifier_for_cells(shapes, tmp_path):
     """Maps that say the image's class everywhere lead to the loss of plain labels, smoothed by their softmax alone."""
-    names = make_task(shapes).class_names
-    for path in shapes.glob("train/*/*"):
-        label = names.index(path.parent.name)
-        target = tmp_path / path.parent.name / f"{path.stem}.pt"
+    files = make_task(shapes).train_files
+    for item in (files[number] for number in range(len(files))):
+        target = tmp_path / Path(item.path).parent.name / f"{Path(item.path).stem}.pt"
         target.parent.mkdir(exist_ok=True)
-        torch.save(torch.stack([torch.full((1, 4, 4), 60.0), torch.full((1, 4, 4), label)]), target)
+        torch.save(torch.stack([torch.full((1, 4, 4), 60.0), torch.full((1, 4, 4), item.label)]), target)
     # RandAugment might move cells without scores into the view.
     changes = {"model__name": "glnet_debug_tklb", "loss__token_weight": 0.3, "data__train_view": {"size": 64}}
     task = make_task(shapes, data__token_labels={"root": str(tmp_path), "grid": 2}, **changes)
