@@ -1,5 +1,7 @@
 """Every recipe of the suite: its settings hold, its network builds, its optimizer and schedule know what they name."""
 
+from fnmatch import fnmatch
+
 import pytest
 import torch
 from conftest import ROOT
@@ -8,6 +10,7 @@ from engine.optimizer import parameter_groups
 from engine.ranks import Ranks
 from engine.schedule import learning_rate
 from engine.settings import parse_settings, read_recipe
+from models import list_models, takes_images
 from tasks import find_task
 
 RECIPES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("configs/**/*.yaml"))
@@ -55,3 +58,55 @@ def test_imagenet_recipes_are_the_authors(path):
     if optimizer.layer_decay:
         multipliers = {name: group["lr_multiplier"] for group in groups for name in group["names"]}
         assert multipliers["head.weight"] == 1 and multipliers["patch_embed.proj.weight"] == optimizer.layer_decay**13
+
+
+# batch, peak and last rate, weight decay, epochs, decay of the average, as the authors' commands and defaults say
+HORNET = (4096, 4e-3, 1e-6, 0.05, 300, 0.9999)
+GLNET = (2048, 2e-3, 1e-5, 0.05, 300, 0.9999)
+EAT = (1024, 1e-3, 1e-5, 0.05, 300, 0.99996)
+AUTHORS = {
+    "hornet_*_7x7": HORNET,
+    "hornet_*_gf": HORNET,
+    "hornet_*_22k": (4096, 4e-3, 1e-6, 0.1, 90, None),
+    "hornet_*_384": (512, 5e-5, 1e-6, 1e-8, 30, 0.9999),
+    "glnet_*g": GLNET,
+    "glnet_stl*": GLNET,
+    "glnet_*_tklb": (2048, 2e-3, 1e-5, 0.05, 310, None),
+    "eat_*_1000ep": (*EAT[:4], 1000, EAT[5]),
+    "eat_*_384": (512, 5e-6, 5e-6, 1e-8, 30, EAT[5]),
+    "eat_*": EAT,
+}
+BACKBONES = [path for path in RECIPES if path.startswith("configs/imagenet/") and path not in IMAGENET]
+
+
+def test_every_image_network_has_a_recipe_for_imagenet():
+    names = {build(path)[1].model.name for path in RECIPES if path.startswith("configs/imagenet/")}
+    full = {name for name in list_models() if takes_images(name) and "debug" not in name}
+    no_recipe = {"hornet_base_gf_img384", "eat_base_384"}  # released or built by the authors, but never described
+    assert names == full - no_recipe
+
+
+@pytest.mark.parametrize("path", BACKBONES)
+def test_recipes_of_the_backbones_are_the_authors(path):
+    model, settings = build(path)
+    name = path.removeprefix("configs/imagenet/").removesuffix(".yaml")
+    batch, peak, last, decay, epochs, average = next(row for shape, row in AUTHORS.items() if fnmatch(name, shape))
+    train, optimizer, data = settings.train, settings.optimizer, settings.data
+    assert (train.batch_size, optimizer.lr, optimizer.weight_decay) == (batch, peak, decay)
+    assert (train.num_epochs, train.ema_decay) == (epochs, average)
+    milestones = settings.schedule.milestones(batch, 1000 * batch)
+    num_steps = epochs * 1000
+    steps = (1, milestones.warmup + 1, num_steps)
+    rates = [learning_rate(step, peak, settings.schedule, num_steps, milestones) for step in steps]
+    assert rates[0] <= peak / 900 or not milestones.warmup
+    assert rates[1] > 0.98 * peak and rates[2] == pytest.approx(last, rel=0.2)
+    is_tuned, is_384 = settings.model.pretrained is not None, data.train_view.size == 384
+    assert is_tuned == is_384 == (data.val_view.size == 384)
+    assert data.mix.is_on == (data.token_labels is None and not (is_tuned and "hornet" in name))
+    assert (settings.loss.distillation is not None) == ("dist" in name)
+    groups = parameter_groups(model, optimizer)
+    decays = {entry: group["weight_decay"] for group in groups for entry in group["names"]}
+    spared = ("pos_embed", "cls_token", "dist_token", ".gamma")
+    for entry, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert decays[entry] == (0 if parameter.dim() == 1 or entry.endswith(spared) else decay), entry
