@@ -1,6 +1,7 @@
 """Names, options, and files of weights: those that fit, and the message about each kind that does not."""
 
 import argparse
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -234,3 +235,29 @@ def test_image_weights_that_do_not_fit(tmp_path, model, weights):
     del image["tail.bn.weight"]
     with pytest.raises(WeightsError, match=r"entries fit\n1 not in the file: tail\.bn\.weight\nTry: the model that"):
         load_pretrained(model, save(image, tmp_path / "part.pth"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", list_models())
+def test_every_model_learns_and_comes_back_from_its_file(name, tmp_path):
+    """Forward and backward at a small size, then saved, loaded into another and compared."""
+    accepted = inspect.signature(MODELS[name].build).parameters
+    size = 160 if name.startswith("eurnet") else 64  # a graph of neighbors needs some to choose from
+    options = {"num_classes": 3} | ({"image_size": size} if "image_size" in accepted else {})
+    shape = (2, *MODELS[name].input_shape[:-2], size, size)
+    torch.manual_seed(0)
+    model, inputs = create_model(name, **options), torch.randn(shape)
+    outputs = model(inputs)
+    parts = [part for part in (outputs if isinstance(outputs, tuple) else (outputs,)) if isinstance(part, torch.Tensor)]
+    assert all(part.shape[-1] == 3 and part.isfinite().all() for part in parts)
+    sum(part.square().mean() for part in parts).backward()
+    for entry, parameter in model.named_parameters():
+        assert not parameter.requires_grad or parameter.grad.isfinite().all(), entry
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    with torch.inference_mode():
+        expected = model.eval()(inputs)
+        copy = create_model(name, **options)
+        load_weights(copy, tmp_path / "weights.pt")
+        assert torch.equal(copy.eval()(inputs), expected)
+    (tmp_path / "weights.pt").unlink()  # 800 MB of the largest

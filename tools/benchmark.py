@@ -2,10 +2,11 @@
 
     python tools/benchmark.py data [FILES ...]
     python tools/benchmark.py model NAME
+    python tools/benchmark.py throughput NAME [NAME ...]
     python tools/benchmark.py graph
 
-`data` compares our video reader with decord, OpenCV and torchcodec, `model` shows what a network costs, `graph` what
-message passing costs on grids and on lists of edges.
+`data` compares our video reader with decord, OpenCV and torchcodec, `model` shows what a network costs, `throughput`
+makes a table of networks as papers print it, `graph` shows what message passing costs on grids and on lists of edges.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from tools.messages import clear_errors
 BENCHMARKS = (
     "data",
     "model",
+    "throughput",
     "graph",
 )  # modules of tools/benchmarks, each with HELP, add_arguments(parser) and run(args)
 

@@ -37,7 +37,7 @@ def test_operations_are_the_authors():
 
 
 def test_failure_of_a_measuring_process_is_passed_on():
-    with pytest.raises(RuntimeError, match="a process that measured nothing ended early"):
+    with pytest.raises(RuntimeError, match="the process that measured nothing ended early"):
         measure([Contestant("nothing", int)], num_repeats=1, what="evaluation")
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -51,39 +52,43 @@ class Measured:
 def measure(contestants: list[Contestant], num_repeats: int, what: str) -> list[Measured]:
     """`num_repeats` steps of each, in turns, after two that do not count; `what` is said while it goes on."""
     context = multiprocessing.get_context("spawn")
-    workers = []
-    for contestant in contestants:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_worker, args=(contestant, theirs), daemon=True)
-        process.start()
-        theirs.close()
-        workers.append((process, ours))
-        name = contestant.name
-        _receive(ours, name)  # warmed up; one after the other, or they would not find their memory undisturbed
+    workers: list[_Worker] = []
     try:
-        seconds = [[] for _ in contestants]
+        for contestant in contestants:
+            workers.append(_Worker(context, contestant))
+            workers[-1].receive()  # warmed up; one after the other, or they would not find their memory undisturbed
+        seconds = [[] for _ in workers]
         for _ in tqdm(range(num_repeats), desc=what, unit="step", leave=False):
-            for (_, pipe), times, contestant in zip(workers, seconds, contestants, strict=True):
-                name = contestant.name
-                pipe.send("step")
-                times.append(_receive(pipe, name))
-        for _, pipe in workers:
-            pipe.send("stop")
-        return [Measured(times, _receive(pipe, name)) for (_, pipe), times in zip(workers, seconds, strict=True)]
+            for worker, times in zip(workers, seconds, strict=True):
+                worker.pipe.send("step")
+                times.append(worker.receive())
+        for worker in workers:
+            worker.pipe.send("stop")
+        return [Measured(times, worker.receive()) for worker, times in zip(workers, seconds, strict=True)]
     finally:
-        for process, pipe in workers:
-            pipe.close()
-            process.join()
+        for worker in workers:
+            worker.pipe.close()
+            worker.process.join()
 
 
-def _receive(pipe: Connection, name: str) -> Any:
-    try:
-        return pipe.recv()
-    except EOFError:
-        raise RuntimeError(f"a process that measured {name} ended early; its own error is above") from None
+class _Worker:
+    """The process of one contestant, and our end of the pipe to it."""
+
+    def __init__(self, context: BaseContext, contestant: Contestant):
+        self.name = contestant.name
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(contestant, theirs), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def receive(self) -> Any:
+        try:
+            return self.pipe.recv()
+        except EOFError:
+            raise RuntimeError(f"the process that measured {self.name} ended early; its own error is above") from None
 
 
-def _worker(contestant: Contestant, pipe: Connection) -> None:
+def _work(contestant: Contestant, pipe: Connection) -> None:
     torch.set_num_threads(contestant.num_threads)
     memory = _Memory(contestant.device)
     step = contestant.make_step()
