@@ -11,11 +11,14 @@ A shift keeps the uniform distribution on a torus, so every frame of every class
 from one and the same distribution. The price is that phases wrap: a shape that leaves on the left comes back on the
 right, and one that has grown to the full starts small again. Drift, colors, codec, frame rate, length and aspect are
 drawn without a look at the class.
+
+The same videos, sorted by appearance: all shapes of a clip are of one kind, which is the class, and the motion is any.
 """
 
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
@@ -43,6 +46,7 @@ CODECS = {  # H.264 with its B-frames, as most of the web; an old one; a newer o
 }
 FRAME_RATES = (15, 24, 25, 30)
 VERSION = 1  # of the whole set: with a new number, folders made before count as other data
+CLASSES = {"motion": tuple(MOTIONS), "shape": tuple(SHAPES)}
 
 NUM_SHAPES = 3
 SPEEDS = (0.015, 0.03)  # phase per frame
@@ -58,6 +62,7 @@ class MotionShapesSettings(BaseModel):
     seed: int = Field(0, ge=0, description="root of every random number")
     size: int = Field(84, ge=32, description="short side in pixels, even")
     num_frames: int = Field(40, gt=0, description="usual length in frames; lengths vary by a fifth both ways")
+    label: Literal["motion", "shape"] = Field("motion", description="what the class is: motion, or kind of shape")
 
 
 def make_motion_shapes(
@@ -67,18 +72,20 @@ def make_motion_shapes(
     seed: int = 0,
     size: int = 84,
     num_frames: int = 40,
+    label: str = "motion",
 ) -> Path:
     """Writes the set as encoded videos, unless it is there already, and returns its folder.
 
         folder/train.txt, val.txt               id <tab> label <tab> path within the folder
-        folder/train/<motion>/<id>.mp4          and the same under val/
-        folder/mapping_table.txt                label <tab> motion
+        folder/train/<class>/<id>.mp4           and the same under val/
+        folder/mapping_table.txt                label <tab> class
         folder/complete.json                    the arguments it was made with
 
     Args:
-        num_train, num_val: how many videos; the motions take turns, so their counts differ by one at most.
+        num_train, num_val: how many videos; the classes take turns, so their counts differ by one at most.
         size: short side in pixels, even; the long side is equal or a third longer, lying or upright.
         num_frames: the usual length; lengths vary by a fifth both ways.
+        label: what the class is, `motion` or `shape`.
 
     Raises:
         FileExistsError: the folder holds other files, or a set made with other arguments.
@@ -86,32 +93,34 @@ def make_motion_shapes(
     if size < 32 or size % 2:
         raise ValueError(f"size is {size}: the short side has to be an even number of at least 32 pixels")
     arguments = {"num_train": num_train, "num_val": num_val, "seed": seed, "size": size, "num_frames": num_frames}
+    arguments["label"] = label
 
     def build(staging: Path) -> None:
         for number, (split, num_videos) in enumerate({"train": num_train, "val": num_val}.items()):
-            _make_split(staging, split, num_videos, (seed, number), size, num_frames)
+            _make_split(staging, split, num_videos, (seed, number), size, num_frames, label)
 
     return make_once(folder, {"version": VERSION, **arguments}, build)
 
 
-def _make_split(folder, split, num_videos, seed, size, num_frames):
-    labels = [index % len(MOTIONS) for index in range(num_videos)]
-    motions = [list(MOTIONS)[label] for label in labels]
-    ids = [f"{motion}_{index:04d}" for index, motion in enumerate(motions)]
-    paths = [f"{split}/{motion}/{id_}.mp4" for motion, id_ in zip(motions, ids, strict=True)]
-    for motion in MOTIONS:
-        (folder / split / motion).mkdir(parents=True)
+def _make_split(folder, split, num_videos, seed, size, num_frames, label):
+    classes = CLASSES[label]
+    labels = [index % len(classes) for index in range(num_videos)]
+    names = [classes[label] for label in labels]
+    paths = [f"{split}/{name}/{name}_{index:04d}.mp4" for index, name in enumerate(names)]
+    for name in classes:
+        (folder / split / name).mkdir(parents=True)
 
     def make(index):
-        rng = np.random.default_rng((*seed, index))
-        _make_video(folder / paths[index], motions[index], rng, size, num_frames)
+        rng, name = np.random.default_rng((*seed, index)), names[index]
+        motion, kind = (name, None) if label == "motion" else (str(rng.choice(list(MOTIONS))), name)
+        _make_video(folder / paths[index], motion, kind, rng, size, num_frames)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy and the encoders release Python's lock
         list(pool.map(make, range(num_videos)))
-    write_lists(folder, split, list(MOTIONS), labels, paths)
+    write_lists(folder, split, list(classes), labels, paths)
 
 
-def _make_video(path, motion, rng, size, num_frames):
+def _make_video(path, motion, kind, rng, size, num_frames):
     long_side = size * 4 // 3 // 2 * 2  # encoders want even sides
     height, width = rng.permutation([size, rng.choice([size, long_side])]).tolist()
     num_frames = rng.integers(round(0.8 * num_frames), round(1.2 * num_frames), endpoint=True)
@@ -120,7 +129,7 @@ def _make_video(path, motion, rng, size, num_frames):
         stream = container.add_stream(codec, rate=frame_rate, options=CODECS[codec])
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         stream.codec_context.thread_count = 1
-        for frame in draw_clip(motion, rng, (height, width), num_frames):
+        for frame in draw_clip(motion, rng, (height, width), num_frames, kind):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
 
@@ -138,12 +147,19 @@ def draw_phases(motion: str, num_frames: int, rng: np.random.Generator) -> np.nd
     return phases % 1
 
 
-def draw_clip(motion: str, rng: np.random.Generator, size: tuple[int, int] = (84, 112), num_frames: int = 40):
-    """Draws one clip of a motion: uint8 RGB [T, H, W, 3], `size` being (H, W)."""
+def draw_clip(
+    motion: str,
+    rng: np.random.Generator,
+    size: tuple[int, int] = (84, 112),
+    num_frames: int = 40,
+    kind: str | None = None,
+) -> np.ndarray:
+    """Draws one clip of a motion: uint8 RGB [T, H, W, 3], `size` being (H, W); `kind`: of all shapes, or various."""
     canvas = draw_background(rng, size, num_frames, SPEEDS)  # [3, T, H, W]
-    for kind in rng.choice(list(SHAPES), NUM_SHAPES, replace=False):
+    kinds = [kind] * NUM_SHAPES if kind else rng.choice(list(SHAPES), NUM_SHAPES, replace=False)
+    for shape in kinds:
         phases = draw_phases(motion, num_frames, rng)
-        draw_shape(canvas, kind, phases, colors=draw_colors(rng))
+        draw_shape(canvas, shape, phases, colors=draw_colors(rng))
     return np.ascontiguousarray(canvas.round().astype(np.uint8).transpose(1, 2, 3, 0))
 
 

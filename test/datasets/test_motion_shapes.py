@@ -3,12 +3,14 @@
 import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
 from datasets import drawing, motion_shapes
+from datasets.drawing import SHAPES
 from datasets.motion_shapes import MOTIONS, draw_clip, draw_phases, make_motion_shapes, save_sheet
 
 SMALL = {"num_train": 9, "num_val": 5, "seed": 1, "size": 32, "num_frames": 10}
@@ -180,3 +182,20 @@ def test_odd_sizes_are_refused(tmp_path):
 def test_a_sheet_shows_every_motion(tmp_path):
     save_sheet(tmp_path / "sheet.png", num_columns=2)
     assert (tmp_path / "sheet.png").stat().st_size > 10_000
+
+
+def test_sorted_by_shape_the_motion_is_any(tmp_path, monkeypatch):
+    drawn = []
+
+    def draw(motion, rng, size, num_frames, kind):
+        drawn.append((motion, kind))
+        return draw_clip(motion, rng, size, num_frames, kind)
+
+    monkeypatch.setattr(motion_shapes, "draw_clip", draw)
+    folder = make_motion_shapes(tmp_path / "set", num_train=12, num_val=6, size=32, num_frames=4, label="shape")
+    names = [line.split("\t")[1] for line in (folder / "mapping_table.txt").read_text().splitlines()]
+    assert names == list(SHAPES)
+    rows = [line.split("\t") for line in (folder / "train.txt").read_text().splitlines()]
+    assert [int(row[1]) for row in rows] == [index % 6 for index in range(12)]
+    assert all(Path(row[2]).parts[1] == names[int(row[1])] and (folder / row[2]).is_file() for row in rows)
+    assert sorted(kind for _, kind in drawn) == sorted(names * 3) and len({motion for motion, _ in drawn}) > 3
