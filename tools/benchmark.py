@@ -1,11 +1,12 @@
 """Measures speed: of reading videos, of networks, and of graphs.
 
     python tools/benchmark.py data [FILES ...]
+    python tools/benchmark.py recipes [FILES ...]
     python tools/benchmark.py model NAME
     python tools/benchmark.py graph
 
-`data` compares our video reader with decord, OpenCV and torchcodec, `model` shows what a network costs, `graph` what
-message passing costs on grids and on lists of edges.
+`data` compares our video reader with decord, OpenCV and torchcodec, `recipes` the ways to re-encode videos; `model`
+shows what a network costs, `graph` what message passing costs on grids and on lists of edges.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from tools.messages import clear_errors
 
 BENCHMARKS = (
     "data",
+    "recipes",
     "model",
     "graph",
 )  # modules of tools/benchmarks, each with HELP, add_arguments(parser) and run(args)
