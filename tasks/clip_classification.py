@@ -25,6 +25,7 @@ from datasets.video import (
     TrainView,
     TrainViewSettings,
     VideoViews,
+    find_store,
     find_videos,
     read_videos,
 )
@@ -105,7 +106,7 @@ class ClipClassification(Classification):
         data = self.settings.data
         sampling = RandomSampling(data.num_frames, data.frame_interval, short=data.short_video)
         view = TrainView(data.train_view, data.color)
-        return TrainClips(self.train_files, sampling, view, self.settings.run.seed, stream)
+        return TrainClips(self.train_files, sampling, view, self.settings.run.seed, stream, find_store(data.train))
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Mean cross entropy of the batch, and sums over it: `loss`, `top1`, `top5`."""
@@ -123,7 +124,7 @@ class ClipClassification(Classification):
     def eval_views(self, files: FileList) -> VideoViews:
         data, views = self.settings.data, self.settings.evaluation
         sampling = EvenSampling(data.num_frames, data.frame_interval, views.num_clips, short=data.short_video)
-        return VideoViews(files, sampling, EvalView(data.val_view, views.num_crops))
+        return VideoViews(files, sampling, EvalView(data.val_view, views.num_crops), find_store(data.val))
 
     def network_input(self, views: torch.Tensor) -> torch.Tensor:
         return self.color(views)  # uint8 [B, 3, T, S, S] -> float, normalized
