@@ -8,7 +8,16 @@ import time
 import pytest
 from encode import encode_video, number_frames
 
-from datasets.video import ColorSettings, TrainView, TrainViewSettings, read_videos
+from datasets.video import (
+    ColorSettings,
+    EvalView,
+    EvalViewSettings,
+    EvenSampling,
+    TrainView,
+    TrainViewSettings,
+    VideoViews,
+    read_videos,
+)
 from datasets.video import check as check_module
 from datasets.video.dataiter import TrainClips
 from datasets.video.sampling import RandomSampling
@@ -149,6 +158,15 @@ def test_training_takes_indices_from_the_store(motion_videos, tmp_path, monkeypa
     assert run(videos)[0] == 0
     monkeypatch.setattr("datasets.video.reader.scan_video", lambda *_: pytest.fail("scanned once more"))
     assert all(a.equal(b) for a, b in zip(clips(find_store(videos)), expected, strict=True))
+
+
+def test_a_video_that_is_gone_after_the_check_is_named(videos):
+    run(videos)
+    (videos.parent / "good.mp4").unlink()
+    view = EvalView(EvalViewSettings(short_side=40, crop=32), num_crops=1)
+    views = VideoViews(read_videos(videos), EvenSampling(4, 3, 1), view, find_store(videos))
+    assert views[0]["failure"]["reason"] == "No such file or directory"
+    assert views[2]["views"].shape == (1, 3, 4, 32, 32)
 
 
 def test_what_is_not_there(tmp_path):

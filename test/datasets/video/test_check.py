@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from encode import encode_video, number_frames
 
@@ -96,6 +97,23 @@ def test_damage_inside_shows_in_full(tmp_path, codec):
     found = check_video(str(path), full=True)
     assert found.facts["fault"].startswith(("damaged: ", "1 of 60 frames cannot be decoded"))
     assert len(found.index.frame_packets) == 60  # the other frames can be read
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.avi", "a.mkv"])
+def test_flipped_bits_never_stop_the_check(tmp_path, name):
+    """Wherever bits flip, the file has a fault, or it has frames: most flips are only seen as a smear."""
+    path = number_video(tmp_path / name, gop=10, **({"codec": "mpeg4"} if name == "a.avi" else {}))
+    sound = path.read_bytes()
+    rng = np.random.default_rng(0)
+    faults = 0
+    for _ in range(12):
+        data = np.frombuffer(sound, np.uint8).copy()
+        data[rng.integers(len(data), size=20)] ^= (1 << rng.integers(8, size=20)).astype(np.uint8)
+        path.write_bytes(data.tobytes())
+        facts = check_video(str(path), full=True).facts
+        faults += bool(facts["fault"])
+        assert facts["fault"] or facts["frames"] > 0
+    assert faults > 6
 
 
 def test_what_is_no_file(tmp_path):

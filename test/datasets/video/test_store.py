@@ -93,7 +93,7 @@ def test_list_and_videos_can_be_moved(video, tmp_path):
     assert store_path("lists/train.txt").as_posix() == "lists/train.txt.index"
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_used_by_other_processes(video, tmp_path, start):
     store = keep(tmp_path / "list.txt.index", video)
     store.find(video)  # its connection must not go along
