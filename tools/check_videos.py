@@ -45,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("source", type=Path, help="list of videos in any form that recipes take, or a folder")
     parser.add_argument("--root", type=Path, help="folder that the list's paths start from (that of the list)")
     parser.add_argument("--split", help="the split of a list that holds several")
+    parser.add_argument(
+        "--index", type=Path, metavar="FILE", help="index to write (SOURCE.index); several may share it"
+    )
     parser.add_argument("--full", action="store_true", help="decode every frame: finds damage inside of files")
     parser.add_argument("--workers", type=int, default=default_num_workers(1), metavar="N", help="processes")
     parser.add_argument("--timeout", type=float, default=120, metavar="SECONDS", help="for one video (120)")
@@ -56,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     tqdm.monitor_interval = 0  # no thread of its own: workers are forked
     try:
         videos = _read(args.source, args.root, args.split)
-        index = store_path(args.source)
-        table = index.with_suffix(".checked.csv")
+        index = args.index or store_path(args.source)
+        table = index.with_name(store_path(args.source).with_suffix(".checked.csv").name)
         with StoreWriter(index) as store:
             rows = _check_all(videos, store, args.full, args.workers, args.timeout)
         _write_table(table, rows)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets.files import FileError
+from datasets.files import FileError, existing_path
 from datasets.video.index import VideoIndex
 
 VERSION = 1  # of what an entry holds; entries of others are not used
@@ -31,12 +31,14 @@ Stamp = tuple[int, int]  # size in bytes, modification time in nanoseconds
 
 def store_path(source: str | Path) -> Path:
     """Where the store of a list or folder of videos is."""
-    source = Path(source).expanduser()
+    source = Path(os.path.abspath(Path(source).expanduser()))  # "." has no name
     return source.with_name(f"{source.name}.index")
 
 
-def find_store(source: str | Path) -> "IndexStore | None":
-    """The store of a list or folder of videos, if there is one."""
+def find_store(source: str | Path, index: str | Path | None = None) -> "IndexStore | None":
+    """The store of a list or folder of videos, if there is one; or that at `index`, which must be there."""
+    if index is not None:
+        return IndexStore(existing_path(Path(index).expanduser(), "index of videos"))
     path = store_path(source)
     return IndexStore(path) if path.exists() else None
 
@@ -91,6 +93,9 @@ class IndexStore:
     def _errors(self) -> Iterator[None]:
         try:
             yield
+        except sqlite3.OperationalError as error:
+            advice = "is its folder there and writable, and is no other process writing it?"
+            raise FileError(self.path, f"cannot be opened as an index of videos: {error}; {advice}") from error
         except sqlite3.Error as error:
             advice = "remove it, and tools/check_videos.py makes it anew"
             raise FileError(self.path, f"cannot be used as an index of videos ({error}); {advice}") from error

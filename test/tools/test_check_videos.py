@@ -8,6 +8,7 @@ import time
 import pytest
 from encode import encode_video, number_frames
 
+from datasets.files import FileError
 from datasets.video import (
     ColorSettings,
     EvalView,
@@ -158,6 +159,21 @@ def test_training_takes_indices_from_the_store(motion_videos, tmp_path, monkeypa
     assert run(videos)[0] == 0
     monkeypatch.setattr("datasets.video.reader.scan_video", lambda *_: pytest.fail("scanned once more"))
     assert all(a.equal(b) for a, b in zip(clips(find_store(videos)), expected, strict=True))
+
+
+def test_index_elsewhere(videos, tmp_path):
+    index = tmp_path / "notes" / "all.index"
+    index.parent.mkdir()
+    before = sorted(os.listdir(videos.parent))
+    with pytest.raises(SystemExit):
+        main([str(videos), "--index", str(index)])
+    assert sorted(os.listdir(videos.parent)) == before  # nothing is written beside the videos
+    assert sorted(os.listdir(index.parent)) == ["all.index", "list.txt.checked.csv"]
+    assert find_store(videos) is None and find_store(videos, index).find(videos.parent / "good.mp4") is not None
+    with pytest.raises(FileNotFoundError, match="no index of videos at"):
+        find_store(videos, tmp_path / "other.index")
+    with pytest.raises(FileError, match="is its folder there and writable"):
+        main([str(videos), "--index", str(tmp_path / "nowhere" / "all.index")])
 
 
 def test_a_video_that_is_gone_after_the_check_is_named(videos):
