@@ -1,8 +1,10 @@
 """Converted videos have the frames of their sources, in the recipe's size and form, by either program."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -163,6 +165,29 @@ def test_recipes_as_their_authors_write_them():
     line = command("ffmpeg", "IN", "OUT", RECIPES["short288"])
     for part in ([r"-filter:v", r"scale=min(iw\,(288*iw)/min(iw\,ih)):-1"], ["-c:v", "mpeg4"], ["-b:v", "640k"]):
         assert any(line[i : i + 2] == part for i in range(len(line)))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="programs are scripts here")
+def test_which_program(tmp_path, monkeypatch):
+    def make_program(path, codecs):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\ncase $3 in {codecs}) echo Encoder ${{3#encoder=}} [words]: ;; esac\n")
+        path.chmod(0o755)
+        return str(path)
+
+    recipe = RECIPES["training"]
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.delitem(sys.modules, "imageio_ffmpeg", raising=False)
+    wheel = make_program(tmp_path / "wheel" / "ffmpeg", "encoder=mpeg4")
+    (tmp_path / "wheel" / "imageio_ffmpeg.py").write_text(f"def get_ffmpeg_exe():\n    return {wheel!r}\n")
+    if importlib.util.find_spec("imageio_ffmpeg") is None:
+        assert find_ffmpeg(recipe) is None
+    monkeypatch.syspath_prepend(str(tmp_path / "wheel"))
+    assert find_ffmpeg(recipe) == wheel
+    system = make_program(tmp_path / "bin" / "ffmpeg", "encoder=h264")
+    assert find_ffmpeg(recipe) == wheel  # the system's cannot encode this
+    make_program(Path(system), "encoder=mpeg4")
+    assert find_ffmpeg(recipe) == system
 
 
 # ---- the shell version
