@@ -19,12 +19,14 @@ from datasets.video import (
     EvalView,
     EvalViewSettings,
     EvenSampling,
+    IndexStore,
     RandomSampling,
     ShortVideo,
     TrainClips,
     TrainView,
     TrainViewSettings,
     VideoViews,
+    find_store,
     find_videos,
     read_videos,
 )
@@ -34,7 +36,7 @@ from engine.optimizer import OptimizerSettings
 from engine.ranks import Ranks
 from engine.run import RunSettings
 from engine.schedule import ScheduleSettings
-from engine.settings import Settings
+from engine.settings import Settings, SettingsError
 from models import takes_images
 from tasks.classification import Classification, DataSettings, ModelSettings
 
@@ -44,6 +46,9 @@ class ClipDataSettings(DataSettings):
 
     train_split: str | None = Field(None, description="split of `train`, where one file or folder holds several")
     val_split: str | None = Field(None, description="the same for `val`")
+    index: str | None = Field(
+        None, description="index that tools/check_videos.py wrote with --index; none: those beside the lists, if any"
+    )
     make: MotionShapesSettings | None = Field(None, description="demo videos to make in `root` if they are not there")
     num_frames: int = Field(8, gt=0, description="frames of a clip")
     frame_interval: int = Field(8, gt=0, description="distance between two frames of a clip, in frames of the video")
@@ -105,7 +110,7 @@ class ClipClassification(Classification):
         data = self.settings.data
         sampling = RandomSampling(data.num_frames, data.frame_interval, short=data.short_video)
         view = TrainView(data.train_view, data.color)
-        return TrainClips(self.train_files, sampling, view, self.settings.run.seed, stream)
+        return TrainClips(self.train_files, sampling, view, self.settings.run.seed, stream, self._store(data.train))
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Mean cross entropy of the batch, and sums over it: `loss`, `top1`, `top5`."""
@@ -123,7 +128,13 @@ class ClipClassification(Classification):
     def eval_views(self, files: FileList) -> VideoViews:
         data, views = self.settings.data, self.settings.evaluation
         sampling = EvenSampling(data.num_frames, data.frame_interval, views.num_clips, short=data.short_video)
-        return VideoViews(files, sampling, EvalView(data.val_view, views.num_crops))
+        return VideoViews(files, sampling, EvalView(data.val_view, views.num_crops), self._store(data.val))
+
+    def _store(self, source: str) -> IndexStore | None:
+        try:
+            return find_store(source, self.settings.data.index)
+        except FileNotFoundError as error:
+            raise SettingsError(f"data.index: {error}") from error
 
     def network_input(self, views: torch.Tensor) -> torch.Tensor:
         return self.color(views)  # uint8 [B, 3, T, S, S] -> float, normalized

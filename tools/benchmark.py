@@ -1,12 +1,14 @@
 """Measures speed: of reading videos, of networks, and of graphs.
 
     python tools/benchmark.py data [FILES ...]
+    python tools/benchmark.py recipes [FILES ...]
     python tools/benchmark.py model NAME
     python tools/benchmark.py throughput NAME [NAME ...]
     python tools/benchmark.py graph
 
-`data` compares our video reader with decord, OpenCV and torchcodec, `model` shows what a network costs, `throughput`
-makes a table of networks as papers print it, `graph` shows what message passing costs on grids and on lists of edges.
+`data` compares our video reader with decord, OpenCV and torchcodec, `recipes` the ways to re-encode videos; `model`
+shows what a network costs, `throughput` makes a table of networks as papers print it; `graph` shows what message
+passing costs on grids and on lists of edges.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from tools.messages import clear_errors
 
 BENCHMARKS = (
     "data",
+    "recipes",
     "model",
     "throughput",
     "graph",

@@ -2,6 +2,8 @@
 
     video file -> lists -> reader (index) -> sampling -> transforms (resize) -> dataiter -> loading -> device -> color
 
+Videos are prepared by convert, layouts (lists) and check, which keeps every file's index in a store for the reader.
+
 >>> from datasets.video import VideoReader
 >>> with VideoReader("clip.mp4") as video:                                          # doctest: +SKIP
 ...     clip = video.get_frames(range(0, video.num_frames, 8))  # uint8 [T, H, W, 3]
@@ -13,10 +15,11 @@ from datasets.video.index import VideoError
 from datasets.video.lists import find_videos, read_videos
 from datasets.video.reader import VideoReader
 from datasets.video.sampling import EvenSampling, RandomSampling, ShortVideo
+from datasets.video.store import IndexStore, find_store
 from datasets.video.transforms import EvalView, EvalViewSettings, TrainView, TrainViewSettings
 
 __all__ = [
-    "ColorSettings", "ColorTransform", "EvalView", "EvalViewSettings", "EvenSampling", "RandomSampling", "ShortVideo",
-    "TrainClips", "TrainView", "TrainViewSettings", "VideoError", "VideoReader", "VideoViews", "find_videos",
-    "read_videos",
+    "ColorSettings", "ColorTransform", "EvalView", "EvalViewSettings", "EvenSampling", "IndexStore", "RandomSampling",
+    "ShortVideo", "TrainClips", "TrainView", "TrainViewSettings", "VideoError", "VideoReader", "VideoViews",
+    "find_store", "find_videos", "read_videos",
 ]  # fmt: skip

@@ -1,0 +1,124 @@
+"""Runs a function over many items in processes that may be lost: what hangs or crashes costs one item, not the run.
+
+Broken videos make decoders wait for ever, crash or eat the memory. A pool of Python's own then waits with them; here
+each process has one item at a time and a deadline for it, is ended with all that it started, and another takes its
+place.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing.connection import wait
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Lost:
+    """In place of a result: the process ended, or was ended, while it had the item."""
+
+    reason: str
+
+
+def run_each(
+    function: Callable[[Any], Any], items: Iterable[Any], num_workers: int, timeout_seconds: float
+) -> Iterator[tuple[Any, Any]]:
+    """Yields (item, what `function` returns or `Lost`) for each item, in the order in which they are done.
+
+    Args:
+        function: picklable, with picklable items and results; what it raises is raised here and ends the run.
+        num_workers: processes, 1 or more.
+        timeout_seconds: time for one item.
+    """
+    items = iter(items)
+    workers: dict[Any, _Worker] = {}  # by the end of the pipe that is ours
+    try:
+        for item in islice(items, num_workers):
+            worker = _Worker(function)
+            workers[worker.connection] = worker
+            worker.give(item, timeout_seconds)
+        while workers:
+            patience = min(worker.deadline for worker in workers.values()) - time.monotonic()
+            ready = wait(list(workers), max(0.0, patience))
+            late = [c for c, worker in workers.items() if c not in ready and worker.deadline <= time.monotonic()]
+            for connection in [*ready, *late]:
+                worker = workers.pop(connection)
+                if connection in ready:
+                    result = worker.take()
+                else:
+                    result = Lost(f"took longer than {timeout_seconds:g} s")
+                yield worker.item, result
+                for item in islice(items, 1):
+                    if isinstance(result, Lost):
+                        worker.end()
+                        worker = _Worker(function)
+                    workers[worker.connection] = worker
+                    worker.give(item, timeout_seconds)
+                    break
+                else:
+                    worker.end()
+    finally:
+        for worker in workers.values():
+            worker.end()
+
+
+class _Worker:
+    """A process, the pipe to it, and the item that it has."""
+
+    def __init__(self, function: Callable[[Any], Any]):
+        context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        self.connection, theirs = context.Pipe()
+        arguments = (function, theirs, self.connection)
+        self._process = context.Process(target=_serve, args=arguments, daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def give(self, item: Any, timeout_seconds: float) -> None:
+        self.item, self.deadline = item, time.monotonic() + timeout_seconds
+        with suppress(BrokenPipeError):  # it ended meanwhile: `take` says so
+            self.connection.send(item)
+
+    def take(self) -> Any:
+        try:
+            result, error = self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            self._process.join()
+            code = self._process.exitcode
+            how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+            return Lost(f"crashed the process that had it ({how})")
+        if error is not None:
+            raise error
+        return result
+
+    def end(self) -> None:
+        """Ends the process and whatever it started; one that waits inside the kernel is left behind."""
+        self.connection.close()
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except (AttributeError, ProcessLookupError, PermissionError):  # no groups here, or it has not made its own yet
+            self._process.kill()
+        self._process.join(timeout=1)
+
+
+def _serve(function, connection, parents_end):
+    parents_end.close()  # so that the parent's death ends the pipe
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)  # a group of its own: what it starts can be ended with it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    while True:
+        try:
+            item = connection.recv()
+        except EOFError:
+            return
+        try:
+            result = function(item), None
+        except Exception as error:  # whatever it is, the parent raises it
+            error.add_note(traceback.format_exc())
+            result = None, error
+        connection.send(result)

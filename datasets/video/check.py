@@ -1,0 +1,86 @@
+"""Looks for what is wrong with a video file, by its packets alone or by decoding every frame.
+
+The packets tell whether a file can be opened, has a video stream and is whole: quick, one pass without decoding. What
+is damaged inside a file shows in decoding only.
+"""
+
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+
+from datasets.video.index import VideoError, VideoIndex, decode_packet, open_video, read_packets, scan_video
+from datasets.video.store import Stamp, stamp
+
+# Containers whose header says how long the video is; of others FFmpeg guesses it from what it finds.
+STATED_DURATION = {"matroska,webm", "flv"}
+TOLERANCE = 0.1, 1.0  # how much sooner a video may end than is stated: a part of it, and seconds
+
+
+class Checked(NamedTuple):
+    """What was found out about a video."""
+
+    path: str
+    stamp: Stamp | None  # of the file that was checked; none: it is not there
+    facts: dict[str, Any]  # codec, width, height, frames, fps, seconds, keyframes, bytes, fault: those that are known
+    index: VideoIndex | None
+
+
+def check_video(path: str, full: bool) -> Checked:
+    """Checks a file; `full`: decodes all of it. Whatever is wrong is a fact, "" if nothing; no video raises."""
+    try:
+        found = stamp(path)
+    except OSError as error:
+        return Checked(path, None, {"fault": error.strerror}, None)
+    facts: dict[str, Any] = {"bytes": found[0], "full": full}
+    index = None
+    try:
+        container, stream = open_video(path)
+        with container:
+            codec = stream.codec_context
+            facts |= {"codec": codec.codec.canonical_name, "width": codec.width, "height": codec.height}
+            index = scan_video(path, container, stream)
+            facts |= {
+                "frames": len(index.frame_packets),
+                "fps": round(float(len(index.frame_packets) / index.duration), 4),
+                "seconds": round(float(index.duration), 4),
+                "keyframes": len(np.unique(index.frame_starts)),
+            }
+            fault = _find_missing_end(container, stream, index)
+        facts["fault"] = fault or (_find_damage(path, index) if full else "")
+    except VideoError as error:
+        facts["fault"] = error.reason
+    return Checked(path, found, facts, index)
+
+
+def _find_missing_end(container, stream, index: VideoIndex) -> str:
+    """What is missing at the end, by what the file says of itself."""
+    num_packets = len(index.packet_sizes)
+    if stream.frames > num_packets:
+        return f"ends early: {num_packets} of the {stream.frames} frames that its header states"
+    if container.format.name in STATED_DURATION and container.duration and len(container.streams) == 1:
+        stated, found = container.duration / av.time_base, float(index.duration)
+        if stated - found > max(TOLERANCE[0] * stated, TOLERANCE[1]):
+            return f"ends early: {found:.1f} of the {stated:.1f} seconds that its header states"
+    return ""
+
+
+def _find_damage(path: str, index: VideoIndex) -> str:
+    """Decodes the file from start to end: which frames do not come, and what the decoder complains about."""
+    order = index.frame_packets.tolist()
+    missing = set(order)
+    container, stream = open_video(path)
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with container, av.logging.Capture() as complaints:
+            for number, packet in enumerate([*read_packets(container, stream), None]):
+                for frame in decode_packet(stream, packet, number):
+                    if not frame.is_corrupt:
+                        missing.discard(frame.pts)
+    finally:
+        av.logging.set_level(level)
+    if missing:
+        first = next(place for place, packet in enumerate(order) if packet in missing)
+        return f"{len(missing)} of {len(order)} frames cannot be decoded, the first is frame {first}"
+    return f"damaged: {complaints[0][2].strip()}" if complaints else ""

@@ -1,0 +1,270 @@
+"""Reads the annotations of well-known video data sets, finds the videos on disk, and writes both as one list file.
+
+A list file has a line `id label path` for each video, tabs between; where a video has several classes (Charades) the
+labels stand together with commas between: `YSKX3 3,17,92 YSKX3.mp4`. A mapping table has a line `label name` for each
+class. Videos may lie in other folders and in another container than the annotations say, as after a conversion.
+"""
+
+import csv
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from datasets.files import UNLABELED, bad_line, existing_path, find_files, label_finder, numbered_lines
+from datasets.files import read_class_names as read_table
+from datasets.video.lists import VIDEOS, read_videos
+
+log = logging.getLogger(__name__)
+
+
+class LabeledVideo(NamedTuple):
+    """A video as annotations tell of it."""
+
+    id: str
+    labels: tuple[int, ...]  # none: unknown
+    path: str  # from the root; the name there may have another suffix
+
+
+class Annotations(NamedTuple):
+    """What a layout's reader finds."""
+
+    videos: list[LabeledVideo]
+    class_names: tuple[str, ...]
+
+
+class Request(NamedTuple):
+    """What a layout's reader is asked for."""
+
+    root: Path
+    annotations: Path | None
+    split: str | None
+    class_names: tuple[str, ...] | None
+
+
+def read_layout(
+    layout: str,
+    root: str | Path,
+    annotations: str | Path | None = None,
+    split: str | None = None,
+    class_names: str | Path | None = None,
+) -> tuple[Annotations, list[LabeledVideo]]:
+    """The videos of a data set, with paths from `root` as they lie there -> (annotations, those that are missing).
+
+    Args:
+        layout: a name of `LAYOUTS`.
+        root: folder with the videos, in folders of any depth.
+        annotations: the layout's file or folder; none for plain folders.
+        split: keeps a split, where one file holds several.
+        class_names: mapping table to number the classes by; none: the data set's own order.
+
+    A missing video keeps the path that the annotations give it. Raises ValueError and FileNotFoundError, as
+    `read_videos` does.
+    """
+    root = existing_path(Path(root).expanduser(), "root folder of the videos")
+    reader, needs = LAYOUTS[layout]
+    if (annotations is None) != (needs is None):
+        raise ValueError(f"layout {layout} takes {needs or 'no annotations: the folders tell the classes'}")
+    if annotations is not None:
+        annotations = existing_path(Path(annotations).expanduser(), f"annotations of {layout}")
+    found = reader(Request(root, annotations, split, None if class_names is None else read_table(class_names)))
+    shelf = _Shelf(root)
+    videos, missing = [], []
+    for video in found.videos:
+        path = shelf.find(video.path)
+        videos.append(video._replace(path=path or video.path))
+        if path is None:
+            missing.append(video)
+    return found._replace(videos=videos), missing
+
+
+class _Shelf:
+    """Finds videos below a folder by the path or the name that they are expected to have, whatever their suffix."""
+
+    def __init__(self, root: Path):
+        self._by_path: dict[str, str] = {}  # without suffix
+        self._by_name: dict[str, str | None] = {}  # the same; None: there are several
+        for path in find_files(root, VIDEOS):
+            name = os.path.basename(path)
+            for key, table in ((path, self._by_path), (name, self._by_name)):
+                key = os.path.splitext(key)[0]
+                table[key] = None if table is self._by_name and key in table else path
+
+    def find(self, path: str) -> str | None:
+        key = os.path.splitext(os.path.normpath(path))[0]
+        return self._by_path.get(key) or self._by_name.get(os.path.basename(key))
+
+
+# Readers -----------------------------------------------------------------------------------------------------------
+
+
+def _read_by_lists(request: Request) -> Annotations:
+    """What `read_videos` knows: Kinetics, UCF101, HMDB51, folders."""
+    files = read_videos(request.annotations or request.root, request.root, request.class_names, request.split)
+    videos = [
+        LabeledVideo(item.id, () if item.label == UNLABELED else (item.label,), os.path.relpath(item.path, files.root))
+        for item in files
+    ]
+    return Annotations(videos, files.class_names)
+
+
+def _read_kinetics(request: Request, num_classes: int) -> Annotations:
+    found = _read_by_lists(request)
+    if len(found.class_names) != num_classes:
+        log.warning(
+            "%s has %d classes, not %d: number them by the mapping table of the training list, or they will differ",
+            request.annotations, len(found.class_names), num_classes,
+        )  # fmt: skip
+    return found
+
+
+def _read_something(request: Request) -> Annotations:
+    """`train.json`, a list of {"id", "template", ...}, with `labels.json`, {class: number}, beside it; a test set has
+    ids alone. Templates have placeholders in brackets, the names of classes have none."""
+    path = request.annotations
+    class_names = request.class_names
+    if class_names is None:
+        table = _beside(path, "*labels.json", "labels.json, the classes of Something-Something")
+        numbers = {name: int(number) for name, number in _load_json(table, dict).items()}
+        class_names = tuple(sorted(numbers, key=numbers.__getitem__))
+    label_of = label_finder(class_names)
+    videos = []
+    for number, entry in enumerate(_load_json(path, list), 1):
+        if not isinstance(entry, dict) or "id" not in entry:
+            raise ValueError(f"{path}: entry {number} has no id; found {str(entry)[:100]}")
+        labels: tuple[int, ...] = ()
+        if "template" in entry:
+            name = entry["template"].replace("[", "").replace("]", "")
+            labels = (label_of(name, f"{path}: entry {number}: class {name!r}"),)
+        videos.append(LabeledVideo(str(entry["id"]), labels, f"{entry['id']}.webm"))
+    return Annotations(videos, class_names)
+
+
+def _read_charades(request: Request) -> Annotations:
+    """A CSV with columns id and actions, such as `c092 11.90 21.20;c147 0.00 12.60`, with `Charades_v1_classes.txt`,
+    lines `c000 name`, beside it. Where in the video an action happens is not kept."""
+    path = request.annotations
+    class_names = request.class_names
+    if class_names is None:
+        table = _beside(path, "*classes.txt", "Charades_v1_classes.txt")
+        lines = [(number, line, *line.split(None, 1)) for number, line in numbered_lines(table)]
+        for position, (number, line, *fields) in enumerate(lines):
+            if len(fields) != 2 or fields[0] != f"c{position:03d}":
+                raise bad_line(table, number, line, f"expected `c{position:03d} name`")
+        class_names = tuple(fields[1].strip() for _, _, *fields in lines)
+    videos = []
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        if absent := sorted({"id", "actions"} - set(reader.fieldnames or ())):
+            raise ValueError(f"{path}:1: no column {', '.join(absent)}; expected Charades annotations")
+        for row in reader:
+            labels = set()
+            for action in filter(None, (row["actions"] or "").split(";")):
+                code = action.split()[0]
+                if not code[1:].isdecimal() or int(code[1:]) >= len(class_names):
+                    expected = f"expected actions c000 to c{len(class_names) - 1:03d}"
+                    raise bad_line(path, reader.line_num, action, expected)
+                labels.add(int(code[1:]))
+            videos.append(LabeledVideo(row["id"], tuple(sorted(labels)), f"{row['id']}.mp4"))
+    return Annotations(videos, class_names)
+
+
+def _read_moments(request: Request) -> Annotations:
+    """`trainingSet.csv`, lines `path,class,...` without a header, with `moments_categories.txt`, lines `class,number`,
+    beside it."""
+    path = request.annotations
+    class_names = request.class_names
+    if class_names is None:
+        table = _beside(path, "moments_categories.txt", "moments_categories.txt")
+        numbers = {}
+        for number, line in numbered_lines(table):
+            name, comma, label = line.strip().rpartition(",")
+            if not comma or not label.isdecimal():
+                raise bad_line(table, number, line, "expected `class,number`")
+            numbers[name] = int(label)
+        class_names = tuple(sorted(numbers, key=numbers.__getitem__))
+    label_of = label_finder(class_names)
+    videos = []
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file)
+        for row in filter(None, reader):
+            if len(row) < 2:
+                raise bad_line(path, reader.line_num, ",".join(row), "expected `path,class`")
+            label = label_of(row[1], f"{path}:{reader.line_num}: class {row[1]!r}")
+            videos.append(LabeledVideo(os.path.splitext(row[0])[0], (label,), row[0]))
+    return Annotations(videos, class_names)
+
+
+def _beside(path: Path, pattern: str, what: str) -> Path:
+    found = sorted(path.parent.glob(pattern))
+    if len(found) != 1:
+        raise FileNotFoundError(
+            f"{path.parent} has {len(found)} files {pattern}; expected {what} there, or name a mapping table"
+        )
+    return found[0]
+
+
+def _load_json(path: Path, kind: type) -> Any:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(content, kind):
+        raise ValueError(f"{path} holds a {type(content).__name__}; expected a {kind.__name__}")
+    return content
+
+
+# name -> (reader, which annotations it needs)
+LAYOUTS: dict[str, tuple[Callable[[Request], Annotations], str | None]] = {
+    "folder": (_read_by_lists, None),
+    **{
+        f"kinetics{n}": (partial(_read_kinetics, num_classes=n), "Kinetics annotations, a CSV such as train.csv")
+        for n in (400, 600, 700)
+    },
+    "ucf101": (_read_by_lists, "trainlist01.txt or another split of UCF101"),
+    "hmdb51": (_read_by_lists, "the folder of HMDB51's files *_test_split1.txt, and a split such as train1"),
+    "something_v2": (_read_something, "train.json or another of Something-Something's files"),
+    "charades": (_read_charades, "Charades_v1_train.csv or Charades_v1_test.csv"),
+    "moments": (_read_moments, "trainingSet.csv or validationSet.csv of Moments in Time"),
+}
+
+
+# Writing -----------------------------------------------------------------------------------------------------------
+
+
+def write_list(path: Path, videos: Sequence[LabeledVideo]) -> None:
+    """Writes a list file. White space in ids becomes `_`; where ids are then not unique, positions take their place.
+
+    Raises ValueError for a path that a list cannot hold.
+    """
+    ids = ["_".join(video.id.split()) for video in videos]
+    if len(set(ids)) < len(ids) or "" in ids:
+        ids = [str(position) for position in range(len(videos))]
+    lines = []
+    for name, video in zip(ids, videos, strict=True):
+        if video.path != video.path.strip() or re.search("[\n\r\udc80-\udcff]", video.path):
+            raise ValueError(
+                f"a list cannot hold the path {video.path!r}: rename it, without line breaks, white space at its ends "
+                "or characters that are not UTF-8"
+            )
+        labels = ",".join(map(str, video.labels)) or str(UNLABELED)
+        lines.append(f"{name}\t{labels}\t{video.path}\n")
+    _write(path, "".join(lines))
+
+
+def write_table(path: Path, class_names: Sequence[str]) -> None:
+    """Writes a mapping table. Raises ValueError if there is one that numbers the classes otherwise."""
+    if path.exists() and read_table(path) != tuple(class_names):
+        raise ValueError(f"{path} is there with other classes or another order; number by it, or name another table")
+    _write(path, "".join(f"{label}\t{name}\n" for label, name in enumerate(class_names)))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial_file = path.with_name(f".{path.name}.partial")
+    partial_file.write_text(text, encoding="utf-8")
+    os.replace(partial_file, path)

@@ -1,0 +1,141 @@
+"""What is found to be wrong with files."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from encode import encode_video, number_frames
+
+from datasets.video import VideoReader
+from datasets.video.check import check_video
+
+
+def number_video(path, num_frames=60, **options):
+    return encode_video(path, number_frames(num_frames, 96, 128), **options)
+
+
+def fault_of(path, full=False):
+    return check_video(str(path), full).facts["fault"]
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("h264.mp4", {"audio": True}),
+        ("open_gop.mkv", {"gop": 10, "options": {"x264-params": "open-gop=1"}}),
+        ("b_frames.avi", {"codec": "mpeg4", "b_frames": 2}),
+        ("stream.ts", {}),
+        ("flash.flv", {}),
+        ("vp9.webm", {"codec": "libvpx-vp9"}),
+        ("hevc.mp4", {"codec": "libx265", "gop": 12}),
+    ],
+)
+def test_sound_videos(tmp_path, name, options, full):
+    path = number_video(tmp_path / name, fps=30, **options)
+    found = check_video(str(path), full)
+    assert found.facts["fault"] == ""
+    with VideoReader(path) as video:
+        expected = {
+            "codec": video.codec, "width": 128, "height": 96, "frames": 60, "fps": round(video.fps, 4),
+            "seconds": round(video.duration_seconds, 4), "bytes": path.stat().st_size, "full": full,
+        }  # fmt: skip
+    assert {key: found.facts[key] for key in expected} == expected and found.facts["fps"] == pytest.approx(30, 0.02)
+    assert found.facts["keyframes"] >= (5 if "gop" in options else 1)
+    assert len(found.index.frame_packets) == 60 and found.stamp[0] == path.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("late_header.mp4", {}),
+        ("early_header.mp4", {"options": {}}),
+        ("a.avi", {"codec": "mpeg4"}),
+        ("a.mkv", {}),
+        ("a.flv", {}),
+    ],
+)
+def test_cut_at_every_tenth(tmp_path, name, options):
+    whole = number_video(tmp_path / name, gop=12, fps=10, **options).read_bytes()
+    if name == "early_header.mp4":
+        whole = move_header_to_the_start(whole)
+    path = tmp_path / f"cut{Path(name).suffix}"
+    path.write_bytes(whole)
+    assert fault_of(path) == ""
+    for tenth in range(10):
+        path.write_bytes(whole[: len(whole) * tenth // 10])
+        fault = fault_of(path)
+        assert fault, f"{name} at {tenth} tenths"
+        if name == "late_header.mp4" and tenth:
+            assert fault.startswith("cannot be opened as a video")
+        elif tenth > 4:
+            assert fault.startswith("ends early: ")
+
+
+def move_header_to_the_start(content):
+    """An MP4 file that says where its frames are before it holds them, as on web pages."""
+    start = content.index(b"mdat") - 4
+    end = content.index(b"moov", start) - 4
+    header = bytearray(content[end:])
+    table = header.index(b"stco")
+    for place in range(table + 12, table + 12 + 4 * int.from_bytes(header[table + 8 : table + 12]), 4):
+        header[place : place + 4] = (int.from_bytes(header[place : place + 4]) + len(header)).to_bytes(4)
+    return content[:start] + bytes(header) + content[start:end]
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_damage_inside_shows_in_full(tmp_path, codec):
+    path = number_video(tmp_path / "a.mp4", gop=10, codec=codec)
+    with VideoReader(path) as video:
+        start, size = int(video.index.packet_positions[24]), int(video.index.packet_sizes[24])
+    data = bytearray(path.read_bytes())
+    data[start + 4 : start + size] = b"\xff" * (size - 4)
+    path.write_bytes(data)
+    found = check_video(str(path), full=False)
+    assert found.facts["fault"] == "" and found.facts["frames"] == 60
+    found = check_video(str(path), full=True)
+    assert found.facts["fault"].startswith(("damaged: ", "1 of 60 frames cannot be decoded"))
+    assert len(found.index.frame_packets) == 60  # the other frames can be read
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.avi", "a.mkv"])
+def test_flipped_bits_never_stop_the_check(tmp_path, name):
+    """Wherever bits flip, the file has a fault, or it has frames: most flips are only seen as a smear."""
+    path = number_video(tmp_path / name, gop=10, **({"codec": "mpeg4"} if name == "a.avi" else {}))
+    sound = path.read_bytes()
+    rng = np.random.default_rng(0)
+    faults = 0
+    for _ in range(12):
+        data = np.frombuffer(sound, np.uint8).copy()
+        data[rng.integers(len(data), size=20)] ^= (1 << rng.integers(8, size=20)).astype(np.uint8)
+        path.write_bytes(data.tobytes())
+        facts = check_video(str(path), full=True).facts
+        faults += bool(facts["fault"])
+        assert facts["fault"] or facts["frames"] > 0
+    assert faults > 6
+
+
+def test_what_is_no_file(tmp_path):
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("not a video\n" * 100)
+    os.mkfifo(tmp_path / "pipe.mp4")
+    encode_video(tmp_path / "sound.mp4", None, audio=True)
+    expected = {
+        "folder": "is a directory",
+        "empty": "is empty (0 bytes)",
+        "text": "cannot be opened as a video: Invalid data found when processing input",
+        "pipe": "is not a regular file",
+        "gone": "No such file or directory",
+    }
+    assert {name: fault_of(tmp_path / f"{name}.mp4") for name in expected} == expected
+    assert fault_of(tmp_path / "sound.mp4").startswith("no video stream that can be decoded")
+    assert check_video(str(tmp_path / "gone.mp4"), False).stamp is None
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="who runs this may read everything")
+def test_permission_denied(tmp_path):
+    path = number_video(tmp_path / "a.mp4")
+    path.chmod(0)
+    assert "ermission denied" in fault_of(path)

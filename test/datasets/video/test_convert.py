@@ -1,0 +1,257 @@
+"""Converted videos have the frames of their sources, in the recipe's size and form, by either program."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from encode import encode_video, number_frames, read_numbers
+from torch.nn.functional import adaptive_avg_pool2d
+
+from datasets.video import VideoError, VideoReader
+from datasets.video.convert import RECIPES, Job, command, convert, find_ffmpeg, find_jobs, is_done, partial_path
+
+FFMPEG = find_ffmpeg(RECIPES["training"])
+PROGRAMS = [
+    pytest.param(None, id="PyAV"),
+    pytest.param(FFMPEG, id="ffmpeg", marks=pytest.mark.skipif(not FFMPEG, reason="no ffmpeg program")),
+]
+SCRIPT = Path(__file__).parents[3] / "tools" / "convert_videos.sh"
+AWKWARD = ["-i.mp4", 'it\'s [1] "quoted".avi', "a:b %03d $HOME;ls.mp4", "two\nlines é.mkv"]
+
+
+def number_video(path, num_frames=40, height=96, width=128, **options):
+    return encode_video(path, number_frames(num_frames, height, width), **options)
+
+
+@pytest.mark.parametrize("ffmpeg", PROGRAMS)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("h264.mp4", {"fps": Fraction(30000, 1001)}),
+        ("b_frames.avi", {"codec": "mpeg4", "b_frames": 2}),
+        ("ten_bit.mkv", {"pix_fmt": "yuv420p10le"}),
+        ("stream.ts", {"audio": True}),
+        ("vp9.webm", {"codec": "libvpx-vp9"}),
+    ],
+)
+@pytest.mark.parametrize("recipe", ["training", "short160"])
+def test_frames_stay_as_they_are(tmp_path, recipe, name, options, ffmpeg):
+    source = number_video(tmp_path / name, **options)
+    job = Job(str(source), str(tmp_path / "new" / "folder" / "out.mp4"))
+    assert convert(job, RECIPES[recipe], ffmpeg) == ""
+    assert os.listdir(tmp_path / "new/folder") == ["out.mp4"]  # nothing else is left there
+    with VideoReader(job.target) as video, VideoReader(source) as original:
+        assert read_numbers(video.get_frames(range(video.num_frames))) == list(range(40))
+        assert video.fps == pytest.approx(original.fps, rel=0.01)
+        assert video.codec == "mpeg4"
+    assert is_done(job, RECIPES[recipe]) and not is_done(job, RECIPES["short256"])
+
+
+@pytest.mark.parametrize("ffmpeg", PROGRAMS)
+@pytest.mark.parametrize(
+    ("recipe", "height", "width", "rotation", "expected"),
+    [
+        ("short160", 200, 400, 0, (160, 320)),
+        ("short160", 400, 200, 0, (320, 160)),
+        ("short160", 160, 240, 0, (160, 240)),
+        ("short160", 100, 240, 0, (100, 240)),  # never enlarged
+        ("short160", 200, 400, 90, (320, 160)),  # as a player shows it
+        ("training", 270, 362, 270, (344, 256)),
+        ("training", 512, 514, 180, (256, 256)),  # even
+    ],
+)
+def test_sizes(tmp_path, recipe, height, width, rotation, expected, ffmpeg):
+    source = number_video(tmp_path / "a.mp4", 3, height, width, rotation=rotation)
+    job = Job(str(source), str(tmp_path / "out.mp4"))
+    convert(job, RECIPES[recipe], ffmpeg)
+    with VideoReader(job.target) as video, VideoReader(source) as original:
+        assert (video.height, video.width, video.rotation) == (*expected, 0)
+        coarse, expected = (adaptive_avg_pool2d(reader.get_frames([2]).movedim(-1, 1).float(), 5)
+                            for reader in (video, original))  # fmt: skip
+        assert (coarse - expected).abs().mean() < 4  # the same picture, the same way up
+
+
+@pytest.mark.parametrize("ffmpeg", PROGRAMS)
+def test_training_recipe_needs_little_decoding(tmp_path, ffmpeg):
+    source = number_video(tmp_path / "a.mp4", 60, gop=60)
+    job = Job(str(source), str(tmp_path / "out.mp4"))
+    convert(job, RECIPES["training"], ffmpeg)
+    with VideoReader(job.target) as video:
+        starts = np.unique(video.index.frame_starts)
+        assert np.diff([*starts, 60]).max() <= int(RECIPES["training"].options["g"])
+        assert video.index.frame_packets.tolist() == list(range(60))  # no B-frames
+    assert Path(job.target).read_bytes().index(b"moov") < 100  # what is read first lies first
+
+
+@pytest.mark.parametrize("ffmpeg", PROGRAMS)
+@pytest.mark.parametrize("name", AWKWARD)
+def test_awkward_names(tmp_path, name, ffmpeg, monkeypatch):
+    number_video(tmp_path / "plain.mkv", 5).rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    job = Job(name, str(Path("out", name).with_suffix(".mp4")))
+    convert(job, RECIPES["training"], ffmpeg)
+    with VideoReader(job.target) as video:
+        assert video.num_frames == 5
+
+
+@pytest.mark.parametrize("ffmpeg", PROGRAMS)
+def test_broken_sources(tmp_path, ffmpeg):
+    sound = encode_video(tmp_path / "sound.mp4", None, audio=True)
+    cut = number_video(tmp_path / "cut.mp4")
+    cut.write_bytes(cut.read_bytes()[:2000])
+    (tmp_path / "empty.mp4").touch()
+    expected = {"gone": "No such file", "empty": "is empty", "cut": "cannot be opened", sound.stem: "no video stream"}
+    for name, reason in expected.items():
+        with pytest.raises(VideoError, match=reason):
+            convert(Job(str(tmp_path / f"{name}.mp4"), str(tmp_path / "out" / "a.mp4")), RECIPES["training"], ffmpeg)
+    assert os.listdir(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("ffmpeg", PROGRAMS)
+def test_damage_is_told(tmp_path, ffmpeg):
+    source = number_video(tmp_path / "a.mp4", 60, gop=10)
+    data = bytearray(source.read_bytes())
+    with VideoReader(source) as video:
+        start, size = int(video.index.packet_positions[25]), int(video.index.packet_sizes[25])
+    data[start : start + size] = b"\xff" * size
+    source.write_bytes(data)
+    assert convert(Job(str(source), str(tmp_path / "out.mp4")), RECIPES["short160"], ffmpeg)
+
+
+def test_what_is_done(tmp_path):
+    (tmp_path / "in").mkdir()
+    source = number_video(tmp_path / "in" / "a.mp4")
+    recipe = RECIPES["training"]
+    (job,) = find_jobs(tmp_path / "in", tmp_path / "out")
+    assert job == Job(str(source), str(tmp_path / "out/a.mp4")) and not is_done(job, recipe)
+    convert(job, recipe, None)
+    assert is_done(job, recipe)
+    whole = Path(job.target).read_bytes()
+    for end in range(0, len(whole), len(whole) // 10):
+        Path(job.target).write_bytes(whole[:end])
+        assert not is_done(job, recipe)
+    Path(job.target).write_bytes(whole)
+    assert is_done(job, recipe)
+    os.utime(job.target, (0, 0))
+    assert not is_done(job, recipe)  # the source is newer
+    source.unlink()
+    assert not is_done(job, recipe)
+
+
+def test_what_cannot_be_meant(tmp_path):
+    (tmp_path / "in").mkdir()
+    with pytest.raises(ValueError, match="no videos in it; expected files that end in"):
+        find_jobs(tmp_path / "in", tmp_path / "out")
+    for name in ("a.avi", "a.mp4"):
+        (tmp_path / "in" / name).touch()
+    with pytest.raises(ValueError, match=r"a.avi and .*a.mp4 would both become .*out/a.mp4; rename one"):
+        find_jobs(tmp_path / "in", tmp_path / "out")
+    with pytest.raises(ValueError, match="lie one in the other"):
+        find_jobs(tmp_path / "in", tmp_path / "in" / "small")
+    with pytest.raises(ValueError, match="lie one in the other"):
+        find_jobs(tmp_path / "in", tmp_path)
+
+
+@pytest.mark.skipif(not FFMPEG, reason="no ffmpeg program")
+def test_recipes_as_their_authors_write_them():
+    """The part of the command that says what the video becomes."""
+    line = command("ffmpeg", "IN", "OUT", RECIPES["short288"])
+    for part in ([r"-filter:v", r"scale=min(iw\,(288*iw)/min(iw\,ih)):-1"], ["-c:v", "mpeg4"], ["-b:v", "640k"]):
+        assert any(line[i : i + 2] == part for i in range(len(line)))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="programs are scripts here")
+def test_which_program(tmp_path, monkeypatch):
+    def make_program(path, codecs):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\ncase $3 in {codecs}) echo Encoder ${{3#encoder=}} [words]: ;; esac\n")
+        path.chmod(0o755)
+        return str(path)
+
+    recipe = RECIPES["training"]
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.delitem(sys.modules, "imageio_ffmpeg", raising=False)
+    wheel = make_program(tmp_path / "wheel" / "ffmpeg", "encoder=mpeg4")
+    (tmp_path / "wheel" / "imageio_ffmpeg.py").write_text(f"def get_ffmpeg_exe():\n    return {wheel!r}\n")
+    if importlib.util.find_spec("imageio_ffmpeg") is None:
+        assert find_ffmpeg(recipe) is None
+    monkeypatch.syspath_prepend(str(tmp_path / "wheel"))
+    assert find_ffmpeg(recipe) == wheel
+    system = make_program(tmp_path / "bin" / "ffmpeg", "encoder=h264")
+    assert find_ffmpeg(recipe) == wheel  # the system's cannot encode this
+    make_program(Path(system), "encoder=mpeg4")
+    assert find_ffmpeg(recipe) == system
+
+
+# ---- the shell version
+
+needs_bash = pytest.mark.skipif(not shutil.which("bash") or not shutil.which("xargs"), reason="no bash")
+RECORDER = """#!/usr/bin/env bash
+printf '%s\\0' "$@" >>"$RECORD"
+printf '\\n\\0' >>"$RECORD"
+target="${@: -1}"
+case $target in *broken*) exit 1 ;; esac
+printf x >"${target#file:}"
+"""
+
+
+def run_script(tmp_path, *arguments, stdin=b""):
+    """Runs the script with an ffmpeg that notes its arguments -> (the process, the arguments of each call)."""
+    tools = tmp_path / "bin"
+    tools.mkdir(exist_ok=True)
+    (tools / "ffmpeg").write_text(RECORDER)
+    (tools / "ffmpeg").chmod(0o755)
+    record = tmp_path / "record"
+    record.write_bytes(b"")
+    env = os.environ | {"PATH": f"{tools}:{os.environ['PATH']}", "RECORD": str(record), "JOBS": "1"}
+    done = subprocess.run(["bash", SCRIPT, *map(str, arguments)], env=env, input=stdin, capture_output=True, timeout=60)
+    calls = [call.split("\0")[:-1] for call in os.fsdecode(record.read_bytes()).split("\n\0")[:-1]]
+    return done, calls
+
+
+@needs_bash
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_script_gives_the_same_command(tmp_path, recipe):
+    source, destination = tmp_path / "-in", tmp_path / "out"
+    for name in [*AWKWARD, "deep/er/a.mp4", ".hidden.mp4", "notes.txt"]:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text("x")
+    done, calls = run_script(tmp_path, recipe, source, destination)
+    assert done.returncode == 0, done.stderr
+    jobs = find_jobs(source, destination)
+    expected = [command("", job.source, partial_path(job.target), RECIPES[recipe])[1:] for job in jobs]
+    assert sorted(calls) == sorted(expected)
+    assert all(Path(job.target).read_text() == "x" for job in jobs)
+    assert run_script(tmp_path, recipe, source, destination)[1] == []  # all is done
+    os.utime(jobs[0].target, (0, 0))
+    assert len(run_script(tmp_path, recipe, source, destination)[1]) == 1
+
+
+@needs_bash
+def test_script_in_parts_and_from_names(tmp_path):
+    source, destination = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for number in range(5):
+        (source / f"{number}.mp4").write_text("x")
+    (source / "broken.mp4").write_text("x")
+    named, calls = run_script(tmp_path, "training", source, destination, "-", stdin=b"./3.mp4\0broken.mp4\0")
+    assert named.returncode == 1 and len(calls) == 2
+    assert (destination / "conversion_failures.names.txt").read_text() == f"{source}/broken.mp4\n"
+    seen = []
+    for part in ("1/2", "2/2"):
+        seen += run_script(tmp_path, "training", source, destination, part)[1]
+    assert len(seen) == 5  # each of the others, once
+    assert sorted(path.name for path in destination.glob("*.mp4")) == [f"{number}.mp4" for number in range(5)]
+    for arguments in (["traning", source, destination], ["training", source], ["training", source, source / "b"]):
+        assert run_script(tmp_path, *arguments)[0].returncode == 2
+
+
+def test_pyav_can_encode_every_recipe():
+    assert {recipe.codec for recipe in RECIPES.values()} <= av.codecs_available

@@ -1,0 +1,180 @@
+"""Lists made from tiny trees of each layout."""
+
+import json
+
+import pytest
+
+from datasets.video.layouts import LAYOUTS, LabeledVideo, read_layout, write_list, write_table
+from datasets.video.lists import read_videos
+
+
+@pytest.fixture
+def make(tmp_path):
+    """make({path: text}): files below the test's folder."""
+
+    def files(texts):
+        for name, text in texts.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        return tmp_path
+
+    return files
+
+
+def rows(found):
+    return [tuple(video) for video in found.videos]
+
+
+def test_folder(make):
+    root = make({"b/2.mp4": "", "a/1 x.avi": ""})
+    found, missing = read_layout("folder", root)
+    assert found.class_names == ("a", "b") and missing == []
+    assert rows(found) == [("a/1 x.avi", (0,), "a/1 x.avi"), ("b/2.mp4", (1,), "b/2.mp4")]
+    with pytest.raises(ValueError, match="layout folder takes no annotations: the folders tell the classes"):
+        read_layout("folder", root, root)
+
+
+@pytest.mark.parametrize("layout", ["kinetics400", "kinetics600", "kinetics700"])
+def test_kinetics(make, layout, caplog):
+    header = "label,youtube_id,time_start,time_end,split"
+    lines = [
+        "riding a bike,-abc,1,11,train",
+        "juggling,d_e,0,10,train",
+        "juggling,gone,5,15,train",
+        "juggling,x,5,15,val",
+    ]
+    root = make({
+        "train.csv": "\n".join([header, *lines]),
+        "videos/riding a bike/-abc_000001_000011.mp4": "",
+        "videos/juggling/d_e_000000_000010.webm": "",
+    })  # fmt: skip
+    found, missing = read_layout(layout, root / "videos", root / "train.csv", split="train")
+    assert found.class_names == ("juggling", "riding a bike")
+    assert rows(found) == [
+        ("-abc_000001_000011", (1,), "riding a bike/-abc_000001_000011.mp4"),
+        ("d_e_000000_000010", (0,), "juggling/d_e_000000_000010.webm"),
+        ("gone_000005_000015", (0,), "juggling/gone_000005_000015.mp4"),
+    ]
+    assert missing == [found.videos[2]]
+    assert f"has 2 classes, not {layout[-3:]}: number them by the mapping table of the training list" in caplog.text
+
+
+def test_ucf101_after_a_conversion(make):
+    root = make({
+        "lists/classInd.txt": "1 Archery\n2 Biking\n",
+        "lists/trainlist01.txt": "Biking/v_B_g01.avi 2\nArchery/v_A_g01.avi 1\n",
+        "videos/Biking/v_B_g01.mp4": "",
+        "videos/v_A_g01.mp4": "",
+    })  # fmt: skip
+    found, missing = read_layout("ucf101", root / "videos", root / "lists/trainlist01.txt")
+    assert (found.class_names, missing) == (("Archery", "Biking"), [])
+    assert rows(found) == [("v_B_g01", (1,), "Biking/v_B_g01.mp4"), ("v_A_g01", (0,), "v_A_g01.mp4")]
+
+
+def test_hmdb51(make):
+    root = make({
+        "splits/wave_test_split1.txt": "w.avi 1\nx.avi 2\ny.avi 0\n",
+        "splits/brush_hair_test_split1.txt": "b.avi 1\n",
+        **{f"videos/{name}": "" for name in ("wave/w.avi", "wave/x.avi", "wave/y.avi", "brush_hair/b.avi")},
+    })  # fmt: skip
+    found, _ = read_layout("hmdb51", root / "videos", root / "splits", "train1")
+    assert rows(found) == [("b", (0,), "brush_hair/b.avi"), ("w", (1,), "wave/w.avi")]
+    found, _ = read_layout("hmdb51", root / "videos", root / "splits", "test1")
+    assert rows(found) == [("x", (1,), "wave/x.avi")] and found.class_names == ("brush_hair", "wave")
+    with pytest.raises(ValueError, match="expected train1 to train3 or test1 to test3"):
+        read_layout("hmdb51", root / "videos", root / "splits")
+
+
+def test_something_something(make):
+    labels = {"Holding something next to something": "1", "Closing something": "0"}
+    train = [
+        {"id": "78687", "label": "holding potato", "template": "Holding [something] next to [something]"},
+        {"id": "42", "label": "closing a box", "template": "Closing [something]"},
+    ]
+    root = make({
+        "labels/something-something-v2-labels.json": json.dumps(labels),
+        "labels/train.json": json.dumps(train),
+        "labels/test.json": json.dumps([{"id": "42"}]),
+        "labels/odd.json": json.dumps([{"id": "42", "template": "Closng [something]"}]),
+        "labels/empty.json": "{}",
+        "videos/78687.webm": "",
+        "videos/42.mp4": "",
+    })  # fmt: skip
+    found, missing = read_layout("something_v2", root / "videos", root / "labels/train.json")
+    assert found.class_names == ("Closing something", "Holding something next to something") and missing == []
+    assert rows(found) == [("78687", (1,), "78687.webm"), ("42", (0,), "42.mp4")]
+    assert rows(read_layout("something_v2", root / "videos", root / "labels/test.json")[0]) == [("42", (), "42.mp4")]
+    with pytest.raises(ValueError, match=r"entry 1: class 'Closng something' is none .* nearest is 'Closing"):
+        read_layout("something_v2", root / "videos", root / "labels/odd.json")
+    with pytest.raises(ValueError, match=r"empty.json holds a dict; expected a list"):
+        read_layout("something_v2", root / "videos", root / "labels/empty.json")
+
+
+def test_charades(make):
+    header = "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length"
+    lines = ['A1,s,k,6,7,Yes,"a, b",o,d,c002 11.90 21.20;c000 0.00 12.60;c002 1.0 2.0,30.1', "B2,s,k,6,7,Yes,x,o,d,,12"]
+    root = make({
+        "Charades_v1_classes.txt": "c000 Holding some clothes\nc001 Putting clothes\nc002 Taking clothes\n",
+        "Charades_v1_train.csv": "\n".join([header, *lines]),
+        "odd.csv": "id,actions\nA1,c009 1 2\n",
+        "videos/A1.mp4": "",
+    })  # fmt: skip
+    found, missing = read_layout("charades", root / "videos", root / "Charades_v1_train.csv")
+    assert found.class_names[2] == "Taking clothes"
+    assert rows(found) == [("A1", (0, 2), "A1.mp4"), ("B2", (), "B2.mp4")] and missing == [found.videos[1]]
+    write_list(root / "charades.txt", found.videos)
+    assert (root / "charades.txt").read_text() == "A1\t0,2\tA1.mp4\nB2\t-1\tB2.mp4\n"
+    with pytest.raises(ValueError, match=r"odd.csv:2: expected actions c000 to c002; found 'c009 1 2'"):
+        read_layout("charades", root / "videos", root / "odd.csv")
+
+
+def test_moments_in_time(make):
+    root = make({
+        "moments_categories.txt": "clapping,1\nadult+male+singing,0\n",
+        "trainingSet.csv": "clapping/yt-1_2.mp4,clapping,3,0\nadult+male+singing/a b.mp4,adult+male+singing,2,1\n",
+        "training/clapping/yt-1_2.mp4": "",
+        "training/adult+male+singing/a b.mp4": "",
+    })  # fmt: skip
+    found, missing = read_layout("moments", root / "training", root / "trainingSet.csv")
+    assert found.class_names == ("adult+male+singing", "clapping") and missing == []
+    assert rows(found) == [
+        ("clapping/yt-1_2", (1,), "clapping/yt-1_2.mp4"),
+        ("adult+male+singing/a b", (0,), "adult+male+singing/a b.mp4"),
+    ]
+
+
+def test_what_is_not_there(make):
+    root = make({"train.json": "[]", "train.csv": "a.mp4,b", "videos/a.mp4": ""})
+    with pytest.raises(FileNotFoundError, match=r"0 files \*labels.json; expected labels.json"):
+        read_layout("something_v2", root, root / "train.json")
+    with pytest.raises(FileNotFoundError, match=r"moments_categories.txt there"):
+        read_layout("moments", root, root / "train.csv")
+    with pytest.raises(FileNotFoundError, match="no annotations of charades at"):
+        read_layout("charades", root, root / "Charades.csv")
+    for layout, (_, needs) in LAYOUTS.items():
+        if needs:
+            with pytest.raises(ValueError, match=f"layout {layout} takes "):
+                read_layout(layout, root)
+
+
+def test_what_is_written_is_read_again(make):
+    videos = [
+        LabeledVideo("a b/1", (1,), "a b/1  x.mp4"),
+        LabeledVideo("c", (), "é.mp4"),
+        LabeledVideo("d", (0,), "d.mp4"),
+    ]
+    path = make({}) / "lists" / "train.txt"
+    write_list(path, videos)
+    write_table(path.with_name("mapping_table.txt"), ["p", "q r"])
+    read = read_videos(path, path.parent, path.with_name("mapping_table.txt"))
+    assert [(item.id, item.label) for item in read] == [("a_b/1", 1), ("c", -1), ("d", 0)]
+    assert [item.path for item in read] == [str(path.parent / video.path) for video in videos]
+    assert read.class_names == ("p", "q r")
+    write_list(path, [videos[0], videos[0]._replace(id="a_b/1")])
+    assert [item.id for item in read_videos(path)] == ["0", "1"]  # else they would be the same
+    with pytest.raises(ValueError, match=r"mapping_table.txt is there with other classes or another order"):
+        write_table(path.with_name("mapping_table.txt"), ["q r", "p"])
+    for name in ("a\nb.mp4", " a.mp4", "a.mp4 ", "\udcff.mp4"):
+        with pytest.raises(ValueError, match=r"a list cannot hold the path .*: rename it"):
+            write_list(path, [LabeledVideo("a", (), name)])

@@ -1,0 +1,134 @@
+"""The script that converts videos: what it writes, what it leaves alone, and what it reports."""
+
+import csv
+import os
+import time
+
+import pytest
+from encode import encode_video, number_frames, read_numbers
+
+from datasets.video import VideoReader
+from engine.settings import SettingsError
+from tools import convert_videos
+from tools.convert_videos import main
+
+
+@pytest.fixture
+def source(tmp_path):
+    for name in ("a b/-1.mp4", "a b/2.avi", "c/it's [3].mkv"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        options = {"codec": "mpeg4"} if name.endswith("avi") else {}
+        encode_video(tmp_path / "in" / name, number_frames(12, 60, 80), **options)
+    return tmp_path / "in"
+
+
+TARGETS = ["a b/-1.mp4", "a b/2.mp4", "c/it's [3].mp4"]
+
+
+def run(*arguments):
+    """-> exit status"""
+    try:
+        main([*map(str, arguments), "--workers", "2"])
+        return 0
+    except SystemExit as error:
+        return error.code
+
+
+def found(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def report(folder, name="conversion_failures.csv"):
+    with (folder / name).open(newline="", encoding="utf-8") as file:
+        return {os.path.basename(row["path"]): (row["what"], row["reason"]) for row in csv.DictReader(file)}
+
+
+@pytest.mark.parametrize("program", [[], ["--pyav"]])
+def test_tree_is_mirrored(source, tmp_path, program):
+    out = tmp_path / "out"
+    assert run(source, out, *program) == 0 and found(out) == TARGETS
+    for name in TARGETS:
+        with VideoReader(out / name) as video:
+            assert read_numbers(video.get_frames(range(12))) == list(range(12)) and video.codec == "mpeg4"
+
+
+def test_again_after_an_interruption(source, tmp_path, caplog):
+    caplog.set_level("INFO")
+    out = tmp_path / "out"
+    run(source, out, "--pyav")
+    times = {name: (out / name).stat().st_mtime_ns for name in TARGETS}
+    cut, old = out / TARGETS[0], out / TARGETS[1]
+    cut.write_bytes(cut.read_bytes()[:-100])
+    os.utime(old, (0, 0))
+    (out / "a b" / ".-1.mp4.partial").write_text("left behind by a process that was killed")
+    assert run(source, out, "--pyav") == 0
+    assert "2 converted (0 of them damaged), 1 were done before, 0 failed" in caplog.text
+    assert found(out) == TARGETS
+    assert [(out / name).stat().st_mtime_ns != times[name] for name in TARGETS] == [True, True, False]
+    assert run(source, out, "--pyav", "--recipe", "short160") == 0
+    assert "3 converted" in caplog.text  # by another recipe
+
+
+def test_failures_are_listed_and_tried_again(source, tmp_path):
+    out = tmp_path / "out"
+    good = (source / "a b/2.avi").read_bytes()
+    (source / "a b/2.avi").write_bytes(b"")
+    os.mkfifo(source / "c" / "pipe.mp4")
+    damaged = source / "c" / "damaged.mp4"
+    encode_video(damaged, number_frames(40, 96, 128), gop=10)
+    with VideoReader(damaged) as video:
+        start, size = int(video.index.packet_positions[25]), int(video.index.packet_sizes[25])
+    data = bytearray(damaged.read_bytes())
+    data[start : start + size] = b"\xff" * size
+    damaged.write_bytes(data)
+    assert run(source, out) == 1
+    rows = report(out)
+    assert rows.keys() == {"2.avi", "pipe.mp4", "damaged.mp4"} and rows["damaged.mp4"][0] == "damaged"
+    assert rows["2.avi"] == ("failed", "is empty (0 bytes)")
+    assert rows["pipe.mp4"] == ("failed", "is not a regular file")
+    assert found(out) == ["a b/-1.mp4", "c/damaged.mp4", "c/it's [3].mp4", "conversion_failures.csv"]
+    (source / "a b/2.avi").write_bytes(good)
+    (source / "c/pipe.mp4").unlink()
+    assert run(source, out) == 0
+    assert report(out) == {"damaged.mp4": rows["damaged.mp4"]}  # it is still so, though it was done before
+    damaged.unlink()
+    assert run(source, out) == 0 and not (out / "conversion_failures.csv").exists()
+
+
+def test_a_video_that_hangs_is_given_up(source, tmp_path, monkeypatch):
+    original = convert_videos.convert
+
+    def convert(job, recipe, ffmpeg):
+        if os.path.basename(job.source) == "-1.mp4":
+            os.makedirs(os.path.dirname(job.target), exist_ok=True)
+            with open(convert_videos.partial_path(job.target), "w") as file:
+                file.write("begun")
+            time.sleep(60)
+        return original(job, recipe, ffmpeg)
+
+    monkeypatch.setattr(convert_videos, "convert", convert)
+    assert run(source, tmp_path / "out", "--pyav", "--timeout", "2") == 1
+    assert report(tmp_path / "out") == {"-1.mp4": ("failed", "took longer than 2 s")}
+    assert found(tmp_path / "out") == [*TARGETS[1:], "conversion_failures.csv"]
+
+
+def test_parts(source, tmp_path, capsys):
+    out = tmp_path / "out"
+    (source / "a b/2.avi").write_bytes(b"")
+    assert run(source, out, "--pyav", "--part", "1/2") == 0
+    assert found(out) == [TARGETS[0], TARGETS[2]]
+    assert run(source, out, "--pyav", "--part", "2/2") == 1
+    assert report(out, "conversion_failures.2-of-2.csv").keys() == {"2.avi"}
+    for part in ("3/2", "0/2", "2"):
+        assert run(source, out, "--part", part) == 2
+    assert "expected 1/2 to 2/2" in capsys.readouterr().err
+
+
+def test_what_cannot_be_meant(source, tmp_path):
+    with pytest.raises(SettingsError, match="lie one in the other"):
+        main([str(source), str(source / "out")])
+    with pytest.raises(SettingsError, match="no folder of videos at"):
+        main([str(tmp_path / "inn"), str(tmp_path / "out")])
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match="file"):
+        main([str(source), str(tmp_path / "file")])

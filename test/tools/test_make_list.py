@@ -1,0 +1,32 @@
+"""The script that writes lists: what it writes, and what it says."""
+
+import logging
+
+import pytest
+
+from engine.settings import SettingsError
+from tools.make_list import main
+
+
+def test_list_and_table(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    for name in ("Archery/a.mp4", "Biking/b.mp4"):
+        (tmp_path / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "videos" / name).touch()
+    (tmp_path / "classInd.txt").write_text("1 Archery\n2 Biking\n")
+    split = tmp_path / "trainlist01.txt"
+    split.write_text("Biking/b.avi 2\nArchery/a.avi 1\nArchery/gone.avi 1\n")
+    arguments = ["ucf101", str(tmp_path / "videos"), "--annotations", str(split), "-o", str(tmp_path / "out/list.txt")]
+    main(arguments)
+    assert "1 of 3 videos are missing, such as gone; they stay in the list" in caplog.text
+    assert (tmp_path / "out/list.txt").read_text() == (
+        "b\t1\tBiking/b.mp4\na\t0\tArchery/a.mp4\ngone\t0\tArchery/gone.avi\n"
+    )
+    assert (tmp_path / "out/mapping_table.txt").read_text() == "0\tArchery\n1\tBiking\n"
+    main([*arguments, "--drop-missing"])
+    assert (tmp_path / "out/list.txt").read_text() == "b\t1\tBiking/b.mp4\na\t0\tArchery/a.mp4\n"
+    with pytest.raises(SettingsError, match=r"no root folder of the videos at .*did you mean"):
+        main(["folder", str(tmp_path / "vidos"), "-o", str(tmp_path / "list.txt")])
+    split.write_text("Biking/gone.avi 2\n")
+    with pytest.raises(SettingsError, match=r"none of its 1 videos is below .*; is this the right folder"):
+        main([*arguments, "--drop-missing"])

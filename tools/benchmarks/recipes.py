@@ -1,0 +1,162 @@
+"""What each way to re-encode videos costs and gives: speed of reading, size, and likeness to the original."""
+
+import argparse
+import math
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from datasets.video.convert import RECIPES, Job, Recipe, convert, scaled_frames
+from datasets.video.index import open_video
+from datasets.video.reader import VideoReader
+from datasets.video.transforms import EvalView, EvalViewSettings
+from tools.benchmarks.data import make_kinetics_like_clips
+
+HELP = """Recipes of tools/convert_videos.py, and variants of ours, on the same videos.
+
+  clips/s   read by our reader with the file's index kept, as `benchmark.py data` does; by processor time
+  size      bytes of the converted files, in parts of the original's
+  PSNR      of the brightness, in dB against the original scaled to the same size: higher is more alike
+
+Geometric means over the videos (PSNR: the mean). Variants change one thing of the recipe `training`; "H.264, 4" is
+H.264 for quick decoding, without B-frames, with a keyframe every 4 frames.
+"""
+
+
+def variants() -> dict[str, Recipe]:
+    """The recipes, changes to `training`, and H.264 made easy to decode."""
+    changes = {
+        **{f"keyframe every {g}": {"g": str(g)} for g in (1, 2, 3, 6, 8, 12)},
+        **{f"{kilobits} kbit/s": {"b": f"{kilobits}k"} for kilobits in (384, 640, 768)},
+        "with B-frames": {"bf": "2"},
+        "quick encoding": {"mbd": "simple", "trellis": "0", "cmp": "sad", "subcmp": "sad"},
+    }
+    ours = RECIPES["training"]
+    h264 = {"crf": "23", "preset": "veryfast", "tune": "fastdecode", "bf": "0"}
+    return {
+        **RECIPES,
+        **{name: ours._replace(options={**ours.options, **change}) for name, change in changes.items()},
+        **{f"short side {side}": ours._replace(short_side=side) for side in (160, 224, 288)},
+        **{f"H.264, {g}": ours._replace(codec="libx264", options={**h264, "g": str(g)}) for g in (2, 4, 8, 32)},
+        "H.264, 32, B-frames": ours._replace(codec="libx264", options={**h264, "g": "32", "bf": "3"}),
+    }
+
+
+class Measured(NamedTuple):
+    """Of one video by one recipe; the original has ratio 1 and no PSNR."""
+
+    clips_per_second: float
+    size_ratio: float
+    psnr: float
+    seconds_to_convert: float
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="*", type=Path, help="videos; if none are given, some are made, like Kinetics'")
+    parser.add_argument("--recipes", nargs="+", metavar="NAME", help="only those whose names contain one of these")
+    parser.add_argument("--clips", type=int, default=30, help="clips read of each file")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write a row for each file and recipe")
+
+
+def run(args: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    recipes = {
+        name: recipe for name, recipe in variants().items() if not args.recipes or any(n in name for n in args.recipes)
+    }
+    rows: dict[str, list[Measured]] = {name: [] for name in ["original", *recipes]}
+    with tempfile.TemporaryDirectory() as folder:
+        files = args.files or make_kinetics_like_clips(Path(folder))
+        for file in tqdm(files, unit="file", leave=False):
+            for name, measured in measure_file(file, recipes, Path(folder), args.clips).items():
+                rows[name].append(measured)
+    _print_table(rows)
+    if args.csv:
+        lines = ["file,recipe,clips_per_second,size_ratio,psnr,seconds_to_convert"]
+        lines += [
+            ",".join([file.name, name, *(f"{value:.6g}" for value in measured)])
+            for name, column in rows.items()
+            for file, measured in zip(files, column, strict=True)
+        ]
+        args.csv.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def measure_file(file: Path, recipes: dict[str, Recipe], folder: Path, num_clips: int) -> dict[str, Measured]:
+    """Converts a video by each recipe into `folder`, and reads the same clips of each in turns."""
+    paths, seconds = {"original": str(file)}, {"original": 0.0}
+    for number, (name, recipe) in enumerate(recipes.items()):
+        paths[name] = str(folder / f"{number}.mp4")
+        start = time.process_time()
+        convert(Job(str(file), paths[name]), recipe, ffmpeg=None)
+        seconds[name] = time.process_time() - start
+    times = _time_clips(paths, num_clips)
+    size = file.stat().st_size
+    return {
+        name: Measured(
+            1 / statistics.median(times[name]),
+            Path(path).stat().st_size / size,
+            math.nan if name == "original" else psnr(str(file), path, recipes[name]),
+            seconds[name],
+        )
+        for name, path in paths.items()
+    }
+
+
+def _time_clips(paths: dict[str, str], num_clips: int) -> dict[str, list[float]]:
+    """Seconds of processor time for each of `num_clips` clips, 8 frames 8 apart to [3, 8, 224, 224], by name."""
+    view = EvalView(EvalViewSettings())
+    rng = np.random.default_rng(0)
+    indexes, times = {}, {name: [] for name in paths}
+    for path in paths.values():
+        with VideoReader(path) as video:
+            indexes[path] = video.index
+    last = min(len(index.frame_packets) for index in indexes.values()) - 1
+    for _ in range(num_clips):
+        start = int(rng.integers(max(1, last - 56 + 1)))
+        indices = [min(start + 8 * i, last) for i in range(8)]
+        for name, path in paths.items():
+            before = time.process_time()
+            with VideoReader(path, index=indexes[path]) as video:
+                view(video.get_frames(indices))
+            times[name].append(time.process_time() - before)
+    return times
+
+
+def psnr(original: str, converted: str, recipe: Recipe) -> float:
+    """Of the brightness over all frames, in dB; `converted` is the `original` by `recipe`."""
+    container, stream = open_video(original)
+    other_container, other_stream = open_video(converted)
+    with container, other_container:
+        pairs = zip(
+            scaled_frames(original, container, stream, recipe, []), other_container.decode(other_stream), strict=False
+        )
+        errors = [np.square(_brightness(frame) - _brightness(other)).mean() for frame, other in pairs]
+    return 10 * math.log10(255**2 / max(float(np.mean(errors)), 1e-9))
+
+
+def _brightness(frame) -> np.ndarray:
+    """The Y plane, float32 [H, W]."""
+    plane = frame.planes[0]
+    padded = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+    return padded[:, : plane.width].astype(np.float32)
+
+
+def _print_table(rows: dict[str, list[Measured]]) -> None:
+    first = max(map(len, rows))
+    original = rows["original"]
+    print("".ljust(first), " clips/s    times     size     PSNR  seconds to convert")
+    for name, column in rows.items():
+        speeds = [row.clips_per_second for row in column]
+        cells = [
+            statistics.geometric_mean(speeds),
+            statistics.geometric_mean(a / b.clips_per_second for a, b in zip(speeds, original, strict=True)),
+            statistics.geometric_mean(row.size_ratio for row in column),
+            statistics.fmean(row.psnr for row in column),
+        ]
+        seconds = statistics.fmean(row.seconds_to_convert for row in column)
+        print(name.ljust(first), *(f"{cell:8.2f}" for cell in cells), f"{seconds:19.2f}")

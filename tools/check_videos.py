@@ -1,0 +1,139 @@
+"""Finds the videos that training could not read, and keeps of all others where their frames are.
+
+    python tools/check_videos.py LIST                   reads the packets of every video: whole, and can it be opened?
+    python tools/check_videos.py FOLDER --full          decodes every frame as well
+
+Two files are written beside the list or folder: LIST.checked.csv, a row for each video, and LIST.index, from which
+training and evaluation with this list take what they would otherwise find out anew. The same command again checks what
+is new, has changed, or had a fault. Exit status: 0, or 1 if a video has a fault.
+"""
+
+import argparse
+import csv
+import logging
+import os
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tqdm import tqdm
+
+from datasets.files import FileList, existing_path
+from datasets.loading import default_num_workers
+from datasets.processes import Lost, run_each
+from datasets.video.check import Checked, check_video
+from datasets.video.lists import find_videos, read_videos
+from datasets.video.store import Stamp, StoreWriter, stamp, store_path
+from engine.settings import SettingsError
+from tools.messages import clear_errors
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("path", "codec", "width", "height", "frames", "fps", "seconds", "keyframes", "bytes", "fault")
+SECONDS_BETWEEN_COMMITS = 5
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="list of videos in any form that recipes take, or a folder")
+    parser.add_argument("--root", type=Path, help="folder that the list's paths start from (that of the list)")
+    parser.add_argument("--split", help="the split of a list that holds several")
+    parser.add_argument(
+        "--index", type=Path, metavar="FILE", help="index to write (SOURCE.index); several may share it"
+    )
+    parser.add_argument("--full", action="store_true", help="decode every frame: finds damage inside of files")
+    parser.add_argument("--workers", type=int, default=default_num_workers(1), metavar="N", help="processes")
+    parser.add_argument("--timeout", type=float, default=120, metavar="SECONDS", help="for one video (120)")
+    args = parser.parse_args(argv)
+    if args.workers < 1 or args.timeout <= 0:
+        parser.error("--workers and --timeout must be more than 0")
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    tqdm.monitor_interval = 0  # no thread of its own: workers are forked
+    try:
+        videos = _read(args.source, args.root, args.split)
+        index = args.index or store_path(args.source)
+        table = index.with_name(store_path(args.source).with_suffix(".checked.csv").name)
+        with StoreWriter(index) as store:
+            rows = _check_all(videos, store, args.full, args.workers, args.timeout)
+        _write_table(table, rows)
+    except (OSError, ValueError) as error:
+        raise SettingsError(str(error)) from error
+    faults = Counter(re.sub(r"\d+(\.\d+)?", "N", row["fault"]) for row in rows if row["fault"])
+    log.info("%d videos, %d with a fault; table: %s, index: %s", len(rows), faults.total(), table, index)
+    for fault, count in faults.most_common(10):
+        log.info("%7d  %s", count, fault)
+    if faults:
+        sys.exit(1)
+
+
+def _read(source: Path, root: Path | None, split: str | None) -> FileList:
+    source = existing_path(source.expanduser(), "list or folder of videos")
+    if source.is_dir() and root is None and split is None:
+        return find_videos([source])
+    return read_videos(source, root, split=split)
+
+
+def _check_all(
+    videos: FileList, store: StoreWriter, full: bool, num_workers: int, timeout: float
+) -> list[dict[str, Any]]:
+    """Checks what is not known yet, each file once -> the row of each video, in the order of the list."""
+    known = {item.path: store.facts(item.path) for item in videos}
+    good = {path: entry[0] if entry and _is_enough(entry[1], full) else None for path, entry in known.items()}
+    rows: dict[str, dict[str, Any]] = {}
+    num_kept = num_faults = 0
+    last_commit = time.monotonic()
+    function = partial(_check_one, full=full)
+    with tqdm(total=len(good), unit="video", smoothing=0.02) as bar:
+        for (path, _), result in run_each(function, good.items(), num_workers, timeout):
+            if result is None:
+                facts = known[path][1]
+                num_kept += 1
+            else:
+                if isinstance(result, Lost):
+                    result = Checked(path, None, {"fault": result.reason}, None)
+                facts = result.facts
+                store.write(*result)
+            rows[path] = facts
+            num_faults += bool(facts["fault"])
+            if time.monotonic() - last_commit > SECONDS_BETWEEN_COMMITS:
+                store.commit()
+                last_commit = time.monotonic()
+            bar.set_postfix(faults=num_faults, known_before=num_kept, refresh=False)
+            bar.update()
+    return [{"path": item.path, **rows[item.path]} for item in videos]
+
+
+def _is_enough(facts: dict[str, Any], full: bool) -> bool:
+    """Whether a file with these facts need not be checked again while it stays the same."""
+    return not facts["fault"] and (facts["full"] or not full)
+
+
+def _check_one(entry: tuple[str, Stamp | None], full: bool) -> Checked | None:
+    """None for a file that is what it was."""
+    path, before = entry
+    try:
+        unchanged = before is not None and stamp(path) == before
+    except OSError:
+        unchanged = False
+    return None if unchanged else check_video(path, full)
+
+
+def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    partial_table = path.with_name(f".{path.name}.partial")
+    with partial_table.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(partial_table, path)
+
+
+if __name__ == "__main__":
+    clear_errors(main)

@@ -1,0 +1,142 @@
+"""Re-encodes videos so that training reads them quickly.
+
+    python tools/convert_videos.py SOURCE DESTINATION                        every video below a folder, for training
+    python tools/convert_videos.py SOURCE DESTINATION --recipe short288      as GloRe's authors did
+    python tools/convert_videos.py SOURCE DESTINATION --part 3/8             the third of eight machines
+
+The same command again continues after an interruption: files that are whole, made by this recipe and newer than their
+source are left alone. What cannot be converted is listed in DESTINATION/conversion_failures.csv, together with videos
+that were converted although parts of them are damaged. Exit status: 0, or 1 if a video could not be converted.
+"""
+
+import argparse
+import csv
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tqdm import tqdm
+
+from datasets.loading import default_num_workers
+from datasets.processes import Lost, run_each
+from datasets.video.convert import RECIPES, Job, Recipe, convert, find_ffmpeg, find_jobs, is_done, partial_path
+from datasets.video.index import VideoError
+from engine.settings import SettingsError
+from tools.messages import clear_errors
+
+log = logging.getLogger(__name__)
+
+FAILED, DAMAGED, DONE, CONVERTED = "failed", "damaged", "done", "converted"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="folder with videos, in folders of any depth")
+    parser.add_argument("destination", type=Path, help="gets the same folders and names, as .mp4")
+    parser.add_argument("--recipe", choices=RECIPES, default="training", help="how to re-encode (training)")
+    parser.add_argument("--workers", type=int, default=default_num_workers(1), metavar="N", help="processes")
+    parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="for one video (600)")
+    parser.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help="only the I-th of N parts, from 1")
+    parser.add_argument("--pyav", action="store_true", help="convert by PyAV even where there is an ffmpeg program")
+    args = parser.parse_args(argv)
+    if args.workers < 1 or args.timeout <= 0:
+        parser.error("--workers and --timeout must be more than 0")
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    tqdm.monitor_interval = 0  # no thread of its own: workers are forked
+    recipe = RECIPES[args.recipe]
+    try:
+        part, num_parts = args.part
+        jobs = find_jobs(args.source, args.destination)[part - 1 :: num_parts]
+    except (OSError, ValueError) as error:
+        raise SettingsError(str(error)) from error
+    ffmpeg = None if args.pyav else find_ffmpeg(recipe)
+    log.info("%d videos, recipe %s, by %s", len(jobs), args.recipe, ffmpeg or "PyAV")
+    name = "conversion_failures.csv" if num_parts == 1 else f"conversion_failures.{part}-of-{num_parts}.csv"
+    report = args.destination / name
+    try:
+        args.destination.mkdir(parents=True, exist_ok=True)
+        rows, counts = _convert_all(jobs, recipe, ffmpeg, args.workers, args.timeout, _damaged_before(report))
+        _write(report, rows)
+    except OSError as error:  # the destination cannot be written: no other video would fare better
+        raise SettingsError(str(error)) from error
+    log.info(
+        "%d converted (%d of them damaged), %d were done before, %d failed%s",
+        counts[CONVERTED] + counts[DAMAGED], counts[DAMAGED], counts[DONE], counts[FAILED],
+        f"; see {report}" if rows else "",
+    )  # fmt: skip
+    if counts[FAILED]:
+        sys.exit(1)
+
+
+def _part(text: str) -> tuple[int, int]:
+    try:
+        part, num_parts = map(int, text.split("/"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected I/N, such as 3/8") from None
+    if not 1 <= part <= num_parts:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected 1/{num_parts} to {num_parts}/{num_parts}")
+    return part, num_parts
+
+
+def _convert_all(
+    jobs: list[Job], recipe: Recipe, ffmpeg: str | None, num_workers: int, timeout: float, damaged: dict[str, str]
+) -> tuple[list[tuple[str, str, str]], dict[str, int]]:
+    """Converts what is not done yet -> rows (what happened, path, reason) of the report, and how often what happened.
+
+    `damaged`: reasons of an earlier run by path; they stay true of files that need not be converted again.
+    """
+    rows, counts = [], dict.fromkeys((CONVERTED, DAMAGED, DONE, FAILED), 0)
+    function = partial(_convert_one, recipe=recipe, ffmpeg=ffmpeg)
+    with tqdm(total=len(jobs), unit="video", smoothing=0.02) as bar:
+        for job, result in run_each(function, jobs, num_workers, timeout):
+            if isinstance(result, Lost):
+                kind, reason = FAILED, result.reason
+                Path(partial_path(job.target)).unlink(missing_ok=True)
+            else:
+                kind, reason = result
+            counts[kind] += 1
+            if kind == DONE and job.source in damaged:
+                kind, reason = DAMAGED, damaged[job.source]
+            if kind in (FAILED, DAMAGED):
+                rows.append((kind, job.source, reason))
+            bar.set_postfix(failed=counts[FAILED], done_before=counts[DONE], refresh=False)
+            bar.update()
+    return sorted(rows), counts
+
+
+def _convert_one(job: Job, recipe: Recipe, ffmpeg: str | None) -> tuple[str, str]:
+    if is_done(job, recipe):
+        return DONE, ""
+    try:
+        complaint = convert(job, recipe, ffmpeg)
+    except VideoError as error:
+        return FAILED, error.reason
+    return (DAMAGED, complaint) if complaint else (CONVERTED, "")
+
+
+def _damaged_before(report: Path) -> dict[str, str]:
+    if not report.exists():
+        return {}
+    with report.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return {path: reason for kind, path, reason in csv.reader(file) if kind == DAMAGED}
+
+
+def _write(report: Path, rows: list[tuple[str, str, str]]) -> None:
+    """Replaces the report; there is none where nothing went wrong."""
+    if not rows:
+        report.unlink(missing_ok=True)
+        return
+    partial_report = report.with_name(f".{report.name}.partial")
+    with partial_report.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        csv.writer(file).writerows([("what", "path", "reason"), *rows])
+    os.replace(partial_report, report)
+
+
+if __name__ == "__main__":
+    clear_errors(main)

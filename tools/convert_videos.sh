@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Re-encodes videos as tools/convert_videos.py does, with nothing but bash and ffmpeg: for clusters without the suite.
+#
+#   tools/convert_videos.sh RECIPE SOURCE DESTINATION            every video below the folder SOURCE
+#   tools/convert_videos.sh RECIPE SOURCE DESTINATION 3/8        the third of eight parts
+#   sbatch --array=1-64 --wrap "tools/convert_videos.sh training SOURCE DESTINATION \$SLURM_ARRAY_TASK_ID/64"
+#   (cd SOURCE && find . -name 'a*.mp4' -print0) | tools/convert_videos.sh RECIPE SOURCE DESTINATION -
+#
+# RECIPE: training, short288, short256 or short160. A part is of the names below SOURCE in sorted order; "-" reads names
+# from SOURCE, each ended by a null, from standard input. JOBS: how many videos at once (the number of cores).
+#
+# The same command again continues: targets that are not older than their source are left alone. What cannot be
+# converted is listed in DESTINATION/conversion_failures.PART.txt; exit status 1 if there is any.
+set -euo pipefail
+
+usage() {
+    sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+}
+
+convert_one() { # RECIPE SOURCE DESTINATION NAME: converts one video, unless that is done
+    local recipe=$1 source=$2/$4 target=$3/${4%.*}.mp4 even=0 side codec options muxer=()
+    case $recipe in
+        short288) side=288 codec=mpeg4 options="b=640k" ;;
+        short256) side=256 codec=mpeg4 options="b=512k" ;;
+        short160) side=160 codec=mpeg4 options="b=240k" ;;
+        training)
+            side=256 codec=mpeg4 even=1 muxer=(-movflags +faststart)
+            options="b=512k g=4 bf=0 mbd=rd trellis=1 cmp=satd subcmp=satd"
+            ;;
+    esac
+    if [ -s "$target" ] && ! [ "$source" -nt "$target" ]; then return; fi
+    local width="min(iw\,($side*iw)/min(iw\,ih))" height=-1 encoder=() option
+    if [ $even = 1 ]; then width="trunc($width/2)*2" height=-2; fi
+    for option in $options; do encoder+=("-${option%%=*}:v" "${option#*=}"); done
+    local partial=${target%/*}/.${target##*/}.partial
+    mkdir -p "${target%/*}"
+    if ffmpeg -nostdin -y -v error -threads 1 -protocol_whitelist file -i "file:$source" -map 0:v:0 -an \
+        -c:v $codec -filter:v "scale=$width:$height" -pix_fmt yuv420p "${encoder[@]}" -threads 1 "${muxer[@]}" \
+        -map_metadata -1 -metadata "comment=short side $side, $codec $options" -f mp4 "file:$partial" &&
+        [ -s "$partial" ]; then
+        mv -f -- "$partial" "$target"
+    else
+        rm -f -- "$partial"
+        printf '%s\n' "$source" >>"$FAILURES"
+    fi
+}
+
+if [ "${1:-}" = --names ]; then # how xargs starts this script below
+    recipe=$2 source=$3 destination=$4
+    shift 4
+    for name; do convert_one "$recipe" "$source" "$destination" "$name"; done
+    exit
+fi
+
+[ $# -eq 3 ] || [ $# -eq 4 ] || usage
+[[ $1 =~ ^(training|short(288|256|160))$ ]] || usage
+part=${4:-1/1}
+[[ $part =~ ^([1-9][0-9]*/[1-9][0-9]*|-)$ ]] || usage
+[ -d "$2" ] || { echo "error: no folder $2" >&2; exit 2; }
+command -v ffmpeg >/dev/null || { echo "error: no ffmpeg; tools/convert_videos.py needs none" >&2; exit 2; }
+mkdir -p -- "$3"
+source=$(cd -- "$2" && pwd) destination=$(cd -- "$3" && pwd)
+case $source/ in "$destination"/*) inside=1 ;; esac
+case $destination/ in "$source"/*) inside=1 ;; esac
+[ -z "${inside:-}" ] || { echo "error: one of $2 and $3 lies in the other" >&2; exit 2; }
+
+kinds=() # a name may hold a line break, at which regular expressions of find would stop
+for suffix in 3gp avi flv m2ts m4v mkv mov mp4 mpeg mpg mts ogv ts vob webm wmv; do
+    kinds+=(${kinds[@]:+-o} -iname "*.$suffix")
+done
+if [ "$part" = - ]; then
+    mapfile -d '' -t chosen
+else
+    mapfile -d '' -t names < <(
+        cd "$source" && find -L . -type f -not -path '*/.*' \( "${kinds[@]}" \) -printf '%P\0' | LC_ALL=C sort -z
+    )
+    chosen=()
+    for ((i = ${part%/*} - 1; i < ${#names[@]}; i += ${part#*/})); do chosen+=("${names[i]}"); done
+fi
+[ ${#chosen[@]} -gt 0 ] || { echo "no videos in this part of $2"; exit 0; }
+
+tag=${part//\//-of-}
+export FAILURES=$destination/conversion_failures.${tag/#-/names}.txt
+rm -f -- "$FAILURES"
+printf '%s\0' "${chosen[@]}" |
+    xargs -0 -n 8 -P "${JOBS:-$(nproc)}" bash "$0" --names "$1" "$source" "$destination"
+if [ -s "$FAILURES" ]; then
+    echo "$(wc -l <"$FAILURES") of ${#chosen[@]} videos could not be converted: $FAILURES" >&2
+    exit 1
+fi
+echo "${#chosen[@]} videos are converted"

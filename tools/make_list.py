@@ -1,0 +1,66 @@
+"""Writes the list file and the mapping table of a data set in any of the usual layouts.
+
+    python tools/make_list.py folder VIDEOS -o lists/train.txt                    VIDEOS/<class>/*.mp4
+    python tools/make_list.py kinetics400 VIDEOS --annotations train.csv -o lists/kinetics_train.txt
+    python tools/make_list.py ucf101 VIDEOS --annotations ucfTrainTestlist/trainlist01.txt -o lists/ucf_train1.txt
+    python tools/make_list.py hmdb51 VIDEOS --annotations testTrainMulti_7030_splits --split train1 -o lists/hmdb.txt
+    python tools/make_list.py something_v2 VIDEOS --annotations train.json -o lists/something_train.txt
+    python tools/make_list.py charades VIDEOS --annotations Charades_v1_train.csv -o lists/charades_train.txt
+    python tools/make_list.py moments VIDEOS --annotations trainingSet.csv -o lists/moments_train.txt
+
+The table is mapping_table.txt beside the list; write that of the training list first, and number others by it:
+--class-names lists/mapping_table.txt. Videos that are not below VIDEOS are counted, and stay in the list, so that an
+evaluation knows of them; --drop-missing leaves them out.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from datasets.video.layouts import LAYOUTS, read_layout, write_list, write_table
+from engine.settings import SettingsError
+from tools.messages import clear_errors
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("layout", choices=LAYOUTS, help="the data set's layout")
+    parser.add_argument("root", type=Path, help="folder with the videos")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="LIST", help="list file to write")
+    parser.add_argument("--annotations", type=Path, metavar="FILE", help="the layout's annotations, file or folder")
+    parser.add_argument("--split", help="keep this split, where the annotations hold several")
+    parser.add_argument("--class-names", type=Path, metavar="TABLE", help="number the classes by this mapping table")
+    parser.add_argument("--table", type=Path, help="mapping table to write (mapping_table.txt beside the list)")
+    parser.add_argument("--drop-missing", action="store_true", help="leave out videos that are not there")
+    args = parser.parse_args(argv)
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    table = args.table or args.output.with_name("mapping_table.txt")
+    try:
+        found, missing = read_layout(args.layout, args.root, args.annotations, args.split, args.class_names)
+        videos = found.videos
+        if args.drop_missing:
+            absent = set(missing)
+            videos = [video for video in videos if video not in absent]
+        if len(missing) == len(found.videos):
+            raise ValueError(f"none of its {len(missing)} videos is below {args.root}; is this the right folder?")
+        write_table(table, found.class_names)
+        write_list(args.output, videos)
+    except (OSError, ValueError) as error:
+        raise SettingsError(str(error)) from error
+    if missing:
+        what = "are left out" if args.drop_missing else "stay in the list and will count as unreadable"
+        examples = ", ".join(video.id for video in missing[:3])
+        log.warning("%d of %d videos are missing, such as %s; they %s", len(missing), len(found.videos), examples, what)
+    log.info("%s: %d videos; %s: %d classes", args.output, len(videos), table, len(found.class_names))
+    log.info("in a recipe: data.train=%s data.root=%s data.class_names=%s", args.output, args.root, table)
+
+
+if __name__ == "__main__":
+    clear_errors(main)
