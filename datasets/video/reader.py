@@ -16,6 +16,8 @@ import torch
 from av.video.reformatter import VideoReformatter
 
 from datasets.video.index import VideoError, VideoIndex, decode_packet, open_video, read_packets, scan_video
+from datasets.video.resize import View, resize_fast
+from datasets.video.scaling import ViewScaler
 
 __all__ = ["VideoError", "VideoReader"]
 
@@ -93,32 +95,58 @@ class VideoReader:
 
         Raises IndexError for a number outside 0 ... num_frames - 1, and VideoError if a frame cannot be decoded.
         """
+        indices = self._checked(indices)
+        clip = np.empty((len(indices), self.height, self.width, 3), dtype=np.uint8)
+        for i, frame in self._read_frames(indices):
+            places = [place for place, index in enumerate(indices) if index == i]
+            clip[places] = self._to_rgb(frame)
+        return torch.from_numpy(clip)
+
+    def get_clips(self, requests: Iterable[tuple[Iterable[int], View]]) -> list[torch.Tensor]:
+        """Several clips in one pass, each by the numbers of its frames and the view that is taken of them
+        -> uint8 [3, T, view.num_rows, view.num_columns] each.
+
+        Pictures are cropped and scaled before they become RGB, see `scaling.py`; those that are turned or have more
+        than 8 bits are made RGB first and go through `resize_fast`. Errors as in `get_frames`.
+        """
+        requests = [(self._checked(indices), view) for indices, view in requests]
+        clips = [np.empty((3, len(indices), view.num_rows, view.num_columns), np.uint8) for indices, view in requests]
+        scalers: dict[View, ViewScaler] = {}
+        for i, frame in self._read_frames([i for indices, _ in requests for i in indices]):
+            for (indices, view), clip in zip(requests, clips, strict=True):
+                first, *others = [place for place, index in enumerate(indices) if index == i] or [None]
+                if first is not None:
+                    self._take(frame, view, scalers, clip[:, first])
+                    clip[:, others] = clip[:, first : first + 1]
+        return [torch.from_numpy(clip) for clip in clips]
+
+    def _checked(self, indices: Iterable[int]) -> list[int]:
         if self._stream is None:
             raise ValueError(f"{self.path}: the reader is closed; open a new one to read frames")
         indices = [to_int(i) for i in indices]
         for i in indices:
             if not 0 <= i < self.num_frames:
                 raise IndexError(f"{self.path}: no frame {i}, the video has frames 0 to {self.num_frames - 1}")
+        return indices
 
-        clip = np.empty((len(indices), self.height, self.width, 3), dtype=np.uint8)
-        places = defaultdict(list)  # packet number -> where its frame goes in the clip
-        runs = defaultdict(list)  # packet number of a keyframe -> packets that are wanted and decoded from there
-        for place, i in enumerate(indices):
-            packet, start = int(self.index.frame_packets[i]), int(self.index.frame_starts[i])
-            places[packet].append(place)
-            runs[start].append(packet)
+    def _read_frames(self, indices: Iterable[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Decodes each of the frames once, however often it is asked for -> (its number, frame), in order of packets.
 
+        Raises VideoError if one of them cannot be decoded, after the others.
+        """
+        numbers = {int(self.index.frame_packets[i]): i for i in indices}  # packet number -> frame number
+        runs = defaultdict(set)  # packet number of a keyframe -> packets that are wanted and decoded from there
+        for packet, i in numbers.items():
+            runs[int(self.index.frame_starts[i])].add(packet)
         for start, wanted in sorted(runs.items()):
-            for packet, frame in self._decode(start, set(wanted)):
-                self._store(frame, clip, places.pop(packet))
-        if places:  # a keyframe was no clean start, or the file is damaged: what counts is decoding from the start
+            for packet, frame in self._decode(start, wanted):
+                yield numbers.pop(packet), frame
+        if numbers:  # a keyframe was no clean start, or the file is damaged: what counts is decoding from the start
             self._reopen()
-            for packet, frame in self._decode(0, set(places), plain=True):
-                self._store(frame, clip, places.pop(packet))
-        if places:
-            lost = min(indices[place[0]] for place in places.values())
-            raise VideoError(self.path, f"frame {lost} of {self.num_frames} cannot be decoded")
-        return torch.from_numpy(clip)
+            for packet, frame in self._decode(0, set(numbers), plain=True):
+                yield numbers.pop(packet), frame
+        if numbers:
+            raise VideoError(self.path, f"frame {min(numbers.values())} of {self.num_frames} cannot be decoded")
 
     def _decode(self, start: int, wanted: set[int], plain: bool = False) -> Iterator[tuple[int, av.VideoFrame]]:
         """Decodes from packet `start` to the last wanted one -> (packet number, frame) of each wanted packet.
@@ -175,9 +203,20 @@ class VideoReader:
         self._container.close()
         self._open()
 
-    def _store(self, frame: av.VideoFrame, clip: np.ndarray, places: list[int]):
-        """Writes a frame as upright RGB into its places of the clip [T, H, W, 3]."""
+    def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
+        """A frame as upright RGB, uint8 [H, W, 3]; valid until the next one."""
         height, width = self._stored_size
         plane = self._reformatter.reformat(frame, width, height, "rgb24", **ONE_THREAD).planes[0]
         picture = np.ndarray((height, width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))
-        clip[places] = np.rot90(picture, self.rotation // 90)
+        return np.ascontiguousarray(np.rot90(picture, self.rotation // 90)) if self.rotation else picture
+
+    def _take(self, frame: av.VideoFrame, view: View, scalers: dict[View, ViewScaler], out: np.ndarray) -> None:
+        """Writes a view of a frame into `out`, uint8 [3, rows, columns]; `scalers` are those made for the clips."""
+        has_bytes = frame.format.components[0].bits == 8  # of more, FFmpeg makes other colors when it scales them
+        if self.rotation or not has_bytes or (frame.height, frame.width) != self._stored_size:
+            rgb = torch.from_numpy(self._to_rgb(frame)[None])
+            out[:] = resize_fast(rgb, view)[:, 0].numpy()
+            return
+        if view not in scalers or not scalers[view].fits(frame):
+            scalers[view] = ViewScaler(frame, view)
+        scalers[view](frame, out)
