@@ -25,6 +25,8 @@ TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv", "mpegts"}
 FRAME_PER_PACKET_CODECS = {"h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg"}
 # No decoder holds back more frames than this; times that say so are broken, as where recordings were joined.
 MAX_REORDERING = 32
+# Newer releases of PyAV can tell the demuxer which streams nobody wants, so that it does not read them.
+DISCARD = getattr(av.stream, "Discard", None)
 MPEG4_PICTURE = b"\x00\x00\x01\xb6"  # start code; the first two bits that follow are the picture's type
 
 
@@ -76,6 +78,9 @@ def open_video(path, num_threads: int = 1):
         kinds = ", ".join(stream.type for stream in container.streams) or "none"
         container.close()
         raise VideoError(path, f"no video stream that can be decoded (its streams: {kinds})")
+    if DISCARD is not None:
+        for other in container.streams:
+            other.discard = DISCARD.default if other is stream else DISCARD.all
     stream.codec_context.thread_count = num_threads
     if num_threads > 1:
         stream.codec_context.thread_type = "AUTO"

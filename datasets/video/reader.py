@@ -106,8 +106,8 @@ class VideoReader:
         """Several clips in one pass, each by the numbers of its frames and the view that is taken of them
         -> uint8 [3, T, view.num_rows, view.num_columns] each.
 
-        Pictures are cropped and scaled before they become RGB, see `scaling.py`; those that are turned or have more
-        than 8 bits are made RGB first and go through `resize_fast`. Errors as in `get_frames`.
+        Pictures are cropped and scaled before they become RGB, see `scaling.py`; those of more than 8 bits
+        are made RGB first and go through `resize_fast`. Errors as in `get_frames`.
         """
         requests = [(self._checked(indices), view) for indices, view in requests]
         clips = [np.empty((3, len(indices), view.num_rows, view.num_columns), np.uint8) for indices, view in requests]
@@ -213,10 +213,18 @@ class VideoReader:
     def _take(self, frame: av.VideoFrame, view: View, scalers: dict[View, ViewScaler], out: np.ndarray) -> None:
         """Writes a view of a frame into `out`, uint8 [3, rows, columns]; `scalers` are those made for the clips."""
         has_bytes = frame.format.components[0].bits == 8  # of more, FFmpeg makes other colors when it scales them
-        if self.rotation or not has_bytes or (frame.height, frame.width) != self._stored_size:
+        if not has_bytes or (frame.height, frame.width) != self._stored_size:
             rgb = torch.from_numpy(self._to_rgb(frame)[None])
             out[:] = resize_fast(rgb, view)[:, 0].numpy()
             return
         if view not in scalers or not scalers[view].fits(frame):
-            scalers[view] = ViewScaler(frame, view)
-        scalers[view](frame, out)
+            scalers[view] = ViewScaler(frame, _as_stored(view, self.rotation))
+        out[:] = np.rot90(scalers[view](frame), self.rotation // 90, axes=(1, 2))
+
+
+def _as_stored(view: View, rotation: int) -> View:
+    """The view of stored frames that is `view` after they are turned by `rotation` degrees counter-clockwise."""
+    for _ in range(rotation // 90):
+        height, width, top, left, num_rows, num_columns = view
+        view = View(width, height, left, height - top - num_rows, num_columns, num_rows)
+    return view

@@ -46,14 +46,15 @@ class ViewScaler:
         """Whether the picture is of the size and format for which this was made."""
         return self.kind == _kind(frame)
 
-    def __call__(self, frame: av.VideoFrame, out: np.ndarray) -> None:
-        """Writes the view of a picture into `out`, uint8 [3, num_rows, num_columns]."""
+    def __call__(self, frame: av.VideoFrame) -> np.ndarray:
+        """The view of a picture, uint8 [3, num_rows, num_columns]."""
         self._graph.push(frame)
-        scaled = self._graph.pull()
-        rows, columns = self._size
-        for plane, channel in zip(scaled.planes, (1, 2, 0), strict=True):  # green, blue, red
+        planes = self._graph.pull().planes
+        out = np.empty((3, *self._size), np.uint8)
+        for plane, channel in zip(planes, (1, 2, 0), strict=True):  # green, blue, red
             pixels = np.ndarray((plane.height, plane.width), np.uint8, plane, strides=(plane.line_size, 1))
-            out[channel] = pixels[self._top : self._top + rows, self._left : self._left + columns]
+            out[channel] = pixels[self._top : self._top + self._size[0], self._left : self._left + self._size[1]]
+        return out
 
 
 def _kind(frame: av.VideoFrame) -> tuple:

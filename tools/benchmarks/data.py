@@ -34,11 +34,10 @@ over all threads; the median over samples is shown.
   OpenCV, grab   one seek to the first frame, grab() up to the last one, retrieve() of those that are wanted
   torchcodec     its exact seek mode; and its approximate one, which trusts the header
 
-Ours crops and scales while it converts to RGB, and decodes all clips of a sample in one pass; the others give whole
-frames, which torch's fast 8-bit resizing makes smaller, and read clip after clip with one reader.
+Ours crops and scales while it converts to RGB; the others give whole frames, which torch's fast 8-bit resizing makes
+smaller. Each is asked once for all the frames of a sample, in their order and each once.
 """
 
-Frames = torch.Tensor  # uint8 [T, H, W, 3], RGB
 Read = Callable[[str, list[list[int]], EvalViewSettings], list[torch.Tensor]]
 """path, frame numbers of each clip, view -> uint8 [3, T, S, S] each"""
 
@@ -97,7 +96,7 @@ def make_ours(num_threads: int, keep_index: bool, as_rgb: bool = False) -> Read:
             if keep_index:
                 indexes[path] = video.index
             if as_rgb:
-                return [center(video.get_frames(indices), settings) for indices in clips]
+                return centers(video.get_frames, clips, settings)
             (view,) = even_views(video.height, video.width, settings)
             return video.get_clips([(indices, view) for indices in clips])
 
@@ -111,7 +110,7 @@ def make_decord(num_threads: int) -> Read:
 
     def read(path, clips, settings):
         video = decord.VideoReader(path, decord.cpu(0), num_threads=num_threads)
-        return [center(torch.from_numpy(video.get_batch(indices).asnumpy()), settings) for indices in clips]
+        return centers(lambda indices: torch.from_numpy(video.get_batch(indices).asnumpy()), clips, settings)
 
     return read
 
@@ -121,8 +120,8 @@ def make_opencv(num_threads: int, seek_often: bool) -> Read:
 
     cv2.setNumThreads(num_threads)
 
-    def read_frames(capture, path, indices) -> Frames:
-        frames, next_index = [], int(capture.get(cv2.CAP_PROP_POS_FRAMES))
+    def read_frames(capture, path, indices) -> torch.Tensor:
+        frames, next_index = [], 0
         for index in indices:
             if index < next_index or (index > next_index and (seek_often or not frames)):
                 capture.set(cv2.CAP_PROP_POS_FRAMES, index)
@@ -138,7 +137,7 @@ def make_opencv(num_threads: int, seek_often: bool) -> Read:
 
     def read(path, clips, settings):
         capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, num_threads])
-        views = [center(read_frames(capture, path, indices), settings) for indices in clips]
+        views = centers(lambda indices: read_frames(capture, path, indices), clips, settings)
         capture.release()
         return views
 
@@ -150,14 +149,21 @@ def make_torchcodec(num_threads: int, seek_mode: str) -> Read:
 
     def read(path, clips, settings):
         video = VideoDecoder(path, dimension_order="NHWC", num_ffmpeg_threads=num_threads, seek_mode=seek_mode)
-        return [center(video.get_frames_at(indices).data, settings) for indices in clips]
+        return centers(lambda indices: video.get_frames_at(indices).data, clips, settings)
 
     return read
 
 
-def center(frames: Frames, settings: EvalViewSettings) -> torch.Tensor:
+def centers(
+    get_frames: Callable[[list[int]], torch.Tensor], clips: list[list[int]], settings: EvalViewSettings
+) -> list[torch.Tensor]:
+    """The view of each clip, by a function that gives the frames of these numbers, uint8 [T, H, W, 3]."""
+    wanted = sorted(set().union(*clips))
+    frames = get_frames(wanted)
     (view,) = even_views(*frames.shape[1:3], settings)
-    return resize_fast(frames, view)
+    views = resize_fast(frames, view)
+    where = {index: place for place, index in enumerate(wanted)}
+    return [views[:, [where[index] for index in clip]] for clip in clips]
 
 
 READERS = {

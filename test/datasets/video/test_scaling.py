@@ -17,7 +17,10 @@ def smooth_frames(num_frames=6, height=96, width=128):
     return (128 + 100 * np.sin(0.05 * x + 0.03 * y * (c - 1) + 0.3 * t + 2 * c)).astype(np.uint8)
 
 
-@pytest.mark.parametrize("options", [{}, {"pix_fmt": "yuv444p"}, {"pix_fmt": "yuv420p10le"}, {"rotation": 90}], ids=str)
+KINDS = [{}, {"pix_fmt": "yuv444p"}, {"pix_fmt": "yuv420p10le"}, *({"rotation": turn} for turn in (90, 180, 270))]
+
+
+@pytest.mark.parametrize("options", KINDS, ids=str)
 def test_views_are_those_of_resized_frames(options, tmp_path):
     path = encode_video(tmp_path / "clip.mp4", smooth_frames(), **options)
     settings = TrainViewSettings(short_side=(60, 120), crop=56)
@@ -28,7 +31,7 @@ def test_views_are_those_of_resized_frames(options, tmp_path):
             (clip,) = video.get_clips([([4, 1], view)])
             assert clip.shape == (3, 2, 56, 56) and clip.dtype == torch.uint8
             difference = (clip.int() - resize_fast(frames, view)).abs().float()
-            assert difference.mean() < 3 and difference.max() < 20
+            assert difference.mean() < 4 and difference.max() < 20
 
 
 def test_parts_hold_the_view():
