@@ -53,7 +53,8 @@ class VideoReader:
         duration_seconds: from the first frame's appearance to the end of the last one.
         height, width: of the upright frames, in pixels.
         rotation: degrees counter-clockwise by which stored frames are turned to be upright: 0, 90, 180 or 270.
-        codec: FFmpeg's name of the codec, such as "h264".
+        codec, container, pixel_format: FFmpeg's names, such as "h264", "matroska,webm" and "yuv420p".
+        num_streams: video streams in the file, of which the first is read.
         index: where the frames are in the file; a small plain object to be kept, pickled and handed to the next reader.
 
     Raises VideoError, with path and reason, if the file is missing, is not a video or has no frame that decodes.
@@ -76,6 +77,9 @@ class VideoReader:
         self.fps = float(self.num_frames / self.index.duration)
         self.rotation = self.index.rotation
         self.codec = self._stream.codec_context.codec.canonical_name
+        self.container = self._container.format.name
+        self.num_streams = len(self._container.streams.video)
+        self.pixel_format = self._stream.codec_context.pix_fmt
         self._stored_size = self._stream.codec_context.height, self._stream.codec_context.width
         self.height, self.width = self._stored_size if self.rotation % 180 == 0 else self._stored_size[::-1]
 
@@ -95,7 +99,7 @@ class VideoReader:
 
         Raises IndexError for a number outside 0 ... num_frames - 1, and VideoError if a frame cannot be decoded.
         """
-        indices = self._checked(indices)
+        indices = self.check_indices(indices)
         clip = np.empty((len(indices), self.height, self.width, 3), dtype=np.uint8)
         for i, frame in self._read_frames(indices):
             places = [place for place, index in enumerate(indices) if index == i]
@@ -109,7 +113,7 @@ class VideoReader:
         Pictures are cropped and scaled before they become RGB, see `scaling.py`; those of more than 8 bits
         are made RGB first and go through `resize_fast`. Errors as in `get_frames`.
         """
-        requests = [(self._checked(indices), view) for indices, view in requests]
+        requests = [(self.check_indices(indices), view) for indices, view in requests]
         clips = [np.empty((3, len(indices), view.num_rows, view.num_columns), np.uint8) for indices, view in requests]
         scalers: dict[View, ViewScaler] = {}
         for i, frame in self._read_frames([i for indices, _ in requests for i in indices]):
@@ -120,7 +124,8 @@ class VideoReader:
                     clip[:, others] = clip[:, first : first + 1]
         return [torch.from_numpy(clip) for clip in clips]
 
-    def _checked(self, indices: Iterable[int]) -> list[int]:
+    def check_indices(self, indices: Iterable[int]) -> list[int]:
+        """The numbers as whole numbers; raises IndexError and ValueError as `get_frames` does."""
         if self._stream is None:
             raise ValueError(f"{self.path}: the reader is closed; open a new one to read frames")
         indices = [to_int(i) for i in indices]
