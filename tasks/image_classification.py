@@ -16,7 +16,6 @@ from datasets.images import (
     EvalImageView,
     EvalImageViewSettings,
     ImageViews,
-    MixSettings,
     Pixels,
     PixelSettings,
     TrainImages,
@@ -25,6 +24,7 @@ from datasets.images import (
     find_images,
     read_images,
 )
+from datasets.mixing import MixSettings
 from engine.loop import Batch, TrainSettings
 from engine.metrics import count_correct
 from engine.optimizer import OptimizerSettings

@@ -8,7 +8,6 @@ one, let the decoder drop pictures that are neither wanted nor needed by others,
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from operator import index as to_int
 
 import av
 import numpy as np
@@ -18,6 +17,7 @@ from av.video.reformatter import VideoReformatter
 from datasets.video.index import VideoError, VideoIndex, decode_packet, open_video, read_packets, scan_video
 from datasets.video.resize import View, resize_fast
 from datasets.video.scaling import ViewScaler
+from datasets.video.source import FrameSource, Request
 
 __all__ = ["VideoError", "VideoReader"]
 
@@ -27,7 +27,7 @@ ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 NUM_PACKETS_PER_SEEK = 64
 
 
-class VideoReader:
+class VideoReader(FrameSource):
     """Random access to the frames of the first video stream of a file.
 
         with VideoReader("clip.mp4") as video:
@@ -43,7 +43,7 @@ class VideoReader:
     wanted of a file in one call: the file is then decoded in one pass, and a reader keeps no frames between calls.
 
     Args:
-        path: a local file.
+        path: a local file, or `shard.tar#member` for one that is in a tar file.
         index: the `index` of an earlier reader of the same file, which saves reading all its packets once more.
         num_threads: threads of the decoder. One is best where readers work side by side, as in the workers of a loader.
 
@@ -83,12 +83,6 @@ class VideoReader:
         self._stored_size = self._stream.codec_context.height, self._stream.codec_context.width
         self.height, self.width = self._stored_size if self.rotation % 180 == 0 else self._stored_size[::-1]
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.close()
-
     def close(self):
         """Closes the file. What describes the video stays available."""
         self._packets = self._stream = None
@@ -99,6 +93,7 @@ class VideoReader:
 
         Raises IndexError for a number outside 0 ... num_frames - 1, and VideoError if a frame cannot be decoded.
         """
+        self._check_open()
         indices = self.check_indices(indices)
         clip = np.empty((len(indices), self.height, self.width, 3), dtype=np.uint8)
         for i, frame in self._read_frames(indices):
@@ -106,13 +101,13 @@ class VideoReader:
             clip[places] = self._to_rgb(frame)
         return torch.from_numpy(clip)
 
-    def get_clips(self, requests: Iterable[tuple[Iterable[int], View]]) -> list[torch.Tensor]:
-        """Several clips in one pass, each by the numbers of its frames and the view that is taken of them
-        -> uint8 [3, T, view.num_rows, view.num_columns] each.
+    def get_clips(self, requests: Iterable[Request]) -> list[torch.Tensor]:
+        """Several clips in one pass -> uint8 [3, T, view.num_rows, view.num_columns] each.
 
         Pictures are cropped and scaled before they become RGB, see `scaling.py`; those of more than 8 bits
         are made RGB first and go through `resize_fast`. Errors as in `get_frames`.
         """
+        self._check_open()
         requests = [(self.check_indices(indices), view) for indices, view in requests]
         clips = [np.empty((3, len(indices), view.num_rows, view.num_columns), np.uint8) for indices, view in requests]
         scalers: dict[View, ViewScaler] = {}
@@ -124,15 +119,9 @@ class VideoReader:
                     clip[:, others] = clip[:, first : first + 1]
         return [torch.from_numpy(clip) for clip in clips]
 
-    def check_indices(self, indices: Iterable[int]) -> list[int]:
-        """The numbers as whole numbers; raises IndexError and ValueError as `get_frames` does."""
+    def _check_open(self) -> None:
         if self._stream is None:
             raise ValueError(f"{self.path}: the reader is closed; open a new one to read frames")
-        indices = [to_int(i) for i in indices]
-        for i in indices:
-            if not 0 <= i < self.num_frames:
-                raise IndexError(f"{self.path}: no frame {i}, the video has frames 0 to {self.num_frames - 1}")
-        return indices
 
     def _read_frames(self, indices: Iterable[int]) -> Iterator[tuple[int, av.VideoFrame]]:
         """Decodes each of the frames once, however often it is asked for -> (its number, frame), in order of packets.

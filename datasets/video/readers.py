@@ -5,6 +5,7 @@ our own index, and a file of which a library is known to give other frames is re
 
 | what | decord | torchcodec | OpenCV |
 |---|---|---|---|
+| members of tar files | errors | errors | errors |
 | several video streams | takes the "best" one | the same | the first, as we do |
 | more than 8 bits a color, or halved colors of an odd size | other colors | other colors | other colors |
 | containers other than MP4, MOV, Matroska and AVI | other frames, errors | the same | other frames after a seek |
@@ -13,8 +14,8 @@ our own index, and a file of which a library is known to give other frames is re
 | frames that are turned | errors | right | right |
 | AV1 | errors | right | errors |
 
-Not noticed: H.264 that refreshes its picture bit by bit instead of by keyframes; decord and torchcodec give frames that
-are not yet whole after a seek.
+All give whole frames; their `get_clips` is `get_resized`. Not noticed: H.264 that refreshes its picture bit by bit
+instead of by keyframes; decord and torchcodec give frames that are not yet whole after a seek.
 """
 
 import difflib
@@ -27,17 +28,18 @@ import torch
 
 from datasets.video.index import VideoError, VideoIndex
 from datasets.video.reader import VideoReader
-from datasets.video.resize import View, resize_fast
+from datasets.video.shards import split_member
+from datasets.video.source import FrameSource
 
 ReaderName = Literal["pyav", "decord", "torchcodec", "opencv"]
 
 COMMON_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}
 
 
-class OtherReader:
+class OtherReader(FrameSource):
     """What the readers of other libraries have in common. Arguments, attributes and errors as in `VideoReader`."""
 
-    diverges_on: ClassVar[frozenset[str]] = frozenset({"streams", "colors", "container"})
+    diverges_on: ClassVar[frozenset[str]] = frozenset({"streams", "colors", "container", "member"})
     """The divergences, by their names in `find_divergences`, on which our reader is asked instead."""
 
     def __init__(self, path, *, index: VideoIndex | None = None, num_threads: int = 1):
@@ -57,12 +59,6 @@ class OtherReader:
             self.video.close()
             raise
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.close()
-
     def close(self):
         self._decoder = None
         self.video.close()
@@ -71,7 +67,7 @@ class OtherReader:
         """uint8 [T, H, W, 3], see `VideoReader.get_frames`."""
         if self._decoder is None:
             return self.video.get_frames(indices)
-        indices = self.video.check_indices(indices)
+        indices = self.check_indices(indices)
         if not indices:
             return self.video.get_frames([])
         wanted = sorted(set(indices))
@@ -79,13 +75,6 @@ class OtherReader:
         if tuple(frames.shape[1:3]) != (self.height, self.width):
             raise VideoError(self.path, f"frames of {tuple(frames.shape[1:3])} instead of {(self.height, self.width)}")
         return frames if wanted == indices else frames[np.searchsorted(wanted, indices)]
-
-    def get_clips(self, requests: Iterable[tuple[Iterable[int], View]]) -> list[torch.Tensor]:
-        """uint8 [3, T, rows, columns] each, see `VideoReader.get_clips`; all of them by `resize_fast`."""
-        requests = [(list(indices), view) for indices, view in requests]
-        wanted = sorted(set().union(*(indices for indices, _ in requests)))
-        frames = self.get_frames(wanted)
-        return [resize_fast(frames[np.searchsorted(wanted, indices)], view) for indices, view in requests]
 
     def told(self, read, *arguments):
         """`read(*arguments)`, whatever error the library raises as VideoError."""
@@ -231,6 +220,8 @@ def find_divergences(video: VideoReader) -> set[str]:
         divergences.add("b_frames_in_avi")
     if (np.diff(index.frame_starts[np.argsort(index.frame_packets)]) < 0).any():
         divergences.add("open_gops")
+    if split_member(video.path):
+        divergences.add("member")
     if video.rotation:
         divergences.add("turned")
     if video.codec == "av1":
