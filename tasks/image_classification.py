@@ -24,29 +24,25 @@ from datasets.images import (
     find_images,
     read_images,
 )
-from datasets.mixing import MixSettings
 from engine.loop import Batch, TrainSettings
-from engine.metrics import count_correct
 from engine.optimizer import OptimizerSettings
 from engine.ranks import Ranks
 from engine.run import RunSettings
 from engine.schedule import ScheduleSettings
 from engine.settings import Settings, SettingsError
 from models import takes_images
-from tasks.classification import Classification, DataSettings, ModelSettings
-from tasks.losses import LossSettings, cross_entropy
+from tasks.classification import Classification, DataSettings, ModelSettings, check_pairs
+from tasks.losses import LossSettings
 
 
 class ImageDataSettings(DataSettings):
     """Which images, and what the network sees of them. Lists may also be ImageNet's own, see `read_images`."""
 
     make: ImageShapesSettings | None = Field(None, description="demo images to make in `root` if they are not there")
-    repeats: int = Field(1, gt=0, description="repeated augmentation: samples in a row that are of the same image")
     train_view: TrainImageViewSettings = TrainImageViewSettings()
     val_view: EvalImageViewSettings = EvalImageViewSettings()
     pixels: PixelSettings = PixelSettings()
     erase: EraseSettings = EraseSettings()
-    mix: MixSettings = MixSettings()
 
 
 class ImageEvaluationSettings(Settings):
@@ -70,9 +66,7 @@ class ImageClassificationSettings(Settings):
 
     @model_validator(mode="after")
     def _mixing_takes_pairs(self):
-        images = self.train.batch_size // self.train.accumulation_steps
-        if self.data.mix.is_on and images % 2:
-            raise ValueError(f"data.mix takes images in pairs, but train.batch_size shares out to {images} at once")
+        check_pairs(self)
         return self
 
 
@@ -104,18 +98,13 @@ class ImageClassification(Classification):
             )
         return self._pixels
 
-    def read_files(self, key: str, source: str, root: str | None, names: tuple | None) -> FileList:
+    def read_files(self, source: str, root: str | None, names: tuple | None, split: str | None) -> FileList:
+        if split is not None:
+            raise ValueError(f"split={split!r}, but only lists of videos have splits")
         return read_images(source, root, names)
 
     def make_demo(self, root: str, options: dict[str, Any]) -> None:
         make_image_shapes(root, **options)
-
-    def check(self) -> None:
-        if self.settings.data.mix.is_on and self.settings.train.samples_per_forward(self.ranks) % 2:
-            raise SettingsError(
-                "data.mix takes images in pairs; set train.batch_size so that each process has an even part"
-            )
-        super().check()
 
     def build_model(self) -> nn.Module:
         name = self.settings.model.name
@@ -127,18 +116,13 @@ class ImageClassification(Classification):
     def train_samples(self, stream: str) -> TrainImages:
         data = self.settings.data
         view = TrainImageView(data.train_view)
-        return TrainImages(self.train_files, view, self.settings.run.seed, stream, data.repeats)
+        return TrainImages(self.train_files, view, self.settings.run.seed, stream, data.repeats, self.train_weights)
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Mean loss of the batch, and sums over it: `loss`, and where images are not mixed `top1`, `top5`."""
         labels = batch["label"]
         images, target = self.pixels.in_training(batch["image"], labels)  # uint8 -> float [B, 3, S, S]
-        logits = model(images).float()  # [B, num_classes]
-        loss = cross_entropy(logits, target, self.settings.loss.label_smoothing)
-        sums = {"loss": loss * len(labels)}
-        if not self.settings.data.mix.is_on:
-            sums |= {"top1": count_correct(logits, labels, 1), "top5": count_correct(logits, labels, 5)}
-        return loss, sums
+        return self.loss_and_sums(model(images).float(), labels, target)
 
     def eval_views(self, files: FileList) -> ImageViews:
         return ImageViews(files, EvalImageView(self.settings.data.val_view))

@@ -31,8 +31,16 @@ def read_image(path: str) -> Image.Image:
 class TrainImages(TrainSamples):
     """Training images: `image`, uint8 [3, S, S]; see `TrainSamples`."""
 
-    def __init__(self, files: FileList, view: TrainImageView, seed: int, stream: str = "train", repeats: int = 1):
-        super().__init__(files, seed, stream, repeats)
+    def __init__(
+        self,
+        files: FileList,
+        view: TrainImageView,
+        seed: int,
+        stream: str = "train",
+        repeats: int = 1,
+        weights: np.ndarray | None = None,
+    ):
+        super().__init__(files, seed, stream, repeats, weights)
         self.view = view
 
     def read(self, item: FileItem, rng: np.random.Generator) -> dict[str, Any]:

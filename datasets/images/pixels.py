@@ -1,8 +1,7 @@
 """What happens to images on the device, in the batch: normalization, random erasing, mixup and cutmix.
 
-Papers: Random Erasing, https://arxiv.org/abs/1708.04896; mixup, https://arxiv.org/abs/1710.09412; CutMix,
-https://arxiv.org/abs/1905.04899. The operations are timm's; they draw from the global generators, which the training
-loop seeds by the position in the run.
+Random Erasing, https://arxiv.org/abs/1708.04896, is timm's; it draws from Python's global generator, which the training
+loop seeds by the position in the run. Mixing: see `datasets.mixing`.
 """
 
 from typing import Literal

@@ -9,14 +9,17 @@
 
 from datasets.video.color import ColorSettings, ColorTransform
 from datasets.video.dataiter import TrainClips, VideoViews
+from datasets.video.frame_folder import FrameFolder
 from datasets.video.index import VideoError
 from datasets.video.lists import find_videos, read_videos
+from datasets.video.opening import Opener
 from datasets.video.reader import VideoReader
-from datasets.video.sampling import EvenSampling, RandomSampling, ShortVideo
+from datasets.video.readers import ReaderName, find_reader
+from datasets.video.sampling import EvenSampling, EvenSegments, RandomSampling, RandomSegments, ShortVideo
 from datasets.video.transforms import EvalView, EvalViewSettings, TrainView, TrainViewSettings
 
 __all__ = [
-    "ColorSettings", "ColorTransform", "EvalView", "EvalViewSettings", "EvenSampling", "RandomSampling", "ShortVideo",
-    "TrainClips", "TrainView", "TrainViewSettings", "VideoError", "VideoReader", "VideoViews", "find_videos",
-    "read_videos",
+    "ColorSettings", "ColorTransform", "EvalView", "EvalViewSettings", "EvenSampling", "EvenSegments", "FrameFolder",
+    "Opener", "RandomSampling", "RandomSegments", "ReaderName", "ShortVideo", "TrainClips", "TrainView",
+    "TrainViewSettings", "VideoError", "VideoReader", "VideoViews", "find_reader", "find_videos", "read_videos",
 ]  # fmt: skip
