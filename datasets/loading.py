@@ -59,6 +59,20 @@ class TrainSamples(Dataset):
         """`read` with each of the generators; to be overridden where it takes less than reading the file each time."""
         return [self.read(item, rng) for rng in rngs]
 
+    def read_whole(self, item: FileItem, rng: np.random.Generator) -> torch.Tensor:
+        """The frames that `read` takes a view of, as the file has them: uint8 [T, H, W, 3]; to be looked at."""
+        raise NotImplementedError
+
+    def whole(self, number: int) -> torch.Tensor:
+        """`read_whole` of a sample: what it is before it is changed. Raises FileError where the sample is an error."""
+        sample = self[number]
+        if "error" in sample:
+            raise sample["error"]
+        rng = self._generator(*divmod(number, len(self.files)), len(sample["failures"]))
+        if sample["failures"]:
+            rng.integers(len(self.files))  # which file took the place of the first
+        return self.read_whole(self.files[sample["index"]], rng)
+
     def __len__(self) -> int:
         return len(self.files)
 

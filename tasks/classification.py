@@ -116,8 +116,17 @@ class Classification:
     def eval_views(self, files: FileList) -> EvalViews:
         raise NotImplementedError
 
+    def training_input(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the network takes of a batch, float [B, 3, ..., S, S], and labels [B], or shares of classes [B, C]."""
+        raise NotImplementedError
+
     def network_input(self, views: torch.Tensor) -> torch.Tensor:
         """Views in evaluation, uint8 as they were read, to what the network takes."""
+        raise NotImplementedError
+
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation of red, green and blue, as shares of 255, by which `network_input` normalizes."""
         raise NotImplementedError
 
     @property
@@ -246,11 +255,11 @@ class Classification:
         )
         return to_device(loader, ranks.device)
 
-    def loss_and_sums(
-        self, logits: torch.Tensor, labels: torch.Tensor, target: torch.Tensor
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Mean loss of logits [B, C] by the target, [B] or mixed [B, C], and sums over the batch: `loss`, and where
-        nothing is mixed `top1` and `top5`."""
+    def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Mean loss of the batch, and sums over it: `loss`, and where nothing is mixed `top1`, `top5`."""
+        labels = batch["label"]
+        views, target = self.training_input(batch)
+        logits = model(views).float()  # [B, num_classes]
         loss = cross_entropy(logits, target, self.settings.loss.label_smoothing)
         sums = {"loss": loss * len(labels)}
         if not self.settings.data.mix.is_on:

@@ -145,14 +145,12 @@ class ClipClassification(Classification):
         view, weights = TrainView(data.train_view, data.color), self.train_weights
         return TrainClips(self.train_files, sampling, view, seed, stream, data.repeats, weights, self.opener)
 
-    def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Mean loss of the batch, and sums over it: `loss`, and where clips are not mixed `top1`, `top5`."""
-        labels = target = batch["label"]
+    def training_input(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         clips = self.color(batch["clip"], batch.get("hls"), batch.get("noise_seed"))  # uint8 -> float [B, 3, T, S, S]
-        if self.mixer is not None:
-            clips, target = self.mixer(clips, labels)
-            clips = clips.contiguous(memory_format=self.color.memory_format)
-        return self.loss_and_sums(model(clips).float(), labels, target)
+        if self.mixer is None:
+            return clips, batch["label"]
+        clips, shares = self.mixer(clips, batch["label"])
+        return clips.contiguous(memory_format=self.color.memory_format), shares
 
     def eval_views(self, files: FileList) -> VideoViews:
         data, views = self.settings.data, self.settings.evaluation
@@ -164,6 +162,10 @@ class ClipClassification(Classification):
 
     def network_input(self, views: torch.Tensor) -> torch.Tensor:
         return self.color(views)  # uint8 [B, 3, T, S, S] -> float, normalized
+
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return self.color.settings.mean, self.color.settings.std
 
     @property
     def views_per_forward(self) -> int:

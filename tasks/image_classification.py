@@ -118,17 +118,18 @@ class ImageClassification(Classification):
         view = TrainImageView(data.train_view)
         return TrainImages(self.train_files, view, self.settings.run.seed, stream, data.repeats, self.train_weights)
 
-    def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Mean loss of the batch, and sums over it: `loss`, and where images are not mixed `top1`, `top5`."""
-        labels = batch["label"]
-        images, target = self.pixels.in_training(batch["image"], labels)  # uint8 -> float [B, 3, S, S]
-        return self.loss_and_sums(model(images).float(), labels, target)
+    def training_input(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.pixels.in_training(batch["image"], batch["label"])  # uint8 -> float [B, 3, S, S]
 
     def eval_views(self, files: FileList) -> ImageViews:
         return ImageViews(files, EvalImageView(self.settings.data.val_view))
 
     def network_input(self, views: torch.Tensor) -> torch.Tensor:
         return self.pixels(views)  # uint8 [B, 3, S, S] -> float, normalized
+
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return self.settings.data.pixels.mean, self.settings.data.pixels.std
 
     @property
     def views_per_forward(self) -> int:

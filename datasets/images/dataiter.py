@@ -46,6 +46,9 @@ class TrainImages(TrainSamples):
     def read(self, item: FileItem, rng: np.random.Generator) -> dict[str, Any]:
         return {"image": self.view(read_image(item.path), rng)}
 
+    def read_whole(self, item: FileItem, rng: np.random.Generator) -> torch.Tensor:
+        return torch.from_numpy(np.array(read_image(item.path)))[None]
+
 
 class ImageViews(EvalViews):
     """One view of each image for evaluation, uint8 [1, 3, S, S]; see `EvalViews`."""

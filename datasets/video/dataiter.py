@@ -39,6 +39,10 @@ class TrainClips(TrainSamples):
     def read(self, item: FileItem, rng: np.random.Generator) -> dict[str, Any]:
         return self.read_several(item, [rng])[0]
 
+    def read_whole(self, item: FileItem, rng: np.random.Generator) -> torch.Tensor:
+        with self.opener(item.path) as reader:
+            return reader.get_frames(_sample(reader, self.sampling, rng))
+
     def read_several(self, item: FileItem, rngs: list[np.random.Generator]) -> list[dict[str, Any]]:
         """A clip by each of the generators, in one pass over the video."""
         with self.opener(item.path) as reader:

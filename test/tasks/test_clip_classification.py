@@ -258,7 +258,7 @@ def test_lists_are_mixed_and_classes_balanced(motion_videos, tmp_path):
     task = make_task(tmp_path, data__train=str(tmp_path / "few.txt"), data__root=str(motion_videos), data__more=[more])
     assert task.num_train_samples == 6 and task.train_weights.tolist() == [1, 1, 1, 2, 2, 2]
     seen = np.bincount(numbers_seen(task, 3), minlength=6)
-    assert (seen[:3] >= 1).all() and seen[3:].sum() == 12
+    assert (seen[:3] >= 1).all() and seen[3:].sum() > seen[:3].sum()
 
     task = make_task(motion_videos, data__class_balance=1.0)
     counts = np.bincount(task.train_files.labels)
