@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -34,10 +35,19 @@ class TrainSamples(Dataset):
     Args:
         repeats: how many samples in a row are of the same file, each with random numbers of its own (repeated
             augmentation, arXiv 1901.09335). An epoch keeps its N samples and sees N / repeats of the files.
+        weights: how often each file is seen, [N], in any unit; none: each once an epoch. A file of w times the mean
+            weight is seen w times an epoch; what is left over from whole numbers is drawn anew in each.
     """
 
-    def __init__(self, files: FileList, seed: int, stream: str = "train", repeats: int = 1):
-        self.files, self.repeats = files, repeats
+    def __init__(
+        self,
+        files: FileList,
+        seed: int,
+        stream: str = "train",
+        repeats: int = 1,
+        weights: np.ndarray | None = None,
+    ):
+        self.files, self.repeats, self.weights = files, repeats, weights
         self._root = (seed, STREAMS[stream])
         self._order: tuple[int, np.ndarray] = (-1, np.zeros(0))  # the epoch drawn last, and its order of the files
 
@@ -45,8 +55,41 @@ class TrainSamples(Dataset):
         """What a network takes of a file; raises FileError if it cannot be read."""
         raise NotImplementedError
 
+    def read_several(self, item: FileItem, rngs: list[np.random.Generator]) -> list[dict[str, Any]]:
+        """`read` with each of the generators; to be overridden where it takes less than reading the file each time."""
+        return [self.read(item, rng) for rng in rngs]
+
+    def read_whole(self, item: FileItem, rng: np.random.Generator) -> torch.Tensor:
+        """The frames that `read` takes a view of, as the file has them: uint8 [T, H, W, 3]; to be looked at."""
+        raise NotImplementedError
+
+    def whole(self, number: int) -> torch.Tensor:
+        """`read_whole` of a sample: what it is before it is changed. Raises FileError where the sample is an error."""
+        sample = self[number]
+        if "error" in sample:
+            raise sample["error"]
+        rng = self._generator(*divmod(number, len(self.files)), len(sample["failures"]))
+        if sample["failures"]:
+            rng.integers(len(self.files))  # which file took the place of the first
+        return self.read_whole(self.files[sample["index"]], rng)
+
     def __len__(self) -> int:
         return len(self.files)
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
+        """The samples of a batch; those in a row that are of the same file are read together."""
+        if self.repeats == 1:
+            return [self[number] for number in numbers]
+        samples = []
+        places = (divmod(number, len(self.files)) for number in numbers)
+        for (_, index), same in groupby(places, key=lambda place: (place[0], self._file_at(*place))):
+            group, item = list(same), self.files[index]
+            try:
+                read = self.read_several(item, [self._generator(*place, 0) for place in group])
+                samples += [{"index": index, "label": item.label, **sample, "failures": []} for sample in read]
+            except FileError:  # one by one, each with its own replacement
+                samples += [self[epoch * len(self.files) + position] for epoch, position in group]
+        return samples
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         epoch, position = divmod(number, len(self.files))
@@ -69,8 +112,22 @@ class TrainSamples(Dataset):
 
     def _file_at(self, epoch: int, position: int) -> int:
         if self._order[0] != epoch:
-            self._order = (epoch, self._generator(epoch).permutation(len(self.files)))
+            self._order = (epoch, draw_order(self._generator(epoch), len(self.files), self.weights))
         return int(self._order[1][position // self.repeats])
+
+
+def draw_order(rng: np.random.Generator, num_files: int, weights: np.ndarray | None) -> np.ndarray:
+    """The files of an epoch [N], in random order: each once, or by `weights` [N].
+
+    By weights, a file comes round w or w + 1 times where w is the whole part of its share of N: numbers at equal
+    distances along the summed weights pick the files, and these lie there in an order of their own in each epoch.
+    """
+    order = rng.permutation(num_files)
+    if weights is None:
+        return order
+    ends = np.cumsum(weights[order])
+    picks = np.searchsorted(ends, (np.arange(num_files) + rng.random()) * (ends[-1] / num_files), side="right")
+    return rng.permutation(order[np.minimum(picks, num_files - 1)])
 
 
 class EvalViews(Dataset):

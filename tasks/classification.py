@@ -6,18 +6,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import nn
 
 from datasets.files import UNLABELED, FileError, FileList, read_class_names
 from datasets.loading import EvalViews, TrainSamples, default_num_workers, to_device, train_loader, view_loader
+from datasets.mixing import MixSettings
+from datasets.weights import balance_classes, join_lists, read_weights
 from engine.evaluation import Evaluation, Predictions, evaluate_predictions, predict_items
 from engine.loop import Batch
+from engine.metrics import count_correct
 from engine.progress import progress_bar
 from engine.ranks import Ranks
 from engine.settings import Settings, SettingsError
 from models import create_model, load_pretrained
+from tasks.losses import cross_entropy
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +42,15 @@ class ModelSettings(Settings):
     )
 
 
+class MoreFiles(Settings):
+    """A further training list, with the same classes."""
+
+    train: str = Field(description="as data.train")
+    root: str | None = Field(None, description="as data.root")
+    split: str | None = Field(None, description="split of `train`, where one file or folder holds several")
+    times: float = Field(1.0, gt=0, description="how often its files are seen for each time that data.train's are")
+
+
 class DataSettings(Settings):
     """Which files, and the processes that read them."""
 
@@ -47,6 +61,18 @@ class DataSettings(Settings):
     class_names: str | None = Field(
         None, description="mapping table of class names (index, name); none: from the files"
     )
+    more: list[MoreFiles] = Field([], description="further training lists, mixed with `train`; an epoch has all files")
+    class_balance: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="0: classes are seen as often as they are listed; 1: all equally often; 0.5: as the square root",
+    )
+    weights: str | None = Field(
+        None, description="table of lines `id weight`: how often training files are seen, 1 for those not in it"
+    )
+    repeats: int = Field(1, gt=0, description="repeated augmentation: samples in a row that are of the same file")
+    mix: MixSettings = MixSettings()
     num_workers: int | None = Field(
         None, ge=0, description="reading processes per rank; none: from the number of cores"
     )
@@ -67,6 +93,7 @@ class Classification:
 
     def __init__(self, settings: Any, ranks: Ranks):
         self.settings, self.ranks = settings, ranks
+        self._more: list[FileList] = []  # those of data.more, once they are read
 
     # What subclasses know.
 
@@ -75,8 +102,8 @@ class Classification:
         """The files at `places`, without labels."""
         raise NotImplementedError
 
-    def read_files(self, key: str, source: str, root: str | None, names: tuple | None) -> FileList:
-        """The files that the setting `key` ("train" or "val"), of value `source`, means."""
+    def read_files(self, source: str, root: str | None, names: tuple | None, split: str | None) -> FileList:
+        """The files that `source`, the value of a setting, means."""
         raise NotImplementedError
 
     def make_demo(self, root: str, options: dict[str, Any]) -> None:
@@ -89,8 +116,17 @@ class Classification:
     def eval_views(self, files: FileList) -> EvalViews:
         raise NotImplementedError
 
+    def training_input(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the network takes of a batch, float [B, 3, ..., S, S], and labels [B], or shares of classes [B, C]."""
+        raise NotImplementedError
+
     def network_input(self, views: torch.Tensor) -> torch.Tensor:
         """Views in evaluation, uint8 as they were read, to what the network takes."""
+        raise NotImplementedError
+
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation of red, green and blue, as shares of 255, by which `network_input` normalizes."""
         raise NotImplementedError
 
     @property
@@ -110,7 +146,27 @@ class Classification:
         data, num_classes = self.settings.data, self.settings.model.num_classes
         files = self._read("train", data.train, data.root, self._table)
         _check_labels("data.train", files, lowest=0, num_classes=num_classes or files.num_classes)
-        return files
+        for number, more in enumerate(data.more):
+            key, names = f"data.more.{number}.train", self._table or files.class_names or None
+            more_files = told(key, self.read_files, more.train, more.root, names, more.split)
+            _check_labels(key, more_files, lowest=0, num_classes=num_classes or more_files.num_classes)
+            self._more.append(more_files)
+        return join_lists([files, *self._more]) if self._more else files
+
+    @cached_property
+    def train_weights(self) -> np.ndarray | None:
+        """How often each training file is seen [N], see `TrainSamples`; None: each once an epoch."""
+        data, files = self.settings.data, self.train_files
+        if not data.class_balance and data.weights is None and all(more.times == 1 for more in data.more):
+            return None
+        weights = balance_classes(files.labels, data.class_balance)
+        if data.weights is not None:
+            weights *= told("data.weights", read_weights, data.weights, files)
+        end = len(files)
+        for more, more_files in zip(reversed(data.more), reversed(self._more), strict=True):
+            weights[end - len(more_files) : end] *= more.times
+            end -= len(more_files)
+        return weights
 
     @cached_property
     def val_files(self) -> FileList:
@@ -153,7 +209,8 @@ class Classification:
 
     def _read(self, key: str, source: str, root: str | None, names: tuple | None) -> FileList:
         self._make_demo()
-        return told(f"data.{key}", self.read_files, key, source, root, names)
+        split = getattr(self.settings.data, f"{key}_split", None)
+        return told(f"data.{key}", self.read_files, source, root, names, split)
 
     def _make_demo(self) -> None:
         data = self.settings.data
@@ -172,8 +229,14 @@ class Classification:
 
     def check(self) -> None:
         """Reads all that the recipe names, so that what is wrong with it is said before anything starts."""
+        if self.settings.data.mix.is_on and self.settings.train.samples_per_forward(self.ranks) % 2:
+            raise SettingsError(
+                f"data.mix takes {self.item}s in pairs; set train.batch_size so that each process has an even part"
+            )
         for use, files in (("training", self.train_files), ("validation", self.val_files)):
             log.info("%s: %d %ss of %d classes", use, len(files), self.item, files.num_classes)
+        if self.train_weights is not None:
+            log.info("training: %d %ss have a weight", np.count_nonzero(self.train_weights), self.item)
         with torch.device("meta"):
             self.build_model()
 
@@ -191,6 +254,20 @@ class Classification:
             samples, first_batch, num_batches, batch_size, ranks.rank, ranks.num_ranks, **self._workers()
         )
         return to_device(loader, ranks.device)
+
+    def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Mean loss of the batch, and sums over it: `loss`, and where nothing is mixed `top1`, `top5`."""
+        views, target = self.training_input(batch)
+        logits = model(views).float()  # [B, num_classes]
+        loss = cross_entropy(logits, target, self.settings.loss.label_smoothing)
+        return loss, self.training_sums(loss, logits, batch["label"])
+
+    def training_sums(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What is logged of a training step, summed over its batch; what is mixed has no one right class."""
+        sums = {"loss": loss * len(labels)}
+        if not self.settings.data.mix.is_on:
+            sums |= {"top1": count_correct(logits, labels, 1), "top5": count_correct(logits, labels, 5)}
+        return sums
 
     def evaluate(self, model: nn.Module) -> Evaluation | None:
         """Scores of `model` on every validation file. Raises FileError if not one of them can be read."""
@@ -240,6 +317,13 @@ class Classification:
             "worker_start": data.worker_start,
             "pin_memory": self.ranks.device.type == "cuda",
         }
+
+
+def check_pairs(settings: Any) -> None:
+    """Raises ValueError where samples are to be mixed in pairs, and are odd in number."""
+    samples = settings.train.batch_size // settings.train.accumulation_steps
+    if settings.data.mix.is_on and samples % 2:
+        raise ValueError(f"data.mix takes samples in pairs, but train.batch_size shares out to {samples} at once")
 
 
 def told(key: str, read: Callable[..., Result], *arguments: Any) -> Result:

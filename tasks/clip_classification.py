@@ -3,15 +3,16 @@
 The protocol of GloRe's Kinetics runs (arXiv 1811.12814, section 4.3): clips of 8 frames, 8 frames apart, at 224 x 224.
 """
 
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from backbones import PerFrame
 from datasets.files import FileList
+from datasets.mixing import Mixer
 from datasets.motion_shapes import MotionShapesSettings, make_motion_shapes
 from datasets.video import (
     ColorSettings,
@@ -19,8 +20,11 @@ from datasets.video import (
     EvalView,
     EvalViewSettings,
     EvenSampling,
-    IndexStore,
+    EvenSegments,
+    Opener,
     RandomSampling,
+    RandomSegments,
+    ReaderName,
     ShortVideo,
     TrainClips,
     TrainView,
@@ -31,14 +35,14 @@ from datasets.video import (
     read_videos,
 )
 from engine.loop import Batch, TrainSettings
-from engine.metrics import count_correct
 from engine.optimizer import OptimizerSettings
 from engine.ranks import Ranks
 from engine.run import RunSettings
 from engine.schedule import ScheduleSettings
-from engine.settings import Settings, SettingsError
+from engine.settings import Settings
 from models import takes_images
-from tasks.classification import Classification, DataSettings, ModelSettings
+from tasks.classification import Classification, DataSettings, ModelSettings, check_pairs, told
+from tasks.losses import LossSettings
 
 
 class ClipDataSettings(DataSettings):
@@ -50,12 +54,27 @@ class ClipDataSettings(DataSettings):
         None, description="index that tools/check_videos.py wrote with --index; none: those beside the lists, if any"
     )
     make: MotionShapesSettings | None = Field(None, description="demo videos to make in `root` if they are not there")
+    reader: ReaderName = Field("pyav", description="library that decodes; all of them give the same frames")
+    timeout_seconds: float | None = Field(
+        300, gt=0, description="a video that takes longer to read counts as unreadable; null: wait for ever"
+    )
     num_frames: int = Field(8, gt=0, description="frames of a clip")
+    sampling: Literal["dense", "segments"] = Field(
+        "dense",
+        description="dense: frames at an interval; segments: one frame of each of num_frames equal parts of the video",
+    )
     frame_interval: int = Field(8, gt=0, description="distance between two frames of a clip, in frames of the video")
+    frame_seconds: float | None = Field(None, gt=0, description="that distance in seconds instead, at any frame rate")
     short_video: ShortVideo = Field("consecutive", description="what to do with videos shorter than a clip")
     train_view: TrainViewSettings = TrainViewSettings()
     val_view: EvalViewSettings = EvalViewSettings()
     color: ColorSettings = ColorSettings()
+
+    @model_validator(mode="after")
+    def _segments_have_no_interval(self):
+        if self.sampling == "segments" and self.frame_seconds is not None:
+            raise ValueError("with sampling: segments, frame_seconds does nothing; leave it out")
+        return self
 
 
 class ClipEvaluationSettings(Settings):
@@ -72,11 +91,17 @@ class ClipClassificationSettings(Settings):
     task: Literal["clip_classification"]
     model: ModelSettings
     data: ClipDataSettings
+    loss: LossSettings = LossSettings()
     optimizer: OptimizerSettings
     schedule: ScheduleSettings = ScheduleSettings()
     train: TrainSettings
     evaluation: ClipEvaluationSettings = ClipEvaluationSettings()
     run: RunSettings = RunSettings()
+
+    @model_validator(mode="after")
+    def _mixing_takes_pairs(self):
+        check_pairs(self)
+        return self
 
 
 class ClipClassification(Classification):
@@ -94,9 +119,20 @@ class ClipClassification(Classification):
         layout = torch.channels_last_3d if settings.train.channels_last else torch.contiguous_format
         self.color = ColorTransform(settings.data.color, memory_format=layout)
 
-    def read_files(self, key: str, source: str, root: str | None, names: tuple | None) -> FileList:
+    def read_files(self, source: str, root: str | None, names: tuple | None, split: str | None) -> FileList:
+        return read_videos(source, root, names, split)
+
+    def opener(self, *lists: str) -> Opener:
+        """How videos are opened; indices of those in `lists` are taken from where tools/check_videos.py kept them."""
         data = self.settings.data
-        return read_videos(source, root, names, {"train": data.train_split, "val": data.val_split}[key])
+        found = [told("data.index", find_store, name, data.index) for name in lists]
+        stores = tuple(store for store in found if store is not None)
+        return told("data.reader", Opener, data.reader, data.timeout_seconds, stores)
+
+    @cached_property
+    def mixer(self) -> Mixer | None:
+        mix = self.settings.data.mix
+        return Mixer(mix, self.num_classes, self.settings.loss.label_smoothing) if mix.is_on else None
 
     def make_demo(self, root: str, options: dict[str, Any]) -> None:
         make_motion_shapes(root, **options)
@@ -107,37 +143,36 @@ class ClipClassification(Classification):
         return PerFrame(model) if takes_images(self.settings.model.name) else model
 
     def train_samples(self, stream: str) -> TrainClips:
-        data = self.settings.data
-        sampling = RandomSampling(data.num_frames, data.frame_interval, short=data.short_video)
-        view = TrainView(data.train_view, data.color)
-        return TrainClips(self.train_files, sampling, view, self.settings.run.seed, stream, self._store(data.train))
+        data, seed = self.settings.data, self.settings.run.seed
+        sampling = RandomSegments(data.num_frames)
+        if data.sampling == "dense":
+            interval, seconds = data.frame_interval, data.frame_seconds
+            sampling = RandomSampling(data.num_frames, interval, short=data.short_video, seconds=seconds)
+        opener = self.opener(data.train, *(more.train for more in data.more))
+        view, weights = TrainView(data.train_view, data.color), self.train_weights
+        return TrainClips(self.train_files, sampling, view, seed, stream, data.repeats, weights, opener)
 
-    def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Mean cross entropy of the batch, and sums over it: `loss`, `top1`, `top5`."""
-        labels = batch["label"]
+    def training_input(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         clips = self.color(batch["clip"], batch.get("hls"), batch.get("noise_seed"))  # uint8 -> float [B, 3, T, S, S]
-        logits = model(clips).float()  # [B, num_classes]
-        loss = F.cross_entropy(logits, labels)
-        sums = {
-            "loss": loss * len(labels),
-            "top1": count_correct(logits, labels, 1),
-            "top5": count_correct(logits, labels, 5),
-        }
-        return loss, sums
+        if self.mixer is None:
+            return clips, batch["label"]
+        clips, shares = self.mixer(clips, batch["label"])
+        return clips.contiguous(memory_format=self.color.memory_format), shares
 
     def eval_views(self, files: FileList) -> VideoViews:
         data, views = self.settings.data, self.settings.evaluation
-        sampling = EvenSampling(data.num_frames, data.frame_interval, views.num_clips, short=data.short_video)
-        return VideoViews(files, sampling, EvalView(data.val_view, views.num_crops), self._store(data.val))
-
-    def _store(self, source: str) -> IndexStore | None:
-        try:
-            return find_store(source, self.settings.data.index)
-        except FileNotFoundError as error:
-            raise SettingsError(f"data.index: {error}") from error
+        sampling = EvenSegments(data.num_frames, views.num_clips)
+        if data.sampling == "dense":
+            interval, seconds = data.frame_interval, data.frame_seconds
+            sampling = EvenSampling(data.num_frames, interval, views.num_clips, data.short_video, seconds)
+        return VideoViews(files, sampling, EvalView(data.val_view, views.num_crops), self.opener(data.val))
 
     def network_input(self, views: torch.Tensor) -> torch.Tensor:
         return self.color(views)  # uint8 [B, 3, T, S, S] -> float, normalized
+
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return self.color.settings.mean, self.color.settings.std
 
     @property
     def views_per_forward(self) -> int:

@@ -19,7 +19,6 @@ from datasets.images import (
     EvalImageView,
     EvalImageViewSettings,
     ImageViews,
-    MixSettings,
     Pixels,
     PixelSettings,
     TokenLabelImages,
@@ -33,15 +32,14 @@ from datasets.images import (
     token_targets,
 )
 from engine.loop import Batch, TrainSettings
-from engine.metrics import count_correct
 from engine.optimizer import OptimizerSettings
 from engine.run import RunSettings
 from engine.schedule import ScheduleSettings
 from engine.settings import Settings, SettingsError
 from models import takes_images
-from tasks.classification import Classification, DataSettings, ModelSettings
+from tasks.classification import Classification, DataSettings, ModelSettings, check_pairs
 from tasks.distillation import distillation_loss, load_teacher
-from tasks.losses import LossSettings, cross_entropy, shares, token_labeling_loss
+from tasks.losses import ImageLossSettings, cross_entropy, shares, token_labeling_loss
 
 log = logging.getLogger(__name__)
 
@@ -50,12 +48,10 @@ class ImageDataSettings(DataSettings):
     """Which images, and what the network sees of them. Lists may also be ImageNet's own, see `read_images`."""
 
     make: ImageShapesSettings | None = Field(None, description="demo images to make in `root` if they are not there")
-    repeats: int = Field(1, gt=0, description="repeated augmentation: samples in a row that are of the same image")
     train_view: TrainImageViewSettings = TrainImageViewSettings()
     val_view: EvalImageViewSettings = EvalImageViewSettings()
     pixels: PixelSettings = PixelSettings()
     erase: EraseSettings = EraseSettings()
-    mix: MixSettings = MixSettings()
     token_labels: TokenLabelSettings | None = Field(None, description="label maps of the training images")
 
 
@@ -71,7 +67,7 @@ class ImageClassificationSettings(Settings):
     task: Literal["image_classification"]
     model: ModelSettings
     data: ImageDataSettings
-    loss: LossSettings = LossSettings()
+    loss: ImageLossSettings = ImageLossSettings()
     optimizer: OptimizerSettings
     schedule: ScheduleSettings = ScheduleSettings()
     train: TrainSettings
@@ -80,9 +76,7 @@ class ImageClassificationSettings(Settings):
 
     @model_validator(mode="after")
     def _mixing_takes_pairs(self):
-        images = self.train.batch_size // self.train.accumulation_steps
-        if self.data.mix.is_on and images % 2:
-            raise ValueError(f"data.mix takes images in pairs, but train.batch_size shares out to {images} at once")
+        check_pairs(self)
         if self.data.mix.is_on and self.data.token_labels:
             raise ValueError(
                 "data.mix does not know data.token_labels; the networks for token labels mix by themselves"
@@ -118,17 +112,15 @@ class ImageClassification(Classification):
         settings = self.settings.loss.distillation
         return settings and load_teacher(settings, self.num_classes, self.ranks.device)
 
-    def read_files(self, key: str, source: str, root: str | None, names: tuple | None) -> FileList:
+    def read_files(self, source: str, root: str | None, names: tuple | None, split: str | None) -> FileList:
+        if split is not None:
+            raise ValueError(f"split={split!r}, but only lists of videos have splits")
         return read_images(source, root, names)
 
     def make_demo(self, root: str, options: dict[str, Any]) -> None:
         make_image_shapes(root, **options)
 
     def check(self) -> None:
-        if self.settings.data.mix.is_on and self.settings.train.samples_per_forward(self.ranks) % 2:
-            raise SettingsError(
-                "data.mix takes images in pairs; set train.batch_size so that each process has an even part"
-            )
         super().check()
         if self.settings.data.token_labels:
             self.train_samples("train")  # reads the first label map
@@ -143,49 +135,52 @@ class ImageClassification(Classification):
         loss = self.settings.loss
         if loss.distillation and not getattr(model, "distilled", False):
             raise SettingsError(f"loss.distillation: {name} has no classifier for a teacher; take eat_tiny_dist")
-        if loss.token_weight != LossSettings().token_weight and not isinstance(model, TokenLabelGLNet):
+        if loss.token_weight != ImageLossSettings().token_weight and not isinstance(model, TokenLabelGLNet):
             raise SettingsError(f"loss.token_weight: {name} has no classifier for cells; take glnet_4g_tklb")
         return model
 
     def train_samples(self, stream: str) -> TrainImages | TokenLabelImages:
-        data, options = self.settings.data, (self.settings.run.seed, stream, self.settings.data.repeats)
+        data, seed = self.settings.data, self.settings.run.seed
+        options = (seed, stream, data.repeats, self.train_weights)
         if data.token_labels:
             view = TokenLabelView(data.train_view)
             return TokenLabelImages(self.train_files, data.token_labels, view, self.num_classes, *options)
         return TrainImages(self.train_files, TrainImageView(data.train_view), *options)
 
+    def training_input(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.pixels.in_training(batch["image"], batch["label"])  # uint8 -> float [B, 3, S, S]
+
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Mean loss of the batch, and sums over it: `loss`, and where images are not mixed `top1`, `top5`."""
         settings, labels = self.settings.loss, batch["label"]
-        images, target = self.pixels.in_training(batch["image"], labels)  # uint8 -> float [B, 3, S, S]
-        of_cells, is_mixed = None, self.settings.data.mix.is_on
+        images, target = self.training_input(batch)
+        of_cells = None
         if "label_map" in batch:
             grid = self.settings.data.token_labels.grid
             options = (self.num_classes, grid, settings.label_smoothing)
             target, of_cells = token_targets(batch["label_map"], batch["crop"], *options)
         outputs = model(images)
         if isinstance(outputs, TokenLabeling):
-            is_mixed, logits = True, outputs.logits
             of_images = shares(target, self.num_classes, settings.label_smoothing)
             loss = token_labeling_loss(outputs, of_images, of_cells, settings.token_weight)
-        else:
-            # A distilled network has a second opinion, for the teacher's labels.
-            logits, *second = (part.float() for part in (outputs if isinstance(outputs, tuple) else (outputs,)))
-            loss = cross_entropy(logits, target, settings.label_smoothing)
-            if self.teacher is not None:
-                with torch.no_grad():
-                    teacher_logits = self.teacher(images).float()
-                loss = distillation_loss(loss, *second, teacher_logits, settings.distillation)
-        sums = {"loss": loss * len(labels)}
-        if not is_mixed:
-            sums |= {"top1": count_correct(logits, labels, 1), "top5": count_correct(logits, labels, 5)}
-        return loss, sums
+            return loss, {"loss": loss * len(labels)}
+        # A distilled network has a second opinion, for the teacher's labels.
+        logits, *second = (part.float() for part in (outputs if isinstance(outputs, tuple) else (outputs,)))
+        loss = cross_entropy(logits, target, settings.label_smoothing)
+        if self.teacher is not None:
+            with torch.no_grad():
+                teacher_logits = self.teacher(images).float()
+            loss = distillation_loss(loss, *second, teacher_logits, settings.distillation)
+        return loss, self.training_sums(loss, logits, labels)
 
     def eval_views(self, files: FileList) -> ImageViews:
         return ImageViews(files, EvalImageView(self.settings.data.val_view))
 
     def network_input(self, views: torch.Tensor) -> torch.Tensor:
         return self.pixels(views)  # uint8 [B, 3, S, S] -> float, normalized
+
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return self.settings.data.pixels.mean, self.settings.data.pixels.std
 
     @property
     def views_per_forward(self) -> int:

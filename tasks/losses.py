@@ -13,6 +13,11 @@ class LossSettings(Settings):
     """What is minimized."""
 
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the label that all classes get alike")
+
+
+class ImageLossSettings(LossSettings):
+    """What is minimized, for images."""
+
     token_weight: float = Field(
         0.5, ge=0, description="weight of the loss of the cells, of a network for token labels; the image's has 1"
     )

@@ -5,12 +5,12 @@ image file -> lists -> reader -> transforms -> loading -> device -> pixels (norm
 
 from datasets.images.dataiter import ImageError, ImageViews, TrainImages
 from datasets.images.lists import find_images, read_images
-from datasets.images.pixels import EraseSettings, MixSettings, Pixels, PixelSettings
+from datasets.images.pixels import EraseSettings, Pixels, PixelSettings
 from datasets.images.token_labels import TokenLabelImages, TokenLabelSettings, TokenLabelView, token_targets
 from datasets.images.transforms import EvalImageView, EvalImageViewSettings, TrainImageView, TrainImageViewSettings
 
 __all__ = [
-    "EraseSettings", "EvalImageView", "EvalImageViewSettings", "ImageError", "ImageViews", "MixSettings",
-    "PixelSettings", "Pixels", "TokenLabelImages", "TokenLabelSettings", "TokenLabelView", "TrainImageView",
-    "TrainImageViewSettings", "TrainImages", "find_images", "read_images", "token_targets",
+    "EraseSettings", "EvalImageView", "EvalImageViewSettings", "ImageError", "ImageViews", "PixelSettings", "Pixels",
+    "TokenLabelImages", "TokenLabelSettings", "TokenLabelView", "TrainImageView", "TrainImageViewSettings",
+    "TrainImages", "find_images", "read_images", "token_targets",
 ]  # fmt: skip

@@ -31,12 +31,23 @@ def read_image(path: str) -> Image.Image:
 class TrainImages(TrainSamples):
     """Training images: `image`, uint8 [3, S, S]; see `TrainSamples`."""
 
-    def __init__(self, files: FileList, view: TrainImageView, seed: int, stream: str = "train", repeats: int = 1):
-        super().__init__(files, seed, stream, repeats)
+    def __init__(
+        self,
+        files: FileList,
+        view: TrainImageView,
+        seed: int,
+        stream: str = "train",
+        repeats: int = 1,
+        weights: np.ndarray | None = None,
+    ):
+        super().__init__(files, seed, stream, repeats, weights)
         self.view = view
 
     def read(self, item: FileItem, rng: np.random.Generator) -> dict[str, Any]:
         return {"image": self.view(read_image(item.path), rng)}
+
+    def read_whole(self, item: FileItem, rng: np.random.Generator) -> torch.Tensor:
+        return torch.from_numpy(np.array(read_image(item.path)))[None]
 
 
 class ImageViews(EvalViews):

@@ -1,14 +1,15 @@
 """What happens to images on the device, in the batch: normalization, random erasing, mixup and cutmix.
 
-Papers: Random Erasing, https://arxiv.org/abs/1708.04896; mixup, https://arxiv.org/abs/1710.09412; CutMix,
-https://arxiv.org/abs/1905.04899. The operations are timm's; they draw from the global generators, which the training
-loop seeds by the position in the run.
+Random Erasing, https://arxiv.org/abs/1708.04896, is timm's; it draws from Python's global generator, which the training
+loop seeds by the position in the run. Mixing: see `datasets.mixing`.
 """
 
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
+
+from datasets.mixing import Mixer, MixSettings
 
 
 class PixelSettings(BaseModel):
@@ -28,30 +29,6 @@ class EraseSettings(BaseModel):
     probability: float = Field(0.0, ge=0, le=1, description="share of images with erased rectangles")
     mode: Literal["const", "rand", "pixel"] = Field("pixel", description="zeros, one random color, random pixels")
     max_count: int = Field(1, gt=0, description="most rectangles of an image")
-
-
-class MixSettings(BaseModel):
-    """Mixup and cutmix: two training images become one, and their labels with them."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    mixup: float = Field(0.0, ge=0, description="alpha of mixup's beta distribution; 0: no mixup")
-    cutmix: float = Field(0.0, ge=0, description="alpha of cutmix; 0: no cutmix")
-    cutmix_minmax: tuple[float, float] | None = Field(None, description="least and most side of cutmix's box instead")
-    probability: float = Field(1.0, gt=0, le=1, description="share of batches (of images, by mode) that are mixed")
-    switch_probability: float = Field(0.5, ge=0, le=1, description="share of cutmix, where both are on")
-    mode: Literal["batch", "pair", "elem"] = Field("batch", description="what shares one draw: batch, pair, element")
-
-    @property
-    def is_on(self) -> bool:
-        return bool(self.mixup or self.cutmix or self.cutmix_minmax)
-
-    @model_validator(mode="after")
-    def _check(self) -> "MixSettings":
-        changed = [name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default]
-        if changed and not self.is_on:
-            raise ValueError(f"without mixup or cutmix, {', '.join(changed)} does nothing; leave it out")
-        return self
 
 
 class Pixels:
@@ -78,18 +55,7 @@ class Pixels:
         self.erase_settings, self.memory_format = erase, memory_format
         self.eraser = self.mixer = None
         if mix.is_on:
-            from timm.data import Mixup  # takes seconds to import, which only image recipes should pay
-
-            self.mixer = Mixup(
-                mix.mixup,
-                mix.cutmix,
-                mix.cutmix_minmax,
-                mix.probability,
-                mix.switch_probability,
-                mix.mode,
-                label_smoothing=label_smoothing,
-                num_classes=num_classes,
-            )
+            self.mixer = Mixer(mix, num_classes, label_smoothing)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Normalizes: uint8 [B, 3, H, W] -> float32 [B, 3, H, W]."""

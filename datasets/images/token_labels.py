@@ -25,8 +25,9 @@ from torchvision.transforms import functional as F
 
 from datasets.files import FileItem, FileList
 from datasets.images.dataiter import ImageError, read_image
-from datasets.images.transforms import TrainImageViewSettings, seeded_by
+from datasets.images.transforms import TrainImageViewSettings
 from datasets.loading import TrainSamples
+from datasets.seeding import seeded_by
 
 INTERPOLATION = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
 MOVING = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY", "TranslateXRel", "TranslateYRel")
@@ -150,8 +151,9 @@ class TokenLabelImages(TrainSamples):
         seed: int,
         stream: str = "train",
         repeats: int = 1,
+        weights: np.ndarray | None = None,
     ):
-        super().__init__(files, seed, stream, repeats)
+        super().__init__(files, seed, stream, repeats, weights)
         self.root, self.view, self.num_classes = Path(labels.root).expanduser(), view, num_classes
         self._shape = self._label_map(files[0]).shape
 

@@ -5,16 +5,14 @@ flip, RandAugment (arXiv 1909.13719) or color jitter. Its operations draw from t
 and torch: they are seeded for each sample and put back afterwards.
 """
 
-import contextlib
-import random
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
+
+from datasets.seeding import seeded_by
 
 
 class TrainImageViewSettings(BaseModel):
@@ -93,19 +91,3 @@ class EvalImageView:
         else:
             image = F.center_crop(F.resize(image, [int(size / fraction)], InterpolationMode.BICUBIC), [size, size])
         return F.pil_to_tensor(image)
-
-
-@contextlib.contextmanager
-def seeded_by(rng: np.random.Generator) -> Iterator[None]:
-    """Inside, the generators of Python, NumPy and torch draw what `rng` says; afterwards they go on as before."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    seeds = rng.integers(2**32, size=3).tolist()
-    random.seed(seeds[0])
-    np.random.seed(seeds[1])
-    torch.default_generator.manual_seed(seeds[2])
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])

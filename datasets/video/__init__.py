@@ -11,15 +11,19 @@ Videos are prepared by convert, layouts (lists) and check, which keeps every fil
 
 from datasets.video.color import ColorSettings, ColorTransform
 from datasets.video.dataiter import TrainClips, VideoViews
+from datasets.video.frame_folder import FrameFolder
 from datasets.video.index import VideoError
 from datasets.video.lists import find_videos, read_videos
+from datasets.video.opening import Opener
 from datasets.video.reader import VideoReader
-from datasets.video.sampling import EvenSampling, RandomSampling, ShortVideo
+from datasets.video.readers import ReaderName, find_reader
+from datasets.video.sampling import EvenSampling, EvenSegments, RandomSampling, RandomSegments, ShortVideo
 from datasets.video.store import IndexStore, find_store
 from datasets.video.transforms import EvalView, EvalViewSettings, TrainView, TrainViewSettings
 
 __all__ = [
-    "ColorSettings", "ColorTransform", "EvalView", "EvalViewSettings", "EvenSampling", "IndexStore", "RandomSampling",
-    "ShortVideo", "TrainClips", "TrainView", "TrainViewSettings", "VideoError", "VideoReader", "VideoViews",
-    "find_store", "find_videos", "read_videos",
+    "ColorSettings", "ColorTransform", "EvalView", "EvalViewSettings", "EvenSampling", "EvenSegments", "FrameFolder",
+    "IndexStore", "Opener", "RandomSampling", "RandomSegments", "ReaderName", "ShortVideo", "TrainClips", "TrainView",
+    "TrainViewSettings", "VideoError", "VideoReader", "VideoViews", "find_reader", "find_store", "find_videos",
+    "read_videos",
 ]  # fmt: skip

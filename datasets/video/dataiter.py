@@ -13,54 +13,70 @@ import torch
 from datasets.files import FileItem, FileList
 from datasets.loading import EvalViews, TrainSamples
 from datasets.video.index import VideoError
+from datasets.video.opening import Opener
 from datasets.video.reader import VideoReader
-from datasets.video.sampling import EvenSampling, RandomSampling
-from datasets.video.store import IndexStore
+from datasets.video.sampling import EvenSampling, EvenSegments, RandomSampling, RandomSegments
 from datasets.video.transforms import EvalView, TrainView
 
 
 class TrainClips(TrainSamples):
     """Training clips: `clip` (uint8 [3, T, S, S]) and what `ColorTransform` takes besides; see `TrainSamples`.
 
-    `store`: where indices of the videos may be found, so that they need not be made anew.
+    `opener`: how the videos are opened.
     """
 
     def __init__(
         self,
         videos: FileList,
-        sampling: RandomSampling,
+        sampling: RandomSampling | RandomSegments,
         view: TrainView,
         seed: int,
         stream: str = "train",
-        store: IndexStore | None = None,
+        repeats: int = 1,
+        weights: np.ndarray | None = None,
+        opener: Opener | None = None,
     ):
-        super().__init__(videos, seed, stream)
-        self.sampling, self.view, self.store = sampling, view, store
+        super().__init__(videos, seed, stream, repeats, weights)
+        self.sampling, self.view, self.opener = sampling, view, opener or Opener()
 
     def read(self, item: FileItem, rng: np.random.Generator) -> dict[str, Any]:
-        with _open(item, self.store) as reader:
-            frames = reader.get_frames(_sample(reader, self.sampling, rng))  # [T, H, W, 3]
-        clip, colors = self.view(frames, rng)  # [3, T, S, S]
-        return {"clip": clip, **colors}
+        return self.read_several(item, [rng])[0]
+
+    def read_whole(self, item: FileItem, rng: np.random.Generator) -> torch.Tensor:
+        with self.opener(item.path) as reader:
+            return reader.get_frames(_sample(reader, self.sampling, rng))
+
+    def read_several(self, item: FileItem, rngs: list[np.random.Generator]) -> list[dict[str, Any]]:
+        """A clip by each of the generators, in one pass over the video."""
+        with self.opener(item.path) as reader:
+            chosen, drawn = [], []
+            for rng in rngs:
+                chosen.append(_sample(reader, self.sampling, rng))
+                drawn.append(self.view.draw(reader.height, reader.width, rng))
+            take = reader.get_clips if self.view.settings.direct else reader.get_resized
+            clips = take((indices, one.view) for indices, one in zip(chosen, drawn, strict=True))
+        return [{"clip": self.view.finish(clip, one), **one.colors} for clip, one in zip(clips, drawn, strict=True)]
 
 
 class VideoViews(EvalViews):
     """Every view of one video for evaluation: `num_clips` along the time times `num_crops` across the frame.
 
-    `views` is uint8 [V, 3, T, S, S], V = num_clips x num_crops, clips outermost; see `EvalViews`. `store`: as in
+    `views` is uint8 [V, 3, T, S, S], V = num_clips x num_crops, clips outermost; see `EvalViews`. `opener`: as in
     `TrainClips`.
     """
 
-    def __init__(self, videos: FileList, sampling: EvenSampling, view: EvalView, store: IndexStore | None = None):
+    def __init__(
+        self, videos: FileList, sampling: EvenSampling | EvenSegments, view: EvalView, opener: Opener | None = None
+    ):
         super().__init__(videos)
-        self.sampling, self.view, self.store = sampling, view, store
+        self.sampling, self.view, self.opener = sampling, view, opener or Opener()
 
     @property
     def num_views(self) -> int:
         return self.sampling.num_clips * self.view.num_crops
 
     def read(self, item: FileItem) -> torch.Tensor:
-        with _open(item, self.store) as reader:
+        with self.opener(item.path) as reader:
             clips = [_sample(reader, self.sampling, clip) for clip in range(self.sampling.num_clips)]
             wanted = sorted(set().union(*clips))
             frames = reader.get_frames(wanted)  # each frame is decoded once, however many clips share it
@@ -71,13 +87,9 @@ class VideoViews(EvalViews):
         return views.permute(2, 0, 1, 3, 4, 5).flatten(0, 1)  # -> [N, M, 3, T, S, S] -> [V, 3, T, S, S]
 
 
-def _open(item: FileItem, store: IndexStore | None) -> VideoReader:
-    return VideoReader(item.path, index=store.find(item.path) if store else None)
-
-
-def _sample(reader: VideoReader, sampling: Callable[[int, Any], list[int]], argument: Any) -> list[int]:
+def _sample(reader: VideoReader, sampling: Callable[..., list[int]], argument: Any) -> list[int]:
     """The frames that `sampling` chooses; a video that it refuses (too short, policy "error") counts as unreadable."""
     try:
-        return sampling(reader.num_frames, argument)
+        return sampling(reader.num_frames, argument, fps=reader.fps)
     except ValueError as error:
         raise VideoError(reader.path, str(error)) from error

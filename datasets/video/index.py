@@ -18,6 +18,7 @@ import av
 import numpy as np
 
 from datasets.files import FileError
+from datasets.video.shards import find_member, split_member
 
 # Containers that store a presentation time with each packet, by FFmpeg's names for them.
 TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv", "mpegts"}
@@ -25,6 +26,8 @@ TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv", "mpegts"}
 FRAME_PER_PACKET_CODECS = {"h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg"}
 # No decoder holds back more frames than this; times that say so are broken, as where recordings were joined.
 MAX_REORDERING = 32
+# Newer releases of PyAV can tell the demuxer which streams nobody wants, so that it does not read them.
+DISCARD = getattr(av.stream, "Discard", None)
 MPEG4_PICTURE = b"\x00\x00\x01\xb6"  # start code; the first two bits that follow are the picture's type
 
 
@@ -64,11 +67,17 @@ def open_video(path, num_threads: int = 1):
 
     Raises VideoError if there is nothing to decode.
     """
-    _check_file(path)
+    url = f"file:{_check_file(path)}"  # "file:" keeps a colon in the name from being read as a protocol
+    member = split_member(path)
+    if member is not None:
+        try:
+            start, end = find_member(*member)
+        except FileError as error:
+            raise VideoError(path, error.reason) from error
+        url = f"subfile,,start,{start},end,{end},,:{url}"
     try:
-        # "file:" keeps a colon in the name from being read as a protocol; the white list keeps a playlist that poses as
-        # a video from waiting for the network.
-        container = av.open(f"file:{os.fspath(path)}", container_options={"protocol_whitelist": "file"})
+        # The white list keeps a playlist that poses as a video from waiting for the network.
+        container = av.open(url, container_options={"protocol_whitelist": "file,subfile"})
     except (av.FFmpegError, OSError) as error:
         raise VideoError(path, f"cannot be opened as a video: {error.strerror}") from error
     stream = next(iter(container.streams.video), None)
@@ -76,6 +85,9 @@ def open_video(path, num_threads: int = 1):
         kinds = ", ".join(stream.type for stream in container.streams) or "none"
         container.close()
         raise VideoError(path, f"no video stream that can be decoded (its streams: {kinds})")
+    if DISCARD is not None:
+        for other in container.streams:
+            other.discard = DISCARD.default if other is stream else DISCARD.all
     stream.codec_context.thread_count = num_threads
     if num_threads > 1:
         stream.codec_context.thread_type = "AUTO"
@@ -212,9 +224,12 @@ def _position(packet):
     return -1 if packet.pos is None else packet.pos
 
 
-def _check_file(path):
+def _check_file(path) -> str:
+    """The regular file in which a video is: `path`, or the tar file that it is a member of."""
+    member = split_member(path)
+    file = os.fspath(path) if member is None else member[0]
     try:
-        status = os.stat(path)
+        status = os.stat(file)
     except OSError as error:
         raise VideoError(path, error.strerror) from error
     if stat.S_ISDIR(status.st_mode):
@@ -223,3 +238,4 @@ def _check_file(path):
         raise VideoError(path, "is not a regular file")
     if status.st_size == 0:
         raise VideoError(path, "is empty (0 bytes)")
+    return file

@@ -8,7 +8,6 @@ one, let the decoder drop pictures that are neither wanted nor needed by others,
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from operator import index as to_int
 
 import av
 import numpy as np
@@ -16,6 +15,9 @@ import torch
 from av.video.reformatter import VideoReformatter
 
 from datasets.video.index import VideoError, VideoIndex, decode_packet, open_video, read_packets, scan_video
+from datasets.video.resize import View, resize_fast
+from datasets.video.scaling import ViewScaler
+from datasets.video.source import FrameSource, Request
 
 __all__ = ["VideoError", "VideoReader"]
 
@@ -25,7 +27,7 @@ ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 NUM_PACKETS_PER_SEEK = 64
 
 
-class VideoReader:
+class VideoReader(FrameSource):
     """Random access to the frames of the first video stream of a file.
 
         with VideoReader("clip.mp4") as video:
@@ -41,7 +43,7 @@ class VideoReader:
     wanted of a file in one call: the file is then decoded in one pass, and a reader keeps no frames between calls.
 
     Args:
-        path: a local file.
+        path: a local file, or `shard.tar#member` for one that is in a tar file.
         index: the `index` of an earlier reader of the same file, which saves reading all its packets once more.
         num_threads: threads of the decoder. One is best where readers work side by side, as in the workers of a loader.
 
@@ -51,7 +53,8 @@ class VideoReader:
         duration_seconds: from the first frame's appearance to the end of the last one.
         height, width: of the upright frames, in pixels.
         rotation: degrees counter-clockwise by which stored frames are turned to be upright: 0, 90, 180 or 270.
-        codec: FFmpeg's name of the codec, such as "h264".
+        codec, container, pixel_format: FFmpeg's names, such as "h264", "matroska,webm" and "yuv420p".
+        num_streams: video streams in the file, of which the first is read.
         index: where the frames are in the file; a small plain object to be kept, pickled and handed to the next reader.
 
     Raises VideoError, with path and reason, if the file is missing, is not a video or has no frame that decodes.
@@ -74,14 +77,11 @@ class VideoReader:
         self.fps = float(self.num_frames / self.index.duration)
         self.rotation = self.index.rotation
         self.codec = self._stream.codec_context.codec.canonical_name
+        self.container = self._container.format.name
+        self.num_streams = len(self._container.streams.video)
+        self.pixel_format = self._stream.codec_context.pix_fmt
         self._stored_size = self._stream.codec_context.height, self._stream.codec_context.width
         self.height, self.width = self._stored_size if self.rotation % 180 == 0 else self._stored_size[::-1]
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.close()
 
     def close(self):
         """Closes the file. What describes the video stays available."""
@@ -93,32 +93,54 @@ class VideoReader:
 
         Raises IndexError for a number outside 0 ... num_frames - 1, and VideoError if a frame cannot be decoded.
         """
+        self._check_open()
+        indices = self.check_indices(indices)
+        clip = np.empty((len(indices), self.height, self.width, 3), dtype=np.uint8)
+        for i, frame in self._read_frames(indices):
+            places = [place for place, index in enumerate(indices) if index == i]
+            clip[places] = self._to_rgb(frame)
+        return torch.from_numpy(clip)
+
+    def get_clips(self, requests: Iterable[Request]) -> list[torch.Tensor]:
+        """Several clips in one pass -> uint8 [3, T, view.num_rows, view.num_columns] each.
+
+        Pictures are cropped and scaled before they become RGB, see `scaling.py`; those of more than 8 bits
+        are made RGB first and go through `resize_fast`. Errors as in `get_frames`.
+        """
+        self._check_open()
+        requests = [(self.check_indices(indices), view) for indices, view in requests]
+        clips = [np.empty((3, len(indices), view.num_rows, view.num_columns), np.uint8) for indices, view in requests]
+        scalers: dict[View, ViewScaler] = {}
+        for i, frame in self._read_frames([i for indices, _ in requests for i in indices]):
+            for (indices, view), clip in zip(requests, clips, strict=True):
+                first, *others = [place for place, index in enumerate(indices) if index == i] or [None]
+                if first is not None:
+                    self._take(frame, view, scalers, clip[:, first])
+                    clip[:, others] = clip[:, first : first + 1]
+        return [torch.from_numpy(clip) for clip in clips]
+
+    def _check_open(self) -> None:
         if self._stream is None:
             raise ValueError(f"{self.path}: the reader is closed; open a new one to read frames")
-        indices = [to_int(i) for i in indices]
-        for i in indices:
-            if not 0 <= i < self.num_frames:
-                raise IndexError(f"{self.path}: no frame {i}, the video has frames 0 to {self.num_frames - 1}")
 
-        clip = np.empty((len(indices), self.height, self.width, 3), dtype=np.uint8)
-        places = defaultdict(list)  # packet number -> where its frame goes in the clip
-        runs = defaultdict(list)  # packet number of a keyframe -> packets that are wanted and decoded from there
-        for place, i in enumerate(indices):
-            packet, start = int(self.index.frame_packets[i]), int(self.index.frame_starts[i])
-            places[packet].append(place)
-            runs[start].append(packet)
+    def _read_frames(self, indices: Iterable[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Decodes each of the frames once, however often it is asked for -> (its number, frame), in order of packets.
 
+        Raises VideoError if one of them cannot be decoded, after the others.
+        """
+        numbers = {int(self.index.frame_packets[i]): i for i in indices}  # packet number -> frame number
+        runs = defaultdict(set)  # packet number of a keyframe -> packets that are wanted and decoded from there
+        for packet, i in numbers.items():
+            runs[int(self.index.frame_starts[i])].add(packet)
         for start, wanted in sorted(runs.items()):
-            for packet, frame in self._decode(start, set(wanted)):
-                self._store(frame, clip, places.pop(packet))
-        if places:  # a keyframe was no clean start, or the file is damaged: what counts is decoding from the start
+            for packet, frame in self._decode(start, wanted):
+                yield numbers.pop(packet), frame
+        if numbers:  # a keyframe was no clean start, or the file is damaged: what counts is decoding from the start
             self._reopen()
-            for packet, frame in self._decode(0, set(places), plain=True):
-                self._store(frame, clip, places.pop(packet))
-        if places:
-            lost = min(indices[place[0]] for place in places.values())
-            raise VideoError(self.path, f"frame {lost} of {self.num_frames} cannot be decoded")
-        return torch.from_numpy(clip)
+            for packet, frame in self._decode(0, set(numbers), plain=True):
+                yield numbers.pop(packet), frame
+        if numbers:
+            raise VideoError(self.path, f"frame {min(numbers.values())} of {self.num_frames} cannot be decoded")
 
     def _decode(self, start: int, wanted: set[int], plain: bool = False) -> Iterator[tuple[int, av.VideoFrame]]:
         """Decodes from packet `start` to the last wanted one -> (packet number, frame) of each wanted packet.
@@ -175,9 +197,28 @@ class VideoReader:
         self._container.close()
         self._open()
 
-    def _store(self, frame: av.VideoFrame, clip: np.ndarray, places: list[int]):
-        """Writes a frame as upright RGB into its places of the clip [T, H, W, 3]."""
+    def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
+        """A frame as upright RGB, uint8 [H, W, 3]; valid until the next one."""
         height, width = self._stored_size
         plane = self._reformatter.reformat(frame, width, height, "rgb24", **ONE_THREAD).planes[0]
         picture = np.ndarray((height, width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))
-        clip[places] = np.rot90(picture, self.rotation // 90)
+        return np.ascontiguousarray(np.rot90(picture, self.rotation // 90)) if self.rotation else picture
+
+    def _take(self, frame: av.VideoFrame, view: View, scalers: dict[View, ViewScaler], out: np.ndarray) -> None:
+        """Writes a view of a frame into `out`, uint8 [3, rows, columns]; `scalers` are those made for the clips."""
+        has_bytes = frame.format.components[0].bits == 8  # of more, FFmpeg makes other colors when it scales them
+        if not has_bytes or (frame.height, frame.width) != self._stored_size:
+            rgb = torch.from_numpy(self._to_rgb(frame)[None])
+            out[:] = resize_fast(rgb, view)[:, 0].numpy()
+            return
+        if view not in scalers or not scalers[view].fits(frame):
+            scalers[view] = ViewScaler(frame, _as_stored(view, self.rotation))
+        out[:] = np.rot90(scalers[view](frame), self.rotation // 90, axes=(1, 2))
+
+
+def _as_stored(view: View, rotation: int) -> View:
+    """The view of stored frames that is `view` after they are turned by `rotation` degrees counter-clockwise."""
+    for _ in range(rotation // 90):
+        height, width, top, left, num_rows, num_columns = view
+        view = View(width, height, left, height - top - num_rows, num_columns, num_rows)
+    return view

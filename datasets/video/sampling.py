@@ -1,12 +1,14 @@
-"""Which frames of a video make a clip: a random clip for training, evenly spaced clips for evaluation.
+"""Which frames of a video make a clip: a random clip for training, evenly spaced clips for evaluation; or, instead of
+neighboring frames, one frame of each of the parts into which the video is cut (TSN, https://arxiv.org/abs/1608.00859).
 
 Paper: Graph-Based Global Reasoning Networks, https://arxiv.org/abs/1811.12814
 Code:  https://github.com/facebookresearch/GloRe, data/video_sampler.py
 
-Both samplers return the authors' very indices, odd ones included: positions are computed in the same floating point
-expressions and the random sampler takes the same draws, because rounding decides some starts (6,517 of 531,495 even
-starts differ from exact arithmetic by one frame). Different here: the random generator is handed in at each call, so a
-sample is a function of its generator alone; and what happens to short videos is a named policy.
+`RandomSampling` and `EvenSampling` return the authors' very indices, odd ones included: positions are computed in the
+same floating point expressions and the random sampler takes the same draws, because rounding decides some starts (6,517
+of 531,495 even starts differ from exact arithmetic by one frame). Different here: the random generator is handed in at
+each call, so a sample is a function of its generator alone; what happens to short videos is a named policy; and
+intervals may be in seconds.
 """
 
 import math
@@ -25,6 +27,7 @@ class RandomSampling:
         num_frames: frames in a clip.
         interval: frames of the video from one frame of the clip to the next; of several, each draw takes one.
         speed: the interval is multiplied by a factor drawn from this range, cut where the video would end.
+        seconds: the interval in seconds instead, at the frame rate that the video has on average.
         short: what to do with a video too short for a clip at the lowest speed. "consecutive" is the paper's:
             neighbouring frames from 0, starting over where the video ends. "repeat_last" keeps the interval and holds
             the last frame, "wrap" keeps it and starts over at 0, "error" raises ValueError.
@@ -40,8 +43,9 @@ class RandomSampling:
         interval: int | Sequence[int] = 1,
         speed: tuple[float, float] = (1.0, 1.0),
         short: ShortVideo = "consecutive",
+        seconds: float | None = None,
     ):
-        self.num_frames = num_frames
+        self.num_frames, self.seconds = num_frames, seconds
         self.intervals = (interval,) if isinstance(interval, int) else tuple(interval)
         self.speed = speed
         self.short = short
@@ -49,10 +53,12 @@ class RandomSampling:
         if not 0 < speed[0] <= speed[1]:
             raise ValueError(f"speed is {speed}; expected (lowest, highest) with 0 < lowest <= highest")
 
-    def __call__(self, num_video_frames: int, rng: np.random.Generator | np.random.RandomState) -> list[int]:
+    def __call__(
+        self, num_video_frames: int, rng: np.random.Generator | np.random.RandomState, fps: float | None = None
+    ) -> list[int]:
         """The clip's frame indices, ascending. Draws: an interval if there are several, then speed and start."""
         _check_video(num_video_frames)
-        interval = int(rng.choice(self.intervals))
+        interval = int(rng.choice(self.intervals)) if self.seconds is None else _to_frames(self.seconds, fps)
         if self.num_frames == 1:
             return [int(rng.choice(num_video_frames))]
         slowest, fastest = self.speed
@@ -70,12 +76,19 @@ class EvenSampling:
 
     A clip spans (num_frames - 1) * interval + 1 frames. If all clips fit side by side they are spaced inside the video
     with equal gaps before, between and behind them; a single clip is the centre. If they do not fit, they overlap, the
-    first at the start and the last at the end of the video. Clip numbers beyond `num_clips` start over. `short` as in
-    `RandomSampling`.
+    first at the start and the last at the end of the video. Clip numbers beyond `num_clips` start over. `short` and
+    `seconds` as in `RandomSampling`.
     """
 
-    def __init__(self, num_frames: int, interval: int = 1, num_clips: int = 1, short: ShortVideo = "consecutive"):
-        self.num_frames = num_frames
+    def __init__(
+        self,
+        num_frames: int,
+        interval: int = 1,
+        num_clips: int = 1,
+        short: ShortVideo = "consecutive",
+        seconds: float | None = None,
+    ):
+        self.num_frames, self.seconds = num_frames, seconds
         self.interval = interval
         self.num_clips = num_clips
         self.short = short
@@ -83,12 +96,14 @@ class EvenSampling:
         if num_clips < 1:
             raise ValueError(f"num_clips is {num_clips}; expected at least 1")
 
-    def __call__(self, num_video_frames: int, clip: int = 0) -> list[int]:
+    def __call__(self, num_video_frames: int, clip: int = 0, fps: float | None = None) -> list[int]:
         """The frame indices of clip number `clip`, ascending."""
         _check_video(num_video_frames)
-        span = (self.num_frames - 1) * self.interval + 1
+        interval = self.interval if self.seconds is None else _to_frames(self.seconds, fps)
+        offsets = [int(i * interval) for i in range(self.num_frames)]
+        span = offsets[-1] + 1
         if span > num_video_frames:
-            return _short_clip(num_video_frames, self.num_frames, self.interval, self.short)
+            return _short_clip(num_video_frames, self.num_frames, interval, self.short)
         clip %= self.num_clips
         spare = num_video_frames - span * self.num_clips
         if spare > 0:
@@ -97,7 +112,50 @@ class EvenSampling:
             start = clip * span
         else:
             start = int(clip * (spare / (self.num_clips - 1) + span))
-        return list(range(start, start + span, self.interval))
+        return [start + offset for offset in offsets]
+
+
+class RandomSegments:
+    """One frame of each of `num_frames` equal parts of the video, at a random place in it, for training.
+
+    Where the video has fewer frames than there are parts, neighboring parts share a frame.
+    """
+
+    def __init__(self, num_frames: int):
+        _check(num_frames, 1, "error")
+        self.num_frames = num_frames
+
+    def __call__(self, num_video_frames: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
+        """The clip's frame indices, ascending; `fps` is of no account. Draws one number for each part."""
+        _check_video(num_video_frames)
+        edges = np.arange(self.num_frames + 1) * num_video_frames // self.num_frames
+        return rng.integers(edges[:-1], np.maximum(edges[1:], edges[:-1] + 1)).tolist()
+
+
+class EvenSegments:
+    """One frame of each of `num_frames` equal parts of the video, for evaluation: that in the middle of the part, or in
+    clip k of `num_clips` that in the middle of its k-th share of it. Clip numbers beyond start over.
+    """
+
+    def __init__(self, num_frames: int, num_clips: int = 1):
+        _check(num_frames, 1, "error")
+        if num_clips < 1:
+            raise ValueError(f"num_clips is {num_clips}; expected at least 1")
+        self.num_frames, self.num_clips = num_frames, num_clips
+
+    def __call__(self, num_video_frames: int, clip: int = 0, fps: float | None = None) -> list[int]:
+        """The frame indices of clip number `clip`, ascending; `fps` is of no account."""
+        _check_video(num_video_frames)
+        num_shares = 2 * self.num_clips  # half shares, so that the middle of each is a whole number of them
+        here = 2 * (clip % self.num_clips) + 1
+        places = np.arange(self.num_frames) * num_shares + here
+        return (places * num_video_frames // (self.num_frames * num_shares)).tolist()
+
+
+def _to_frames(seconds: float, fps: float | None) -> float:
+    if not fps:
+        raise ValueError("its frames have no times, so an interval in seconds means nothing; give one in frames")
+    return seconds * fps
 
 
 def _short_clip(num_video_frames: int, num_frames: int, interval: float, short: ShortVideo) -> list[int]:

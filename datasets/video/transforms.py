@@ -7,14 +7,18 @@ Sizes, positions and the order of the random draws are the authors'. Different h
 what is done with it; frames stay uint8 in memory; color work and normalization wait for the device (see `color.py`).
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+from datasets.seeding import seeded_by
 from datasets.video.color import ColorSettings, draw_colors
 from datasets.video.resize import View, resize_exact, resize_fast
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class TrainViewSettings(BaseModel):
@@ -32,6 +36,19 @@ class TrainViewSettings(BaseModel):
     )
     crop: PositiveInt = Field(224, description="side of the random square that is kept, in pixels")
     flip: bool = Field(True, description="mirror every other clip; off for classes that tell left from right")
+    direct: bool = Field(
+        False,
+        description="crop and scale the decoder's pictures before they become RGB: faster; the views are the same to "
+        "half a pixel, the pixels are not; off: resized as the authors resize",
+    )
+    rand_augment: tuple[PositiveInt, Annotated[int, Field(ge=0, le=30)]] | None = Field(
+        None, description="RandAugment: number of operations, and their magnitude of 30; the same for all frames"
+    )
+    jitter: tuple[Share, Share, Share, Annotated[float, Field(ge=0, le=0.5)]] | None = Field(
+        None,
+        description="largest change of brightness, contrast, saturation (shares of 1) and hue (share of the circle), "
+        "drawn for the clip as torchvision's ColorJitter does; besides color.hls, which does nearly the same",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "TrainViewSettings":
@@ -59,17 +76,57 @@ class EvalViewSettings(BaseModel):
         return self
 
 
+class DrawnView(NamedTuple):
+    """All that is random about a training clip but its frames."""
+
+    view: View
+    flip: bool
+    colors: dict[str, Any]  # see `draw_colors`
+    seed: int | None  # of the operations on the clip, where there are any
+
+
 class TrainView:
     """Draws a view and colors for a clip and takes the view; the colors are left to `ColorTransform`."""
 
     def __init__(self, settings: TrainViewSettings, colors: ColorSettings):
         self.settings, self.colors = settings, colors
+        self.operations = _operations(settings)
 
     def __call__(self, frames: torch.Tensor, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, Any]]:
         """uint8 [T, H, W, 3] -> uint8 [3, T, crop, crop], and what `draw_colors` drew for this clip."""
-        view, flip = draw_view(rng, *frames.shape[1:3], self.settings)
-        clip = resize_fast(frames, view)
-        return clip.flip(-1) if flip else clip, draw_colors(rng, self.colors)
+        drawn = self.draw(*frames.shape[1:3], rng)
+        return self.finish(resize_fast(frames, drawn.view), drawn), drawn.colors
+
+    def draw(self, height: int, width: int, rng: np.random.Generator) -> DrawnView:
+        """What to do with a clip of height x width frames."""
+        view, flip = draw_view(rng, height, width, self.settings)
+        colors = draw_colors(rng, self.colors)
+        return DrawnView(view, flip, colors, int(rng.integers(2**32)) if self.operations else None)
+
+    def finish(self, clip: torch.Tensor, drawn: DrawnView) -> torch.Tensor:
+        """Does to the view of a clip, uint8 [3, T, crop, crop], what is left to do."""
+        if drawn.flip:
+            clip = clip.flip(-1)
+        if drawn.seed is not None:
+            frames = clip.transpose(0, 1).contiguous()  # [T, 3, crop, crop], which torchvision takes for one video
+            with seeded_by(np.random.default_rng(drawn.seed)):
+                for operation in self.operations:
+                    frames = operation(frames)
+            clip = frames.transpose(0, 1).contiguous()
+        return clip
+
+
+def _operations(settings: TrainViewSettings) -> list[Callable[[torch.Tensor], torch.Tensor]]:
+    if settings.rand_augment is None and settings.jitter is None:
+        return []
+    from torchvision.transforms import v2  # takes a second to import, which only recipes that use it should pay
+
+    operations = []
+    if settings.rand_augment is not None:
+        operations.append(v2.RandAugment(*settings.rand_augment, fill=128))
+    if settings.jitter is not None:
+        operations.append(v2.ColorJitter(*settings.jitter))
+    return operations
 
 
 class EvalView:

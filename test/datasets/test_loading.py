@@ -1,10 +1,11 @@
 """Samples by their number in the run, and batches of them: here of numbers instead of files."""
 
+import numpy as np
 import pytest
 import torch
 
 from datasets.files import FileError, FileList
-from datasets.loading import EvalViews, TrainSamples, to_device, train_loader, view_loader
+from datasets.loading import EvalViews, TrainSamples, draw_order, to_device, train_loader, view_loader
 
 WORKERS = {"num_workers": 0, "worker_start": None, "pin_memory": False}
 CPU = torch.device("cpu")
@@ -62,6 +63,30 @@ def test_repeated_augmentation_sees_a_file_several_times_in_a_row():
     threes = index.view(8, 3)
     assert (threes == threes[:, :1]).all() and len(set(threes[:4, 0].tolist())) == 4  # of 12 files, 4 in an epoch
     assert len(set(draws.tolist())) == 24
+
+
+def test_samples_of_a_batch_are_those_of_one_at_a_time():
+    dataset = Numbers(numbers(12), seed=1, repeats=3)
+    dataset.broken = {int(dataset[3]["index"])}
+    together = dataset.__getitems__(range(24))
+    assert len(together) == 24
+    for number, sample in enumerate(together):
+        alone = dataset[number]
+        assert torch.equal(sample["x"], alone["x"])
+        assert [sample[name] for name in ("index", "label")] == [alone[name] for name in ("index", "label")]
+        assert len(sample["failures"]) == len(alone["failures"])
+
+
+def test_weights_say_how_often_a_file_is_seen():
+    weights = np.array([0, 1, 1, 2, 4, 0.5, 0.5, 1, 1, 1, 0, 0])  # 12 in all, so a file is seen as often as its weight
+    dataset = Numbers(numbers(12), seed=1, weights=weights)
+    orders = [[int(dataset[number]["index"]) for number in range(12 * epoch, 12 * epoch + 12)] for epoch in range(60)]
+    counts = np.array([np.bincount(order, minlength=12) for order in orders])
+    assert ((counts >= np.floor(weights)) & (counts <= np.ceil(weights))).all()
+    assert abs(counts[:, 5].mean() - 0.5) < 0.2 and orders[0] != orders[1]
+    assert orders[7] == [int(Numbers(numbers(12), 1, weights=3 * weights)[84 + k]["index"]) for k in range(12)]
+    same = draw_order(np.random.default_rng(0), 50, np.ones(50))
+    assert sorted(same) == list(range(50)) and list(same) != list(range(50))
 
 
 def test_a_broken_file_is_replaced_in_training_and_named():

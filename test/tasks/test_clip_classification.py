@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from encode import encode_video, number_frames
+from PIL import Image
 
 from datasets.files import FileError
 from datasets.video import EvalView, EvenSampling, VideoError, VideoReader, VideoViews
@@ -14,6 +15,7 @@ from engine.settings import SettingsError, parse_settings
 from tasks import find_task
 from tasks.clip_classification import ClipClassification, ClipClassificationSettings
 
+VIEW = {"short_side": [36, 44], "crop": 32}
 ALONE = Ranks(0, 1, torch.device("cpu"))
 
 
@@ -36,7 +38,7 @@ def make_task(folder, **changes) -> ClipClassification:
     }
     for key, value in changes.items():
         section, _, name = key.partition("__")
-        recipe[section] = recipe[section] | {name: value}
+        recipe[section] = recipe.get(section, {}) | {name: value}
     return ClipClassification(parse_settings(ClipClassificationSettings, recipe), ALONE)
 
 
@@ -241,3 +243,87 @@ def test_an_unknown_task_is_explained():
         SettingsError, match="task: must be one of clip_classification, image_classification, got 'clips'"
     ):
         find_task({"task": "clips"}, "recipe.yaml")
+
+
+def numbers_seen(task, num_epochs):
+    samples = task.train_samples("train")
+    return [int(samples[number]["index"]) for number in range(num_epochs * len(samples))]
+
+
+def test_lists_are_mixed_and_classes_balanced(motion_videos, tmp_path):
+    lines = (motion_videos / "train.txt").read_text().splitlines()
+    for name, part in (("few.txt", lines[:3]), ("more.txt", lines[3:6])):
+        (tmp_path / name).write_text("\n".join(part))
+    more = {"train": str(tmp_path / "more.txt"), "root": str(motion_videos), "times": 2}
+    task = make_task(tmp_path, data__train=str(tmp_path / "few.txt"), data__root=str(motion_videos), data__more=[more])
+    assert task.num_train_samples == 6 and task.train_weights.tolist() == [1, 1, 1, 2, 2, 2]
+    seen = np.bincount(numbers_seen(task, 3), minlength=6)
+    assert (seen[:3] >= 1).all() and seen[3:].sum() > seen[:3].sum()
+
+    task = make_task(motion_videos, data__class_balance=1.0)
+    counts = np.bincount(task.train_files.labels)
+    assert np.allclose(np.bincount(task.train_files.labels, task.train_weights), counts > 0)
+    (tmp_path / "weights.txt").write_text(f"{task.train_files[0].id} 0")
+    task = make_task(motion_videos, data__weights=str(tmp_path / "weights.txt"))
+    assert 0 not in numbers_seen(task, 1)
+    with pytest.raises(SettingsError, match=r"data\.more\.0\.train: no list of videos at gone\.txt"):
+        make_task(motion_videos, data__more=[{"train": "gone.txt"}]).check()
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_repeats_are_other_clips_of_one_video_in_one_pass(motion_videos, direct):
+    task = make_task(motion_videos, data__repeats=2, data__train_view=VIEW | {"direct": direct})
+    (batch,) = task.train_batches(0, 1, batch_size=4, stream="train")
+    assert batch["index"][::2].tolist() == batch["index"][1::2].tolist() and len(set(batch["index"].tolist())) == 2
+    assert not torch.equal(batch["clip"][0], batch["clip"][1])
+    samples = task.train_samples("train")
+    for number in range(4):
+        assert torch.equal(samples[number]["clip"], batch["clip"][number])
+        assert torch.equal(samples[number]["hls"], batch["hls"][number])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data__sampling": "segments"},
+        {"data__frame_seconds": 0.1},
+        {"data__mix": {"mixup": 0.8, "cutmix": 1.0}, "loss__label_smoothing": 0.1},
+        {"data__train_view": VIEW | {"rand_augment": [2, 9], "jitter": [0.4, 0.4, 0.4, 0.1]}},
+    ],
+    ids=str,
+)
+def test_ways_of_sampling_and_changing_clips(motion_videos, changes):
+    task = make_task(motion_videos, **changes)
+    task.check()
+    (batch,) = task.train_batches(0, 1, batch_size=4, stream="train")
+    assert batch["clip"].shape == (4, 3, 4, 32, 32)
+    loss, sums = task.training_step(task.build_model(), batch)
+    assert loss.isfinite() and ("top1" in sums) == ("data__mix" not in changes)
+    views = task.eval_views(task.val_files)[0]["views"]
+    assert views.shape == (1, 3, 4, 32, 32)
+
+
+def test_a_frame_folder_in_the_list(videos):
+    line = (videos / "val.txt").read_text().splitlines()[0].split()
+    path = videos / line[2]
+    with VideoReader(path) as video:
+        frames = video.get_frames(range(video.num_frames)).numpy()
+    expected = make_task(videos).eval_views(make_task(videos).val_files)[0]["views"]
+    path.unlink()
+    path.mkdir()
+    for number, frame in enumerate(frames):
+        Image.fromarray(frame).save(path / f"{number}.png")
+    assert torch.equal(make_task(videos).eval_views(make_task(videos).val_files)[0]["views"], expected)
+
+
+def test_settings_that_do_nothing_are_refused(motion_videos):
+    for changes, message in (
+        (
+            {"data__sampling": "segments", "data__frame_seconds": 0.1},
+            "with sampling: segments, frame_seconds does",
+        ),
+        ({"data__mix": {"mixup": 0.8}, "train__batch_size": 5}, r"data\.mix takes samples in pairs, .* to 5 at once"),
+        ({"data__reader": "decrod"}, r"data\.reader: .*'pyav', 'decord', 'torchcodec' or 'opencv'"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            make_task(motion_videos, **changes)

@@ -136,7 +136,7 @@ def test_an_unreadable_training_image_is_replaced_and_reported(images):
         ({"model__name": "glore_resnet_debug_3d"}, r"model\.name: glore_resnet_debug_3d is for clips"),
         (
             {"data__mix": {"mixup": 0.8}, "train__batch_size": 5},
-            r"data\.mix takes images in pairs, but .* to 5 at once",
+            r"data\.mix takes samples in pairs, but .* to 5 at once",
         ),
         ({"data__mix": {"mode": "pair"}}, r"without mixup or cutmix, mode does nothing"),
         ({"data__val_view": {"sise": 64}}, r"data\.val_view\.sise: unknown setting; did you mean 'size'"),

@@ -4,8 +4,10 @@ import sys
 
 import pytest
 import torch
-from encode import encode_video, number_frames, read_numbers
+from encode import encode_video, number_frames
 
+from datasets.video.sampling import EvenSampling
+from datasets.video.transforms import EvalViewSettings
 from tools.benchmark import main
 from tools.benchmarks import data
 
@@ -20,9 +22,10 @@ def test_table(clip, capsys, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     main(["data", str(clip), "--seconds", "0.05", "--frames", "4", "--interval", "2", "--size", "56"])
     text = capsys.readouterr().out
-    title, row = (line for line in text.splitlines() if line.startswith(("clips/s", "clip.mp4")))
-    assert title.split("  ")[0] == "clips/s per core" and "ours, indexed" in title
-    assert len(row.split()) == 3 and all(float(speed) > 0 for speed in row.split()[1:])
+    lines = [line for line in text.splitlines() if line.startswith(("clips/s", "clip.mp4"))]
+    for title, row, what in zip(lines[::2], lines[1::2], ("", ", 10 of a video"), strict=True):
+        assert title.split("  ")[0] == "clips/s per core" + what and "ours, indexed" in title
+        assert len(row.split()) == 4 and all(float(speed) > 0 for speed in row.split()[1:])
     for name in ("decord", "OpenCV", "torchcodec"):
         assert f"{name}: not installed (" in text
 
@@ -30,22 +33,24 @@ def test_table(clip, capsys, monkeypatch):
 @pytest.mark.slow  # imports OpenCV, decord and torchcodec, where there are any
 def test_readers_read_the_same_frames(clip):
     readers, _ = data.find_readers(1, clip)
-    expected = readers["ours"](str(clip), [3, 11, 12, 29])
-    assert read_numbers(expected) == [3, 11, 12, 29]
+    settings = EvalViewSettings(short_side=96, crop=96)
+    clips = [[3, 11, 12, 29], [5, 6]]
+    expected = readers["ours, RGB"](str(clip), clips, settings)
     for name, read in readers.items():
-        frames = read(str(clip), [3, 11, 12, 29])
-        assert frames.shape == expected.shape and frames.dtype == torch.uint8, name
-        assert read_numbers(frames) == [3, 11, 12, 29], name
+        for views, exact in zip(read(str(clip), clips, settings), expected, strict=True):
+            assert views.shape == exact.shape and views.dtype == torch.uint8, name
+            assert (views.int() - exact).abs().float().mean() < 3, name
 
 
 def test_a_reader_that_fails_on_a_file_is_shown_as_such(clip, capsys):
-    def read(path, indices):
+    def read(path, clips, settings):
         raise RuntimeError("no")
 
-    speeds = data.measure_file(
-        str(clip), {"ours": data.make_ours(1, False), "other": read}, lambda frames: None, 2, 1, 0.01
-    )
-    data.print_table({"clip.mp4": speeds | {"ours, indexed": speeds["ours"]}}, ["ours", "ours, indexed", "other"])
+    settings, sampling = EvalViewSettings(short_side=48, crop=32), EvenSampling(2)
+    readers = {"ours": data.make_ours(1, False), "other": read}
+    speeds = data.measure_file(str(clip), readers, settings, sampling, 0.01)
+    speeds |= dict.fromkeys(("ours, indexed", "ours, RGB"), speeds["ours"])
+    data.print_table({"clip.mp4": speeds}, ["ours", "ours, indexed", "ours, RGB", "other"], 1)
     assert "fails" in capsys.readouterr().out
 
 

@@ -14,6 +14,7 @@ from datasets.video import (
     EvalView,
     EvalViewSettings,
     EvenSampling,
+    Opener,
     TrainView,
     TrainViewSettings,
     VideoViews,
@@ -151,7 +152,8 @@ def test_training_takes_indices_from_the_store(motion_videos, tmp_path, monkeypa
     view = TrainView(TrainViewSettings(short_side=(36, 40), crop=32), ColorSettings())
 
     def clips(store):
-        samples = TrainClips(read_videos(videos), RandomSampling(4, 3), view, seed=0, store=store)
+        opener = Opener(stores=(store,) if store else ())
+        samples = TrainClips(read_videos(videos), RandomSampling(4, 3), view, seed=0, opener=opener)
         return [samples[number]["clip"] for number in range(6)]
 
     expected = clips(None)
@@ -180,7 +182,7 @@ def test_a_video_that_is_gone_after_the_check_is_named(videos):
     run(videos)
     (videos.parent / "good.mp4").unlink()
     view = EvalView(EvalViewSettings(short_side=40, crop=32), num_crops=1)
-    views = VideoViews(read_videos(videos), EvenSampling(4, 3, 1), view, find_store(videos))
+    views = VideoViews(read_videos(videos), EvenSampling(4, 3, 1), view, Opener(stores=(find_store(videos),)))
     assert views[0]["failure"]["reason"] == "No such file or directory"
     assert views[2]["views"].shape == (1, 3, 4, 32, 32)
 

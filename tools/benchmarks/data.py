@@ -1,8 +1,7 @@
 """How many clips per second one core reads from video files, beside the readers that others use.
 
-Every reader does the whole job of a training sample, from closed file to cropped clip; resizing and cropping is the
-same code for all. Readers take turns, clip by clip and with the same frames, so that a change in the machine's speed
-meets all of them alike.
+Every reader does the whole job of a sample, from closed file to cropped clips. Readers take turns, sample by sample and
+with the same frames, so that a change in the machine's speed meets all of them alike.
 """
 
 import argparse
@@ -18,25 +17,36 @@ import numpy as np
 import torch
 
 from datasets.video.reader import VideoReader
-from datasets.video.transforms import EvalView, EvalViewSettings
+from datasets.video.resize import resize_fast
+from datasets.video.sampling import EvenSampling
+from datasets.video.transforms import EvalViewSettings, even_views
 
 HELP = """Clips per second and core: our video reader beside decord, OpenCV and torchcodec, where these are installed.
 
-A clip is read from scratch: open the file, take frames from a random place on, resize the short side, crop the
-centre -> uint8 [3, T, size, size]. "Per core" is by processor time over all threads; the median over clips is shown.
+A sample is read from scratch: open the file, take frames from a random place on, resize the short side, crop the
+centre -> uint8 [3, T, size, size]; or ten such clips, evenly spaced over the video. "Per core" is by processor time
+over all threads; the median over samples is shown.
 
   ours           our reader on a file that it has never seen: it reads all packets first, to index them
   ours, indexed  the same with the file's index kept from an earlier visit
+  ours, RGB      that with whole frames in RGB, which are resized as those of the others are
   OpenCV         as the GloRe authors use it: a seek (CAP_PROP_POS_FRAMES) before each frame that is not the next one
   OpenCV, grab   one seek to the first frame, grab() up to the last one, retrieve() of those that are wanted
   torchcodec     its exact seek mode; and its approximate one, which trusts the header
+
+Ours crops and scales while it converts to RGB; the others give whole frames, which torch's fast 8-bit resizing makes
+smaller. Each is asked once for all the frames of a sample, in their order and each once.
 """
 
-Read = Callable[[str, list[int]], torch.Tensor]  # path, frame numbers -> uint8 [T, H, W, 3], RGB
+Read = Callable[[str, list[list[int]], EvalViewSettings], list[torch.Tensor]]
+"""path, frame numbers of each clip, view -> uint8 [3, T, S, S] each"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="*", type=Path, help="videos; if none are given, some are made, like Kinetics'")
+    parser.add_argument(
+        "--clips", type=int, nargs="+", default=[1, 10], help="clips of a sample; several: a table each"
+    )
     parser.add_argument("--frames", type=int, default=8, help="frames of a clip")
     parser.add_argument("--interval", type=int, default=8, help="steps from one frame of a clip to the next")
     parser.add_argument("--size", type=int, default=224, help="side of the cropped square in pixels")
@@ -46,15 +56,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
-    view = EvalView(EvalViewSettings(short_side=round(args.size * 256 / 224), crop=args.size))
+    av.logging.set_level(av.logging.FATAL)
+    view = EvalViewSettings(short_side=round(args.size * 256 / 224), crop=args.size)
     with tempfile.TemporaryDirectory() as folder:
         readers, missing = find_readers(args.threads, encode_clip(Path(folder, "sample.mp4"), num_frames=2))
         files = args.files or make_kinetics_like_clips(Path(folder))
-        speeds = {}  # file -> reader -> clips per second
-        for file in files:
-            print(f"reading {file.name} ...", flush=True)
-            speeds[file.name] = measure_file(str(file), readers, view, args.frames, args.interval, args.seconds)
-    print_table(speeds, list(readers))
+        for num_clips in args.clips:
+            speeds = {}  # file -> reader -> clips per second
+            for file in files:
+                print(f"reading {file.name} ...", flush=True)
+                sampling = EvenSampling(args.frames, args.interval, num_clips, short="repeat_last")
+                speeds[file.name] = measure_file(str(file), readers, view, sampling, args.seconds)
+            print_table(speeds, list(readers), num_clips)
     for name, reason in missing.items():
         print(f"{name}: not installed ({reason})")
 
@@ -68,21 +81,24 @@ def find_readers(num_threads: int, sample: Path) -> tuple[dict[str, Read], dict[
     for name, (make, *options) in READERS.items():
         try:
             read = make(num_threads, *options)
-            read(str(sample), [0])
+            read(str(sample), [[0]], EvalViewSettings(short_side=32, crop=32))
             readers[name] = read
         except Exception as error:  # each library raises its own; torchcodec may fail as late as when it opens a file
             missing[name] = str(error).strip().split("\n")[0] or type(error).__name__
     return readers, missing
 
 
-def make_ours(num_threads: int, keep_index: bool) -> Read:
+def make_ours(num_threads: int, keep_index: bool, as_rgb: bool = False) -> Read:
     indexes = {}
 
-    def read(path, indices):
+    def read(path, clips, settings):
         with VideoReader(path, index=indexes.get(path), num_threads=num_threads) as video:
             if keep_index:
                 indexes[path] = video.index
-            return video.get_frames(indices)
+            if as_rgb:
+                return centers(video.get_frames, clips, settings)
+            (view,) = even_views(video.height, video.width, settings)
+            return video.get_clips([(indices, view) for indices in clips])
 
     return read
 
@@ -90,9 +106,11 @@ def make_ours(num_threads: int, keep_index: bool) -> Read:
 def make_decord(num_threads: int) -> Read:
     import decord
 
-    def read(path, indices):
+    decord.logging.set_level(decord.logging.FATAL)
+
+    def read(path, clips, settings):
         video = decord.VideoReader(path, decord.cpu(0), num_threads=num_threads)
-        return torch.from_numpy(video.get_batch(indices).asnumpy())
+        return centers(lambda indices: torch.from_numpy(video.get_batch(indices).asnumpy()), clips, settings)
 
     return read
 
@@ -102,8 +120,7 @@ def make_opencv(num_threads: int, seek_often: bool) -> Read:
 
     cv2.setNumThreads(num_threads)
 
-    def read(path, indices):
-        capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, num_threads])
+    def read_frames(capture, path, indices) -> torch.Tensor:
         frames, next_index = [], 0
         for index in indices:
             if index < next_index or (index > next_index and (seek_often or not frames)):
@@ -116,8 +133,13 @@ def make_opencv(num_threads: int, seek_often: bool) -> Read:
                 raise RuntimeError(f"OpenCV cannot read frame {index} of {path}")
             frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
             next_index = index + 1
-        capture.release()
         return torch.from_numpy(np.stack(frames))
+
+    def read(path, clips, settings):
+        capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, num_threads])
+        views = centers(lambda indices: read_frames(capture, path, indices), clips, settings)
+        capture.release()
+        return views
 
     return read
 
@@ -125,16 +147,29 @@ def make_opencv(num_threads: int, seek_often: bool) -> Read:
 def make_torchcodec(num_threads: int, seek_mode: str) -> Read:
     from torchcodec.decoders import VideoDecoder
 
-    def read(path, indices):
+    def read(path, clips, settings):
         video = VideoDecoder(path, dimension_order="NHWC", num_ffmpeg_threads=num_threads, seek_mode=seek_mode)
-        return video.get_frames_at(indices).data
+        return centers(lambda indices: video.get_frames_at(indices).data, clips, settings)
 
     return read
+
+
+def centers(
+    get_frames: Callable[[list[int]], torch.Tensor], clips: list[list[int]], settings: EvalViewSettings
+) -> list[torch.Tensor]:
+    """The view of each clip, by a function that gives the frames of these numbers, uint8 [T, H, W, 3]."""
+    wanted = sorted(set().union(*clips))
+    frames = get_frames(wanted)
+    (view,) = even_views(*frames.shape[1:3], settings)
+    views = resize_fast(frames, view)
+    where = {index: place for place, index in enumerate(wanted)}
+    return [views[:, [where[index] for index in clip]] for clip in clips]
 
 
 READERS = {
     "ours": (make_ours, False),
     "ours, indexed": (make_ours, True),
+    "ours, RGB": (make_ours, True, True),
     "decord": (make_decord,),
     "OpenCV": (make_opencv, True),
     "OpenCV, grab": (make_opencv, False),
@@ -145,43 +180,51 @@ READERS = {
 # Measuring --------------------------------------------------------------------------------------------------------
 
 
-def measure_file(path: str, readers: dict[str, Read], view, num_frames: int, interval: int, seconds: float) -> dict:
-    """Clips per second of processor time, by reader; NaN for one that fails on this file."""
+def measure_file(
+    path: str, readers: dict[str, Read], view: EvalViewSettings, sampling: EvenSampling, seconds: float
+) -> dict[str, float]:
+    """Clips per second of processor time, by reader; NaN for one that fails on this file.
+
+    A single clip starts at a random place; several are where `sampling` says.
+    """
     with VideoReader(path) as video:
-        last_frame = video.num_frames - 1
-    num_starts = max(0, last_frame - (num_frames - 1) * interval) + 1
+        num_frames = video.num_frames
     rng = np.random.default_rng(0)
     times = {name: [] for name in readers}
     end = time.monotonic() + seconds * len(readers)
     while times and (time.monotonic() < end or not all(times.values())):
-        start = int(rng.integers(num_starts))
-        indices = [min(start + i * interval, last_frame) for i in range(num_frames)]  # a short video repeats its last
+        clips = [sampling(num_frames, clip) for clip in range(sampling.num_clips)]
+        if sampling.num_clips == 1:
+            shift = int(rng.integers(num_frames - max(clips[0]))) - clips[0][0]
+            clips = [[max(0, index + shift) for index in clips[0]]]
         for name in list(times):
             before = time.process_time()
             try:
-                view(readers[name](path, indices))
+                readers[name](path, clips, view)
             except Exception:  # each library raises its own
                 del times[name]
             else:
                 times[name].append(time.process_time() - before)
-    return {name: 1 / statistics.median(times[name]) if name in times else math.nan for name in readers}
+    speed = {name: sampling.num_clips / statistics.median(taken) for name, taken in times.items()}
+    return {name: speed.get(name, math.nan) for name in readers}
 
 
-def print_table(speeds: dict[str, dict[str, float]], names: list[str]) -> None:
+def print_table(speeds: dict[str, dict[str, float]], names: list[str], num_clips: int) -> None:
     """Clips per second, a row for each file; then how many times as fast ours is, in the geometric mean over files."""
-    first = max(map(len, [*speeds, *names]))
+    title = "clips/s per core" if num_clips == 1 else f"clips/s per core, {num_clips} of a video"
+    first = max(map(len, [*speeds, *names, title]))
 
     def print_row(title, cells):
         columns = [cell.rjust(max(len(name), 6)) for cell, name in zip(cells, names, strict=True)]
         print(title.ljust(first), *columns, sep="  ")
 
     print()
-    print_row("clips/s per core", names)
+    print_row(title, names)
     for file, row in speeds.items():
         print_row(file, ["fails" if math.isnan(row[name]) else f"{row[name]:.1f}" for name in names])
     print()
     print_row("times as fast as", names)
-    for ours in names[:2]:
+    for ours in names[:3]:
         ratios = [[row[ours] / row[name] for row in speeds.values() if not math.isnan(row[name])] for name in names]
         print_row(ours, [f"{statistics.geometric_mean(ratio):.2f}" if ratio else "-" for ratio in ratios])
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.images import EraseSettings, MixSettings, Pixels, PixelSettings
+from datasets.images import EraseSettings, Pixels, PixelSettings
+from datasets.mixing import MixSettings
 
 
 def seed(number):

@@ -10,7 +10,7 @@ from timm.data import create_transform
 
 from datasets.image_shapes import draw_image
 from datasets.images import EvalImageView, EvalImageViewSettings, TrainImageView, TrainImageViewSettings
-from datasets.images.transforms import seeded_by
+from datasets.seeding import seeded_by
 
 RECIPE = {"size": 48, "auto_augment": "rand-m9-mstd0.5-inc1"}
 

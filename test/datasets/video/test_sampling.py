@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.video.sampling import EvenSampling, RandomSampling
+from datasets.video.sampling import EvenSampling, EvenSegments, RandomSampling, RandomSegments
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "glore_data.json").read_text())
 
@@ -76,3 +76,38 @@ def test_messages():
         EvenSampling(8, num_clips=0)
     with pytest.raises(ValueError, match="0 < lowest <= highest"):
         RandomSampling(8, speed=(2.0, 1.0))
+
+
+def test_intervals_in_seconds_follow_the_frame_rate():
+    for fps, interval in ((25, 8), (50, 16), (12.5, 4)):
+        seconds = {"seconds": 0.32}
+        for clip in range(3):
+            assert EvenSampling(8, 1, 3, **seconds)(300, clip, fps) == EvenSampling(8, interval, 3)(300, clip)
+        draws = [RandomSampling(8, **options) for options in (seconds, {"interval": interval})]
+        first, second = (sampling(300, np.random.default_rng(5), fps) for sampling in draws)
+        assert first == second
+    assert EvenSampling(4, seconds=0.1)(20, 0, fps=15) == [8, 9, 11, 12]
+    assert EvenSampling(4, seconds=0.01)(20, 0, fps=25) == [10, 10, 10, 10]
+    with pytest.raises(ValueError, match="its frames have no times"):
+        EvenSampling(4, seconds=0.1)(20, 0)
+
+
+@pytest.mark.parametrize("num_video_frames", [3, 8, 30, 301])
+def test_segments_take_a_frame_of_each_part(num_video_frames):
+    rng = np.random.default_rng(0)
+    clips = np.array([RandomSegments(8)(num_video_frames, rng) for _ in range(400)])
+    edges = np.arange(9) * num_video_frames // 8
+    assert (clips >= edges[:-1]).all() and (clips <= np.maximum(edges[1:] - 1, edges[:-1])).all()
+    assert len(np.unique(clips)) == num_video_frames  # any frame may be taken
+    even = np.array([EvenSegments(8, 3)(num_video_frames, clip) for clip in range(3)])
+    assert (np.diff(even, axis=0) >= 0).all() and even.max() < num_video_frames
+    assert ((even >= edges[:-1]) & (even <= edges[1:])).all()
+
+
+def test_even_segments():
+    assert EvenSegments(4)(40) == [5, 15, 25, 35] == EvenSegments(4, 3)(40, clip=1) == EvenSegments(4, 3)(40, clip=4)
+    assert EvenSegments(4, 2)(40, 0) == [2, 12, 22, 32]
+    assert EvenSegments(4, 2)(40, 1) == [7, 17, 27, 37]
+    assert EvenSegments(4)(2) == [0, 0, 1, 1]
+    with pytest.raises(ValueError, match="num_clips is 0; expected at least 1"):
+        EvenSegments(4, 0)

@@ -130,3 +130,21 @@ def test_messages():
         TrainViewSettings(flips=False)
     with pytest.raises(ValueError, match="num_crops is 0"):
         EvalView(EvalViewSettings(), 0)
+
+
+@pytest.mark.parametrize("changes", [{"rand_augment": (2, 9)}, {"jitter": (0.4, 0.4, 0.4, 0.1)}], ids=str)
+def test_operations_are_the_same_for_all_frames_of_a_clip(changes):
+    frames = authors_clip(40, 60)[:1].expand(4, -1, -1, -1).contiguous()
+    settings = TrainViewSettings(short_side=(36, 44), crop=32, **changes)
+    view = TrainView(settings, ColorSettings(hls=None, noise=0))
+    plain = TrainView(TrainViewSettings(short_side=(36, 44), crop=32), ColorSettings(hls=None, noise=0))
+    state = torch.get_rng_state()
+    changed = []
+    for seed in range(6):
+        clip, _ = view(frames, np.random.default_rng(seed))
+        assert clip.shape == (3, 4, 32, 32) and clip.dtype == torch.uint8
+        assert all(torch.equal(clip[:, 0], clip[:, t]) for t in range(4))
+        assert torch.equal(clip, view(frames, np.random.default_rng(seed))[0])
+        changed.append(not torch.equal(clip, plain(frames, np.random.default_rng(seed))[0]))
+    assert sum(changed) >= 4
+    assert torch.equal(state, torch.get_rng_state())

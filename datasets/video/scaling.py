@@ -1,0 +1,74 @@
+"""Crops and scales pictures as the decoder has them, before they become RGB: less is converted, and only once.
+
+A full-size RGB picture and a second resize cost several times as much. What is seen is the same view within half a
+pixel, but not the same bits: color and brightness are scaled each in its own size, and then made RGB. So this is for
+training; evaluation keeps to `resize.resize_exact`.
+"""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.filter import Graph
+
+from datasets.video.resize import View
+
+ALIGNMENT = 4  # pixels; in all common formats two or four neighbors share a color
+
+
+class ViewScaler:
+    """Takes one view of pictures of one size and format.
+
+    Args:
+        frame: a picture like those to come.
+        view: what is kept of it; its size is that of the whole picture, resized.
+    """
+
+    def __init__(self, frame: av.VideoFrame, view: View):
+        self.kind = _kind(frame)
+        top, height, num_rows, self._top = _part(frame.height, view.height, view.top, view.num_rows)
+        left, width, num_columns, self._left = _part(frame.width, view.width, view.left, view.num_columns)
+        self._size = view.num_rows, view.num_columns
+        self._graph = Graph()
+        self._graph.threads = 1
+        steps = [
+            self._graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000)
+            ),
+            self._graph.add("crop", f"{width}:{height}:{left}:{top}"),
+            self._graph.add("scale", f"{num_columns}:{num_rows}:flags=bilinear"),
+            self._graph.add("format", "gbrp"),  # planes of whole bytes, as the network takes them
+            self._graph.add("buffersink"),
+        ]
+        self._graph.link_nodes(*steps).configure()
+
+    def fits(self, frame: av.VideoFrame) -> bool:
+        """Whether the picture is of the size and format for which this was made."""
+        return self.kind == _kind(frame)
+
+    def __call__(self, frame: av.VideoFrame) -> np.ndarray:
+        """The view of a picture, uint8 [3, num_rows, num_columns]."""
+        self._graph.push(frame)
+        planes = self._graph.pull().planes
+        out = np.empty((3, *self._size), np.uint8)
+        for plane, channel in zip(planes, (1, 2, 0), strict=True):  # green, blue, red
+            pixels = np.ndarray((plane.height, plane.width), np.uint8, plane, strides=(plane.line_size, 1))
+            out[channel] = pixels[self._top : self._top + self._size[0], self._left : self._left + self._size[1]]
+        return out
+
+
+def _kind(frame: av.VideoFrame) -> tuple:
+    return frame.width, frame.height, frame.format.name
+
+
+def _part(num_in: int, num_out: int, first: int, count: int) -> tuple[int, int, int, int]:
+    """What to scale along one axis so that `count` pixels from `first` on are in it: first input pixel, number of them,
+    number of output pixels, and where among these the wanted ones begin.
+
+    The part starts and ends where colors do, so it is somewhat more than is wanted; it is scaled to whole pixels.
+    """
+    scale = num_out / num_in
+    start = int(first / scale) // ALIGNMENT * ALIGNMENT
+    end = min(num_in, -(-int((first + count) / scale + 1) // ALIGNMENT) * ALIGNMENT)
+    num_scaled = max(round((end - start) * scale), count)
+    return start, end - start, num_scaled, min(max(round(first - start * scale), 0), num_scaled - count)

@@ -1,0 +1,89 @@
+"""The pictures show what the network sees: they are there, of the right form, and turn back into the files' colors."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datasets.video import VideoError
+from engine.ranks import Ranks
+from engine.settings import parse_settings, read_recipe
+from tasks import find_task
+from tools import show_data
+from tools.contact_sheet import HEIGHT
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+
+
+def show(folder, recipe, *arguments):
+    show_data.main([str(recipe), "--output", str(folder), "--count", "3", "data.num_workers=0", *arguments])
+    assert {path.name for path in folder.iterdir()} == {"train.png", "train.gif", "val.png", "classes.png"}
+    return Image.open(folder / "train.png"), Image.open(folder / "train.gif")
+
+
+def make_task(recipe, *overrides):
+    settings = read_recipe(str(recipe), overrides)
+    task_class = find_task(settings, str(recipe))
+    return task_class(parse_settings(task_class.Settings, settings, str(recipe)), ALONE)
+
+
+def test_clips(recipe, tmp_path):
+    sheet, animation = show(tmp_path / "pictures", recipe)
+    assert animation.n_frames == 4 and sheet.height > 4 * HEIGHT
+    with pytest.raises(SystemExit):
+        show_data.main([str(recipe), "--count", "0"])
+
+
+@pytest.mark.parametrize("changes", [[], ["data.mix={mixup: 0.8}", "data.class_balance=1", "evaluation.num_clips=2"]])
+def test_samples_are_those_of_the_run(recipe, changes):
+    task = make_task(recipe, "data.num_workers=0", "data.color={hls: null, noise: 0}", *changes)
+    samples = show_data.training_samples(task, 4, ALONE)
+    (batch,) = task.train_batches(0, 1, 4, "train")
+    for number, sample in enumerate(samples):
+        whole, seen = sample.stages.values()
+        item = task.train_files[int(batch["index"][number])]
+        assert sample.lines[0] == f"{item.id}: {item.label} {task.class_names[item.label]}"
+        assert whole.shape[0] == 4 and seen.shape == (4, 32, 32, 3)
+        expected = batch["clip"][number].permute(1, 2, 3, 0)
+        assert torch.equal(seen, expected) == (not changes) and len(sample.lines) == (2 if changes else 1)
+    counts = show_data.class_counts(task)
+    assert len(counts) == (3 if changes else 2)
+    np.testing.assert_allclose([count.sum() for count in counts.values()], [24, 24, 9] if changes else [24, 9])
+    (view,) = {len(sample.stages) for sample in show_data.validation_samples(task, 2)}
+    assert view == (2 if changes else 1)
+
+
+def test_the_whole_of_a_sample_whose_file_was_replaced(recipe):
+    dataset = make_task(recipe).train_samples("train")
+    whole = dataset.whole(5)
+    read, broken = dataset.read_several, int(dataset[5]["index"])
+
+    def read_several(item, rngs):
+        if item.index == broken:
+            raise VideoError(item.path, "broken")
+        return read(item, rngs)
+
+    dataset.read_several = read_several
+    sample = dataset[5]
+    assert sample["failures"] and sample["index"] != broken
+    assert not torch.equal(dataset.whole(5)[:, :8, :8], whole[:, :8, :8])
+
+
+def test_images(tmp_path):
+    folder = tmp_path / "shapes"
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"""
+        task: image_classification
+        model: {{name: eurnet_debug}}
+        data:
+          make: {{num_train: 12, num_val: 6}}
+          root: {folder}
+          train: {folder}/train.txt
+          val: {folder}/val.txt
+          train_view: {{size: 32}}
+          val_view: {{size: 32}}
+        optimizer: {{lr: 0.1}}
+        train: {{num_epochs: 1, batch_size: 4}}
+    """)
+    sheet, animation = show(tmp_path / "pictures", recipe)
+    assert animation.n_frames == 2 and sheet.height < 2 * HEIGHT

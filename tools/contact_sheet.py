@@ -1,0 +1,113 @@
+"""Pictures of samples: contact sheets, animations, and how many files a class has; drawn without a display."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+
+HEIGHT = 112  # pixels of a frame
+GAP = 6  # pixels between frames
+LINE = 16  # pixels of a line of text
+SHEET_WIDTH = 1200  # pixels, unless one sample is wider
+MAX_FRAMES = 8  # frames of a clip that a sheet shows
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is known of a sample: lines of text, and frames, uint8 [T, H, W, 3] each, of its stages."""
+
+    lines: Sequence[str]
+    stages: dict[str, torch.Tensor]
+
+
+def draw_sheet(samples: Sequence[Sample], path: Path) -> None:
+    """A sheet of all the samples: under its text the stages of each, one below the other; images side by side."""
+    _tile([[_draw_sample(sample) for sample in samples]])[0].save(path)
+
+
+def draw_animation(samples: Sequence[Sample], path: Path, frames_per_second: float) -> None:
+    """A GIF of all the samples at once, their stages side by side; of images, one stage after the other."""
+    num_frames = max(len(frames) for sample in samples for frames in sample.stages.values())
+    moments = []
+    for t in range(num_frames if num_frames > 1 else len(samples[0].stages)):
+        blocks = []
+        for sample in samples:
+            stages = list(sample.stages.items())
+            shown = stages if num_frames > 1 else stages[t : t + 1]
+            frames = {name: frames[min(t, len(frames) - 1)][None] for name, frames in shown}
+            blocks.append(_draw_sample(Sample(sample.lines[:1], frames)))
+        moments.append(blocks)
+    pictures = _tile(moments)
+    duration = round(1000 / (frames_per_second if num_frames > 1 else 1))
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=duration, loop=0)
+
+
+def draw_classes(counts: dict[str, np.ndarray], class_names: Sequence[str], path: Path) -> None:
+    """Bars of the numbers of files, [C] for each name in `counts`; classes in the order of their labels."""
+    num_classes = len(class_names)
+    figure = Figure(figsize=(min(24.0, max(6.0, 0.25 * num_classes)), 3.2 * len(counts)), layout="constrained")
+    for axes, (name, values) in zip(figure.subplots(len(counts), 1, squeeze=False)[:, 0], counts.items(), strict=True):
+        axes.bar(np.arange(num_classes), values, width=0.8)
+        axes.set(title=f"{name}: {values.sum():.0f} files, {values.min():.0f} to {values.max():.0f} of a class")
+        axes.set_xlim(-0.6, num_classes - 0.4)
+        axes.grid(axis="y", alpha=0.3)
+        if num_classes <= 100:
+            axes.set_xticks(range(num_classes), class_names, rotation=90 if num_classes > 12 else 20)
+        else:
+            axes.set_xlabel("label")
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=100)
+
+
+def _draw_sample(sample: Sample) -> Image.Image:
+    rows = []
+    for name, frames in sample.stages.items():
+        some = np.linspace(0, len(frames) - 1, min(len(frames), MAX_FRAMES)).astype(int)
+        rows.append((name, [_to_picture(frames[int(t)]) for t in some]))
+    if all(len(pictures) == 1 for _, pictures in rows):  # images
+        rows = [(" | ".join(name for name, _ in rows), [picture for _, pictures in rows for picture in pictures])]
+    width = max(sum(picture.width + GAP for picture in pictures) for _, pictures in rows)
+    width = max(width, *(round(_font().getlength(line)) + GAP for line in sample.lines))
+    top = LINE * len(sample.lines)
+    block = Image.new("RGB", (width, top + sum(LINE + HEIGHT for _ in rows) + GAP), "white")
+    draw = ImageDraw.Draw(block)
+    for number, line in enumerate(sample.lines):
+        draw.text((0, number * LINE), line, fill="black", font=_font())
+    for name, pictures in rows:
+        draw.text((0, top), name, fill="gray", font=_font())
+        left = 0
+        for picture in pictures:
+            block.paste(picture, (left, top + LINE))
+            left += picture.width + GAP
+        top += LINE + HEIGHT
+    return block
+
+
+def _tile(moments: list[list[Image.Image]]) -> list[Image.Image]:
+    """One picture of each list of blocks; a block has the same place in all of them."""
+    width, height = (GAP + max(block.size[axis] for blocks in moments for block in blocks) for axis in (0, 1))
+    num_blocks = len(moments[0])
+    num_columns = min(num_blocks, max(1, SHEET_WIDTH // width))
+    tiled = []
+    for blocks in moments:
+        sheet = Image.new("RGB", (num_columns * width, -(-num_blocks // num_columns) * height), "white")
+        for number, block in enumerate(blocks):
+            row, column = divmod(number, num_columns)
+            sheet.paste(block, (column * width, row * height))
+        tiled.append(sheet)
+    return tiled
+
+
+def _to_picture(frame: torch.Tensor) -> Image.Image:
+    """uint8 [H, W, 3] -> a picture `HEIGHT` pixels high."""
+    picture = Image.fromarray(frame.numpy())
+    return picture.resize((max(1, round(picture.width * HEIGHT / picture.height)), HEIGHT), Image.Resampling.BILINEAR)
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=12)
