@@ -1,10 +1,13 @@
 """Whatever a list names is opened: files, folders of frames, members of tar files; what hangs is given up."""
 
+import gc
+import os
 import pickle
 import re
 import signal
 import tarfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,3 +105,18 @@ def test_what_hangs_is_given_up(tmp_path):
 def test_an_unknown_reader():
     with pytest.raises(ValueError, match="no reader 'av'"):
         Opener("av")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory of the process from /proc")
+def test_memory_stays_flat_over_ten_thousand_clips(tmp_path):
+    path = str(encode_video(tmp_path / "clip.mp4", number_frames(6)))
+    opener, view, used = Opener(timeout_seconds=60), View(72, 96, 4, 8, 64, 64), []
+    for number in range(10_000):
+        with opener(path) as video:
+            video.get_clips([([number % 6], view)])
+        if number % 1000 == 999:
+            gc.collect()
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            used.append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
+    assert used[-1] - used[1] < 8, f"MiB after each thousand: {used}"
