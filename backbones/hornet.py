@@ -221,8 +221,8 @@ class HorNet(nn.Module):
         num_classes: classes told apart (1,000 for ImageNet-1k, 21,841 for all of ImageNet-22k).
         drop_path: chance that the last block's branches are skipped in training; earlier blocks have less, linearly.
         layer_scale: what every channel of a branch is multiplied by at first.
-        init_std: standard deviation of the initial weights. The paper's 0.02 suits its widths; with few channels the
-            products of the gates would start next to nothing, and take long to grow.
+        init_std: standard deviation of the initial weights. The paper's 0.02 suits its widths and long training; with few
+            channels the products of the gates would start next to nothing. None: 1 / sqrt(inputs) of each layer.
 
     Shapes: images [B, 3, H, W], normalized, to logits [B, num_classes]; H and W are any from 32 on.
 
@@ -241,7 +241,7 @@ class HorNet(nn.Module):
         num_classes: int = 1000,
         drop_path: float = 0.0,
         layer_scale: float = 1e-6,
-        init_std: float = 0.02,
+        init_std: float | None = 0.02,
     ):
         super().__init__()
         dims = [width * 2**i for i in range(len(stages))]
@@ -312,9 +312,9 @@ class HorNet(nn.Module):
         return self.head(self.norm(self.forward_features(x).mean((2, 3))))
 
 
-def _init_weights(module: nn.Module, std: float = 0.02) -> None:
+def _init_weights(module: nn.Module, std: float | None = 0.02) -> None:
     if isinstance(module, nn.Conv2d | nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=std)
+        nn.init.trunc_normal_(module.weight, std=std or module.weight[0].numel() ** -0.5)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
 
@@ -351,5 +351,5 @@ hornet_large_7x7 = partial(HorNet, 192, _7X7)
 hornet_large_gf = partial(HorNet, 192, _GF)
 hornet_large_gf_img384 = partial(HorNet, 192, _GF_384)
 # For tests, and for small images on a laptop.
-hornet_debug_7x7 = partial(HorNet, 16, local_stages(1, 1, 2, 1), layer_scale=1.0, init_std=0.15)
-hornet_debug_gf = partial(HorNet, 16, global_stages(1, 1, 2, 1, image_size=64), layer_scale=1.0, init_std=0.15)
+hornet_debug_7x7 = partial(HorNet, 16, local_stages(1, 1, 2, 1), layer_scale=1.0, init_std=None)
+hornet_debug_gf = partial(HorNet, 16, global_stages(1, 1, 2, 1, image_size=64), layer_scale=1.0, init_std=None)
