@@ -14,11 +14,12 @@
 #   --max-restarts N    how often a run whose process died starts again by itself, from its last checkpoint (3)
 #
 # The suite lies at the same path on every machine, with its .venv, and so does the run directory, on a disk they share.
+# The exit status is 75 where the run was told to stop (SIGTERM, SIGUSR1): tools/slurm_job.sh is a job that queues again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source tools/environment.sh
 
-usage() { sed -n '2,17s/^# \{0,1\}//p' run_dist.sh; }
+usage() { sed -n '2,18s/^# \{0,1\}//p' run_dist.sh; }
 fail() {
     echo "error: $1" >&2
     exit 2
@@ -59,7 +60,7 @@ run_this_machine() {
     find_python "" ""
     local processes=${nproc:-$(count_gpus)}
     share_cores "$processes"
-    local run=("$PYTHON" -m torch.distributed.run --nnodes "$nnodes" --nproc-per-node "$processes"
+    local run=("$PYTHON" tools/torchrun.py --nnodes "$nnodes" --nproc-per-node "$processes"
         --rdzv-backend c10d --rdzv-endpoint "$master:$port" --rdzv-id "$(basename "$config" .yaml)" --max-restarts "$max_restarts"
         --rdzv-conf "is_host=$((node_rank == 0))")
     [ -z "$address" ] || run+=(--local-addr "$address")
@@ -73,7 +74,9 @@ run_in_slurm() {
     local command
     command=$(part_of_machine @node@ "$SLURM_NNODES" @name@ "$nproc" "$master" "$@")
     command=${command/@node@/\$SLURM_NODEID} command=${command/@name@/\$SLURMD_NODENAME} # known on each machine only
-    local run=(srun --nodes "$SLURM_NNODES" --ntasks-per-node 1 --kill-on-bad-exit=1 bash -c)
+    local run=(srun --nodes "$SLURM_NNODES" --ntasks-per-node 1 --kill-on-bad-exit=1)
+    [ -z "${SLURM_CPUS_PER_TASK:-}" ] || run+=(--cpus-per-task "$SLURM_CPUS_PER_TASK") # srun does not inherit it
+    run+=(bash -c)
     if [ -n "$dry_run" ]; then echo "${run[*]} ${command@Q}" && return; fi
     exec "${run[@]}" "$command"
 }
