@@ -7,24 +7,28 @@
 #
 #   --hosts FILE        machines, a line each: NAME [address=ADDRESS] [slots=PROCESSES]; # starts a comment (Hosts)
 #   --dry-run           print the commands of the machines, start nothing
-#   --rsh COMMAND       what starts a shell line on a machine: COMMAND NAME LINE (ssh -tt -o BatchMode=yes)
+#   --rsh COMMAND       what starts a shell line on a machine: COMMAND NAME LINE (ssh, which asks for no password and
+#                       gives a machine up that is silent for a minute)
 #   --nproc N           processes on each machine (its GPUs, or 1)
 #   --port P            port of the first machine where all meet (29500)
 #   --address ADDRESS   where the others reach this machine, by hand only (its own name)
 #   --max-restarts N    how often a run whose process died starts again by itself, from its last checkpoint (3)
 #
 # The suite lies at the same path on every machine, with its .venv, and so does the run directory, on a disk they share.
+# The exit status is 75 where the run was told to stop (SIGTERM, SIGUSR1): tools/slurm_job.sh is a job that queues again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source tools/environment.sh
 
-usage() { sed -n '2,17s/^# \{0,1\}//p' run_dist.sh; }
+usage() { sed -n '2,19s/^# \{0,1\}//p' run_dist.sh; }
 fail() {
     echo "error: $1" >&2
     exit 2
 }
 
-hosts=Hosts rsh='ssh -tt -o BatchMode=yes' nproc='' port=29500 max_restarts=3 nnodes='' node_rank='' master='' address=''
+hosts=Hosts
+rsh='ssh -tt -o BatchMode=yes -o ServerAliveInterval=15 -o ServerAliveCountMax=4'
+nproc='' port=29500 max_restarts=3 nnodes='' node_rank='' master='' address=''
 dry_run=
 while [[ ${1:-} == -* ]]; do
     case $1 in
@@ -59,12 +63,22 @@ run_this_machine() {
     find_python "" ""
     local processes=${nproc:-$(count_gpus)}
     share_cores "$processes"
-    local run=("$PYTHON" -m torch.distributed.run --nnodes "$nnodes" --nproc-per-node "$processes"
+    local run=("$PYTHON" tools/torchrun.py --nnodes "$nnodes" --nproc-per-node "$processes"
         --rdzv-backend c10d --rdzv-endpoint "$master:$port" --rdzv-id "$(basename "$config" .yaml)" --max-restarts "$max_restarts"
         --rdzv-conf "is_host=$((node_rank == 0))")
-    [ -z "$address" ] || run+=(--local-addr "$address")
+    if [ -n "$address" ]; then
+        run+=(--local-addr "$address")
+        local interface # the network of the address is the one to use; a name may stand for another one
+        interface=$(ip -oneline address show to "$address" 2>/dev/null | awk '{ print $2; exit }' || true)
+        if [ -n "$interface" ]; then
+            export GLOO_SOCKET_IFNAME=${GLOO_SOCKET_IFNAME:-$interface} NCCL_SOCKET_IFNAME=${NCCL_SOCKET_IFNAME:-=$interface}
+        fi
+    fi
     run+=(tools/train.py -c "$@")
     if [ -n "$dry_run" ]; then printf '%q ' "${run[@]}" && echo && return; fi
+    # A store of its own for each start. In the one that torchrun shares by default, a restarted process may find the
+    # address of one that is dead, for each machine counts the restarts for itself (pytorch/pytorch#135712).
+    export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
     exec "${run[@]}"
 }
 
@@ -73,7 +87,9 @@ run_in_slurm() {
     local command
     command=$(part_of_machine @node@ "$SLURM_NNODES" @name@ "$nproc" "$master" "$@")
     command=${command/@node@/\$SLURM_NODEID} command=${command/@name@/\$SLURMD_NODENAME} # known on each machine only
-    local run=(srun --nodes "$SLURM_NNODES" --ntasks-per-node 1 --kill-on-bad-exit=1 bash -c)
+    local run=(srun --nodes "$SLURM_NNODES" --ntasks-per-node 1 --kill-on-bad-exit=1)
+    [ -z "${SLURM_CPUS_PER_TASK:-}" ] || run+=(--cpus-per-task "$SLURM_CPUS_PER_TASK") # srun does not inherit it
+    run+=(bash -c)
     if [ -n "$dry_run" ]; then echo "${run[*]} ${command@Q}" && return; fi
     exec "${run[@]}" "$command"
 }

@@ -29,4 +29,4 @@ share_cores "$processes"
 
 train=(tools/train.py -c "$config" "$@")
 if [ "$processes" -eq 1 ]; then exec "$PYTHON" "${train[@]}"; fi
-exec "$PYTHON" -m torch.distributed.run --standalone --nproc-per-node "$processes" "${train[@]}"
+exec "$PYTHON" tools/torchrun.py --standalone --nproc-per-node "$processes" "${train[@]}"

@@ -5,10 +5,11 @@
     python tools/benchmark.py model NAME
     python tools/benchmark.py throughput NAME [NAME ...]
     python tools/benchmark.py graph
+    python tools/benchmark.py step [NAME]
 
 `data` compares our video reader with decord, OpenCV and torchcodec, `recipes` the ways to re-encode videos; `model`
 shows what a network costs, `throughput` makes a table of networks as papers print it; `graph` shows what message
-passing costs on grids and on lists of edges.
+passing costs on grids and on lists of edges, `step` what a training step costs beyond its network.
 """
 
 import argparse
@@ -28,6 +29,7 @@ BENCHMARKS = (
     "model",
     "throughput",
     "graph",
+    "step",
 )  # modules of tools/benchmarks, each with HELP, add_arguments(parser) and run(args)
 
 

@@ -1,0 +1,96 @@
+"""docs/from_their_commands.md: every command and setting on the right of its tables is one that our parsers take."""
+
+import argparse
+import re
+import shlex
+
+import pytest
+import torch
+from conftest import ROOT
+
+from engine.ranks import Ranks
+from engine.settings import parse_settings, read_recipe
+from models import list_models
+from tasks import find_task
+from tools.runs import add_run_arguments
+
+# Names of files, and words that stand for a part of a command.
+NAMES = {
+    "Hosts",
+    "address=",
+    "slots=",
+    "recipe.yaml",
+    "metrics.jsonl",
+    "curves.png",
+    "model.options",
+    "train.batch_size",
+}
+SETTING = re.compile(r"(model|data|loss|optimizer|schedule|train|evaluation|run)\.[\w.]+=\S+")
+
+
+def read_tables():
+    """(line number, recipe, span of code) of each right-hand side."""
+    recipe = None
+    for number, line in enumerate((ROOT / "docs/from_their_commands.md").read_text().splitlines(), 1):
+        if not line.startswith("|"):
+            recipe = next(iter(re.findall(r"`./run_local.sh (configs/\S+)`", line)), recipe)
+        elif not line.startswith(("|---", "| theirs")):
+            _, right = line.strip("| ").split(" | ")
+            spans = re.findall(r"`([^`]+)`", right)
+            own = next((span for span in spans if span.startswith("configs/") and f"with `{span}`" in right), recipe)
+            yield from (pytest.param(own, span, id=f"{number}: {span[:40]}") for span in spans if span not in NAMES)
+
+
+def check_settings(recipe: str, overrides: list[str]) -> None:
+    values = read_recipe(ROOT / recipe, overrides)
+    task = find_task(values, recipe)
+    settings = parse_settings(task.Settings, values, recipe)
+    if any(override.startswith(("model.name", "model.options")) for override in overrides):  # its builder knows them
+        with torch.device("meta"):
+            task(settings, Ranks(0, 1, torch.device("cpu"))).build_model()
+
+
+def check_launch(words: list[str], options: str) -> None:
+    """[OPTIONS] CONFIG [key=value ...]; `options`: the help of the script that takes them."""
+    while words[0].startswith("--"):
+        assert f"{words[0]} " in options, f"there is no option {words[0]}"
+        words = words[2:]
+    check_settings(words[0], words[1:])
+
+
+def check_command(words: list[str]) -> None:
+    run_dist = (ROOT / "run_dist.sh").read_text().split("set -euo")[0]
+    while re.fullmatch(r"[A-Z_]+=\S+", words[0]):
+        words = words[1:]
+    script = words[1] if words[0] == "python" else words[0]
+    assert script == "sbatch" or (ROOT / script).exists()
+    if script == "./run_local.sh":
+        check_launch(words[1:], "")
+    elif script == "./run_dist.sh":
+        check_launch(words[1:], run_dist)
+    elif script == "sbatch":
+        check_launch(words[words.index("tools/slurm_job.sh") + 1 :], run_dist)
+    elif script == "tools/benchmark.py":
+        assert words[2] == "model" and words[3] in list_models()
+    else:
+        parser = argparse.ArgumentParser()
+        add_run_arguments(parser)
+        parser.add_argument("overrides", nargs="*")
+        args = parser.parse_args(words[2:])
+        if args.config:
+            check_settings(args.config, args.overrides)
+
+
+@pytest.mark.parametrize(("recipe", "span"), list(read_tables()))
+def test_what_stands_on_the_right_can_be_typed(recipe, span):
+    words = shlex.split(span)
+    if span.startswith("configs/"):
+        check_settings(span, [])
+    elif all(SETTING.fullmatch(word) for word in words):
+        check_settings(recipe, words)
+    else:
+        check_command(words)
+
+
+def test_the_tables_are_read():
+    assert len(list(read_tables())) > 120

@@ -1,0 +1,110 @@
+"""tools/slurm_job.sh among programs that stand for SLURM's: when it queues again, and that the run then goes on."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+import torch
+from conftest import ROOT
+
+RECIPE = "configs/demo/glore_motion.yaml"
+
+
+@pytest.fixture
+def slurm(tmp_path):
+    """slurm(srun) -> the environment of a job whose srun is the shell line given; what scontrol is told is kept."""
+
+    def make(srun: str) -> dict[str, str]:
+        programs = tmp_path / "bin"
+        programs.mkdir(exist_ok=True)
+        say = f'if [ "$1" = show ]; then echo localhost; else echo "$@" >>{tmp_path}/told; fi'
+        for name, line in (("srun", srun), ("scontrol", say)):
+            (programs / name).write_text(f"#!/usr/bin/env bash\n{line}\n")
+            (programs / name).chmod(0o755)
+        job = {"JOB_ID": "17", "SUBMIT_DIR": str(ROOT), "NNODES": "1", "JOB_NODELIST": "localhost", "NODEID": "0"}
+        job = {f"SLURM_{name}": value for name, value in job.items()}
+        return os.environ | job | {"SLURMD_NODENAME": "localhost", "PATH": f"{programs}:{os.environ['PATH']}"}
+
+    return make
+
+
+def start_job(environment, *arguments) -> subprocess.Popen:
+    line = [ROOT / "tools/slurm_job.sh", *map(str, arguments)]
+    return subprocess.Popen(line, env=environment, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def told(tmp_path) -> str:
+    return (tmp_path / "told").read_text() if (tmp_path / "told").exists() else ""
+
+
+def when_there(path) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} did not come"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("number", "ends_with", "queues_again"),
+    [
+        (signal.SIGUSR1, 75, True),  # out of time, saved
+        (signal.SIGUSR1, 137, True),  # out of time, and did not manage to save
+        (signal.SIGUSR1, 0, False),  # out of time, but it was just complete
+        (signal.SIGTERM, 75, False),  # cancelled
+        (None, 75, True),  # a machine was taken away
+        (None, 1, False),  # failed
+    ],
+)
+def test_what_queues_again(slurm, tmp_path, number, ends_with, queues_again):
+    ready = tmp_path / "ready"
+    # As srun does, it hears of a signal from the job; as SLURM does, scancel tells both.
+    waits = f"trap 'exit {ends_with}' USR1 TERM; touch {ready}; for i in $(seq 200); do sleep 0.05; done; exit 99"
+    job = start_job(slurm(waits if number else f"exit {ends_with}"), RECIPE)
+    if number:
+        when_there(ready)
+        if number == signal.SIGTERM:
+            subprocess.run(["pkill", "-TERM", "-P", str(job.pid)], check=True)
+        job.send_signal(number)
+    output = job.communicate(timeout=30)[0]
+    assert job.returncode == ends_with, output
+    assert told(tmp_path) == ("requeue 17\n" if queues_again else ""), output
+
+
+def test_what_it_would_start(slurm):
+    job = start_job(slurm("exit 1"), "--dry-run", RECIPE)
+    assert job.communicate(timeout=30)[0].startswith("srun --nodes 1 --ntasks-per-node 1") and job.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"SLURM_JOB_ID": ""}, "this is a job for SLURM: sbatch"),
+        ({"SLURM_SUBMIT_DIR": "/"}, "there is no run_dist.sh in /"),
+    ],
+)
+def test_what_is_wrong_is_said(slurm, change, message):
+    job = start_job(slurm("exit 1") | change, RECIPE)
+    assert message in job.communicate(timeout=30)[0] and job.returncode == 2
+
+
+@pytest.mark.slow
+def test_a_run_out_of_time_goes_on_where_it_was(slurm, recipe, start, tmp_path):
+    environment = slurm('exec bash -c "${@: -1}"') | {"OMP_NUM_THREADS": "1"}
+    settings = ("run.num_threads=1", "train.checkpoint_every_steps=1")
+    run = tmp_path / "job"
+    arguments = ("--nproc", 2, "--port", 29511, recipe, f"run.dir={run}", *settings)
+    job = start_job(environment, *arguments)
+    when_there(run / "checkpoints/previous.pt")
+    job.send_signal(signal.SIGUSR1)
+    output = job.communicate(timeout=120)[0]
+    assert job.returncode == 75 and told(tmp_path) == "requeue 17\n", output
+
+    job = start_job(environment | {"SLURM_RESTART_COUNT": "1"}, *arguments)
+    output = job.communicate(timeout=300)[0]
+    assert job.returncode == 0 and "continuing" in output, output
+
+    start("tools/train.py", "-c", recipe, f"run.dir={tmp_path / 'whole'}", *settings, processes=2)
+    weights = [torch.load(folder / "checkpoints/last.pt")["model"] for folder in (run, tmp_path / "whole")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])

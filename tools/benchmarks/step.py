@@ -1,0 +1,252 @@
+"""What a training step costs beyond its network: the loop, the log, the checkpoints, on one rank and on more."""
+
+import argparse
+import logging
+import statistics
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+from engine.loop import Batch, Trainer, TrainSettings
+from engine.optimizer import OptimizerSettings, build_optimizer
+from engine.precision import autocast, place_model
+from engine.ranks import Ranks, join_ranks
+from engine.run import RunSettings, open_run
+from engine.schedule import ScheduleSettings
+from models import MODELS, create_model
+
+HELP = """What a training step costs beyond its network: the loop, the log, the checkpoints, on one rank and on more.
+
+Steps of the trainer and bare steps (forward, backward, update) of a twin network take turns; the difference is what the
+loop costs. It does not depend on the size of the clips: they are small, so that it is not lost in the step. The share
+is that of a bare step on clips of full size, with lines of the log and checkpoints as often as a recipe has them that
+says nothing else.
+"""
+
+LOG_EVERY, SAVE_EVERY = 3, 5  # steps here; most have neither
+NUM_WARM = 3  # steps that do not count
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured."""
+
+    name: str
+    batch: int
+    small: tuple[int, ...]  # one input of the steps that are compared, [3, T, H, W] or [3, H, W]
+    full: tuple[int, ...]  # one input of the step that gives the share
+    steps: int
+    device: str
+    threads: int
+    precision: str
+
+
+@dataclass
+class Costs:
+    """Seconds: of a bare step at full size, and of what comes on top."""
+
+    bare: float
+    loop: float
+    line: float
+    checkpoint: float
+    copy: float
+    """Copying all that a checkpoint holds, for comparison."""
+
+    @property
+    def on_top(self) -> float:
+        """Of each step, in the mean of a run with the default settings."""
+        default = {name: field.default for name, field in TrainSettings.model_fields.items()}
+        rare = self.line / default["log_every_steps"] + self.checkpoint / default["checkpoint_every_steps"]
+        return self.loop + rare
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", default="resnet50_3d", help="a name of models.list_models() (resnet50_3d)")
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2], help="numbers of ranks on this machine (1 2)")
+    parser.add_argument("--batch", type=int, default=1, help="clips or images of each rank at once (1)")
+    parser.add_argument("--frames", type=int, default=4, help="frames of the small clips (4)")
+    parser.add_argument("--size", type=int, default=32, help="height and width of the small clips in pixels (32)")
+    parser.add_argument("--steps", type=int, default=120, help="steps that are compared (120)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
+    parser.add_argument("--threads", type=int, default=1, help="processor threads of each rank (1)")
+    parser.add_argument("--precision", choices=["float32", "bf16", "fp16"], default="float32")
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.name not in MODELS:
+        create_model(args.name)  # says which there are
+    full = MODELS[args.name].input_shape
+    small = (3, *([args.frames] if len(full) == 4 else []), args.size, args.size)
+    case = Case(args.name, args.batch, small, full, args.steps, args.device, args.threads, args.precision)
+    where = torch.cuda.get_device_name() if args.device == "cuda" else f"cpu, threads of each rank: {args.threads}"
+    print(
+        f"{args.name}, input {' x '.join(map(str, full))}, batch {args.batch} of each rank, {args.precision}, {where}"
+    )
+    print(
+        f"{'ranks':8}{'bare step':>14}{'loop':>12}{'line of log':>14}{'checkpoint':>14}{'(its copy)':>14}{'on top':>12}"
+    )
+    for num_ranks in args.ranks:
+        costs = measure(case, num_ranks)
+        parts = (costs.bare, costs.loop, costs.line, costs.checkpoint, costs.copy)
+        widths = (11, 9, 11, 11, 11)
+        cells = "".join(f"{1000 * part:{width}.2f} ms" for part, width in zip(parts, widths, strict=True))
+        print(f"{num_ranks:<8}{cells}{100 * costs.on_top / costs.bare:10.2f} %")
+
+
+def measure(case: Case, num_ranks: int) -> Costs:
+    """Starts `num_ranks` processes; the costs are those of the main one."""
+    meeting = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "run_id": uuid.uuid4().hex}
+    config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=num_ranks, max_restarts=0, **meeting)
+    with tempfile.TemporaryDirectory() as folder:
+        return elastic_launch(config, measure_here)(case, folder)[0]
+
+
+def measure_here(case: Case, folder: str) -> Costs:
+    """In each of the processes; the run directory is made in `folder`."""
+    logging.disable(logging.WARNING)
+    with join_ranks(device=case.device, num_threads=case.threads) as ranks:
+        task = TurnsTask(case, ranks)
+        settings = TrainSettings(
+            num_samples=(NUM_WARM + case.steps + 1) * case.batch * ranks.num_ranks,  # the last step does much more
+            batch_size=case.batch * ranks.num_ranks,
+            precision=case.precision,
+            log_every_steps=LOG_EVERY,
+            checkpoint_every_steps=SAVE_EVERY,
+        )
+        run = open_run("benchmark.yaml", RunSettings(dir=str(Path(folder, "run"))), {}, ranks)
+        trainer = Trainer(task, settings, OPTIMIZER, ScheduleSettings(), 0, run, ranks)
+        trainer.train()
+        run.close()
+        state = [*trainer.model.state_dict().values(), *_tensors(trainer.optimizer.state_dict()["state"])]
+        copy = fastest([_seconds(partial(_copies, state), ranks) for _ in range(5)])
+        del trainer, state
+        step = _bare_step(case, case.full, ranks)
+        bare = fastest([_seconds(step, ranks) for _ in range(NUM_WARM + 5)][NUM_WARM:])
+    return task.costs(bare, copy)
+
+
+OPTIMIZER = OptimizerSettings(name="sgd", lr=1e-3)
+
+
+def _copies(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    return [tensor.detach().to("cpu", copy=True) for tensor in tensors]
+
+
+def _tensors(states: dict[int, dict]) -> list[torch.Tensor]:
+    return [value for state in states.values() for value in state.values() if isinstance(value, torch.Tensor)]
+
+
+class TurnsTask:
+    """Implements `engine.loop.Task` on random clips. When the trainer asks for a batch, a bare step has its turn."""
+
+    num_train_samples = 2**31  # an epoch never ends: no evaluation but the last
+
+    def __init__(self, case: Case, ranks: Ranks):
+        self.case, self.ranks = case, ranks
+        self.steps = Turns()
+
+    def build_model(self) -> nn.Module:
+        return create_model(self.case.name)
+
+    def load_initial_weights(self, model: nn.Module) -> None:
+        pass
+
+    def train_batches(self, first_batch: int, num_batches: int, batch_size: int, stream: str) -> Iterator[Batch]:
+        batch = {
+            "failures": [],
+            "index": torch.arange(batch_size),
+            **_random_batch(self.case, self.case.small, self.ranks),
+        }
+        bare = _bare_step(self.case, self.case.small, self.ranks)
+        for _ in range(num_batches):
+            self.steps.bare.append(_seconds(bare, self.ranks))
+            start = time.perf_counter()
+            yield batch
+            _synchronize(self.ranks)
+            self.steps.trainer.append(time.perf_counter() - start)
+
+    def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        loss = _loss(model, batch)
+        return loss, {"loss": loss * len(batch["label"])}
+
+    def evaluate(self, model: nn.Module) -> None:
+        pass
+
+    def costs(self, bare: float, copy: float) -> Costs:
+        return self.steps.costs(bare, copy)
+
+
+@dataclass
+class Turns:
+    """Seconds of each step: bare step i, then step i of the trainer, and so on. Steps count from 1."""
+
+    bare: list[float] = field(default_factory=list)
+    trainer: list[float] = field(default_factory=list)
+
+    def costs(self, bare: float, copy: float) -> Costs:
+        """What the trainer's steps of each kind take longer. The last step, which ends the run, does not count."""
+        kinds: dict[tuple[bool, bool], list[float]] = {}
+        for step, seconds in enumerate(self.trainer[:-1], 1):
+            if step > NUM_WARM:
+                kinds.setdefault((step % LOG_EVERY == 0, step % SAVE_EVERY == 0), []).append(seconds)
+        plain, line, save = (fastest(kinds[kind]) for kind in ((False, False), (True, False), (False, True)))
+        return Costs(bare, plain - fastest(self.bare[NUM_WARM:]), line - plain, save - plain, copy)
+
+
+def fastest(seconds: list[float]) -> float:
+    """Mean of the fastest quarter: what others do on the machine makes steps slower, never faster."""
+    return statistics.mean(sorted(seconds)[: max(1, len(seconds) // 4)])
+
+
+def _bare_step(case: Case, shape: tuple[int, ...], ranks: Ranks) -> Callable[[], None]:
+    """Forward, backward and update of a network of its own on one batch of inputs [3, ...] of `shape`."""
+    model = place_model(create_model(case.name), ranks.device, channels_last=True).train()
+    optimizer = build_optimizer(model, OPTIMIZER)
+    scaler = torch.amp.GradScaler(ranks.device.type, enabled=case.precision == "fp16")
+    device_ids = [ranks.device] if ranks.device.type == "cuda" else None
+    network = DistributedDataParallel(model, device_ids=device_ids) if ranks.num_ranks > 1 else model
+    batch = _random_batch(case, shape, ranks)
+
+    def step() -> None:
+        with autocast(case.precision, ranks.device):
+            loss = _loss(network, batch)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def _random_batch(case: Case, shape: tuple[int, ...], ranks: Ranks) -> dict[str, torch.Tensor]:
+    """`input` [B, *shape], channels last as the network has it, and `label` [B]."""
+    layout = torch.channels_last_3d if len(shape) == 4 else torch.channels_last
+    x = torch.randn(case.batch, *shape, device=ranks.device).to(memory_format=layout)
+    return {"input": x, "label": torch.zeros(case.batch, dtype=torch.long, device=ranks.device)}
+
+
+def _loss(network: nn.Module, batch: Batch) -> torch.Tensor:
+    return F.cross_entropy(network(batch["input"]).float(), batch["label"])
+
+
+def _seconds(work: Callable[[], object], ranks: Ranks) -> float:
+    _synchronize(ranks)
+    start = time.perf_counter()
+    work()
+    _synchronize(ranks)
+    return time.perf_counter() - start
+
+
+def _synchronize(ranks: Ranks) -> None:
+    if ranks.device.type == "cuda":
+        torch.cuda.synchronize()
