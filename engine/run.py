@@ -35,10 +35,16 @@ FREE_KEYS = (
     "run.",
     "train.log_every_steps",
     "train.checkpoint_every_steps",
+    "train.keep_checkpoints",
+    "train.keep_every_steps",
+    "train.non_finite",
+    "train.sharding",
+    "train.activation_checkpointing",
     "data.root",
     "data.val_root",
     "data.num_workers",
     "data.worker_start",
+    "data.timeout_seconds",
     "evaluation.",
 )
 
@@ -74,12 +80,13 @@ class Run:
         self._board = None
         self._plotted = time.monotonic()
 
-    def start_at(self, step: int) -> None:
-        """Forgets what an interrupted run logged after `step`: those steps come again."""
+    def start_at(self, step: int, evaluated_step: int) -> None:
+        """Forgets what an interrupted run logged after `step`, and scores after `evaluated_step`: they come again."""
         if not self._is_main:
             return
         if self._metrics.exists():
-            rows = [row for row in _read_lines(self._metrics) if row["step"] <= step]
+            last = {"train": step}
+            rows = [row for row in _read_lines(self._metrics) if row["step"] <= last.get(row["split"], evaluated_step)]
             temporary = self._metrics.with_suffix(".partial")
             temporary.write_text("".join(to_json(row) + "\n" for row in rows))
             os.replace(temporary, self._metrics)
