@@ -239,12 +239,12 @@ class Trainer:
         """Says which settings change nothing in this run."""
         settings, alone = self.settings, self.ranks.num_ranks == 1 and "there is one process"
         has_norms = any(isinstance(module, _BatchNorm) for module in self.model.modules())
+        no_norms = not has_norms and "the network has no batch norm"
         reasons = {
             "sharding": settings.sharding != "none" and alone,
             "gradient_compression": settings.gradient_compression != "none" and alone,
-            "sync_batch_norm": settings.sync_batch_norm
-            and (alone or (not has_norms and "the network has no batch norm")),
-            "precise_bn_batches": settings.precise_bn_batches and not has_norms and "the network has no batch norm",
+            "sync_batch_norm": settings.sync_batch_norm and (alone or no_norms),
+            "precise_bn_batches": settings.precise_bn_batches and no_norms,
             "activation_checkpointing": settings.activation_checkpointing
             and not blocks
             and "the network is not made of blocks",

@@ -60,7 +60,8 @@ def recompute_activations(blocks: list[nn.Module]) -> None:
 
 class _Recomputed:
     def __init__(self, block: nn.Module, forward: Any):
-        self._norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+        norms = (module for module in block.modules() if isinstance(module, _BatchNorm))
+        self._norms = [norm for norm in norms if norm.track_running_stats]
         self._forward = forward
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -71,14 +72,15 @@ class _Recomputed:
 
     @contextlib.contextmanager
     def _again(self) -> Iterator[None]:
-        tracked = [norm for norm in self._norms if norm.track_running_stats]
-        for norm in tracked:
-            norm.track_running_stats = False  # batch norm in training mode then uses the batch, and keeps nothing
+        kept = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in self._norms]
+        for norm in self._norms:
+            norm.momentum = 0.0  # the weight of the batch in the running statistics
         try:
             yield
         finally:
-            for norm in tracked:
-                norm.track_running_stats = True
+            for norm, momentum, num_batches in kept:
+                norm.momentum = momentum
+                norm.num_batches_tracked.copy_(num_batches)
 
 
 def shard(model: nn.Module, blocks: list[nn.Module]) -> None:
