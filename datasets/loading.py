@@ -5,6 +5,8 @@ and of the sample's number in the run. No generator lives in a worker, so the nu
 nothing, and a run continues in the middle of an epoch with the samples it would have had.
 """
 
+import atexit
+import multiprocessing
 import os
 import signal
 import sys
@@ -17,6 +19,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from datasets.files import FileError, FileItem, FileList
+
+
+class WorkerError(RuntimeError):
+    """A process that reads files has died, or gives nothing any more."""
+
 
 STREAMS = {"train": 0, "precise_bn": 1}
 MAX_ATTEMPTS = 10  # files tried for one training sample before the run stops
@@ -107,6 +114,10 @@ class TrainSamples(Dataset):
         reason = f"{first['reason']}; {MAX_ATTEMPTS} files in a row could not be read, is data.root right?"
         return {"error": kind(first["path"], reason)}
 
+    def path(self, number: int) -> str:
+        """The file of sample `number`."""
+        return self.files[self._file_at(*divmod(number, len(self.files)))].path
+
     def _generator(self, *position: int) -> np.random.Generator:
         return np.random.default_rng((*self._root, *position))
 
@@ -149,6 +160,9 @@ class EvalViews(Dataset):
     def __len__(self) -> int:
         return len(self.files)
 
+    def path(self, index: int) -> str:
+        return self.files[index].path
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         item = self.files[index]
         try:
@@ -183,6 +197,7 @@ def _loader(
     collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
     num_workers: int,
     worker_start: Literal["fork", "forkserver", "spawn"] | None,
+    timeout_seconds: float,
     pin_memory: bool,
 ) -> DataLoader:
     num_workers = min(num_workers, len(batches))
@@ -195,15 +210,25 @@ def _loader(
         collate_fn=collate,
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
+        timeout=timeout_seconds if num_workers else 0,
         multiprocessing_context=worker_start if num_workers else None,
         generator=torch.Generator().manual_seed(0),  # the loader draws a seed for its workers; nobody uses it
     )
 
 
 def _start_worker(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
+    # Ctrl-C, and a request to stop that goes to all processes, are the main process's to handle: it needs the data of
+    # the step that it finishes.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     assert get_worker_info() is not None
     torch.set_num_threads(1)
+
+
+@atexit.register  # before multiprocessing's own, which would ask a worker that hangs to stop, and wait
+def _end_workers() -> None:
+    for process in multiprocessing.active_children():
+        process.kill()
 
 
 def default_num_workers(num_ranks_here: int) -> int:
@@ -235,9 +260,12 @@ def _collate_views(items: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def to_device(loader: DataLoader, device: torch.device) -> Iterator[dict[str, Any]]:
-    """The loader's batches, with what the network takes on `device`; copied without waiting from pinned memory."""
+    """The loader's batches, with what the network takes on `device`; copied without waiting from pinned memory.
+
+    Raises WorkerError where a reading process dies, or none of them gives a batch within the loader's timeout.
+    """
     stays = ("index", "noise_seed")
-    for batch in loader:
+    for batch in _watched(loader):
         if "error" in batch:
             raise batch["error"]
         yield {
@@ -246,3 +274,27 @@ def to_device(loader: DataLoader, device: torch.device) -> Iterator[dict[str, An
             else value
             for name, value in batch.items()
         }
+
+
+def _watched(loader: DataLoader) -> Iterator[dict[str, Any]]:
+    batches, number = iter(loader), 0
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if "exited unexpectedly" in str(error) or "killed by signal" in str(error):
+                raise WorkerError(
+                    f"a reading process died ({error}); where memory ran out, lower data.num_workers. The same command "
+                    "continues from the last checkpoint"
+                ) from error
+            if "timed out" in str(error):
+                paths = ", ".join(loader.dataset.path(n) for n in loader.batch_sampler[number])
+                raise WorkerError(
+                    f"no batch within data.timeout_seconds={loader.timeout:g}: one of these files hangs the process "
+                    f"that reads it, or its disk is away: {paths}. Remove it from the list, or raise the limit"
+                ) from error
+            raise
+        yield batch
+        number += 1

@@ -1,14 +1,20 @@
 """Checkpoints that are whole or not there: plain types, written beside, synced, renamed.
 
-`last.pt` holds all that a run needs to go on; `previous.pt` is the one before, used when the newest cannot be read.
-`best.safetensors` holds the weights with the best score alone. Learning rates and random numbers are functions of the
-step, so the step is all that is kept of them.
+`last.pt` holds all that a run needs to go on; `previous.pt` is the one before, used when the newest cannot be read;
+`step-00001000.pt` are older ones that the recipe wants kept. `best.safetensors` holds the weights with the best score
+alone. Learning rates and random numbers are functions of the step, so the step is all that is kept of them.
+
+A run waits only for the copy of its state to the CPU's memory. A thread writes it; what goes wrong there is raised in
+the run's own thread, at the next step.
 """
 
+import contextlib
 import logging
 import os
 import pickle
+import shutil
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +46,8 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         finally:
             os.close(directory)
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:  # torch and safetensors wrap a full disk
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         reason = error.strerror if isinstance(error, OSError) and error.strerror else _first_sentence(error)
         raise CheckpointError(
             f"cannot write {path}: {reason}. What was written before is untouched; make room (`df -h {path.parent}`) "
@@ -66,27 +73,89 @@ def _first_sentence(error: Exception) -> str:
     return str(error).split("\n")[0].split(". ")[0] or type(error).__name__
 
 
-class CheckpointFolder:
-    """The checkpoints of one run."""
+def copy_to_cpu(value: Any) -> Any:
+    """A copy of nested dicts and lists, with tensors of its own on the CPU: what changes later does not change it."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {name: copy_to_cpu(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [copy_to_cpu(inner) for inner in value]
+    return value
 
-    def __init__(self, folder: Path):
+
+class CheckpointFolder:
+    """The checkpoints of one run.
+
+    Args:
+        folder: where they are.
+        num_kept: how many of the newest stay, `last.pt` and `previous.pt` among them.
+        keep_every_steps: checkpoints of multiples of it stay for good; None: of none.
+    """
+
+    def __init__(self, folder: Path, num_kept: int = 2, keep_every_steps: int | None = None):
         self.last = folder / "last.pt"
         self.previous = folder / "previous.pt"
         self.best = folder / "best.safetensors"
+        self.num_kept, self.keep_every_steps = num_kept, keep_every_steps
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
+        self._writing: list[Future] = []
 
-    def write(self, state: dict[str, Any]) -> None:
-        """Writes `state` as the newest checkpoint and keeps the one before."""
+    def write(self, step: int, state: dict[str, Any]) -> None:
+        """Writes `state` as the newest checkpoint, that of `step`, and keeps the ones before."""
         for leftover in self.last.parent.glob(".*.partial"):  # of a process that was killed while it wrote
             leftover.unlink()
         fresh = self.last.with_name("next.pt")
         write_checkpoint(fresh, state)
-        if self.last.exists():
+        if self.last.exists() and self.num_kept > 1:
             os.replace(self.last, self.previous)
         os.replace(fresh, self.last)
+        self._keep(step)
 
     def write_best(self, weights: dict[str, torch.Tensor], facts: dict[str, str]) -> None:
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
         write_atomically(self.best, lambda temporary: safetensors.torch.save_file(weights, temporary, metadata=facts))
+
+    def start_writing(self, step: int, state: dict[str, Any]) -> None:
+        """`write`, in the background. Copies `state` first, and waits for what is still being written."""
+        self.wait()
+        self._writing.append(self._writer.submit(self.write, step, copy_to_cpu(state)))
+
+    def start_writing_best(self, weights: dict[str, torch.Tensor], facts: dict[str, str]) -> None:
+        """`write_best`, in the background."""
+        self.wait()
+        self._writing.append(self._writer.submit(self.write_best, copy_to_cpu(weights), facts))
+
+    def check(self) -> None:
+        """Raises CheckpointError where something that was written in the background could not be."""
+        while self._writing and self._writing[0].done():
+            self._writing.pop(0).result()
+
+    def wait(self) -> None:
+        """Waits until everything is written; raises CheckpointError as `check` does."""
+        while self._writing:
+            self._writing.pop(0).result()
+
+    def _keep(self, step: int) -> None:
+        """Gives `last.pt` a second name where it shall outlive `previous.pt`; removes what has had its time."""
+
+        def is_for_good(number: int) -> bool:
+            return self.keep_every_steps is not None and number % self.keep_every_steps == 0
+
+        if self.num_kept > 2 or is_for_good(step):
+            kept = self.last.with_name(f"step-{step:08d}.pt")
+            kept.unlink(missing_ok=True)
+            try:
+                os.link(self.last, kept)
+            except OSError:  # a file system without hard links
+                write_atomically(kept, lambda temporary: shutil.copyfile(self.last, temporary))
+        for path in self._kept()[self.num_kept if self.num_kept > 2 else 0 :]:
+            if not is_for_good(_step_of(path)):
+                path.unlink()
+
+    def _kept(self) -> list[Path]:
+        """The checkpoints with a step in their name, the newest first."""
+        return sorted(self.last.parent.glob("step-????????.pt"), reverse=True)
 
     def read_newest(self) -> dict[str, Any] | None:
         """The newest state that can be read, or None where the run has none yet.
@@ -94,7 +163,8 @@ class CheckpointFolder:
         A damaged file is reported and the one before is used; raises CheckpointError if none of several can be read.
         """
         # next.pt is whole whenever it exists: a run was killed between the renames.
-        found = [path for path in (self.last.with_name("next.pt"), self.last, self.previous) if path.exists()]
+        candidates = (self.last.with_name("next.pt"), self.last, self.previous, *self._kept())
+        found = [path for path in candidates if path.exists()]
         damage: list[CheckpointError] = []
         for path in found:
             try:
@@ -105,3 +175,7 @@ class CheckpointFolder:
         if damage:
             raise CheckpointError(f"{damage[0]}; no older one is left. Remove {self.last.parent} to start from scratch")
         return None
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))

@@ -9,12 +9,15 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from engine.parallel import local
+
 
 def average_weights(model: nn.Module, decay: float) -> AveragedModel:
     """The average, which starts as a copy of `model`: call `update_parameters(model)` after a step, use `module`."""
 
     @torch.no_grad()
     def update(averages: list[torch.Tensor], values: list[torch.Tensor], _: torch.Tensor) -> None:
+        averages, values = [local(average) for average in averages], [local(value) for value in values]
         if averages[0].is_floating_point():
             torch._foreach_lerp_(averages, values, 1 - decay)
         else:

@@ -3,9 +3,11 @@
 A run is a stream of samples: sample k of the run is a pure function of (seed, k), and step s consumes the samples
 [(s - 1) * batch_size, s * batch_size), whatever the number of ranks. So there is no generator to save and no sampler to
 rewind: a run that was killed continues from its last checkpoint with the very numbers it would have had.
+
+A run that is asked to stop (SIGTERM, SIGUSR1) finishes its step, saves and raises Stopped. It also saves before each
+evaluation, which may then be broken off at any point.
 """
 
-import contextlib
 import logging
 import math
 import random
@@ -17,12 +19,27 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from engine.checkpoint import CheckpointError
 from engine.ema import average_weights
 from engine.evaluation import Evaluation
+from engine.guards import ADVICE, Agreement, NotFinite, StepRecord, record_step
 from engine.optimizer import OptimizerSettings, build_optimizer, set_learning_rate
+from engine.parallel import (
+    Compression,
+    Sharding,
+    copy_to_ranks,
+    exchanging,
+    find_blocks,
+    gathered,
+    load_model_state,
+    load_optimizer_state,
+    local,
+    recompute_activations,
+    shard,
+    whole,
+)
 from engine.precise_bn import update_batch_norm
 from engine.precision import autocast, place_model
 from engine.progress import Meter, progress_bar
@@ -30,6 +47,7 @@ from engine.ranks import Ranks
 from engine.run import Run
 from engine.schedule import ScheduleSettings, learning_rate
 from engine.settings import Settings, SettingsError
+from engine.signals import Stopped, StopSignals
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +69,22 @@ class TrainSettings(Settings):
     sync_batch_norm: bool = Field(False, description="batch statistics over all GPUs instead of each for itself")
     precise_bn_batches: int = Field(0, ge=0, description="batches of one step that set batch norm before evaluations")
     compile: bool = Field(False, description="torch.compile the network (needs a C++ compiler on CPUs)")
+    sharding: Sharding = Field("none", description="none: the whole network on each rank; fsdp: a part of it on each")
+    activation_checkpointing: bool = Field(
+        False, description="compute the insides of blocks again in the backward pass instead of keeping them"
+    )
+    gradient_compression: Compression = Field(
+        "none", description="numbers in which ranks send each other gradients: none (their own), bf16, fp16"
+    )
+    non_finite: Literal["stop", "skip"] = Field(
+        "stop", description="after a loss or gradient that is no number: stop the run, or leave that step out"
+    )
     evaluate_every_epochs: float = Field(1.0, gt=0, description="epochs between two evaluations; the end has one, too")
     checkpoint_every_steps: int = Field(500, gt=0, description="optimizer steps between two checkpoints")
+    keep_checkpoints: int = Field(2, gt=0, description="how many of the newest checkpoints stay")
+    keep_every_steps: int | None = Field(
+        None, gt=0, description="checkpoints of multiples of it stay for good; none: of none"
+    )
     log_every_steps: int = Field(10, gt=0, description="optimizer steps between two lines of metrics.jsonl")
     max_unreadable: float = Field(
         0.05, ge=0, le=1, description="share of samples that may be unreadable before it stops"
@@ -66,6 +98,13 @@ class TrainSettings(Settings):
             raise ValueError(
                 f"batch_size {self.batch_size} must be a multiple of accumulation_steps {self.accumulation_steps}"
             )
+        if self.keep_every_steps and self.keep_every_steps % self.checkpoint_every_steps:
+            raise ValueError(
+                f"keep_every_steps {self.keep_every_steps} must be a multiple of checkpoint_every_steps "
+                f"{self.checkpoint_every_steps}"
+            )
+        if self.sharding == "fsdp" and self.gradient_compression != "none":
+            raise ValueError("gradient_compression is for sharding: none; set one of them to none")
         return self
 
     def samples_per_forward(self, ranks: Ranks) -> int:
@@ -107,6 +146,10 @@ class TooManyFailures(RuntimeError):
     """More samples could not be read than the recipe allows."""
 
 
+MOST_SKIPPED_IN_A_ROW = 20
+WAITING_WORTH_A_WARNING = 0.2  # share of the training time
+
+
 @dataclass
 class Progress:
     """Where a run stands; part of every checkpoint."""
@@ -114,6 +157,9 @@ class Progress:
     step: int = 0
     best_score: float = -1.0
     best_step: int = 0
+    evaluated_step: int = 0  # the last one
+    num_skipped: int = 0  # steps left out as their numbers were not finite
+    num_skipped_in_a_row: int = 0
     num_unreadable: int = 0  # training samples that had to be replaced, up to the last line of metrics.jsonl
     window: dict[str, float] = field(default_factory=dict)  # sums since then, see Meter
 
@@ -141,6 +187,8 @@ class Trainer:
         num_samples = settings.num_samples or settings.num_epochs * self.samples_per_epoch
         self.num_steps = math.ceil(num_samples / settings.batch_size)
         self.meter, self.progress = Meter(ranks), Progress()
+        run.checkpoints.num_kept = settings.keep_checkpoints
+        run.checkpoints.keep_every_steps = settings.keep_every_steps
 
         # The weights: 1. of the interrupted run, 2. pretrained, 3. from scratch.
         seed_position(seed, -1)
@@ -148,10 +196,10 @@ class Trainer:
         saved = run.checkpoints.read_newest()
         if saved is None:
             task.load_initial_weights(self.model)
+        self.average: nn.Module | None = None
         self._place_model()
         self.optimizer = build_optimizer(self.model, optimizer)
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=settings.precision == "fp16")
-        self.average = None if settings.ema_decay is None else average_weights(self.model, settings.ema_decay)
         if saved is not None:
             self._restore(saved)
         if ranks.broadcast(self.progress.step) != self.progress.step:
@@ -159,46 +207,104 @@ class Trainer:
                 f"rank {ranks.rank} found the checkpoint of step {self.progress.step} in {run.folder}, rank 0 another; "
                 "all machines of a run need the same run directory, on a disk that they share"
             )
-        run.start_at(self.progress.step)
+        run.start_at(self.progress.step, self.progress.evaluated_step)
 
     def _place_model(self) -> None:
         """Layout, device, compilation; `network` is what is called in training: the model, or its parallel wrapper."""
-        if self.settings.sync_batch_norm:
-            if self.ranks.device.type == "cpu":
+        settings, ranks = self.settings, self.ranks
+        if settings.sync_batch_norm:
+            if ranks.device.type == "cpu":
                 raise SettingsError("train.sync_batch_norm needs GPUs; on CPUs batch norm sees each process for itself")
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
-        place_model(self.model, self.ranks.device, self.settings.channels_last)
-        if self.settings.compile:
+        is_sharded = settings.sharding == "fsdp" and ranks.num_ranks > 1
+        # FSDP2 takes weights in the plain layout only; the maps are channels last, as the task makes them.
+        place_model(self.model, ranks.device, settings.channels_last and not is_sharded)
+        if settings.ema_decay is not None:
+            self.average = average_weights(self.model, settings.ema_decay)
+        blocks = find_blocks(self.model)
+        self._warn_of_ignored(blocks)
+        if settings.activation_checkpointing:
+            recompute_activations(blocks)
+        if settings.compile:
             self.model.compile()
         self.network = self.model
-        if self.ranks.num_ranks > 1:
-            device_ids = [self.ranks.device] if self.ranks.device.type == "cuda" else None
-            self.network = DistributedDataParallel(self.model, device_ids=device_ids)
+        if is_sharded:
+            shard(self.model, blocks)
+            if self.average is not None:
+                shard(self.average.module, find_blocks(self.average.module))
+        elif ranks.num_ranks > 1:
+            self.network = copy_to_ranks(self.model, ranks, settings.gradient_compression)
+
+    def _warn_of_ignored(self, blocks: list[nn.Module]) -> None:
+        """Says which settings change nothing in this run."""
+        settings, alone = self.settings, self.ranks.num_ranks == 1 and "there is one process"
+        has_norms = any(isinstance(module, _BatchNorm) for module in self.model.modules())
+        no_norms = not has_norms and "the network has no batch norm"
+        reasons = {
+            "sharding": settings.sharding != "none" and alone,
+            "gradient_compression": settings.gradient_compression != "none" and alone,
+            "sync_batch_norm": settings.sync_batch_norm and (alone or no_norms),
+            "precise_bn_batches": settings.precise_bn_batches and no_norms,
+            "activation_checkpointing": settings.activation_checkpointing
+            and not blocks
+            and "the network is not made of blocks",
+        }
+        for name, reason in reasons.items():
+            if reason and self.ranks.is_main:
+                log.warning("train.%s is ignored: %s", name, reason)
 
     def train(self) -> dict[str, float]:
         """Trains to the end -> summary of the last evaluation (empty on ranks but the main one).
 
-        Raises TooManyFailures and FloatingPointError (see `_log`), CheckpointError where the disk is full.
+        Raises Stopped after a signal, TooManyFailures (see `_log`), NotFinite, CheckpointError where the disk is full.
         """
-        settings, summary = self.settings, {}
-        batches = iter(self._batches("train", self.progress.step + 1, self.num_steps))
         self.model.train()
-        self.meter.start()
-        with progress_bar(self.num_steps, self.progress.step, self.ranks, "training") as bar:
-            for step in range(self.progress.step + 1, self.num_steps + 1):
-                self._step(step, batches)
-                is_last = step == self.num_steps
-                bar.update()
-                if is_last or step % settings.log_every_steps == 0:
-                    bar.set_postfix(self._log(step), refresh=False)
-                if is_last or self._evaluation_is_due(step):
-                    with self.meter.paused():
-                        summary = self._evaluate(step)
-                if is_last or step % settings.checkpoint_every_steps == 0:
-                    with self.meter.paused():
-                        self._save(step)
+        with StopSignals() as self.stop:
+            self.agreement = Agreement(self.ranks, lambda: self.stop.name is not None)
+            try:
+                summary = self._train()
+            except Stopped:
+                self.run.checkpoints.wait()
+                raise
+        self.ranks.whereabouts.at("finishing the run directory")
+        self.run.checkpoints.wait()
         self.run.plot()
+        self._warn_of_waiting()
         self.ranks.barrier()  # what the main rank wrote last is there for all
+        return summary
+
+    def _train(self) -> dict[str, float]:
+        summary, first = {}, self.progress.step + 1
+        if self._evaluation_is_due(first - 1) and self.progress.evaluated_step < first - 1:  # it was broken off
+            summary = self._evaluate(first - 1)
+            self._save(first - 1)
+        batches = iter(self._batches("train", first, self.num_steps))
+        self.meter.start()
+        with progress_bar(self.num_steps, first - 1, self.ranks, "training") as bar:
+            for step in range(first, self.num_steps + 1):
+                is_asked_to_stop = self._step(step, batches)
+                bar.update()
+                if step == self.num_steps or step % self.settings.log_every_steps == 0:
+                    bar.set_postfix(self._log(step), refresh=False)
+                with self.meter.paused():
+                    self.run.checkpoints.check()
+                    summary = self._save_and_evaluate(step, is_asked_to_stop) or summary
+        return summary
+
+    def _save_and_evaluate(self, step: int, is_asked_to_stop: bool) -> dict[str, float]:
+        """What is due after a step -> summary of the evaluation, if there was one."""
+        summary, evaluates = {}, self._evaluation_is_due(step)
+        saves = step == self.num_steps or step % self.settings.checkpoint_every_steps == 0
+        if evaluates or saves or is_asked_to_stop:
+            is_asked_to_stop = self.agreement.settle() or is_asked_to_stop
+        if evaluates or is_asked_to_stop:
+            self._save(step)
+        if is_asked_to_stop:
+            raise Stopped(f"{self.stop.name or 'a signal to another rank'} after step {step}")
+        if evaluates:
+            summary = self._evaluate(step)
+        if saves:
+            self._save(step)
         return summary
 
     def _batches(self, stream: str, first_step: int, last_step: int) -> Iterable[Batch]:
@@ -211,46 +317,97 @@ class Trainer:
         milestones = self.schedule.milestones(self.settings.batch_size, self.samples_per_epoch)
         return learning_rate(step, self.optimizer_settings.lr, self.schedule, self.num_steps, milestones)
 
-    def _step(self, step: int, batches: Iterator[Batch]) -> None:
-        """One optimizer step: forward and backward over its accumulated batches, then the update."""
-        num_passes = self.settings.accumulation_steps
+    def _step(self, step: int, batches: Iterator[Batch]) -> bool:
+        """One optimizer step: forward and backward over its accumulated batches, then the update.
+
+        Returns whether some rank was asked to stop; raises NotFinite.
+        """
+        num_passes, places = self.settings.accumulation_steps, self.ranks.whereabouts
+        before = self._keep_for_skipping()
+        losses, samples = [], []
         for number in range(num_passes):
+            places.at(f"reading the data of step {step}")
             batch = self.meter.next_batch(batches)
+            places.at(f"computing step {step}, or exchanging its gradients")
             self.run.record_failures(batch["failures"])
             # Dropout and the like, too, are functions of the position in the run alone.
-            seed_position(self.seed, ((step - 1) * num_passes + number) * self.ranks.num_ranks + self.ranks.rank)
-            with self._gradients_stay_here() if number < num_passes - 1 else contextlib.nullcontext():
+            seed_position(self.seed, self._position(step, number))
+            with exchanging(self.network, is_last=number == num_passes - 1):
                 with autocast(self.settings.precision, self.ranks.device):
                     loss, sums = self.task.training_step(self.network, batch)
                 self.scaler.scale(loss / num_passes).backward()
             self.meter.add({**sums, "unreadable": _num_replaced(batch)}, len(batch["index"]))
+            losses.append(loss)
+            samples.append(batch["index"].tolist())
 
-        set_learning_rate(self.optimizer, self.learning_rate(step))
-        if self.optimizer_settings.clip_grad_norm:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.optimizer_settings.clip_grad_norm)
+        rate = self.learning_rate(step)
+        set_learning_rate(self.optimizer, rate)
+        record = record_step(step, rate, samples, losses, self._clip_gradient())
+        is_asked_to_stop = False
+        if self.settings.non_finite == "stop":
+            is_asked_to_stop = self.agreement.after_step(record)
+        elif not self.agreement.is_finite(record):
+            self._skip(record, before)
+            return self.agreement.settle()
+        else:
+            is_asked_to_stop = self.agreement.settle()
+            self.progress.num_skipped_in_a_row = 0
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update_parameters(self.model)
+        return is_asked_to_stop
 
-    def _gradients_stay_here(self) -> contextlib.AbstractContextManager:
-        """Gradients that are still being accumulated need no exchange between the ranks."""
-        return contextlib.nullcontext() if self.network is self.model else self.network.no_sync()
+    def _position(self, step: int, number: int) -> int:
+        """The place of this rank's forward pass `number` of `step` among those of the run."""
+        return ((step - 1) * self.settings.accumulation_steps + number) * self.ranks.num_ranks + self.ranks.rank
+
+    def _clip_gradient(self) -> torch.Tensor | None:
+        """Clips the gradient as the recipe says -> its norm before; None in fp16, whose scaler expects overflows."""
+        limit = self.optimizer_settings.clip_grad_norm
+        if limit:
+            self.scaler.unscale_(self.optimizer)
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        elif not self.scaler.is_enabled():
+            gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+            norm = nn.utils.get_total_norm(gradients)
+        return None if self.scaler.is_enabled() else whole(norm)
+
+    def _keep_for_skipping(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+        """What a step changes before its update: the network's buffers (batch norm's statistics), and sums."""
+        if self.settings.non_finite != "skip":
+            return None
+        return {name: buffer.clone() for name, buffer in self.model.named_buffers()}, self.meter.sums()
+
+    def _skip(self, record: StepRecord, before: tuple[dict[str, torch.Tensor], dict[str, Any]]) -> None:
+        """Undoes a step. Raises NotFinite after many in a row."""
+        buffers, sums = before
+        with torch.no_grad():
+            for name, buffer in self.model.named_buffers():
+                buffer.copy_(buffers[name])
+        self.meter.set_sums(sums)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.progress.num_skipped += 1
+        self.progress.num_skipped_in_a_row += 1
+        told = self.agreement.describe(record)
+        if self.progress.num_skipped_in_a_row == MOST_SKIPPED_IN_A_ROW:
+            raise NotFinite(f"{told}, the {MOST_SKIPPED_IN_A_ROW}th in a row. {ADVICE}")
+        if self.ranks.is_main:
+            log.warning("%s; left out, the %d. of the run", told, self.progress.num_skipped)
 
     def _log(self, step: int) -> dict[str, str]:
         """Logs the averages since the last time; returns the few that fit into a progress bar.
 
-        Raises, on all ranks alike, FloatingPointError if the loss is no number, TooManyFailures if more samples had to
-        be replaced than `max_unreadable` of those so far, or of one epoch.
+        Raises, on all ranks alike, TooManyFailures if more samples had to be replaced than `max_unreadable` of those so
+        far, or of one epoch.
         """
         values = self.meter.close_window()
+        if not values:
+            return {}
         num_seen = step * self.settings.batch_size
         self.progress.num_unreadable += round(values["unreadable"] * values.pop("num_samples"))
         self.run.log(step, "train", {"epoch": self._epoch(step), "learning_rate": self.learning_rate(step), **values})
-        if not math.isfinite(values["loss"]) and not self.scaler.is_enabled():  # fp16 skips steps that overflow
-            raise self._not_finite(step, f"the loss is {values['loss']}")
         if self.progress.num_unreadable > self.settings.max_unreadable * max(num_seen, self.samples_per_epoch):
             raise TooManyFailures(
                 f"{self.progress.num_unreadable} of {num_seen} samples could not be read, more than "
@@ -265,64 +422,83 @@ class Trainer:
         }
         return {shown[name]: f"{values[name]:.3g}" for name in shown if name in values}
 
-    def _not_finite(self, step: int, what: str) -> FloatingPointError:
-        return FloatingPointError(
-            f"{what} at step {step} (learning rate {self.learning_rate(step):.3g}); lower optimizer.lr, lengthen "
-            "schedule.warmup_steps or set optimizer.clip_grad_norm. The last checkpoint is from before"
-        )
-
     def _check_weights(self, step: int) -> None:
-        """Weights that are no numbers are neither evaluated nor saved; all ranks have the same ones."""
-        for name, parameter in self.model.named_parameters():
-            if not parameter.isfinite().all():
-                raise self._not_finite(step, f"{name} has values that are no numbers")
+        """Weights that are no numbers are neither evaluated nor saved."""
+        names, parameters = zip(*self.model.named_parameters(), strict=True)
+        flags = torch.stack([local(parameter).isfinite().all() for parameter in parameters])
+        bad = self.ranks.any((~flags).tolist())
+        if any(bad):
+            raise NotFinite(f"{names[bad.index(True)]} has values that are not finite after step {step}. {ADVICE}")
+
+    def _warn_of_waiting(self) -> None:
+        share = self.meter.share_waited
+        if share > WAITING_WORTH_A_WARNING and self.ranks.is_main:
+            log.warning(
+                "training waited %.0f %% of its time for data: more data.num_workers, smaller files "
+                "(tools/convert_videos.py) or a faster disk would make it faster",
+                100 * share,
+            )
 
     def _epoch(self, step: int) -> float:
         return step * self.settings.batch_size / self.samples_per_epoch
 
     def _evaluation_is_due(self, step: int) -> bool:
-        """Whether this step completed a multiple of `evaluate_every_epochs`."""
+        """Whether this step completed a multiple of `evaluate_every_epochs`, or the run."""
         period = self.settings.evaluate_every_epochs * self.samples_per_epoch / self.settings.batch_size  # in steps
-        return math.floor(step / period + 1e-9) > math.floor((step - 1) / period + 1e-9)
+        completed, before = (math.floor(number / period + 1e-9) for number in (step, step - 1))
+        return step > 0 and (step == self.num_steps or completed > before)
 
     def _evaluate(self, step: int) -> dict[str, float]:
-        """Scores the weights and, where there is one, their average -> summary of the better; keeps the best of all."""
+        """Scores the weights and, where there is one, their average -> summary of the better; keeps the best of all.
+
+        A signal breaks it off: raises Stopped.
+        """
         self._check_weights(step)
+        # As if it came right after the step, also in a run that was started again in between.
+        seed_position(self.seed, self._position(step, self.settings.accumulation_steps - 1))
         summary, score = self._score(step, "val", self.model)
         if self.average is not None:
             of_average, score_of_average = self._score(step, "val_ema", self.average.module)
             if score_of_average >= score:
                 summary = of_average
+        self.progress.evaluated_step = step
         self.run.plot(seconds_between=60)
         return summary
 
     def _score(self, step: int, split: str, model: nn.Module) -> tuple[dict[str, float], float]:
         """Scores `model` as `split` of metrics.jsonl -> summary and score (empty and -1 on ranks but the main one)."""
-        if self.settings.precise_bn_batches:
-            self._refresh_batch_norm(model)
-        self.ranks.broadcast_buffers(model)
-        model.eval()
-        with autocast(self.settings.precision, self.ranks.device):
-            evaluation = self.task.evaluate(model)
-        model.train()
-        if evaluation is None:
-            return {}, -1.0
-        summary, score = evaluation.summary(), evaluation.score
+        self.ranks.whereabouts.at(f"scoring the weights of step {step}")
+        with self.stop.raising(), gathered(model):
+            if self.settings.precise_bn_batches:
+                self._refresh_batch_norm(model)
+            self.ranks.broadcast_buffers(model)
+            model.eval()
+            with autocast(self.settings.precision, self.ranks.device):
+                evaluation = self.task.evaluate(model)
+            model.train()
+        summary, score = ({}, -1.0) if evaluation is None else (evaluation.summary(), evaluation.score)
+        is_best = self.ranks.broadcast(score >= self.progress.best_score)  # of equals the later one
+        if evaluation is not None:
+            self._log_evaluation(step, split, evaluation, is_best)
+        if is_best:
+            self.progress.best_score, self.progress.best_step = score, step
+            weights = whole(model.state_dict())
+            facts = {"step": str(step), "score": repr(score), "weights": split.replace("val", "model")}
+            if self.ranks.is_main:
+                self.run.checkpoints.start_writing_best(weights, facts)
+        return summary, score
+
+    def _log_evaluation(self, step: int, split: str, evaluation: Evaluation, is_best: bool) -> None:
+        scores = evaluation.item_scores
         self.run.record_failures(evaluation.predictions.failures)
-        self.run.log(step, split, {"epoch": self._epoch(step), "top1": evaluation.item_scores.top1, **summary})
-        is_best = score >= self.progress.best_score  # of equals the later one
+        self.run.log(step, split, {"epoch": self._epoch(step), "top1": scores.top1, **evaluation.summary()})
         log.info(
             "step %d of %d%s: %.2f %% top-1, %.2f %% top-5 on %d of %d %ss%s",
-            *(step, self.num_steps, "" if model is self.model else ", average of the weights"),
-            *(100 * evaluation.item_scores.top1, 100 * evaluation.item_scores.top5),
+            *(step, self.num_steps, ", average of the weights" if split == "val_ema" else ""),
+            *(100 * scores.top1, 100 * scores.top5),
             *(evaluation.num_read, evaluation.predictions.num_items, evaluation.item),
             ", the best so far" if is_best else "",
         )
-        if is_best:
-            self.progress.best_score, self.progress.best_step = score, step
-            facts = {"step": str(step), "score": repr(score), "weights": split.replace("val", "model")}
-            self.run.checkpoints.write_best(model.state_dict(), facts)
-        return summary, score
 
     def _refresh_batch_norm(self, model: nn.Module) -> None:
         def forward(batch: Batch) -> None:
@@ -334,28 +510,29 @@ class Trainer:
             update_batch_norm(model, forward, batches, self.ranks)
 
     def _save(self, step: int) -> None:
+        """Copies the state; a thread of the main rank writes it."""
+        self.ranks.whereabouts.at(f"saving step {step}")
         self._check_weights(step)
         self.progress.step, self.progress.window = step, self.meter.state()
+        average = {} if self.average is None else {"model_ema": whole(self.average.module.state_dict())}
+        state = {
+            "model": whole(self.model.state_dict()),
+            **average,
+            "optimizer": whole(self.optimizer.state_dict()),
+            "scaler": self.scaler.state_dict(),
+            "progress": vars(self.progress),
+            "samples_seen": step * self.settings.batch_size,
+            "seed": self.seed,
+        }
         if self.ranks.is_main:
-            average = {} if self.average is None else {"model_ema": self.average.module.state_dict()}
-            self.run.checkpoints.write(
-                {
-                    "model": self.model.state_dict(),
-                    **average,
-                    "optimizer": self.optimizer.state_dict(),
-                    "scaler": self.scaler.state_dict(),
-                    "progress": vars(self.progress),
-                    "samples_seen": step * self.settings.batch_size,
-                    "seed": self.seed,
-                }
-            )
+            self.run.checkpoints.start_writing(step, state)
 
     def _restore(self, saved: dict[str, Any]) -> None:
         try:
-            self.model.load_state_dict(saved["model"])
+            load_model_state(self.model, saved["model"])
             if self.average is not None:
-                self.average.module.load_state_dict(saved["model_ema"])
-            self.optimizer.load_state_dict(saved["optimizer"])
+                load_model_state(self.average.module, saved["model_ema"])
+            load_optimizer_state(self.optimizer, saved["optimizer"])
             self.scaler.load_state_dict(saved["scaler"])
             self.progress = Progress(**saved["progress"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -21,6 +21,7 @@ class Meter:
     def __init__(self, ranks: Ranks):
         self._ranks = ranks
         self._sums: dict[str, torch.Tensor] = {}
+        self._seconds = self._seconds_waited = 0.0  # of the windows before this one
         self.start()
 
     def start(self) -> None:
@@ -50,6 +51,19 @@ class Meter:
             value = torch.as_tensor(value).detach().double()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
 
+    def sums(self) -> dict[str, torch.Tensor]:
+        """This rank's sums so far, to be given to `set_sums`."""
+        return dict(self._sums)
+
+    def set_sums(self, sums: dict[str, torch.Tensor]) -> None:
+        """Takes the sums back to what they were."""
+        self._sums = dict(sums)
+
+    @property
+    def share_waited(self) -> float:
+        """Share of this rank's time that went by waiting for data, over all windows that were closed."""
+        return self._seconds_waited / max(self._seconds, 1e-9)
+
     def state(self) -> dict[str, float]:
         """The sums over all ranks so far, for a checkpoint; every rank must call it."""
         total = self._total()
@@ -64,18 +78,23 @@ class Meter:
         }
 
     def close_window(self) -> dict[str, float]:
-        """Averages per sample over all ranks, `num_samples` and speed; every rank must call it. Starts a new window."""
+        """Averages per sample over all ranks, `num_samples` and speed; every rank must call it. Starts a new window.
+
+        Of a window whose every step was left out there are no averages: {}.
+        """
         total = self._total()
-        count = total.pop("count")
+        count = total.pop("count", 0.0)
         seconds = time.perf_counter() - self._start
         speed = {
             "samples_per_second": self._num_samples * self._ranks.num_ranks / seconds,
             "waiting_for_data": self._waited / seconds,  # share of the time
             "num_samples": count,
         }
+        self._seconds += seconds
+        self._seconds_waited += self._waited
         self._sums = {}
         self.start()
-        return {name: value / count for name, value in total.items()} | speed
+        return {name: value / count for name, value in total.items()} | speed if count else {}
 
     def _total(self) -> dict[str, float]:
         if not self._sums:

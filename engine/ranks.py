@@ -7,16 +7,22 @@ GPUs, gloo joins CPUs.
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from engine.settings import SettingsError
+from engine.whereabouts import Whereabouts
 
 Result = TypeVar("Result")
+
+
+class RanksError(RuntimeError):
+    """The ranks lost each other: one died, or was waited for too long."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,8 @@ class Ranks:
     device: torch.device
     num_ranks_here: int = 1
     """Processes of the run on this machine, which share its cores."""
+    whereabouts: Whereabouts = field(default_factory=Whereabouts, compare=False)
+    """Where each rank is: `at` is called before what may take long or wait for others."""
 
     @property
     def is_main(self) -> bool:
@@ -40,6 +48,23 @@ class Ranks:
         total = values.to(self.device, copy=True)
         dist.all_reduce(total)
         return total.to(values.device)
+
+    def any(self, flags: list[bool]) -> list[bool]:
+        """For each of `flags`, whether it is set on any rank; on every rank."""
+        return self.start_any(flags)()
+
+    def start_any(self, flags: list[bool]) -> Callable[[], list[bool]]:
+        """Starts `any` without waiting; the function that it returns waits for the answer."""
+        if self.num_ranks == 1:
+            return lambda: flags
+        counts = torch.tensor(flags, dtype=torch.int32)  # on the CPU: no GPU is waited for
+        work = dist.all_reduce(counts, async_op=True)
+
+        def wait() -> list[bool]:
+            work.wait()
+            return counts.bool().tolist()
+
+        return wait
 
     def gather(self, value: Any) -> list[Any] | None:
         """Every rank's picklable `value` in rank order on the main rank, None on the others."""
@@ -103,17 +128,34 @@ def join_ranks(
     chosen = _choose_device(device, int(os.environ.get("LOCAL_RANK", 0)), num_ranks)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    if num_ranks > 1:
-        backend = "nccl" if chosen.type == "cuda" else "gloo"
-        # Naming the device lets nccl set up at once; gloo takes none.
-        dist.init_process_group(
-            backend,
-            timeout=timedelta(minutes=timeout_minutes),
-            device_id=chosen if chosen.type == "cuda" else None,
-        )
-    yield Ranks(rank, num_ranks, chosen, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-    if num_ranks > 1:
-        dist.destroy_process_group()
+    num_ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if num_ranks == 1:
+        yield Ranks(rank, num_ranks, chosen, num_ranks_here)
+        return
+    timeout = timedelta(minutes=timeout_minutes)
+    store, _, _ = next(rendezvous("env://", rank, num_ranks, timeout=timeout))
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo",
+        store=dist.PrefixStore("group", store),
+        rank=rank,
+        world_size=num_ranks,
+        timeout=timeout,
+        device_id=chosen if chosen.type == "cuda" else None,  # lets nccl set up at once; gloo takes none
+    )
+    places = dist.PrefixStore("whereabouts", store.clone())
+    whereabouts = Whereabouts(rank, num_ranks, places, timeout.total_seconds())
+    try:
+        yield Ranks(rank, num_ranks, chosen, num_ranks_here, whereabouts)
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            reason = str(error).split("\n")[0].split("] ")[-1]
+            raise RanksError(
+                f"rank {rank} lost the others ({reason}). Where they were last:\n{whereabouts.describe()}\n"
+                "The same command continues from the last checkpoint; run.timeout_minutes is how long a rank waits"
+            ) from error
+        raise
+    whereabouts.close()
+    dist.destroy_process_group()
 
 
 def _choose_device(device: str, local_rank: int, num_ranks: int) -> torch.device:

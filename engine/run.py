@@ -6,6 +6,7 @@
       failures.jsonl       videos that could not be read
       curves.png           loss, accuracy, rate         evaluations/    reports, see engine/report.py
       log.txt              what was logged              class_names.txt
+      environment.json     code, packages, machines and command of each start
 
 Only the main rank writes here, but for failures.jsonl, to which each rank appends whole lines.
 """
@@ -23,6 +24,7 @@ import yaml
 from pydantic import Field
 
 from engine.checkpoint import CheckpointFolder
+from engine.environment import add_environment, describe_environment
 from engine.json_text import to_json
 from engine.plots import plot_curves
 from engine.ranks import Ranks
@@ -35,10 +37,16 @@ FREE_KEYS = (
     "run.",
     "train.log_every_steps",
     "train.checkpoint_every_steps",
+    "train.keep_checkpoints",
+    "train.keep_every_steps",
+    "train.non_finite",
+    "train.sharding",
+    "train.activation_checkpointing",
     "data.root",
     "data.val_root",
     "data.num_workers",
     "data.worker_start",
+    "data.timeout_seconds",
     "evaluation.",
 )
 
@@ -74,12 +82,13 @@ class Run:
         self._board = None
         self._plotted = time.monotonic()
 
-    def start_at(self, step: int) -> None:
-        """Forgets what an interrupted run logged after `step`: those steps come again."""
+    def start_at(self, step: int, evaluated_step: int) -> None:
+        """Forgets what an interrupted run logged after `step`, and scores after `evaluated_step`: they come again."""
         if not self._is_main:
             return
         if self._metrics.exists():
-            rows = [row for row in _read_lines(self._metrics) if row["step"] <= step]
+            last = {"train": step}
+            rows = [row for row in _read_lines(self._metrics) if row["step"] <= last.get(row["split"], evaluated_step)]
             temporary = self._metrics.with_suffix(".partial")
             temporary.write_text("".join(to_json(row) + "\n" for row in rows))
             os.replace(temporary, self._metrics)
@@ -150,6 +159,8 @@ def open_run(recipe: str | Path, settings: RunSettings, resolved: dict[str, Any]
     Raises SettingsError where the directory holds a run with other settings that matter.
     """
 
+    environment = describe_environment(ranks, settings.seed)
+
     def make_folder() -> Path:
         folder = run_folder(recipe, settings)
         if not settings.resume:
@@ -158,6 +169,7 @@ def open_run(recipe: str | Path, settings: RunSettings, resolved: dict[str, Any]
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "recipe.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
+            add_environment(folder / "environment.json", environment)
             handler = logging.FileHandler(folder / "log.txt")
         except OSError as error:
             raise SettingsError(f"cannot write the run directory {folder}: {error}; choose another run.dir") from error

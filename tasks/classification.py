@@ -79,6 +79,7 @@ class DataSettings(Settings):
     worker_start: Literal["fork", "forkserver", "spawn"] | None = Field(
         None, description="how reading processes start; none: fork on Linux, spawn elsewhere"
     )
+    timeout_seconds: float = Field(600, gt=0, description="how long a batch may take before the run stops")
 
 
 class Classification:
@@ -315,6 +316,7 @@ class Classification:
         return {
             "num_workers": num_workers,
             "worker_start": data.worker_start,
+            "timeout_seconds": data.timeout_seconds,
             "pin_memory": self.ranks.device.type == "cuda",
         }
 

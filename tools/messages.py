@@ -6,19 +6,23 @@ import sys
 from collections.abc import Callable
 
 from datasets.files import FileError
+from datasets.loading import WorkerError
 from engine.checkpoint import CheckpointError
 from engine.loop import TooManyFailures
+from engine.ranks import RanksError
 from engine.settings import SettingsError
+from engine.signals import EXIT_AGAIN, Stopped
 from models import WeightsError
 
 SHARED = (SettingsError, WeightsError, TooManyFailures, FloatingPointError)  # every process finds the same
-MENDABLE = (*SHARED, CheckpointError, FileError)
+MENDABLE = (*SHARED, CheckpointError, FileError, RanksError, WorkerError)
 
 
 def clear_errors(main: Callable[[], None]) -> None:
     """Runs `main`; a mendable error is said without a traceback and ends the process with status 2.
 
-    Where every process of a run comes upon the same error, the first of each machine says it.
+    A run that was asked to stop, and saved, ends with status 75 (EX_TEMPFAIL): start it again. Where every process of a
+    run comes upon the same error, the first of each machine says it.
     """
     try:
         main()
@@ -26,6 +30,10 @@ def clear_errors(main: Callable[[], None]) -> None:
         if not isinstance(error, SHARED) or os.environ.get("LOCAL_RANK", "0") == "0":
             _say(f"error: {error}")
         sys.exit(2)
+    except Stopped as stopped:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            _say(f"stopped by {stopped}; saved, and the same command continues")
+        sys.exit(EXIT_AGAIN)
     except KeyboardInterrupt:
         _say("interrupted; the same command continues from the last checkpoint")
         sys.exit(130)

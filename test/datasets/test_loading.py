@@ -7,7 +7,7 @@ import torch
 from datasets.files import FileError, FileList
 from datasets.loading import EvalViews, TrainSamples, draw_order, to_device, train_loader, view_loader
 
-WORKERS = {"num_workers": 0, "worker_start": None, "pin_memory": False}
+WORKERS = {"num_workers": 0, "worker_start": None, "timeout_seconds": 60, "pin_memory": False}
 CPU = torch.device("cpu")
 
 

@@ -2,6 +2,8 @@
 
 import errno
 import logging
+import threading
+import time
 
 import pytest
 import safetensors.torch
@@ -22,7 +24,7 @@ def state(step):
 def test_newest_and_the_one_before_are_kept(folder):
     assert folder.read_newest() is None
     for step in (1, 2, 3):
-        folder.write(state(step))
+        folder.write(step, state(step))
     assert read_checkpoint(folder.last)["progress"]["step"] == 3
     assert read_checkpoint(folder.previous)["progress"]["step"] == 2
     assert sorted(path.name for path in folder.last.parent.iterdir()) == ["last.pt", "previous.pt"]
@@ -31,7 +33,7 @@ def test_newest_and_the_one_before_are_kept(folder):
 @pytest.mark.parametrize("size", [0, 100, 3000])
 def test_a_damaged_newest_is_reported_and_the_one_before_used(folder, size, caplog):
     for step in (1, 2):
-        folder.write(state(step))
+        folder.write(step, state(step))
     folder.last.write_bytes(folder.last.read_bytes()[:size])
     with caplog.at_level(logging.WARNING):
         assert folder.read_newest()["progress"]["step"] == 1
@@ -42,17 +44,17 @@ def test_a_damaged_newest_is_reported_and_the_one_before_used(folder, size, capl
 
 
 def test_a_kill_between_the_renames_loses_nothing(folder):
-    folder.write(state(1))
+    folder.write(1, state(1))
     folder.last.rename(folder.last.with_name("next.pt"))  # written, not yet moved into place
     assert folder.read_newest()["progress"]["step"] == 1
 
 
 def test_leftovers_of_a_killed_write_are_removed(folder):
-    folder.write(state(1))
+    folder.write(1, state(1))
     leftover = folder.last.with_name(".next.pt.1.partial")
     leftover.write_bytes(b"half")
     assert folder.read_newest()["progress"]["step"] == 1
-    folder.write(state(2))
+    folder.write(2, state(2))
     assert not leftover.exists()
 
 
@@ -85,3 +87,45 @@ def test_best_weights_carry_their_facts(folder):
     assert torch.equal(safetensors.torch.load_file(folder.best)["weight"], model.weight)
     with safetensors.safe_open(folder.best, "pt") as file:
         assert file.metadata() == {"step": "7"}
+
+
+def test_older_ones_are_kept_as_asked(tmp_path):
+    folder = CheckpointFolder(tmp_path, num_kept=3, keep_every_steps=4)
+    for step in range(1, 10):
+        folder.write(step, state(step))
+    names = sorted(path.name for path in tmp_path.iterdir())
+    numbered = [f"step-0000000{step}.pt" for step in (4, 7, 8, 9)]  # the newest three, and multiples of four
+    assert names == ["last.pt", "previous.pt", *numbered]
+    for path in (folder.last, folder.previous):  # and with them 9 and 8: second names of the same files
+        path.write_bytes(b"")
+    assert folder.read_newest()["progress"]["step"] == 7
+    alone = CheckpointFolder(tmp_path / "alone", num_kept=1)
+    for step in (1, 2):
+        alone.write(step, state(step))
+    assert [path.name for path in (tmp_path / "alone").iterdir()] == ["last.pt"]
+
+
+def test_a_background_write_has_the_state_of_its_moment(folder, monkeypatch):
+    """What happens to the weights while the thread writes is not in the file."""
+    may_write, write = threading.Event(), folder.write
+    monkeypatch.setattr(folder, "write", lambda *arguments: may_write.wait(10) and write(*arguments))
+    changing = state(1)
+    folder.start_writing(1, changing)
+    changing["model"]["weight"] += 1
+    changing["progress"]["step"] = 2
+    folder.check()  # still being written
+    assert not folder.last.exists()
+    may_write.set()
+    folder.wait()
+    saved = read_checkpoint(folder.last)
+    assert saved["progress"]["step"] == 1 and (saved["model"]["weight"] == 1).all()
+
+
+def test_an_error_in_the_background_is_raised_at_the_next_look(folder):
+    folder.last.parent.parent.joinpath("checkpoints").write_text("a file where the folder should be")
+    folder.start_writing(1, state(1))
+    with pytest.raises(CheckpointError, match="cannot write"):
+        for _ in range(1000):
+            folder.check()
+            time.sleep(0.01)
+    folder.check()  # it is said once

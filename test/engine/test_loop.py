@@ -2,6 +2,8 @@
 
 import json
 import math
+import signal
+import time
 
 import pytest
 import safetensors
@@ -15,9 +17,17 @@ from engine.optimizer import OptimizerSettings
 from engine.ranks import Ranks
 from engine.run import Run
 from engine.schedule import ScheduleSettings
+from engine.signals import Stopped
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 NUM_SAMPLES = 37
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request, monkeypatch):
+    """The curves are drawn in the test that looks at them: that takes longer than a toy's run."""
+    if "learns" not in request.node.name:
+        monkeypatch.setattr("engine.run.plot_curves", lambda metrics, path: None)
 
 
 class Toy:
@@ -194,17 +204,121 @@ def test_too_many_unreadable_samples_stop_the_run(tmp_path):
     assert shares == [(3, 2 / 24), (9, 1 / 24)]
 
 
-@pytest.mark.parametrize(("poison", "saved"), [(30, None), (70, 5)])
+@pytest.mark.parametrize(("poison", "saved"), [(30, None), (70, 5), (40, 5)])
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, poison, saved):
-    """Sample 30 is of step 4, sample 70 of step 9; lines are logged every 3 steps, checkpoints written every 5."""
-    with pytest.raises(
-        FloatingPointError, match=r"no numbers? at step|the loss is nan at step 9 .*lower optimizer\.lr"
-    ):
+    """Checkpoints are written every 5 steps of 8 samples: never one that came of the bad step."""
+    step = poison // 8 + 1
+    rows = ", ".join(map(str, range(8 * step - 8, 8 * step)))
+    message = rf"the loss of step {step} is not finite \(learning rate 0\.\d+; 8 samples, .*: {rows}\).*Lower optimizer"
+    with pytest.raises(FloatingPointError, match=message):
         run_toy(tmp_path, Toy(poison=poison))
     newest = Run(tmp_path, ALONE).checkpoints.read_newest()
     assert (newest and newest["progress"]["step"]) == saved
     run_toy(tmp_path)  # the data mended, it goes on
     assert all(tensor.isfinite().all() for tensor in weights(tmp_path).values())
+
+
+def test_a_step_that_is_no_number_is_left_out_where_the_recipe_says_so(tmp_path, caplog):
+    """Everything after it, statistics of batch norm and averages of the log included, is as if it had not been."""
+
+    class WithoutStep9(Toy):
+        def training_step(self, model, batch):
+            loss, sums = super().training_step(model, batch)
+            return (loss * float("nan") if 64 in batch["index"] else loss), sums
+
+    run_toy(tmp_path / "poisoned", Toy(poison=70), non_finite="skip", ema_decay=0.9)
+    assert "the loss of step 9 is not finite" in caplog.text and "left out, the 1. of the run" in caplog.text
+    run_toy(tmp_path / "without", WithoutStep9(), non_finite="skip", ema_decay=0.9)
+    for which in ("model", "model_ema"):
+        ours, theirs = (weights(tmp_path / name, which) for name in ("poisoned", "without"))
+        assert all(tensor.isfinite().all() and torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+    assert lines(tmp_path / "poisoned") == lines(tmp_path / "without")
+    run_toy(tmp_path / "plain", ema_decay=0.9)
+    run_toy(tmp_path / "patient", non_finite="skip", ema_decay=0.9)  # with nothing to skip it changes nothing
+    ours, theirs = (weights(tmp_path / name) for name in ("plain", "patient"))
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+def test_a_run_that_only_skips_stops(tmp_path):
+    class Hopeless(Toy):
+        def training_step(self, model, batch):
+            loss, sums = super().training_step(model, batch)
+            return loss / 0, sums
+
+    with pytest.raises(FloatingPointError, match="the 20th in a row"):
+        run_toy(tmp_path, Hopeless(), non_finite="skip")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on_as_if_nothing_had_been(tmp_path, name):
+    class Interrupted(Toy):
+        def train_batches(self, *arguments):
+            for batch in super().train_batches(*arguments):
+                if batch["index"][0] == 8 * 12:
+                    signal.raise_signal(getattr(signal, name))  # while step 13 reads its data
+                yield batch
+
+    run_toy(tmp_path / "whole", ema_decay=0.9)
+    with pytest.raises(Stopped, match=f"{name} after step 1[345]"):
+        run_toy(tmp_path / "cut", Interrupted(), ema_decay=0.9)
+    saved = torch.load(tmp_path / "cut/checkpoints/last.pt", weights_only=True)["progress"]["step"]
+    assert saved in (13, 14, 15)
+    resumed = Toy()
+    run_toy(tmp_path / "cut", resumed, ema_decay=0.9)
+    assert resumed.seen[0] == 8 * saved
+    assert lines(tmp_path / "whole") == lines(tmp_path / "cut")
+    for which in ("model", "model_ema"):
+        ours, theirs = (weights(tmp_path / folder, which) for folder in ("whole", "cut"))
+        assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+def test_an_evaluation_that_is_broken_off_is_made_up_for(tmp_path):
+    """Precise batch norm, whose forward passes have dropout, gives the same statistics again."""
+
+    class Interrupted(Toy):
+        num_evaluations = 0
+
+        def evaluate(self, model):
+            self.num_evaluations += 1
+            if self.num_evaluations == 4:  # the second one's of the average
+                signal.raise_signal(signal.SIGTERM)
+            return super().evaluate(model)
+
+    options = {"precise_bn_batches": 2, "ema_decay": 0.9, "checkpoint_every_steps": 100}
+    run_toy(tmp_path / "whole", **options)
+    with pytest.raises(Stopped):
+        run_toy(tmp_path / "cut", Interrupted(), **options)
+    saved = torch.load(tmp_path / "cut/checkpoints/last.pt", weights_only=True)["progress"]
+    assert (saved["step"], saved["evaluated_step"]) == (10, 5)
+    resumed = Toy()
+    run_toy(tmp_path / "cut", resumed, **options)
+    assert resumed.seen[0] == 80
+    timing = {"views_per_second"}
+    for split in ("val", "val_ema"):
+        ours, theirs = ([{k: v for k, v in row.items() if k not in timing} for row in lines(tmp_path / name, split)]
+                        for name in ("whole", "cut"))  # fmt: skip
+        assert ours == theirs and len(ours) == 6
+    ours, theirs = (weights(tmp_path / name) for name in ("whole", "cut"))
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+def test_settings_that_change_nothing_are_named(tmp_path, caplog):
+    run_toy(tmp_path, num_epochs=1, sharding="fsdp", activation_checkpointing=True)
+    for name in ("sharding", "activation_checkpointing"):
+        assert f"train.{name} is ignored" in caplog.text
+    with pytest.raises(ValueError, match="keep_every_steps 7 must be a multiple of checkpoint_every_steps 5"):
+        TrainSettings(num_epochs=1, batch_size=1, checkpoint_every_steps=5, keep_every_steps=7)
+
+
+def test_a_run_that_waits_for_its_data_says_so(tmp_path, caplog):
+    class Slow(Toy):
+        def train_batches(self, *arguments):
+            for batch in super().train_batches(*arguments):
+                time.sleep(0.02)
+                yield batch
+
+    run_toy(tmp_path, Slow(), num_epochs=1)
+    assert "of its time for data: more data.num_workers" in caplog.text
 
 
 def test_an_uneven_batch_is_refused():

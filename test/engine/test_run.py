@@ -26,7 +26,7 @@ def test_a_run_is_continued_only_with_its_own_settings(tmp_path):
     untrained = RECIPE | {"optimizer": {"lr": "a slip of the pen"}}
     open_run("x.yaml", settings, untrained, ALONE)  # nothing was trained with it, so it binds nobody
     run = open_run("x.yaml", settings, RECIPE, ALONE)
-    run.checkpoints.write({"step": 1})
+    run.checkpoints.write(1, {"step": 1})
     assert yaml.safe_load((run.folder / "recipe.yaml").read_text()) == RECIPE
     free = RECIPE | {"data": {"num_workers": 4}, "run": {"seed": 0, "dir": "elsewhere"}}
     assert open_run("x.yaml", settings, free, ALONE).folder == run.folder
@@ -48,7 +48,7 @@ def test_what_came_after_the_checkpoint_is_forgotten(tmp_path):
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"step": 4, "spl')  # the process died while it wrote
     again = Run(tmp_path, ALONE)
-    again.start_at(2)
+    again.start_at(2, 2)
     again.log(3, "train", {"loss": 0.25})
     again.close()
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -66,7 +66,7 @@ def test_a_failure_is_listed_once_in_a_run(tmp_path):
 
 def test_only_the_main_rank_writes_metrics(tmp_path):
     other = Run(tmp_path, Ranks(1, 2, torch.device("cpu")))
-    other.start_at(0)
+    other.start_at(0, 0)
     other.log(1, "train", {"loss": 1.0})
     other.write_class_names(["a"])
     other.plot()

@@ -1,0 +1,81 @@
+"""With what a run was made: code, packages, machines. `environment.json` has an entry for each start of the run."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.ranks import Ranks
+
+PACKAGES = ("torch", "torchvision", "torch-geometric", "timm", "numpy", "av", "decord", "torchcodec", "safetensors")
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def describe_environment(ranks: Ranks, seed: int) -> dict[str, Any]:
+    """What this start of a run runs on, as plain types; every rank must call it."""
+    device = torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else _processor()
+    here = {"host": socket.gethostname(), "device": device, "commit": _git("rev-parse", "HEAD")}
+    places = ranks.broadcast(ranks.gather(here))
+    commits = {place.pop("commit") for place in places}
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "started": time.strftime("%Y-%m-%d %H:%M:%S%z"),
+        "command": sys.argv,
+        "commit": commits.pop() if len(commits) == 1 else sorted(map(str, commits)),  # of each machine, if they differ
+        "uncommitted_changes": None if changes is None else changes.splitlines(),
+        "seed": seed,
+        "num_ranks": ranks.num_ranks,
+        "ranks": places,
+        "num_threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cuda": torch.version.cuda if ranks.device.type == "cuda" else None,
+        "packages": {name: _version(name) for name in PACKAGES} | {"torch": torch.__version__},  # with its build
+    }
+
+
+def add_environment(path: Path, environment: dict[str, Any]) -> None:
+    """Appends an entry to the list in the file `path`."""
+    temporary = path.with_suffix(".partial")
+    temporary.write_text(json.dumps([*read_environments(path), environment], indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def read_environments(path: Path) -> list[dict[str, Any]]:
+    """The entries of the file `path`, one for each start, the newest last; none where there is no such file."""
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says of this repository; None where there is no git, or this is no clone."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.rstrip() if done.returncode == 0 else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    """The name of the CPU, and how many of its cores this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    name, info = platform.processor(), Path("/proc/cpuinfo")
+    if info.exists():
+        named = (line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line)
+        name = next(named, name)
+    return f"{name or platform.machine()}, {cores} cores"

@@ -1,0 +1,194 @@
+"""A small training run as a script, with a fault on order: what test_faults.py starts on one and on several ranks.
+
+    python test/faulty_run.py RUN_DIR FILES [--fault WHAT --step N --rank R] [key=value ...]
+
+The network sorts points, each in a file of FILES, by the side of a plane. A fault happens once in the life of RUN_DIR.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+from torch import nn
+
+from datasets.files import FileItem, FileList
+from datasets.loading import EvalViews, TrainSamples, to_device, train_loader, view_loader
+from engine import checkpoint
+from engine.evaluation import evaluate_predictions, predict_items
+from engine.loop import Trainer, TrainSettings
+from engine.optimizer import OptimizerSettings
+from engine.ranks import Ranks, join_ranks
+from engine.run import RunSettings, open_run, start_logging
+from engine.schedule import ScheduleSettings
+from engine.settings import Settings, parse_settings, read_recipe
+from tools.messages import clear_errors
+
+NUM_CLASSES = 3
+_save = torch.save
+
+
+class FaultyRunSettings(Settings):
+    """The loop's own settings; those of a task are not needed."""
+
+    optimizer: OptimizerSettings
+    schedule: ScheduleSettings = ScheduleSettings()
+    train: TrainSettings
+    run: RunSettings
+
+
+class Points(TrainSamples):
+    def read(self, item: FileItem, rng) -> dict:
+        return {"x": _read_point(item) + 0.1 * torch.from_numpy(rng.standard_normal(4)).float()}
+
+
+class PointViews(EvalViews):
+    num_views = 1
+
+    def read(self, item: FileItem) -> torch.Tensor:
+        return _read_point(item)[None]
+
+
+def _read_point(item: FileItem) -> torch.Tensor:
+    with open(item.path) as file:
+        return torch.tensor([float(word) for word in file.read().split()])
+
+
+class Block(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm, self.linear = nn.BatchNorm1d(width), nn.Linear(width, width)
+        self.dropout = nn.Dropout(0.1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.dropout(self.linear(self.norm(x)).relu())
+
+
+class Sorting:
+    """Implements `engine.loop.Task`."""
+
+    def __init__(self, files: Path, seed: int, ranks: Ranks, fault: "Fault"):
+        paths = sorted(map(str, files.glob("*.txt")))
+        labels = [int(path[-5]) for path in paths]  # 0012-2.txt is of class 2
+        self.files = FileList([path[-10:-4] for path in paths], labels, paths)
+        self.seed, self.ranks, self.fault = seed, ranks, fault
+        self.workers = {"num_workers": 1, "worker_start": "fork", "timeout_seconds": 5, "pin_memory": False}
+
+    @property
+    def num_train_samples(self) -> int:
+        return len(self.files)
+
+    def build_model(self) -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 8), Block(8), Block(8), nn.Linear(8, NUM_CLASSES))
+
+    def load_initial_weights(self, model: nn.Module) -> None:
+        pass
+
+    def train_batches(self, first_batch: int, num_batches: int, batch_size: int, stream: str):
+        points = Points(self.files, self.seed, stream)
+        points.read = self.fault.in_worker(points.read)
+        order = (self.ranks.rank, self.ranks.num_ranks)
+        return to_device(
+            train_loader(points, first_batch, num_batches, batch_size, *order, **self.workers), self.ranks.device
+        )
+
+    def training_step(self, model: nn.Module, batch: dict):
+        logits = model(batch["x"])
+        loss = nn.functional.cross_entropy(logits, batch["label"])
+        loss = self.fault.in_step(loss)
+        return loss, {"loss": loss * len(logits), "top1": (logits.argmax(1) == batch["label"]).sum()}
+
+    def evaluate(self, model: nn.Module):
+        loader = view_loader(PointViews(self.files), 4, self.ranks.rank, self.ranks.num_ranks, **self.workers)
+        batches = to_device(loader, self.ranks.device)
+        found = predict_items(batches, lambda b: model(b["views"][:, 0])[:, None], self.ranks, len(self.files), 1)
+        return found and evaluate_predictions(found, item="point", view="view")
+
+
+class Fault:
+    """`what` happens at forward pass number `step` of rank `rank`, unless the file `done` says that it has."""
+
+    def __init__(self, what: str | None, step: int, rank: int, done: Path, ranks: Ranks):
+        self.what, self.step, self.done, self.is_here = what, step, done, ranks.rank == rank
+        self._num_passes = self._num_read = 0
+        if what == "kill in a checkpoint" and self._is_due():
+            checkpoint.torch.save = self._save_half
+
+    def _is_due(self) -> bool:
+        return self.what is not None and self.is_here and not self.done.exists()
+
+    def _happens(self, signal_number: int, process: int) -> None:
+        self.done.touch()
+        os.kill(process, signal_number)
+
+    def in_step(self, loss: torch.Tensor) -> torch.Tensor:
+        if not torch.is_grad_enabled():
+            return loss
+        self._num_passes += 1
+        if self._num_passes != self.step or not self._is_due():
+            return loss
+        if self.what == "kill":
+            self._happens(signal.SIGKILL, os.getpid())
+        elif self.what == "kill all":
+            os.kill(os.getppid(), signal.SIGKILL)  # torchrun
+            self._happens(signal.SIGKILL, os.getpid())
+        elif self.what == "hold":
+            self._happens(signal.SIGSTOP, os.getpid())
+        elif self.what == "ask to stop":
+            self._happens(signal.SIGTERM, os.getpid())
+        elif self.what == "ask the starter to stop":
+            self._happens(signal.SIGTERM, os.getppid())
+        elif self.what == "ask the group to stop":
+            self.done.touch()
+            os.killpg(os.getpgrp(), signal.SIGTERM)
+        elif self.what == "nan":
+            self.done.touch()
+            return loss * float("nan")
+        return loss
+
+    def in_worker(self, read):
+        def reading(item: FileItem, rng):
+            self._num_read += 1
+            if self._num_read == 4 * self.step and self.what == "kill a worker" and self._is_due():
+                self._happens(signal.SIGKILL, os.getpid())
+            return read(item, rng)
+
+        return reading
+
+    def _save_half(self, state: dict, path: Path) -> None:
+        if state["progress"]["step"] < self.step:
+            _save(state, path)
+            return
+        _save(state, path)
+        os.truncate(path, path.stat().st_size // 2)
+        self._happens(signal.SIGKILL, os.getpid())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("files", type=Path)
+    parser.add_argument("--fault")
+    parser.add_argument("--step", type=int, default=0)
+    parser.add_argument("--rank", type=int, default=0)
+    parser.add_argument("overrides", nargs="*")
+    args = parser.parse_args()
+    recipe = read_recipe(args.files / "recipe.yaml", [f"run.dir={args.run_dir}", *args.overrides])
+    settings = parse_settings(FaultyRunSettings, recipe)
+    with join_ranks(**settings.run.process_options()) as ranks:
+        start_logging(ranks)
+        fault = Fault(args.fault, args.step, args.rank, args.run_dir.with_suffix(".fault"), ranks)
+        task = Sorting(args.files, settings.run.seed, ranks, fault)
+        run = open_run("toy.yaml", settings.run, settings.model_dump(mode="json"), ranks)
+        Trainer(task, settings.train, settings.optimizer, settings.schedule, settings.run.seed, run, ranks).train()
+        run.close()
+        logging.info("finished")
+
+
+if __name__ == "__main__":
+    clear_errors(main)

@@ -1,0 +1,125 @@
+"""Shows where two runs part: their recipes, surroundings, losses step by step, and scores.
+
+    python tools/compare_runs.py runs/demo/glore_motion runs/demo/glore_motion-2
+
+Ends with status 0 where they are the same, 1 where they differ. How long things took is left out.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import yaml
+
+from engine.environment import read_environments
+from engine.settings import SettingsError, differences
+from tools.messages import clear_errors
+
+TIMING = ("waiting_for_data", "_per_second")
+OF_THE_START = ("started", "command")
+MOST_LINES = 12
+
+
+def compare(a: Path, b: Path) -> Iterator[tuple[str, list[str]]]:
+    """(heading, lines) of each thing in which the runs in the folders `a` and `b` differ.
+
+    Raises SettingsError where one of them is no run.
+    """
+    for folder in (a, b):
+        if not (folder / "recipe.yaml").exists():
+            raise SettingsError(f"{folder} is no run directory: it has no recipe.yaml")
+    recipes = (yaml.safe_load((folder / "recipe.yaml").read_text()) for folder in (a, b))
+    yield "recipe", [_change(*change) for change in differences(*recipes).items() if change[0] != "run.dir"]
+    yield "environment", _environments(a, b)
+    rows = [_rows(folder / "metrics.jsonl") for folder in (a, b)]
+    for split in sorted({key[1] for of_one in rows for key in of_one}):
+        yield f"{split} lines of metrics.jsonl", _metrics(split, *rows)
+    reports = sorted({path.parent.name for folder in (a, b) for path in folder.glob("evaluations/*/summary.json")})
+    for report in reports:
+        ours, theirs = (_read(folder / "evaluations" / report / "summary.json") for folder in (a, b))
+        yield f"evaluation {report}", [_change(*change) for change in differences(ours, theirs).items()]
+
+
+def _environments(a: Path, b: Path) -> list[str]:
+    ours, theirs = (read_environments(folder / "environment.json") for folder in (a, b))
+    lines = []
+    if len(ours) != len(theirs):
+        lines.append(f"starts: {len(ours)} -> {len(theirs)}; the last ones are compared")
+    last = (
+        {} if not starts else {k: v for k, v in starts[-1].items() if k not in OF_THE_START}
+        for starts in (ours, theirs)
+    )
+    return lines + [_change(*change) for change in differences(*last).items()]
+
+
+def _metrics(split: str, ours: dict, theirs: dict) -> list[str]:
+    """The first step where lines of `split` differ, and how far apart the runs get after it."""
+    steps = [sorted(step for step, other in rows if other == split) for rows in (ours, theirs)]
+    lines, largest = [], {}
+    if steps[0] != steps[1]:
+        parting = next(pair for pair in zip_longest(*steps) if pair[0] != pair[1])
+        lines.append(f"steps: {len(steps[0])} -> {len(steps[1])} lines; the first without its like is of step "
+                     f"{min(step for step in parting if step is not None)}")  # fmt: skip
+    first = None
+    for step in sorted(set(steps[0]) & set(steps[1])):
+        changes = differences(ours[step, split], theirs[step, split])
+        if changes and first is None:
+            first = step
+            lines += [f"first at step {step}: {_change(*change)}" for change in changes.items()]
+        for key, (before, after) in changes.items():
+            if isinstance(before, float) and isinstance(after, float):
+                gap = abs(before - after) / max(abs(before), abs(after), 1e-12)
+                largest[key] = max(largest.get(key, (0.0, 0)), (gap, step))
+    lines += [f"largest: {key} by {100 * gap:.3g} % at step {step}" for key, (gap, step) in largest.items()]
+    return lines
+
+
+def _rows(path: Path) -> dict[tuple[int, str], dict[str, Any]]:
+    """(step, split) -> values, of a metrics.jsonl."""
+    if not path.exists():
+        return {}
+    rows = map(json.loads, path.read_text().splitlines())
+    return {(row["step"], row["split"]): _without_timing(row) for row in rows}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return _without_timing(json.loads(path.read_text())) if path.exists() else {}
+
+
+def _without_timing(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if not key.endswith(TIMING) and key != "weights"}
+
+
+def _change(key: str, pair: tuple[Any, Any]) -> str:
+    before, after = pair
+    if all(isinstance(value, float) and math.isfinite(value) for value in pair):
+        return f"{key}: {before:.9g} -> {after:.9g}"
+    return f"{key}: {before!r} -> {after!r}"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("a", type=Path, metavar="RUN_A", help="a run directory")
+    parser.add_argument("b", type=Path, metavar="RUN_B", help="another")
+    args = parser.parse_args(argv)
+    found = [(heading, lines) for heading, lines in compare(args.a, args.b) if lines]
+    for heading, lines in found:
+        print(f"{heading}:")
+        for line in lines[:MOST_LINES]:
+            print(f"  {line}")
+        if len(lines) > MOST_LINES:
+            print(f"  ... and {len(lines) - MOST_LINES} more")
+    if found:
+        sys.exit(1)
+    print("the same: recipe, environment, every line of metrics.jsonl, every report")
+
+
+if __name__ == "__main__":
+    clear_errors(main)
