@@ -221,8 +221,8 @@ class HorNet(nn.Module):
         num_classes: classes told apart (1,000 for ImageNet-1k, 21,841 for all of ImageNet-22k).
         drop_path: chance that the last block's branches are skipped in training; earlier blocks have less, linearly.
         layer_scale: what every channel of a branch is multiplied by at first.
-        init_std: standard deviation of the initial weights. The paper's 0.02 suits its widths and long training; with few
-            channels the products of the gates would start next to nothing. None: 1 / sqrt(inputs) of each layer.
+        init_std: standard deviation of the initial weights. The paper's 0.02 suits its widths and long training; with
+            few channels the products of the gates would start next to nothing. None: 1 / sqrt(inputs) of each layer.
 
     Shapes: images [B, 3, H, W], normalized, to logits [B, num_classes]; H and W are any from 32 on.
 
