@@ -15,7 +15,7 @@
 #   --max-restarts N    how often a run whose process died starts again by itself, from its last checkpoint (3)
 #
 # The suite lies at the same path on every machine, with its .venv, and so does the run directory, on a disk they share.
-# The exit status is 75 where the run was told to stop (SIGTERM, SIGUSR1): tools/slurm_job.sh is a job that queues again.
+# A machine's part that is told to stop (SIGTERM, SIGUSR1) ends with 75; tools/slurm_job.sh is a job that then queues again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source tools/environment.sh
@@ -87,7 +87,7 @@ run_in_slurm() {
     local command
     command=$(part_of_machine @node@ "$SLURM_NNODES" @name@ "$nproc" "$master" "$@")
     command=${command/@node@/\$SLURM_NODEID} command=${command/@name@/\$SLURMD_NODENAME} # known on each machine only
-    local run=(srun --nodes "$SLURM_NNODES" --ntasks-per-node 1 --kill-on-bad-exit=1)
+    local run=(srun --nodes "$SLURM_NNODES" --ntasks-per-node 1 --cpu-bind=none --kill-on-bad-exit=1)
     [ -z "${SLURM_CPUS_PER_TASK:-}" ] || run+=(--cpus-per-task "$SLURM_CPUS_PER_TASK") # srun does not inherit it
     run+=(bash -c)
     if [ -n "$dry_run" ]; then echo "${run[*]} ${command@Q}" && return; fi

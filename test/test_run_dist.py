@@ -57,7 +57,8 @@ def test_slurm_starts_one_part_on_each_machine():
     job = {"SLURM_JOB_ID": "1", "SLURM_NNODES": "3", "SLURM_CPUS_PER_TASK": "12"}
     done = run_dist("--master", "node07", "--dry-run", RECIPE, **job)
     *srun, line = shlex.split(done.stdout)
-    assert " ".join(srun) == "srun --nodes 3 --ntasks-per-node 1 --kill-on-bad-exit=1 --cpus-per-task 12 bash -c"
+    options = "--nodes 3 --ntasks-per-node 1 --cpu-bind=none --kill-on-bad-exit=1 --cpus-per-task 12"
+    assert " ".join(srun) == f"srun {options} bash -c"
     assert "--nnodes 3 --node-rank $SLURM_NODEID --address $SLURMD_NODENAME --master node07" in line
 
 
