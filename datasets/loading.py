@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import groupby
 from typing import Any, Literal
 
@@ -185,9 +185,20 @@ def train_loader(
     return _loader(dataset, [range(start, start + batch_size) for start in starts], _collate_samples, **workers)
 
 
-def view_loader(dataset: EvalViews, files_per_batch: int, rank: int, num_ranks: int, **workers: Any) -> DataLoader:
-    """Every file once. Whole batches are dealt to the ranks, so that a batch is the same for any number of ranks."""
+def view_loader(
+    dataset: EvalViews,
+    files_per_batch: int,
+    rank: int,
+    num_ranks: int,
+    done: Collection[int] = (),
+    **workers: Any,
+) -> DataLoader:
+    """Every file once, but for batches of which every file is among those `done`.
+
+    Whole batches are dealt to the ranks, so that a batch is the same for any number of ranks.
+    """
     batches = [range(at, min(at + files_per_batch, len(dataset))) for at in range(0, len(dataset), files_per_batch)]
+    batches = [batch for batch in batches if not all(index in done for index in batch)]
     return _loader(dataset, batches[rank::num_ranks], _collate_views, **workers)
 
 

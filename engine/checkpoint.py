@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be written or read."""
+    """A checkpoint, or another file of the run directory, that cannot be written or read."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
@@ -48,11 +48,15 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:  # torch and safetensors wrap a full disk
         with contextlib.suppress(OSError):
             temporary.unlink()
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else _first_sentence(error)
-        raise CheckpointError(
-            f"cannot write {path}: {reason}. What was written before is untouched; make room (`df -h {path.parent}`) "
-            "and start again to continue"
-        ) from error
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: Exception) -> CheckpointError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else _first_sentence(error)
+    return CheckpointError(
+        f"cannot write {path}: {reason}. What was written before is untouched; make room (`df -h {path.parent}`) and "
+        "start again to continue"
+    )
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -73,15 +77,33 @@ def _first_sentence(error: Exception) -> str:
     return str(error).split("\n")[0].split(". ")[0] or type(error).__name__
 
 
-def copy_to_cpu(value: Any) -> Any:
-    """A copy of nested dicts and lists, with tensors of its own on the CPU: what changes later does not change it."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {name: copy_to_cpu(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [copy_to_cpu(inner) for inner in value]
-    return value
+class CopyOnCpu:
+    """A copy of nested dicts and lists, with tensors of its own on the CPU: what changes later does not change it.
+
+    Its memory is used again for the next state of the same shapes, so only the first copy has to ask for it.
+    """
+
+    def __init__(self):
+        self._tensors: dict[tuple, torch.Tensor] = {}
+
+    def of(self, state: Any) -> Any:
+        copy = self._copy(state, ())
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # copies from a GPU do not wait for each other
+        return copy
+
+    def _copy(self, value: Any, place: tuple) -> Any:
+        if isinstance(value, torch.Tensor):
+            mine = self._tensors.get(place)
+            if mine is None or (mine.shape, mine.dtype) != (value.shape, value.dtype):
+                mine = torch.empty_like(value, device="cpu", pin_memory=value.is_cuda, requires_grad=False)
+                self._tensors[place] = mine
+            return mine.copy_(value.detach(), non_blocking=True)
+        if isinstance(value, dict):
+            return {name: self._copy(inner, (*place, name)) for name, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._copy(inner, (*place, number)) for number, inner in enumerate(value)]
+        return value
 
 
 class CheckpointFolder:
@@ -100,6 +122,7 @@ class CheckpointFolder:
         self.num_kept, self.keep_every_steps = num_kept, keep_every_steps
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self._writing: list[Future] = []
+        self._state, self._best_weights = CopyOnCpu(), CopyOnCpu()
 
     def write(self, step: int, state: dict[str, Any]) -> None:
         """Writes `state` as the newest checkpoint, that of `step`, and keeps the ones before."""
@@ -119,12 +142,12 @@ class CheckpointFolder:
     def start_writing(self, step: int, state: dict[str, Any]) -> None:
         """`write`, in the background. Copies `state` first, and waits for what is still being written."""
         self.wait()
-        self._writing.append(self._writer.submit(self.write, step, copy_to_cpu(state)))
+        self._writing.append(self._writer.submit(self.write, step, self._state.of(state)))
 
     def start_writing_best(self, weights: dict[str, torch.Tensor], facts: dict[str, str]) -> None:
         """`write_best`, in the background."""
         self.wait()
-        self._writing.append(self._writer.submit(self.write_best, copy_to_cpu(weights), facts))
+        self._writing.append(self._writer.submit(self.write_best, self._best_weights.of(weights), facts))
 
     def check(self) -> None:
         """Raises CheckpointError where something that was written in the background could not be."""

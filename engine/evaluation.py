@@ -5,6 +5,9 @@ of its views. Whole batches are dealt to the ranks, so a batch holds the same it
 nothing is padded, and what the ranks found is merged by item index: one rank and many give the same numbers to the
 last digit. (On CPUs with the same `run.num_threads`: with more threads a kernel may add in another order.) An item that
 cannot be read is never replaced. It is listed, and lowers the coverage.
+
+Of an item's probabilities the best few are kept, and the place of its label among all. Finished batches may be kept on
+disk, so that a long evaluation that was interrupted goes on where it was: see engine/partial.py.
 """
 
 import time
@@ -17,7 +20,10 @@ import torch
 import torch.nn.functional as F
 
 from engine.metrics import ClassScores, rank_of_label, score_classes
+from engine.partial import Columns, PartialPredictions
 from engine.ranks import Ranks
+
+NUM_GUESSES = 5
 
 
 @dataclass(frozen=True)
@@ -26,14 +32,18 @@ class Predictions:
 
     index: np.ndarray  # [N] int64: position in the list
     label: np.ndarray  # [N] int64, -1 where unknown
-    probabilities: np.ndarray  # [N, C] float64, mean over views
+    guesses: np.ndarray  # [N, G] int64: the most probable classes, the best first, of equals the lower class first
+    probabilities: np.ndarray  # [N, G] float64: theirs, mean over views
+    label_rank: np.ndarray  # [N] int64: place of the label among all classes, from 0 (0 where it is unknown)
     view_loss: np.ndarray  # [N] float64, mean cross entropy of the views (0 where the label is unknown)
     view_top1: np.ndarray  # [N] float64, share of views that are right
     view_top5: np.ndarray  # [N] float64
     failures: list[dict[str, Any]]  # items that could not be read: index, path, reason
     num_items: int  # items in the list, read or not
     num_views: int  # views per item
+    num_classes: int
     seconds: float  # wall-clock time
+    num_kept: int = 0  # items whose predictions an interrupted evaluation had left: they took none of it
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,8 @@ class Evaluation:
             f"{item}s_listed": predictions.num_items,
             "coverage": self.num_read / max(1, predictions.num_items),
             f"{view}s_per_{item}": predictions.num_views,
-            f"{view}s_per_second": self.num_read * predictions.num_views / max(predictions.seconds, 1e-9),
+            f"{view}s_per_second": (self.num_read - predictions.num_kept)
+            * (predictions.num_views / max(predictions.seconds, 1e-9)),
         }
 
 
@@ -83,58 +94,74 @@ def predict_items(
     ranks: Ranks,
     num_items: int,
     num_views: int,
+    num_guesses: int = NUM_GUESSES,
+    partial: PartialPredictions | None = None,
 ) -> Predictions | None:
     """Predictions of the `batches` of this rank, merged over the ranks; on the main rank, None on the others.
 
     A batch is a dict with `index` [B], `label` [B], `failures` (a list) and what `predict(batch) -> logits [B, V, C]`
-    needs; B may be 0 where nothing in it could be read.
+    needs; B may be 0 where nothing in it could be read. What `partial` has kept is merged, too, and what is predicted
+    is kept in it.
     """
     start = time.perf_counter()
-    rows: list[tuple[np.ndarray, ...]] = []
+    rows: list[Columns] = []
     failures: list[dict[str, Any]] = []
     for batch in batches:
         failures += batch["failures"]
         if len(batch["index"]) == 0:
             continue
         logits = predict(batch).double()  # [B, V, C]
-        rows.append(_score_views(batch["index"], batch["label"], logits))
+        columns = _score_views(batch["index"], batch["label"], logits, num_guesses)
+        rows.append(columns)
+        if partial is not None and not batch["failures"]:  # what could not be read is tried again
+            partial.keep(columns)
     gathered = ranks.gather((rows, failures))
     if gathered is None:
         return None
-    all_rows = [row for rank_rows, _ in gathered for row in rank_rows]
-    columns = [np.concatenate(column) for column in zip(*all_rows, strict=True)] if all_rows else _no_rows()
-    order = np.argsort(columns[0], kind="stable")
+    kept = [] if partial is None else partial.found
+    all_rows = [*kept, *(row for rank_rows, _ in gathered for row in rank_rows)] or [_no_rows()]
+    columns = {name: np.concatenate([row[name] for row in all_rows]) for name in all_rows[0]}
+    order = np.argsort(columns["index"], kind="stable")
     failures = [failure for _, rank_failures in gathered for failure in rank_failures]
+    num_classes = int(columns.pop("num_classes").max())
     return Predictions(
-        *(column[order] for column in columns),
+        **{name: column[order] for name, column in columns.items()},
         failures=sorted(failures, key=lambda failure: failure["index"]),
         num_items=num_items,
         num_views=num_views,
+        num_classes=num_classes,
         seconds=time.perf_counter() - start,
+        num_kept=sum(len(row["index"]) for row in kept),
     )
 
 
-def _score_views(index: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor) -> tuple[np.ndarray, ...]:
-    num_items, num_views, _ = logits.shape
+def _score_views(index: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor, num_guesses: int) -> Columns:
+    num_items, num_views, num_classes = logits.shape
     labels = labels.to(logits.device)
     known = labels >= 0
-    view_labels = labels.clamp(min=0)[:, None].expand(-1, num_views)  # [B] -> [B, V]
+    some_label = labels.clamp(min=0)
+    view_labels = some_label[:, None].expand(-1, num_views)  # [B] -> [B, V]
     loss = F.cross_entropy(logits.flatten(0, 1), view_labels.flatten(), reduction="none").view(num_items, num_views)
-    rank = rank_of_label(logits, view_labels)  # [B, V]
-    columns = (
-        index,
-        labels,
-        logits.softmax(dim=-1).mean(dim=1),  # [B, V, C] -> [B, C]
-        loss.mean(dim=1) * known,
-        (rank < 1).double().mean(dim=1) * known,
-        (rank < 5).double().mean(dim=1) * known,
-    )
-    return tuple(column.cpu().numpy() for column in columns)
+    view_rank = rank_of_label(logits, view_labels)  # [B, V]
+    probabilities = logits.softmax(dim=-1).mean(dim=1)  # [B, V, C] -> [B, C]
+    best = probabilities.sort(dim=-1, descending=True, stable=True)
+    columns = {
+        "index": index,
+        "label": labels,
+        "guesses": best.indices[:, :num_guesses],
+        "probabilities": best.values[:, :num_guesses],
+        "label_rank": rank_of_label(probabilities, some_label) * known,
+        "view_loss": loss.mean(dim=1) * known,
+        "view_top1": (view_rank < 1).double().mean(dim=1) * known,
+        "view_top5": (view_rank < 5).double().mean(dim=1) * known,
+        "num_classes": torch.tensor([num_classes]),
+    }
+    return {name: column.cpu().numpy() for name, column in columns.items()}
 
 
-def _no_rows() -> list[np.ndarray]:
-    empty = np.zeros(0)
-    return [empty.astype(np.int64), empty.astype(np.int64), np.zeros((0, 1)), empty, empty, empty]
+def _no_rows() -> Columns:
+    none = torch.zeros(0, dtype=torch.int64)
+    return _score_views(none, none, torch.zeros(0, 1, 1, dtype=torch.float64), num_guesses=1)
 
 
 def evaluate_predictions(predictions: Predictions, item: str, view: str) -> Evaluation:
@@ -149,7 +176,12 @@ def evaluate_predictions(predictions: Predictions, item: str, view: str) -> Eval
         predictions=predictions,
         item=item,
         view=view,
-        item_scores=score_classes(predictions.probabilities[known], predictions.label[known]),
+        item_scores=score_classes(
+            predictions.guesses[known, 0],
+            predictions.label_rank[known],
+            predictions.label[known],
+            predictions.num_classes,
+        ),
         view_top1=mean(predictions.view_top1),
         view_top5=mean(predictions.view_top5),
         loss=mean(predictions.view_loss),

@@ -148,7 +148,7 @@ def join_ranks(
         yield Ranks(rank, num_ranks, chosen, num_ranks_here, whereabouts)
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
-            reason = str(error).split("\n")[0].split("] ")[-1]
+            reason = str(error).split("\n")[0].split("] ")[-1].split(". ")[0]
             raise RanksError(
                 f"rank {rank} lost the others ({reason}). Where they were last:\n{whereabouts.describe()}\n"
                 "The same command continues from the last checkpoint; run.timeout_minutes is how long a rank waits"

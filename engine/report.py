@@ -1,7 +1,9 @@
 """The report of an evaluation, as files that a person or a script can read.
 
 summary.json       every number, and what was evaluated
-per_class.csv      videos, accuracy of each class         confusion.csv, confusion.png
+per_class.csv      videos, accuracy of each class
+confusion.csv      how often each class was taken for which; of many classes the pairs that occur, and no picture
+confusion.png
 predictions.csv    one line a video: its label, the five best guesses and their probabilities
 unreadable.csv     what could not be read, and why
 """
@@ -12,11 +14,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from engine.evaluation import Evaluation, Predictions
 from engine.json_text import to_json
+from engine.metrics import ClassScores
 from engine.plots import plot_confusion
+
+MOST_CLASSES_OF_A_MATRIX = 2000
 
 
 def write_report(
@@ -40,9 +43,7 @@ def write_report(
             )
         ),
     )
-    rows = zip(class_names, scores.confusion.tolist(), strict=True)
-    _write_csv(folder / "confusion.csv", ("true class", *class_names), ((name, *counts) for name, counts in rows))
-    plot_confusion(scores.confusion, class_names, folder / "confusion.png")
+    _write_confusion(folder, scores, class_names)
     _write_csv(
         folder / "predictions.csv",
         ("index", "id", "path", "class", *(f"{what}{n}" for n in range(1, 6) for what in ("guess", "probability"))),
@@ -55,10 +56,23 @@ def write_report(
     )
 
 
+def _write_confusion(folder: Path, scores: ClassScores, class_names: Sequence[str]) -> None:
+    if scores.num_classes > MOST_CLASSES_OF_A_MATRIX:
+        pairs = zip(scores.pairs.tolist(), scores.counts.tolist(), strict=True)
+        rows = ((class_names[true], class_names[guess], count) for (true, guess), count in pairs)
+        _write_csv(folder / "confusion.csv", ("true class", "predicted class", "count"), rows)
+        return
+    confusion = scores.confusion
+    rows = zip(class_names, confusion.tolist(), strict=True)
+    _write_csv(folder / "confusion.csv", ("true class", *class_names), ((name, *counts) for name, counts in rows))
+    plot_confusion(confusion, class_names, folder / "confusion.png")
+
+
 def _prediction_rows(predictions: Predictions, class_names: Sequence[str], describe: Callable) -> Iterator[tuple]:
-    best = np.argsort(-predictions.probabilities, axis=1, kind="stable")[:, :5]
-    for row, (item, label) in enumerate(zip(predictions.index.tolist(), predictions.label.tolist(), strict=True)):
-        pairs = [(class_names[guess], f"{predictions.probabilities[row, guess]:.6f}") for guess in best[row]]
+    columns = (predictions.index, predictions.label, predictions.guesses, predictions.probabilities)
+    for item, label, guesses, probabilities in zip(*(column.tolist() for column in columns), strict=True):
+        guessed = zip(guesses, probabilities, strict=True)
+        pairs = [(class_names[guess], f"{probability:.6f}") for guess, probability in guessed]
         yield (item, *describe(item), class_names[label] if label >= 0 else "", *chain.from_iterable(pairs))
 
 

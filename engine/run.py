@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 from pydantic import Field
 
-from engine.checkpoint import CheckpointFolder
+from engine.checkpoint import CheckpointFolder, cannot_write
 from engine.environment import add_environment, describe_environment
 from engine.json_text import to_json
 from engine.plots import plot_curves
@@ -100,11 +100,13 @@ class Run:
         """Appends `values` of `split` ("train", "val", "val_ema") at `step` to metrics.jsonl and TensorBoard."""
         if not self._is_main:
             return
-        with open(self._metrics, "a") as file:
-            file.write(to_json({"step": step, "split": split, **values}) + "\n")
+        _append(self._metrics, to_json({"step": step, "split": split, **values}) + "\n")
         if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(f"{split}/{name}", value, step)
+            try:
+                for name, value in values.items():
+                    self._board.add_scalar(f"{split}/{name}", value, step)
+            except OSError as error:
+                raise cannot_write(self.folder / "tensorboard", error) from error
 
     def write_class_names(self, names: Sequence[str]) -> None:
         """Keeps the names of the classes with the weights: `index<TAB>name`, a line each."""
@@ -119,18 +121,28 @@ class Run:
             log.warning("cannot read %s: %s", path, failure["reason"])
         if fresh:
             self._failed |= fresh.keys()
-            with open(self._failures, "a") as file:
-                file.write("".join(to_json(failure) + "\n" for failure in fresh.values()))
+            _append(self._failures, "".join(to_json(failure) + "\n" for failure in fresh.values()))
 
     def plot(self, seconds_between: float = 0) -> None:
         """Draws curves.png anew, unless it was drawn less than `seconds_between` ago: that takes a second."""
         if self._is_main and self._metrics.exists() and time.monotonic() >= self._plotted + seconds_between:
-            plot_curves(self._metrics, self.folder / "curves.png")
+            try:
+                plot_curves(self._metrics, self.folder / "curves.png")
+            except OSError as error:
+                raise cannot_write(self.folder / "curves.png", error) from error
             self._plotted = time.monotonic()
 
     def close(self) -> None:
         if self._board is not None:
             self._board.close()
+
+
+def _append(path: Path, text: str) -> None:
+    try:
+        with open(path, "a") as file:
+            file.write(text)
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

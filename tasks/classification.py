@@ -15,9 +15,10 @@ from datasets.files import UNLABELED, FileError, FileList, read_class_names
 from datasets.loading import EvalViews, TrainSamples, default_num_workers, to_device, train_loader, view_loader
 from datasets.mixing import MixSettings
 from datasets.weights import balance_classes, join_lists, read_weights
-from engine.evaluation import Evaluation, Predictions, evaluate_predictions, predict_items
+from engine.evaluation import NUM_GUESSES, Evaluation, Predictions, evaluate_predictions, predict_items
 from engine.loop import Batch
 from engine.metrics import count_correct
+from engine.partial import PartialPredictions
 from engine.progress import progress_bar
 from engine.ranks import Ranks
 from engine.settings import Settings, SettingsError
@@ -270,9 +271,9 @@ class Classification:
             sums |= {"top1": count_correct(logits, labels, 1), "top5": count_correct(logits, labels, 5)}
         return sums
 
-    def evaluate(self, model: nn.Module) -> Evaluation | None:
+    def evaluate(self, model: nn.Module, partial: PartialPredictions | None = None) -> Evaluation | None:
         """Scores of `model` on every validation file. Raises FileError if not one of them can be read."""
-        predictions = self.predict(model, self.val_files)
+        predictions = self.predict(model, self.val_files, partial=partial)
         if predictions is None:
             return None
         if len(predictions.index) == 0:
@@ -280,11 +281,24 @@ class Classification:
             raise FileError(first["path"], f"{first['reason']}; nor can any other {self.item} of data.val be read")
         return evaluate_predictions(predictions, item=self.item, view=self.view)
 
-    def predict(self, model: nn.Module, files: FileList) -> Predictions | None:
-        """Predictions for `files` from the recipe's views, on the main rank; `model` is in evaluation mode."""
+    def predict(
+        self,
+        model: nn.Module,
+        files: FileList,
+        num_guesses: int = NUM_GUESSES,
+        partial: PartialPredictions | None = None,
+    ) -> Predictions | None:
+        """Predictions for `files` from the recipe's views, on the main rank; `model` is in evaluation mode.
+
+        What `partial` has of an interrupted evaluation is not predicted again.
+        """
         dataset = self.eval_views(files)
         files_per_batch = max(1, self.views_per_forward // dataset.num_views)
-        loader = view_loader(dataset, files_per_batch, self.ranks.rank, self.ranks.num_ranks, **self._workers())
+        done = () if partial is None else partial.done
+        if done:
+            log.info("going on with an interrupted evaluation: %d of %d %ss are done", len(done), len(files), self.item)
+        order = (self.ranks.rank, self.ranks.num_ranks)
+        loader = view_loader(dataset, files_per_batch, *order, done=done, **self._workers())
 
         def logits(batch: Batch) -> torch.Tensor:
             views = batch["views"].flatten(0, 1)  # [B, V, ...] -> [B * V, ...]
@@ -293,7 +307,8 @@ class Classification:
 
         with progress_bar(len(loader), 0, self.ranks, "evaluating", unit="batch") as bar:
             batches = _counted(to_device(loader, self.ranks.device), bar)
-            return predict_items(batches, logits, self.ranks, num_items=len(files), num_views=dataset.num_views)
+            counts = (len(files), dataset.num_views, num_guesses)
+            return predict_items(batches, logits, self.ranks, *counts, partial=partial)
 
     # What reports and predictions ask for.
 

@@ -19,7 +19,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that wait leave the cores to the decoders
 
-import numpy as np
 
 from engine.precision import autocast
 from engine.ranks import join_ranks
@@ -52,17 +51,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         task = task_class(settings, ranks)
         model = load_model(task, find_weights(run, args.checkpoint), ranks, args.average)
         with autocast(settings.train.precision, ranks.device):
-            predictions = task.predict(model, files)
+            predictions = task.predict(model, files, num_guesses=args.top)
     if predictions is None:
         return
     names = task.class_names
     rows = []
-    for index, probabilities in zip(predictions.index, predictions.probabilities, strict=True):
-        path = files[int(index)].path
+    columns = (predictions.index, predictions.guesses, predictions.probabilities)
+    for index, guesses, probabilities in zip(*(column.tolist() for column in columns), strict=True):
+        path = files[index].path
         log.info("%s", path)
-        for guess in np.argsort(-probabilities, kind="stable")[: args.top]:
-            log.info("  %6.2f %%  %s", 100 * probabilities[guess], names[guess])
-            rows.append((path, names[guess], f"{probabilities[guess]:.6f}"))
+        for guess, probability in zip(guesses, probabilities, strict=True):
+            log.info("  %6.2f %%  %s", 100 * probability, names[guess])
+            rows.append((path, names[guess], f"{probability:.6f}"))
     for failure in predictions.failures:
         log.warning("cannot read %s: %s", failure["path"], failure["reason"])
     if args.csv:

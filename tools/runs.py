@@ -1,13 +1,17 @@
 """What the scripts share: which run is meant, its weights, its network, and the report of an evaluation."""
 
 import argparse
+import hashlib
 import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import nn
 
+from engine.partial import PartialPredictions
 from engine.precision import autocast, place_model
 from engine.ranks import Ranks
 from engine.report import summary_lines, write_report
@@ -17,6 +21,8 @@ from models import load_weights
 from tasks import Task, find_task
 
 log = logging.getLogger(__name__)
+
+HOW_FILES_ARE_READ = ("num_workers", "worker_start", "timeout_seconds")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,15 +76,38 @@ def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average:
     """Evaluates the weights that `checkpoint` names, prints the scores and writes the report below `run`."""
     weights = ranks.on_main(lambda: find_weights(run, checkpoint))  # the same file for every rank
     model = load_model(task, weights, ranks, average)
-    with autocast(task.settings.train.precision, ranks.device):
-        evaluation = task.evaluate(model)
-    if evaluation is None:
-        return
     suffixes = [weights.stem] * bool(checkpoint) + ["average"] * average
     folder = run / "evaluations" / "-".join([task.protocol, *suffixes])
+    partial = PartialPredictions(folder / "partial", _key(task, weights, average), ranks)
+    with autocast(task.settings.train.precision, ranks.device):
+        evaluation = task.evaluate(model, partial)
+    if evaluation is None:
+        return
     facts = {"weights": str(weights), "list": task.settings.data.val, **task.settings.evaluation.model_dump()}
     write_report(folder, evaluation, task.class_names, task.describe, facts)
+    partial.remove()
     log.info("%s of each %s:", task.protocol, evaluation.item)
     for line in summary_lines(evaluation):
         log.info("%s", line)
     log.info("report: %s", folder)
+
+
+def _key(task: Task, weights: Path, average: bool) -> dict[str, Any]:
+    """All that the predictions of an evaluation depend on."""
+    recipe = task.resolved_recipe()
+    content = hashlib.sha256()
+    with open(weights, "rb") as file:
+        while block := file.read(1 << 24):
+            content.update(block)
+    files = hashlib.sha256("".join(f"{item.label} {item.path}\n" for item in task.val_files).encode())
+    settings = {name: recipe[name] for name in ("task", "model", "evaluation")}
+    settings["data"] = {name: value for name, value in recipe["data"].items() if name not in HOW_FILES_ARE_READ}
+    settings["precision"] = recipe["train"]["precision"]
+    return {
+        "weights": content.hexdigest(),
+        "average": average,
+        "files": files.hexdigest(),
+        "settings": settings,
+        "device": task.ranks.device.type,
+        "num_threads": torch.get_num_threads(),
+    }

@@ -3,7 +3,8 @@
     python tools/train.py -c configs/demo/glore_motion.yaml [key=value ...]
     torchrun --nproc-per-node 8 tools/train.py -c configs/kinetics/glore_resnet50_8x8.yaml
 
-./run_local.sh starts it with one process per GPU. The same command again continues where the run stopped.
+./run_local.sh starts it with one process per GPU. The same command again continues where the run stopped. SIGTERM and
+SIGUSR1 make it save and end with status 75: start it again (docs/runs.md says what happens when what goes wrong).
 """
 
 import argparse

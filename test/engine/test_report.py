@@ -18,13 +18,16 @@ def evaluation():
         Predictions(
             index=np.array([0, 2, 3]),
             label=np.array([0, 1, 0]),
-            probabilities=probabilities,
+            guesses=np.argsort(-probabilities, axis=1, kind="stable"),
+            probabilities=-np.sort(-probabilities, axis=1),
+            label_rank=np.array([0, 0, 1]),
             view_loss=zeros,
             view_top1=np.array([1.0, 1.0, 0.0]),
             view_top5=zeros + 1,
             failures=[{"index": 1, "path": "v/1.mp4", "reason": "no frame, at all"}],
             num_items=4,
             num_views=1,
+            num_classes=3,
             seconds=2.0,
         ),
         item="video",
@@ -60,3 +63,11 @@ def test_files(evaluation, tmp_path):
 def test_lines(evaluation):
     text = "\n".join(summary_lines(evaluation))
     assert "video top-1           66.67 %" in text and "75.00 %  (3 of 4 videos read, 3 with a label)" in text
+
+
+def test_of_many_classes_the_pairs_that_occur_are_listed(evaluation, tmp_path, monkeypatch):
+    monkeypatch.setattr("engine.report.MOST_CLASSES_OF_A_MATRIX", 2)
+    write_report(tmp_path, evaluation, ("a", "b", "c"), lambda i: (f"id{i}", f"v/{i}.mp4"), {})
+    found = [(row["true class"], row["predicted class"], row["count"]) for row in rows(tmp_path / "confusion.csv")]
+    assert found == [("a", "a", "1"), ("a", "b", "1"), ("b", "b", "1")]
+    assert not (tmp_path / "confusion.png").exists()

@@ -128,7 +128,7 @@ def test_views_are_averaged(motion_videos):
     torch.manual_seed(0)
     model = one.build_model().eval()
     predictions = many.predict(model, many.val_files)
-    assert predictions.num_views == 9 and predictions.probabilities.shape == (9, 8)
+    assert predictions.num_views == 9 and predictions.probabilities.shape == (9, 5)
     assert not np.allclose(predictions.probabilities, one.predict(model, one.val_files).probabilities)
 
 
