@@ -29,6 +29,8 @@ from engine.optimizer import OptimizerSettings, build_optimizer, set_learning_ra
 from engine.parallel import (
     Compression,
     Sharding,
+    average_scalars,
+    clip_gradient,
     copy_to_ranks,
     exchanging,
     find_blocks,
@@ -366,13 +368,13 @@ class Trainer:
     def _clip_gradient(self) -> torch.Tensor | None:
         """Clips the gradient as the recipe says -> its norm before; None in fp16, whose scaler expects overflows."""
         limit = self.optimizer_settings.clip_grad_norm
+        average_scalars(self.network, self.ranks)
+        if not self.scaler.is_enabled():
+            return clip_gradient(self.model, limit)
         if limit:
             self.scaler.unscale_(self.optimizer)
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        elif not self.scaler.is_enabled():
-            gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
-            norm = nn.utils.get_total_norm(gradients)
-        return None if self.scaler.is_enabled() else whole(norm)
+            clip_gradient(self.model, limit)
+        return None
 
     def _keep_for_skipping(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """What a step changes before its update: the network's buffers (batch norm's statistics), and sums."""

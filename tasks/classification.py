@@ -176,6 +176,9 @@ class Classification:
         """Reads all that the recipe names, so that what is wrong with it is said before anything starts."""
         for use, files in (("training", self.train_files), ("validation", self.val_files)):
             log.info("%s: %d %ss of %d classes", use, len(files), self.item, files.num_classes)
+        data = self.settings.data
+        if data.num_workers == 0 and "timeout_seconds" in data.model_fields_set:
+            log.warning("data.timeout_seconds is ignored: with data.num_workers=0 nothing watches over the reading")
         with torch.device("meta"):
             self.build_model()
 
