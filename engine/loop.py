@@ -79,7 +79,7 @@ class TrainSettings(Settings):
         "none", description="numbers in which ranks send each other gradients: none (their own), bf16, fp16"
     )
     non_finite: Literal["stop", "skip"] = Field(
-        "stop", description="after a loss or gradient that is no number: stop the run, or leave that step out"
+        "stop", description="after a loss or gradient that is no number: stop, or leave that step out (waits each step)"
     )
     evaluate_every_epochs: float = Field(1.0, gt=0, description="epochs between two evaluations; the end has one, too")
     checkpoint_every_steps: int = Field(500, gt=0, description="optimizer steps between two checkpoints")
@@ -389,6 +389,9 @@ class Trainer:
             for name, buffer in self.model.named_buffers():
                 buffer.copy_(buffers[name])
         self.meter.set_sums(sums)
+        if self.scaler.is_enabled():  # it does not take such a step either, and lowers its scale
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.progress.num_skipped += 1
         self.progress.num_skipped_in_a_row += 1

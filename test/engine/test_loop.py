@@ -234,6 +234,8 @@ def test_a_step_that_is_no_number_is_left_out_where_the_recipe_says_so(tmp_path,
         ours, theirs = (weights(tmp_path / name, which) for name in ("poisoned", "without"))
         assert all(tensor.isfinite().all() and torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
     assert lines(tmp_path / "poisoned") == lines(tmp_path / "without")
+    run_toy(tmp_path / "half", Toy(poison=70), non_finite="skip", precision="fp16")
+    assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "half").values())
     run_toy(tmp_path / "plain", ema_decay=0.9)
     run_toy(tmp_path / "patient", non_finite="skip", ema_decay=0.9)  # with nothing to skip it changes nothing
     ours, theirs = (weights(tmp_path / name) for name in ("plain", "patient"))
