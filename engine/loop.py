@@ -29,6 +29,8 @@ from engine.optimizer import OptimizerSettings, build_optimizer, set_learning_ra
 from engine.parallel import (
     Compression,
     Sharding,
+    average_scalars,
+    clip_gradient,
     copy_to_ranks,
     exchanging,
     find_blocks,
@@ -77,7 +79,7 @@ class TrainSettings(Settings):
         "none", description="numbers in which ranks send each other gradients: none (their own), bf16, fp16"
     )
     non_finite: Literal["stop", "skip"] = Field(
-        "stop", description="after a loss or gradient that is no number: stop the run, or leave that step out"
+        "stop", description="after a loss or gradient that is no number: stop, or leave that step out (waits each step)"
     )
     evaluate_every_epochs: float = Field(1.0, gt=0, description="epochs between two evaluations; the end has one, too")
     checkpoint_every_steps: int = Field(500, gt=0, description="optimizer steps between two checkpoints")
@@ -366,13 +368,13 @@ class Trainer:
     def _clip_gradient(self) -> torch.Tensor | None:
         """Clips the gradient as the recipe says -> its norm before; None in fp16, whose scaler expects overflows."""
         limit = self.optimizer_settings.clip_grad_norm
+        average_scalars(self.network, self.ranks)
+        if not self.scaler.is_enabled():
+            return clip_gradient(self.model, limit)
         if limit:
             self.scaler.unscale_(self.optimizer)
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        elif not self.scaler.is_enabled():
-            gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
-            norm = nn.utils.get_total_norm(gradients)
-        return None if self.scaler.is_enabled() else whole(norm)
+            clip_gradient(self.model, limit)
+        return None
 
     def _keep_for_skipping(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """What a step changes before its update: the network's buffers (batch norm's statistics), and sums."""
@@ -387,6 +389,9 @@ class Trainer:
             for name, buffer in self.model.named_buffers():
                 buffer.copy_(buffers[name])
         self.meter.set_sums(sums)
+        if self.scaler.is_enabled():  # it does not take such a step either, and lowers its scale
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.progress.num_skipped += 1
         self.progress.num_skipped_in_a_row += 1

@@ -65,7 +65,7 @@ def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict
             f"optimizer.layer_decay: {type(model).__name__} does not say which layers it has; set it to null"
         )
     unused = {*settings.no_decay, *settings.lr_multipliers}
-    groups: dict[tuple[float, float], dict] = {}
+    groups: dict[tuple[float, float, bool], dict] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -77,8 +77,10 @@ def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict
         unused -= {*multipliers, *no_decay}
         decays = not no_decay and not (settings.no_decay_vectors and parameter.dim() == 1)
         decay = settings.weight_decay if decays else 0.0
+        # Single numbers are not sharded, and optimizers take sharded parameters and others in groups of their own.
         group = groups.setdefault(
-            (multiplier, decay), {"params": [], "names": [], "lr_multiplier": multiplier, "weight_decay": decay}
+            (multiplier, decay, parameter.dim() == 0),
+            {"params": [], "names": [], "lr_multiplier": multiplier, "weight_decay": decay},
         )
         group["params"].append(parameter)
         group["names"].append(name)

@@ -84,9 +84,34 @@ class _Recomputed:
 
 
 def shard(model: nn.Module, blocks: list[nn.Module]) -> None:
-    """Leaves each rank its part of the weights, in place. Each block is gathered when it computes, then let go."""
+    """Leaves each rank its part of the weights, in place. Each block is gathered when it computes, then let go.
+
+    FSDP2 takes no parameters without an axis: each rank keeps those, and `average_scalars` sees to their gradients.
+    """
+    scalars = {parameter for parameter in model.parameters() if parameter.dim() == 0}
     for module in (*blocks, model):
-        fully_shard(module)
+        fully_shard(module, ignored_params=scalars)
+
+
+def average_scalars(network: nn.Module, ranks: Ranks) -> None:
+    """Averages over the ranks the gradients that sharding leaves out."""
+    if isinstance(network, FSDPModule):
+        for parameter in network.parameters():
+            if parameter.dim() == 0 and parameter.grad is not None:
+                parameter.grad.copy_(ranks.sum(parameter.grad) / ranks.num_ranks)
+
+
+def clip_gradient(model: nn.Module, limit: float | None) -> torch.Tensor:
+    """The norm of the whole gradient, of all ranks; the gradient is scaled down to `limit` where it is larger."""
+    with_gradient = [parameter for parameter in model.parameters() if parameter.grad is not None]
+    kinds = [[p for p in with_gradient if isinstance(p, DTensor) == is_sharded] for is_sharded in (True, False)]
+    kinds = [parameters for parameters in kinds if parameters]  # torch takes no lists of both kinds
+    norms = [whole(nn.utils.get_total_norm([parameter.grad for parameter in parameters])) for parameters in kinds]
+    norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
+    if limit is not None:
+        for parameters in kinds:
+            nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return norm
 
 
 def copy_to_ranks(model: nn.Module, ranks: Ranks, compression: Compression) -> DistributedDataParallel:

@@ -54,8 +54,9 @@ class AddUpdates(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: torch.Tensor):
-        weight, scale, *values = ctx.saved_tensors
-        grad_weight, grad_scale, *grad_values = map(torch.zeros_like, ctx.saved_tensors)
+        saved = ctx.saved_tensors  # asked for once: a recomputed block gives them once
+        weight, scale, *values = saved
+        grad_weight, grad_scale, *grad_values = map(torch.zeros_like, saved)
         for r, (i, source, target) in enumerate(ctx.places):
             value, grad_update = values[i][source], grad[target]
             scaled = value * scale[r]

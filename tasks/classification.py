@@ -239,6 +239,9 @@ class Classification:
             log.info("%s: %d %ss of %d classes", use, len(files), self.item, files.num_classes)
         if self.train_weights is not None:
             log.info("training: %d %ss have a weight", np.count_nonzero(self.train_weights), self.item)
+        data = self.settings.data
+        if data.num_workers == 0 and "timeout_seconds" in data.model_fields_set:
+            log.warning("data.timeout_seconds is ignored: with data.num_workers=0 nothing watches over the reading")
         with torch.device("meta"):
             self.build_model()
 

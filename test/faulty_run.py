@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--step", type=int, default=0)
     parser.add_argument("--rank", type=int, default=0)
     parser.add_argument("overrides", nargs="*")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     recipe = read_recipe(args.files / "recipe.yaml", [f"run.dir={args.run_dir}", *args.overrides])
     settings = parse_settings(FaultyRunSettings, recipe)
     with join_ranks(**settings.run.process_options()) as ranks:

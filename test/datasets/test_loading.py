@@ -1,11 +1,15 @@
 """Samples by their number in the run, and batches of them: here of numbers instead of files."""
 
+import os
+import signal
+import time
+
 import numpy as np
 import pytest
 import torch
 
 from datasets.files import FileError, FileList
-from datasets.loading import EvalViews, TrainSamples, draw_order, to_device, train_loader, view_loader
+from datasets.loading import EvalViews, TrainSamples, WorkerError, draw_order, to_device, train_loader, view_loader
 
 WORKERS = {"num_workers": 0, "worker_start": None, "timeout_seconds": 60, "pin_memory": False}
 CPU = torch.device("cpu")
@@ -116,3 +120,48 @@ def test_every_file_is_seen_once_whatever_the_number_of_ranks(num_ranks):
             failures += batch["failures"]
     assert sorted(seen) == [0, 1, 2, 3, 5, 6, 7, 8, 9, 10]
     assert failures == [{"path": "4", "reason": "broken", "index": 4}]
+
+
+class Killing(Numbers):
+    def read(self, item, rng):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Hanging(Numbers):
+    def read(self, item, rng):
+        time.sleep(60)
+
+
+class Patient(Numbers):
+    """Its readers are asked to stop while they read."""
+
+    def read(self, item, rng):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return super().read(item, rng)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Killing, r"a reading process died \(.*lower data\.num_workers"),
+        (Hanging, r"no batch within data\.timeout_seconds=1: one of these files .*: [2-5], [2-5], [2-5]\. Remove it"),
+    ],
+)  # fmt: skip
+def test_a_reading_process_that_dies_or_hangs_is_one_error(kind, message):
+    options = WORKERS | {"num_workers": 1, "timeout_seconds": 1}
+    dataset = kind(FileList(list("2345"), [0] * 4, list("2345")), seed=0)
+    with pytest.raises(WorkerError, match=message):
+        next(to_device(train_loader(dataset, 0, 2, 3, 0, 1, **options), CPU))
+
+
+def test_reading_processes_leave_requests_to_stop_to_the_main_process():
+    options = WORKERS | {"num_workers": 1}
+    batches = list(to_device(train_loader(Patient(numbers(6), seed=0), 0, 2, 3, 0, 1, **options), CPU))
+    assert len(batches) == 2
+
+
+def test_batches_that_are_done_are_left_out():
+    views = NumberViews(numbers(8))
+    batches = to_device(view_loader(views, 3, 0, 1, done={0, 1, 2, 3}, **WORKERS), CPU)
+    assert [batch["index"].tolist() for batch in batches] == [[3, 4, 5], [6, 7]]

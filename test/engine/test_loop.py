@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import signal
 import time
 
@@ -233,6 +234,8 @@ def test_a_step_that_is_no_number_is_left_out_where_the_recipe_says_so(tmp_path,
         ours, theirs = (weights(tmp_path / name, which) for name in ("poisoned", "without"))
         assert all(tensor.isfinite().all() and torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
     assert lines(tmp_path / "poisoned") == lines(tmp_path / "without")
+    run_toy(tmp_path / "half", Toy(poison=70), non_finite="skip", precision="fp16")
+    assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "half").values())
     run_toy(tmp_path / "plain", ema_decay=0.9)
     run_toy(tmp_path / "patient", non_finite="skip", ema_decay=0.9)  # with nothing to skip it changes nothing
     ours, theirs = (weights(tmp_path / name) for name in ("plain", "patient"))
@@ -331,3 +334,19 @@ def test_an_uneven_batch_is_refused():
         TrainSettings(num_epochs=1, batch_size=10, accumulation_steps=3)
     with pytest.raises(ValueError, match=r"train\.num_epochs or train\.num_samples"):
         TrainSettings(batch_size=10)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler on CPUs")
+def test_a_compiled_network_learns_the_same(tmp_path):
+    """Up to how sums are ordered; dropout of compiled code draws numbers of its own."""
+
+    class Sure(Toy):
+        def build_model(self):
+            return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+
+    run_toy(tmp_path / "compiled", Sure(), compile=True)
+    run_toy(tmp_path / "plain", Sure())
+    for ours, theirs in zip(lines(tmp_path / "compiled"), lines(tmp_path / "plain"), strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
+    assert weights(tmp_path / "compiled").keys() == weights(tmp_path / "plain").keys()

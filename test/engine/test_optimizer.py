@@ -79,7 +79,8 @@ def test_layers_further_from_the_classifier_learn_more_slowly():
         tuple(group["names"]): (group["lr_multiplier"], group["weight_decay"]) for group in optimizer.param_groups
     }
     assert groups == {
-        ("scale", "layers.2.weight"): (1, 0.1),  # a single number is no vector
+        ("scale",): (1, 0.1),  # a single number is no vector; it is by itself, for it is not sharded
+        ("layers.2.weight",): (1, 0.1),
         ("layers.2.bias",): (1, 0),
         ("layers.1.weight",): (0.5, 0.1),
         ("layers.1.bias",): (0.5, 0),

@@ -2,12 +2,16 @@
 
 import csv
 import json
+import logging
 import shutil
+from functools import partial
 
 import pytest
 import torch
 from conftest import write_recipe
 
+from engine import evaluation
+from engine.partial import PartialPredictions
 from tools import evaluate, predict, train
 from tools.messages import clear_errors
 
@@ -57,16 +61,49 @@ def test_weights_and_their_average_are_scored_as_in_training(run):
 
 
 @pytest.mark.parametrize(
-    ("script", "views"), [("test/test-single-clip.py", "1x1"), ("test/test-multi-clip.py", "10x3")]
+    ("script", "views", "processes"),
+    [
+        ("test/test-single-clip.py", "1x1", 2),
+        ("test/test-multi-clip.py", "10x3", 2),
+        pytest.param("test/test-single-clip.py", "1x1", 3, marks=pytest.mark.slow),
+        pytest.param("test/test-multi-clip.py", "10x3", 3, marks=pytest.mark.slow),
+    ],
 )
-def test_two_processes_write_the_files_of_one(run, start, script, views):
+def test_more_processes_write_the_files_of_one(run, start, script, views, processes):
     said = start(script, "--run-dir", run).stderr
     assert "88.89 %  (8 of 9 videos read" in said
     one = files_of(run / "evaluations" / views)
     shutil.rmtree(run / "evaluations" / views)
-    start(script, "--run-dir", run, processes=2)
+    start(script, "--run-dir", run, processes=processes)
     assert files_of(run / "evaluations" / views) == one
     assert one[0]["clips_per_video"] == {"1x1": 1, "10x3": 30}[views]
+
+
+def test_an_interrupted_evaluation_is_not_done_twice(run, monkeypatch, caplog):
+    """Of nine videos in batches of 4, 4 and 1, the batch with the broken one is tried again."""
+    arguments = ["--run-dir", str(run), "--checkpoint", "last", "run.num_threads=1"]
+    evaluate.main(arguments)
+    whole = files_of(run / "evaluations/1x1-last")
+    shutil.rmtree(run / "evaluations/1x1-last")
+    monkeypatch.setattr("tools.runs.PartialPredictions", partial(PartialPredictions, seconds_between=0))
+    score, batches = evaluation._score_views, []
+
+    def killed_at_the_third(index, *arguments):
+        batches.append(index.tolist())
+        if len(batches) == 3:
+            raise KeyboardInterrupt
+        return score(index, *arguments)
+
+    monkeypatch.setattr(evaluation, "_score_views", killed_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.main(arguments)
+    with caplog.at_level(logging.INFO):
+        evaluate.main(arguments)
+    assert sum(map(len, batches[:3])) == 8
+    assert batches[3:] == [batch for batch in batches[:2] if len(batch) < 4] + batches[2:3]
+    assert "going on with an interrupted evaluation: 4 of 9 videos are done" in caplog.text
+    assert files_of(run / "evaluations/1x1-last") == whole
+    assert not (run / "evaluations/1x1-last/partial").exists()
 
 
 def test_predict_names_the_classes(run, start, tmp_path):
