@@ -30,8 +30,8 @@ HELP = """What a training step costs beyond its network: the loop, the log, the 
 Steps of the trainer and bare steps (forward, backward, update) of a twin network take turns; the difference is what the
 loop costs. It does not depend on the size of the clips: they are small, so that it is not lost in the step. The share
 is that of a bare step on clips of full size, with lines of the log and checkpoints as often as a recipe has them that
-says nothing else. On a CPU, loop and lines are given in time of the processor, which other programs do not change; a
-checkpoint is the time for which training stands still.
+says nothing else. On a CPU, step, loop and lines are given in time of the processor, which other programs do not change;
+a checkpoint is the time for which training stands still.
 """
 
 LOG_EVERY, SAVE_EVERY = 3, 20  # steps here; most have neither
@@ -129,10 +129,10 @@ def measure_here(case: Case, folder: str) -> Costs:
         trainer.train()
         run.close()
         state = [*trainer.model.state_dict().values(), *_tensors(trainer.optimizer.state_dict()["state"])]
-        copy = fastest([_seconds(partial(_copies, state), ranks) for _ in range(5)])
+        copy = fastest([_time(partial(_copies, state), ranks).wall for _ in range(5)])
         del trainer, state
         step = _bare_step(case, case.full, ranks)
-        bare = fastest([_seconds(step, ranks) for _ in range(NUM_WARM + 5)][NUM_WARM:])
+        bare = fastest([_time(step, ranks).busy for _ in range(NUM_WARM + 5)][NUM_WARM:])
     return task.costs(bare, copy)
 
 
@@ -170,9 +170,7 @@ class TurnsTask:
         }
         bare = _bare_step(self.case, self.case.small, self.ranks)
         for _ in range(num_batches):
-            start = Clocks.read(self.ranks)
-            bare()
-            self.steps.bare.append(Clocks.read(self.ranks) - start)
+            self.steps.bare.append(_time(bare, self.ranks))
             start = Clocks.read(self.ranks)
             yield batch
             self.steps.trainer.append(Clocks.read(self.ranks) - start)
@@ -265,7 +263,7 @@ def _loss(network: nn.Module, batch: Batch) -> torch.Tensor:
     return F.cross_entropy(network(batch["input"]).float(), batch["label"])
 
 
-def _seconds(work: Callable[[], object], ranks: Ranks) -> float:
+def _time(work: Callable[[], object], ranks: Ranks) -> Clocks:
     start = Clocks.read(ranks)
     work()
-    return (Clocks.read(ranks) - start).wall
+    return Clocks.read(ranks) - start
