@@ -4,13 +4,13 @@ import pytest
 
 from tools.benchmark import main
 from tools.benchmarks import step
-from tools.benchmarks.step import Costs, Turns
+from tools.benchmarks.step import Clocks, Costs, Turns
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_line_for_each_number_of_ranks(capfd, ranks):
-    main(["step", "glore_resnet_debug_3d", "--ranks", str(ranks), "--steps", "12", "--device", "cpu"])
+    main(["step", "glore_resnet_debug_3d", "--ranks", str(ranks), "--steps", "24", "--device", "cpu"])
     title, head, row = capfd.readouterr().out.splitlines()
     assert title.startswith("glore_resnet_debug_3d, input 3 x 8 x 64 x 64, batch 1 of each rank")
     assert [cell.strip() for cell in head.split("  ") if cell] == [
@@ -23,16 +23,19 @@ def test_a_line_for_each_number_of_ranks(capfd, ranks):
 
 def test_steps_of_the_trainer_are_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(step.logging, "disable", lambda level: None)
-    case = step.Case("glore_resnet_debug_3d", 1, (3, 4, 32, 32), (3, 4, 32, 32), 12, "cpu", 1, "float32")
+    case = step.Case("glore_resnet_debug_3d", 1, (3, 4, 32, 32), (3, 4, 32, 32), 24, "cpu", 1, "float32")
     costs = step.measure_here(case, str(tmp_path))
     assert costs.bare > 0 and costs.checkpoint > 0 and costs.copy > 0
 
 
 def test_costs_are_told_apart():
-    """A loop of 2 s, lines of 3 s every third step, checkpoints of 5 s every fifth; at times the machine is busy."""
-    busy = [(n % 7 == 0) * 100.0 for n in range(1, 122)]
-    bare = [10 + extra for extra in busy]
-    trainer = [12 + 3 * (n % 3 == 0) + 5 * (n % 5 == 0) + extra for n, extra in enumerate(busy, 1)]
+    """A loop of 2 s, lines of 3 s each third step, checkpoints of 5 s, 1 of them busy; at times the machine is slow."""
+    slow = [(n % 7 == 0) * 100.0 for n in range(1, 122)]
+    bare = [Clocks(10 + extra, 8) for extra in slow]
+    trainer = [
+        Clocks(12 + extra + 3 * (n % 3 == 0) + 5 * (n % 20 == 0), 10 + 3 * (n % 3 == 0) + (n % 20 == 0))
+        for n, extra in enumerate(slow, 1)
+    ]
     assert Turns(bare, trainer).costs(bare=10, copy=1) == Costs(bare=10, loop=2, line=3, checkpoint=5, copy=1)
 
 

@@ -30,10 +30,11 @@ HELP = """What a training step costs beyond its network: the loop, the log, the 
 Steps of the trainer and bare steps (forward, backward, update) of a twin network take turns; the difference is what the
 loop costs. It does not depend on the size of the clips: they are small, so that it is not lost in the step. The share
 is that of a bare step on clips of full size, with lines of the log and checkpoints as often as a recipe has them that
-says nothing else.
+says nothing else. On a CPU, step, loop and lines are given in time of the processor, which other programs do not change;
+a checkpoint is the time for which training stands still.
 """
 
-LOG_EVERY, SAVE_EVERY = 3, 5  # steps here; most have neither
+LOG_EVERY, SAVE_EVERY = 3, 20  # steps here; most have neither
 NUM_WARM = 3  # steps that do not count
 
 
@@ -128,10 +129,10 @@ def measure_here(case: Case, folder: str) -> Costs:
         trainer.train()
         run.close()
         state = [*trainer.model.state_dict().values(), *_tensors(trainer.optimizer.state_dict()["state"])]
-        copy = fastest([_seconds(partial(_copies, state), ranks) for _ in range(5)])
+        copy = fastest([_time(partial(_copies, state), ranks).wall for _ in range(5)])
         del trainer, state
         step = _bare_step(case, case.full, ranks)
-        bare = fastest([_seconds(step, ranks) for _ in range(NUM_WARM + 5)][NUM_WARM:])
+        bare = fastest([_time(step, ranks).busy for _ in range(NUM_WARM + 5)][NUM_WARM:])
     return task.costs(bare, copy)
 
 
@@ -169,11 +170,10 @@ class TurnsTask:
         }
         bare = _bare_step(self.case, self.case.small, self.ranks)
         for _ in range(num_batches):
-            self.steps.bare.append(_seconds(bare, self.ranks))
-            start = time.perf_counter()
+            self.steps.bare.append(_time(bare, self.ranks))
+            start = Clocks.read(self.ranks)
             yield batch
-            _synchronize(self.ranks)
-            self.steps.trainer.append(time.perf_counter() - start)
+            self.steps.trainer.append(Clocks.read(self.ranks) - start)
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         loss = _loss(model, batch)
@@ -186,21 +186,45 @@ class TurnsTask:
         return self.steps.costs(bare, copy)
 
 
+@dataclass(frozen=True)
+class Clocks:
+    """A time, or a span of time, in seconds."""
+
+    wall: float
+    busy: float
+    """Of this thread on a CPU; on a GPU the same as `wall`."""
+
+    @staticmethod
+    def read(ranks: Ranks) -> "Clocks":
+        """Now, when all that was asked of the device is done."""
+        if ranks.device.type == "cuda":
+            torch.cuda.synchronize()
+        wall = time.perf_counter()
+        return Clocks(wall, wall if ranks.device.type == "cuda" else time.thread_time())
+
+    def __sub__(self, other: "Clocks") -> "Clocks":
+        return Clocks(self.wall - other.wall, self.busy - other.busy)
+
+
 @dataclass
 class Turns:
-    """Seconds of each step: bare step i, then step i of the trainer, and so on. Steps count from 1."""
+    """How long each step took: bare step i, then step i of the trainer, and so on. Steps count from 1."""
 
-    bare: list[float] = field(default_factory=list)
-    trainer: list[float] = field(default_factory=list)
+    bare: list[Clocks] = field(default_factory=list)
+    trainer: list[Clocks] = field(default_factory=list)
 
     def costs(self, bare: float, copy: float) -> Costs:
         """What the trainer's steps of each kind take longer. The last step, which ends the run, does not count."""
-        kinds: dict[tuple[bool, bool], list[float]] = {}
-        for step, seconds in enumerate(self.trainer[:-1], 1):
+        kinds: dict[tuple[bool, bool], list[Clocks]] = {}
+        for step, clocks in enumerate(self.trainer[:-1], 1):
             if step > NUM_WARM:
-                kinds.setdefault((step % LOG_EVERY == 0, step % SAVE_EVERY == 0), []).append(seconds)
-        plain, line, save = (fastest(kinds[kind]) for kind in ((False, False), (True, False), (False, True)))
-        return Costs(bare, plain - fastest(self.bare[NUM_WARM:]), line - plain, save - plain, copy)
+                kinds.setdefault((step % LOG_EVERY == 0, step % SAVE_EVERY == 0), []).append(clocks)
+        plain, line, save = (kinds[kind] for kind in ((False, False), (True, False), (False, True)))
+        plain_busy, line_busy, bare_busy = (
+            fastest([clocks.busy for clocks in of_kind]) for of_kind in (plain, line, self.bare[NUM_WARM:])
+        )
+        stall = fastest([clocks.wall for clocks in save]) - fastest([clocks.wall for clocks in plain])
+        return Costs(bare, plain_busy - bare_busy, line_busy - plain_busy, stall, copy)
 
 
 def fastest(seconds: list[float]) -> float:
@@ -239,14 +263,7 @@ def _loss(network: nn.Module, batch: Batch) -> torch.Tensor:
     return F.cross_entropy(network(batch["input"]).float(), batch["label"])
 
 
-def _seconds(work: Callable[[], object], ranks: Ranks) -> float:
-    _synchronize(ranks)
-    start = time.perf_counter()
+def _time(work: Callable[[], object], ranks: Ranks) -> Clocks:
+    start = Clocks.read(ranks)
     work()
-    _synchronize(ranks)
-    return time.perf_counter() - start
-
-
-def _synchronize(ranks: Ranks) -> None:
-    if ranks.device.type == "cuda":
-        torch.cuda.synchronize()
+    return Clocks.read(ranks) - start
