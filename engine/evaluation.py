@@ -36,6 +36,10 @@ class Predictions:
     seconds: float  # wall-clock time
 
 
+ViewScorer = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[np.ndarray, ...]]
+"""As `score_views`."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The scores of some predictions. `item` and `view` are what a task calls them, such as video and clip."""
@@ -57,15 +61,30 @@ class Evaluation:
         """The one number by which weights are compared: top-1 of the items, -1 where none has a label."""
         return self.item_scores.top1 if (self.predictions.label >= 0).any() else -1.0
 
+    def accuracies(self) -> dict[str, float]:
+        """The scores by name, fractions in 0..1, the views' first."""
+        return {
+            f"{self.view}_top1": self.view_top1,
+            f"{self.view}_top5": self.view_top5,
+            f"{self.item}_top1": self.item_scores.top1,
+            f"{self.item}_top5": self.item_scores.top5,
+            "mean_class_accuracy": self.item_scores.mean_class_accuracy,
+        }
+
+    def labels_of(self, row: int) -> list[int]:
+        """The classes of the item in a row of the predictions; none where it is unknown."""
+        label = int(self.predictions.label[row])
+        return [label] if label >= 0 else []
+
+    def class_scores(self) -> tuple[str, np.ndarray, np.ndarray]:
+        """What each class is scored by, [C] items of it, and [C] scores, `nan` where there is none."""
+        return "accuracy", self.item_scores.per_class_count, self.item_scores.per_class_accuracy
+
     def summary(self) -> dict[str, float]:
         """The numbers worth a line: fractions in 0..1, counts, views per second over all ranks."""
         predictions, item, view = self.predictions, self.item, self.view
         return {
-            f"{view}_top1": self.view_top1,
-            f"{view}_top5": self.view_top5,
-            f"{item}_top1": self.item_scores.top1,
-            f"{item}_top5": self.item_scores.top5,
-            "mean_class_accuracy": self.item_scores.mean_class_accuracy,
+            **self.accuracies(),
             "loss": self.loss,
             f"{item}s_read": self.num_read,
             f"{item}s_scored": int((predictions.label >= 0).sum()),
@@ -83,11 +102,12 @@ def predict_items(
     ranks: Ranks,
     num_items: int,
     num_views: int,
+    score: ViewScorer | None = None,
 ) -> Predictions | None:
     """Predictions of the `batches` of this rank, merged over the ranks; on the main rank, None on the others.
 
     A batch is a dict with `index` [B], `label` [B], `failures` (a list) and what `predict(batch) -> logits [B, V, C]`
-    needs; B may be 0 where nothing in it could be read.
+    needs; B may be 0 where nothing in it could be read. `score`: other than `score_views`.
     """
     start = time.perf_counter()
     rows: list[tuple[np.ndarray, ...]] = []
@@ -97,7 +117,7 @@ def predict_items(
         if len(batch["index"]) == 0:
             continue
         logits = predict(batch).double()  # [B, V, C]
-        rows.append(_score_views(batch["index"], batch["label"], logits))
+        rows.append((score or score_views)(batch["index"], batch["label"], logits))
     gathered = ranks.gather((rows, failures))
     if gathered is None:
         return None
@@ -114,7 +134,8 @@ def predict_items(
     )
 
 
-def _score_views(index: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor) -> tuple[np.ndarray, ...]:
+def score_views(index: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor) -> tuple[np.ndarray, ...]:
+    """The first columns of `Predictions`, `index` to `view_top5`, of items [B] from the logits [B, V, C] of views."""
     num_items, num_views, _ = logits.shape
     labels = labels.to(logits.device)
     known = labels >= 0

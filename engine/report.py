@@ -1,8 +1,9 @@
 """The report of an evaluation, as files that a person or a script can read.
 
 summary.json       every number, and what was evaluated
-per_class.csv      videos, accuracy of each class         confusion.csv, confusion.png
-predictions.csv    one line a video: its label, the five best guesses and their probabilities
+per_class.csv      videos, accuracy of each class (average precision, where a video may have several)
+confusion.csv, confusion.png    where a video has one class
+predictions.csv    one line a video: its class or classes, the five best guesses and their probabilities
 unreadable.csv     what could not be read, and why
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.evaluation import Evaluation, Predictions
+from engine.evaluation import Evaluation
 from engine.json_text import to_json
 from engine.plots import plot_confusion
 
@@ -28,25 +29,25 @@ def write_report(
 ) -> None:
     """Writes the report into `folder`; `describe(index)` gives an item's (id, path), `facts` go into summary.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    predictions, scores = evaluation.predictions, evaluation.item_scores
+    predictions = evaluation.predictions
+    measure, counts, scores = evaluation.class_scores()
     (folder / "summary.json").write_text(to_json({**facts, **evaluation.summary()}, indent=2) + "\n")
     _write_csv(
         folder / "per_class.csv",
-        ("label", "class", f"{evaluation.item}s", "accuracy"),
+        ("label", "class", f"{evaluation.item}s", measure),
         (
-            (label, class_names[label], count, "" if count == 0 else f"{accuracy:.6f}")
-            for label, (count, accuracy) in enumerate(
-                zip(scores.per_class_count, scores.per_class_accuracy, strict=True)
-            )
+            (label, class_names[label], count, "" if count == 0 else f"{score:.6f}")
+            for label, (count, score) in enumerate(zip(counts, scores, strict=True))
         ),
     )
-    rows = zip(class_names, scores.confusion.tolist(), strict=True)
-    _write_csv(folder / "confusion.csv", ("true class", *class_names), ((name, *counts) for name, counts in rows))
-    plot_confusion(scores.confusion, class_names, folder / "confusion.png")
+    if (confusion := evaluation.item_scores.confusion) is not None:
+        rows = zip(class_names, confusion.tolist(), strict=True)
+        _write_csv(folder / "confusion.csv", ("true class", *class_names), ((name, *counts) for name, counts in rows))
+        plot_confusion(confusion, class_names, folder / "confusion.png")
     _write_csv(
         folder / "predictions.csv",
         ("index", "id", "path", "class", *(f"{what}{n}" for n in range(1, 6) for what in ("guess", "probability"))),
-        _prediction_rows(predictions, class_names, describe),
+        _prediction_rows(evaluation, class_names, describe),
     )
     _write_csv(
         folder / "unreadable.csv",
@@ -55,11 +56,13 @@ def write_report(
     )
 
 
-def _prediction_rows(predictions: Predictions, class_names: Sequence[str], describe: Callable) -> Iterator[tuple]:
+def _prediction_rows(evaluation: Evaluation, class_names: Sequence[str], describe: Callable) -> Iterator[tuple]:
+    predictions = evaluation.predictions
     best = np.argsort(-predictions.probabilities, axis=1, kind="stable")[:, :5]
-    for row, (item, label) in enumerate(zip(predictions.index.tolist(), predictions.label.tolist(), strict=True)):
+    for row, item in enumerate(predictions.index.tolist()):
         pairs = [(class_names[guess], f"{predictions.probabilities[row, guess]:.6f}") for guess in best[row]]
-        yield (item, *describe(item), class_names[label] if label >= 0 else "", *chain.from_iterable(pairs))
+        classes = "; ".join(class_names[label] for label in evaluation.labels_of(row))
+        yield (item, *describe(item), classes, *chain.from_iterable(pairs))
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Any) -> None:
@@ -72,14 +75,14 @@ def _write_csv(path: Path, header: Sequence[str], rows: Any) -> None:
 def summary_lines(evaluation: Evaluation) -> list[str]:
     """The summary as aligned lines of text, accuracies in percent."""
     summary, item, view = evaluation.summary(), evaluation.item, evaluation.view
-    names = [f"{view}_top1", f"{view}_top5", f"{item}_top1", f"{item}_top5", "mean_class_accuracy"]
-    shown = [name.replace("_top", " top-").replace("_", " ") for name in names]
-    lines = [f"  {text:<20} {100 * summary[name]:6.2f} %" for text, name in zip(shown, names, strict=True)]
-    lines.append(f"  {'loss':<20} {summary['loss']:8.4f}")
+    scores = {name.replace("_top", " top-").replace("_", " "): score for name, score in evaluation.accuracies().items()}
+    width = max(20, *map(len, scores))
+    lines = [f"  {name:<{width}} {100 * score:6.2f} %" for name, score in scores.items()]
+    lines.append(f"  {'loss':<{width}} {summary['loss']:8.4f}")
     lines.append(
-        f"  {'coverage':<20} {100 * summary['coverage']:6.2f} %  ({summary[f'{item}s_read']:,} of "
+        f"  {'coverage':<{width}} {100 * summary['coverage']:6.2f} %  ({summary[f'{item}s_read']:,} of "
         f"{summary[f'{item}s_listed']:,} {item}s read, {summary[f'{item}s_scored']:,} with a label)"
     )
     speed, per_item = summary[f"{view}s_per_second"], summary[f"{view}s_per_{item}"]
-    lines.append(f"  {'speed':<20} {speed:6.1f} {view}s/s  ({per_item} per {item})")
+    lines.append(f"  {'speed':<{width}} {speed:6.1f} {view}s/s  ({per_item} per {item})")
     return lines

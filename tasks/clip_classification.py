@@ -1,9 +1,12 @@
 """Clip classification: clips of raw videos, one class each, trained by cross entropy, scored by clip and by video.
 
+Where videos have several classes (`loss.multi_label`): binary cross entropy, scored by mean average precision.
+
 The protocol of GloRe's Kinetics runs (arXiv 1811.12814, section 4.3): clips of 8 frames, 8 frames apart, at 224 x 224.
 """
 
-from functools import cached_property
+import logging
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import torch
@@ -34,7 +37,9 @@ from datasets.video import (
     find_videos,
     read_videos,
 )
+from engine.evaluation import Evaluation, Predictions, ViewScorer
 from engine.loop import Batch, TrainSettings
+from engine.multi_label import evaluate_multi_label, score_multi_label_views
 from engine.optimizer import OptimizerSettings
 from engine.ranks import Ranks
 from engine.run import RunSettings
@@ -42,7 +47,10 @@ from engine.schedule import ScheduleSettings
 from engine.settings import Settings
 from models import takes_images
 from tasks.classification import Classification, DataSettings, ModelSettings, check_pairs, told
-from tasks.losses import LossSettings
+from tasks.losses import ClipLossSettings
+from tasks.multi_label import multi_label_step
+
+log = logging.getLogger(__name__)
 
 
 class ClipDataSettings(DataSettings):
@@ -91,7 +99,7 @@ class ClipClassificationSettings(Settings):
     task: Literal["clip_classification"]
     model: ModelSettings
     data: ClipDataSettings
-    loss: LossSettings = LossSettings()
+    loss: ClipLossSettings = ClipLossSettings()
     optimizer: OptimizerSettings
     schedule: ScheduleSettings = ScheduleSettings()
     train: TrainSettings
@@ -101,6 +109,15 @@ class ClipClassificationSettings(Settings):
     @model_validator(mode="after")
     def _mixing_takes_pairs(self):
         check_pairs(self)
+        return self
+
+    @model_validator(mode="after")
+    def _several_classes_have_no_balance(self):
+        if self.loss.multi_label and self.data.class_balance:
+            raise ValueError(
+                "loss.multi_label: a video of several classes has no one size of class; data.class_balance "
+                "must be 0, data.weights gives each video a weight of its own"
+            )
         return self
 
 
@@ -118,6 +135,10 @@ class ClipClassification(Classification):
         super().__init__(settings, ranks)
         layout = torch.channels_last_3d if settings.train.channels_last else torch.contiguous_format
         self.color = ColorTransform(settings.data.color, memory_format=layout)
+
+    @property
+    def multi_label(self) -> bool:
+        return self.settings.loss.multi_label
 
     def read_files(self, source: str, root: str | None, names: tuple | None, split: str | None) -> FileList:
         return read_videos(source, root, names, split)
@@ -154,10 +175,34 @@ class ClipClassification(Classification):
 
     def training_input(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         clips = self.color(batch["clip"], batch.get("hls"), batch.get("noise_seed"))  # uint8 -> float [B, 3, T, S, S]
+        labels = batch["label"]
+        if self.multi_label:
+            rows = batch["index"].tolist()  # of the training list, also where a video stands for an unreadable one
+            targets = torch.from_numpy(self.train_files.targets(rows, self.num_classes))
+            labels = targets.float().to(clips.device)
         if self.mixer is None:
-            return clips, batch["label"]
-        clips, shares = self.mixer(clips, batch["label"])
+            return clips, labels
+        clips, shares = self.mixer(clips, labels)
         return clips.contiguous(memory_format=self.color.memory_format), shares
+
+    def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        if not self.multi_label:
+            return super().training_step(model, batch)
+        clips, targets = self.training_input(batch)
+        return multi_label_step(model(clips).float(), targets, is_mixed=self.mixer is not None)
+
+    def view_scorer(self, files: FileList) -> ViewScorer:
+        if not self.multi_label:
+            return super().view_scorer(files)
+        return partial(score_multi_label_views, targets_of=lambda rows: files.targets(rows, self.num_classes))
+
+    def score(self, predictions: Predictions) -> Evaluation:
+        if not self.multi_label:
+            return super().score(predictions)
+        targets = self.val_files.targets(predictions.index, self.num_classes)
+        evaluation = evaluate_multi_label(predictions, targets, item=self.item, view=self.view)
+        log.info("mean average precision: %.2f %%", 100 * evaluation.item_scores.mean_average_precision)
+        return evaluation
 
     def eval_views(self, files: FileList) -> VideoViews:
         data, views = self.settings.data, self.settings.evaluation

@@ -3,6 +3,7 @@
     python tools/predict.py VIDEO [VIDEO ...]                       by the newest run
     python tools/predict.py --run-dir runs/demo/glore_motion --top 3 --csv guesses.csv VIDEO ...
     python tools/predict.py -c RECIPE --checkpoint FILE data.class_names=TABLE VIDEO ...
+    python tools/predict.py --above 0.5 --top 157 VIDEO ...         of several classes, all that are likely
 
 A folder stands for all the videos in it. The views of each video are those of the recipe; for example, ten clips:
 evaluation.num_clips=10 as a further argument.
@@ -35,6 +36,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_run_arguments(parser)
     parser.add_argument("--top", type=int, default=5, metavar="N", help="guesses to show for each file (5)")
+    parser.add_argument(
+        "--above", type=float, default=0.0, metavar="P", help="show only guesses of at least this probability (0)"
+    )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the guesses as a table")
     parser.add_argument(
         "arguments", nargs="+", metavar="FILE | key=value", help="videos or images, folders, settings to change"
@@ -60,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for index, probabilities in zip(predictions.index, predictions.probabilities, strict=True):
         path = files[int(index)].path
         log.info("%s", path)
-        for guess in np.argsort(-probabilities, kind="stable")[: args.top]:
+        best = np.argsort(-probabilities, kind="stable")[: args.top]
+        for guess in best[probabilities[best] >= args.above]:
             log.info("  %6.2f %%  %s", 100 * probabilities[guess], names[guess])
             rows.append((path, names[guess], f"{probabilities[guess]:.6f}"))
     for failure in predictions.failures:
