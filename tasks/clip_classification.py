@@ -6,6 +6,7 @@ The protocol of GloRe's Kinetics runs (arXiv 1811.12814, section 4.3): clips of 
 """
 
 import logging
+import math
 from functools import cached_property, partial
 from typing import Any, Literal
 
@@ -18,17 +19,21 @@ from datasets.files import FileList
 from datasets.mixing import Mixer
 from datasets.motion_shapes import MotionShapesSettings, make_motion_shapes
 from datasets.video import (
+    ClipShape,
     ColorSettings,
     ColorTransform,
     EvalView,
     EvalViewSettings,
     EvenSampling,
     EvenSegments,
+    Multigrid,
+    MultigridSettings,
     Opener,
     RandomSampling,
     RandomSegments,
     ReaderName,
     ShortVideo,
+    StepGrids,
     TrainClips,
     TrainView,
     TrainViewSettings,
@@ -76,6 +81,9 @@ class ClipDataSettings(DataSettings):
     short_video: ShortVideo = Field("consecutive", description="what to do with videos shorter than a clip")
     train_view: TrainViewSettings = TrainViewSettings()
     val_view: EvalViewSettings = EvalViewSettings()
+    multigrid: MultigridSettings | None = Field(
+        None, description="training clips that change in length and size from step to step, to train in less time"
+    )
     color: ColorSettings = ColorSettings()
 
     @model_validator(mode="after")
@@ -165,13 +173,44 @@ class ClipClassification(Classification):
 
     def train_samples(self, stream: str) -> TrainClips:
         data, seed = self.settings.data, self.settings.run.seed
-        sampling = RandomSegments(data.num_frames)
+        sampling, view = self.grid(ClipShape(data.num_frames, data.train_view.crop))
+        grids = None
+        if data.multigrid and stream == "train":
+            grids = StepGrids(self.multigrid, self.settings.train.batch_size, self.grid)
+        opener, weights = self.opener(data.train, *(more.train for more in data.more)), self.train_weights
+        return TrainClips(self.train_files, sampling, view, seed, stream, data.repeats, weights, opener, grids)
+
+    @cached_property
+    def multigrid(self) -> Multigrid:
+        """The shapes of the clips of each step."""
+        data, train = self.settings.data, self.settings.train
+        num_steps = math.ceil((train.num_samples or train.num_epochs * self.num_train_samples) / train.batch_size)
+        return Multigrid(data.multigrid, data.num_frames, data.train_view.crop, num_steps)
+
+    def grid(self, shape: ClipShape) -> tuple[RandomSampling | RandomSegments, TrainView]:
+        """What takes training clips of a shape. Of the video, smaller ones see as much as full ones, or less."""
+        data, view = self.settings.data, self.settings.data.train_view
+        if shape.size != view.crop:
+            lowest, highest = view.short_side
+            view = view.model_copy(
+                update={"crop": shape.size, "short_side": (lowest * shape.size / view.crop, highest)}
+            )
+        sampling = RandomSegments(shape.num_frames)
         if data.sampling == "dense":
+            speed = (1.0, data.num_frames / shape.num_frames)
             interval, seconds = data.frame_interval, data.frame_seconds
-            sampling = RandomSampling(data.num_frames, interval, short=data.short_video, seconds=seconds)
-        opener = self.opener(data.train, *(more.train for more in data.more))
-        view, weights = TrainView(data.train_view, data.color), self.train_weights
-        return TrainClips(self.train_files, sampling, view, seed, stream, data.repeats, weights, opener)
+            sampling = RandomSampling(shape.num_frames, interval, speed, data.short_video, seconds)
+        return sampling, TrainView(view, data.color)
+
+    def check(self) -> None:
+        super().check()
+        if self.settings.data.multigrid:
+            shapes = [f"{shape.num_frames} x {shape.size}" for shape in self.multigrid.shapes()]
+            log.info("multigrid: clips of %s; %.0f %% of the pixels", ", ".join(shapes), 100 * self.multigrid.cost())
+            with torch.device("meta"):
+                num_frames, size = self.multigrid.shapes()[0]
+                clip = torch.empty(1, 3, num_frames, size, size)
+                told(f"data.multigrid: clips of {num_frames} x {size}", self.build_model().eval(), clip)
 
     def training_input(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         clips = self.color(batch["clip"], batch.get("hls"), batch.get("noise_seed"))  # uint8 -> float [B, 3, T, S, S]
