@@ -36,7 +36,7 @@ class FileError(Exception):
 
 
 class FileItem(NamedTuple):
-    """One row of a list: position in it, its own name for the file, label (-1: unknown), and path."""
+    """One row of a list: position in it, its own name for the file, label (-1: unknown; of several the first), path."""
 
     index: int
     id: str
@@ -52,28 +52,34 @@ class FileList(Sequence):
 
     Args:
         ids, labels, paths: one each per file; a label is -1 or at most len(class_names) - 1, paths start from `root`.
+            A file of several classes has a tuple of their labels.
         class_names: a name per class; none: classes without names, as many as the largest label tells.
         root: folder that relative paths start from.
 
-    `labels` is an int64 array [N], read-only.
+    `labels` is an int64 array [N], read-only; of a file with several, the first. `has_several`: whether there is one.
     """
 
     def __init__(
         self,
         ids: Sequence[str],
-        labels: Sequence[int],
+        labels: Sequence[int | tuple[int, ...]],
         paths: Sequence[str],
         class_names: Sequence[str] | None = None,
         root: str = "",
     ):
-        self.labels = np.array(labels, dtype=np.int64)
         if not len(ids) == len(labels) == len(paths):
             raise ValueError(f"{len(ids)} ids, {len(labels)} labels and {len(paths)} paths; expected as many of each")
-        num_classes = self.labels.max(initial=UNLABELED) + 1 if class_names is None else len(class_names)
-        beyond = np.flatnonzero((self.labels < UNLABELED) | (self.labels >= num_classes))
+        self.has_several = any(isinstance(label, tuple) for label in labels)
+        sets = [label if isinstance(label, tuple) else (label,) for label in labels] if self.has_several else labels
+        self.labels = np.array([labels[0] for labels in sets] if self.has_several else sets, dtype=np.int64)
+        # All the labels, one file's after the other's, and where each file's end: [M], [N]; without several, M is N.
+        self._all = np.array([label for labels in sets for label in labels]) if self.has_several else self.labels
+        self._ends = np.cumsum([len(labels) for labels in sets]) if self.has_several else None
+        num_classes = self._all.max(initial=UNLABELED) + 1 if class_names is None else len(class_names)
+        beyond = np.flatnonzero((self._all < UNLABELED) | (self._all >= num_classes))
         if len(beyond):
-            first = beyond[0]
-            raise ValueError(f"{paths[first]} has label {self.labels[first]}; {accepted_labels(class_names)}")
+            path = paths[int(self._rows()[beyond[0]])]
+            raise ValueError(f"{path} has label {self._all[beyond[0]]}; {accepted_labels(class_names)}")
         self.labels.setflags(write=False)
         self.class_names = tuple(class_names or ())
         self.num_classes = int(num_classes)
@@ -90,6 +96,30 @@ class FileList(Sequence):
 
     def __repr__(self) -> str:
         return f"FileList({len(self)} files, {self.num_classes} classes, root={self.root!r})"
+
+    def labels_of(self, index: int) -> tuple[int, ...]:
+        """All the labels of a file; none where they are unknown."""
+        end = index + 1 if self._ends is None else int(self._ends[index])
+        start = end - 1 if self._ends is None else int(self._ends[index - 1]) if index else 0
+        return tuple(label for label in self._all[start:end].tolist() if label != UNLABELED)
+
+    def labeled_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Every label that is known, and the file that has it -> (rows [M] of the list, labels [M])."""
+        known = self._all != UNLABELED
+        return self._rows()[known], self._all[known]
+
+    def targets(self, rows: Iterable[int], num_classes: int) -> np.ndarray:
+        """Which classes the files `rows` [B] of the list have: bool [B, num_classes]; none where it is unknown."""
+        labels = [self.labels_of(int(row)) for row in rows]
+        targets = np.zeros((len(labels), num_classes), dtype=bool)
+        for target, of_file in zip(targets, labels, strict=True):
+            target[list(of_file)] = True
+        return targets
+
+    def _rows(self) -> np.ndarray:
+        """The file of each of all labels [M]."""
+        counts = 1 if self._ends is None else np.diff(self._ends, prepend=0)
+        return np.repeat(np.arange(len(self)), counts)
 
     def missing(self) -> list[FileItem]:
         """Those that are not there. Looks at every file, which takes a while on a network disk."""
@@ -110,21 +140,27 @@ class _Texts:
 
 
 def read_list(path: Path, root: Path, class_names: Sequence[str] | None) -> FileList:
-    """The files of a list: `id label path` per line, tabs or spaces between, label -1 for unknown."""
+    """The files of a list: `id label path` per line, tabs or spaces between, label -1 for unknown.
+
+    Several labels stand together with commas between, `id 3,17,92 path`.
+    """
     ids, labels, paths = [], [], []
     for number, line in numbered_lines(path):
         fields = line.split(None, 2)
         if len(fields) != 3:
             raise bad_line(path, number, line, "expected `id label path`, tabs or spaces between")
         try:
-            label = int(fields[1])
+            several = tuple(map(int, fields[1].split(",")))
         except ValueError:
             expected = f"expected `id label path`, but the label {fields[1]!r} is not a whole number"
             raise bad_line(path, number, line, expected) from None
-        if label < UNLABELED or (class_names is not None and label >= len(class_names)):
-            raise bad_line(path, number, line, f"label {label}: {accepted_labels(class_names)}")
+        for label in several:
+            if label < UNLABELED or (class_names is not None and label >= len(class_names)):
+                raise bad_line(path, number, line, f"label {label}: {accepted_labels(class_names)}")
+        if len(several) > 1 and (UNLABELED in several or len(set(several)) < len(several)):
+            raise bad_line(path, number, line, f"of several labels each stands once, and {UNLABELED} stands alone")
         ids.append(fields[0])
-        labels.append(label)
+        labels.append(several[0] if len(several) == 1 else several)
         paths.append(fields[2].rstrip())
     return FileList(ids, labels, paths, class_names, str(root))
 

@@ -57,7 +57,14 @@ class Mixer:
         )
 
     def __call__(self, x: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """float [B, 3, ..., H, W], labels [B] -> the same mixed, B even, and shares of the classes [B, num_classes]."""
+        """float [B, 3, ..., H, W], labels [B] -> the same mixed, B even, and shares of the classes [B, num_classes].
+
+        Labels may also be float [B, num_classes], what each sample has of each class: these are mixed in proportion.
+        """
         flat = x.flatten(1, -3)  # [B, 3, T, H, W] -> [B, 3 * T, H, W]
-        mixed, shares = self.mixup(flat, labels)
-        return mixed.view(x.shape), shares
+        if labels.ndim == 1:
+            mixed, shares = self.mixup(flat, labels)
+            return mixed.view(x.shape), shares
+        self.mixup.num_classes, self.mixup.label_smoothing = len(x), 0.0  # what is mixed of what: [B, B]
+        mixed, parts = self.mixup(flat, torch.arange(len(x), device=x.device))
+        return mixed.view(x.shape), parts.to(labels.dtype) @ labels

@@ -42,6 +42,7 @@ def read_weights(path: str | Path, files: FileList) -> np.ndarray:
 
 def join_lists(lists: Sequence[FileList]) -> FileList:
     """One list of all the files of several, with the class names of the first."""
-    items = [item for files in lists for item in files]
+    rows = [(item, files.labels_of(item.index)) for files in lists for item in files]
+    labels = [several if len(several) > 1 else item.label for item, several in rows]
     names = lists[0].class_names or None
-    return FileList([item.id for item in items], [item.label for item in items], [item.path for item in items], names)
+    return FileList([item.id for item, _ in rows], labels, [item.path for item, _ in rows], names)

@@ -46,6 +46,10 @@ class Predictions:
     num_kept: int = 0  # items whose predictions an interrupted evaluation had left: they took none of it
 
 
+ViewScorer = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Columns]
+"""As `score_views`."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The scores of some predictions. `item` and `view` are what a task calls them, such as video and clip."""
@@ -67,15 +71,30 @@ class Evaluation:
         """The one number by which weights are compared: top-1 of the items, -1 where none has a label."""
         return self.item_scores.top1 if (self.predictions.label >= 0).any() else -1.0
 
+    def accuracies(self) -> dict[str, float]:
+        """The scores by name, fractions in 0..1, the views' first."""
+        return {
+            f"{self.view}_top1": self.view_top1,
+            f"{self.view}_top5": self.view_top5,
+            f"{self.item}_top1": self.item_scores.top1,
+            f"{self.item}_top5": self.item_scores.top5,
+            "mean_class_accuracy": self.item_scores.mean_class_accuracy,
+        }
+
+    def labels_of(self, row: int) -> list[int]:
+        """The classes of the item in a row of the predictions; none where it is unknown."""
+        label = int(self.predictions.label[row])
+        return [label] if label >= 0 else []
+
+    def class_scores(self) -> tuple[str, np.ndarray, np.ndarray]:
+        """What each class is scored by, [C] items of it, and [C] scores, `nan` where there is none."""
+        return "accuracy", self.item_scores.per_class_count, self.item_scores.per_class_accuracy
+
     def summary(self) -> dict[str, float]:
         """The numbers worth a line: fractions in 0..1, counts, views per second over all ranks."""
         predictions, item, view = self.predictions, self.item, self.view
         return {
-            f"{view}_top1": self.view_top1,
-            f"{view}_top5": self.view_top5,
-            f"{item}_top1": self.item_scores.top1,
-            f"{item}_top5": self.item_scores.top5,
-            "mean_class_accuracy": self.item_scores.mean_class_accuracy,
+            **self.accuracies(),
             "loss": self.loss,
             f"{item}s_read": self.num_read,
             f"{item}s_scored": int((predictions.label >= 0).sum()),
@@ -94,14 +113,14 @@ def predict_items(
     ranks: Ranks,
     num_items: int,
     num_views: int,
-    num_guesses: int = NUM_GUESSES,
+    score: ViewScorer | None = None,
     partial: PartialPredictions | None = None,
 ) -> Predictions | None:
     """Predictions of the `batches` of this rank, merged over the ranks; on the main rank, None on the others.
 
     A batch is a dict with `index` [B], `label` [B], `failures` (a list) and what `predict(batch) -> logits [B, V, C]`
-    needs; B may be 0 where nothing in it could be read. What `partial` has kept is merged, too, and what is predicted
-    is kept in it.
+    needs; B may be 0 where nothing in it could be read. `score`: other than `score_views`. What `partial` has kept is
+    merged, too, and what is predicted is kept in it.
     """
     start = time.perf_counter()
     rows: list[Columns] = []
@@ -111,7 +130,7 @@ def predict_items(
         if len(batch["index"]) == 0:
             continue
         logits = predict(batch).double()  # [B, V, C]
-        columns = _score_views(batch["index"], batch["label"], logits, num_guesses)
+        columns = (score or score_views)(batch["index"], batch["label"], logits)
         rows.append(columns)
         if partial is not None and not batch["failures"]:  # what could not be read is tried again
             partial.keep(columns)
@@ -135,8 +154,11 @@ def predict_items(
     )
 
 
-def _score_views(index: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor, num_guesses: int) -> Columns:
-    num_items, num_views, num_classes = logits.shape
+def score_views(
+    index: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor, num_guesses: int = NUM_GUESSES
+) -> Columns:
+    """The columns of `Predictions`, `index` to `view_top5`, of items [B] from the logits [B, V, C] of their views."""
+    num_items, num_views, _ = logits.shape
     labels = labels.to(logits.device)
     known = labels >= 0
     some_label = labels.clamp(min=0)
@@ -145,23 +167,27 @@ def _score_views(index: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor
     view_rank = rank_of_label(logits, view_labels)  # [B, V]
     probabilities = logits.softmax(dim=-1).mean(dim=1)  # [B, V, C] -> [B, C]
     best = probabilities.sort(dim=-1, descending=True, stable=True)
-    columns = {
-        "index": index,
-        "label": labels,
-        "guesses": best.indices[:, :num_guesses],
-        "probabilities": best.values[:, :num_guesses],
-        "label_rank": rank_of_label(probabilities, some_label) * known,
-        "view_loss": loss.mean(dim=1) * known,
-        "view_top1": (view_rank < 1).double().mean(dim=1) * known,
-        "view_top5": (view_rank < 5).double().mean(dim=1) * known,
-        "num_classes": torch.tensor([num_classes]),
-    }
+    return to_columns(
+        index=index,
+        label=labels,
+        guesses=best.indices[:, :num_guesses],
+        probabilities=best.values[:, :num_guesses],
+        label_rank=rank_of_label(probabilities, some_label) * known,
+        view_loss=loss.mean(dim=1) * known,
+        view_top1=(view_rank < 1).double().mean(dim=1) * known,
+        view_top5=(view_rank < 5).double().mean(dim=1) * known,
+        num_classes=torch.tensor([logits.shape[2]]),
+    )
+
+
+def to_columns(**columns: torch.Tensor) -> Columns:
+    """The same as arrays of NumPy."""
     return {name: column.cpu().numpy() for name, column in columns.items()}
 
 
 def _no_rows() -> Columns:
     none = torch.zeros(0, dtype=torch.int64)
-    return _score_views(none, none, torch.zeros(0, 1, 1, dtype=torch.float64), num_guesses=1)
+    return score_views(none, none, torch.zeros(0, 1, 1, dtype=torch.float64), num_guesses=1)
 
 
 def evaluate_predictions(predictions: Predictions, item: str, view: str) -> Evaluation:

@@ -20,6 +20,8 @@ def plot_curves(metrics: Path, path: Path) -> None:
     figure = Figure(figsize=(13, 3.8))
     figure.subplots_adjust(left=0.04, right=0.99, bottom=0.13, top=0.91, wspace=0.22)
     panels = {"loss": "loss", "top1": "top-1 accuracy", "learning_rate": "learning rate"}
+    if any("mean_average_precision" in row for row in rows):
+        panels = {"loss": "loss", "mean_average_precision": "mean average precision", "learning_rate": "learning rate"}
     for axes, (name, title) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         for split, style in (("train", "-"), ("val", "o-"), ("val_ema", "s-")):
             points = [(row["epoch"], row[name]) for row in rows if row["split"] == split and row.get(name) is not None]
@@ -27,7 +29,7 @@ def plot_curves(metrics: Path, path: Path) -> None:
                 axes.plot(*zip(*points, strict=True), style, label=split, linewidth=1.2, markersize=3)
         axes.set(title=title, xlabel="epoch")
         axes.grid(alpha=0.3)
-        if name == "top1":
+        if name in ("top1", "mean_average_precision"):
             axes.set_ylim(0, 1.02)
         if len(axes.lines) > 1:
             axes.legend()

@@ -1,10 +1,10 @@
 """The report of an evaluation, as files that a person or a script can read.
 
 summary.json       every number, and what was evaluated
-per_class.csv      videos, accuracy of each class
+per_class.csv      videos, accuracy of each class (average precision, where a video may have several)
 confusion.csv      how often each class was taken for which; of many classes the pairs that occur, and no picture
-confusion.png
-predictions.csv    one line a video: its label, the five best guesses and their probabilities
+confusion.png      both only where a video has one class
+predictions.csv    one line a video: its class or classes, the five best guesses and their probabilities
 unreadable.csv     what could not be read, and why
 """
 
@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from engine.evaluation import Evaluation, Predictions
+from engine.evaluation import NUM_GUESSES, Evaluation
 from engine.json_text import to_json
 from engine.metrics import ClassScores
 from engine.plots import plot_confusion
@@ -31,23 +31,23 @@ def write_report(
 ) -> None:
     """Writes the report into `folder`; `describe(index)` gives an item's (id, path), `facts` go into summary.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    predictions, scores = evaluation.predictions, evaluation.item_scores
+    predictions = evaluation.predictions
+    measure, counts, scores = evaluation.class_scores()
     (folder / "summary.json").write_text(to_json({**facts, **evaluation.summary()}, indent=2) + "\n")
     _write_csv(
         folder / "per_class.csv",
-        ("label", "class", f"{evaluation.item}s", "accuracy"),
+        ("label", "class", f"{evaluation.item}s", measure),
         (
-            (label, class_names[label], count, "" if count == 0 else f"{accuracy:.6f}")
-            for label, (count, accuracy) in enumerate(
-                zip(scores.per_class_count, scores.per_class_accuracy, strict=True)
-            )
+            (label, class_names[label], count, "" if count == 0 else f"{score:.6f}")
+            for label, (count, score) in enumerate(zip(counts, scores, strict=True))
         ),
     )
-    _write_confusion(folder, scores, class_names)
+    if isinstance(evaluation.item_scores, ClassScores):
+        _write_confusion(folder, evaluation.item_scores, class_names)
     _write_csv(
         folder / "predictions.csv",
         ("index", "id", "path", "class", *(f"{what}{n}" for n in range(1, 6) for what in ("guess", "probability"))),
-        _prediction_rows(predictions, class_names, describe),
+        _prediction_rows(evaluation, class_names, describe),
     )
     _write_csv(
         folder / "unreadable.csv",
@@ -68,12 +68,14 @@ def _write_confusion(folder: Path, scores: ClassScores, class_names: Sequence[st
     plot_confusion(confusion, class_names, folder / "confusion.png")
 
 
-def _prediction_rows(predictions: Predictions, class_names: Sequence[str], describe: Callable) -> Iterator[tuple]:
-    columns = (predictions.index, predictions.label, predictions.guesses, predictions.probabilities)
-    for item, label, guesses, probabilities in zip(*(column.tolist() for column in columns), strict=True):
+def _prediction_rows(evaluation: Evaluation, class_names: Sequence[str], describe: Callable) -> Iterator[tuple]:
+    predictions = evaluation.predictions
+    columns = (predictions.index, predictions.guesses[:, :NUM_GUESSES], predictions.probabilities[:, :NUM_GUESSES])
+    for row, (item, guesses, probabilities) in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
         guessed = zip(guesses, probabilities, strict=True)
         pairs = [(class_names[guess], f"{probability:.6f}") for guess, probability in guessed]
-        yield (item, *describe(item), class_names[label] if label >= 0 else "", *chain.from_iterable(pairs))
+        classes = "; ".join(class_names[label] for label in evaluation.labels_of(row))
+        yield (item, *describe(item), classes, *chain.from_iterable(pairs))
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Any) -> None:
@@ -86,14 +88,14 @@ def _write_csv(path: Path, header: Sequence[str], rows: Any) -> None:
 def summary_lines(evaluation: Evaluation) -> list[str]:
     """The summary as aligned lines of text, accuracies in percent."""
     summary, item, view = evaluation.summary(), evaluation.item, evaluation.view
-    names = [f"{view}_top1", f"{view}_top5", f"{item}_top1", f"{item}_top5", "mean_class_accuracy"]
-    shown = [name.replace("_top", " top-").replace("_", " ") for name in names]
-    lines = [f"  {text:<20} {100 * summary[name]:6.2f} %" for text, name in zip(shown, names, strict=True)]
-    lines.append(f"  {'loss':<20} {summary['loss']:8.4f}")
+    scores = {name.replace("_top", " top-").replace("_", " "): score for name, score in evaluation.accuracies().items()}
+    width = max(20, *map(len, scores))
+    lines = [f"  {name:<{width}} {100 * score:6.2f} %" for name, score in scores.items()]
+    lines.append(f"  {'loss':<{width}} {summary['loss']:8.4f}")
     lines.append(
-        f"  {'coverage':<20} {100 * summary['coverage']:6.2f} %  ({summary[f'{item}s_read']:,} of "
+        f"  {'coverage':<{width}} {100 * summary['coverage']:6.2f} %  ({summary[f'{item}s_read']:,} of "
         f"{summary[f'{item}s_listed']:,} {item}s read, {summary[f'{item}s_scored']:,} with a label)"
     )
     speed, per_item = summary[f"{view}s_per_second"], summary[f"{view}s_per_{item}"]
-    lines.append(f"  {'speed':<20} {speed:6.1f} {view}s/s  ({per_item} per {item})")
+    lines.append(f"  {'speed':<{width}} {speed:6.1f} {view}s/s  ({per_item} per {item})")
     return lines

@@ -1,5 +1,6 @@
 """What the tasks that sort files into classes have in common: their lists, names, labels, weights and scores."""
 
+import functools
 import logging
 from collections.abc import Callable, Iterable
 from functools import cached_property
@@ -15,7 +16,15 @@ from datasets.files import UNLABELED, FileError, FileList, read_class_names
 from datasets.loading import EvalViews, TrainSamples, default_num_workers, to_device, train_loader, view_loader
 from datasets.mixing import MixSettings
 from datasets.weights import balance_classes, join_lists, read_weights
-from engine.evaluation import NUM_GUESSES, Evaluation, Predictions, evaluate_predictions, predict_items
+from engine.evaluation import (
+    NUM_GUESSES,
+    Evaluation,
+    Predictions,
+    ViewScorer,
+    evaluate_predictions,
+    predict_items,
+    score_views,
+)
 from engine.loop import Batch
 from engine.metrics import count_correct
 from engine.partial import PartialPredictions
@@ -92,6 +101,8 @@ class Classification:
     """What a view of a file is called: clip, crop."""
     advice: ClassVar[str]
     """What to try after training."""
+    multi_label: bool = False
+    """Whether a file may have several classes."""
 
     def __init__(self, settings: Any, ranks: Ranks):
         self.settings, self.ranks = settings, ranks
@@ -147,11 +158,11 @@ class Classification:
     def train_files(self) -> FileList:
         data, num_classes = self.settings.data, self.settings.model.num_classes
         files = self._read("train", data.train, data.root, self._table)
-        _check_labels("data.train", files, lowest=0, num_classes=num_classes or files.num_classes)
+        _check_labels("data.train", files, 0, num_classes or files.num_classes, self.multi_label)
         for number, more in enumerate(data.more):
             key, names = f"data.more.{number}.train", self._table or files.class_names or None
             more_files = told(key, self.read_files, more.train, more.root, names, more.split)
-            _check_labels(key, more_files, lowest=0, num_classes=num_classes or more_files.num_classes)
+            _check_labels(key, more_files, 0, num_classes or more_files.num_classes, self.multi_label)
             self._more.append(more_files)
         return join_lists([files, *self._more]) if self._more else files
 
@@ -174,7 +185,7 @@ class Classification:
     def val_files(self) -> FileList:
         data = self.settings.data
         files = self._read("val", data.val, data.val_root or data.root, self._names or None)
-        _check_labels("data.val", files, lowest=UNLABELED, num_classes=self.num_classes)
+        _check_labels("data.val", files, UNLABELED, self.num_classes, self.multi_label)
         return files
 
     @cached_property
@@ -282,6 +293,14 @@ class Classification:
         if len(predictions.index) == 0:
             first = predictions.failures[0]
             raise FileError(first["path"], f"{first['reason']}; nor can any other {self.item} of data.val be read")
+        return self.score(predictions)
+
+    def view_scorer(self, files: FileList, num_guesses: int) -> ViewScorer:
+        """How the views of `files` are scored; at least `num_guesses` of each file are kept."""
+        return functools.partial(score_views, num_guesses=num_guesses)
+
+    def score(self, predictions: Predictions) -> Evaluation:
+        """The scores of predictions for the validation files."""
         return evaluate_predictions(predictions, item=self.item, view=self.view)
 
     def predict(
@@ -310,8 +329,9 @@ class Classification:
 
         with progress_bar(len(loader), 0, self.ranks, "evaluating", unit="batch") as bar:
             batches = _counted(to_device(loader, self.ranks.device), bar)
-            counts = (len(files), dataset.num_views, num_guesses)
-            return predict_items(batches, logits, self.ranks, *counts, partial=partial)
+            counts = (len(files), dataset.num_views)
+            score = self.view_scorer(files, num_guesses)
+            return predict_items(batches, logits, self.ranks, *counts, score, partial)
 
     # What reports and predictions ask for.
 
@@ -360,15 +380,19 @@ def _counted(batches: Iterable[Batch], bar: Any) -> Iterable[Batch]:
         bar.update()
 
 
-def _check_labels(key: str, files: FileList, lowest: int, num_classes: int) -> None:
-    """Raises SettingsError where a label is below `lowest` or beyond the network's classes."""
-    wrong = ((files.labels < lowest) | (files.labels >= num_classes)).nonzero()[0]
-    if len(wrong) == 0:
-        return
-    item = files[int(wrong[0])]
-    if item.label < lowest:
+def _check_labels(key: str, files: FileList, lowest: int, num_classes: int, several: bool) -> None:
+    """Raises SettingsError where a label is below `lowest` or beyond the network's classes, or one of several."""
+    if files.has_several and not several:
+        item = next(item for item in files if len(files.labels_of(item.index)) > 1)
+        raise SettingsError(
+            f"{key}: {item.path} has several labels; clip_classification learns them with loss.multi_label=true"
+        )
+    if (unlabeled := (files.labels < lowest).nonzero()[0]).size:
+        item = files[int(unlabeled[0])]
         raise SettingsError(f"{key}: {item.path} has no label ({item.label}); training needs one for every file")
-    raise SettingsError(
-        f"{key}: {item.path} has label {item.label}, but the network has {num_classes} classes (0 to "
-        f"{num_classes - 1}); set model.num_classes={int(files.labels.max()) + 1} or mend the list"
-    )
+    rows, labels = files.labeled_rows()
+    if (beyond := (labels >= num_classes).nonzero()[0]).size:
+        raise SettingsError(
+            f"{key}: {files[int(rows[beyond[0]])].path} has label {labels[beyond[0]]}, but the network has "
+            f"{num_classes} classes (0 to {num_classes - 1}); set model.num_classes={labels.max() + 1} or mend the list"
+        )

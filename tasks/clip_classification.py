@@ -1,9 +1,13 @@
 """Clip classification: clips of raw videos, one class each, trained by cross entropy, scored by clip and by video.
 
+Where videos have several classes (`loss.multi_label`): binary cross entropy, scored by mean average precision.
+
 The protocol of GloRe's Kinetics runs (arXiv 1811.12814, section 4.3): clips of 8 frames, 8 frames apart, at 224 x 224.
 """
 
-from functools import cached_property
+import logging
+import math
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import torch
@@ -15,17 +19,21 @@ from datasets.files import FileList
 from datasets.mixing import Mixer
 from datasets.motion_shapes import MotionShapesSettings, make_motion_shapes
 from datasets.video import (
+    ClipShape,
     ColorSettings,
     ColorTransform,
     EvalView,
     EvalViewSettings,
     EvenSampling,
     EvenSegments,
+    Multigrid,
+    MultigridSettings,
     Opener,
     RandomSampling,
     RandomSegments,
     ReaderName,
     ShortVideo,
+    StepGrids,
     TrainClips,
     TrainView,
     TrainViewSettings,
@@ -34,7 +42,9 @@ from datasets.video import (
     find_videos,
     read_videos,
 )
+from engine.evaluation import Evaluation, Predictions, ViewScorer
 from engine.loop import Batch, TrainSettings
+from engine.multi_label import evaluate_multi_label, score_multi_label_views
 from engine.optimizer import OptimizerSettings
 from engine.ranks import Ranks
 from engine.run import RunSettings
@@ -42,7 +52,10 @@ from engine.schedule import ScheduleSettings
 from engine.settings import Settings
 from models import takes_images
 from tasks.classification import Classification, DataSettings, ModelSettings, check_pairs, told
-from tasks.losses import LossSettings
+from tasks.losses import ClipLossSettings
+from tasks.multi_label import multi_label_step
+
+log = logging.getLogger(__name__)
 
 
 class ClipDataSettings(DataSettings):
@@ -68,6 +81,9 @@ class ClipDataSettings(DataSettings):
     short_video: ShortVideo = Field("consecutive", description="what to do with videos shorter than a clip")
     train_view: TrainViewSettings = TrainViewSettings()
     val_view: EvalViewSettings = EvalViewSettings()
+    multigrid: MultigridSettings | None = Field(
+        None, description="training clips that change in length and size from step to step, to train in less time"
+    )
     color: ColorSettings = ColorSettings()
 
     @model_validator(mode="after")
@@ -91,7 +107,7 @@ class ClipClassificationSettings(Settings):
     task: Literal["clip_classification"]
     model: ModelSettings
     data: ClipDataSettings
-    loss: LossSettings = LossSettings()
+    loss: ClipLossSettings = ClipLossSettings()
     optimizer: OptimizerSettings
     schedule: ScheduleSettings = ScheduleSettings()
     train: TrainSettings
@@ -101,6 +117,15 @@ class ClipClassificationSettings(Settings):
     @model_validator(mode="after")
     def _mixing_takes_pairs(self):
         check_pairs(self)
+        return self
+
+    @model_validator(mode="after")
+    def _several_classes_have_no_balance(self):
+        if self.loss.multi_label and self.data.class_balance:
+            raise ValueError(
+                "loss.multi_label: a video of several classes has no one size of class; data.class_balance "
+                "must be 0, data.weights gives each video a weight of its own"
+            )
         return self
 
 
@@ -118,6 +143,10 @@ class ClipClassification(Classification):
         super().__init__(settings, ranks)
         layout = torch.channels_last_3d if settings.train.channels_last else torch.contiguous_format
         self.color = ColorTransform(settings.data.color, memory_format=layout)
+
+    @property
+    def multi_label(self) -> bool:
+        return self.settings.loss.multi_label
 
     def read_files(self, source: str, root: str | None, names: tuple | None, split: str | None) -> FileList:
         return read_videos(source, root, names, split)
@@ -144,20 +173,75 @@ class ClipClassification(Classification):
 
     def train_samples(self, stream: str) -> TrainClips:
         data, seed = self.settings.data, self.settings.run.seed
-        sampling = RandomSegments(data.num_frames)
+        sampling, view = self.grid(ClipShape(data.num_frames, data.train_view.crop))
+        grids = None
+        if data.multigrid and stream == "train":
+            grids = StepGrids(self.multigrid, self.settings.train.batch_size, self.grid)
+        opener, weights = self.opener(data.train, *(more.train for more in data.more)), self.train_weights
+        return TrainClips(self.train_files, sampling, view, seed, stream, data.repeats, weights, opener, grids)
+
+    @cached_property
+    def multigrid(self) -> Multigrid:
+        """The shapes of the clips of each step."""
+        data, train = self.settings.data, self.settings.train
+        num_steps = math.ceil((train.num_samples or train.num_epochs * self.num_train_samples) / train.batch_size)
+        return Multigrid(data.multigrid, data.num_frames, data.train_view.crop, num_steps)
+
+    def grid(self, shape: ClipShape) -> tuple[RandomSampling | RandomSegments, TrainView]:
+        """What takes training clips of a shape. Of the video, smaller ones see as much as full ones, or less."""
+        data, view = self.settings.data, self.settings.data.train_view
+        if shape.size != view.crop:
+            lowest, highest = view.short_side
+            view = view.model_copy(
+                update={"crop": shape.size, "short_side": (lowest * shape.size / view.crop, highest)}
+            )
+        sampling = RandomSegments(shape.num_frames)
         if data.sampling == "dense":
+            speed = (1.0, data.num_frames / shape.num_frames)
             interval, seconds = data.frame_interval, data.frame_seconds
-            sampling = RandomSampling(data.num_frames, interval, short=data.short_video, seconds=seconds)
-        opener = self.opener(data.train, *(more.train for more in data.more))
-        view, weights = TrainView(data.train_view, data.color), self.train_weights
-        return TrainClips(self.train_files, sampling, view, seed, stream, data.repeats, weights, opener)
+            sampling = RandomSampling(shape.num_frames, interval, speed, data.short_video, seconds)
+        return sampling, TrainView(view, data.color)
+
+    def check(self) -> None:
+        super().check()
+        if self.settings.data.multigrid:
+            shapes = [f"{shape.num_frames} x {shape.size}" for shape in self.multigrid.shapes()]
+            log.info("multigrid: clips of %s; %.0f %% of the pixels", ", ".join(shapes), 100 * self.multigrid.cost())
+            with torch.device("meta"):
+                num_frames, size = self.multigrid.shapes()[0]
+                clip = torch.empty(1, 3, num_frames, size, size)
+                told(f"data.multigrid: clips of {num_frames} x {size}", self.build_model().eval(), clip)
 
     def training_input(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         clips = self.color(batch["clip"], batch.get("hls"), batch.get("noise_seed"))  # uint8 -> float [B, 3, T, S, S]
+        labels = batch["label"]
+        if self.multi_label:
+            rows = batch["index"].tolist()  # of the training list, also where a video stands for an unreadable one
+            targets = torch.from_numpy(self.train_files.targets(rows, self.num_classes))
+            labels = targets.float().to(clips.device)
         if self.mixer is None:
-            return clips, batch["label"]
-        clips, shares = self.mixer(clips, batch["label"])
+            return clips, labels
+        clips, shares = self.mixer(clips, labels)
         return clips.contiguous(memory_format=self.color.memory_format), shares
+
+    def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        if not self.multi_label:
+            return super().training_step(model, batch)
+        clips, targets = self.training_input(batch)
+        return multi_label_step(model(clips).float(), targets, is_mixed=self.mixer is not None)
+
+    def view_scorer(self, files: FileList, num_guesses: int) -> ViewScorer:
+        if not self.multi_label:
+            return super().view_scorer(files, num_guesses)
+        return partial(score_multi_label_views, targets_of=lambda rows: files.targets(rows, self.num_classes))
+
+    def score(self, predictions: Predictions) -> Evaluation:
+        if not self.multi_label:
+            return super().score(predictions)
+        targets = self.val_files.targets(predictions.index, self.num_classes)
+        evaluation = evaluate_multi_label(predictions, targets, item=self.item, view=self.view)
+        log.info("mean average precision: %.2f %%", 100 * evaluation.item_scores.mean_average_precision)
+        return evaluation
 
     def eval_views(self, files: FileList) -> VideoViews:
         data, views = self.settings.data, self.settings.evaluation

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from backbones import TokenLabeling
 from engine.settings import Settings
@@ -13,6 +13,20 @@ class LossSettings(Settings):
     """What is minimized."""
 
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the label that all classes get alike")
+
+
+class ClipLossSettings(LossSettings):
+    """What is minimized, for clips."""
+
+    multi_label: bool = Field(
+        False, description="videos may have several classes: binary cross entropy of each class, scored by mAP"
+    )
+
+    @model_validator(mode="after")
+    def _nothing_to_smooth(self):
+        if self.multi_label and self.label_smoothing:
+            raise ValueError("with multi_label, label_smoothing does nothing; leave it out")
+        return self
 
 
 class ImageLossSettings(LossSettings):

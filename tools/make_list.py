@@ -5,12 +5,14 @@
     python tools/make_list.py ucf101 VIDEOS --annotations ucfTrainTestlist/trainlist01.txt -o lists/ucf_train1.txt
     python tools/make_list.py hmdb51 VIDEOS --annotations testTrainMulti_7030_splits --split train1 -o lists/hmdb.txt
     python tools/make_list.py something_v2 VIDEOS --annotations train.json -o lists/something_train.txt
-    python tools/make_list.py charades VIDEOS --annotations Charades_v1_train.csv -o lists/charades_train.txt
+    python tools/make_list.py charades VIDEOS --annotations Charades_v1_train.csv --drop-unlabeled \\
+        -o lists/charades_train.txt
     python tools/make_list.py moments VIDEOS --annotations trainingSet.csv -o lists/moments_train.txt
 
 The table is mapping_table.txt beside the list; write that of the training list first, and number others by it:
---class-names lists/mapping_table.txt. Videos that are not below VIDEOS are counted, and stay in the list, so that an
-evaluation knows of them; --drop-missing leaves them out.
+--class-names lists/mapping_table.txt. A video in which nothing of the classes happens cannot be learned from, and is
+not scored: --drop-unlabeled leaves such videos out. Videos that are not below VIDEOS are counted, and stay in the list,
+so that an evaluation knows of them; --drop-missing leaves them out.
 """
 
 import argparse
@@ -38,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--class-names", type=Path, metavar="TABLE", help="number the classes by this mapping table")
     parser.add_argument("--table", type=Path, help="mapping table to write (mapping_table.txt beside the list)")
     parser.add_argument("--drop-missing", action="store_true", help="leave out videos that are not there")
+    parser.add_argument("--drop-unlabeled", action="store_true", help="leave out videos without a class")
     args = parser.parse_args(argv)
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -48,6 +51,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.drop_missing:
             absent = set(missing)
             videos = [video for video in videos if video not in absent]
+        if args.drop_unlabeled:
+            labeled = [video for video in videos if video.labels]
+            log.info("%d of %d videos have no class and are left out", len(videos) - len(labeled), len(videos))
+            videos = labeled
         if len(missing) == len(found.videos):
             raise ValueError(f"none of its {len(missing)} videos is below {args.root}; is this the right folder?")
         write_table(table, found.class_names)

@@ -3,6 +3,7 @@
     python tools/predict.py VIDEO [VIDEO ...]                       by the newest run
     python tools/predict.py --run-dir runs/demo/glore_motion --top 3 --csv guesses.csv VIDEO ...
     python tools/predict.py -c RECIPE --checkpoint FILE data.class_names=TABLE VIDEO ...
+    python tools/predict.py --above 0.5 --top 157 VIDEO ...         of several classes, all that are likely
 
 A folder stands for all the videos in it. The views of each video are those of the recipe; for example, ten clips:
 evaluation.num_clips=10 as a further argument.
@@ -34,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_run_arguments(parser)
     parser.add_argument("--top", type=int, default=5, metavar="N", help="guesses to show for each file (5)")
+    parser.add_argument(
+        "--above", type=float, default=0.0, metavar="P", help="show only guesses of at least this probability (0)"
+    )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the guesses as a table")
     parser.add_argument(
         "arguments", nargs="+", metavar="FILE | key=value", help="videos or images, folders, settings to change"
@@ -60,9 +64,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     for index, guesses, probabilities in zip(*(column.tolist() for column in columns), strict=True):
         path = files[index].path
         log.info("%s", path)
-        for guess, probability in zip(guesses, probabilities, strict=True):
-            log.info("  %6.2f %%  %s", 100 * probability, names[guess])
-            rows.append((path, names[guess], f"{probability:.6f}"))
+        for guess, probability in list(zip(guesses, probabilities, strict=True))[: args.top]:
+            if probability >= args.above:
+                log.info("  %6.2f %%  %s", 100 * probability, names[guess])
+                rows.append((path, names[guess], f"{probability:.6f}"))
     for failure in predictions.failures:
         log.warning("cannot read %s: %s", failure["path"], failure["reason"])
     if args.csv:

@@ -24,7 +24,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads tha
 import numpy as np
 import torch
 
-from datasets.files import UNLABELED
+from datasets.files import FileItem, FileList
 from engine.loop import seed_position
 from engine.ranks import Ranks, join_ranks
 from engine.run import start_logging
@@ -76,7 +76,7 @@ def training_samples(task: Task, count: int, ranks: Ranks) -> list[Sample]:
     dataset, samples = task.train_samples("train"), []
     for number in range(min(count, batch_size)):
         item = dataset.files[int(batch["index"][number])]
-        lines = [_caption(task, item.id, item.label), *_mixture(task, targets[number])]
+        lines = [_caption(task, dataset.files, item), *_mixture(task, targets[number])]
         stages = {"the file's": dataset.whole(number), "the network's": to_frames(task, views[number])}
         samples.append(Sample(lines, stages))
     for failure in batch["failures"]:
@@ -94,7 +94,7 @@ def validation_samples(task: Task, count: int) -> list[Sample]:
             continue
         views = task.network_input(read["views"].to(task.ranks.device))  # [V, 3, ..., S, S]
         stages = {f"{task.view} {k + 1} of {len(views)}": to_frames(task, view) for k, view in enumerate(views)}
-        samples.append(Sample([_caption(task, item.id, item.label)], stages))
+        samples.append(Sample([_caption(task, dataset.files, item)], stages))
     return samples or [Sample(["no validation file can be read"], {"": torch.zeros(1, 8, 8, 3, dtype=torch.uint8)})]
 
 
@@ -108,25 +108,26 @@ def to_frames(task: Task, view: torch.Tensor) -> torch.Tensor:
 
 def class_counts(task: Task) -> dict[str, np.ndarray]:
     """Files of each class [C] by list, and how often those of training are seen in an epoch where that differs."""
-    num_classes, labels = task.num_classes, task.train_files.labels
+    num_classes, weights = task.num_classes, task.train_weights
+    rows, labels = task.train_files.labeled_rows()
     counts = {"training, listed": np.bincount(labels, minlength=num_classes)}
-    if task.train_weights is not None:
-        seen = np.bincount(labels, task.train_weights, minlength=num_classes)
-        counts["training, seen in an epoch"] = seen * len(labels) / seen.sum()
-    known = task.val_files.labels
-    counts["validation"] = np.bincount(known[known != UNLABELED], minlength=num_classes)
+    if weights is not None:
+        seen = np.bincount(labels, weights[rows], minlength=num_classes)
+        counts["training, seen in an epoch"] = seen * len(weights) / weights.sum()
+    counts["validation"] = np.bincount(task.val_files.labeled_rows()[1], minlength=num_classes)
     return counts
 
 
-def _caption(task: Task, identifier: str, label: int) -> str:
-    return f"{identifier}: {'no label' if label == UNLABELED else f'{label} {task.class_names[label]}'}"
+def _caption(task: Task, files: FileList, item: FileItem) -> str:
+    names = [f"{label} {task.class_names[label]}" for label in files.labels_of(item.index)]
+    return f"{item.id}: {', '.join(names) or 'no label'}"
 
 
 def _mixture(task: Task, target: torch.Tensor) -> list[str]:
     """What a mixed sample is made of; nothing for a plain label."""
-    if target.ndim == 0:
+    if not task.settings.data.mix.is_on:
         return []
-    largest = target.topk(min(2, len(target)))
+    largest = target.topk(min(8 if task.multi_label else 2, len(target)))
     parts = zip(largest.values.tolist(), largest.indices.tolist(), strict=True)
     return [" + ".join(f"{share:.2f} {task.class_names[label]}" for share, label in parts if share > 0.01)]
 

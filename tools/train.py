@@ -28,7 +28,7 @@ from tools.runs import report
 log = logging.getLogger(__name__)
 
 NEXT = """
-All of the run lies in %s: look at curves.png and at the confusion.png of its report. What to try next:
+All of the run lies in %s: look at curves.png and at the report in evaluations/. What to try next:
 %s
   ./run_local.sh CONFIG run.resume=false    another run, with other settings"""
 

@@ -14,6 +14,7 @@ from datasets.video.dataiter import TrainClips, VideoViews
 from datasets.video.frame_folder import FrameFolder
 from datasets.video.index import VideoError
 from datasets.video.lists import find_videos, read_videos
+from datasets.video.multigrid import ClipShape, Multigrid, MultigridSettings, StepGrids
 from datasets.video.opening import Opener
 from datasets.video.reader import VideoReader
 from datasets.video.readers import ReaderName, find_reader
@@ -22,8 +23,31 @@ from datasets.video.store import IndexStore, find_store
 from datasets.video.transforms import EvalView, EvalViewSettings, TrainView, TrainViewSettings
 
 __all__ = [
-    "ColorSettings", "ColorTransform", "EvalView", "EvalViewSettings", "EvenSampling", "EvenSegments", "FrameFolder",
-    "IndexStore", "Opener", "RandomSampling", "RandomSegments", "ReaderName", "ShortVideo", "TrainClips", "TrainView",
-    "TrainViewSettings", "VideoError", "VideoReader", "VideoViews", "find_reader", "find_store", "find_videos",
+    "ClipShape",
+    "ColorSettings",
+    "ColorTransform",
+    "EvalView",
+    "EvalViewSettings",
+    "EvenSampling",
+    "EvenSegments",
+    "FrameFolder",
+    "IndexStore",
+    "Multigrid",
+    "MultigridSettings",
+    "Opener",
+    "RandomSampling",
+    "RandomSegments",
+    "ReaderName",
+    "ShortVideo",
+    "StepGrids",
+    "TrainClips",
+    "TrainView",
+    "TrainViewSettings",
+    "VideoError",
+    "VideoReader",
+    "VideoViews",
+    "find_reader",
+    "find_store",
+    "find_videos",
     "read_videos",
 ]  # fmt: skip

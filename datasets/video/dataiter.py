@@ -4,7 +4,7 @@ Clips travel as uint8; colors are changed and normalized on the device, see `col
 they need it, with one decoding thread, and close it before they hand the clip on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from datasets.files import FileItem, FileList
 from datasets.loading import EvalViews, TrainSamples
 from datasets.video.index import VideoError
+from datasets.video.multigrid import StepGrids
 from datasets.video.opening import Opener
 from datasets.video.reader import VideoReader
 from datasets.video.sampling import EvenSampling, EvenSegments, RandomSampling, RandomSegments
@@ -22,7 +23,8 @@ from datasets.video.transforms import EvalView, TrainView
 class TrainClips(TrainSamples):
     """Training clips: `clip` (uint8 [3, T, S, S]) and what `ColorTransform` takes besides; see `TrainSamples`.
 
-    `opener`: how the videos are opened.
+    `opener`: how the videos are opened. `grids`: the sampling and the view of each sample by its number, where they
+    are not the same for all.
     """
 
     def __init__(
@@ -35,9 +37,23 @@ class TrainClips(TrainSamples):
         repeats: int = 1,
         weights: np.ndarray | None = None,
         opener: Opener | None = None,
+        grids: StepGrids | None = None,
     ):
         super().__init__(videos, seed, stream, repeats, weights)
-        self.sampling, self.view, self.opener = sampling, view, opener or Opener()
+        self.sampling, self.view, self.opener, self.grids = sampling, view, opener or Opener(), grids
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        self._take_grid_of(number)
+        return super().__getitem__(number)
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
+        self._take_grid_of(numbers[0])  # a batch is of one step
+        return super().__getitems__(numbers)
+
+    def _take_grid_of(self, number: int) -> None:
+        """What is read from here on has the length and the size of this sample."""
+        if self.grids is not None:
+            self.sampling, self.view = self.grids(number)
 
     def read(self, item: FileItem, rng: np.random.Generator) -> dict[str, Any]:
         return self.read_several(item, [rng])[0]

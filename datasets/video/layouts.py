@@ -106,8 +106,7 @@ def _read_by_lists(request: Request) -> Annotations:
     """What `read_videos` knows: Kinetics, UCF101, HMDB51, folders."""
     files = read_videos(request.annotations or request.root, request.root, request.class_names, request.split)
     videos = [
-        LabeledVideo(item.id, () if item.label == UNLABELED else (item.label,), os.path.relpath(item.path, files.root))
-        for item in files
+        LabeledVideo(item.id, files.labels_of(item.index), os.path.relpath(item.path, files.root)) for item in files
     ]
     return Annotations(videos, files.class_names)
 

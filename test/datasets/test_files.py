@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from datasets.files import FileError, FileList
+from datasets.files import FileError, FileList, read_list
+from datasets.weights import join_lists
 
 
 def test_list_is_a_sequence_that_cannot_change():
@@ -31,3 +32,38 @@ def test_an_error_names_file_and_reason():
     error = FileError("a.jpg", "cut short")
     assert (error.path, error.reason, str(error)) == ("a.jpg", "cut short", "a.jpg: cut short")
     assert str(FileError(str(error))) == str(error)  # as a worker's error comes back
+
+
+def test_several_labels(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("x 3,0,2 a.mp4\ny 1 b c.mp4\nz -1 d.mp4\n")
+    files = read_list(path, tmp_path, None)
+    assert files.has_several and files.num_classes == 4 and files.labels.tolist() == [3, 1, -1]
+    assert [files.labels_of(row) for row in range(3)] == [(3, 0, 2), (1,), ()] and files[0].label == 3
+    targets = [[0, 1, 0, 0, 0], [1, 0, 1, 1, 0], [0, 0, 0, 0, 0]]
+    assert files.targets(np.array([1, 0, 2]), 5).astype(int).tolist() == targets
+    rows, labels = files.labeled_rows()
+    assert (rows.tolist(), labels.tolist()) == ([0, 0, 0, 1], [3, 0, 2, 1])
+    joined = join_lists([FileList(["w"], [-1], ["e.mp4"]), files])
+    assert [joined.labels_of(row) for row in range(4)] == [(), (3, 0, 2), (1,), ()]
+    single = FileList("ab", [2, -1], ["a", "b"])
+    assert [single.labels_of(row) for row in (0, 1)] == [(2,), ()] and single.labeled_rows()[0].tolist() == [0]
+    with pytest.raises(ValueError, match=r"a.mp4 has label 5; expected 0 to 1 for 2 classes"):
+        FileList(["y", "x"], [0, (0, 5)], ["b.mp4", "a.mp4"], ["p", "q"])
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("3,x", "label '3,x' is not a whole number"),
+        ("3,,4", "label '3,,4' is not a whole number"),
+        ("3,-1", "each stands once, and -1 stands alone"),
+        ("3,3", "each stands once"),
+        ("3,9", "label 9: expected 0 to 4 for 5 classes"),
+    ],
+)
+def test_bad_labels_are_named(tmp_path, label, message):
+    path = tmp_path / "list.txt"
+    path.write_text(f"w 0 a.mp4\nx {label} b.mp4\n")
+    with pytest.raises(ValueError, match=rf"list\.txt:2: .*{message}"):
+        read_list(path, tmp_path, "abcde")

@@ -30,3 +30,15 @@ def test_list_and_table(tmp_path, caplog):
     split.write_text("Biking/gone.avi 2\n")
     with pytest.raises(SettingsError, match=r"none of its 1 videos is below .*; is this the right folder"):
         main([*arguments, "--drop-missing"])
+
+
+def test_videos_without_a_class_can_be_left_out(tmp_path):
+    for name in ("A1.mp4", "B2.mp4"):
+        (tmp_path / name).touch()
+    (tmp_path / "classes.txt").write_text("c000 Holding\nc001 Taking\n")
+    (tmp_path / "train.csv").write_text('id,actions\nA1,"c001 1.0 2.0;c000 0.5 3.0"\nB2,\n')
+    arguments = ["charades", str(tmp_path), "--annotations", str(tmp_path / "train.csv"), "-o", str(tmp_path / "list")]
+    main(arguments)
+    assert (tmp_path / "list").read_text() == "A1\t0,1\tA1.mp4\nB2\t-1\tB2.mp4\n"
+    main([*arguments, "--drop-unlabeled"])
+    assert (tmp_path / "list").read_text() == "A1\t0,1\tA1.mp4\n"

@@ -30,8 +30,8 @@ HELP = """What a training step costs beyond its network: the loop, the log, the 
 Steps of the trainer and bare steps (forward, backward, update) of a twin network take turns; the difference is what the
 loop costs. It does not depend on the size of the clips: they are small, so that it is not lost in the step. The share
 is that of a bare step on clips of full size, with lines of the log and checkpoints as often as a recipe has them that
-says nothing else. On a CPU, step, loop and lines are given in time of the processor, which other programs do not change;
-a checkpoint is the time for which training stands still.
+says nothing else. On a CPU, step, loop and lines are given in time of the processor, which other programs do not
+change; a checkpoint is the time for which training stands still.
 """
 
 LOG_EVERY, SAVE_EVERY = 3, 20  # steps here; most have neither

@@ -1,0 +1,143 @@
+"""Every fault of a file, as training and evaluation meet it: it is named, and the other videos are what they were."""
+
+import os
+from contextlib import nullcontext
+
+import pytest
+import torch
+from encode import encode_video, number_frames
+from faults import FAULTS, UNREADABLE, as_nobody
+from torch.utils.data import DataLoader
+
+from datasets.files import FileList
+from datasets.video import (
+    ColorSettings,
+    EvalView,
+    EvalViewSettings,
+    EvenSampling,
+    IndexStore,
+    Opener,
+    RandomSampling,
+    TrainClips,
+    TrainView,
+    TrainViewSettings,
+    VideoViews,
+)
+from datasets.video.check import check_video
+from datasets.video.store import StoreWriter
+
+SUFFIXES = ("mp4", "mkv")  # the one is lost with its end, the other is read up to there
+ALL = [(suffix, fault) for suffix in SUFFIXES for fault in FAULTS]
+
+
+@pytest.fixture(scope="module")
+def contents(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    paths = [encode_video(folder / f"clip.{suffix}", number_frames(30), gop=8) for suffix in SUFFIXES]
+    return {path.suffix[1:]: path.read_bytes() for path in paths}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The folder in which a test is, so that nobody need not pass the folders above it."""
+    monkeypatch.chdir(tmp_path)
+    tmp_path.chmod(0o755)
+    return tmp_path
+
+
+def write(folder, contents, suffix):
+    """Two sound videos, and one between them to be damaged."""
+    names = ["a.mp4", f"b.{suffix}", "c.mkv"]
+    for name in names:
+        (folder / name).write_bytes(contents[name.split(".")[1]])
+    return names
+
+
+def keep_indices(folder, paths):
+    """The store that checking the videos leaves."""
+    with StoreWriter(folder / "list.index") as writer:
+        for path in paths:
+            writer.write(*check_video(path, full=False))
+    return IndexStore(folder / "list.index")
+
+
+def readers(paths, *stores):
+    """-> (clips to train on, clips to evaluate)"""
+    opener, files = Opener(timeout_seconds=30, stores=stores), FileList(paths, [0, 1, 2], paths)
+    train = TrainView(TrainViewSettings(short_side=(36, 40), crop=32), ColorSettings())
+    evaluation = EvalView(EvalViewSettings(short_side=36, crop=32))
+    return (
+        TrainClips(files, RandomSampling(4, 3), train, seed=0, opener=opener),
+        VideoViews(files, EvenSampling(4, 3, 2), evaluation, opener),
+    )
+
+
+def assert_named(train, views, path, fault, expected):
+    """The damaged file gives clips, or a reason; the sound ones (rows 0 and 2) the `expected` views."""
+    found = views[1]
+    if "failure" in found:
+        assert found["failure"]["path"] == path and found["failure"]["reason"]
+    else:
+        assert fault not in UNREADABLE and found["views"].shape == (2, 3, 4, 32, 32)
+    assert all(torch.equal(views[row]["views"], expected[row]) for row in (0, 2))
+    for number in range(6):
+        sample = train[number]
+        assert sample["clip"].shape == (3, 4, 32, 32) and sample["label"] == sample["index"]
+        for failure in sample["failures"]:
+            assert failure["path"] == path and failure["reason"] and failure["sample"] == number
+        assert fault not in UNREADABLE or sample["index"] != 1
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("suffix", "fault"), ALL)
+def test_before_anything_is_known(suffix, fault, contents, folder, capfd):
+    paths = write(folder, contents, suffix)
+    _, views = readers(paths)
+    expected = [views[row]["views"] for row in range(3)]
+    FAULTS[fault](folder / f"b.{suffix}")
+    with nullcontext() if fault != "forbidden" else as_nobody():
+        assert_named(*readers(paths), paths[1], fault, expected)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("suffix", "fault"), ALL)
+def test_between_check_and_training(suffix, fault, contents, folder):
+    """Also where neither size nor time tells: the index that was kept is then that of another file."""
+    paths = write(folder, contents, suffix)
+    store, damaged = keep_indices(folder, paths), folder / f"b.{suffix}"
+    _, views = readers(paths, store)
+    expected = [views[row]["views"] for row in range(3)]
+    before = damaged.stat()
+    FAULTS[fault](damaged)
+    if damaged.is_file():
+        os.utime(damaged, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with nullcontext() if fault != "forbidden" else as_nobody():
+        assert_named(*readers(paths, store), paths[1], fault, expected)
+
+
+def test_all_at_once_in_the_processes_of_a_loader(contents, tmp_path):
+    """No fault ends a worker, and each of an epoch is told of."""
+    faults = [(suffix, fault) for suffix, fault in ALL if fault != "forbidden"]  # not to whoever runs this
+    for number, (suffix, fault) in enumerate(faults):
+        path = tmp_path / f"{number}.{suffix}"
+        path.write_bytes(contents[suffix])
+        FAULTS[fault](path)
+    (tmp_path / "sound.mkv").write_bytes(contents["mkv"])
+    names = [f"{number}.{suffix}" for number, (suffix, _) in enumerate(faults)] + ["sound.mkv"] * 3 * len(faults)
+    paths = [str(tmp_path / name) for name in names]
+    train, views = readers(paths[:3])
+    train.files = views.files = FileList(paths, range(len(paths)), paths)
+
+    def load(dataset, rows):
+        batches = [rows[at : at + 4] for at in range(0, len(rows), 4)]
+        workers = {"num_workers": 2, "multiprocessing_context": "fork", "collate_fn": list}
+        return [item for batch in DataLoader(dataset, batch_sampler=batches, **workers) for item in batch]
+
+    failures = [item["failure"] for item in load(views, range(len(faults))) if "failure" in item]
+    assert len(faults) / 2 < len(failures) < len(faults)
+    for failure in failures:
+        assert failure["path"] == paths[failure["index"]] and failure["reason"]
+    samples = load(train, range(len(paths)))
+    assert not any("error" in sample for sample in samples)
+    assert {f["index"] for f in failures} <= {f["index"] for sample in samples for f in sample["failures"]}
