@@ -167,12 +167,21 @@ class GnConv(nn.Module):
         self.pws = nn.ModuleList(nn.Conv2d(num_in, num_out, kernel_size=1) for num_in, num_out in pairwise(self.dims))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        p, q = self.proj_in(x).split((self.dims[0], sum(self.dims)), dim=1)
+        p, q = _conv_in_parts(self.proj_in, x, (self.dims[0], sum(self.dims)))
         q, *others = self.dwconv(q).split(self.dims, dim=1)
         p = p * q
         for g, q in zip(self.pws, others, strict=True):
             p = g(p) * q
         return self.proj_out(p)
+
+
+def _conv_in_parts(conv: nn.Conv2d, x: torch.Tensor, sizes: Sequence[int]) -> list[torch.Tensor]:
+    """The output channels of a 1 x 1 convolution in parts of these sizes, each lying in memory by itself.
+
+    What comes next then reads it as it is; slices of one map would be copied.
+    """
+    parts = zip(conv.weight.split(sizes), conv.bias.split(sizes), strict=True)
+    return [F.conv2d(x, weight, bias, dilation=conv.dilation) for weight, bias in parts]
 
 
 class Block(nn.Module):

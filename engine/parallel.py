@@ -5,6 +5,7 @@ other way. A network's blocks, which are sharded and recomputed one by one, are 
 """
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -115,9 +116,14 @@ def clip_gradient(model: nn.Module, limit: float | None) -> torch.Tensor:
 
 
 def copy_to_ranks(model: nn.Module, ranks: Ranks, compression: Compression) -> DistributedDataParallel:
-    """The network to call in training: it averages the gradients of the ranks, sent in `compression`'s numbers."""
+    """The network to call in training: it averages the gradients of the ranks, sent in `compression`'s numbers.
+
+    Three and more numbers are added in an order that depends on where in a message they lie. Torch arranges its
+    messages anew after the first step, unless it looks for unused parameters: then a run that goes on adds as before.
+    """
     device_ids = [ranks.device] if ranks.device.type == "cuda" else None
-    network = DistributedDataParallel(model, device_ids=device_ids)
+    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+    network = DistributedDataParallel(model, device_ids=device_ids, find_unused_parameters=ranks.num_ranks > 2)
     if compression != "none":
         network.register_comm_hook(None, _COMPRESS[compression])
     return network

@@ -2,22 +2,29 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _new_figure(**options: Any) -> "Figure":
+    from matplotlib.figure import Figure  # a second's work, which ranks and tools that draw nothing are spared
+
+    return Figure(**options)
+
+
+def _save(figure: "Figure", path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure)
     figure.savefig(path, dpi=120)
 
 
 def plot_curves(metrics: Path, path: Path) -> None:
     """Loss, accuracy and learning rate over the epochs, from the lines of a metrics.jsonl."""
     rows = [json.loads(line) for line in metrics.read_text().splitlines()]
-    figure = Figure(figsize=(13, 3.8))
+    figure = _new_figure(figsize=(13, 3.8))
     figure.subplots_adjust(left=0.04, right=0.99, bottom=0.13, top=0.91, wspace=0.22)
     panels = {"loss": "loss", "top1": "top-1 accuracy", "learning_rate": "learning rate"}
     if any("mean_average_precision" in row for row in rows):
@@ -42,7 +49,7 @@ def plot_confusion(confusion: np.ndarray, class_names: list[str] | tuple[str, ..
     totals = confusion.sum(axis=1, keepdims=True)
     shares = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
     size = min(16.0, 3.5 + 0.42 * num_classes)
-    figure = Figure(figsize=(size + 1, size), layout="constrained")
+    figure = _new_figure(figsize=(size + 1, size), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)

@@ -19,7 +19,7 @@ class Whereabouts:
 
     def __init__(self, rank: int = 0, num_ranks: int = 1, store: Any = None, patience_seconds: float = 1800):
         self._rank, self._num_ranks, self._store = rank, num_ranks, store
-        self._patience, self._period = 0.9 * patience_seconds, min(10.0, patience_seconds / 6)
+        self._patience, self._period = 0.9 * patience_seconds, min(10.0, patience_seconds / 60)
         self._here = ("starting", time.time())
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="whereabouts", daemon=True)

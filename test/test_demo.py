@@ -28,8 +28,8 @@ def demo(tmp_path_factory, start):
 class FrozenSampling(EvenSampling):
     """The clip's middle frame, repeated."""
 
-    def __call__(self, num_video_frames: int, clip: int = 0) -> list[int]:
-        moving = super().__call__(num_video_frames, clip)
+    def __call__(self, num_video_frames: int, clip: int = 0, fps: float | None = None) -> list[int]:
+        moving = super().__call__(num_video_frames, clip, fps)
         return [moving[len(moving) // 2]] * len(moving)
 
 

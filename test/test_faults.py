@@ -5,6 +5,7 @@ Most of it takes several starts of several processes: `./run_tests.sh -m slow te
 
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -185,7 +186,7 @@ def test_a_rank_that_holds_the_others_up_is_named(files, tmp_path):
     arguments = ("--fault=hold", "--step=21", "--rank=1", STUCK)
     said = launch(tmp_path / "run", files, *arguments, ranks=2, check=False).stderr
     assert "error: rank 0 lost the others" in said
-    assert "rank 1: computing step 11, or exchanging its gradients, for" in said
+    assert re.search(r"rank 1: .* step \d+.*, for \d+ s", said)
     launch(tmp_path / "run", files, ranks=2)
     assert_same_end(tmp_path / "run", undisturbed(files, 2))
 
@@ -202,12 +203,12 @@ def test_ways_to_share_a_network_out_agree(files, tmp_path):
         "compressed": (2, 3, "train.gradient_compression=bf16"),
     }
     for name, (ranks, passes, *options) in ways.items():
-        length = (f"train.num_samples={50 * 12}", f"train.accumulation_steps={passes}")
-        launch(tmp_path / name, files, *length, *options, ranks=ranks)
+        length = ("train.batch_size=48", f"train.num_samples={50 * 48}", f"train.accumulation_steps={passes}")
+        launch(tmp_path / name, files, *length, "optimizer.lr=0.02", *options, ranks=ranks)
     alone = losses(tmp_path / "alone")
     assert len(alone) == 50
     for name in ("copied", "sharded", "on three"):
-        assert losses(tmp_path / name) == pytest.approx(alone, rel=2e-4), name
+        assert losses(tmp_path / name) == pytest.approx(alone, rel=1e-5), name
     assert losses(tmp_path / "recomputed") == alone
     assert losses(tmp_path / "compressed") == pytest.approx(alone, rel=0.05)
     assert losses(tmp_path / "compressed") != alone
