@@ -7,7 +7,8 @@ Authors' code: https://github.com/raoyongming/HorNet (hornet.py)
 Done differently here: every map lies channels-last in memory and is seen as [B, C, H, W], so that norms, linear layers,
 convolutions and Fourier transforms read it without copies; the paper's 1/3 scales small weights instead of maps; the
 global filters stay float64 in a float64 model, where the authors round them to float32; they can be computed without
-FFT, for export. Parameter names are the authors'.
+FFT, for export. On a CPU, the gradient of the 7 x 7 kernels is computed in another way (backbones/depthwise.py), and
+without training perceptrons take a map in parts. Parameter names are the authors'.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,11 +21,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from backbones.depthwise import depthwise_conv2d
 from backbones.drop_path import DropPath
 from backbones.layer_norm import LayerNorm2d
 
 SCALE = 1 / 3  # the paper's 1 / alpha, which tames the product of many factors
 MIN_SIZE = 32
+CACHED_VALUES = 2**20
+"""What a perceptron computes between its layers at once, on a CPU that does not train: it stays in the cache."""
 
 
 class DepthwiseConv(nn.Conv2d):
@@ -35,7 +39,7 @@ class DepthwiseConv(nn.Conv2d):
         self.scale = scale
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.conv2d(x, self.scale * self.weight, self.scale * self.bias, padding=self.padding, groups=self.groups)
+        return depthwise_conv2d(x, self.scale * self.weight, self.scale * self.bias)
 
 
 class GlobalLocalFilter(nn.Module):
@@ -137,6 +141,23 @@ def without_fft(model: nn.Module) -> nn.Module:
     return model
 
 
+class ConvInParts(nn.Conv2d):
+    """1 x 1 convolution whose output channels come as maps of `sizes` channels, each lying in memory by itself.
+
+    What comes next reads them as they are; slices of one map would be copied.
+
+    Shapes: [B, C, H, W] -> a tuple of [B, size, H, W].
+    """
+
+    def __init__(self, dim: int, sizes: Sequence[int]):
+        super().__init__(dim, sum(sizes), kernel_size=1)
+        self.sizes = tuple(sizes)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        parts = zip(self.weight.split(self.sizes), self.bias.split(self.sizes), strict=True)
+        return tuple(F.conv2d(x, weight, bias, dilation=self.dilation) for weight, bias in parts)
+
+
 class GnConv(nn.Module):
     r"""Recursive gated convolution: every position interacts with its neighbours `order` times over.
 
@@ -161,27 +182,18 @@ class GnConv(nn.Module):
     def __init__(self, dim: int, order: int, spatial: Callable[[int], nn.Module]):
         super().__init__()
         self.dims = [dim // 2**k for k in reversed(range(order))]
-        self.proj_in = nn.Conv2d(dim, 2 * dim, kernel_size=1)
+        self.proj_in = ConvInParts(dim, (self.dims[0], sum(self.dims)))
         self.dwconv = spatial(sum(self.dims))
         self.proj_out = nn.Conv2d(dim, dim, kernel_size=1)
         self.pws = nn.ModuleList(nn.Conv2d(num_in, num_out, kernel_size=1) for num_in, num_out in pairwise(self.dims))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        p, q = _conv_in_parts(self.proj_in, x, (self.dims[0], sum(self.dims)))
+        p, q = self.proj_in(x)
         q, *others = self.dwconv(q).split(self.dims, dim=1)
         p = p * q
         for g, q in zip(self.pws, others, strict=True):
             p = g(p) * q
         return self.proj_out(p)
-
-
-def _conv_in_parts(conv: nn.Conv2d, x: torch.Tensor, sizes: Sequence[int]) -> list[torch.Tensor]:
-    """The output channels of a 1 x 1 convolution in parts of these sizes, each lying in memory by itself.
-
-    What comes next then reads it as it is; slices of one map would be copied.
-    """
-    parts = zip(conv.weight.split(sizes), conv.bias.split(sizes), strict=True)
-    return [F.conv2d(x, weight, bias, dilation=conv.dilation) for weight, bias in parts]
 
 
 class Block(nn.Module):
@@ -203,9 +215,17 @@ class Block(nn.Module):
         y = self.gnconv(self.norm1(x))
         x, y = x.permute(0, 2, 3, 1), y.permute(0, 2, 3, 1)  # [B, C, H, W] -> [B, H, W, C]
         x = torch.addcmul(x, self.gamma1, self.drop_path(y))
-        y = self.pwconv2(self.act(self.pwconv1(self.norm2(x))))
-        x = torch.addcmul(x, self.gamma2, self.drop_path(y))
+        is_inference = not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
+        if is_inference and x.device.type == "cpu":
+            parts = x.flatten(0, 2).split(max(1, CACHED_VALUES // self.pwconv1.out_features))
+            x = torch.cat([self._perceptron(part) for part in parts]).view(x.shape)
+        else:
+            x = self._perceptron(x)
         return x.permute(0, 3, 1, 2)
+
+    def _perceptron(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.pwconv2(self.act(self.pwconv1(self.norm2(x))))
+        return torch.addcmul(x, self.gamma2, self.drop_path(y))
 
 
 class Stage(NamedTuple):

@@ -47,7 +47,8 @@ def check_numbers(
     features = {}
 
     def keep(module, args, output, part):
-        features[part] = as_authors(part, output.detach())
+        whole = torch.cat(output, dim=1) if isinstance(output, tuple) else output
+        features[part] = as_authors(part, whole.detach())
 
     for part in golden["features"]:
         model.get_submodule(part).register_forward_hook(partial(keep, part=part))

@@ -52,7 +52,8 @@ def test_recursion_by_hand():
     """Order 3 on 8 channels: widths 2, 4, 8; every line one of the paper's."""
     gnconv = GnConv(8, order=3, spatial=DepthwiseConv)
     x = torch.randn(2, 8, 9, 10)
-    p0, q0, q1, q2 = gnconv.proj_in(x).split((2, 2, 4, 8), dim=1)
+    p0, q = gnconv.proj_in(x)
+    q0, q1, q2 = q.split((2, 4, 8), dim=1)
     conv = gnconv.dwconv
 
     def f(q, first):
@@ -63,6 +64,16 @@ def test_recursion_by_hand():
     p2 = f(q1, 2) * gnconv.pws[0](p1) / 3
     p3 = f(q2, 6) * gnconv.pws[1](p2) / 3
     torch.testing.assert_close(gnconv(x), gnconv.proj_out(p3))
+
+
+@pytest.mark.parametrize("values", [1, 1000, 4096])
+def test_inference_takes_maps_in_parts(monkeypatch, values):
+    model = hornet.hornet_debug_gf().eval()
+    images = torch.randn(2, 3, 64, 96)
+    expected = model(images)
+    monkeypatch.setattr(hornet, "CACHED_VALUES", values)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(images), expected)
 
 
 @pytest.mark.parametrize("size", [(14, 14), (7, 7), (12, 7), (7, 12), (1, 1), (2, 1), (1, 2)])
