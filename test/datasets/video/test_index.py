@@ -66,7 +66,7 @@ def test_decoding_starts_at_the_last_keyframe_that_is_not_displayed_later():
 
 def test_mpeg4_packets_that_are_not_one_frame_in_its_place():
     def is_plain(content, is_timed=False):
-        return index_module._is_plain_mpeg4(av.Packet(content), is_timed)
+        return index_module._is_plain_mpeg4(content, is_timed)
 
     start, rest = b"\x00\x00\x01\xb6", b"\x55" * 40
     intra, predicted, bidirectional = (start + bytes([kind << 6]) + rest for kind in range(3))

@@ -172,9 +172,9 @@ def test_numbers_of_frames(tmp_path):
 def test_only_what_is_needed_is_decoded(tmp_path, monkeypatch):
     sent = []
 
-    def decode_packet(stream, packet, number):
+    def decode_packet(codec, packet, number):
         sent.append(number)
-        return original(stream, packet, number)
+        return original(codec, packet, number)
 
     original = reader_module.decode_packet
     monkeypatch.setattr(reader_module, "decode_packet", decode_packet)
