@@ -4,8 +4,8 @@ Frame i is the i-th frame that decoding the whole file from its start gives. Wha
 which packet that is: frame counts in headers are wrong or missing, packets lie in the order of decoding and not of
 display, some are decoded but never shown (edit lists), and AVI stores no presentation times, so that those which FFmpeg
 reports for its B-frames are invented. Hence the rule: where the container stores a presentation time with each packet
-and nothing looks unusual, these times are the order; any other file is decoded once, and every frame tells which packet
-it came from.
+and nothing looks unusual, these times are the order; in AVI, the types of MPEG-4 pictures tell it; any other file is
+decoded once, and every frame tells which packet it came from.
 """
 
 import io
@@ -153,7 +153,7 @@ def scan_video(path, container, stream) -> VideoIndex:
     is_timed = container.format.name in TIMED_CONTAINERS
     is_plain = codec in FRAME_PER_PACKET_CODECS and (is_timed or codec in {"mpeg4", "mjpeg"})
     settings = decoder_settings(stream.codec_context) if codec in STORED_CODECS else None
-    rows, duration, first_frame = [], None, None
+    rows, types, duration, first_frame = [], [], None, None
     file, start = open_bytes(path)
     with file:
         stamp, find_data = file_stamp(file), _DataFinder(file, start)
@@ -163,16 +163,22 @@ def scan_video(path, container, stream) -> VideoIndex:
             position, flags = _position(packet), (packet.is_keyframe, packet.is_discard)
             rows.append((packet.pts, packet.dts, position, len(data), *flags, offset))
             duration = packet.duration
-            if codec == "mpeg4":
-                is_plain = is_plain and _is_plain_mpeg4(data, is_timed)
+            if codec == "mpeg4" and is_plain:
+                types.append(_mpeg4_type(data))
+                is_plain = types[-1] is not None
             if len(rows) == 1:
                 first_frame = _decode_alone(stream, packet)
     if not rows:
         raise VideoError(path, "no video packets")
     pts, dts, positions, sizes, is_keyframe, is_discard, offsets = zip(*rows, strict=True)
 
-    order = _order_by_time(pts, stream.codec_context.has_b_frames) if is_plain else None
-    keyframes = np.flatnonzero(is_keyframe)
+    has_b_frames, keyframes = stream.codec_context.has_b_frames, np.flatnonzero(is_keyframe)
+    if not is_plain:
+        order = None
+    elif "B" in types and not is_timed:
+        order = _order_by_type(types, keyframes) if has_b_frames else None
+    else:
+        order = _order_by_time(pts, has_b_frames)
     # What is displayed before the first keyframe may not decode, and two packets may be one interlaced frame.
     if order is None or order[0] != 0 or first_frame is None or first_frame.interlaced_frame:
         order, decoded_keyframes, first_frame = _order_by_decoding(path)
@@ -271,11 +277,27 @@ def _decode_alone(stream, packet):
     return next(iter(frames), None)
 
 
-def _is_plain_mpeg4(data, is_timed):
-    """Whether a packet is one frame in its place. MPEG-4 in old files often is not: "same as before" takes a few bytes
-    and decodes to nothing, or two pictures share a packet; and in AVI a B-frame (type 2) has no time of its own."""
-    picture = data.find(MPEG4_PICTURE) + len(MPEG4_PICTURE)
-    return len(data) > 16 and data.count(MPEG4_PICTURE) == 1 and (is_timed or data[picture] >> 6 != 2)
+def _mpeg4_type(data):
+    """The type of the one picture that a packet holds: I, P or B. None if it is not one picture, or may not be shown:
+    in old files, "same as before" takes a few bytes and decodes to nothing, or two pictures share a packet."""
+    if len(data) <= 16 or data.count(MPEG4_PICTURE) != 1:
+        return None
+    return ("I", "P", "B", None)[data[data.find(MPEG4_PICTURE) + len(MPEG4_PICTURE)] >> 6]
+
+
+def _order_by_type(types, keyframes):
+    """The numbers of MPEG-4 packets in the order of display: a B-frame is shown when it has been decoded, any other one
+    when the next that is no B-frame comes. None if there are B-frames that lack what they lie between."""
+    order, held = [], []
+    for number, kind in enumerate(types):
+        if kind == "B":
+            if not order:
+                return None
+            order.append(number)
+        else:
+            order.extend(held)
+            held = [number]
+    return order + held if all(types[number] == "I" for number in keyframes) else None
 
 
 def _decoding_starts(frame_packets, order, keyframes, num_packets):
