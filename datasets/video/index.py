@@ -70,7 +70,9 @@ class VideoIndex:
     data_offsets: np.ndarray  # int64 [N], how far behind its position its data lies; -1 if not in one piece there
     duration: Fraction  # seconds from the first frame's appearance to the last one's end
     rotation: int  # 0, 90, 180 or 270: degrees counter-clockwise by which frames are turned to stand upright
-    facts: dict[str, Any]  # codec, container, pixel_format, height, width (stored), num_streams, stamp, decoder
+    facts: dict[str, Any]
+    """codec, container, pixel_format, height and width (stored), num_streams; stamp of the file; decoder: its settings;
+    marks_unneeded: whether the decoder knows without exception which pictures no other one refers to."""
 
     @property
     def is_stored(self) -> bool:
@@ -163,9 +165,9 @@ def scan_video(path, container, stream) -> VideoIndex:
             position, flags = _position(packet), (packet.is_keyframe, packet.is_discard)
             rows.append((packet.pts, packet.dts, position, len(data), *flags, offset))
             duration = packet.duration
-            if codec == "mpeg4" and is_plain:
+            if codec == "mpeg4":
                 types.append(_mpeg4_type(data))
-                is_plain = types[-1] is not None
+                is_plain = is_plain and types[-1] is not None
             if len(rows) == 1:
                 first_frame = _decode_alone(stream, packet)
     if not rows:
@@ -203,6 +205,7 @@ def scan_video(path, container, stream) -> VideoIndex:
             "num_streams": len(container.streams.video),
             "stamp": stamp,
             "decoder": settings,
+            "marks_unneeded": codec == "h264" or bool(types and None not in types),
         },
     )
 

@@ -150,8 +150,9 @@ class VideoReader(FrameSource):
         """
         codec = self._packets.codec
         codec.flush_buffers()
-        # Only H.264 marks without exception which pictures no other one refers to; frame threads look ahead.
-        can_skip = not plain and self.codec == "h264" and self._num_threads == 1
+        can_skip = (
+            not plain and self.index.facts["marks_unneeded"] and self._num_threads == 1
+        )  # frame threads look ahead
         missing = set(wanted)
         for number, packet in chain(self._packets.read(self.index, start, max(wanted)), [(None, None)]):
             if can_skip:

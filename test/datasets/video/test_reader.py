@@ -184,6 +184,29 @@ def test_only_what_is_needed_is_decoded(tmp_path, monkeypatch):
     assert [number for number in sent if number is not None] == [10, 11, 12, 90, 91, 92, 93]
 
 
+@pytest.mark.parametrize("name", ["h264.mp4", "mpeg4.avi", "mpeg4.mp4"])
+def test_pictures_that_nobody_needs_are_not_decoded(name, tmp_path, monkeypatch):
+    decoded = []
+
+    def decode_packet(codec, packet, number):
+        frames = original(codec, packet, number)
+        decoded.extend(frame.pts for frame in frames)
+        return frames
+
+    original = reader_module.decode_packet
+    options = {"b_strategy": "0"} if name.startswith("mpeg4") else {"x264-params": "b-adapt=0"}
+    codec = "mpeg4" if name.startswith("mpeg4") else "libx264"
+    frames = np.random.default_rng(0).integers(0, 256, (30, 96, 128, 3), dtype=np.uint8)
+    path = encode_video(tmp_path / name, frames, codec=codec, b_frames=3, gop=30, options=options)
+    expected = decode_all(path)
+    monkeypatch.setattr(reader_module, "decode_packet", decode_packet)
+    for numbers in ([29], [11, 18], [1, 2, 5, 27]):
+        decoded.clear()
+        with VideoReader(path) as video:
+            np.testing.assert_array_equal(video.get_frames(numbers), expected[numbers])
+        assert len(decoded) < 25 and len(set(decoded)) == len(decoded)
+
+
 # Files that cannot be read ----------------------------------------------------------------------------------------
 
 
