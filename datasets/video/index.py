@@ -10,6 +10,7 @@ decoded once, and every frame tells which packet it came from.
 
 import io
 import os
+import re
 import stat
 from dataclasses import dataclass
 from fractions import Fraction
@@ -49,6 +50,8 @@ STORED_CODECS = {"h264", "hevc", "vp9", "av1", "mpeg4"}
 BUFFER_SIZE = 1 << 16  # bytes that are read of a file at once
 MAX_HEADER = 32  # bytes that a container puts before the data of a packet
 MPEG4_PICTURE = b"\x00\x00\x01\xb6"  # start code; the first two bits that follow are the picture's type
+PACKED_MPEG4 = re.compile(rb"DivX\d+(b|Build)\d+p")  # how encoders say that they put two pictures into a packet
+MAX_EMPTY = 19  # bytes of a packet that may hold no picture
 
 
 class VideoError(FileError):
@@ -155,7 +158,7 @@ def scan_video(path, container, stream) -> VideoIndex:
     is_timed = container.format.name in TIMED_CONTAINERS
     is_plain = codec in FRAME_PER_PACKET_CODECS and (is_timed or codec in {"mpeg4", "mjpeg"})
     settings = decoder_settings(stream.codec_context) if codec in STORED_CODECS else None
-    rows, types, duration, first_frame = [], [], None, None
+    rows, pictures, is_packed, duration, first_frame = [], [], False, None, None
     file, start = open_bytes(path)
     with file:
         stamp, find_data = file_stamp(file), _DataFinder(file, start)
@@ -166,19 +169,21 @@ def scan_video(path, container, stream) -> VideoIndex:
             rows.append((packet.pts, packet.dts, position, len(data), *flags, offset))
             duration = packet.duration
             if codec == "mpeg4":
-                types.append(_mpeg4_type(data))
-                is_plain = is_plain and types[-1] is not None
+                pictures.append(_mpeg4_pictures(data))
             if len(rows) == 1:
+                is_packed = not is_timed and PACKED_MPEG4.search(data) is not None
                 first_frame = _decode_alone(stream, packet)
     if not rows:
         raise VideoError(path, "no video packets")
     pts, dts, positions, sizes, is_keyframe, is_discard, offsets = zip(*rows, strict=True)
 
     has_b_frames, keyframes = stream.codec_context.has_b_frames, np.flatnonzero(is_keyframe)
-    if not is_plain:
+    types = _mpeg4_types(pictures, is_packed)
+    if not is_plain or types is None:
         order = None
     elif "B" in types and not is_timed:
-        order = _order_by_type(types, keyframes) if has_b_frames else None
+        order = _order_by_type(types) if has_b_frames else None
+        keyframes = keyframes[[types[number] == "I" for number in keyframes]]
     else:
         order = _order_by_time(pts, has_b_frames)
     # What is displayed before the first keyframe may not decode, and two packets may be one interlaced frame.
@@ -205,7 +210,7 @@ def scan_video(path, container, stream) -> VideoIndex:
             "num_streams": len(container.streams.video),
             "stamp": stamp,
             "decoder": settings,
-            "marks_unneeded": codec == "h264" or bool(types and None not in types),
+            "marks_unneeded": codec == "h264" or bool(pictures and types == pictures),
         },
     )
 
@@ -280,15 +285,30 @@ def _decode_alone(stream, packet):
     return next(iter(frames), None)
 
 
-def _mpeg4_type(data):
-    """The type of the one picture that a packet holds: I, P or B. None if it is not one picture, or may not be shown:
-    in old files, "same as before" takes a few bytes and decodes to nothing, or two pictures share a packet."""
-    if len(data) <= 16 or data.count(MPEG4_PICTURE) != 1:
-        return None
-    return ("I", "P", "B", None)[data[data.find(MPEG4_PICTURE) + len(MPEG4_PICTURE)] >> 6]
+def _mpeg4_pictures(data):
+    """The types of the pictures in a packet: "I", "P", "B" or S, a letter each; "" for a packet of so few bytes that it
+    may say "same as before", which decodes to nothing."""
+    if len(data) <= MAX_EMPTY:
+        return ""
+    return "".join("IPBS"[part[0] >> 6] for part in data.split(MPEG4_PICTURE)[1:] if part)
 
 
-def _order_by_type(types, keyframes):
+def _mpeg4_types(pictures, is_packed):
+    """The type of the picture that is decoded at each packet, from the pictures that packets hold; None if unclear.
+
+    In old files a packet may hold a P- and a B-frame. The decoder keeps the second one until the next packet comes, and
+    the one of that until the next, up to an empty packet that makes up for it. What it keeps at the end is not shown.
+    """
+    types, kept = [], ""
+    for held in pictures:
+        if kept + held not in ({"I", "P", "B", "IB", "PB", "BB"} if is_packed else {"I", "P", "B"}):
+            return None
+        types.append((kept + held)[0])
+        kept = (kept + held)[1:]
+    return types
+
+
+def _order_by_type(types):
     """The numbers of MPEG-4 packets in the order of display: a B-frame is shown when it has been decoded, any other one
     when the next that is no B-frame comes. None if there are B-frames that lack what they lie between."""
     order, held = [], []
@@ -300,7 +320,7 @@ def _order_by_type(types, keyframes):
         else:
             order.extend(held)
             held = [number]
-    return order + held if all(types[number] == "I" for number in keyframes) else None
+    return order + held
 
 
 def _decoding_starts(frame_packets, order, keyframes, num_packets):

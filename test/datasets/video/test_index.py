@@ -64,21 +64,29 @@ def test_decoding_starts_at_the_last_keyframe_that_is_not_displayed_later():
     assert starts.tolist() == [0, 0, 0, 0, 0, 0, 4, 4]
 
 
-def test_types_of_mpeg4_pictures():
+def test_pictures_of_mpeg4_packets():
     start, rest = b"\x00\x00\x01\xb6", b"\x55" * 40
     intra, predicted, bidirectional, sprite = (start + bytes([kind << 6]) + rest for kind in range(4))
-    types = [index_module._mpeg4_type(content) for content in (intra, predicted, bidirectional, sprite)]
-    assert types == ["I", "P", "B", None]
-    assert index_module._mpeg4_type(b"header" + bidirectional) == "B"
-    assert index_module._mpeg4_type(predicted + bidirectional) is None
-    assert index_module._mpeg4_type(start + b"\x50\x00\x00") is None
+    packets = [intra, b"header" + predicted, predicted + bidirectional, sprite, start + b"\x50\x00\x00", b""]
+    assert [index_module._mpeg4_pictures(packet) for packet in packets] == ["I", "P", "PB", "S", "", ""]
+
+
+def test_types_of_mpeg4_packets():
+    types = index_module._mpeg4_types
+    assert types(["I", "P", "B"], is_packed=False) == ["I", "P", "B"]
+    assert types(["I", "PB", "", "P"], is_packed=True) == ["I", "P", "B", "P"]
+    assert types(["I", "PB", "B", "", "P"], is_packed=True) == ["I", "P", "B", "B", "P"]
+    assert types(["I", "PB", ""], is_packed=False) is None
+    assert types(["I", "", "P"], is_packed=True) is None  # "same as before"
+    assert types(["I", "PB", "PB"], is_packed=True) is None  # nothing makes up for the first B-frame
+    assert types(["I", "PB"], is_packed=True) == ["I", "P"]
+    assert types(["I", "S"], is_packed=True) is None
 
 
 def test_order_by_type():
-    assert index_module._order_by_type("IPBBPIBP", [0, 5]) == [0, 2, 3, 1, 4, 6, 5, 7]
-    assert index_module._order_by_type("IPP", [0]) == [0, 1, 2]
-    assert index_module._order_by_type("IBPB", [0]) is None  # a B-frame with nothing after it
-    assert index_module._order_by_type("IPB", [0, 1]) is None  # a keyframe that is none
+    assert index_module._order_by_type("IPBBPIBP") == [0, 2, 3, 1, 4, 6, 5, 7]
+    assert index_module._order_by_type("IPP") == [0, 1, 2]
+    assert index_module._order_by_type("IBPB") is None  # a B-frame with nothing after it
 
 
 @pytest.mark.parametrize(

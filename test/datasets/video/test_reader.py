@@ -102,9 +102,10 @@ def test_av1(tmp_path):
     check_all_frames(make(tmp_path / "clip.mkv", codec="libsvtav1", gop=12, num_frames=24, options={"preset": "12"}))
 
 
-def test_packed_b_frames_in_avi(tmp_path):
+@pytest.mark.parametrize("size", [(48, 64), (96, 128)])
+def test_packed_b_frames_in_avi(size, tmp_path):
     """As in old DivX and Xvid files: a packet holds a P- and a B-frame, and an empty one makes up for it."""
-    plain = make(tmp_path / "plain.avi", codec="mpeg4", b_frames=1, options={"b_strategy": "0"}, gop=9)
+    plain = make(tmp_path / "plain.avi", codec="mpeg4", b_frames=1, options={"b_strategy": "0"}, gop=9, size=size)
     check_all_frames(pack_b_frames(plain, tmp_path / "packed.avi"))
 
 
@@ -194,7 +195,7 @@ def test_pictures_that_nobody_needs_are_not_decoded(name, tmp_path, monkeypatch)
         return frames
 
     original = reader_module.decode_packet
-    options = {"b_strategy": "0"} if name.startswith("mpeg4") else {"x264-params": "b-adapt=0"}
+    options = {"b_strategy": "0"} if name.startswith("mpeg4") else {"x264-params": "b-adapt=0:bframes=3:scenecut=0"}
     codec = "mpeg4" if name.startswith("mpeg4") else "libx264"
     frames = np.random.default_rng(0).integers(0, 256, (30, 96, 128, 3), dtype=np.uint8)
     path = encode_video(tmp_path / name, frames, codec=codec, b_frames=3, gop=30, options=options)
