@@ -116,16 +116,15 @@ def open_stored(
     """
     if not index.is_stored:
         return None
-    file, start = open_bytes(path)
     try:
-        if file_stamp(file) == index.facts["stamp"]:
-            codec = codec or make_decoder(index.facts["decoder"], num_threads)
-            return StoredPackets(path, file, start, index, codec)
-    except BaseException:
+        codec = codec or make_decoder(index.facts["decoder"], num_threads)
+    except (AttributeError, ValueError):  # the index was made with another PyAV, whose decoders differ
+        return None
+    file, start = open_bytes(path)
+    if file_stamp(file) != index.facts["stamp"]:
         file.close()
-        raise
-    file.close()
-    return None
+        return None
+    return StoredPackets(path, file, start, index, codec)
 
 
 def make_decoder(settings: dict[str, Any], num_threads: int) -> VideoCodecContext:

@@ -79,6 +79,14 @@ def test_a_file_that_has_changed_is_opened(tmp_path, monkeypatch):
         read(path, index)
 
 
+@pytest.mark.parametrize("settings", [{"name": "unheard-of"}, {"name": "h264", "extradata": "", "unheard_of": 1}])
+def test_decoders_that_this_machine_lacks(settings, tmp_path):
+    path = make(tmp_path / "clip.mp4")
+    expected, index = read(path)
+    index.facts["decoder"] = settings
+    np.testing.assert_array_equal(read(path, index)[0], expected)
+
+
 def test_a_file_that_is_cut_off_while_it_is_read(tmp_path):
     path = make(tmp_path / "clip.mkv")
     with VideoReader(path, index=read(path)[1]) as video:
