@@ -301,7 +301,7 @@ def _mpeg4_types(pictures, is_packed):
     """
     types, kept = [], ""
     for held in pictures:
-        if kept + held not in ({"I", "P", "B", "IB", "PB", "BB"} if is_packed else {"I", "P", "B"}):
+        if (kept + held)[1:] not in ({"", "B"} if is_packed else {""}) or not kept + held:
             return None
         types.append((kept + held)[0])
         kept = (kept + held)[1:]

@@ -80,7 +80,7 @@ def test_types_of_mpeg4_packets():
     assert types(["I", "", "P"], is_packed=True) is None  # "same as before"
     assert types(["I", "PB", "PB"], is_packed=True) is None  # nothing makes up for the first B-frame
     assert types(["I", "PB"], is_packed=True) == ["I", "P"]
-    assert types(["I", "S"], is_packed=True) is None
+    assert types(["I", "SB", "", "S"], is_packed=True) == ["I", "S", "B", "S"]
 
 
 def test_order_by_type():
