@@ -4,18 +4,22 @@ Frame i is the i-th frame that decoding the whole file from its start gives. Wha
 which packet that is: frame counts in headers are wrong or missing, packets lie in the order of decoding and not of
 display, some are decoded but never shown (edit lists), and AVI stores no presentation times, so that those which FFmpeg
 reports for its B-frames are invented. Hence the rule: where the container stores a presentation time with each packet
-and nothing looks unusual, these times are the order; any other file is decoded once, and every frame tells which packet
-it came from.
+and nothing looks unusual, these times are the order; in AVI, the types of MPEG-4 pictures tell it; any other file is
+decoded once, and every frame tells which packet it came from.
 """
 
+import io
 import os
+import re
 import stat
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
+from typing import Any
 
 import av
 import numpy as np
+from av.video.codeccontext import VideoCodecContext
 
 from datasets.files import FileError
 from datasets.video.shards import find_member, split_member
@@ -28,7 +32,26 @@ FRAME_PER_PACKET_CODECS = {"h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg"}
 MAX_REORDERING = 32
 # Newer releases of PyAV can tell the demuxer which streams nobody wants, so that it does not read them.
 DISCARD = getattr(av.stream, "Discard", None)
+# What a decoder is told of a stream by its container, besides its name and the stream's headers.
+DECODER_SETTINGS = (
+    "width",
+    "height",
+    "pix_fmt",
+    "codec_tag",
+    "reorder_depth",
+    "field_order",
+    "color_range",
+    "color_primaries",
+    "color_trc",
+    "colorspace",
+)
+# Codecs whose decoders need no more than that and packets.
+STORED_CODECS = {"h264", "hevc", "vp9", "av1", "mpeg4"}
+BUFFER_SIZE = 1 << 16  # bytes that are read of a file at once
+MAX_HEADER = 32  # bytes that a container puts before the data of a packet
 MPEG4_PICTURE = b"\x00\x00\x01\xb6"  # start code; the first two bits that follow are the picture's type
+PACKED_MPEG4 = re.compile(rb"DivX\d+(b|Build)\d+p")  # how encoders say that they put two pictures into a packet
+MAX_EMPTY = 19  # bytes of a packet that may hold no picture
 
 
 class VideoError(FileError):
@@ -47,8 +70,17 @@ class VideoIndex:
     packet_positions: np.ndarray  # int64 [N], byte offset in the file, -1 if the container does not tell
     packet_sizes: np.ndarray  # int64 [N], bytes
     packet_times: np.ndarray  # int64 [N], where to seek for it, in ticks of the stream
+    data_offsets: np.ndarray  # int64 [N], how far behind its position its data lies; -1 if not in one piece there
     duration: Fraction  # seconds from the first frame's appearance to the last one's end
     rotation: int  # 0, 90, 180 or 270: degrees counter-clockwise by which frames are turned to stand upright
+    facts: dict[str, Any]
+    """codec, container, pixel_format, height and width (stored), num_streams; stamp of the file; decoder: its settings;
+    marks_unneeded: whether the decoder knows without exception which pictures no other one refers to."""
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether packets can be read from where they lie in the file, without its container."""
+        return self.facts["decoder"] is not None and bool((self.data_offsets >= 0).all())
 
     def find(self, packet: av.Packet) -> int | None:
         """The number of a packet; None if it is not one of these, or could be several of them."""
@@ -67,13 +99,9 @@ def open_video(path, num_threads: int = 1):
 
     Raises VideoError if there is nothing to decode.
     """
-    url = f"file:{_check_file(path)}"  # "file:" keeps a colon in the name from being read as a protocol
-    member = split_member(path)
-    if member is not None:
-        try:
-            start, end = find_member(*member)
-        except FileError as error:
-            raise VideoError(path, error.reason) from error
+    file, start, end = file_range(path)
+    url = f"file:{file}"  # "file:" keeps a colon in the name from being read as a protocol
+    if end is not None:
         url = f"subfile,,start,{start},end,{end},,:{url}"
     try:
         # The white list keeps a playlist that poses as a video from waiting for the network.
@@ -88,10 +116,14 @@ def open_video(path, num_threads: int = 1):
     if DISCARD is not None:
         for other in container.streams:
             other.discard = DISCARD.default if other is stream else DISCARD.all
-    stream.codec_context.thread_count = num_threads
-    if num_threads > 1:
-        stream.codec_context.thread_type = "AUTO"
+    use_threads(stream.codec_context, num_threads)
     return container, stream
+
+
+def use_threads(codec: VideoCodecContext, num_threads: int) -> None:
+    codec.thread_count = num_threads
+    if num_threads > 1:
+        codec.thread_type = "AUTO"
 
 
 def read_packets(container, stream):
@@ -104,7 +136,7 @@ def read_packets(container, stream):
         return
 
 
-def decode_packet(stream, packet, number: int | None = None) -> list[av.VideoFrame]:
+def decode_packet(codec, packet, number: int | None = None) -> list[av.VideoFrame]:
     """Sends a packet (None: the end) to the decoder -> the frames that are ready; none if it makes nothing of it.
 
     Decoders hand the time of a packet through to its frame, so the number put there tells which packet a frame is from.
@@ -112,7 +144,7 @@ def decode_packet(stream, packet, number: int | None = None) -> list[av.VideoFra
     if packet is not None:
         packet.pts = packet.dts = number
     try:
-        return stream.codec_context.decode(packet)
+        return codec.decode(packet)
     except av.FFmpegError:
         return []
 
@@ -125,21 +157,35 @@ def scan_video(path, container, stream) -> VideoIndex:
     codec = stream.codec_context.codec.canonical_name
     is_timed = container.format.name in TIMED_CONTAINERS
     is_plain = codec in FRAME_PER_PACKET_CODECS and (is_timed or codec in {"mpeg4", "mjpeg"})
-    rows, duration, first_frame = [], None, None
-    for packet in read_packets(container, stream):
-        position = _position(packet)
-        rows.append((packet.pts, packet.dts, position, packet.size, packet.is_keyframe, packet.is_discard))
-        duration = packet.duration
-        if codec == "mpeg4":
-            is_plain = is_plain and _is_plain_mpeg4(packet, is_timed)
-        if len(rows) == 1:
-            first_frame = _decode_alone(stream, packet)
+    settings = decoder_settings(stream.codec_context) if codec in STORED_CODECS else None
+    rows, pictures, is_packed, duration, first_frame = [], [], False, None, None
+    file, start = open_bytes(path)
+    with file:
+        stamp, find_data = file_stamp(file), _DataFinder(file, start)
+        for packet in read_packets(container, stream):
+            data = bytes(packet)
+            offset = -1 if settings is None else find_data(packet, data)
+            position, flags = _position(packet), (packet.is_keyframe, packet.is_discard)
+            rows.append((packet.pts, packet.dts, position, len(data), *flags, offset))
+            duration = packet.duration
+            if codec == "mpeg4":
+                pictures.append(_mpeg4_pictures(data))
+            if len(rows) == 1:
+                is_packed = not is_timed and PACKED_MPEG4.search(data) is not None
+                first_frame = _decode_alone(stream, packet)
     if not rows:
         raise VideoError(path, "no video packets")
-    pts, dts, positions, sizes, is_keyframe, is_discard = zip(*rows, strict=True)
+    pts, dts, positions, sizes, is_keyframe, is_discard, offsets = zip(*rows, strict=True)
 
-    order = _order_by_time(pts, stream.codec_context.has_b_frames) if is_plain else None
-    keyframes = np.flatnonzero(is_keyframe)
+    has_b_frames, keyframes = stream.codec_context.has_b_frames, np.flatnonzero(is_keyframe)
+    types = _mpeg4_types(pictures, is_packed)
+    if not is_plain or types is None:
+        order = None
+    elif "B" in types and not is_timed:
+        order = _order_by_type(types) if has_b_frames else None
+        keyframes = keyframes[[types[number] == "I" for number in keyframes]]
+    else:
+        order = _order_by_time(pts, has_b_frames)
     # What is displayed before the first keyframe may not decode, and two packets may be one interlaced frame.
     if order is None or order[0] != 0 or first_frame is None or first_frame.interlaced_frame:
         order, decoded_keyframes, first_frame = _order_by_decoding(path)
@@ -152,9 +198,56 @@ def scan_video(path, container, stream) -> VideoIndex:
         packet_positions=np.array(positions),
         packet_sizes=np.array(sizes),
         packet_times=np.array([0 if time is None else time for time in times]),
+        data_offsets=np.array(offsets),
         duration=_duration([times[n] if pts[n] is None else pts[n] for n in frame_packets], duration, stream),
         rotation=round(first_frame.rotation / 90) * 90 % 360,
+        facts={
+            "codec": codec,
+            "container": container.format.name,
+            "pixel_format": stream.codec_context.pix_fmt,
+            "height": stream.codec_context.height,
+            "width": stream.codec_context.width,
+            "num_streams": len(container.streams.video),
+            "stamp": stamp,
+            "decoder": settings,
+            "marks_unneeded": codec == "h264" or bool(pictures and types == pictures),
+        },
     )
+
+
+def decoder_settings(codec: VideoCodecContext) -> dict[str, Any] | None:
+    """What it takes to make another decoder like one that has decoded nothing yet; None if that is not to be found."""
+    try:
+        settings = {name: getattr(codec, name) for name in DECODER_SETTINGS}
+    except (AttributeError, UnicodeDecodeError):  # an older PyAV; a tag of four bytes that are no letters
+        return None
+    settings = {name: value for name, value in settings.items() if value is not None}
+    return {"name": codec.codec.name, "extradata": (codec.extradata or b"").hex(), **settings}
+
+
+class _DataFinder:
+    """Finds where in a file the data of packets is; `start`: of the video in the file."""
+
+    def __init__(self, file, start: int):
+        self._file, self._start = file, start
+        self._offset = 0  # of the packet before; most packets of a file are alike
+
+    def __call__(self, packet: av.Packet, data: bytes) -> int:
+        """How many bytes behind the packet's position its data begins; -1, and so from there on, if it is not there."""
+        if self._offset >= 0 and not self._is_at(self._offset, packet, data):
+            offsets = (offset for offset in range(MAX_HEADER) if self._is_at(offset, packet, data))
+            self._offset = next(offsets, -1)
+        return self._offset
+
+    def _is_at(self, offset: int, packet: av.Packet, data: bytes) -> bool:
+        position = packet.pos
+        if position is None or any(packet.iter_sidedata()):  # what a demuxer adds for the decoder is not in the data
+            return False
+        try:
+            self._file.seek(self._start + position + offset)
+            return self._file.read(len(data)) == data
+        except OSError:  # whatever reads here later says what is wrong
+            return False
 
 
 def _order_by_time(times, has_b_frames):
@@ -172,7 +265,7 @@ def _order_by_decoding(path):
     with container:
         order, keyframes, first_frame = [], [], None
         for number, packet in enumerate(chain(read_packets(container, stream), [None])):
-            for frame in decode_packet(stream, packet, number):
+            for frame in decode_packet(stream.codec_context, packet, number):
                 order.append(frame.pts)
                 if frame.key_frame:
                     keyframes.append(frame.pts)
@@ -186,17 +279,48 @@ def _order_by_decoding(path):
 
 def _decode_alone(stream, packet):
     """The frame that a packet gives by itself, or None. The decoder is left as new."""
-    frames = decode_packet(stream, packet, 0) + decode_packet(stream, None)
-    stream.codec_context.flush_buffers()
+    codec = stream.codec_context
+    frames = decode_packet(codec, packet, 0) + decode_packet(codec, None)
+    codec.flush_buffers()
     return next(iter(frames), None)
 
 
-def _is_plain_mpeg4(packet, is_timed):
-    """Whether a packet is one frame in its place. MPEG-4 in old files often is not: "same as before" takes a few bytes
-    and decodes to nothing, or two pictures share a packet; and in AVI a B-frame (type 2) has no time of its own."""
-    data = bytes(packet)
-    picture = data.find(MPEG4_PICTURE) + len(MPEG4_PICTURE)
-    return len(data) > 16 and data.count(MPEG4_PICTURE) == 1 and (is_timed or data[picture] >> 6 != 2)
+def _mpeg4_pictures(data):
+    """The types of the pictures in a packet: "I", "P", "B" or S, a letter each; "" for a packet of so few bytes that it
+    may say "same as before", which decodes to nothing."""
+    if len(data) <= MAX_EMPTY:
+        return ""
+    return "".join("IPBS"[part[0] >> 6] for part in data.split(MPEG4_PICTURE)[1:] if part)
+
+
+def _mpeg4_types(pictures, is_packed):
+    """The type of the picture that is decoded at each packet, from the pictures that packets hold; None if unclear.
+
+    In old files a packet may hold a P- and a B-frame. The decoder keeps the second one until the next packet comes, and
+    the one of that until the next, up to an empty packet that makes up for it. What it keeps at the end is not shown.
+    """
+    types, kept = [], ""
+    for held in pictures:
+        if (kept + held)[1:] not in ({"", "B"} if is_packed else {""}) or not kept + held:
+            return None
+        types.append((kept + held)[0])
+        kept = (kept + held)[1:]
+    return types
+
+
+def _order_by_type(types):
+    """The numbers of MPEG-4 packets in the order of display: a B-frame is shown when it has been decoded, any other one
+    when the next that is no B-frame comes. None if there are B-frames that lack what they lie between."""
+    order, held = [], []
+    for number, kind in enumerate(types):
+        if kind == "B":
+            if not order:
+                return None
+            order.append(number)
+        else:
+            order.extend(held)
+            held = [number]
+    return order + held
 
 
 def _decoding_starts(frame_packets, order, keyframes, num_packets):
@@ -224,8 +348,11 @@ def _position(packet):
     return -1 if packet.pos is None else packet.pos
 
 
-def _check_file(path) -> str:
-    """The regular file in which a video is: `path`, or the tar file that it is a member of."""
+def file_range(path) -> tuple[str, int, int | None]:
+    """The regular file in which a video is, and the bytes of it that it takes: first and end; None: all.
+
+    Raises VideoError if there is none.
+    """
     member = split_member(path)
     file = os.fspath(path) if member is None else member[0]
     try:
@@ -238,4 +365,24 @@ def _check_file(path) -> str:
         raise VideoError(path, "is not a regular file")
     if status.st_size == 0:
         raise VideoError(path, "is empty (0 bytes)")
-    return file
+    if member is None:
+        return file, 0, None
+    try:
+        return file, *find_member(*member)
+    except FileError as error:
+        raise VideoError(path, error.reason) from error
+
+
+def open_bytes(path) -> tuple[io.BufferedReader, int]:
+    """The open file in which a video is, and the byte at which the video begins. Raises VideoError as `file_range`."""
+    file, start, _ = file_range(path)
+    try:
+        return open(file, "rb", buffering=BUFFER_SIZE), start
+    except OSError as error:
+        raise VideoError(path, f"cannot be opened as a video: {error.strerror}") from error
+
+
+def file_stamp(file: io.BufferedReader) -> list[int]:
+    """What tells whether a file has changed: its size in bytes, and when it changed last, in nanoseconds."""
+    status = os.fstat(file.fileno())
+    return [status.st_size, status.st_mtime_ns]

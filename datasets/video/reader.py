@@ -1,8 +1,9 @@
 """Reads chosen frames of a video file: exact in every container, and without decoding more than that takes.
 
-PyAV does the reading and decoding (its wheel brings FFmpeg along); `index.py` knows where in the file the frames are.
-It is fast by what is left out: seek to the keyframe that is needed and send the packets from there to the last wanted
-one, let the decoder drop pictures that are neither wanted nor needed by others, convert wanted frames only, each once.
+PyAV does the decoding (its wheel brings FFmpeg along); `index.py` knows where in the file the frames are, `packets.py`
+reads there. It is fast by what is left out: go to the keyframe that is needed and send the packets from there to the
+last wanted one, let the decoder drop pictures that are neither wanted nor needed by others, convert wanted frames only,
+each once for each view; and where the index says how, do so without opening the file as a video at all.
 """
 
 from collections import defaultdict
@@ -14,7 +15,8 @@ import numpy as np
 import torch
 from av.video.reformatter import VideoReformatter
 
-from datasets.video.index import VideoError, VideoIndex, decode_packet, open_video, read_packets, scan_video
+from datasets.video.index import VideoError, VideoIndex, decode_packet, scan_video
+from datasets.video.packets import DemuxedPackets, open_stored
 from datasets.video.resize import View, resize_fast
 from datasets.video.scaling import ViewScaler
 from datasets.video.source import FrameSource, Request
@@ -23,8 +25,6 @@ __all__ = ["VideoError", "VideoReader"]
 
 # Since its release 17 PyAV converts colors with as many threads as there are cores, unless told otherwise.
 ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
-# Reading this many packets just to pass over them takes about as long as a seek.
-NUM_PACKETS_PER_SEEK = 64
 
 
 class VideoReader(FrameSource):
@@ -64,29 +64,26 @@ class VideoReader(FrameSource):
         self.path = str(path)
         self._num_threads = num_threads
         self._reformatter = VideoReformatter()
-        self._open()
-        try:
-            self.index = index or scan_video(self.path, self._container, self._stream)
-        except BaseException:
-            self.close()
-            raise
-        self._next_packet = 0 if index else len(self.index.packet_sizes)
+        self._packets = open_stored(self.path, index, num_threads) if index else None
+        if self._packets is None:
+            self._packets = DemuxedPackets(self.path, num_threads)
+        self.index = index or self._scan()
 
+        facts = self.index.facts
         self.num_frames = len(self.index.frame_packets)
         self.duration_seconds = float(self.index.duration)
         self.fps = float(self.num_frames / self.index.duration)
         self.rotation = self.index.rotation
-        self.codec = self._stream.codec_context.codec.canonical_name
-        self.container = self._container.format.name
-        self.num_streams = len(self._container.streams.video)
-        self.pixel_format = self._stream.codec_context.pix_fmt
-        self._stored_size = self._stream.codec_context.height, self._stream.codec_context.width
+        self.codec, self.container, self.pixel_format = facts["codec"], facts["container"], facts["pixel_format"]
+        self.num_streams = facts["num_streams"]
+        self._stored_size = facts["height"], facts["width"]
         self.height, self.width = self._stored_size if self.rotation % 180 == 0 else self._stored_size[::-1]
 
     def close(self):
         """Closes the file. What describes the video stays available."""
-        self._packets = self._stream = None
-        self._container.close()
+        if self._packets is not None:
+            self._packets.close()
+        self._packets = None
 
     def get_frames(self, indices: Iterable[int]) -> torch.Tensor:
         """Frames by their numbers, in any order and as often as asked for -> uint8 [T, H, W, 3].
@@ -112,15 +109,18 @@ class VideoReader(FrameSource):
         clips = [np.empty((3, len(indices), view.num_rows, view.num_columns), np.uint8) for indices, view in requests]
         scalers: dict[View, ViewScaler] = {}
         for i, frame in self._read_frames([i for indices, _ in requests for i in indices]):
+            taken: dict[View, np.ndarray] = {}  # views of this frame; clips share those that are the same
             for (indices, view), clip in zip(requests, clips, strict=True):
-                first, *others = [place for place, index in enumerate(indices) if index == i] or [None]
-                if first is not None:
-                    self._take(frame, view, scalers, clip[:, first])
-                    clip[:, others] = clip[:, first : first + 1]
+                for place in [place for place, index in enumerate(indices) if index == i]:
+                    if view in taken:
+                        clip[:, place] = taken[view]
+                    else:
+                        taken[view] = clip[:, place]
+                        self._take(frame, view, scalers, taken[view])
         return [torch.from_numpy(clip) for clip in clips]
 
     def _check_open(self) -> None:
-        if self._stream is None:
+        if self._packets is None:
             raise ValueError(f"{self.path}: the reader is closed; open a new one to read frames")
 
     def _read_frames(self, indices: Iterable[int]) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -136,7 +136,8 @@ class VideoReader(FrameSource):
             for packet, frame in self._decode(start, wanted):
                 yield numbers.pop(packet), frame
         if numbers:  # a keyframe was no clean start, or the file is damaged: what counts is decoding from the start
-            self._reopen()
+            self._packets.close()
+            self._packets = DemuxedPackets(self.path, self._num_threads)
             for packet, frame in self._decode(0, set(numbers), plain=True):
                 yield numbers.pop(packet), frame
         if numbers:
@@ -147,55 +148,37 @@ class VideoReader(FrameSource):
 
         In plain decoding no packet is skipped, and what a decoder makes of a damaged one is taken as it is.
         """
-        codec = self._stream.codec_context
+        codec = self._packets.codec
         codec.flush_buffers()
-        # Only H.264 marks without exception which pictures no other one refers to; frame threads look ahead.
-        can_skip = not plain and self.codec == "h264" and self._num_threads == 1
+        can_skip = (
+            not plain and self.index.facts["marks_unneeded"] and self._num_threads == 1
+        )  # frame threads look ahead
         missing = set(wanted)
-        for number, packet in chain(self._read(start, max(wanted)), [(None, None)]):
+        for number, packet in chain(self._packets.read(self.index, start, max(wanted)), [(None, None)]):
             if can_skip:
                 codec.skip_frame = "DEFAULT" if number in wanted else "NONREF"
-            for frame in decode_packet(self._stream, packet, number):
+            for frame in decode_packet(codec, packet, number):
                 if frame.pts in missing and (plain or not frame.is_corrupt):
                     missing.remove(frame.pts)
                     yield frame.pts, frame
             if not missing:
                 return
 
-    def _read(self, first: int, last: int) -> Iterator[tuple[int, av.Packet]]:
-        """Yields the packets `first` to `last` with their numbers; ends early where the file does."""
-        if not 0 <= first - self._next_packet <= NUM_PACKETS_PER_SEEK:
-            self._seek(first)
-        for packet in self._packets:
-            number = self._next_packet
-            if not self.index.matches(packet, number):
-                raise VideoError(self.path, "the file does not match its index; was it changed?")
-            self._next_packet += 1
-            if number >= first:
-                yield number, packet
-            if number == last:
-                return
-
-    def _seek(self, number: int):
-        """Moves to a packet or to one before it: to the start of the file if it is unclear where the seek ended."""
+    def _scan(self) -> VideoIndex:
+        """Makes the index, and leaves what has been opened where it was."""
+        demuxed = self._packets
         try:
-            self._container.seek(int(self.index.packet_times[number]), stream=self._stream)
-        except av.FFmpegError:  # nothing to seek by, as in a bare H.264 stream
-            return self._reopen()
-        packets = read_packets(self._container, self._stream)
-        landed = next(packets, None)
-        found = None if landed is None else self.index.find(landed)
-        if found is None or found > number:
-            return self._reopen()
-        self._packets, self._next_packet = chain([landed], packets), found
-
-    def _open(self):
-        self._container, self._stream = open_video(self.path, self._num_threads)
-        self._packets, self._next_packet = read_packets(self._container, self._stream), 0
-
-    def _reopen(self):
-        self._container.close()
-        self._open()
+            index = scan_video(self.path, demuxed.container, demuxed.stream)
+            stored = open_stored(self.path, index, self._num_threads, demuxed.codec)
+            if stored is None:
+                demuxed.pass_over(index)
+            else:
+                self._packets = stored
+                demuxed.close()
+            return index
+        except BaseException:
+            self.close()
+            raise
 
     def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
         """A frame as upright RGB, uint8 [H, W, 3]; valid until the next one."""
@@ -213,7 +196,8 @@ class VideoReader(FrameSource):
             return
         if view not in scalers or not scalers[view].fits(frame):
             scalers[view] = ViewScaler(frame, _as_stored(view, self.rotation))
-        out[:] = np.rot90(scalers[view](frame), self.rotation // 90, axes=(1, 2))
+        # Turned back, what is to be written lies as stored frames do.
+        scalers[view](frame, np.rot90(out, -self.rotation // 90, axes=(1, 2)) if self.rotation else out)
 
 
 def _as_stored(view: View, rotation: int) -> View:

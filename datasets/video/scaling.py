@@ -41,20 +41,19 @@ class ViewScaler:
             self._graph.add("buffersink"),
         ]
         self._graph.link_nodes(*steps).configure()
+        self._source, self._sink = steps[0], steps[-1]
 
     def fits(self, frame: av.VideoFrame) -> bool:
         """Whether the picture is of the size and format for which this was made."""
         return self.kind == _kind(frame)
 
-    def __call__(self, frame: av.VideoFrame) -> np.ndarray:
-        """The view of a picture, uint8 [3, num_rows, num_columns]."""
-        self._graph.push(frame)
-        planes = self._graph.pull().planes
-        out = np.empty((3, *self._size), np.uint8)
+    def __call__(self, frame: av.VideoFrame, out: np.ndarray) -> None:
+        """Writes the view of a picture into `out`, uint8 [3, num_rows, num_columns]."""
+        self._source.push(frame)
+        planes = self._sink.pull().planes
         for plane, channel in zip(planes, (1, 2, 0), strict=True):  # green, blue, red
             pixels = np.ndarray((plane.height, plane.width), np.uint8, plane, strides=(plane.line_size, 1))
             out[channel] = pixels[self._top : self._top + self._size[0], self._left : self._left + self._size[1]]
-        return out
 
 
 def _kind(frame: av.VideoFrame) -> tuple:

@@ -64,16 +64,44 @@ def test_decoding_starts_at_the_last_keyframe_that_is_not_displayed_later():
     assert starts.tolist() == [0, 0, 0, 0, 0, 0, 4, 4]
 
 
-def test_mpeg4_packets_that_are_not_one_frame_in_its_place():
-    def is_plain(content, is_timed=False):
-        return index_module._is_plain_mpeg4(av.Packet(content), is_timed)
-
+def test_pictures_of_mpeg4_packets():
     start, rest = b"\x00\x00\x01\xb6", b"\x55" * 40
-    intra, predicted, bidirectional = (start + bytes([kind << 6]) + rest for kind in range(3))
-    assert is_plain(intra) and is_plain(predicted)
-    assert not is_plain(bidirectional) and is_plain(bidirectional, is_timed=True)
-    assert not is_plain(predicted + bidirectional, is_timed=True)
-    assert not is_plain(start + b"\x50\x00\x00", is_timed=True)
+    intra, predicted, bidirectional, sprite = (start + bytes([kind << 6]) + rest for kind in range(4))
+    packets = [intra, b"header" + predicted, predicted + bidirectional, sprite, start + b"\x50\x00\x00", b""]
+    assert [index_module._mpeg4_pictures(packet) for packet in packets] == ["I", "P", "PB", "S", "", ""]
+
+
+def test_types_of_mpeg4_packets():
+    types = index_module._mpeg4_types
+    assert types(["I", "P", "B"], is_packed=False) == ["I", "P", "B"]
+    assert types(["I", "PB", "", "P"], is_packed=True) == ["I", "P", "B", "P"]
+    assert types(["I", "PB", "B", "", "P"], is_packed=True) == ["I", "P", "B", "B", "P"]
+    assert types(["I", "PB", ""], is_packed=False) is None
+    assert types(["I", "", "P"], is_packed=True) is None  # "same as before"
+    assert types(["I", "PB", "PB"], is_packed=True) is None  # nothing makes up for the first B-frame
+    assert types(["I", "PB"], is_packed=True) == ["I", "P"]
+    assert types(["I", "SB", "", "S"], is_packed=True) == ["I", "S", "B", "S"]
+
+
+def test_order_by_type():
+    assert index_module._order_by_type("IPBBPIBP") == [0, 2, 3, 1, 4, 6, 5, 7]
+    assert index_module._order_by_type("IPP") == [0, 1, 2]
+    assert index_module._order_by_type("IBPB") is None  # a B-frame with nothing after it
+
+
+@pytest.mark.parametrize(
+    "options", [{"b_frames": 2}, {"b_frames": 3, "gop": 7}, {"b_frames": 1, "audio": True}], ids=str
+)
+def test_types_and_decoding_give_the_same_order(options, tmp_path, monkeypatch):
+    path = make(tmp_path / "clip.avi", codec="mpeg4", options={"b_strategy": "0"}, **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(index_module, "_order_by_type", lambda *_: None)
+        decoded = scan(path)
+    monkeypatch.setattr(index_module, "_order_by_decoding", refuse_to_decode)
+    index = scan(path)
+    assert index.frame_packets.tolist() == decoded.frame_packets.tolist() != list(range(30))
+    assert index.frame_starts.tolist() == decoded.frame_starts.tolist() and len(np.unique(index.frame_starts)) > 2
+    assert index.duration == decoded.duration
 
 
 @pytest.mark.parametrize("fps", [25, 30, Fraction(30000, 1001)])

@@ -7,8 +7,10 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+import torch
 
 from datasets.files import FileItem, read_class_names
+from datasets.loading import TrainSamples, train_loader
 from datasets.video.lists import find_videos, read_videos
 
 
@@ -230,6 +232,32 @@ def test_large_list_is_quick_and_shared_by_workers(large_list):
     with ProcessPoolExecutor(2, get_context("fork"), initializer=share, initargs=(videos,)) as pool:
         for added in pool.map(memory_of_an_epoch, range(4)):
             assert added < 8e6  # bytes of its own, after reading all items; the list itself is three times as large
+
+
+class LabelsOnly(TrainSamples):
+    """Training samples of which nothing is read."""
+
+    def read(self, item, rng):
+        return {"number": torch.tensor(rng.integers(1000))}
+
+
+@pytest.mark.slow
+def test_an_epoch_of_a_large_list(large_list, record_property):
+    """The order is drawn, each video comes up once, and workers are handed little, without a video being read."""
+    start = time.process_time()
+    samples = LabelsOnly(read_videos(large_list), seed=1)
+    record_property("seconds_to_load", time.process_time() - start)
+    assert len(pickle.dumps(samples)) < 25e6  # what a worker that is not forked off receives
+
+    start, size, seen = time.process_time(), 1000, []
+    workers = {"num_workers": 0, "worker_start": None, "timeout_seconds": 0, "pin_memory": False}
+    for batch in train_loader(samples, 240, 240, size, 0, 1, **workers):  # the second epoch
+        assert torch.equal(batch["label"], batch["index"] % 400)
+        seen.append(batch["index"])
+    seconds = time.process_time() - start
+    record_property("seconds_for_an_epoch", seconds)
+    assert torch.cat(seen).sort().values.equal(torch.arange(240_000))
+    assert seconds < 120  # half a millisecond for a video that takes fifty to read
 
 
 def share(videos):

@@ -102,9 +102,10 @@ def test_av1(tmp_path):
     check_all_frames(make(tmp_path / "clip.mkv", codec="libsvtav1", gop=12, num_frames=24, options={"preset": "12"}))
 
 
-def test_packed_b_frames_in_avi(tmp_path):
+@pytest.mark.parametrize("size", [(48, 64), (96, 128)])
+def test_packed_b_frames_in_avi(size, tmp_path):
     """As in old DivX and Xvid files: a packet holds a P- and a B-frame, and an empty one makes up for it."""
-    plain = make(tmp_path / "plain.avi", codec="mpeg4", b_frames=1, options={"b_strategy": "0"}, gop=9)
+    plain = make(tmp_path / "plain.avi", codec="mpeg4", b_frames=1, options={"b_strategy": "0"}, gop=9, size=size)
     check_all_frames(pack_b_frames(plain, tmp_path / "packed.avi"))
 
 
@@ -172,9 +173,9 @@ def test_numbers_of_frames(tmp_path):
 def test_only_what_is_needed_is_decoded(tmp_path, monkeypatch):
     sent = []
 
-    def decode_packet(stream, packet, number):
+    def decode_packet(codec, packet, number):
         sent.append(number)
-        return original(stream, packet, number)
+        return original(codec, packet, number)
 
     original = reader_module.decode_packet
     monkeypatch.setattr(reader_module, "decode_packet", decode_packet)
@@ -182,6 +183,29 @@ def test_only_what_is_needed_is_decoded(tmp_path, monkeypatch):
     with VideoReader(make(tmp_path / "clip.mp4", num_frames=100, b_frames=0, options=options)) as video:
         assert read_numbers(video.get_frames([93, 91, 12])) == [93, 91, 12]
     assert [number for number in sent if number is not None] == [10, 11, 12, 90, 91, 92, 93]
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "mpeg4.avi", "mpeg4.mp4"])
+def test_pictures_that_nobody_needs_are_not_decoded(name, tmp_path, monkeypatch):
+    decoded = []
+
+    def decode_packet(codec, packet, number):
+        frames = original(codec, packet, number)
+        decoded.extend(frame.pts for frame in frames)
+        return frames
+
+    original = reader_module.decode_packet
+    options = {"b_strategy": "0"} if name.startswith("mpeg4") else {"x264-params": "b-adapt=0:bframes=3:scenecut=0"}
+    codec = "mpeg4" if name.startswith("mpeg4") else "libx264"
+    frames = np.random.default_rng(0).integers(0, 256, (30, 96, 128, 3), dtype=np.uint8)
+    path = encode_video(tmp_path / name, frames, codec=codec, b_frames=3, gop=30, options=options)
+    expected = decode_all(path)
+    monkeypatch.setattr(reader_module, "decode_packet", decode_packet)
+    for numbers in ([29], [11, 18], [1, 2, 5, 27]):
+        decoded.clear()
+        with VideoReader(path) as video:
+            np.testing.assert_array_equal(video.get_frames(numbers), expected[numbers])
+        assert len(decoded) < 25 and len(set(decoded)) == len(decoded)
 
 
 # Files that cannot be read ----------------------------------------------------------------------------------------

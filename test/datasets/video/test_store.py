@@ -49,7 +49,7 @@ def test_packed_and_unpacked(tmp_path, name):
     index = index_of(encode_video(tmp_path / name, number_frames(60, 96, 128), **options))
     packed = pack_index(index)
     assert_equal(unpack_index(packed), index)
-    assert len(packed) < 60 * 40 / 4  # of five numbers of eight bytes for each frame
+    assert len(packed) < 60 * 48 / 4  # of six numbers of eight bytes for each frame
 
 
 def test_indices_of_another_form_are_not_used(tmp_path, video, monkeypatch):
