@@ -12,7 +12,8 @@ from one and the same distribution. The price is that phases wrap: a shape that 
 right, and one that has grown to the full starts small again. Drift, colors, codec, frame rate, length and aspect are
 drawn without a look at the class.
 
-The same videos, sorted by appearance: all shapes of a clip are of one kind, which is the class, and the motion is any.
+The same sorted by appearance: all shapes of a clip are of one kind, which is the class, and the motion is any. They
+are fewer, and none is small, so that most frames tell the class.
 """
 
 import os
@@ -49,6 +50,7 @@ VERSION = 1  # of the whole set: with a new number, folders made before count as
 CLASSES = {"motion": tuple(MOTIONS), "shape": tuple(SHAPES)}
 
 NUM_SHAPES = 3
+NUM_SHAPES_OF_A_KIND = 2
 SPEEDS = (0.015, 0.03)  # phase per frame
 
 
@@ -156,9 +158,11 @@ def draw_clip(
 ) -> np.ndarray:
     """Draws one clip of a motion: uint8 RGB [T, H, W, 3], `size` being (H, W); `kind`: of all shapes, or various."""
     canvas = draw_background(rng, size, num_frames, SPEEDS)  # [3, T, H, W]
-    kinds = [kind] * NUM_SHAPES if kind else rng.choice(list(SHAPES), NUM_SHAPES, replace=False)
+    kinds = [kind] * NUM_SHAPES_OF_A_KIND if kind else rng.choice(list(SHAPES), NUM_SHAPES, replace=False)
     for shape in kinds:
         phases = draw_phases(motion, num_frames, rng)
+        if kind:
+            phases[:, 2] = (1 + phases[:, 2]) / 2
         draw_shape(canvas, shape, phases, colors=draw_colors(rng))
     return np.ascontiguousarray(canvas.round().astype(np.uint8).transpose(1, 2, 3, 0))
 

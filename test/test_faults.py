@@ -1,6 +1,6 @@
 """What goes wrong in long runs, made to happen on 1, 2 and 3 ranks: each run goes on, and ends in the same weights.
 
-Most of it takes several starts of several processes: `./run_tests.sh -m slow test/test_faults.py`.
+It takes many starts of several processes: `./run_tests.sh -m slow test/test_faults.py`.
 """
 
 import json
@@ -99,7 +99,8 @@ def test_all_killed_and_started_again(files, tmp_path, ranks):
     assert_same_end(tmp_path / "run", undisturbed(files, ranks))
 
 
-@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
 def test_killed_while_it_writes_a_checkpoint(files, tmp_path, ranks):
     arguments = ("--fault=kill in a checkpoint", "--step=8")
     assert launch(tmp_path / "run", files, *arguments, ranks=ranks, check=False).returncode != 0

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from golden_weights import read_golden
 
+from backbones.glnet import TokenLabeling
 from models import MODELS, WeightsError, create_model, list_models, load_pretrained, load_weights
 
 DEBUG = [name for family in ("hornet", "glnet", "eat") for name in list_models(f"{family}_debug*")]
@@ -60,6 +61,13 @@ def test_every_wrapping_loads(name, wrap, tmp_path):
     assert all(torch.equal(tensor, entries[entry]) for entry, tensor in copy.state_dict().items())
 
 
+def loss_of(output, labels):
+    if not isinstance(output, TokenLabeling):
+        return F.cross_entropy(output, labels)
+    tokens = output.token_logits  # [B, N, C]
+    return F.cross_entropy(output.logits, labels) + F.cross_entropy(tokens.mT, labels[:, None].expand(tokens.shape[:2]))
+
+
 @pytest.mark.parametrize("name", DEBUG)
 def test_learns_and_comes_back_from_its_file(name, tmp_path):
     torch.manual_seed(0)
@@ -69,7 +77,7 @@ def test_learns_and_comes_back_from_its_file(name, tmp_path):
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     losses = []
     for _ in range(5):
-        loss = F.cross_entropy(model(images), labels)
+        loss = loss_of(model(images), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import logging
 import shutil
 from functools import partial
 
@@ -10,8 +9,8 @@ import pytest
 import torch
 from conftest import write_recipe
 
-from engine import evaluation
 from engine.partial import PartialPredictions
+from tasks import classification
 from tools import evaluate, predict, train
 from tools.messages import clear_errors
 
@@ -79,29 +78,28 @@ def test_more_processes_write_the_files_of_one(run, start, script, views, proces
     assert one[0]["clips_per_video"] == {"1x1": 1, "10x3": 30}[views]
 
 
-def test_an_interrupted_evaluation_is_not_done_twice(run, monkeypatch, caplog):
+def test_an_interrupted_evaluation_is_not_done_twice(run, monkeypatch, capsys):
     """Of nine videos in batches of 4, 4 and 1, the batch with the broken one is tried again."""
     arguments = ["--run-dir", str(run), "--checkpoint", "last", "run.num_threads=1"]
     evaluate.main(arguments)
     whole = files_of(run / "evaluations/1x1-last")
     shutil.rmtree(run / "evaluations/1x1-last")
     monkeypatch.setattr("tools.runs.PartialPredictions", partial(PartialPredictions, seconds_between=0))
-    score, batches = evaluation._score_views, []
+    score, batches = classification.score_views, []
 
-    def killed_at_the_third(index, *arguments):
+    def killed_at_the_third(index, *arguments, **options):
         batches.append(index.tolist())
         if len(batches) == 3:
             raise KeyboardInterrupt
-        return score(index, *arguments)
+        return score(index, *arguments, **options)
 
-    monkeypatch.setattr(evaluation, "_score_views", killed_at_the_third)
+    monkeypatch.setattr(classification, "score_views", killed_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         evaluate.main(arguments)
-    with caplog.at_level(logging.INFO):
-        evaluate.main(arguments)
+    evaluate.main(arguments)
     assert sum(map(len, batches[:3])) == 8
     assert batches[3:] == [batch for batch in batches[:2] if len(batch) < 4] + batches[2:3]
-    assert "going on with an interrupted evaluation: 4 of 9 videos are done" in caplog.text
+    assert "going on with an interrupted evaluation: 4 of 9 videos are done" in capsys.readouterr().err
     assert files_of(run / "evaluations/1x1-last") == whole
     assert not (run / "evaluations/1x1-last/partial").exists()
 
