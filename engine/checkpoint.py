@@ -4,8 +4,8 @@
 `step-00001000.pt` are older ones that the recipe wants kept. `best.safetensors` holds the weights with the best score
 alone. Learning rates and random numbers are functions of the step, so the step is all that is kept of them.
 
-A run waits only for the copy of its state to the CPU's memory. A thread writes it; what goes wrong there is raised in
-the run's own thread, at the next step.
+A thread copies a run's state to the CPU's memory while the next step computes its gradient, then writes it; what goes
+wrong there is raised in the run's own thread, at the next step.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import logging
 import os
 import pickle
 import shutil
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -85,12 +86,20 @@ class CopyOnCpu:
 
     def __init__(self):
         self._tensors: dict[tuple, torch.Tensor] = {}
+        self._devices: set[torch.device] = set()
 
     def of(self, state: Any) -> Any:
-        copy = self._copy(state, ())
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()  # copies from a GPU do not wait for each other
+        copy = self.start(state)
+        self.finish()
         return copy
+
+    def start(self, state: Any) -> Any:
+        """The same, but copies from a GPU are only enqueued, before all work that follows there, until `finish`."""
+        return self._copy(state, ())
+
+    def finish(self) -> None:
+        for device in self._devices:
+            torch.cuda.synchronize(device)
 
     def _copy(self, value: Any, place: tuple) -> Any:
         if isinstance(value, torch.Tensor):
@@ -98,6 +107,8 @@ class CopyOnCpu:
             if mine is None or (mine.shape, mine.dtype) != (value.shape, value.dtype):
                 mine = torch.empty_like(value, device="cpu", pin_memory=value.is_cuda, requires_grad=False)
                 self._tensors[place] = mine
+            if value.is_cuda:
+                self._devices.add(value.device)
             return mine.copy_(value.detach(), non_blocking=True)
         if isinstance(value, dict):
             return {name: self._copy(inner, (*place, name)) for name, inner in value.items()}
@@ -123,6 +134,8 @@ class CheckpointFolder:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self._writing: list[Future] = []
         self._state, self._best_weights = CopyOnCpu(), CopyOnCpu()
+        self._copied = threading.Event()
+        self._copied.set()
 
     def write(self, step: int, state: dict[str, Any]) -> None:
         """Writes `state` as the newest checkpoint, that of `step`, and keeps the ones before."""
@@ -140,9 +153,25 @@ class CheckpointFolder:
         write_atomically(self.best, lambda temporary: safetensors.torch.save_file(weights, temporary, metadata=facts))
 
     def start_writing(self, step: int, state: dict[str, Any]) -> None:
-        """`write`, in the background. Copies `state` first, and waits for what is still being written."""
+        """`write`, in the background, which copies `state` first: nothing in it may change before `wait_for_copy`.
+
+        Waits for what is still being written.
+        """
         self.wait()
-        self._writing.append(self._writer.submit(self.write, step, self._state.of(state)))
+        self._copied.clear()
+        self._writing.append(self._writer.submit(self._copy_and_write, step, state))
+
+    def _copy_and_write(self, step: int, state: dict[str, Any]) -> None:
+        try:
+            copy = self._state.start(state)
+        finally:
+            self._copied.set()
+        self._state.finish()
+        self.write(step, copy)
+
+    def wait_for_copy(self) -> None:
+        """Waits until the state that is being written may change."""
+        self._copied.wait()
 
     def start_writing_best(self, weights: dict[str, torch.Tensor], facts: dict[str, str]) -> None:
         """`write_best`, in the background."""

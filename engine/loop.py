@@ -8,6 +8,7 @@ A run that is asked to stop (SIGTERM, SIGUSR1) finishes its step, saves and rais
 evaluation, which may then be broken off at any point.
 """
 
+import copy
 import logging
 import math
 import random
@@ -354,6 +355,7 @@ class Trainer:
         else:
             is_asked_to_stop = self.agreement.settle()
             self.progress.num_skipped_in_a_row = 0
+        self.run.checkpoints.wait_for_copy()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -430,7 +432,7 @@ class Trainer:
     def _check_weights(self, step: int) -> None:
         """Weights that are no numbers are neither evaluated nor saved."""
         names, parameters = zip(*self.model.named_parameters(), strict=True)
-        flags = torch.stack([local(parameter).isfinite().all() for parameter in parameters])
+        flags = torch.stack([local(parameter).detach().sum().isfinite() for parameter in parameters])
         bad = self.ranks.any((~flags).tolist())
         if any(bad):
             raise NotFinite(f"{names[bad.index(True)]} has values that are not finite after step {step}. {ADVICE}")
@@ -515,17 +517,17 @@ class Trainer:
             update_batch_norm(model, forward, batches, self.ranks)
 
     def _save(self, step: int) -> None:
-        """Copies the state; a thread of the main rank writes it."""
+        """Has a thread of the main rank copy the state, up to the next update, and write it."""
         self.ranks.whereabouts.at(f"saving step {step}")
         self._check_weights(step)
         self.progress.step, self.progress.window = step, self.meter.state()
-        average = {} if self.average is None else {"model_ema": whole(self.average.module.state_dict())}
+        average = {} if self.average is None else {"model_ema": _settled_state(self.average.module)}
         state = {
-            "model": whole(self.model.state_dict()),
+            "model": _settled_state(self.model),
             **average,
             "optimizer": whole(self.optimizer.state_dict()),
             "scaler": self.scaler.state_dict(),
-            "progress": vars(self.progress),
+            "progress": copy.deepcopy(vars(self.progress)),
             "samples_seen": step * self.settings.batch_size,
             "seed": self.seed,
         }
@@ -547,6 +549,12 @@ class Trainer:
             ) from error
         self.meter.restore(self.progress.window)
         log.info("continuing %s after step %d of %d", self.run.folder, self.progress.step, self.num_steps)
+
+
+def _settled_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Its state dict, in which nothing changes before the next update: of what a forward pass changes it has copies."""
+    buffers = {name for name, _ in model.named_buffers()}
+    return {name: value.clone() if name in buffers else value for name, value in whole(model.state_dict()).items()}
 
 
 def _num_replaced(batch: Batch) -> int:

@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from engine.checkpoint import CheckpointError, CheckpointFolder, read_checkpoint, write_atomically
+from engine.checkpoint import CheckpointError, CheckpointFolder, CopyOnCpu, read_checkpoint, write_atomically
 
 
 @pytest.fixture
@@ -111,6 +111,7 @@ def test_a_background_write_has_the_state_of_its_moment(folder, monkeypatch):
     monkeypatch.setattr(folder, "write", lambda *arguments: may_write.wait(10) and write(*arguments))
     changing = state(1)
     folder.start_writing(1, changing)
+    folder.wait_for_copy()
     changing["model"]["weight"] += 1
     changing["progress"]["step"] = 2
     folder.check()  # still being written
@@ -119,6 +120,22 @@ def test_a_background_write_has_the_state_of_its_moment(folder, monkeypatch):
     folder.wait()
     saved = read_checkpoint(folder.last)
     assert saved["progress"]["step"] == 1 and (saved["model"]["weight"] == 1).all()
+
+
+def test_a_run_waits_until_its_state_is_copied(folder, monkeypatch):
+    may_copy, copy = threading.Event(), CopyOnCpu.start
+    monkeypatch.setattr(CopyOnCpu, "start", lambda *arguments: may_copy.wait(10) and copy(*arguments))
+    folder.wait_for_copy()  # nothing is being copied
+    folder.start_writing(1, state(1))
+    waiting = threading.Thread(target=folder.wait_for_copy)
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive()
+    may_copy.set()
+    waiting.join(10)
+    assert not waiting.is_alive()
+    folder.wait()
+    assert read_checkpoint(folder.last)["progress"]["step"] == 1
 
 
 def test_an_error_in_the_background_is_raised_at_the_next_look(folder):
