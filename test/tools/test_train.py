@@ -55,6 +55,7 @@ def test_a_killed_run_continues_bit_for_bit(recipe, tmp_path, start):
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_losses_of_one(recipe, tmp_path, start):
     """With the same samples in each forward pass: 2 processes x 2 samples, or 1 process x 2 accumulated x 2 samples."""
     one, two = tmp_path / "one", tmp_path / "two"
