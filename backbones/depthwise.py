@@ -20,6 +20,10 @@ def depthwise_conv2d(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) 
     is_on_cpu = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     if is_training and is_on_cpu:
         return _DepthwiseConv.apply(x, weight, bias)
+    return _convolve(x, weight, bias)
+
+
+def _convolve(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=len(weight))
 
 
@@ -27,16 +31,15 @@ class _DepthwiseConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
-        return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=len(weight))
+        return _convolve(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
-        padding = weight.shape[-1] // 2
         return (
-            F.conv2d(gradient, weight.flip(2, 3), padding=padding, groups=len(weight)) if needs_x else None,
-            _kernel_gradient(x, gradient, padding) if needs_weight else None,
+            _convolve(gradient, weight.flip(2, 3)) if needs_x else None,
+            _kernel_gradient(x, gradient, padding=weight.shape[-1] // 2) if needs_weight else None,
             gradient.sum((0, 2, 3)) if needs_bias else None,
         )
 

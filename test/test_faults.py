@@ -82,6 +82,12 @@ def assert_same_end(run, whole):
     assert ours["progress"] == theirs["progress"]
 
 
+def assert_goes_on(run, files, ranks):
+    """Started again, a run ends as if nothing had happened."""
+    launch(run, files, ranks=ranks)
+    assert_same_end(run, undisturbed(files, ranks))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("ranks", "of"), [(1, 0), (2, 0), (2, 1), (3, 2)])
 def test_torchrun_restarts_a_run_of_which_a_rank_was_killed(files, tmp_path, ranks, of):
@@ -95,8 +101,7 @@ def test_torchrun_restarts_a_run_of_which_a_rank_was_killed(files, tmp_path, ran
 def test_all_killed_and_started_again(files, tmp_path, ranks):
     killed = launch(tmp_path / "run", files, "--fault=kill all", "--step=21", ranks=ranks, check=False)
     assert killed.returncode != 0
-    launch(tmp_path / "run", files, ranks=ranks)
-    assert_same_end(tmp_path / "run", undisturbed(files, ranks))
+    assert_goes_on(tmp_path / "run", files, ranks)
 
 
 @pytest.mark.slow
@@ -117,8 +122,7 @@ def test_a_reading_process_is_killed(files, tmp_path, ranks, of):
     arguments = ("--fault=kill a worker", "--step=10", f"--rank={of}")
     said = launch(tmp_path / "run", files, *arguments, ranks=ranks, check=False)
     assert said.returncode != 0 and "a reading process died" in said.stderr
-    launch(tmp_path / "run", files, ranks=ranks)
-    assert_same_end(tmp_path / "run", undisturbed(files, ranks))
+    assert_goes_on(tmp_path / "run", files, ranks)
 
 
 @pytest.mark.slow
@@ -130,8 +134,7 @@ def test_asked_to_stop(files, tmp_path, ranks, what):
     assert stopped.returncode == (75 if ranks == 1 else 1)  # torchrun has a status of its own
     assert "stopped by SIGTERM after step 1" in stopped.stderr
     assert state(tmp_path / "run")["progress"]["step"] in (11, 12, 13)
-    launch(tmp_path / "run", files, ranks=ranks)
-    assert_same_end(tmp_path / "run", undisturbed(files, ranks))
+    assert_goes_on(tmp_path / "run", files, ranks)
 
 
 @pytest.mark.slow
@@ -142,8 +145,7 @@ def test_a_loss_is_no_number(files, tmp_path, ranks, of):
     assert said.returncode != 0 and said.stderr.count("the loss of step 10 is not finite") == 1
     assert f"; {6 // ranks} samples, rows of the training list" in said.stderr  # those of one forward pass
     assert state(tmp_path / "run")["progress"]["step"] == 8
-    launch(tmp_path / "run", files, ranks=ranks)
-    assert_same_end(tmp_path / "run", undisturbed(files, ranks))
+    assert_goes_on(tmp_path / "run", files, ranks)
 
 
 @pytest.mark.slow
@@ -178,8 +180,7 @@ def test_a_file_hangs_its_reader(files, tmp_path):
         path.write_text(text)
     assert said.returncode == 2 and "no batch within data.timeout_seconds=5" in said.stderr
     assert str(path) in said.stderr and "Traceback" not in said.stderr
-    launch(tmp_path / "run", files)
-    assert_same_end(tmp_path / "run", undisturbed(files, 1))
+    assert_goes_on(tmp_path / "run", files, ranks=1)
 
 
 @pytest.mark.slow
@@ -188,8 +189,7 @@ def test_a_rank_that_holds_the_others_up_is_named(files, tmp_path):
     said = launch(tmp_path / "run", files, *arguments, ranks=2, check=False).stderr
     assert "error: rank 0 lost the others" in said
     assert re.search(r"rank 1: .* step \d+.*, for \d+ s", said)
-    launch(tmp_path / "run", files, ranks=2)
-    assert_same_end(tmp_path / "run", undisturbed(files, 2))
+    assert_goes_on(tmp_path / "run", files, ranks=2)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import stat
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import av
@@ -52,6 +53,8 @@ MAX_HEADER = 32  # bytes that a container puts before the data of a packet
 MPEG4_PICTURE = b"\x00\x00\x01\xb6"  # start code; the first two bits that follow are the picture's type
 PACKED_MPEG4 = re.compile(rb"DivX\d+(b|Build)\d+p")  # how encoders say that they put two pictures into a packet
 MAX_EMPTY = 19  # bytes of a packet that may hold no picture
+
+Stamp = tuple[int, int]  # size in bytes, modification time in nanoseconds
 
 
 class VideoError(FileError):
@@ -161,7 +164,7 @@ def scan_video(path, container, stream) -> VideoIndex:
     rows, pictures, is_packed, duration, first_frame = [], [], False, None, None
     file, start = open_bytes(path)
     with file:
-        stamp, find_data = file_stamp(file), _DataFinder(file, start)
+        unchanged, find_data = list(stamp(file.fileno())), _DataFinder(file, start)
         for packet in read_packets(container, stream):
             data = bytes(packet)
             offset = -1 if settings is None else find_data(packet, data)
@@ -208,7 +211,7 @@ def scan_video(path, container, stream) -> VideoIndex:
             "height": stream.codec_context.height,
             "width": stream.codec_context.width,
             "num_streams": len(container.streams.video),
-            "stamp": stamp,
+            "stamp": unchanged,
             "decoder": settings,
             "marks_unneeded": codec == "h264" or bool(pictures and types == pictures),
         },
@@ -382,7 +385,7 @@ def open_bytes(path) -> tuple[io.BufferedReader, int]:
         raise VideoError(path, f"cannot be opened as a video: {error.strerror}") from error
 
 
-def file_stamp(file: io.BufferedReader) -> list[int]:
-    """What tells whether a file has changed: its size in bytes, and when it changed last, in nanoseconds."""
-    status = os.fstat(file.fileno())
-    return [status.st_size, status.st_mtime_ns]
+def stamp(file: str | Path | int) -> Stamp:
+    """What tells whether a file, by its path or descriptor, has changed; raises OSError if it is not there."""
+    status = os.stat(file)
+    return status.st_size, status.st_mtime_ns

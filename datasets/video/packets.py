@@ -17,10 +17,10 @@ from av.video.codeccontext import VideoCodecContext
 from datasets.video.index import (
     VideoError,
     VideoIndex,
-    file_stamp,
     open_bytes,
     open_video,
     read_packets,
+    stamp,
     use_threads,
 )
 
@@ -121,7 +121,7 @@ def open_stored(
     except (AttributeError, ValueError):  # the index was made with another PyAV, whose decoders differ
         return None
     file, start = open_bytes(path)
-    if file_stamp(file) != index.facts["stamp"]:
+    if list(stamp(file.fileno())) != index.facts["stamp"]:
         file.close()
         return None
     return StoredPackets(path, file, start, index, codec)

@@ -150,9 +150,8 @@ class VideoReader(FrameSource):
         """
         codec = self._packets.codec
         codec.flush_buffers()
-        can_skip = (
-            not plain and self.index.facts["marks_unneeded"] and self._num_threads == 1
-        )  # frame threads look ahead
+        # Frame threads look ahead: they would skip by what holds for another packet.
+        can_skip = not plain and self.index.facts["marks_unneeded"] and self._num_threads == 1
         missing = set(wanted)
         for number, packet in chain(self._packets.read(self.index, start, max(wanted)), [(None, None)]):
             if can_skip:

@@ -21,12 +21,10 @@ from typing import Any
 import numpy as np
 
 from datasets.files import FileError, existing_path
-from datasets.video.index import VideoIndex
+from datasets.video.index import Stamp, VideoIndex, stamp
 
 VERSION = 2  # of what an entry holds; entries of others are not used
 SECONDS_TO_WAIT = 60  # for another process that writes
-
-Stamp = tuple[int, int]  # size in bytes, modification time in nanoseconds
 
 
 def store_path(source: str | Path) -> Path:
@@ -41,12 +39,6 @@ def find_store(source: str | Path, index: str | Path | None = None) -> "IndexSto
         return IndexStore(existing_path(Path(index).expanduser(), "index of videos"))
     path = store_path(source)
     return IndexStore(path) if path.exists() else None
-
-
-def stamp(path: str | Path) -> Stamp:
-    """What tells whether a file has changed; raises OSError if it is not there."""
-    status = os.stat(path)
-    return status.st_size, status.st_mtime_ns
 
 
 class IndexStore:
