@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any, Literal
 
@@ -287,19 +288,32 @@ def to_device(loader: DataLoader, device: torch.device) -> Iterator[dict[str, An
         }
 
 
+@contextmanager
+def deaths_explained() -> Iterator[None]:
+    """Turns what torch raises when a reading process dies into WorkerError.
+
+    Torch hears of it by a signal, whose handler raises wherever the main process is: put a whole command inside.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise WorkerError(
+            f"a reading process died ({error}); where memory ran out, lower data.num_workers. The same command "
+            "continues from the last checkpoint"
+        ) from error
+
+
 def _watched(loader: DataLoader) -> Iterator[dict[str, Any]]:
     batches, number = iter(loader), 0
     while True:
         try:
-            batch = next(batches)
+            with deaths_explained():
+                batch = next(batches)
         except StopIteration:
             return
         except RuntimeError as error:
-            if "exited unexpectedly" in str(error) or "killed by signal" in str(error):
-                raise WorkerError(
-                    f"a reading process died ({error}); where memory ran out, lower data.num_workers. The same command "
-                    "continues from the last checkpoint"
-                ) from error
             if "timed out" in str(error):
                 paths = ", ".join(loader.dataset.path(n) for n in loader.batch_sampler[number])
                 raise WorkerError(

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 from datasets.files import FileError
-from datasets.loading import WorkerError
+from datasets.loading import WorkerError, deaths_explained
 from engine.checkpoint import CheckpointError
 from engine.loop import TooManyFailures
 from engine.ranks import RanksError
@@ -25,7 +25,8 @@ def clear_errors(main: Callable[[], None]) -> None:
     run comes upon the same error, the first of each machine says it.
     """
     try:
-        main()
+        with deaths_explained():
+            main()
     except MENDABLE as error:
         if not isinstance(error, SHARED) or os.environ.get("LOCAL_RANK", "0") == "0":
             _say(f"error: {error}")

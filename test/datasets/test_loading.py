@@ -1,5 +1,6 @@
 """Samples by their number in the run, and batches of them: here of numbers instead of files."""
 
+import multiprocessing
 import os
 import signal
 import time
@@ -9,7 +10,16 @@ import pytest
 import torch
 
 from datasets.files import FileError, FileList
-from datasets.loading import EvalViews, TrainSamples, WorkerError, draw_order, to_device, train_loader, view_loader
+from datasets.loading import (
+    EvalViews,
+    TrainSamples,
+    WorkerError,
+    deaths_explained,
+    draw_order,
+    to_device,
+    train_loader,
+    view_loader,
+)
 
 WORKERS = {"num_workers": 0, "worker_start": None, "timeout_seconds": 60, "pin_memory": False}
 CPU = torch.device("cpu")
@@ -153,6 +163,16 @@ def test_a_reading_process_that_dies_or_hangs_is_one_error(kind, message):
     dataset = kind(FileList(list("2345"), [0] * 4, list("2345")), seed=0)
     with pytest.raises(WorkerError, match=message):
         next(to_device(train_loader(dataset, 0, 2, 3, 0, 1, **options), CPU))
+
+
+def test_a_death_heard_of_between_batches_is_the_same_error():
+    batches = to_device(train_loader(Patient(numbers(6), seed=0), 0, 2, 3, 0, 1, **WORKERS | {"num_workers": 1}), CPU)
+    with pytest.raises(WorkerError, match="a reading process died"), deaths_explained():
+        next(batches)
+        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+        time.sleep(10)
+    with pytest.raises(RuntimeError, match="another"), deaths_explained():
+        raise RuntimeError("another")
 
 
 def test_reading_processes_leave_requests_to_stop_to_the_main_process():
