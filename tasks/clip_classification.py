@@ -19,6 +19,7 @@ from datasets.files import FileList
 from datasets.mixing import Mixer
 from datasets.motion_shapes import MotionShapesSettings, make_motion_shapes
 from datasets.video import (
+    READERS,
     ClipShape,
     ColorSettings,
     ColorTransform,
@@ -67,7 +68,10 @@ class ClipDataSettings(DataSettings):
         None, description="index that tools/check_videos.py wrote with --index; none: those beside the lists, if any"
     )
     make: MotionShapesSettings | None = Field(None, description="demo videos to make in `root` if they are not there")
-    reader: ReaderName = Field("pyav", description="library that decodes; all of them give the same frames")
+    reader: ReaderName = Field(
+        "pyav",
+        description="library that decodes; all give the same frames but torchcodec_cuda, whose colors are near them",
+    )
     timeout_seconds: float | None = Field(
         300, gt=0, description="a video that takes longer to read counts as unreadable; null: wait for ever"
     )
@@ -90,6 +94,12 @@ class ClipDataSettings(DataSettings):
     def _segments_have_no_interval(self):
         if self.sampling == "segments" and self.frame_seconds is not None:
             raise ValueError("with sampling: segments, frame_seconds does nothing; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _forked_processes_have_no_gpu(self):
+        if self.worker_start == "fork" and self.num_workers != 0 and not READERS[self.reader].can_fork:
+            raise ValueError(f"reader: {self.reader} does not work in forked processes; set worker_start to spawn")
         return self
 
 
@@ -157,6 +167,12 @@ class ClipClassification(Classification):
         found = [told("data.index", find_store, name, data.index) for name in lists]
         stores = tuple(store for store in found if store is not None)
         return told("data.reader", Opener, data.reader, data.timeout_seconds, stores)
+
+    def _workers(self) -> dict[str, Any]:
+        workers = super()._workers()
+        if not READERS[self.settings.data.reader].can_fork:
+            workers["worker_start"] = workers["worker_start"] or "spawn"
+        return workers
 
     @cached_property
     def mixer(self) -> Mixer | None:

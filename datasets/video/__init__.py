@@ -17,12 +17,13 @@ from datasets.video.lists import find_videos, read_videos
 from datasets.video.multigrid import ClipShape, Multigrid, MultigridSettings, StepGrids
 from datasets.video.opening import Opener
 from datasets.video.reader import VideoReader
-from datasets.video.readers import ReaderName, find_reader
+from datasets.video.readers import READERS, ReaderName, find_reader
 from datasets.video.sampling import EvenSampling, EvenSegments, RandomSampling, RandomSegments, ShortVideo
 from datasets.video.store import IndexStore, find_store
 from datasets.video.transforms import EvalView, EvalViewSettings, TrainView, TrainViewSettings
 
 __all__ = [
+    "READERS",
     "ClipShape",
     "ColorSettings",
     "ColorTransform",

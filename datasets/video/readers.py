@@ -16,9 +16,13 @@ our own index, and a file of which a library is known to give other frames is re
 
 All give whole frames; their `get_clips` is `get_resized`. Not noticed: H.264 that refreshes its picture bit by bit
 instead of by keyframes; decord and torchcodec give frames that are not yet whole after a seek.
+
+`torchcodec_cuda` decodes in the video unit of a GPU, which rounds colors in its own way: what it gives is near these
+frames, not the same. To it go only upright files in YUV 4:2:0 of limited range, which all such units know.
 """
 
 import difflib
+import os
 from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
@@ -31,7 +35,7 @@ from datasets.video.reader import VideoReader
 from datasets.video.shards import split_member
 from datasets.video.source import FrameSource
 
-ReaderName = Literal["pyav", "decord", "torchcodec", "opencv"]
+ReaderName = Literal["pyav", "decord", "torchcodec", "torchcodec_cuda", "opencv"]
 
 COMMON_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}
 
@@ -65,6 +69,9 @@ class OtherReader(FrameSource):
 
     def get_frames(self, indices: Iterable[int]) -> torch.Tensor:
         """uint8 [T, H, W, 3], see `VideoReader.get_frames`."""
+        return self.frames_in_place(indices).cpu()
+
+    def frames_in_place(self, indices: Iterable[int]) -> torch.Tensor:
         if self._decoder is None:
             return self.video.get_frames(indices)
         indices = self.check_indices(indices)
@@ -130,6 +137,7 @@ class DecordReader(OtherReader):
 class TorchCodecReader(OtherReader):
     """torchcodec, https://github.com/meta-pytorch/torchcodec, in its exact mode on the CPU."""
 
+    device = "cpu"
     diverges_on = OtherReader.diverges_on | {"b_frames_in_avi", "open_gops"}
 
     @staticmethod
@@ -139,13 +147,31 @@ class TorchCodecReader(OtherReader):
     def open(self, path: str, num_threads: int) -> Any:
         from torchcodec.decoders import VideoDecoder
 
-        return VideoDecoder(path, dimension_order="NHWC", num_ffmpeg_threads=num_threads)
+        return VideoDecoder(path, dimension_order="NHWC", num_ffmpeg_threads=num_threads, device=self.device)
 
     def count(self) -> int:
         return len(self._decoder)
 
     def decode(self, indices: list[int]) -> torch.Tensor:
         return self._decoder.get_frames_at(indices).data
+
+
+class TorchCodecCudaReader(TorchCodecReader):
+    """torchcodec in the video unit of this rank's GPU; frames are made smaller there, and leave it as clips."""
+
+    device = "cuda"
+    diverges_on = TorchCodecReader.diverges_on | {"turned", "not_420"}
+    can_fork = False
+
+    @staticmethod
+    def load() -> None:
+        TorchCodecReader.load()
+        if not torch.cuda.is_available():
+            raise RuntimeError("this machine has no usable GPU")
+
+    def open(self, path: str, num_threads: int) -> Any:
+        self.device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+        return super().open(path, num_threads)
 
 
 class OpenCVReader(OtherReader):
@@ -186,7 +212,13 @@ class OpenCVReader(OtherReader):
         return torch.from_numpy(np.stack(frames))
 
 
-READERS = {"pyav": VideoReader, "decord": DecordReader, "torchcodec": TorchCodecReader, "opencv": OpenCVReader}
+READERS = {
+    "pyav": VideoReader,
+    "decord": DecordReader,
+    "torchcodec": TorchCodecReader,
+    "torchcodec_cuda": TorchCodecCudaReader,
+    "opencv": OpenCVReader,
+}
 
 
 def find_reader(name: str) -> type:
@@ -214,6 +246,8 @@ def find_divergences(video: VideoReader) -> set[str]:
     is_halved = any(part.width < 2 or part.height < 2 for part in colors)
     if not colors or colors[0].bits != 8 or (is_halved and (video.height % 2 or video.width % 2)):
         divergences.add("colors")
+    if video.pixel_format != "yuv420p":
+        divergences.add("not_420")
     if video.container not in COMMON_CONTAINERS:
         divergences.add("container")
     if video.container == "avi" and (np.diff(index.frame_packets) < 0).any():

@@ -91,6 +91,9 @@ def resize_fast(frames: torch.Tensor, view: View) -> torch.Tensor:
     """uint8 [T, H, W, 3] -> uint8 [3, T, num_rows, num_columns], within one level of `resize_exact`."""
     frames = frames.permute(0, 3, 1, 2)  # [T, 3, H, W], channels last in memory, which torch has a fast path for
     if (view.height, view.width) != frames.shape[2:]:
-        frames = F.interpolate(frames, (view.height, view.width), mode="bilinear", align_corners=False, antialias=False)
+        values = frames if frames.device.type == "cpu" else frames.float()  # other devices may know no 8-bit bilinear
+        size = (view.height, view.width)
+        resized = F.interpolate(values, size, mode="bilinear", align_corners=False, antialias=False)
+        frames = resized if resized.dtype == torch.uint8 else resized.round().to(torch.uint8)
     kept = frames[:, :, view.top : view.top + view.num_rows, view.left : view.left + view.num_columns]
     return kept.transpose(0, 1).contiguous()  # [T, 3, H, W] -> [3, T, H, W]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from operator import index as to_int
+from typing import ClassVar
 
 import torch
 
@@ -20,6 +21,9 @@ class FrameSource:
         fps: frames per second on average; None where that is unknown.
         height, width: of the upright frames, in pixels.
     """
+
+    can_fork: ClassVar[bool] = True
+    """Whether it works in processes that were forked."""
 
     path: str
     num_frames: int
@@ -43,13 +47,17 @@ class FrameSource:
         """
         raise NotImplementedError
 
+    def frames_in_place(self, indices: Iterable[int]) -> torch.Tensor:
+        """`get_frames`, left on the device that decodes."""
+        return self.get_frames(indices)
+
     def get_resized(self, requests: Iterable[Request]) -> list[torch.Tensor]:
         """Several clips in one pass -> uint8 [3, T, view.num_rows, view.num_columns] each, by `resize_fast`."""
         requests = [(self.check_indices(indices), view) for indices, view in requests]
         wanted = sorted(set().union(*(indices for indices, _ in requests)))
-        frames = self.get_frames(wanted)
+        frames = self.frames_in_place(wanted)
         where = {i: place for place, i in enumerate(wanted)}
-        return [resize_fast(frames[[where[i] for i in indices]], view) for indices, view in requests]
+        return [resize_fast(frames[[where[i] for i in indices]], view).cpu() for indices, view in requests]
 
     def get_clips(self, requests: Iterable[Request]) -> list[torch.Tensor]:
         """`get_resized`, or something faster that gives nearly the same."""

@@ -9,7 +9,7 @@ from encode import encode_video, number_frames
 from PIL import Image
 
 from datasets.files import FileError
-from datasets.video import EvalView, EvenSampling, VideoError, VideoReader, VideoViews
+from datasets.video import READERS, EvalView, EvenSampling, VideoError, VideoReader, VideoViews
 from engine.ranks import Ranks
 from engine.settings import SettingsError, parse_settings
 from tasks import find_task
@@ -109,6 +109,16 @@ def test_workers_may_start_in_other_ways(motion_videos, worker_start):
         for options in ({}, {"data__num_workers": 1, "data__worker_start": worker_start})
     )
     assert torch.equal(ours["clip"], theirs["clip"])
+
+
+def test_a_gpu_decodes_in_processes_that_are_not_forked(motion_videos, monkeypatch):
+    monkeypatch.setattr(READERS["torchcodec_cuda"], "load", lambda: None)
+    asked = []
+    monkeypatch.setattr("tasks.classification.train_loader", lambda *_, **workers: asked.append(workers) or [])
+    make_task(motion_videos, data__reader="torchcodec_cuda").train_batches(0, 1, 4, "train")
+    assert asked[0]["worker_start"] == "spawn"
+    with pytest.raises(SettingsError, match="torchcodec_cuda does not work in forked processes; set worker_start to"):
+        make_task(motion_videos, data__reader="torchcodec_cuda", data__num_workers=1, data__worker_start="fork")
 
 
 @pytest.mark.parametrize(
@@ -323,7 +333,7 @@ def test_settings_that_do_nothing_are_refused(motion_videos):
             "with sampling: segments, frame_seconds does",
         ),
         ({"data__mix": {"mixup": 0.8}, "train__batch_size": 5}, r"data\.mix takes samples in pairs, .* to 5 at once"),
-        ({"data__reader": "decrod"}, r"data\.reader: .*'pyav', 'decord', 'torchcodec' or 'opencv'"),
+        ({"data__reader": "decrod"}, r"data\.reader: .*'pyav', 'decord', 'torchcodec', 'torchcodec_cuda' or 'opencv'"),
     ):
         with pytest.raises(SettingsError, match=message):
             make_task(motion_videos, **changes)
