@@ -213,9 +213,20 @@ def scan_video(path, container, stream) -> VideoIndex:
             "num_streams": len(container.streams.video),
             "stamp": unchanged,
             "decoder": settings,
-            "marks_unneeded": codec == "h264" or bool(pictures and types == pictures),
+            "marks_unneeded": codec == "h264"
+            or (codec == "hevc" and has_one_layer(stream.codec_context.extradata))
+            or bool(pictures and types == pictures),
         },
     )
+
+
+def has_one_layer(extradata: bytes | None) -> bool:
+    """Whether a file says of its HEVC that all pictures are of one temporal layer.
+
+    Then one that is marked as unreferenced is needed by no other; pictures of a higher layer may refer to it. (H.265,
+    sub-layer non-reference pictures; ISO/IEC 14496-15, numTemporalLayers in the decoder configuration record.)
+    """
+    return extradata is not None and len(extradata) > 21 and extradata[0] == 1 and extradata[21] >> 3 & 7 == 1
 
 
 def decoder_settings(codec: VideoCodecContext) -> dict[str, Any] | None:

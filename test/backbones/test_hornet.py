@@ -66,14 +66,17 @@ def test_recursion_by_hand():
     torch.testing.assert_close(gnconv(x), gnconv.proj_out(p3))
 
 
-@pytest.mark.parametrize("values", [1, 1000, 4096])
-def test_inference_takes_maps_in_parts(monkeypatch, values):
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize(("values", "positions"), [(1, 1), (1000, 1), (4096, 1), (1, 100)])
+def test_inference_takes_maps_in_parts_and_in_place(monkeypatch, values, positions, autocast):
     model = hornet.hornet_debug_gf().eval()
     images = torch.randn(2, 3, 64, 96)
-    expected = model(images)
     monkeypatch.setattr(hornet, "CACHED_VALUES", values)
-    with torch.inference_mode():
-        torch.testing.assert_close(model(images), expected)
+    monkeypatch.setattr(hornet, "MIN_PART", positions)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        expected = model(images).detach()
+        with torch.inference_mode():
+            torch.testing.assert_close(model(images), expected, **{"rtol": 0, "atol": 0.02} if autocast else {})
 
 
 @pytest.mark.parametrize("size", [(14, 14), (7, 7), (12, 7), (7, 12), (1, 1), (2, 1), (1, 2)])

@@ -16,6 +16,7 @@ from faults import as_nobody
 from torch.utils.data import DataLoader
 
 from datasets.video import reader as reader_module
+from datasets.video.index import has_one_layer
 from datasets.video.reader import VideoError, VideoReader
 
 OPEN_GOP = {"x264-params": "open-gop=1:keyint=12:bframes=3"}
@@ -185,7 +186,15 @@ def test_only_what_is_needed_is_decoded(tmp_path, monkeypatch):
     assert [number for number in sent if number is not None] == [10, 11, 12, 90, 91, 92, 93]
 
 
-@pytest.mark.parametrize("name", ["h264.mp4", "mpeg4.avi", "mpeg4.mp4"])
+UNNEEDED = {  # how files with pictures are encoded that no other one refers to
+    "h264.mp4": {"codec": "libx264", "options": {"x264-params": "b-adapt=0:bframes=3:scenecut=0"}},
+    "h265.mkv": {"codec": "libx265", "options": {"x265-params": "log-level=none:b-adapt=0:bframes=3:scenecut=0"}},
+    "mpeg4.avi": {"codec": "mpeg4", "options": {"b_strategy": "0"}},
+    "mpeg4.mp4": {"codec": "mpeg4", "options": {"b_strategy": "0"}},
+}
+
+
+@pytest.mark.parametrize("name", UNNEEDED)
 def test_pictures_that_nobody_needs_are_not_decoded(name, tmp_path, monkeypatch):
     decoded = []
 
@@ -195,10 +204,8 @@ def test_pictures_that_nobody_needs_are_not_decoded(name, tmp_path, monkeypatch)
         return frames
 
     original = reader_module.decode_packet
-    options = {"b_strategy": "0"} if name.startswith("mpeg4") else {"x264-params": "b-adapt=0:bframes=3:scenecut=0"}
-    codec = "mpeg4" if name.startswith("mpeg4") else "libx264"
     frames = np.random.default_rng(0).integers(0, 256, (30, 96, 128, 3), dtype=np.uint8)
-    path = encode_video(tmp_path / name, frames, codec=codec, b_frames=3, gop=30, options=options)
+    path = encode_video(tmp_path / name, frames, b_frames=3, gop=30, **UNNEEDED[name])
     expected = decode_all(path)
     monkeypatch.setattr(reader_module, "decode_packet", decode_packet)
     for numbers in ([29], [11, 18], [1, 2, 5, 27]):
@@ -206,6 +213,15 @@ def test_pictures_that_nobody_needs_are_not_decoded(name, tmp_path, monkeypatch)
         with VideoReader(path) as video:
             np.testing.assert_array_equal(video.get_frames(numbers), expected[numbers])
         assert len(decoded) < 25 and len(set(decoded)) == len(decoded)
+
+
+def test_layers_of_hevc_may_need_every_picture(tmp_path):
+    with VideoReader(make(tmp_path / "clip.mp4", codec="libx265")) as video:
+        record = video._packets.codec.extradata
+        assert video.index.facts["marks_unneeded"]
+    assert has_one_layer(record)
+    assert not has_one_layer(record[:21] + bytes([record[21] | 2 << 3]) + record[22:])
+    assert not has_one_layer(None) and not has_one_layer(b"\0\0\0\1")
 
 
 # Files that cannot be read ----------------------------------------------------------------------------------------
