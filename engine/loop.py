@@ -391,9 +391,8 @@ class Trainer:
             for name, buffer in self.model.named_buffers():
                 buffer.copy_(buffers[name])
         self.meter.set_sums(sums)
-        if self.scaler.is_enabled():  # it does not take such a step either, and lowers its scale
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
+        if self.scaler.is_enabled():  # as after a gradient that is not finite
+            self.scaler.update(self.scaler.get_scale() * self.scaler.get_backoff_factor())
         self.optimizer.zero_grad(set_to_none=True)
         self.progress.num_skipped += 1
         self.progress.num_skipped_in_a_row += 1

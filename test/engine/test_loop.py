@@ -227,6 +227,11 @@ def test_a_step_that_is_no_number_is_left_out_where_the_recipe_says_so(tmp_path,
             loss, sums = super().training_step(model, batch)
             return (loss * float("nan") if 64 in batch["index"] else loss), sums
 
+    class InfiniteStep9(Toy):  # its gradient is finite
+        def training_step(self, model, batch):
+            loss, sums = super().training_step(model, batch)
+            return (loss + float("inf") if 64 in batch["index"] else loss), sums
+
     run_toy(tmp_path / "poisoned", Toy(poison=70), non_finite="skip", ema_decay=0.9)
     assert "the loss of step 9 is not finite" in caplog.text and "left out, the 1. of the run" in caplog.text
     run_toy(tmp_path / "without", WithoutStep9(), non_finite="skip", ema_decay=0.9)
@@ -235,7 +240,9 @@ def test_a_step_that_is_no_number_is_left_out_where_the_recipe_says_so(tmp_path,
         assert all(tensor.isfinite().all() and torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
     assert lines(tmp_path / "poisoned") == lines(tmp_path / "without")
     run_toy(tmp_path / "half", Toy(poison=70), non_finite="skip", precision="fp16")
-    assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "half").values())
+    run_toy(tmp_path / "infinite", InfiniteStep9(), non_finite="skip", precision="fp16")
+    ours, theirs = (weights(tmp_path / name) for name in ("half", "infinite"))
+    assert all(tensor.isfinite().all() and torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
     run_toy(tmp_path / "plain", ema_decay=0.9)
     run_toy(tmp_path / "patient", non_finite="skip", ema_decay=0.9)  # with nothing to skip it changes nothing
     ours, theirs = (weights(tmp_path / name) for name in ("plain", "patient"))
