@@ -29,6 +29,8 @@ SCALE = 1 / 3  # the paper's 1 / alpha, which tames the product of many factors
 MIN_SIZE = 32
 CACHED_VALUES = 2**20
 """What a perceptron computes between its layers at once, on a CPU that does not train: it stays in the cache."""
+MIN_PART = 1024
+"""Positions of the map that it takes at once at least: weights are read again for every part."""
 
 
 class DepthwiseConv(nn.Conv2d):
@@ -190,10 +192,17 @@ class GnConv(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         p, q = self.proj_in(x)
         q, *others = self.dwconv(q).split(self.dims, dim=1)
-        p = p * q
+        p = _times(p, q)
         for g, q in zip(self.pws, others, strict=True):
-            p = g(p) * q
+            p = _times(g(p), q)
         return self.proj_out(p)
+
+
+def _times(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    """p * q, in the place of p where no gradient will ask for it."""
+    if torch.is_grad_enabled() or p.dtype != q.dtype:
+        return p * q
+    return p.mul_(q)
 
 
 class Block(nn.Module):
@@ -214,18 +223,19 @@ class Block(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.gnconv(self.norm1(x))
         x, y = x.permute(0, 2, 3, 1), y.permute(0, 2, 3, 1)  # [B, C, H, W] -> [B, H, W, C]
-        x = torch.addcmul(x, self.gamma1, self.drop_path(y))
+        x = torch.addcmul(x, self.gamma1, self.drop_path(y)).contiguous()
         is_inference = not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
         if is_inference and x.device.type == "cpu":
-            parts = x.flatten(0, 2).split(max(1, CACHED_VALUES // self.pwconv1.out_features))
-            x = torch.cat([self._perceptron(part) for part in parts]).view(x.shape)
+            for part in x.flatten(0, 2).split(max(MIN_PART, CACHED_VALUES // self.pwconv1.out_features)):
+                self._perceptron(part, in_place=True)
         else:
             x = self._perceptron(x)
         return x.permute(0, 3, 1, 2)
 
-    def _perceptron(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.pwconv2(self.act(self.pwconv1(self.norm2(x))))
-        return torch.addcmul(x, self.gamma2, self.drop_path(y))
+    def _perceptron(self, x: torch.Tensor, in_place: bool = False) -> torch.Tensor:
+        y = self.pwconv1(self.norm2(x))
+        y = torch.ops.aten.gelu_(y) if in_place else self.act(y)
+        return torch.addcmul(x, self.gamma2, self.drop_path(self.pwconv2(y)), out=x if in_place else None)
 
 
 class Stage(NamedTuple):
