@@ -24,6 +24,7 @@ from av.video.codeccontext import VideoCodecContext
 
 from datasets.files import FileError
 from datasets.video.shards import find_member, split_member
+from datasets.video.unneeded import find_marks
 
 # Containers that store a presentation time with each packet, by FFmpeg's names for them.
 TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv", "mpegts"}
@@ -78,7 +79,7 @@ class VideoIndex:
     rotation: int  # 0, 90, 180 or 270: degrees counter-clockwise by which frames are turned to stand upright
     facts: dict[str, Any]
     """codec, container, pixel_format, height and width (stored), num_streams; stamp of the file; decoder: its settings;
-    marks_unneeded: whether the decoder knows without exception which pictures no other one refers to."""
+    marks: see `unneeded.find_marks`."""
 
     @property
     def is_stored(self) -> bool:
@@ -182,6 +183,8 @@ def scan_video(path, container, stream) -> VideoIndex:
 
     has_b_frames, keyframes = stream.codec_context.has_b_frames, np.flatnonzero(is_keyframe)
     types = _mpeg4_types(pictures, is_packed)
+    if is_packed:
+        keyframes = _packed_starts(keyframes, types)
     if not is_plain or types is None:
         order = None
     elif "B" in types and not is_timed:
@@ -213,20 +216,9 @@ def scan_video(path, container, stream) -> VideoIndex:
             "num_streams": len(container.streams.video),
             "stamp": unchanged,
             "decoder": settings,
-            "marks_unneeded": codec == "h264"
-            or (codec == "hevc" and has_one_layer(stream.codec_context.extradata))
-            or bool(pictures and types == pictures),
+            "marks": find_marks(codec, stream.codec_context.extradata, pictures, types, len(frame_packets)),
         },
     )
-
-
-def has_one_layer(extradata: bytes | None) -> bool:
-    """Whether a file says of its HEVC that all pictures are of one temporal layer.
-
-    Then one that is marked as unreferenced is needed by no other; pictures of a higher layer may refer to it. (H.265,
-    sub-layer non-reference pictures; ISO/IEC 14496-15, numTemporalLayers in the decoder configuration record.)
-    """
-    return extradata is not None and len(extradata) > 21 and extradata[0] == 1 and extradata[21] >> 3 & 7 == 1
 
 
 def decoder_settings(codec: VideoCodecContext) -> dict[str, Any] | None:
@@ -320,6 +312,18 @@ def _mpeg4_types(pictures, is_packed):
         types.append((kept + held)[0])
         kept = (kept + held)[1:]
     return types
+
+
+def _packed_starts(keyframes, types):
+    """Those of the keyframes at which decoding of a packed video may start.
+
+    Where two B-frames follow in the file, the decoder, which has not what they refer to, drops the first one and with
+    it the packet that holds the second, and takes the empty packet after them for a picture.
+    """
+    if types is None:
+        return keyframes[:1]
+    starts = [number for number in keyframes if number == 0 or types[number + 1 : number + 3] != ["B", "B"]]
+    return np.array(starts, dtype=np.int64)
 
 
 def _order_by_type(types):

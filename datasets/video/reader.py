@@ -20,6 +20,7 @@ from datasets.video.packets import DemuxedPackets, open_stored
 from datasets.video.resize import View, resize_fast
 from datasets.video.scaling import ViewScaler
 from datasets.video.source import FrameSource, Request
+from datasets.video.unneeded import left_out
 
 __all__ = ["VideoError", "VideoReader"]
 
@@ -151,11 +152,16 @@ class VideoReader(FrameSource):
         codec = self._packets.codec
         codec.flush_buffers()
         # Frame threads look ahead: they would skip by what holds for another packet.
-        can_skip = not plain and self.index.facts["marks_unneeded"] and self._num_threads == 1
+        can_skip = not plain and self.index.facts["marks"] and self._num_threads == 1
+        skipped, unsent = set(), set()
+        if can_skip:
+            skipped, unsent = left_out(self.index.facts["marks"], self.index.frame_packets, start, wanted)
         missing = set(wanted)
         for number, packet in chain(self._packets.read(self.index, start, max(wanted)), [(None, None)]):
+            if number in unsent:
+                continue
             if can_skip:
-                codec.skip_frame = "DEFAULT" if number in wanted else "NONREF"
+                codec.skip_frame = "NONREF" if number in skipped else "DEFAULT"
             for frame in decode_packet(codec, packet, number):
                 if frame.pts in missing and (plain or not frame.is_corrupt):
                     missing.remove(frame.pts)

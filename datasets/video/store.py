@@ -23,7 +23,7 @@ import numpy as np
 from datasets.files import FileError, existing_path
 from datasets.video.index import Stamp, VideoIndex, stamp
 
-VERSION = 2  # of what an entry holds; entries of others are not used
+VERSION = 3  # of what an entry holds; entries of others are not used
 SECONDS_TO_WAIT = 60  # for another process that writes
 
 
