@@ -159,19 +159,18 @@ class TorchCodecReader(OtherReader):
 class TorchCodecCudaReader(TorchCodecReader):
     """torchcodec in the video unit of this rank's GPU; frames are made smaller there, and leave it as clips."""
 
-    device = "cuda"
     diverges_on = TorchCodecReader.diverges_on | {"turned", "not_420"}
     can_fork = False
+
+    @property
+    def device(self) -> str:
+        return f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
 
     @staticmethod
     def load() -> None:
         TorchCodecReader.load()
         if not torch.cuda.is_available():
             raise RuntimeError("this machine has no usable GPU")
-
-    def open(self, path: str, num_threads: int) -> Any:
-        self.device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-        return super().open(path, num_threads)
 
 
 class OpenCVReader(OtherReader):
