@@ -315,15 +315,14 @@ def _mpeg4_types(pictures, is_packed):
 
 
 def _packed_starts(keyframes, types):
-    """Those of the keyframes at which decoding of a packed video may start.
+    """Those of the keyframes at which decoding of a packed video may start; none where types are unclear.
 
     Where two B-frames follow in the file, the decoder, which has not what they refer to, drops the first one and with
     it the packet that holds the second, and takes the empty packet after them for a picture.
     """
     if types is None:
-        return keyframes[:1]
-    starts = [number for number in keyframes if number == 0 or types[number + 1 : number + 3] != ["B", "B"]]
-    return np.array(starts, dtype=np.int64)
+        return keyframes[:0]
+    return keyframes[[types[number + 1 : number + 3] != ["B", "B"] for number in keyframes]]
 
 
 def _order_by_type(types):
