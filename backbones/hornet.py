@@ -8,7 +8,8 @@ Done differently here: every map lies channels-last in memory and is seen as [B,
 convolutions and Fourier transforms read it without copies; the paper's 1/3 scales small weights instead of maps; the
 global filters stay float64 in a float64 model, where the authors round them to float32; they can be computed without
 FFT, for export. On a CPU, the gradient of the 7 x 7 kernels is computed in another way (backbones/depthwise.py), and
-without training perceptrons take a map in parts. Parameter names are the authors'.
+without training blocks take maps in parts and 1 x 1 convolutions may be linear layers (backbones/pointwise.py).
+Parameter names are the authors'.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,13 +25,14 @@ from torch import nn
 from backbones.depthwise import depthwise_conv2d
 from backbones.drop_path import DropPath
 from backbones.layer_norm import LayerNorm2d
+from backbones.pointwise import pointwise_conv2d
 
 SCALE = 1 / 3  # the paper's 1 / alpha, which tames the product of many factors
 MIN_SIZE = 32
 CACHED_VALUES = 2**20
 """What a perceptron computes between its layers at once, on a CPU that does not train: it stays in the cache."""
 MIN_PART = 1024
-"""Positions of the map that it takes at once at least: weights are read again for every part."""
+"""Positions that a block takes at once at least: weights are read again for every part."""
 
 
 class DepthwiseConv(nn.Conv2d):
@@ -157,7 +159,17 @@ class ConvInParts(nn.Conv2d):
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         parts = zip(self.weight.split(self.sizes), self.bias.split(self.sizes), strict=True)
-        return tuple(F.conv2d(x, weight, bias, dilation=self.dilation) for weight, bias in parts)
+        return tuple(pointwise_conv2d(x, weight, bias, self.dilation) for weight, bias in parts)
+
+
+class PointwiseConv(nn.Conv2d):
+    """1 x 1 convolution: [B, num_in, H, W] -> [B, num_out, H, W]."""
+
+    def __init__(self, num_in: int, num_out: int):
+        super().__init__(num_in, num_out, kernel_size=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return pointwise_conv2d(x, self.weight, self.bias, self.dilation)
 
 
 class GnConv(nn.Module):
@@ -186,8 +198,8 @@ class GnConv(nn.Module):
         self.dims = [dim // 2**k for k in reversed(range(order))]
         self.proj_in = ConvInParts(dim, (self.dims[0], sum(self.dims)))
         self.dwconv = spatial(sum(self.dims))
-        self.proj_out = nn.Conv2d(dim, dim, kernel_size=1)
-        self.pws = nn.ModuleList(nn.Conv2d(num_in, num_out, kernel_size=1) for num_in, num_out in pairwise(self.dims))
+        self.proj_out = PointwiseConv(dim, dim)
+        self.pws = nn.ModuleList(PointwiseConv(num_in, num_out) for num_in, num_out in pairwise(self.dims))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         p, q = self.proj_in(x)
@@ -221,21 +233,32 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.gnconv(self.norm1(x))
-        x, y = x.permute(0, 2, 3, 1), y.permute(0, 2, 3, 1)  # [B, C, H, W] -> [B, H, W, C]
-        x = torch.addcmul(x, self.gamma1, self.drop_path(y)).contiguous()
         is_inference = not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
         if is_inference and x.device.type == "cpu":
-            for part in x.flatten(0, 2).split(max(MIN_PART, CACHED_VALUES // self.pwconv1.out_features)):
-                self._perceptron(part, in_place=True)
-        else:
-            x = self._perceptron(x)
-        return x.permute(0, 3, 1, 2)
+            return self._infer(x)
+        return self._perceptron(self._convolution(x)).permute(0, 3, 1, 2)
 
-    def _perceptron(self, x: torch.Tensor, in_place: bool = False) -> torch.Tensor:
+    def _infer(self, x: torch.Tensor) -> torch.Tensor:
+        """The same in parts that stay in a CPU's cache: some samples at once, and some of their positions."""
+        num_positions = max(MIN_PART, CACHED_VALUES // self.pwconv1.out_features)
+        num_samples = max(1, num_positions // (x.shape[2] * x.shape[3]))
+        result = torch.empty_like(x.permute(0, 2, 3, 1), memory_format=torch.contiguous_format)
+        for samples, out in zip(x.split(num_samples), result.split(num_samples), strict=True):
+            self._convolution(samples, out)
+            for part in out.flatten(0, 2).split(num_positions):
+                self._perceptron(part, out=part)
+        return result.permute(0, 3, 1, 2)
+
+    def _convolution(self, x: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        """[B, C, H, W] -> [B, H, W, C], in memory, too."""
+        y = self.gnconv(self.norm1(x))
+        x, y = x.permute(0, 2, 3, 1), y.permute(0, 2, 3, 1)
+        return torch.addcmul(x, self.gamma1, self.drop_path(y), out=out).contiguous()
+
+    def _perceptron(self, x: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         y = self.pwconv1(self.norm2(x))
-        y = torch.ops.aten.gelu_(y) if in_place else self.act(y)
-        return torch.addcmul(x, self.gamma2, self.drop_path(self.pwconv2(y)), out=x if in_place else None)
+        y = self.act(y) if out is None else torch.ops.aten.gelu_(y)
+        return torch.addcmul(x, self.gamma2, self.drop_path(self.pwconv2(y)), out=out)
 
 
 class Stage(NamedTuple):
