@@ -1,7 +1,8 @@
 """1 x 1 convolution, by the library that multiplies matrices faster where no gradient is asked for.
 
-On a CPU torch (2.15) gives linear layers to MKL and convolutions to oneDNN. On processors of Intel, MKL is up to a
-tenth faster, and three times for few channels; on others it is half as fast (docs/speed.md).
+On a CPU torch (2.15) gives linear layers to MKL and convolutions to oneDNN, which lays the weights out anew for every
+call. On processors of Intel, networks of many such layers are some per cent faster with MKL (docs/speed.md); on AMD's,
+MKL's products are slow.
 """
 
 import platform
