@@ -5,6 +5,7 @@ call. On processors of Intel, networks of many such layers are some per cent fas
 MKL's products are slow.
 """
 
+import functools
 import platform
 from pathlib import Path
 
@@ -22,17 +23,15 @@ def pointwise_conv2d(
     Shapes: x [B, C, H, W]; weight [D, C, 1, 1]; bias [D] -> [B, D, H, W].
     """
     is_inference = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
-    if is_inference and x.device.type == "cpu" and _IS_INTEL:
+    if is_inference and x.device.type == "cpu" and is_intel():
         return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
     return F.conv2d(x, weight, bias, dilation=dilation)
 
 
+@functools.cache
 def is_intel() -> bool:
     """Whether Intel made this machine's processor; False where that is not known."""
     try:
         return "GenuineIntel" in CPU_INFO.read_text(encoding="utf-8", errors="replace")
     except OSError:  # not Linux
         return "GenuineIntel" in platform.processor()
-
-
-_IS_INTEL = is_intel()
