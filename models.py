@@ -8,7 +8,6 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import backbones
 import eurgraph
 import glore3d
 import weights
+from settings import did_you_mean
 from weights import LoadReport, WeightsError
 
 __all__ = ["AUTHORS_NAMES", "MODELS", "LoadReport", "Model", "WeightsError", "create_model", "list_models",
@@ -161,9 +161,7 @@ def create_model(name: str, num_classes: int | None = None, **options: Any) -> n
 
 
 def _unknown(what: str, name: str, choices: list[str]) -> str:
-    nearest = get_close_matches(name, choices, n=1, cutoff=0.4)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ";"
-    return f"there is no {what} called {name!r}{hint} Choices: {', '.join(choices)}"
+    return f"no {what} is called {name!r}{did_you_mean(name, choices, cutoff=0.4)} (choices: {', '.join(choices)})"
 
 
 def load_weights(model: nn.Module, path: str | Path, strict: bool = True, average: bool = False) -> LoadReport:

@@ -8,12 +8,13 @@ Done differently here: every curve is a few operations on whole arrays instead o
 Z-order without a library of their own.
 """
 
-from difflib import get_close_matches
 from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import nn
+
+from settings import did_you_mean
 
 
 def sweep(size: int) -> np.ndarray:
@@ -74,9 +75,7 @@ def curve_order(name: str, size: int, patch_size: int = 1) -> np.ndarray:
         ValueError: there is no such curve, or none of this size.
     """
     if name not in CURVES:
-        nearest = get_close_matches(str(name), CURVES, n=1)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else ";"
-        raise ValueError(f"there is no curve called {name!r}{hint} Choices: {', '.join(CURVES)}")
+        raise ValueError(f"no curve is called {name!r}{did_you_mean(name, CURVES)} (choices: {', '.join(CURVES)})")
     if name in ("zorder", "hilbert") and size & (size - 1):
         raise ValueError(f"{name} fills grids whose size is a power of two, not {size}; take such an image, or sis")
     if name == "sis" and (patch_size < 2 or size % patch_size):

@@ -13,7 +13,6 @@ the distilled networks was never released: those here follow DeiT, with a second
 
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
-from difflib import get_close_matches
 from functools import partial
 from math import isqrt
 
@@ -24,6 +23,7 @@ from torch import nn
 
 from backbones.curves import CURVES, SpaceFillingCurve, is_order_of
 from backbones.drop_path import DropPath
+from settings import did_you_mean
 
 NORM_EPS = 1e-6
 MLP_RATIO = 4
@@ -434,9 +434,9 @@ class EAT(nn.Module):
 
 def _check_choice(option: str, choice: str, choices: Collection[str]) -> None:
     if choice not in choices:
-        nearest = get_close_matches(str(choice), choices, n=1)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else ";"
-        raise ValueError(f"{option} cannot be {choice!r}{hint} Choices: {', '.join(choices)}")
+        raise ValueError(
+            f"{option} cannot be {choice!r}{did_you_mean(choice, choices)} (choices: {', '.join(choices)})"
+        )
 
 
 def _local_dim(dim: int, num_heads: int, local_ratio: float, kernel_size: int) -> int:

@@ -7,13 +7,13 @@ they draw from NumPy's global generator, which the training loop seeds by the po
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from settings import Settings
 
 
-class MixSettings(BaseModel):
+class MixSettings(Settings):
     """Mixup and cutmix: two training samples become one, and their labels with them."""
-
-    model_config = ConfigDict(extra="forbid")
 
     mixup: float = Field(0.0, ge=0, description="alpha of mixup's beta distribution; 0: no mixup")
     cutmix: float = Field(0.0, ge=0, description="alpha of cutmix; 0: no cutmix")

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from engine.ranks import Ranks
+from engine.distributed import Ranks
 
 PACKAGES = ("torch", "torchvision", "torch-geometric", "timm", "numpy", "av", "decord", "torchcodec", "safetensors")
 REPOSITORY = Path(__file__).resolve().parent.parent

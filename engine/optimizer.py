@@ -7,7 +7,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import nn
 
-from engine.settings import Settings, SettingsError
+from settings import Settings, SettingsError
 
 
 class OptimizerSettings(Settings):

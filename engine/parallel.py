@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from engine.ranks import Ranks
+from engine.distributed import Ranks
 
 Sharding = Literal["none", "fsdp"]
 Compression = Literal["none", "bf16", "fp16"]

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from engine.ranks import Ranks
+from engine.distributed import Ranks
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from engine.ranks import Ranks
+from engine.distributed import Ranks
 
 log = logging.getLogger(__name__)
 

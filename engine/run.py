@@ -4,7 +4,7 @@
       recipe.yaml          the resolved recipe          checkpoints/    last.pt, previous.pt, best.safetensors
       metrics.jsonl        one JSON object a line       tensorboard/    the same numbers for TensorBoard
       failures.jsonl       videos that could not be read
-      curves.png           loss, accuracy, rate         evaluations/    reports, see engine/report.py
+      curves.png           loss, accuracy, rate         evaluations/    reports, see evaluators/classification_report.py
       log.txt              what was logged              class_names.txt
       environment.json     code, packages, machines and command of each start
 
@@ -24,35 +24,19 @@ import yaml
 from pydantic import Field
 
 from engine.checkpoint import CheckpointFolder, cannot_write
+from engine.distributed import Ranks
 from engine.environment import add_environment, describe_environment
-from engine.json_text import to_json
+from engine.json_io import to_json
 from engine.plots import plot_curves
-from engine.ranks import Ranks
-from engine.settings import Settings, SettingsError, differences
+from settings import Settings, SettingsError, differences, is_changeable
 
 log = logging.getLogger(__name__)
-
-# Settings that need not be the same when a run is continued: where things are, and how it is run and looked at.
-FREE_KEYS = (
-    "run.",
-    "train.log_every_steps",
-    "train.checkpoint_every_steps",
-    "train.keep_checkpoints",
-    "train.keep_every_steps",
-    "train.non_finite",
-    "train.sharding",
-    "train.activation_checkpointing",
-    "data.root",
-    "data.val_root",
-    "data.num_workers",
-    "data.worker_start",
-    "data.timeout_seconds",
-    "evaluation.",
-)
 
 
 class RunSettings(Settings):
     """Where a run lives and how its processes meet."""
+
+    CHANGEABLE = ("dir", "resume", "device", "num_threads", "deterministic", "timeout_minutes")
 
     dir: str | None = Field(None, description="run directory; none: runs/ and the recipe's path below configs/")
     resume: bool = Field(True, description="continue the run in `dir`; false: start anew in a directory of its own")
@@ -63,7 +47,7 @@ class RunSettings(Settings):
     timeout_minutes: float = Field(30, gt=0, description="how long a rank waits for the others before it stops")
 
     def process_options(self) -> dict[str, Any]:
-        """The arguments of `engine.ranks.join_ranks`."""
+        """The arguments of `engine.distributed.join_ranks`."""
         return self.model_dump(include={"device", "timeout_minutes", "num_threads", "deterministic"})
 
 
@@ -165,19 +149,19 @@ def run_folder(recipe: str | Path, settings: RunSettings) -> Path:
     return Path("runs", *parts[last + 1 :])
 
 
-def open_run(recipe: str | Path, settings: RunSettings, resolved: dict[str, Any], ranks: Ranks) -> Run:
+def open_run(recipe: str | Path, settings: Any, resolved: dict[str, Any], ranks: Ranks) -> Run:
     """Makes or continues the run directory of `recipe`, with `resolved` (the whole recipe) written into it.
 
-    Raises SettingsError where the directory holds a run with other settings that matter.
+    `settings`: of the task, with `run` among them. Raises SettingsError where the directory holds a run with other
+    settings that may not change.
     """
-
-    environment = describe_environment(ranks, settings.seed)
+    environment = describe_environment(ranks, settings.run.seed)
 
     def make_folder() -> Path:
-        folder = run_folder(recipe, settings)
-        if not settings.resume:
+        folder = run_folder(recipe, settings.run)
+        if not settings.run.resume:
             folder = _unused(folder)
-        _check_recipe(folder, resolved)
+        _check_recipe(folder, resolved, type(settings))
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "recipe.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
@@ -197,12 +181,12 @@ def _unused(folder: Path) -> Path:
     return next(candidate for candidate in candidates if not (candidate / "recipe.yaml").exists())
 
 
-def _check_recipe(folder: Path, resolved: dict[str, Any]) -> None:
+def _check_recipe(folder: Path, resolved: dict[str, Any], schema: type[Settings]) -> None:
     path = folder / "recipe.yaml"
     if not path.exists() or not any((folder / "checkpoints").glob("*.pt")):
         return  # nothing to continue
     changed = differences(yaml.safe_load(path.read_text()) or {}, resolved)
-    changed = {key: pair for key, pair in changed.items() if not key.startswith(FREE_KEYS) or key == "run.seed"}
+    changed = {key: pair for key, pair in changed.items() if not is_changeable(schema, key)}
     if changed:
         listed = "\n  ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())
         raise SettingsError(

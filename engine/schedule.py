@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from engine.settings import Settings
+from settings import Settings
 
 
 class Milestones(NamedTuple):

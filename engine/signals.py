@@ -2,7 +2,7 @@
 
 SIGTERM is what torchrun, SLURM and containers send before they kill; SIGUSR1 is what a SLURM job can ask for some time
 before its limit. The processes that read files ignore both, as they may be sent to a whole group (see
-datasets/loading.py).
+datasets/dataloader.py).
 """
 
 import contextlib

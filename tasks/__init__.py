@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from engine.settings import SettingsError
+from settings import SettingsError
 from tasks.classification import Classification as Task
 from tasks.clip_classification import ClipClassification
 from tasks.image_classification import ImageClassification

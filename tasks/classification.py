@@ -12,11 +12,15 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from datasets.files import UNLABELED, FileError, FileList, read_class_names
-from datasets.loading import EvalViews, TrainSamples, default_num_workers, to_device, train_loader, view_loader
+from datasets.dataloader import EvalViews, TrainSamples, default_num_workers, to_device, train_loader, view_loader
+from datasets.file_list import UNLABELED, FileError, FileList, read_class_names
 from datasets.mixing import MixSettings
-from datasets.weights import balance_classes, join_lists, read_weights
-from engine.evaluation import (
+from datasets.sampling_weights import balance_classes, join_lists, read_weights
+from engine.distributed import Ranks
+from engine.progress import progress_bar
+from engine.trainer import Batch
+from evaluators.class_scores import count_correct
+from evaluators.classification import (
     NUM_GUESSES,
     Evaluation,
     Predictions,
@@ -25,13 +29,9 @@ from engine.evaluation import (
     predict_items,
     score_views,
 )
-from engine.loop import Batch
-from engine.metrics import count_correct
-from engine.partial import PartialPredictions
-from engine.progress import progress_bar
-from engine.ranks import Ranks
-from engine.settings import Settings, SettingsError
+from evaluators.resumable_predictions import PartialPredictions
 from models import create_model, load_pretrained
+from settings import Settings, SettingsError
 from tasks.losses import cross_entropy
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,8 @@ class MoreFiles(Settings):
 class DataSettings(Settings):
     """Which files, and the processes that read them."""
 
+    CHANGEABLE = ("root", "val_root", "num_workers", "worker_start", "timeout_seconds")
+
     train: str = Field(description="training files: a list file, a folder with one folder per class, or see the task")
     val: str = Field(description="validation files, in the same forms")
     root: str | None = Field(None, description="folder that the paths of the lists start from; none: the list's own")
@@ -93,7 +95,7 @@ class DataSettings(Settings):
 
 
 class Classification:
-    """Implements `engine.loop.Task` up to what the network sees: subclasses say how files become batches."""
+    """Implements `engine.trainer.Task` up to what the network sees: subclasses say how files become batches."""
 
     item: ClassVar[str]
     """What a file is called: video, image."""
@@ -234,7 +236,7 @@ class Classification:
         options = data.make.model_dump()
         self.ranks.on_main(lambda: told("data.make", self.make_demo, data.root, options))
 
-    # What engine.loop asks for.
+    # What engine.trainer asks for.
 
     @property
     def num_train_samples(self) -> int:

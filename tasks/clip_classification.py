@@ -15,9 +15,9 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from backbones import PerFrame
-from datasets.files import FileList
+from datasets.file_list import FileList
 from datasets.mixing import Mixer
-from datasets.motion_shapes import MotionShapesSettings, make_motion_shapes
+from datasets.synthetic.motion_shapes import MotionShapesSettings, make_motion_shapes
 from datasets.video import (
     READERS,
     ClipShape,
@@ -29,7 +29,6 @@ from datasets.video import (
     EvenSegments,
     Multigrid,
     MultigridSettings,
-    Opener,
     RandomSampling,
     RandomSegments,
     ReaderName,
@@ -38,20 +37,21 @@ from datasets.video import (
     TrainClips,
     TrainView,
     TrainViewSettings,
+    VideoOpener,
     VideoViews,
     find_store,
     find_videos,
     read_videos,
 )
-from engine.evaluation import Evaluation, Predictions, ViewScorer
-from engine.loop import Batch, TrainSettings
-from engine.multi_label import evaluate_multi_label, score_multi_label_views
+from engine.distributed import Ranks
 from engine.optimizer import OptimizerSettings
-from engine.ranks import Ranks
 from engine.run import RunSettings
 from engine.schedule import ScheduleSettings
-from engine.settings import Settings
+from engine.trainer import Batch, TrainSettings
+from evaluators.classification import Evaluation, Predictions, ViewScorer
+from evaluators.multi_label import evaluate_multi_label, score_multi_label_views
 from models import takes_images
+from settings import Settings
 from tasks.classification import Classification, DataSettings, ModelSettings, check_pairs, told
 from tasks.losses import ClipLossSettings
 from tasks.multi_label import multi_label_step
@@ -114,6 +114,8 @@ class ClipEvaluationSettings(Settings):
 class ClipClassificationSettings(Settings):
     """A recipe of clip classification."""
 
+    CHANGEABLE = ("evaluation",)
+
     task: Literal["clip_classification"]
     model: ModelSettings
     data: ClipDataSettings
@@ -140,7 +142,7 @@ class ClipClassificationSettings(Settings):
 
 
 class ClipClassification(Classification):
-    """Implements `engine.loop.Task` for the recipe `settings`."""
+    """Implements `engine.trainer.Task` for the recipe `settings`."""
 
     Settings = ClipClassificationSettings
     item, view = "video", "clip"
@@ -161,12 +163,12 @@ class ClipClassification(Classification):
     def read_files(self, source: str, root: str | None, names: tuple | None, split: str | None) -> FileList:
         return read_videos(source, root, names, split)
 
-    def opener(self, *lists: str) -> Opener:
+    def opener(self, *lists: str) -> VideoOpener:
         """How videos are opened; indices of those in `lists` are taken from where tools/check_videos.py kept them."""
         data = self.settings.data
         found = [told("data.index", find_store, name, data.index) for name in lists]
         stores = tuple(store for store in found if store is not None)
-        return told("data.reader", Opener, data.reader, data.timeout_seconds, stores)
+        return told("data.reader", VideoOpener, data.reader, data.timeout_seconds, stores)
 
     def _workers(self) -> dict[str, Any]:
         workers = super()._workers()

@@ -5,7 +5,6 @@ https://arxiv.org/abs/2012.12877, section 4: a second classifier of the student,
 the teacher says of the same augmented and mixed images; hard (its best class) or soft (its probabilities).
 """
 
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -14,8 +13,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
-from engine.settings import Settings, SettingsError
 from models import WeightsError, load_weights
+from settings import Settings, SettingsError, did_you_mean
 
 
 class DistillationSettings(Settings):
@@ -33,8 +32,7 @@ def load_teacher(settings: DistillationSettings, num_classes: int, device: torch
     import timm  # takes seconds, which only recipes with a teacher should pay
 
     if not timm.is_model(settings.teacher):
-        near = get_close_matches(settings.teacher, timm.list_models(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(settings.teacher, timm.list_models())
         raise SettingsError(f"loss.distillation.teacher: timm has no network {settings.teacher!r}{hint}")
     if not Path(settings.weights).is_file():  # said before a large network is built
         raise SettingsError(f"loss.distillation.weights: there is no file {settings.weights}")

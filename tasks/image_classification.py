@@ -12,8 +12,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from backbones import TokenLabelGLNet, TokenLabeling
-from datasets.files import FileList
-from datasets.image_shapes import ImageShapesSettings, make_image_shapes
+from datasets.file_list import FileList
 from datasets.images import (
     EraseSettings,
     EvalImageView,
@@ -31,12 +30,13 @@ from datasets.images import (
     read_images,
     token_targets,
 )
-from engine.loop import Batch, TrainSettings
+from datasets.synthetic.image_shapes import ImageShapesSettings, make_image_shapes
 from engine.optimizer import OptimizerSettings
 from engine.run import RunSettings
 from engine.schedule import ScheduleSettings
-from engine.settings import Settings, SettingsError
+from engine.trainer import Batch, TrainSettings
 from models import takes_images
+from settings import Settings, SettingsError
 from tasks.classification import Classification, DataSettings, ModelSettings, check_pairs
 from tasks.distillation import distillation_loss, load_teacher
 from tasks.losses import ImageLossSettings, cross_entropy, shares, token_labeling_loss
@@ -64,6 +64,8 @@ class ImageEvaluationSettings(Settings):
 class ImageClassificationSettings(Settings):
     """A recipe of image classification."""
 
+    CHANGEABLE = ("evaluation",)
+
     task: Literal["image_classification"]
     model: ModelSettings
     data: ImageDataSettings
@@ -85,7 +87,7 @@ class ImageClassificationSettings(Settings):
 
 
 class ImageClassification(Classification):
-    """Implements `engine.loop.Task` for the recipe `settings`."""
+    """Implements `engine.trainer.Task` for the recipe `settings`."""
 
     Settings = ImageClassificationSettings
     item, view = "image", "crop"

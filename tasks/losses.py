@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 
 from backbones import TokenLabeling
-from engine.settings import Settings
+from settings import Settings
 from tasks.distillation import DistillationSettings
 
 

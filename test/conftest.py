@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from datasets.motion_shapes import make_motion_shapes
+from datasets.synthetic.motion_shapes import make_motion_shapes
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)

@@ -17,17 +17,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from torch import nn
 
-from datasets.files import FileItem, FileList
-from datasets.loading import EvalViews, TrainSamples, to_device, train_loader, view_loader
+from datasets.dataloader import EvalViews, TrainSamples, to_device, train_loader, view_loader
+from datasets.file_list import FileItem, FileList
 from engine import checkpoint
-from engine.evaluation import evaluate_predictions, predict_items
-from engine.loop import Trainer, TrainSettings
+from engine.distributed import Ranks, join_ranks
 from engine.optimizer import OptimizerSettings
-from engine.ranks import Ranks, join_ranks
 from engine.run import RunSettings, open_run, start_logging
 from engine.schedule import ScheduleSettings
-from engine.settings import Settings, parse_settings, read_recipe
-from tools.messages import clear_errors
+from engine.trainer import Trainer, TrainSettings
+from evaluators.classification import evaluate_predictions, predict_items
+from settings import Settings, parse_settings, read_recipe
+from tools.errors import clear_errors
 
 NUM_CLASSES = 3
 _save = torch.save
@@ -70,7 +70,7 @@ class Block(nn.Module):
 
 
 class Sorting:
-    """Implements `engine.loop.Task`."""
+    """Implements `engine.trainer.Task`."""
 
     def __init__(self, files: Path, seed: int, ranks: Ranks, fault: "Fault"):
         paths = sorted(map(str, files.glob("*.txt")))
@@ -184,7 +184,7 @@ def main() -> None:
         start_logging(ranks)
         fault = Fault(args.fault, args.step, args.rank, args.run_dir.with_suffix(".fault"), ranks)
         task = Sorting(args.files, settings.run.seed, ranks, fault)
-        run = open_run("toy.yaml", settings.run, settings.model_dump(mode="json"), ranks)
+        run = open_run("toy.yaml", settings, settings.model_dump(mode="json"), ranks)
         Trainer(task, settings.train, settings.optimizer, settings.schedule, settings.run.seed, run, ranks).train()
         run.close()
         logging.info("finished")

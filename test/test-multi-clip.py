@@ -13,8 +13,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that wait leave the cores to the decoders
 
+from tools.errors import clear_errors
 from tools.evaluate import main
-from tools.messages import clear_errors
 
 if __name__ == "__main__":
     if Path.cwd() == Path(__file__).resolve().parent:  # started as the authors start theirs

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from datasets.video import EvenSampling
-from engine.ranks import Ranks
-from tools.runs import find_run, find_weights, load_model
+from engine.distributed import Ranks
+from tools.loading_runs import find_run, find_weights, load_model
 
 
 def run_demo(recipe, folder, start, *settings):

@@ -8,11 +8,11 @@ import pytest
 import torch
 from conftest import ROOT
 
-from engine.ranks import Ranks
-from engine.settings import parse_settings, read_recipe
+from engine.distributed import Ranks
 from models import list_models
+from settings import parse_settings, read_recipe
 from tasks import find_task
-from tools.runs import add_run_arguments
+from tools.loading_runs import add_run_arguments
 
 # Names of files, and words that stand for a part of a command.
 NAMES = {

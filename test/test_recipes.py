@@ -6,11 +6,11 @@ import pytest
 import torch
 from conftest import ROOT
 
+from engine.distributed import Ranks
 from engine.optimizer import parameter_groups
-from engine.ranks import Ranks
 from engine.schedule import learning_rate
-from engine.settings import parse_settings, read_recipe
 from models import list_models, takes_images
+from settings import parse_settings, read_recipe
 from tasks import find_task
 
 RECIPES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("configs/**/*.yaml"))

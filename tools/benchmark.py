@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that wait leave the cores to the decoders
 
-from tools.messages import clear_errors
+from tools.errors import clear_errors
 
 BENCHMARKS = (
     "data",

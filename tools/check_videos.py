@@ -25,14 +25,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tqdm import tqdm
 
-from datasets.files import FileList, existing_path
-from datasets.loading import default_num_workers
-from datasets.processes import Lost, run_each
+from datasets.dataloader import default_num_workers
+from datasets.file_list import FileList, existing_path
 from datasets.video.check import Checked, check_video
+from datasets.video.index_store import Stamp, StoreWriter, stamp, store_path
 from datasets.video.lists import find_videos, read_videos
-from datasets.video.store import Stamp, StoreWriter, stamp, store_path
-from engine.settings import SettingsError
-from tools.messages import clear_errors
+from datasets.worker_pool import Lost, run_each
+from settings import SettingsError
+from tools.errors import clear_errors
 
 log = logging.getLogger(__name__)
 

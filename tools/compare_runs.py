@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import yaml
 
 from engine.environment import read_environments
-from engine.settings import SettingsError, differences
-from tools.messages import clear_errors
+from settings import SettingsError, differences
+from tools.errors import clear_errors
 
 TIMING = ("waiting_for_data", "_per_second")
 OF_THE_START = ("started", "command")

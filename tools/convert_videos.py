@@ -22,12 +22,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tqdm import tqdm
 
-from datasets.loading import default_num_workers
-from datasets.processes import Lost, run_each
+from datasets.dataloader import default_num_workers
 from datasets.video.convert import RECIPES, Job, Recipe, convert, find_ffmpeg, find_jobs, is_done, partial_path
 from datasets.video.index import VideoError
-from engine.settings import SettingsError
-from tools.messages import clear_errors
+from datasets.worker_pool import Lost, run_each
+from settings import SettingsError
+from tools.errors import clear_errors
 
 log = logging.getLogger(__name__)
 

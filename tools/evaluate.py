@@ -17,10 +17,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that wait leave the cores to the decoders
 
-from engine.ranks import join_ranks
+from engine.distributed import join_ranks
 from engine.run import start_logging
-from tools.messages import clear_errors
-from tools.runs import add_run_arguments, find_run, report
+from tools.errors import clear_errors
+from tools.loading_runs import add_run_arguments, find_run, report
 
 
 def main(

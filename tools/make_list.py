@@ -24,8 +24,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets.video.layouts import LAYOUTS, read_layout, write_list, write_table
-from engine.settings import SettingsError
-from tools.messages import clear_errors
+from settings import SettingsError
+from tools.errors import clear_errors
 
 log = logging.getLogger(__name__)
 

@@ -20,12 +20,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that wait leave the cores to the decoders
 
+from engine.distributed import join_ranks
 from engine.precision import autocast
-from engine.ranks import join_ranks
 from engine.run import start_logging
-from engine.settings import SettingsError
-from tools.messages import clear_errors
-from tools.runs import add_run_arguments, find_run, find_weights, load_model
+from settings import SettingsError
+from tools.errors import clear_errors
+from tools.loading_runs import add_run_arguments, find_run, find_weights, load_model
 
 log = logging.getLogger(__name__)
 

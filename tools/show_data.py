@@ -24,14 +24,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads tha
 import numpy as np
 import torch
 
-from datasets.files import FileItem, FileList
-from engine.loop import seed_position
-from engine.ranks import Ranks, join_ranks
+from datasets.file_list import FileItem, FileList
+from engine.distributed import Ranks, join_ranks
 from engine.run import start_logging
-from engine.settings import parse_settings, read_recipe
+from engine.trainer import seed_position
+from settings import parse_settings, read_recipe
 from tasks import Task, find_task
 from tools.contact_sheet import Sample, draw_animation, draw_classes, draw_sheet
-from tools.messages import clear_errors
+from tools.errors import clear_errors
 
 log = logging.getLogger(__name__)
 

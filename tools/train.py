@@ -17,13 +17,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that wait leave the cores to the decoders
 
-from engine.loop import Trainer
-from engine.ranks import join_ranks
+from engine.distributed import join_ranks
 from engine.run import open_run, start_logging
-from engine.settings import parse_settings, read_recipe
+from engine.trainer import Trainer
+from settings import parse_settings, read_recipe
 from tasks import find_task
-from tools.messages import clear_errors
-from tools.runs import report
+from tools.errors import clear_errors
+from tools.loading_runs import report
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         start_logging(ranks)
         task = task_class(settings, ranks)
         task.check()
-        run = open_run(args.config, settings.run, task.resolved_recipe(), ranks)
+        run = open_run(args.config, settings, task.resolved_recipe(), ranks)
         run.write_class_names(task.class_names)
         log.info("run directory: %s", run.folder)
         Trainer(task, settings.train, settings.optimizer, settings.schedule, settings.run.seed, run, ranks).train()

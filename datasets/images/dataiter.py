@@ -1,4 +1,4 @@
-"""The image dataiter: from a list of files to uint8 images; `datasets.loading` makes batches of them."""
+"""The image dataiter: from a list of files to uint8 images; `datasets.dataloader` makes batches of them."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from datasets.files import FileError, FileItem, FileList
+from datasets.dataloader import EvalViews, TrainSamples
+from datasets.file_list import FileError, FileItem, FileList
 from datasets.images.transforms import EvalImageView, TrainImageView
-from datasets.loading import EvalViews, TrainSamples
 
 
 class ImageError(FileError):

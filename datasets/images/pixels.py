@@ -7,24 +7,21 @@ loop seeds by the position in the run. Mixing: see `datasets.mixing`.
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from datasets.mixing import Mixer, MixSettings
+from settings import Settings
 
 
-class PixelSettings(BaseModel):
+class PixelSettings(Settings):
     """Mean and standard deviation of the pixels, in shares of 255, for red, green and blue: ImageNet's."""
-
-    model_config = ConfigDict(extra="forbid")
 
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
 
-class EraseSettings(BaseModel):
+class EraseSettings(Settings):
     """Random erasing: rectangles of training images are overwritten."""
-
-    model_config = ConfigDict(extra="forbid")
 
     probability: float = Field(0.0, ge=0, le=1, description="share of images with erased rectangles")
     mode: Literal["const", "rand", "pixel"] = Field("pixel", description="zeros, one random color, random pixels")

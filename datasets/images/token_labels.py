@@ -18,26 +18,25 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torchvision.ops import roi_align
 from torchvision.transforms import ColorJitter, InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as F
 
-from datasets.files import FileItem, FileList
+from datasets.dataloader import TrainSamples
+from datasets.file_list import FileItem, FileList
 from datasets.images.dataiter import ImageError, read_image
 from datasets.images.transforms import TrainImageViewSettings
-from datasets.loading import TrainSamples
 from datasets.seeding import seeded_by
+from settings import Settings
 
 INTERPOLATION = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
 MOVING = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY", "TranslateXRel", "TranslateYRel")
 """timm's operations after which a pixel is elsewhere."""
 
 
-class TokenLabelSettings(BaseModel):
+class TokenLabelSettings(Settings):
     """Where the label maps of the training images are."""
-
-    model_config = ConfigDict(extra="forbid")
 
     root: str = Field(description="folder of the maps: <class>/<image>.pt, [2, K, h, w] of scores and classes")
     grid: int = Field(7, gt=0, description="rows, and columns, of cells that the network tells apart")

@@ -8,17 +8,16 @@ and torch: they are seeded for each sample and put back afterwards.
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
 from datasets.seeding import seeded_by
+from settings import Settings
 
 
-class TrainImageViewSettings(BaseModel):
+class TrainImageViewSettings(Settings):
     """Random crop of random scale and aspect, random flip, random changes of color and shape."""
-
-    model_config = ConfigDict(extra="forbid")
 
     size: PositiveInt = Field(224, description="side of the square that the network sees, in pixels")
     scale: tuple[PositiveFloat, PositiveFloat] = Field((0.08, 1), description="range of the crop's share of the area")
@@ -41,10 +40,8 @@ class TrainImageViewSettings(BaseModel):
         return self
 
 
-class EvalImageViewSettings(BaseModel):
+class EvalImageViewSettings(Settings):
     """Resize, then crop the centre; a fixed view."""
-
-    model_config = ConfigDict(extra="forbid")
 
     size: PositiveInt = Field(224, description="side of the square that the network sees, in pixels")
     crop_fraction: float | None = Field(

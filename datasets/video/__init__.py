@@ -13,13 +13,13 @@ from datasets.video.color import ColorSettings, ColorTransform
 from datasets.video.dataiter import TrainClips, VideoViews
 from datasets.video.frame_folder import FrameFolder
 from datasets.video.index import VideoError
+from datasets.video.index_store import IndexStore, find_store
 from datasets.video.lists import find_videos, read_videos
 from datasets.video.multigrid import ClipShape, Multigrid, MultigridSettings, StepGrids
-from datasets.video.opening import Opener
+from datasets.video.open_video import VideoOpener
+from datasets.video.other_decoders import READERS, ReaderName, find_reader
 from datasets.video.reader import VideoReader
-from datasets.video.readers import READERS, ReaderName, find_reader
 from datasets.video.sampling import EvenSampling, EvenSegments, RandomSampling, RandomSegments, ShortVideo
-from datasets.video.store import IndexStore, find_store
 from datasets.video.transforms import EvalView, EvalViewSettings, TrainView, TrainViewSettings
 
 __all__ = [
@@ -35,7 +35,6 @@ __all__ = [
     "IndexStore",
     "Multigrid",
     "MultigridSettings",
-    "Opener",
     "RandomSampling",
     "RandomSegments",
     "ReaderName",
@@ -45,6 +44,7 @@ __all__ = [
     "TrainView",
     "TrainViewSettings",
     "VideoError",
+    "VideoOpener",
     "VideoReader",
     "VideoViews",
     "find_reader",

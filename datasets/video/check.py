@@ -10,7 +10,7 @@ import av
 import numpy as np
 
 from datasets.video.index import VideoError, VideoIndex, decode_packet, open_video, read_packets, scan_video
-from datasets.video.store import Stamp, stamp
+from datasets.video.index_store import Stamp, stamp
 
 # Containers whose header says how long the video is; of others FFmpeg guesses it from what it finds.
 STATED_DURATION = {"matroska,webm", "flv"}

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat
+
+from settings import Settings
 
 
-class ColorSettings(BaseModel):
+class ColorSettings(Settings):
     """Color jitter of training clips, and normalization of all clips."""
-
-    model_config = ConfigDict(extra="forbid")
 
     hls: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] | None = Field(
         (15, 35, 25),

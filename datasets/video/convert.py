@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import av
 
-from datasets.files import existing_path, find_files
+from datasets.file_list import existing_path, find_files
 from datasets.video.index import TIMED_CONTAINERS, VideoError, open_video, read_packets
 from datasets.video.lists import VIDEOS
 

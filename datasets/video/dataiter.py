@@ -1,4 +1,4 @@
-"""The raw-video dataiter: from a list of video files to clips; `datasets.loading` makes batches of them.
+"""The raw-video dataiter: from a list of video files to clips; `datasets.dataloader` makes batches of them.
 
 Clips travel as uint8; colors are changed and normalized on the device, see `color.py`. Workers open a reader when
 they need it, with one decoding thread, and close it before they hand the clip on.
@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from datasets.files import FileItem, FileList
-from datasets.loading import EvalViews, TrainSamples
+from datasets.dataloader import EvalViews, TrainSamples
+from datasets.file_list import FileItem, FileList
 from datasets.video.index import VideoError
 from datasets.video.multigrid import StepGrids
-from datasets.video.opening import Opener
+from datasets.video.open_video import VideoOpener
 from datasets.video.reader import VideoReader
 from datasets.video.sampling import EvenSampling, EvenSegments, RandomSampling, RandomSegments
 from datasets.video.transforms import EvalView, TrainView
@@ -36,11 +36,11 @@ class TrainClips(TrainSamples):
         stream: str = "train",
         repeats: int = 1,
         weights: np.ndarray | None = None,
-        opener: Opener | None = None,
+        opener: VideoOpener | None = None,
         grids: StepGrids | None = None,
     ):
         super().__init__(videos, seed, stream, repeats, weights)
-        self.sampling, self.view, self.opener, self.grids = sampling, view, opener or Opener(), grids
+        self.sampling, self.view, self.opener, self.grids = sampling, view, opener or VideoOpener(), grids
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         self._take_grid_of(number)
@@ -82,10 +82,10 @@ class VideoViews(EvalViews):
     """
 
     def __init__(
-        self, videos: FileList, sampling: EvenSampling | EvenSegments, view: EvalView, opener: Opener | None = None
+        self, videos: FileList, sampling: EvenSampling | EvenSegments, view: EvalView, opener: VideoOpener | None = None
     ):
         super().__init__(videos)
-        self.sampling, self.view, self.opener = sampling, view, opener or Opener()
+        self.sampling, self.view, self.opener = sampling, view, opener or VideoOpener()
 
     @property
     def num_views(self) -> int:

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from datasets.video.frame_reader import FrameReader
 from datasets.video.index import VideoError
-from datasets.video.source import FrameSource
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 
-class FrameFolder(FrameSource):
+class FrameFolder(FrameReader):
     """Reads frames from a folder such as `clip/img_00001.jpg`, `clip/img_00002.jpg`, ...
 
     Frame i is the i-th image: names are sorted with the numbers in them as numbers, so img_9 comes before img_10. All
@@ -38,7 +38,7 @@ class FrameFolder(FrameSource):
         self.height, self.width = self._read(0).shape[:2]
 
     def get_frames(self, indices: Iterable[int]) -> torch.Tensor:
-        """uint8 [T, H, W, 3], see `FrameSource.get_frames`; each image is read once."""
+        """uint8 [T, H, W, 3], see `FrameReader.get_frames`; each image is read once."""
         indices = self.check_indices(indices)
         clip = np.empty((len(indices), self.height, self.width, 3), dtype=np.uint8)
         for i in set(indices):

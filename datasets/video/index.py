@@ -22,9 +22,9 @@ import av
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
 
-from datasets.files import FileError
+from datasets.file_list import FileError
 from datasets.video.shards import find_member, split_member
-from datasets.video.unneeded import find_marks
+from datasets.video.skippable_frames import find_marks
 
 # Containers that store a presentation time with each packet, by FFmpeg's names for them.
 TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv", "mpegts"}

@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datasets.files import UNLABELED, bad_line, existing_path, find_files, label_finder, numbered_lines
-from datasets.files import read_class_names as read_table
+from datasets.file_list import UNLABELED, bad_line, existing_path, find_files, label_finder, numbered_lines
+from datasets.file_list import read_class_names as read_table
 from datasets.video.lists import VIDEOS, read_videos
 
 log = logging.getLogger(__name__)

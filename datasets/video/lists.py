@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from datasets.files import (
+from datasets.file_list import (
     UNLABELED,
     FileList,
     Kind,

@@ -10,17 +10,17 @@ of smaller clips costs less. Sizes are multiples of `SIZE_UNIT` pixels.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from settings import Settings
 
 LONG_CYCLE = ((1 / 4, 1 / 2**0.5), (1 / 2, 1 / 2**0.5), (1 / 2, 1.0), (1.0, 1.0))  # shares of length and of size
 SHORT_CYCLE = (1 / 2, 1 / 2**0.5, 1.0)  # shares of the size, at most that of the long cycle
 SIZE_UNIT = 16  # pixels
 
 
-class MultigridSettings(BaseModel):
+class MultigridSettings(Settings):
     """Training clips that change in length and size from step to step; the samples of a step stay as many."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     long_cycles: int = Field(
         3,

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from av.video.reformatter import VideoReformatter
 
+from datasets.video.frame_reader import FrameReader, Request
 from datasets.video.index import VideoError, VideoIndex, decode_packet, scan_video
 from datasets.video.packets import DemuxedPackets, open_stored
 from datasets.video.resize import View, resize_fast
 from datasets.video.scaling import ViewScaler
-from datasets.video.source import FrameSource, Request
-from datasets.video.unneeded import left_out
+from datasets.video.skippable_frames import left_out
 
 __all__ = ["VideoError", "VideoReader"]
 
@@ -28,7 +28,7 @@ __all__ = ["VideoError", "VideoReader"]
 ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
-class VideoReader(FrameSource):
+class VideoReader(FrameReader):
     """Random access to the frames of the first video stream of a file.
 
         with VideoReader("clip.mp4") as video:

@@ -7,7 +7,7 @@ import os
 import tarfile
 from functools import lru_cache
 
-from datasets.files import FileError
+from datasets.file_list import FileError
 
 
 def split_member(path: str) -> tuple[str, str] | None:

@@ -12,19 +12,18 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from datasets.seeding import seeded_by
 from datasets.video.color import ColorSettings, draw_colors
 from datasets.video.resize import View, resize_exact, resize_fast
+from settings import Settings
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class TrainViewSettings(BaseModel):
+class TrainViewSettings(Settings):
     """Random scale and aspect, random crop, random flip."""
-
-    model_config = ConfigDict(extra="forbid")
 
     short_side: tuple[PositiveFloat, PositiveFloat] = Field(
         (224, 340), description="range that the shorter side of the resized frame is drawn from, in pixels"
@@ -61,10 +60,8 @@ class TrainViewSettings(BaseModel):
         return self
 
 
-class EvalViewSettings(BaseModel):
+class EvalViewSettings(Settings):
     """Resize, then crop; a fixed view."""
-
-    model_config = ConfigDict(extra="forbid")
 
     short_side: PositiveInt = Field(256, description="shorter side of the resized frame, in pixels")
     crop: PositiveInt = Field(224, description="side of the square that is kept, in pixels")

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
+from engine.distributed import Ranks
 from engine.precise_bn import update_batch_norm
-from engine.ranks import Ranks
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 

@@ -6,8 +6,8 @@ import time
 import pytest
 import torch
 
+from engine.distributed import Ranks
 from engine.progress import Meter, progress_bar
-from engine.ranks import Ranks
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 import yaml
 
-from engine.ranks import Ranks
+from engine.distributed import Ranks
 from engine.run import Run, RunSettings, newest_run, open_run, run_folder
-from engine.settings import SettingsError
+from settings import SettingsError
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 RECIPE = {"optimizer": {"lr": 0.1}, "data": {"num_workers": 1}, "run": {"seed": 0, "dir": None}}

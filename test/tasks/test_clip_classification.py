@@ -8,10 +8,10 @@ import torch
 from encode import encode_video, number_frames
 from PIL import Image
 
-from datasets.files import FileError
+from datasets.file_list import FileError
 from datasets.video import READERS, EvalView, EvenSampling, VideoError, VideoReader, VideoViews
-from engine.ranks import Ranks
-from engine.settings import SettingsError, parse_settings
+from engine.distributed import Ranks
+from settings import SettingsError, parse_settings
 from tasks import find_task
 from tasks.clip_classification import ClipClassification, ClipClassificationSettings
 

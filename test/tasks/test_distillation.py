@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 
-from engine.settings import SettingsError
+from settings import SettingsError
 from tasks.distillation import DistillationSettings, distillation_loss, load_teacher
 
 CPU = torch.device("cpu")

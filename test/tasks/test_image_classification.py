@@ -12,13 +12,13 @@ import pytest
 import timm
 import torch
 
-from datasets.files import FileError
-from datasets.image_shapes import make_image_shapes
-from engine.ranks import Ranks
-from engine.settings import SettingsError, parse_settings
+from datasets.file_list import FileError
+from datasets.synthetic.image_shapes import make_image_shapes
+from engine.distributed import Ranks
+from settings import SettingsError, parse_settings
 from tasks.image_classification import ImageClassification, ImageClassificationSettings
 from tools import evaluate, predict, train
-from tools.messages import clear_errors
+from tools.errors import clear_errors
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 clips = partial(evaluate.main, presets=["evaluation.num_clips=1"], task="clip_classification")  # as test-single-clip.py

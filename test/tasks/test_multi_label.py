@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from datasets.mixing import Mixer, MixSettings
-from engine.ranks import Ranks
-from engine.settings import SettingsError, parse_settings, read_recipe
+from engine.distributed import Ranks
+from settings import SettingsError, parse_settings, read_recipe
 from tasks import find_task
 from tasks.multi_label import multi_label_step
 from tools import predict, show_data, train

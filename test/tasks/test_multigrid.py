@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from datasets.video import ClipShape
-from engine.ranks import Ranks
-from engine.settings import SettingsError, parse_settings, read_recipe
+from engine.distributed import Ranks
+from settings import SettingsError, parse_settings, read_recipe
 from tasks import find_task
 from tools import train
 

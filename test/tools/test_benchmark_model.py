@@ -5,7 +5,7 @@ import argparse
 import pytest
 
 from tools.benchmarks import model as benchmark
-from tools.benchmarks.measuring import Contestant, measure
+from tools.benchmarks.timing import Contestant, measure
 
 
 def arguments(*words):

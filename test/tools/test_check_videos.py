@@ -8,23 +8,23 @@ import time
 import pytest
 from encode import encode_video, number_frames
 
-from datasets.files import FileError
+from datasets.file_list import FileError
 from datasets.video import (
     ColorSettings,
     EvalView,
     EvalViewSettings,
     EvenSampling,
-    Opener,
     TrainView,
     TrainViewSettings,
+    VideoOpener,
     VideoViews,
     read_videos,
 )
 from datasets.video import check as check_module
 from datasets.video.dataiter import TrainClips
+from datasets.video.index_store import find_store
 from datasets.video.sampling import RandomSampling
-from datasets.video.store import find_store
-from engine.settings import SettingsError
+from settings import SettingsError
 from tools import check_videos
 from tools.check_videos import main
 
@@ -152,7 +152,7 @@ def test_training_takes_indices_from_the_store(motion_videos, tmp_path, monkeypa
     view = TrainView(TrainViewSettings(short_side=(36, 40), crop=32), ColorSettings())
 
     def clips(store):
-        opener = Opener(stores=(store,) if store else ())
+        opener = VideoOpener(stores=(store,) if store else ())
         samples = TrainClips(read_videos(videos), RandomSampling(4, 3), view, seed=0, opener=opener)
         return [samples[number]["clip"] for number in range(6)]
 
@@ -182,7 +182,7 @@ def test_a_video_that_is_gone_after_the_check_is_named(videos):
     run(videos)
     (videos.parent / "good.mp4").unlink()
     view = EvalView(EvalViewSettings(short_side=40, crop=32), num_crops=1)
-    views = VideoViews(read_videos(videos), EvenSampling(4, 3, 1), view, Opener(stores=(find_store(videos),)))
+    views = VideoViews(read_videos(videos), EvenSampling(4, 3, 1), view, VideoOpener(stores=(find_store(videos),)))
     assert views[0]["failure"]["reason"] == "No such file or directory"
     assert views[2]["views"].shape == (1, 3, 4, 32, 32)
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 import yaml
 
+from engine.distributed import Ranks
 from engine.environment import read_environments
-from engine.ranks import Ranks
 from engine.run import RunSettings, open_run
-from engine.settings import SettingsError
+from settings import SettingsError
 from tools.compare_runs import compare, main
 
 

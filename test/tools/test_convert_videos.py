@@ -8,7 +8,7 @@ import pytest
 from encode import encode_video, number_frames, read_numbers
 
 from datasets.video import VideoReader
-from engine.settings import SettingsError
+from settings import SettingsError
 from tools import convert_videos
 from tools.convert_videos import main
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from conftest import write_recipe
 
-from engine.partial import PartialPredictions
+from evaluators.resumable_predictions import PartialPredictions
 from tasks import classification
 from tools import evaluate, predict, train
-from tools.messages import clear_errors
+from tools.errors import clear_errors
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_an_interrupted_evaluation_is_not_done_twice(run, monkeypatch, capsys):
     evaluate.main(arguments)
     whole = files_of(run / "evaluations/1x1-last")
     shutil.rmtree(run / "evaluations/1x1-last")
-    monkeypatch.setattr("tools.runs.PartialPredictions", partial(PartialPredictions, seconds_between=0))
+    monkeypatch.setattr("tools.loading_runs.PartialPredictions", partial(PartialPredictions, seconds_between=0))
     score, batches = classification.score_views, []
 
     def killed_at_the_third(index, *arguments, **options):

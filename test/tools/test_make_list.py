@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from engine.settings import SettingsError
+from settings import SettingsError
 from tools.make_list import main
 
 

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from datasets.video import VideoError
-from engine.ranks import Ranks
-from engine.settings import parse_settings, read_recipe
+from engine.distributed import Ranks
+from settings import parse_settings, read_recipe
 from tasks import find_task
 from tools import show_data
 from tools.contact_sheet import HEIGHT

@@ -10,7 +10,7 @@ from torch import nn
 
 from engine.precision import place_model
 from models import MODELS, create_model
-from tools.benchmarks.measuring import Contestant, measure
+from tools.benchmarks.timing import Contestant, measure
 
 HELP = """Message passing on grids and on lists of edges.
 

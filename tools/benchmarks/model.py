@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from engine.precision import autocast, place_model
 from models import MODELS, create_model
-from tools.benchmarks.measuring import Contestant, measure
+from tools.benchmarks.timing import Contestant, measure
 
 HELP = """What a model costs: parameters, operations, clips (or images) per second, and peak memory.
 

@@ -17,12 +17,12 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from engine.loop import Batch, Trainer, TrainSettings
+from engine.distributed import Ranks, join_ranks
 from engine.optimizer import OptimizerSettings, build_optimizer
 from engine.precision import autocast, place_model
-from engine.ranks import Ranks, join_ranks
 from engine.run import RunSettings, open_run
 from engine.schedule import ScheduleSettings
+from engine.trainer import Batch, Trainer, TrainSettings
 from models import MODELS, create_model
 
 HELP = """What a training step costs beyond its network: the loop, the log, the checkpoints, on one rank and on more.
@@ -148,7 +148,7 @@ def _tensors(states: dict[int, dict]) -> list[torch.Tensor]:
 
 
 class TurnsTask:
-    """Implements `engine.loop.Task` on random clips. When the trainer asks for a batch, a bare step has its turn."""
+    """Implements `engine.trainer.Task` on random clips. When the trainer asks for a batch, a bare step has its turn."""
 
     num_train_samples = 2**31  # an epoch never ends: no evaluation but the last
 

@@ -6,8 +6,8 @@ from functools import partial
 import torch
 
 from models import create_model, list_models
-from tools.benchmarks.measuring import Contestant, Measured, measure
 from tools.benchmarks.model import Case, count_flops, input_shape, make_step
+from tools.benchmarks.timing import Contestant, Measured, measure
 
 HELP = """A table of networks as papers print it: parameters, operations, and for each device the images (or clips)
 per second in evaluation and the memory that inference adds.

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.image_shapes import draw_image
 from datasets.images.dataiter import ImageError, read_image
+from datasets.synthetic.image_shapes import draw_image
 
 
 @pytest.fixture(scope="module")

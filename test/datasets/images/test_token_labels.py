@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.files import FileList
+from datasets.file_list import FileList
 from datasets.images import ImageError, TokenLabelImages, TokenLabelSettings, TokenLabelView, token_targets
 from datasets.images.token_labels import read_label_map
 from datasets.images.transforms import TrainImageViewSettings

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from timm.data import create_transform
 
-from datasets.image_shapes import draw_image
 from datasets.images import EvalImageView, EvalImageViewSettings, TrainImageView, TrainImageViewSettings
 from datasets.seeding import seeded_by
+from datasets.synthetic.image_shapes import draw_image
 
 RECIPE = {"size": 48, "auto_augment": "rand-m9-mstd0.5-inc1"}
 

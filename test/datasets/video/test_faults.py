@@ -9,22 +9,22 @@ from encode import encode_video, number_frames
 from faults import FAULTS, UNREADABLE, as_nobody
 from torch.utils.data import DataLoader
 
-from datasets.files import FileList
+from datasets.file_list import FileList
 from datasets.video import (
     ColorSettings,
     EvalView,
     EvalViewSettings,
     EvenSampling,
     IndexStore,
-    Opener,
     RandomSampling,
     TrainClips,
     TrainView,
     TrainViewSettings,
+    VideoOpener,
     VideoViews,
 )
 from datasets.video.check import check_video
-from datasets.video.store import StoreWriter
+from datasets.video.index_store import StoreWriter
 
 SUFFIXES = ("mp4", "mkv")  # the one is lost with its end, the other is read up to there
 ALL = [(suffix, fault) for suffix in SUFFIXES for fault in FAULTS]
@@ -63,7 +63,7 @@ def keep_indices(folder, paths):
 
 def readers(paths, *stores):
     """-> (clips to train on, clips to evaluate)"""
-    opener, files = Opener(timeout_seconds=30, stores=stores), FileList(paths, [0, 1, 2], paths)
+    opener, files = VideoOpener(timeout_seconds=30, stores=stores), FileList(paths, [0, 1, 2], paths)
     train = TrainView(TrainViewSettings(short_side=(36, 40), crop=32), ColorSettings())
     evaluation = EvalView(EvalViewSettings(short_side=36, crop=32))
     return (

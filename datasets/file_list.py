@@ -1,0 +1,276 @@
+"""Lists of files with their labels: what lists of videos and of images have in common."""
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from settings import did_you_mean
+
+log = logging.getLogger(__name__)
+
+UNLABELED = -1
+
+
+class Kind(NamedTuple):
+    """A kind of files: what messages call them, and how their names end."""
+
+    name: str
+    suffixes: tuple[str, ...]
+
+
+class FileError(Exception):
+    """A file that cannot be read: `path` says which one, `reason` why.
+
+    A single argument is taken as the whole message: this is how a DataLoader raises a worker's error anew.
+    """
+
+    def __init__(self, path, reason: str = ""):
+        super().__init__(str(path), reason)
+        self.path, self.reason = self.args
+
+    def __str__(self):
+        return f"{self.path}: {self.reason}" if self.reason else self.path
+
+
+class FileItem(NamedTuple):
+    """One row of a list: position in it, its own name for the file, label (-1: unknown; of several the first), path."""
+
+    index: int
+    id: str
+    label: int
+    path: str
+
+
+class FileList(Sequence):
+    """Files and their labels; `files[i]` is a `FileItem`.
+
+    Text is packed into bytes and offsets: 240,000 files take some 25 MB in three objects, which forked workers
+    share (nothing in it counts references as a list of strings would) and spawned workers get in milliseconds.
+
+    Args:
+        ids, labels, paths: one each per file; a label is -1 or at most len(class_names) - 1, paths start from `root`.
+            A file of several classes has a tuple of their labels.
+        class_names: a name per class; none: classes without names, as many as the largest label tells.
+        root: folder that relative paths start from.
+
+    `labels` is an int64 array [N], read-only; of a file with several, the first. `has_several`: whether there is one.
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[str],
+        labels: Sequence[int | tuple[int, ...]],
+        paths: Sequence[str],
+        class_names: Sequence[str] | None = None,
+        root: str = "",
+    ):
+        if not len(ids) == len(labels) == len(paths):
+            raise ValueError(f"{len(ids)} ids, {len(labels)} labels and {len(paths)} paths; expected as many of each")
+        self.has_several = any(isinstance(label, tuple) for label in labels)
+        sets = [label if isinstance(label, tuple) else (label,) for label in labels] if self.has_several else labels
+        self.labels = np.array([labels[0] for labels in sets] if self.has_several else sets, dtype=np.int64)
+        # All the labels, one file's after the other's, and where each file's end: [M], [N]; without several, M is N.
+        self._all = np.array([label for labels in sets for label in labels]) if self.has_several else self.labels
+        self._ends = np.cumsum([len(labels) for labels in sets]) if self.has_several else None
+        num_classes = self._all.max(initial=UNLABELED) + 1 if class_names is None else len(class_names)
+        beyond = np.flatnonzero((self._all < UNLABELED) | (self._all >= num_classes))
+        if len(beyond):
+            path = paths[int(self._rows()[beyond[0]])]
+            raise ValueError(f"{path} has label {self._all[beyond[0]]}; {accepted_labels(class_names)}")
+        self.labels.setflags(write=False)
+        self.class_names = tuple(class_names or ())
+        self.num_classes = int(num_classes)
+        self.root = root
+        self._ids, self._paths = _Texts(ids), _Texts(paths)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> FileItem:
+        position = range(len(self))[index]  # counts from the end if negative, IndexError if beyond
+        path = os.path.join(self.root, self._paths[position])
+        return FileItem(position, self._ids[position], int(self.labels[position]), path)
+
+    def __repr__(self) -> str:
+        return f"FileList({len(self)} files, {self.num_classes} classes, root={self.root!r})"
+
+    def labels_of(self, index: int) -> tuple[int, ...]:
+        """All the labels of a file; none where they are unknown."""
+        end = index + 1 if self._ends is None else int(self._ends[index])
+        start = end - 1 if self._ends is None else int(self._ends[index - 1]) if index else 0
+        return tuple(label for label in self._all[start:end].tolist() if label != UNLABELED)
+
+    def labeled_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Every label that is known, and the file that has it -> (rows [M] of the list, labels [M])."""
+        known = self._all != UNLABELED
+        return self._rows()[known], self._all[known]
+
+    def targets(self, rows: Iterable[int], num_classes: int) -> np.ndarray:
+        """Which classes the files `rows` [B] of the list have: bool [B, num_classes]; none where it is unknown."""
+        labels = [self.labels_of(int(row)) for row in rows]
+        targets = np.zeros((len(labels), num_classes), dtype=bool)
+        for target, of_file in zip(targets, labels, strict=True):
+            target[list(of_file)] = True
+        return targets
+
+    def _rows(self) -> np.ndarray:
+        """The file of each of all labels [M]."""
+        counts = 1 if self._ends is None else np.diff(self._ends, prepend=0)
+        return np.repeat(np.arange(len(self)), counts)
+
+    def missing(self) -> list[FileItem]:
+        """Those that are not there. Looks at every file, which takes a while on a network disk."""
+        return [item for item in self if not os.path.isfile(item.path)]
+
+
+class _Texts:
+    """Immutable strings, packed."""
+
+    def __init__(self, texts: Iterable[str]):
+        encoded = [text.encode("utf-8", "surrogateescape") for text in texts]  # as Python takes file names of any bytes
+        self._bytes = b"".join(encoded)
+        self._ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+
+    def __getitem__(self, index: int) -> str:
+        start, end = self._ends[index : index + 2].tolist()
+        return self._bytes[start:end].decode("utf-8", "surrogateescape")
+
+
+def read_list(path: Path, root: Path, class_names: Sequence[str] | None) -> FileList:
+    """The files of a list: `id label path` per line, tabs or spaces between, label -1 for unknown.
+
+    Several labels stand together with commas between, `id 3,17,92 path`.
+    """
+    ids, labels, paths = [], [], []
+    for number, line in numbered_lines(path):
+        fields = line.split(None, 2)
+        if len(fields) != 3:
+            raise bad_line(path, number, line, "expected `id label path`, tabs or spaces between")
+        try:
+            several = tuple(map(int, fields[1].split(",")))
+        except ValueError:
+            expected = f"expected `id label path`, but the label {fields[1]!r} is not a whole number"
+            raise bad_line(path, number, line, expected) from None
+        for label in several:
+            if label < UNLABELED or (class_names is not None and label >= len(class_names)):
+                raise bad_line(path, number, line, f"label {label}: {accepted_labels(class_names)}")
+        if len(several) > 1 and (UNLABELED in several or len(set(several)) < len(several)):
+            raise bad_line(path, number, line, f"of several labels each stands once, and {UNLABELED} stands alone")
+        ids.append(fields[0])
+        labels.append(several[0] if len(several) == 1 else several)
+        paths.append(fields[2].rstrip())
+    return FileList(ids, labels, paths, class_names, str(root))
+
+
+def read_folder(folder: Path, root: Path, class_names: Sequence[str] | None, kind: Kind) -> FileList:
+    """The files of one sub-folder per class, labels in sorted order of their names."""
+    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not classes:
+        raise ValueError(f"{folder} has no sub-folders; expected one for each class, with its {kind.name} in it")
+    label_of = label_finder(class_names or classes)
+    paths, labels = [], []
+    for name in classes:
+        label = label_of(name, f"{folder}: sub-folder {name!r}")
+        found = [os.path.join(name, path) for path in find_files(folder / name, kind)]
+        if not found:
+            log.warning("%s: no %s in sub-folder %s", folder, kind.name, name)
+        paths += found
+        labels += [label] * len(found)
+    if not paths:
+        raise ValueError(
+            f"{folder}: no {kind.name} in any of its {len(classes)} sub-folders; expected files that end in "
+            + " ".join(kind.suffixes)
+        )
+    if root != folder:
+        paths = [os.path.relpath(folder / path, root) for path in paths]
+    return FileList(paths, labels, paths, class_names or classes, str(root))
+
+
+def find_unlabeled(places: Iterable[str | Path], kind: Kind) -> FileList:
+    """Files without labels: each of `places` is a file, or a folder that stands for all of the kind in it."""
+    paths: list[str] = []
+    for place in places:
+        place = existing_path(Path(place).expanduser(), f"file or folder of {kind.name}")
+        found = [str(place / path) for path in find_files(place, kind)] if place.is_dir() else [str(place)]
+        if not found:
+            raise ValueError(f"{place}: no {kind.name} in it; expected files that end in {' '.join(kind.suffixes)}")
+        paths += found
+    if not paths:
+        raise ValueError(f"no {kind.name} named; expected at least one file or folder")
+    return FileList(paths, [UNLABELED] * len(paths), paths)
+
+
+def read_class_names(path: str | Path) -> tuple[str, ...]:
+    """Class names in order of their labels, from lines `index name` (counted from 0 or from 1) or one name per line."""
+    path = existing_path(Path(path).expanduser(), "file of class names")
+    lines = [line.strip() for _, line in numbered_lines(path)]
+    fields = [line.split(None, 1) for line in lines]
+    if not all(len(field) == 2 and field[0].isdecimal() for field in fields):
+        return tuple(lines)
+    names = {int(index): name for index, name in fields}
+    first = min(names)
+    if first > 1 or sorted(names) != list(range(first, first + len(fields))):
+        raise ValueError(
+            f"{path}: the {len(fields)} indices must be 0 to {len(fields) - 1}, or 1 to {len(fields)}, each once; "
+            f"found {len(names)} different ones from {first} to {max(names)}"
+        )
+    return tuple(names[index] for index in sorted(names))
+
+
+def find_files(folder: Path, kind: Kind) -> list[str]:
+    """Paths from `folder` of the files of a kind anywhere in it, sorted; hidden files and folders are passed over."""
+    found = []
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            os.path.relpath(os.path.join(parent, name), folder)
+            for name in files
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in kind.suffixes
+        ]
+    return sorted(found)
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines that hold something, with their numbers from 1."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # a byte order mark, as some editors write, is no part of the text
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8 from byte {error.start} on; expected a list") from None
+    if not text.strip():
+        raise ValueError(f"{path} is empty; expected a line for each entry")
+    return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
+
+
+def label_finder(class_names: Sequence[str]) -> Callable[[str, str], int]:
+    """A function (name, where) -> label that raises ValueError for a name that is none of `class_names`."""
+    labels = {name: label for label, name in enumerate(class_names)}
+
+    def label_of(name: str, where: str) -> int:
+        if name not in labels:
+            raise ValueError(f"{where} is not one of the {len(labels)} class names{did_you_mean(name, labels)}")
+        return labels[name]
+
+    return label_of
+
+
+def accepted_labels(class_names: Sequence[str] | None) -> str:
+    if class_names is None:
+        return f"expected 0 or more, or {UNLABELED} for unknown"
+    return f"expected 0 to {len(class_names) - 1} for {len(class_names)} classes, or {UNLABELED} for unknown"
+
+
+def bad_line(path: Path, number: int, line: str, expected: str) -> ValueError:
+    return ValueError(f"{path}:{number}: {expected}; found {line.strip()!r}")
+
+
+def existing_path(path: Path, what: str) -> Path:
+    """`path` if it exists; otherwise FileNotFoundError tells how far it does, and what has nearly this name there."""
+    if path.exists():
+        return path
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    lost = path.absolute().relative_to(parent).parts[0]
+    raise FileNotFoundError(f"no {what} at {path}: {parent} has no {lost!r}{did_you_mean(lost, os.listdir(parent))}")

@@ -1,0 +1,77 @@
+"""Image shapes: a small made set of pictures whose class is the shape in them.
+
+One large two-colored shape, anywhere and a little turned, lies on a textured ground, in a JPEG or a PNG file. It is the
+images' counterpart of `motion_shapes`: what a network for images learns in minutes, from real encoded files.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pydantic import Field
+
+from datasets.synthetic.drawing import SHAPES, draw_background, draw_colors, draw_shape
+from datasets.synthetic.folder import make_once, write_lists
+from settings import Settings
+
+FORMATS = {".jpg": {"quality": 85}, ".png": {}}
+PLACES = (0.25, 0.75)  # of a shape's center, in shares of the picture's sides
+SIZES = (0.7, 1)  # from the smallest to the largest of `drawing.RADII`
+TURNS = (-0.05, 0.05)  # of a full turn
+VERSION = 1  # of the whole set: with a new number, folders made before count as other data
+
+
+class ImageShapesSettings(Settings):
+    """What `make_image_shapes` makes."""
+
+    num_train: int = Field(1200, gt=0, description="training images")
+    num_val: int = Field(301, gt=0, description="validation images")
+    seed: int = Field(0, ge=0, description="root of every random number")
+    size: int = Field(72, ge=32, description="short side in pixels")
+
+
+def make_image_shapes(
+    folder: str | Path, num_train: int = 1200, num_val: int = 301, seed: int = 0, size: int = 72
+) -> Path:
+    """Writes the set as encoded images, unless it is there already, and returns its folder.
+
+        folder/train/<shape>/<shape>_<number>.jpg or .png       and the same under val/
+        folder/train.txt, val.txt, mapping_table.txt            the lists and the names of the classes
+
+    Args:
+        num_train, num_val: how many images; the shapes take turns, so their counts differ by one at most.
+        size: short side in pixels; the long side is equal or a third longer, lying or upright.
+
+    Raises:
+        FileExistsError: the folder holds other files, or a set made with other arguments.
+    """
+    arguments = {"num_train": num_train, "num_val": num_val, "seed": seed, "size": size}
+
+    def build(staging: Path) -> None:
+        for number, (split, num_images) in enumerate({"train": num_train, "val": num_val}.items()):
+            _make_split(staging, split, num_images, (seed, number), size)
+
+    return make_once(folder, {"version": VERSION, **arguments}, build)
+
+
+def _make_split(folder: Path, split: str, num_images: int, seed: tuple[int, int], size: int) -> None:
+    labels = [index % len(SHAPES) for index in range(num_images)]
+    paths = []
+    for index, label in enumerate(labels):
+        rng = np.random.default_rng((*seed, index))
+        shape, suffix = list(SHAPES)[label], str(rng.choice(list(FORMATS)))
+        path = f"{split}/{shape}/{shape}_{index:04d}{suffix}"
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        sides = rng.permutation([size, rng.choice([size, size * 4 // 3])]).tolist()
+        Image.fromarray(draw_image(shape, rng, tuple(sides))).save(folder / path, **FORMATS[suffix])
+        paths.append(path)
+    write_lists(folder, split, list(SHAPES), labels, paths)
+
+
+def draw_image(shape: str, rng: np.random.Generator, size: tuple[int, int] = (72, 96)) -> np.ndarray:
+    """Draws one picture of a shape: uint8 RGB [H, W, 3], `size` being (H, W)."""
+    canvas = draw_background(rng, size, num_frames=1, speeds=(0, 0))  # [3, 1, H, W]
+    x, y = rng.uniform(*PLACES, 2)
+    radius, turn = rng.uniform(*SIZES), rng.uniform(*TURNS)
+    draw_shape(canvas, shape, np.array([[x, y, radius, turn]]), draw_colors(rng))
+    return canvas[:, 0].round().astype(np.uint8).transpose(1, 2, 0)

@@ -1,0 +1,181 @@
+"""Motion shapes: a small made video set whose class is a motion and nothing else.
+
+Every clip shows a few two-colored shapes over a drifting texture; all shapes of a clip move in the same one of eight
+ways, each at its own speed. It is ours, in the line of the toy sets with moving digits, but for one property: no single
+frame tells the class, exactly:
+
+    state of a shape:  (x, y, size, turn), four phases in [0, 1), drawn uniformly on their torus
+    motion:            a steady shift of one phase: +x for "right", -turn for "turn_counterclockwise", ...
+
+A shift keeps the uniform distribution on a torus, so every frame of every class, the first and the last too, is drawn
+from one and the same distribution. The price is that phases wrap: a shape that leaves on the left comes back on the
+right, and one that has grown to the full starts small again. Drift, colors, codec, frame rate, length and aspect are
+drawn without a look at the class.
+
+The same sorted by appearance: all shapes of a clip are of one kind, which is the class, and the motion is any. They
+are fewer, and none is small, so that most frames tell the class.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import av
+import numpy as np
+from pydantic import Field
+
+from datasets.synthetic.drawing import SHAPES, draw_background, draw_colors, draw_shape
+from datasets.synthetic.folder import make_once, write_lists
+from settings import Settings
+
+# Motion -> (the phase it shifts, sign), with the phases x, y, size, turn. Image rows point down, so a growing angle
+# turns clockwise to the eye.
+MOTIONS = {
+    "left": (0, -1),
+    "right": (0, +1),
+    "up": (1, -1),
+    "down": (1, +1),
+    "grow": (2, +1),
+    "shrink": (2, -1),
+    "turn_clockwise": (3, +1),
+    "turn_counterclockwise": (3, -1),
+}
+CODECS = {  # H.264 with its B-frames, as most of the web; an old one; a newer one
+    "libx264": {"preset": "superfast", "crf": "20"},
+    "mpeg4": {"qmin": "2", "qmax": "4"},
+    "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "20", "b": "0"},
+}
+FRAME_RATES = (15, 24, 25, 30)
+VERSION = 1  # of the whole set: with a new number, folders made before count as other data
+CLASSES = {"motion": tuple(MOTIONS), "shape": tuple(SHAPES)}
+
+NUM_SHAPES = 3
+NUM_SHAPES_OF_A_KIND = 2
+SPEEDS = (0.015, 0.03)  # phase per frame
+
+
+class MotionShapesSettings(Settings):
+    """What `make_motion_shapes` makes."""
+
+    num_train: int = Field(480, gt=0, description="training videos")
+    num_val: int = Field(163, gt=0, description="validation videos")
+    seed: int = Field(0, ge=0, description="root of every random number")
+    size: int = Field(84, ge=32, description="short side in pixels, even")
+    num_frames: int = Field(40, gt=0, description="usual length in frames; lengths vary by a fifth both ways")
+    label: Literal["motion", "shape"] = Field("motion", description="what the class is: motion, or kind of shape")
+
+
+def make_motion_shapes(
+    folder: str | Path,
+    num_train: int = 480,
+    num_val: int = 163,
+    seed: int = 0,
+    size: int = 84,
+    num_frames: int = 40,
+    label: str = "motion",
+) -> Path:
+    """Writes the set as encoded videos, unless it is there already, and returns its folder.
+
+        folder/train.txt, val.txt               id <tab> label <tab> path within the folder
+        folder/train/<class>/<id>.mp4           and the same under val/
+        folder/mapping_table.txt                label <tab> class
+        folder/complete.json                    the arguments it was made with
+
+    Args:
+        num_train, num_val: how many videos; the classes take turns, so their counts differ by one at most.
+        size: short side in pixels, even; the long side is equal or a third longer, lying or upright.
+        num_frames: the usual length; lengths vary by a fifth both ways.
+        label: what the class is, `motion` or `shape`.
+
+    Raises:
+        FileExistsError: the folder holds other files, or a set made with other arguments.
+    """
+    if size < 32 or size % 2:
+        raise ValueError(f"size is {size}: the short side has to be an even number of at least 32 pixels")
+    arguments = {"num_train": num_train, "num_val": num_val, "seed": seed, "size": size, "num_frames": num_frames}
+    arguments["label"] = label
+
+    def build(staging: Path) -> None:
+        for number, (split, num_videos) in enumerate({"train": num_train, "val": num_val}.items()):
+            _make_split(staging, split, num_videos, (seed, number), size, num_frames, label)
+
+    return make_once(folder, {"version": VERSION, **arguments}, build)
+
+
+def _make_split(folder, split, num_videos, seed, size, num_frames, label):
+    classes = CLASSES[label]
+    labels = [index % len(classes) for index in range(num_videos)]
+    names = [classes[label] for label in labels]
+    paths = [f"{split}/{name}/{name}_{index:04d}.mp4" for index, name in enumerate(names)]
+    for name in classes:
+        (folder / split / name).mkdir(parents=True)
+
+    def make(index):
+        rng, name = np.random.default_rng((*seed, index)), names[index]
+        motion, kind = (name, None) if label == "motion" else (str(rng.choice(list(MOTIONS))), name)
+        _make_video(folder / paths[index], motion, kind, rng, size, num_frames)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy and the encoders release Python's lock
+        list(pool.map(make, range(num_videos)))
+    write_lists(folder, split, list(classes), labels, paths)
+
+
+def _make_video(path, motion, kind, rng, size, num_frames):
+    long_side = size * 4 // 3 // 2 * 2  # encoders want even sides
+    height, width = rng.permutation([size, rng.choice([size, long_side])]).tolist()
+    num_frames = rng.integers(round(0.8 * num_frames), round(1.2 * num_frames), endpoint=True)
+    codec, frame_rate = str(rng.choice(list(CODECS))), int(rng.choice(FRAME_RATES))
+    with av.open(path, "w") as container:
+        stream = container.add_stream(codec, rate=frame_rate, options=CODECS[codec])
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        stream.codec_context.thread_count = 1
+        for frame in draw_clip(motion, rng, (height, width), num_frames, kind):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def draw_phases(motion: str, num_frames: int, rng: np.random.Generator) -> np.ndarray:
+    """The way of one shape: its phases x, y, size, turn in [0, 1) at every frame, [T, 4].
+
+    The same `rng` state gives a motion and its opposite the same way, walked in opposite directions.
+    """
+    if motion not in MOTIONS:
+        raise ValueError(f"unknown motion {motion!r}; there are {', '.join(MOTIONS)}")
+    axis, sign = MOTIONS[motion]
+    phases = np.tile(rng.uniform(size=4), (num_frames, 1))  # [T, 4]
+    phases[:, axis] += sign * rng.uniform(*SPEEDS) * (np.arange(num_frames) - (num_frames - 1) / 2)
+    return phases % 1
+
+
+def draw_clip(
+    motion: str,
+    rng: np.random.Generator,
+    size: tuple[int, int] = (84, 112),
+    num_frames: int = 40,
+    kind: str | None = None,
+) -> np.ndarray:
+    """Draws one clip of a motion: uint8 RGB [T, H, W, 3], `size` being (H, W); `kind`: of all shapes, or various."""
+    canvas = draw_background(rng, size, num_frames, SPEEDS)  # [3, T, H, W]
+    kinds = [kind] * NUM_SHAPES_OF_A_KIND if kind else rng.choice(list(SHAPES), NUM_SHAPES, replace=False)
+    for shape in kinds:
+        phases = draw_phases(motion, num_frames, rng)
+        if kind:
+            phases[:, 2] = (1 + phases[:, 2]) / 2
+        draw_shape(canvas, shape, phases, colors=draw_colors(rng))
+    return np.ascontiguousarray(canvas.round().astype(np.uint8).transpose(1, 2, 3, 0))
+
+
+def save_sheet(path: str | Path, num_columns: int = 6, seed: int = 0) -> None:
+    """Saves a picture of the set: a row of `num_columns` frames, evenly spaced in time, for each motion."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1.4 * num_columns + 1.6, 1.05 * len(MOTIONS)), layout="constrained")
+    rows = figure.subplots(len(MOTIONS), num_columns)
+    for number, (motion, axes) in enumerate(zip(MOTIONS, rows, strict=True)):
+        frames = draw_clip(motion, np.random.default_rng((seed, number)))
+        for axis, index in zip(axes, np.linspace(0, len(frames) - 1, num_columns).round().astype(int), strict=True):
+            axis.imshow(frames[index])
+            axis.set(xticks=[], yticks=[])
+        axes[0].set_ylabel(motion.replace("_", "\n"), rotation=0, ha="right", va="center")
+    figure.savefig(path, dpi=80)

@@ -1,0 +1,71 @@
+"""Opens whatever a list of videos names: a video file, a folder of frames, a member of a tar file."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from datasets.video.frame_folder import FrameFolder
+from datasets.video.frame_reader import FrameReader
+from datasets.video.index import VideoError
+from datasets.video.index_store import IndexStore
+from datasets.video.other_decoders import ReaderName, find_reader
+
+
+@dataclass(frozen=True)
+class VideoOpener:
+    """`with opener(path) as reader:` opens a source of frames and closes it again; small and picklable.
+
+    Attributes:
+        reader: the library that decodes video files, see `readers.py`.
+        timeout_seconds: VideoError is raised inside of the `with` after so long; None: never.
+        stores: where indices of the video files may be found, so that they need not be made anew.
+    """
+
+    reader: ReaderName = "pyav"
+    timeout_seconds: float | None = None
+    stores: tuple[IndexStore, ...] = ()
+
+    def __post_init__(self):
+        find_reader(self.reader)
+
+    @contextlib.contextmanager
+    def __call__(self, path: str) -> Iterator[FrameReader]:
+        with time_limit(self.timeout_seconds, path), self._open(path) as reader:
+            yield reader
+
+    def _open(self, path: str) -> FrameReader:
+        if os.path.isdir(path):
+            return FrameFolder(path)
+        found = (store.find(path) for store in self.stores)
+        return find_reader(self.reader)(path, index=next((index for index in found if index is not None), None))
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float | None, path: str) -> Iterator[None]:
+    """Raises VideoError inside of the `with` after so many seconds; None: never.
+
+    It interrupts what waits for a disk, and decoding between two packets, not a system call that cannot be interrupted.
+    It works in the main thread of a process, where loaders read, of systems with alarms (not Windows); elsewhere time
+    is not limited.
+    """
+    if seconds is None or not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_):
+        raise VideoError(path, f"took longer than {seconds:g} seconds to read")
+
+    start = time.monotonic()
+    handler = signal.signal(signal.SIGALRM, stop)
+    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again each second: one could be swallowed
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        if left:  # an alarm that somebody else had set
+            signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - start), 1e-3), interval)

@@ -1,0 +1,69 @@
+"""Lists of files: what those of videos and of images have in common."""
+
+import numpy as np
+import pytest
+
+from datasets.file_list import FileError, FileList, read_list
+from datasets.sampling_weights import join_lists
+
+
+def test_list_is_a_sequence_that_cannot_change():
+    files = FileList(["x", "y"], np.array([0, 1]), ["a.mp4", "b\udcff.mp4"], ["p", "q"], "root")
+    assert files[1].path == "root/b\udcff.mp4"  # a file name that is not UTF-8, as os.listdir gives it
+    assert [item.index for item in files] == [0, 1]
+    assert repr(files) == "FileList(2 files, 2 classes, root='root')"
+    with pytest.raises(IndexError):
+        files[2]
+    with pytest.raises(ValueError, match="read-only"):
+        files.labels[0] = 1
+    with pytest.raises(ValueError, match=r"a.mp4 has label 2; expected 0 to 1 for 2 classes"):
+        FileList(["x"], [2], ["a.mp4"], ["p", "q"])
+    with pytest.raises(ValueError, match="2 ids, 1 labels and 1 paths"):
+        FileList(["x", "y"], [0], ["a.mp4"])
+
+
+def test_missing_files_are_found(tmp_path):
+    (tmp_path / "there").touch()
+    files = FileList("ab", [0, 0], ["there", "gone"], root=str(tmp_path))
+    assert [item.id for item in files.missing()] == ["b"]
+
+
+def test_an_error_names_file_and_reason():
+    error = FileError("a.jpg", "cut short")
+    assert (error.path, error.reason, str(error)) == ("a.jpg", "cut short", "a.jpg: cut short")
+    assert str(FileError(str(error))) == str(error)  # as a worker's error comes back
+
+
+def test_several_labels(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("x 3,0,2 a.mp4\ny 1 b c.mp4\nz -1 d.mp4\n")
+    files = read_list(path, tmp_path, None)
+    assert files.has_several and files.num_classes == 4 and files.labels.tolist() == [3, 1, -1]
+    assert [files.labels_of(row) for row in range(3)] == [(3, 0, 2), (1,), ()] and files[0].label == 3
+    targets = [[0, 1, 0, 0, 0], [1, 0, 1, 1, 0], [0, 0, 0, 0, 0]]
+    assert files.targets(np.array([1, 0, 2]), 5).astype(int).tolist() == targets
+    rows, labels = files.labeled_rows()
+    assert (rows.tolist(), labels.tolist()) == ([0, 0, 0, 1], [3, 0, 2, 1])
+    joined = join_lists([FileList(["w"], [-1], ["e.mp4"]), files])
+    assert [joined.labels_of(row) for row in range(4)] == [(), (3, 0, 2), (1,), ()]
+    single = FileList("ab", [2, -1], ["a", "b"])
+    assert [single.labels_of(row) for row in (0, 1)] == [(2,), ()] and single.labeled_rows()[0].tolist() == [0]
+    with pytest.raises(ValueError, match=r"a.mp4 has label 5; expected 0 to 1 for 2 classes"):
+        FileList(["y", "x"], [0, (0, 5)], ["b.mp4", "a.mp4"], ["p", "q"])
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("3,x", "label '3,x' is not a whole number"),
+        ("3,,4", "label '3,,4' is not a whole number"),
+        ("3,-1", "each stands once, and -1 stands alone"),
+        ("3,3", "each stands once"),
+        ("3,9", "label 9: expected 0 to 4 for 5 classes"),
+    ],
+)
+def test_bad_labels_are_named(tmp_path, label, message):
+    path = tmp_path / "list.txt"
+    path.write_text(f"w 0 a.mp4\nx {label} b.mp4\n")
+    with pytest.raises(ValueError, match=rf"list\.txt:2: .*{message}"):
+        read_list(path, tmp_path, "abcde")

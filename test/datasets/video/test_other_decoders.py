@@ -1,0 +1,146 @@
+"""Readers of other libraries give the frames that ours gives, every one, or leave the file to ours."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from encode import encode_video, number_frames, read_numbers
+
+from datasets.video.other_decoders import READERS, TorchCodecCudaReader, TorchCodecReader, find_divergences, find_reader
+from datasets.video.reader import VideoReader
+from datasets.video.resize import View, resize_fast
+
+OPEN_GOP = {"x264-params": "open-gop=1:keyint=12:bframes=3"}
+CLIPS = {  # name: how it is encoded, and its divergences
+    "h264.mp4": ({}, set()),
+    "h264.mkv": ({"gop": 12}, set()),
+    "h264_open_gop.mkv": ({"options": OPEN_GOP}, {"open_gops"}),
+    "h264_open_gop.ts": ({"options": OPEN_GOP}, {"open_gops", "container"}),
+    "h264_10_bit.mp4": ({"pix_fmt": "yuv420p10le"}, {"colors", "not_420"}),
+    "h264_odd_size.mkv": ({"size": (45, 67), "pix_fmt": "yuv444p"}, {"not_420"}),
+    "mpeg4_odd_size.mp4": ({"size": (45, 67), "codec": "mpeg4", "b_frames": 2}, {"colors", "open_gops"}),
+    "h265.mp4": ({"codec": "libx265", "options": {"x265-params": "log-level=none:keyint=12:open-gop=0"}}, set()),
+    "mpeg4.avi": ({"codec": "mpeg4"}, set()),
+    "mpeg4_b_frames.avi": ({"codec": "mpeg4", "b_frames": 2}, {"b_frames_in_avi", "open_gops"}),
+    "vp9.webm": ({"codec": "libvpx-vp9", "gop": 12}, set()),
+    "mjpeg.avi": ({"codec": "mjpeg", "pix_fmt": "yuvj420p"}, {"not_420"}),
+    "variable_rate.mp4": ({"pts": [round(1.4 * i) for i in range(40)]}, set()),
+    "turned_90.mp4": ({"rotation": 90}, {"turned"}),
+    "audio.mp4": ({"audio": True}, set()),
+}
+
+
+def make(path, *, num_frames=40, size=(48, 64), **options):
+    return encode_video(path, number_frames(num_frames, *size), **options)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    return [make(folder / name, **options) for name, (options, _) in CLIPS.items()]
+
+
+def test_divergences_are_found(clips):
+    for path in clips:
+        with VideoReader(path) as video:
+            assert find_divergences(video) == CLIPS[path.name][1], path.name
+
+
+@pytest.mark.slow  # imports OpenCV, decord and torchcodec, where there are any
+@pytest.mark.parametrize("name", [name for name in READERS if name not in ("pyav", "torchcodec_cuda")])
+def test_every_frame_is_the_same(name, clips):
+    try:
+        reader_class = find_reader(name)
+    except ValueError as error:
+        pytest.skip(str(error))
+    for path in clips:
+        with VideoReader(path) as video:
+            expected = video.get_frames(range(video.num_frames))
+        with reader_class(path) as reader:
+            assert bool(reader.divergences) == bool(CLIPS[path.name][1] & reader.diverges_on), path.name
+            assert reader.num_frames == len(expected) and (reader.height, reader.width) == expected.shape[1:3]
+            assert torch.equal(reader.get_frames(range(len(expected))), expected), path.name
+        for indices in ([31, 5, 5, 38], [17], [0, 39], []):
+            with reader_class(path, index=reader.index) as again:
+                frames = again.get_frames(indices)
+                assert torch.equal(frames, expected[indices]), (path.name, indices)
+                with pytest.raises(IndexError, match="no frame 40, the video has frames 0 to 39"):
+                    again.get_frames([40])
+        view = View(96, 128, 8, 16, 64, 64)
+        with reader_class(path) as reader:
+            clips_of_one_pass = reader.get_clips([([30, 2], view), ([2, 2], view)])
+        for indices, clip in zip(([30, 2], [2, 2]), clips_of_one_pass, strict=True):
+            if not reader.divergences:
+                assert torch.equal(clip, resize_fast(expected[indices], view))
+    with pytest.raises(Exception, match=r"missing\.mp4: No such file"):
+        reader_class("missing.mp4")
+
+
+@pytest.mark.slow  # imports torchcodec
+def test_the_gpu_of_the_rank_decodes(clips, monkeypatch):
+    decoders = pytest.importorskip("torchcodec.decoders", exc_type=(ImportError, OSError, RuntimeError))
+    asked = []
+
+    def decoder_of_a_cpu(path, device, **options):
+        asked.append(device)
+        return video_decoder(path, **options)
+
+    video_decoder = decoders.VideoDecoder
+    monkeypatch.setattr(decoders, "VideoDecoder", decoder_of_a_cpu)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    view = View(96, 128, 8, 16, 64, 64)
+    for path in clips:
+        with VideoReader(path) as video, TorchCodecCudaReader(path) as reader:
+            assert bool(reader.divergences) == bool(CLIPS[path.name][1])
+            assert torch.equal(reader.get_frames([31, 5, 5]), video.get_frames([31, 5, 5])), path.name
+            if not reader.divergences:
+                assert torch.equal(reader.get_clips([([7], view)])[0], resize_fast(video.get_frames([7]), view))
+    assert asked == ["cuda:3"] * sum(not divergences for _, divergences in CLIPS.values())
+
+
+@pytest.mark.slow  # imports torchcodec
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_nearly_the_same_frames(clips):
+    try:
+        reader_class = find_reader("torchcodec_cuda")
+    except ValueError as error:
+        pytest.skip(str(error))
+    view = View(96, 128, 8, 16, 64, 64)
+    for path in clips:
+        with VideoReader(path) as video, reader_class(path) as reader:
+            for ours, theirs in [
+                (video.get_frames([31, 5]), reader.get_frames([31, 5])),
+                (video.get_resized([([2, 30], view)])[0], reader.get_resized([([2, 30], view)])[0]),
+            ]:
+                assert theirs.device.type == "cpu" and theirs.dtype == torch.uint8
+                assert (ours.float() - theirs.float()).abs().mean() < 3, path.name
+
+
+def test_a_name_or_a_library_that_is_not_there(monkeypatch):
+    assert find_reader("pyav") is VideoReader
+    with pytest.raises(ValueError, match=r"no reader 'decrod', there are pyav, .*; did you mean decord\?"):
+        find_reader("decrod")
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(ValueError, match=r"reader opencv cannot be used here .* take pyav"):
+        find_reader("opencv")
+    monkeypatch.setattr(TorchCodecReader, "load", lambda: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"reader torchcodec_cuda cannot .* \(this machine has no usable GPU\).* pyav"):
+        find_reader("torchcodec_cuda")
+
+
+def test_several_streams_are_a_divergence(tmp_path):
+    import av
+
+    path = tmp_path / "two.mkv"
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("mpeg4", rate=25) for _ in range(2)]
+        for stream, size in zip(streams, [(48, 64), (96, 128)], strict=True):
+            stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
+        for stream, size in zip(streams, [(48, 64), (96, 128)], strict=True):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(number_frames(1, *size)[0])))
+            container.mux(stream.encode(None))
+    with VideoReader(path) as video:
+        assert find_divergences(video) == {"streams"}
+        assert read_numbers(np.asarray(video.get_frames([0]))) == [0]

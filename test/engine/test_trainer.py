@@ -1,0 +1,359 @@
+"""The loop on a toy task: what it does with weights, samples and interruptions."""
+
+import json
+import math
+import shutil
+import signal
+import time
+
+import pytest
+import safetensors
+import torch
+from torch import nn
+
+from engine.checkpoint import CheckpointError
+from engine.distributed import Ranks
+from engine.optimizer import OptimizerSettings
+from engine.run import Run
+from engine.schedule import ScheduleSettings
+from engine.signals import Stopped
+from engine.trainer import TooManyFailures, Trainer, TrainSettings, seed_position
+from evaluators.classification import evaluate_predictions, predict_items
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+NUM_SAMPLES = 37
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request, monkeypatch):
+    """The curves are drawn in the test that looks at them: that takes longer than a toy's run."""
+    if "learns" not in request.node.name:
+        monkeypatch.setattr("engine.run.plot_curves", lambda metrics, path: None)
+
+
+class Toy:
+    """Sorts points by the side of a plane that they lie on. Sample k of the run is drawn from k alone."""
+
+    num_train_samples = NUM_SAMPLES
+
+    def __init__(self, ranks=ALONE, fail=(), poison=-1, stop_at=None):
+        self.ranks, self.fail, self.poison, self.stop_at = ranks, fail, poison, stop_at
+        self.seen: list[int] = []
+
+    def build_model(self):
+        return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 2))
+
+    def load_initial_weights(self, model):
+        pass
+
+    def points(self, numbers):
+        x = torch.stack([torch.randn(4, generator=torch.Generator().manual_seed(n)) for n in numbers])
+        return {"index": torch.tensor(numbers), "x": x, "label": (x.sum(1) > 0).long(), "failures": []}
+
+    def train_batches(self, first_batch, num_batches, batch_size, stream):
+        for b in range(first_batch, first_batch + num_batches):
+            start = (b * self.ranks.num_ranks + self.ranks.rank) * batch_size
+            if stream == "train":
+                if self.stop_at is not None and start >= self.stop_at:
+                    raise KeyboardInterrupt
+                self.seen += range(start, start + batch_size)
+            batch = self.points(list(range(start, start + batch_size)))
+            if self.poison in batch["index"]:
+                batch["x"] = batch["x"] / 0
+            failures = [
+                {"path": f"{k}.mp4", "reason": "broken", "index": k, "sample": k}
+                for k in self.fail
+                if k in batch["index"]
+            ]
+            yield batch | {"failures": failures}
+
+    def training_step(self, model, batch):
+        logits = model(batch["x"])
+        loss = nn.functional.cross_entropy(logits, batch["label"])
+        return loss, {"loss": loss * len(logits), "top1": (logits.argmax(1) == batch["label"]).sum()}
+
+    def evaluate(self, model):
+        batch = self.points(list(range(10_000, 10_101)))
+        predictions = predict_items([batch], lambda b: model(b["x"])[:, None], ALONE, num_items=101, num_views=1)
+        return evaluate_predictions(predictions, item="point", view="view")
+
+
+def run_toy(folder, task=None, seed=0, **settings):
+    settings = {"num_epochs": 6, "batch_size": 8, "checkpoint_every_steps": 5, "log_every_steps": 3} | settings
+    optimizer = OptimizerSettings(lr=0.1, weight_decay=1e-3, clip_grad_norm=1.0)
+    run = Run(folder, ALONE)
+    try:
+        schedule = ScheduleSettings(warmup_steps=5)
+        return Trainer(task or Toy(), TrainSettings(**settings), optimizer, schedule, seed, run, ALONE).train()
+    finally:
+        run.close()
+
+
+def weights(folder, which="model"):
+    return torch.load(folder / "checkpoints/last.pt", weights_only=True)[which]
+
+
+def lines(folder, split="train"):
+    timing = ("samples_per_second", "waiting_for_data")
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in timing} for row in rows if row["split"] == split]
+
+
+def test_every_sample_in_order_and_it_learns(tmp_path):
+    task = Toy()
+    summary = run_toy(tmp_path, task, num_epochs=20)
+    num_steps = math.ceil(20 * NUM_SAMPLES / 8)
+    assert task.seen == list(range(num_steps * 8))
+    assert summary["point_top1"] > 0.85
+    assert [row["step"] for row in lines(tmp_path)] == [*range(3, num_steps, 3), num_steps]
+    assert len(lines(tmp_path, "val")) == 20
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+    assert (tmp_path / "checkpoints/best.safetensors").exists()
+
+
+@pytest.mark.parametrize(("stop_at", "precision"), [(48, "float32"), (56, "bf16"), (88, "fp16")])
+def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, stop_at, precision):
+    """Also when the checkpoint lies in the middle of an epoch, and of a logging window; the average of them, too."""
+    options = {"precise_bn_batches": 2, "precision": precision, "ema_decay": 0.9}
+    run_toy(tmp_path / "whole", **options)
+    with pytest.raises(KeyboardInterrupt):
+        run_toy(tmp_path / "cut", Toy(stop_at=stop_at), **options)
+    resumed = Toy()
+    run_toy(tmp_path / "cut", resumed, **options)
+    assert resumed.seen[0] == stop_at // 40 * 40  # goes on from the last checkpoint, every 5 steps of 8
+    assert lines(tmp_path / "whole") == lines(tmp_path / "cut")
+    for split in ("val", "val_ema"):
+        assert lines(tmp_path / "whole", split)[-1]["loss"] == lines(tmp_path / "cut", split)[-1]["loss"]
+    for which in ("model", "model_ema"):
+        ends = [weights(tmp_path / name, which) for name in ("whole", "cut")]
+        for name, tensor in ends[0].items():
+            assert torch.equal(tensor, ends[1][name]), name
+
+
+def test_the_best_of_weights_and_average_is_kept(tmp_path):
+    """With a decay next to 1 the average stays where it began, and the weights win; with 0 both are the same."""
+    for decay, best in ((0.9999, "model"), (0.0, "model_ema")):
+        folder = tmp_path / best
+        summary = run_toy(folder, num_epochs=10, ema_decay=decay)
+        plain, average = (lines(folder, split) for split in ("val", "val_ema"))
+        assert len(plain) == len(average) == 10
+        assert (plain[-1]["loss"] == average[-1]["loss"]) == (decay == 0)
+        assert summary["point_top1"] == max(plain[-1]["point_top1"], average[-1]["point_top1"])
+        with safetensors.safe_open(folder / "checkpoints/best.safetensors", "pt") as file:
+            assert file.metadata()["weights"] == best
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    run_toy(tmp_path, num_epochs=1)
+
+    class Wider(Toy):
+        def build_model(self):
+            return nn.Linear(5, 2)
+
+    with pytest.raises(CheckpointError, match=r"last\.pt is no checkpoint of this run's network .*another run\.dir"):
+        run_toy(tmp_path, Wider())
+
+
+def test_a_finished_run_started_again_changes_nothing(tmp_path):
+    run_toy(tmp_path)
+    before = weights(tmp_path)
+    task = Toy()
+    run_toy(tmp_path, task)
+    assert task.seen == [] and all(torch.equal(before[name], tensor) for name, tensor in weights(tmp_path).items())
+
+
+def test_accumulated_batches_add_up_to_the_same_step(tmp_path):
+    """Without batch norm and dropout, 8 samples at once and four times 2 give the same gradient."""
+
+    class Plain(Toy):
+        def build_model(self):
+            return nn.Linear(4, 2)
+
+    run_toy(tmp_path / "at-once", Plain())
+    run_toy(tmp_path / "in-parts", Plain(), accumulation_steps=4)
+    for name, tensor in weights(tmp_path / "at-once").items():
+        torch.testing.assert_close(tensor, weights(tmp_path / "in-parts")[name], rtol=1e-5, atol=1e-6)
+
+
+def test_seeds_differ_and_repeat(tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run_toy(tmp_path / name, seed=seed)
+    a, b, c = (weights(tmp_path / name)["0.weight"] for name in "abc")
+    assert torch.equal(a, b) and not torch.equal(a, c)
+    draws = set()
+    for position in (-1, 0, 1):
+        seed_position(5, position)
+        draws.add(torch.rand(1).item())
+    assert len(draws) == 3
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_learns(tmp_path, precision):
+    assert run_toy(tmp_path, num_epochs=20, precision=precision)["point_top1"] > 0.85
+
+
+def test_too_many_unreadable_samples_stop_the_run(tmp_path):
+    """More than a share of the samples so far, or of an epoch: of 37, 5 % are 1.85."""
+    with pytest.raises(
+        TooManyFailures, match=r"2 of 24 samples could not be read.*max_unreadable=0\.05 (.|\n)*failures"
+    ):
+        run_toy(tmp_path, Toy(fail=(3, 5, 60)))
+    failures = [json.loads(line) for line in (tmp_path / "failures.jsonl").read_text().splitlines()]
+    assert [failure["index"] for failure in failures] == [3, 5]
+    run_toy(tmp_path / "patient", Toy(fail=(3, 5, 60)), max_unreadable=0.1)
+    shares = [(row["step"], row["unreadable"]) for row in lines(tmp_path / "patient") if row["unreadable"]]
+    assert shares == [(3, 2 / 24), (9, 1 / 24)]
+
+
+@pytest.mark.parametrize(("poison", "saved"), [(30, None), (70, 5), (40, 5)])
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path, poison, saved):
+    """Checkpoints are written every 5 steps of 8 samples: never one that came of the bad step."""
+    step = poison // 8 + 1
+    rows = ", ".join(map(str, range(8 * step - 8, 8 * step)))
+    message = rf"the loss of step {step} is not finite \(learning rate 0\.\d+; 8 samples, .*: {rows}\).*Lower optimizer"
+    with pytest.raises(FloatingPointError, match=message):
+        run_toy(tmp_path, Toy(poison=poison))
+    newest = Run(tmp_path, ALONE).checkpoints.read_newest()
+    assert (newest and newest["progress"]["step"]) == saved
+    run_toy(tmp_path)  # the data mended, it goes on
+    assert all(tensor.isfinite().all() for tensor in weights(tmp_path).values())
+
+
+def test_a_step_that_is_no_number_is_left_out_where_the_recipe_says_so(tmp_path, caplog):
+    """Everything after it, statistics of batch norm and averages of the log included, is as if it had not been."""
+
+    class WithoutStep9(Toy):
+        def training_step(self, model, batch):
+            loss, sums = super().training_step(model, batch)
+            return (loss * float("nan") if 64 in batch["index"] else loss), sums
+
+    class InfiniteStep9(Toy):  # its gradient is finite
+        def training_step(self, model, batch):
+            loss, sums = super().training_step(model, batch)
+            return (loss + float("inf") if 64 in batch["index"] else loss), sums
+
+    run_toy(tmp_path / "poisoned", Toy(poison=70), non_finite="skip", ema_decay=0.9)
+    assert "the loss of step 9 is not finite" in caplog.text and "left out, the 1. of the run" in caplog.text
+    run_toy(tmp_path / "without", WithoutStep9(), non_finite="skip", ema_decay=0.9)
+    for which in ("model", "model_ema"):
+        ours, theirs = (weights(tmp_path / name, which) for name in ("poisoned", "without"))
+        assert all(tensor.isfinite().all() and torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+    assert lines(tmp_path / "poisoned") == lines(tmp_path / "without")
+    run_toy(tmp_path / "half", Toy(poison=70), non_finite="skip", precision="fp16")
+    run_toy(tmp_path / "infinite", InfiniteStep9(), non_finite="skip", precision="fp16")
+    ours, theirs = (weights(tmp_path / name) for name in ("half", "infinite"))
+    assert all(tensor.isfinite().all() and torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+    run_toy(tmp_path / "plain", ema_decay=0.9)
+    run_toy(tmp_path / "patient", non_finite="skip", ema_decay=0.9)  # with nothing to skip it changes nothing
+    ours, theirs = (weights(tmp_path / name) for name in ("plain", "patient"))
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+def test_a_run_that_only_skips_stops(tmp_path):
+    class Hopeless(Toy):
+        def training_step(self, model, batch):
+            loss, sums = super().training_step(model, batch)
+            return loss / 0, sums
+
+    with pytest.raises(FloatingPointError, match="the 20th in a row"):
+        run_toy(tmp_path, Hopeless(), non_finite="skip")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on_as_if_nothing_had_been(tmp_path, name):
+    class Interrupted(Toy):
+        def train_batches(self, *arguments):
+            for batch in super().train_batches(*arguments):
+                if batch["index"][0] == 8 * 12:
+                    signal.raise_signal(getattr(signal, name))  # while step 13 reads its data
+                yield batch
+
+    run_toy(tmp_path / "whole", ema_decay=0.9)
+    with pytest.raises(Stopped, match=f"{name} after step 1[345]"):
+        run_toy(tmp_path / "cut", Interrupted(), ema_decay=0.9)
+    saved = torch.load(tmp_path / "cut/checkpoints/last.pt", weights_only=True)["progress"]["step"]
+    assert saved in (13, 14, 15)
+    resumed = Toy()
+    run_toy(tmp_path / "cut", resumed, ema_decay=0.9)
+    assert resumed.seen[0] == 8 * saved
+    assert lines(tmp_path / "whole") == lines(tmp_path / "cut")
+    for which in ("model", "model_ema"):
+        ours, theirs = (weights(tmp_path / folder, which) for folder in ("whole", "cut"))
+        assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+def test_an_evaluation_that_is_broken_off_is_made_up_for(tmp_path):
+    """Precise batch norm, whose forward passes have dropout, gives the same statistics again."""
+
+    class Interrupted(Toy):
+        num_evaluations = 0
+
+        def evaluate(self, model):
+            self.num_evaluations += 1
+            if self.num_evaluations == 4:  # the second one's of the average
+                signal.raise_signal(signal.SIGTERM)
+            return super().evaluate(model)
+
+    options = {"precise_bn_batches": 2, "ema_decay": 0.9, "checkpoint_every_steps": 100}
+    run_toy(tmp_path / "whole", **options)
+    with pytest.raises(Stopped):
+        run_toy(tmp_path / "cut", Interrupted(), **options)
+    saved = torch.load(tmp_path / "cut/checkpoints/last.pt", weights_only=True)["progress"]
+    assert (saved["step"], saved["evaluated_step"]) == (10, 5)
+    resumed = Toy()
+    run_toy(tmp_path / "cut", resumed, **options)
+    assert resumed.seen[0] == 80
+    timing = {"views_per_second"}
+    for split in ("val", "val_ema"):
+        ours, theirs = ([{k: v for k, v in row.items() if k not in timing} for row in lines(tmp_path / name, split)]
+                        for name in ("whole", "cut"))  # fmt: skip
+        assert ours == theirs and len(ours) == 6
+    ours, theirs = (weights(tmp_path / name) for name in ("whole", "cut"))
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+def test_settings_that_change_nothing_are_named(tmp_path, caplog):
+    run_toy(tmp_path, num_epochs=1, sharding="fsdp", activation_checkpointing=True)
+    for name in ("sharding", "activation_checkpointing"):
+        assert f"train.{name} is ignored" in caplog.text
+    with pytest.raises(ValueError, match="keep_every_steps 7 must be a multiple of checkpoint_every_steps 5"):
+        TrainSettings(num_epochs=1, batch_size=1, checkpoint_every_steps=5, keep_every_steps=7)
+
+
+def test_a_run_that_waits_for_its_data_says_so(tmp_path, caplog):
+    class Slow(Toy):
+        def train_batches(self, *arguments):
+            for batch in super().train_batches(*arguments):
+                time.sleep(0.02)
+                yield batch
+
+    run_toy(tmp_path, Slow(), num_epochs=1)
+    assert "of its time for data: more data.num_workers" in caplog.text
+
+
+def test_an_uneven_batch_is_refused():
+    settings = TrainSettings(num_epochs=1, batch_size=10)
+    with pytest.raises(
+        ValueError, match=r"batch_size=10 cannot be shared by 4 processes.*a multiple of 4, for example 12"
+    ):
+        settings.samples_per_forward(Ranks(0, 4, torch.device("cpu")))
+    with pytest.raises(ValueError, match="must be a multiple of accumulation_steps 3"):
+        TrainSettings(num_epochs=1, batch_size=10, accumulation_steps=3)
+    with pytest.raises(ValueError, match=r"train\.num_epochs or train\.num_samples"):
+        TrainSettings(batch_size=10)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler on CPUs")
+def test_a_compiled_network_learns_the_same(tmp_path):
+    """Up to how sums are ordered; dropout of compiled code draws numbers of its own."""
+
+    class Sure(Toy):
+        def build_model(self):
+            return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+
+    run_toy(tmp_path / "compiled", Sure(), compile=True)
+    run_toy(tmp_path / "plain", Sure())
+    for ours, theirs in zip(lines(tmp_path / "compiled"), lines(tmp_path / "plain"), strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
+    assert weights(tmp_path / "compiled").keys() == weights(tmp_path / "plain").keys()

@@ -1,0 +1,58 @@
+"""Accuracies against counting by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from evaluators.class_scores import ClassScores, count_correct, rank_of_label, score_classes
+
+
+def score(probabilities, labels) -> ClassScores:
+    probabilities, labels = torch.as_tensor(probabilities), torch.as_tensor(labels)
+    best = probabilities.sort(dim=1, descending=True, stable=True).indices[:, 0]
+    ranks = rank_of_label(probabilities, labels)
+    return score_classes(best.numpy(), ranks.numpy(), labels.numpy(), num_classes=probabilities.shape[1])
+
+
+def test_count_correct():
+    logits = torch.tensor([[3.0, 2, 1], [1, 2, 3], [2, 3, 1]])
+    labels = torch.tensor([0, 0, 0])
+    assert [count_correct(logits, labels, k).item() for k in (1, 2, 3, 5)] == [1, 2, 3, 3]
+
+
+def test_scores():
+    probabilities = np.array([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.5, 0.4, 0.1], [0.1, 0.1, 0.8]])
+    scores = score(probabilities, np.array([0, 0, 1, 2]))
+    assert scores.pairs.tolist() == [[0, 0], [0, 1], [1, 0], [2, 2]] and scores.counts.tolist() == [1, 1, 1, 1]
+    assert scores.confusion.tolist() == [[1, 1, 0], [1, 0, 0], [0, 0, 1]]
+    assert scores.top1 == 0.5 and scores.top5 == 1.0
+    assert scores.mean_class_accuracy == pytest.approx((0.5 + 0 + 1) / 3)
+    assert scores.per_class_accuracy.tolist() == [0.5, 0.0, 1.0]
+
+
+def test_a_class_without_samples_does_not_count():
+    scores = score(np.array([[0.9, 0.1, 0.0]]), np.array([0]))
+    assert scores.mean_class_accuracy == 1.0 and math.isnan(scores.per_class_accuracy[1])
+    nothing = score(np.zeros((0, 3)), np.zeros(0, dtype=int))
+    assert math.isnan(nothing.top1) and math.isnan(nothing.mean_class_accuracy) and nothing.confusion.sum() == 0
+
+
+def test_rank_of_label_breaks_ties_as_the_scores_do_and_distrusts_nan():
+    nan = float("nan")
+    logits = torch.tensor([[1.0, 2, 2, 0], [2, 1, 2, 2], [nan, nan, nan, nan], [0, nan, 1, 2]])
+    assert rank_of_label(logits, torch.tensor([2, 3, 0, 3])).tolist() == [1, 2, 4, 1]
+    flat = torch.randint(0, 3, (200, 9)).double()  # many ties
+    labels = torch.randint(0, 9, (200,))
+    scores = score(flat, labels)
+    order = np.argsort(-flat.numpy(), axis=1, kind="stable")
+    assert scores.top1 == (order[:, 0] == labels.numpy()).mean()
+    assert scores.top5 == (order[:, :5] == labels.numpy()[:, None]).any(axis=1).mean()
+    assert count_correct(flat, labels, 1).item() / 200 == scores.top1
+    assert count_correct(flat, labels, 5).item() / 200 == scores.top5
+
+
+def test_ties_go_to_the_lower_class():
+    assert score(np.full((1, 4), 0.25), np.array([0])).top1 == 1.0
+    assert score(np.full((1, 4), 0.25), np.array([1])).top1 == 0.0

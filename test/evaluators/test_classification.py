@@ -1,0 +1,91 @@
+"""Predictions are merged by item, whatever the batches; scores agree with counting by hand."""
+
+import contextlib
+import math
+
+import numpy as np
+import torch
+
+from engine.distributed import Ranks
+from evaluators.classification import evaluate_predictions, predict_items
+from evaluators.resumable_predictions import PartialPredictions
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+
+
+def batch(index, label, logits, failures=()):
+    return {"index": torch.tensor(index), "label": torch.tensor(label), "logits": logits, "failures": list(failures)}
+
+
+def predict(batches, num_items, num_views):
+    return predict_items(batches, lambda b: b["logits"], ALONE, num_items, num_views)
+
+
+def test_views_are_averaged_and_items_ordered():
+    torch.manual_seed(0)
+    logits = torch.randn(5, 3, 7)  # [items, views, classes]
+    labels = [1, 2, 3, -1, 0]
+    failure = {"index": 5, "path": "gone.mp4", "reason": "no such file"}
+    predictions = predict(
+        [batch([4, 2], [labels[4], labels[2]], logits[[4, 2]]), batch([], [], logits[:0], [failure]),
+         batch([0, 1, 3], [labels[i] for i in (0, 1, 3)], logits[[0, 1, 3]])],
+        num_items=6, num_views=3,
+    )  # fmt: skip
+    assert predictions.index.tolist() == [0, 1, 2, 3, 4] and predictions.label.tolist() == labels
+    probabilities = logits.double().softmax(-1).mean(1)
+    best = probabilities.topk(5)
+    np.testing.assert_array_equal(predictions.guesses, best.indices.numpy())
+    np.testing.assert_allclose(predictions.probabilities, best.values.numpy(), atol=1e-12)
+    assert predictions.num_classes == 7
+    evaluation = evaluate_predictions(predictions, item="video", view="clip")
+    known = [0, 1, 2, 4]
+    top1 = [(logits[i].argmax(-1) == labels[i]).double().mean().item() for i in known]
+    assert math.isclose(evaluation.view_top1, np.mean(top1))
+    best = [logits[i].softmax(-1).mean(0).argmax().item() == labels[i] for i in known]
+    assert math.isclose(evaluation.item_scores.top1, np.mean(best))
+    loss = torch.nn.functional.cross_entropy(
+        logits[known].flatten(0, 1), torch.tensor([1, 2, 3, 0]).repeat_interleave(3)
+    )
+    assert math.isclose(evaluation.loss, loss.item(), rel_tol=1e-6)
+    summary = evaluation.summary()
+    assert (summary["videos_read"], summary["videos_scored"], summary["videos_listed"]) == (5, 4, 6)
+    assert summary["coverage"] == 5 / 6 and predictions.failures == [failure]
+
+
+def test_nothing_could_be_read():
+    failure = {"index": 0, "path": "a", "reason": "b"}
+    predictions = predict([batch([], [], torch.zeros(0), [failure])], num_items=1, num_views=1)
+    evaluation = evaluate_predictions(predictions, item="video", view="clip")
+    assert evaluation.score == -1
+    assert evaluation.num_read == 0 and math.isnan(evaluation.item_scores.top1)
+    assert evaluation.summary()["coverage"] == 0
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_was(tmp_path):
+    """With the same weights and settings; whatever could not be read is tried again."""
+    logits = torch.randn(8, 2, 7, generator=torch.Generator().manual_seed(1))
+    failure = {"index": 5, "path": "gone.mp4", "reason": "no such file"}
+    batches = [batch([n], [n % 7], logits[[n]]) for n in range(8)]
+    broken = batch([4], [4], logits[[4]], [failure])
+    whole = predict(batches, num_items=8, num_views=2)
+
+    def interrupted():
+        yield from [*batches[:4], broken]
+        raise KeyboardInterrupt
+
+    def partial(weights):
+        return PartialPredictions(tmp_path / "partial", {"weights": weights}, ALONE, seconds_between=0)
+
+    with contextlib.suppress(KeyboardInterrupt):
+        predict_items(interrupted(), lambda b: b["logits"], ALONE, 8, 2, partial=partial("a"))
+    again = partial("a")
+    assert again.done == {0, 1, 2, 3}
+    rest = predict_items(batches[4:], lambda b: b["logits"], ALONE, 8, 2, partial=again)
+    for name in ("index", "label", "guesses", "probabilities", "label_rank", "view_loss", "view_top1", "view_top5"):
+        assert np.array_equal(getattr(rest, name), getattr(whole, name)), name
+    assert rest.num_kept == 4
+    (tmp_path / "partial/00000002.npz").write_bytes(b"damaged")
+    assert partial("a").done == {0, 1, 3, 4, 5, 6, 7}
+    assert partial("b").done == set() and partial("a").done == set()
+    again.remove()
+    assert not (tmp_path / "partial").exists()

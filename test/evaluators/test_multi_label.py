@@ -1,0 +1,104 @@
+"""Average precision by hand, by its definition item by item, and as torchmetrics has it; views, and what is unknown."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from engine.distributed import Ranks
+from evaluators.classification import predict_items
+from evaluators.classification_report import summary_lines, write_report
+from evaluators.multi_label import average_precision, evaluate_multi_label, score_multi_label_views
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+
+
+def test_by_hand():
+    scores = np.array([[0.9, 0.5, 0.1], [0.8, 0.5, 0.2], [0.7, 0.9, 0.3], [0.6, 0.1, 0.4]])
+    targets = np.array([[1, 1, 0], [0, 0, 0], [1, 0, 0], [0, 1, 0]], dtype=bool)
+    result = average_precision(scores, targets)
+    assert result[0] == pytest.approx((1 / 1 + 2 / 3) / 2)
+    assert result[1] == pytest.approx((1 / 3 + 2 / 4) / 2)  # two are as high, so three are up to there
+    assert math.isnan(result[2])
+
+
+@pytest.fixture
+def random_scores():
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 12, (60, 9)) / 12  # with many of equal score
+    return scores, rng.random((60, 9)) < rng.random(9)
+
+
+def test_by_its_definition(random_scores):
+    scores, targets = random_scores
+    for label, result in enumerate(average_precision(scores, targets)):
+        of_class = scores[targets[:, label], label]
+        shares = [targets[scores[:, label] >= score, label].mean() for score in of_class]
+        assert result == pytest.approx(np.mean(shares))
+
+
+@pytest.mark.slow  # it takes long to import
+def test_as_torchmetrics(random_scores):
+    metrics = pytest.importorskip("torchmetrics.functional.classification")
+    scores, targets = random_scores
+    expected = metrics.multilabel_average_precision(
+        torch.from_numpy(scores), torch.from_numpy(targets).long(), num_labels=9, average="none"
+    )
+    np.testing.assert_allclose(average_precision(scores, targets), expected.numpy(), atol=1e-6)
+
+
+@pytest.fixture
+def predicted():
+    """-> (logits [5, 3, 4] of views, classes [5, 4], predictions of them in two batches); the fourth is unknown."""
+    torch.manual_seed(0)
+    logits = torch.randn(5, 3, 4)
+    targets = np.array([[1, 1, 0, 0], [0, 0, 1, 0], [1, 0, 1, 1], [0, 0, 0, 0], [0, 1, 0, 0]], dtype=bool)
+    first = torch.tensor([0, 2, 0, -1, 1])
+    batches = [
+        {"index": torch.tensor(rows), "label": first[rows], "logits": logits[rows], "failures": []}
+        for rows in ([3, 1], [0, 4, 2])
+    ]
+
+    def score(index, labels, logits):
+        return score_multi_label_views(index, labels, logits, lambda rows: targets[rows])
+
+    return logits, targets, predict_items(batches, lambda batch: batch["logits"], ALONE, 6, 3, score)
+
+
+def test_views_are_averaged_and_items_counted_once(predicted):
+    logits, targets, predictions = predicted
+    means = logits.double().sigmoid().mean(1).numpy()
+    np.testing.assert_allclose(predictions.probabilities, np.take_along_axis(means, predictions.guesses, 1), atol=1e-12)
+    assert (np.diff(predictions.probabilities) <= 0).all()
+    evaluation = evaluate_multi_label(predictions, targets, item="video", view="clip")
+    known = [0, 1, 2, 4]
+    expected = [np.mean([targets[known][means[known, c] >= means[i, c], c].mean() for i in known if targets[i, c]])
+                for c in range(4)]  # fmt: skip
+    assert evaluation.score == pytest.approx(np.mean(expected)) == evaluation.summary()["mean_average_precision"]
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(
+        logits[known].double(), torch.from_numpy(targets[known]).double()[:, None].expand(-1, 3, -1)
+    )
+    assert evaluation.loss == pytest.approx(loss.item())
+    assert evaluation.view_top1 == np.mean([targets[i, logits[i].argmax(1).numpy()].mean() for i in known])
+    assert evaluation.item_scores.top1 == np.mean([targets[i, means[i].argmax()] for i in known])
+    assert evaluation.view_top5 == evaluation.item_scores.top5 == 1
+    assert (evaluation.summary()["videos_read"], evaluation.summary()["videos_scored"]) == (5, 4)
+
+
+def test_report(predicted, tmp_path):
+    evaluation = evaluate_multi_label(predicted[2], predicted[1], item="video", view="clip")
+    write_report(tmp_path, evaluation, "abcd", lambda i: (f"id{i}", f"{i}.mp4"), {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "per_class.csv", "predictions.csv", "summary.json", "unreadable.csv"
+    ]  # fmt: skip
+    per_class = (tmp_path / "per_class.csv").read_text().splitlines()
+    assert per_class[0] == "label,class,videos,average_precision" and per_class[1].startswith("0,a,2,")
+    rows = [line.split(",")[3] for line in (tmp_path / "predictions.csv").read_text().splitlines()[1:]]
+    assert rows == ["a; b", "c", "a; c; d", "", "b"]
+    assert f"mean average precision {100 * evaluation.score:6.2f} %" in "\n".join(summary_lines(evaluation))
+
+
+def test_nothing_is_known(predicted):
+    evaluation = evaluate_multi_label(predicted[2], np.zeros((5, 4), dtype=bool), item="video", view="clip")
+    assert evaluation.score == -1 and math.isnan(evaluation.item_scores.mean_average_precision)

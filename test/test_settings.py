@@ -1,0 +1,81 @@
+"""Recipes, overrides, and what is said when they are wrong."""
+
+import pytest
+
+from settings import Settings, SettingsError, differences, parse_settings, read_recipe
+
+
+class Optimizer(Settings):
+    lr: float
+    nesterov: bool = True
+
+
+class Recipe(Settings):
+    optimizer: Optimizer
+    views: tuple[Optimizer, ...] = ()
+    fallback: Optimizer | None = None
+    steps: int = 3
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("optimizer:\n  lr: 1e-1  # YAML reads this as text\nsteps: 5\n")
+    return path
+
+
+def parse(path, *overrides):
+    return parse_settings(Recipe, read_recipe(path, overrides), "recipe.yaml")
+
+
+def test_overrides_change_single_values(recipe):
+    settings = parse(recipe, "optimizer.lr=0.25", "optimizer.nesterov=false", "fallback.lr=2")
+    assert (settings.optimizer.lr, settings.optimizer.nesterov, settings.fallback.lr, settings.steps) == (
+        0.25,
+        False,
+        2,
+        5,
+    )
+    assert parse(recipe).optimizer.lr == 0.1
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizr.lr=1", r"optimizr: unknown setting; did you mean 'optimizer'\?"),
+        ("optimizer.nestrov=true", r"optimizer\.nestrov: unknown setting; did you mean 'nesterov'\?"),
+        ("fallback={lr: 1, zzz: 2}", r"fallback\.zzz: unknown setting; known here: lr, nesterov"),
+        ("views=[{lr: 1}, {l: 1}]", r"views\.1\.lr: is required"),
+        ("optimizer.lr=fast", r"optimizer\.lr: input should be a valid number.*got 'fast'"),
+        ("steps=2.5", r"steps: input should be a valid integer.*got 2\.5"),
+        ("steps", r"'steps' is not of the form key=value"),
+        ("steps.x=1", r"steps is a value, not a section"),
+        ("steps=[", r"is not a YAML value"),
+    ],
+)
+def test_bad_overrides_are_explained(recipe, override, message):
+    with pytest.raises(SettingsError, match=message):
+        parse(recipe, override)
+
+
+def test_every_problem_is_listed_at_once(recipe):
+    with pytest.raises(SettingsError) as error:
+        parse(recipe, "stepps=1", "optimizer.lr=x")
+    assert "stepps" in str(error.value) and "optimizer.lr" in str(error.value)
+
+
+def test_bad_files_are_explained(tmp_path):
+    with pytest.raises(SettingsError, match=r"nowhere\.yaml does not exist"):
+        read_recipe(tmp_path / "nowhere.yaml")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(SettingsError, match="must hold a mapping of settings, it holds list"):
+        read_recipe(tmp_path / "list.yaml")
+    (tmp_path / "broken.yaml").write_text("a: [1\n")
+    with pytest.raises(SettingsError, match="is not valid YAML"):
+        read_recipe(tmp_path / "broken.yaml")
+
+
+def test_differences_by_dotted_key():
+    old = {"a": {"b": 1, "c": 2}, "d": 3}
+    assert differences(old, {"a": {"b": 1, "c": 5}, "e": 4}) == {"a.c": (2, 5), "d": (3, None), "e": (None, 4)}
+    assert differences(old, old) == {}
