@@ -39,13 +39,10 @@ class TaskSettings(Settings):
 class Evaluation(Protocol):
     """The scores of some weights. Subclass it to inherit what has a body here."""
 
+    score: float
+    """The one number by which weights are compared: larger is better, -inf where there is none."""
     failures: Sequence[dict[str, Any]] = ()
     """Items that could not be read: dicts of path, reason, index."""
-
-    @property
-    def score(self) -> float:
-        """The one number by which weights are compared: larger is better, -inf where there is none."""
-        ...
 
     def summary(self) -> dict[str, float]:
         """The numbers worth keeping, by name: they go to metrics.jsonl, TensorBoard and summary.json."""
