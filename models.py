@@ -155,8 +155,8 @@ IMAGE_MODELS = {
 CLIP_MODELS = {
     "glore_resnet50_3d": ModelInfo("glore3d.resnet3d", GLORE, 33_731_952, CLIP, f"{KINETICS}: top-1 68.0 %"),
     "glore_resnet101_3d": ModelInfo("glore3d.resnet3d", GLORE, 57_442_672, CLIP, f"{KINETICS}: top-1 69.2 %"),
-    "resnet50_3d": ModelInfo("backbones.resnet50", GLORE, 27_985_264, CLIP, f"{KINETICS}: the baseline"),
-    "resnet101_3d": ModelInfo("backbones.resnet101", GLORE, 51_695_984, CLIP, f"{KINETICS}: the baseline"),
+    "resnet50_3d": ModelInfo("glore3d.resnet3d", GLORE, 27_985_264, CLIP, f"{KINETICS}: the baseline"),
+    "resnet101_3d": ModelInfo("glore3d.resnet3d", GLORE, 51_695_984, CLIP, f"{KINETICS}: the baseline"),
     "glore_resnet_debug_3d": ModelInfo("glore3d.resnet3d", GLORE, 320_416, SMALL_CLIP, "for tests and laptops"),
     "resnet_debug_3d": ModelInfo("glore3d.resnet3d", GLORE, 287_840, SMALL_CLIP, "for tests and laptops"),
     "eurnet_tiny_video": ModelInfo("eurgraph.eurnet", EURNET, 29_490_539, CLIP, "ours for clips, no number"),

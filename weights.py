@@ -180,12 +180,15 @@ def _misfit(model: nn.Module, path: str | Path, weights: Weights, report: LoadRe
     """The error for a file that does not fit, with what to try next."""
     name, excused = _name(model), classifiers(model)
     classes = [theirs[0] for entry, theirs, _ in report.mismatched if entry.startswith(excused)]
-    if classes and not report.excusing(excused).misfits():
+    only_classifier = not report.excusing(excused).misfits()
+    if only_classifier and getattr(model, "num_classes", None) == 0:
+        hint = "load_pretrained, which leaves the file's classifier out"
+    elif only_classifier and classes:
         hint = f"num_classes={classes[0]}, which the file was made for, or load_pretrained to fine-tune from it"
     elif other := suggest(name, weights):
         hint = f"{other}, which the file fits"
-    elif not report.excusing(excused).misfits():
-        hint = "load_pretrained, for which the classifier need not fit"
+    elif only_classifier:
+        hint = "load_pretrained, which does without a classifier in the file"
     elif not compare(model, adapt(model, path, weights, resize=True)).excusing(excused).misfits():
         hint = "load_pretrained, which resizes what depends on the size of the images"
     elif any(theirs == (*ours[:2], *ours[3:]) for _, theirs, ours in report.mismatched if len(ours) == 5):

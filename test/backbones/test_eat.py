@@ -29,7 +29,7 @@ def shake(model):
     return model.eval()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:])])
 def test_entries_and_operations_equal_the_authors(name):
     check_entries(name, getattr(eat, name))
 

@@ -38,7 +38,7 @@ def compare(name, with_gradients):
     check_numbers(name, getattr(glnet, name), with_gradients, as_authors)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:])])
 def test_entries_and_operations_equal_the_authors(name):
     check_entries(name, getattr(glnet, name))
 

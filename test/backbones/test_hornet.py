@@ -32,7 +32,7 @@ def unscaled(part, feature):
     return 3 * feature if part.endswith("dwconv") else feature
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:])])
 def test_entries_and_operations_equal_the_authors(name):
     check_entries(name, getattr(hornet, name))
 
