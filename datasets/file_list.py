@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from settings import did_you_mean
+from settings import UserError, did_you_mean
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ class Kind(NamedTuple):
     suffixes: tuple[str, ...]
 
 
-class FileError(Exception):
+class FileError(UserError):
     """A file that cannot be read: `path` says which one, `reason` why.
 
     A single argument is taken as the whole message: this is how a DataLoader raises a worker's error anew.

@@ -17,8 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from torch import nn
 
-from datasets.dataloader import EvalViews, TrainSamples, to_device, train_loader, view_loader
+from datasets.dataloader import eval_loader, to_device, train_loader
 from datasets.file_list import FileItem, FileList
+from datasets.samples import EvalViews, TrainSamples
 from engine import checkpoint
 from engine.distributed import Ranks, join_ranks
 from engine.optimizer import OptimizerSettings
@@ -50,7 +51,7 @@ class Points(TrainSamples):
 class PointViews(EvalViews):
     num_views = 1
 
-    def read(self, item: FileItem) -> torch.Tensor:
+    def read_views(self, item: FileItem) -> torch.Tensor:
         return _read_point(item)[None]
 
 
@@ -104,7 +105,7 @@ class Sorting:
         return loss, {"loss": loss * len(logits), "top1": (logits.argmax(1) == batch["label"]).sum()}
 
     def evaluate(self, model: nn.Module):
-        loader = view_loader(PointViews(self.files), 4, self.ranks.rank, self.ranks.num_ranks, **self.workers)
+        loader = eval_loader(PointViews(self.files), 4, self.ranks.rank, self.ranks.num_ranks, **self.workers)
         batches = to_device(loader, self.ranks.device)
         found = predict_items(batches, lambda b: model(b["views"][:, 0])[:, None], self.ranks, len(self.files), 1)
         return found and evaluate_predictions(found, item="point", view="view")

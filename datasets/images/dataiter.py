@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from datasets.dataloader import EvalViews, TrainSamples
 from datasets.file_list import FileError, FileItem, FileList
 from datasets.images.transforms import EvalImageView, TrainImageView
+from datasets.samples import EvalViews, TrainSamples
 
 
 class ImageError(FileError):
@@ -59,5 +59,5 @@ class ImageViews(EvalViews):
         super().__init__(files)
         self.view = view
 
-    def read(self, item: FileItem) -> torch.Tensor:
+    def read_views(self, item: FileItem) -> torch.Tensor:
         return self.view(read_image(item.path))[None]

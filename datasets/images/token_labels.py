@@ -23,10 +23,10 @@ from torchvision.ops import roi_align
 from torchvision.transforms import ColorJitter, InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as F
 
-from datasets.dataloader import TrainSamples
 from datasets.file_list import FileItem, FileList
 from datasets.images.dataiter import ImageError, read_image
 from datasets.images.transforms import TrainImageViewSettings
+from datasets.samples import TrainSamples
 from datasets.seeding import seeded_by
 from settings import Settings
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from datasets.dataloader import EvalViews, TrainSamples
 from datasets.file_list import FileItem, FileList
+from datasets.samples import EvalViews, TrainSamples
 from datasets.video.index import VideoError
 from datasets.video.multigrid import StepGrids
 from datasets.video.open_video import VideoOpener
@@ -26,6 +26,8 @@ class TrainClips(TrainSamples):
     `opener`: how the videos are opened. `grids`: the sampling and the view of each sample by its number, where they
     are not the same for all.
     """
+
+    stays_on_cpu = ("noise_seed",)
 
     def __init__(
         self,
@@ -91,7 +93,7 @@ class VideoViews(EvalViews):
     def num_views(self) -> int:
         return self.sampling.num_clips * self.view.num_crops
 
-    def read(self, item: FileItem) -> torch.Tensor:
+    def read_views(self, item: FileItem) -> torch.Tensor:
         with self.opener(item.path) as reader:
             clips = [_sample(reader, self.sampling, clip) for clip in range(self.sampling.num_clips)]
             wanted = sorted(set().union(*clips))

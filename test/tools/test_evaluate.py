@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import write_recipe
 
-from evaluators.resumable_predictions import PartialPredictions
+from evaluators.resumable_predictions import ResumablePredictions
 from tasks import classification
 from tools import evaluate, predict, train
 from tools.errors import clear_errors
@@ -84,7 +84,7 @@ def test_an_interrupted_evaluation_resumes(run, monkeypatch, capsys):
     evaluate.main(arguments)
     whole = files_of(run / "evaluations/1x1-last")
     shutil.rmtree(run / "evaluations/1x1-last")
-    monkeypatch.setattr("tools.loading_runs.PartialPredictions", partial(PartialPredictions, seconds_between=0))
+    monkeypatch.setattr("tasks.classification.ResumablePredictions", partial(ResumablePredictions, seconds_between=0))
     score, batches = classification.score_views, []
 
     def killed_at_the_third(index, *arguments, **options):
@@ -99,9 +99,9 @@ def test_an_interrupted_evaluation_resumes(run, monkeypatch, capsys):
     evaluate.main(arguments)
     assert sum(map(len, batches[:3])) == 8
     assert batches[3:] == [batch for batch in batches[:2] if len(batch) < 4] + batches[2:3]
-    assert "going on with an interrupted evaluation: 4 of 9 videos are done" in capsys.readouterr().err
+    assert "resuming an interrupted evaluation: 4 of 9 videos are done" in capsys.readouterr().err
     assert files_of(run / "evaluations/1x1-last") == whole
-    assert not (run / "evaluations/1x1-last/partial").exists()
+    assert not (run / "evaluations/1x1-last/unfinished").exists()
 
 
 def test_predict_names_the_classes(run, start, tmp_path):

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from datasets.dataloader import TrainSamples, train_loader
+from datasets.dataloader import train_loader
 from datasets.file_list import FileItem, read_class_names
+from datasets.samples import TrainSamples
 from datasets.video.lists import find_videos, read_videos
 
 

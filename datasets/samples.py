@@ -1,0 +1,194 @@
+"""What a training or an evaluation reads, sample by sample: the base classes of all data sets.
+
+Everything random about a training sample (which item, which view of it, which colors) is a function of the run's seed
+and the sample's number in the run. No generator lives in a worker, so the number of workers and of ranks changes
+nothing, and a run resumes in mid-epoch with the samples it would have had.
+
+A data set says what an item gives (`read`), and how samples become a batch (`collate`) where stacking will not do.
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, default_collate
+
+from datasets.file_list import FileError, FileItem, FileList
+
+STREAMS = {"train": 0, "precise_bn": 1}
+MAX_ATTEMPTS = 10  # items tried for one training sample before the run stops
+
+
+class Samples(Dataset):
+    """What training and evaluation data sets share: their items, and how batches are made of them."""
+
+    stays_on_cpu: ClassVar[tuple[str, ...]] = ()
+    """Entries of a batch that `datasets.dataloader.to_device` leaves where they are; `index` always stays."""
+
+    def __init__(self, items: Sequence[Any]):
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        """A batch of what `read` gave for each sample; by default every entry is stacked along a new first axis."""
+        return default_collate(samples)
+
+    def path(self, number: int) -> str:
+        """What to call sample `number` in a message: the file it is read from."""
+        raise NotImplementedError
+
+
+class TrainSamples(Samples):
+    """Training samples by their number in the run; what a sample is, `read` says.
+
+    Sample k belongs to epoch k // N of N items, and there to position k % N of that epoch's own order. It is what
+    `read` gives, with `index` (the item's row), `label` where the item is a FileItem, and `failures` (items that were
+    tried first and could not be read: dicts of path, reason, index, sample).
+
+    An item that cannot be read is replaced, with its label, by one drawn from (seed, epoch, position, attempt). After
+    `MAX_ATTEMPTS` of them the sample is an `error`, which `to_device` raises in the main process.
+
+    Args:
+        items: a FileList, or any other sequence; `read` gets one of its elements.
+        seed: the run's.
+        stream: "train", or "precise_bn" for the batches that refresh batch norm's statistics.
+        repeats: how many samples in a row are of the same item, each with random numbers of its own (repeated
+            augmentation, arXiv 1901.09335). An epoch keeps its N samples and sees N / repeats of the items.
+        weights: how often each item is seen, [N], in any unit; None: each once an epoch. An item of w times the mean
+            weight is seen w times an epoch; fractions are drawn anew in each.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Any],
+        seed: int,
+        stream: str = "train",
+        repeats: int = 1,
+        weights: np.ndarray | None = None,
+    ):
+        super().__init__(items)
+        self.repeats, self.weights = repeats, weights
+        self._root = (seed, STREAMS[stream])
+        self._order: tuple[int, np.ndarray] = (-1, np.zeros(0))  # the epoch drawn last, and its order of the items
+
+    def read(self, item: Any, rng: np.random.Generator) -> dict[str, Any]:
+        """What a network takes of an item; raises FileError if it cannot be read."""
+        raise NotImplementedError
+
+    def read_several(self, item: Any, rngs: list[np.random.Generator]) -> list[dict[str, Any]]:
+        """`read` with each of the generators; override it where that takes less than reading the item each time."""
+        return [self.read(item, rng) for rng in rngs]
+
+    def read_whole(self, item: Any, rng: np.random.Generator) -> torch.Tensor:
+        """The frames that `read` takes a view of, as the file has them: uint8 [T, H, W, 3]; to be looked at."""
+        raise NotImplementedError
+
+    def whole(self, number: int) -> torch.Tensor:
+        """`read_whole` of sample `number`, before any transform. Raises FileError where the sample is an error."""
+        sample = self[number]
+        if "error" in sample:
+            raise sample["error"]
+        rng = self._generator(*divmod(number, len(self)), len(sample["failures"]))
+        if sample["failures"]:
+            rng.integers(len(self))  # which item took the place of the first
+        return self.read_whole(self.items[sample["index"]], rng)
+
+    def path(self, number: int) -> str:
+        return self.items[self._item_at(*divmod(number, len(self)))].path
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
+        """The samples of a batch; consecutive ones of the same item are read together."""
+        if self.repeats == 1:
+            return [self[number] for number in numbers]
+        samples = []
+        places = (divmod(number, len(self)) for number in numbers)
+        for (_, index), same in groupby(places, key=lambda place: (place[0], self._item_at(*place))):
+            group, item = list(same), self.items[index]
+            try:
+                read = self.read_several(item, [self._generator(*place, 0) for place in group])
+                samples += [{"index": index, **_label(item), **sample, "failures": []} for sample in read]
+            except FileError:  # one by one, each with its own replacement
+                samples += [self[epoch * len(self) + position] for epoch, position in group]
+        return samples
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        epoch, position = divmod(number, len(self))
+        failures: list[dict[str, Any]] = []
+        for attempt in range(MAX_ATTEMPTS):
+            rng = self._generator(epoch, position, attempt)
+            index = int(rng.integers(len(self))) if attempt else self._item_at(epoch, position)
+            item = self.items[index]
+            try:
+                return {"index": index, **_label(item), **self.read(item, rng), "failures": failures}
+            except FileError as error:
+                failures.append({"path": error.path, "reason": error.reason, "index": index, "sample": number})
+                kind = type(error)
+        first = failures[0]
+        reason = f"{first['reason']}; {MAX_ATTEMPTS} files in a row could not be read, is data.root right?"
+        return {"error": kind(first["path"], reason)}
+
+    def _generator(self, *position: int) -> np.random.Generator:
+        return np.random.default_rng((*self._root, *position))
+
+    def _item_at(self, epoch: int, position: int) -> int:
+        if self._order[0] != epoch:
+            self._order = (epoch, draw_order(self._generator(epoch), len(self), self.weights))
+        return int(self._order[1][position // self.repeats])
+
+
+def draw_order(rng: np.random.Generator, num_items: int, weights: np.ndarray | None) -> np.ndarray:
+    """The items of an epoch [N], in random order: each once, or by `weights` [N].
+
+    By weights, an item comes round w or w + 1 times where w is the whole part of its share of N: numbers at equal
+    distances along the summed weights pick the items, which lie there in an order of their own in each epoch.
+    """
+    order = rng.permutation(num_items)
+    if weights is None:
+        return order
+    ends = np.cumsum(weights[order])
+    picks = np.searchsorted(ends, (np.arange(num_items) + rng.random()) * (ends[-1] / num_items), side="right")
+    return rng.permutation(order[np.minimum(picks, num_items - 1)])
+
+
+class EvalSamples(Samples):
+    """Every item once, for evaluation; what is read of it, `read` says.
+
+    A sample is what `read` gives, with `index`, and `label` where the item is a FileItem (-1: unknown); or, for an item
+    that cannot be read, `index` and `failure`.
+    """
+
+    def read(self, item: Any) -> dict[str, Any]:
+        """What a network takes of an item; raises FileError if it cannot be read."""
+        raise NotImplementedError
+
+    def path(self, number: int) -> str:
+        return self.items[number].path
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        item = self.items[index]
+        try:
+            return {"index": index, **_label(item), **self.read(item)}
+        except FileError as error:
+            return {"index": index, "failure": {"path": error.path, "reason": error.reason, "index": index}}
+
+
+class EvalViews(EvalSamples):
+    """Every view of each file, `views` [V, ...]; what the views are, `read_views` says."""
+
+    num_views: int
+    items: FileList
+
+    def read_views(self, item: FileItem) -> torch.Tensor:
+        """The views [V, ...] of a file; raises FileError if it cannot be read."""
+        raise NotImplementedError
+
+    def read(self, item: FileItem) -> dict[str, Any]:
+        return {"views": self.read_views(item)}
+
+
+def _label(item: Any) -> dict[str, int]:
+    return {"label": item.label} if isinstance(item, FileItem) else {}
