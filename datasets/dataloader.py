@@ -153,8 +153,10 @@ def move(value: Any, device: torch.device) -> Any:
 def worker_death(error: RuntimeError) -> WorkerError:
     """What torch raises when a worker dies, explained.
 
-    Torch hears of it by a signal, whose handler raises wherever the main process is, also outside the loader.
+    Torch hears of it by a signal, whose handler raises wherever the main process is, also outside the loader. It would
+    raise again in the midst of our own message, when the loader stops its other workers.
     """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     return WorkerError(
         f"a dataloader worker died ({error}); if memory ran out, lower data.num_workers. The same command continues "
         "from the last checkpoint"
@@ -168,6 +170,10 @@ def _watched(loader: DataLoader) -> Iterator[dict[str, Any]]:
             batch = next(batches)
         except StopIteration:
             return
+        except (ConnectionError, EOFError) as error:
+            if str(error).startswith("Caught "):  # by a worker, which says so
+                raise
+            raise worker_death(error) from error  # it announced a batch, and died before we had fetched its tensors
         except RuntimeError as error:
             if str(error).startswith("DataLoader worker"):
                 raise worker_death(error) from error
