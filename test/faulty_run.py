@@ -19,28 +19,19 @@ from torch import nn
 
 from datasets.dataloader import eval_loader, to_device, train_loader
 from datasets.file_list import FileItem, FileList
-from datasets.samples import EvalViews, TrainSamples
+from datasets.samples import EvalSamples, TrainSamples
 from engine import checkpoint
 from engine.distributed import Ranks, join_ranks
-from engine.optimizer import OptimizerSettings
-from engine.run import RunSettings, open_run, start_logging
-from engine.schedule import ScheduleSettings
-from engine.trainer import Trainer, TrainSettings
-from evaluators.classification import evaluate_predictions, predict_items
-from settings import Settings, parse_settings, read_recipe
+from engine.run import open_run, start_logging
+from engine.task import Evaluation, Task, TaskSettings
+from engine.trainer import Trainer
+from evaluators.gather import Gathered, gather, to_columns
+from settings import parse_settings, read_recipe
 from tools.errors import clear_errors
 
 NUM_CLASSES = 3
+WORKERS = {"num_workers": 1, "worker_start": "fork", "timeout_seconds": 5, "pin_memory": False}
 _save = torch.save
-
-
-class FaultyRunSettings(Settings):
-    """The trainer's own settings; the task needs none."""
-
-    optimizer: OptimizerSettings
-    schedule: ScheduleSettings = ScheduleSettings()
-    train: TrainSettings
-    run: RunSettings
 
 
 class Points(TrainSamples):
@@ -48,11 +39,9 @@ class Points(TrainSamples):
         return {"x": _read_point(item) + 0.1 * torch.from_numpy(rng.standard_normal(4)).float()}
 
 
-class PointViews(EvalViews):
-    num_views = 1
-
-    def read_views(self, item: FileItem) -> torch.Tensor:
-        return _read_point(item)[None]
+class PointsToScore(EvalSamples):
+    def read(self, item: FileItem) -> dict:
+        return {"x": _read_point(item)}
 
 
 def _read_point(item: FileItem) -> torch.Tensor:
@@ -70,15 +59,23 @@ class Block(nn.Module):
         return x + self.dropout(self.linear(self.norm(x)).relu())
 
 
-class Sorting:
-    """Implements `engine.trainer.Task`."""
+class PointScores(Evaluation):
+    def __init__(self, gathered: Gathered):
+        self.numbers = {name: float(gathered.rows[name].mean()) for name in ("top1", "loss")}
+        self.score = self.numbers["top1"]
 
-    def __init__(self, files: Path, seed: int, ranks: Ranks, fault: "Fault"):
-        paths = sorted(map(str, files.glob("*.txt")))
+    def summary(self) -> dict[str, float]:
+        return self.numbers
+
+
+class ClassifyPoints(Task):
+    Settings = TaskSettings
+
+    def __init__(self, settings: TaskSettings, ranks: Ranks, folder: Path, fault: "Fault"):
+        super().__init__(settings, ranks)
+        paths = sorted(map(str, folder.glob("*.txt")))
         labels = [int(path[-5]) for path in paths]  # 0012-2.txt has class 2
-        self.files = FileList([path[-10:-4] for path in paths], labels, paths)
-        self.seed, self.ranks, self.fault = seed, ranks, fault
-        self.workers = {"num_workers": 1, "worker_start": "fork", "timeout_seconds": 5, "pin_memory": False}
+        self.files, self.fault = FileList([path[-10:-4] for path in paths], labels, paths), fault
 
     @property
     def num_train_samples(self) -> int:
@@ -87,28 +84,29 @@ class Sorting:
     def build_model(self) -> nn.Module:
         return nn.Sequential(nn.Linear(4, 8), Block(8), Block(8), nn.Linear(8, NUM_CLASSES))
 
-    def load_initial_weights(self, model: nn.Module) -> None:
-        pass
-
     def train_batches(self, first_batch: int, num_batches: int, batch_size: int, stream: str):
-        points = Points(self.files, self.seed, stream)
+        points = Points(self.files, self.settings.run.seed, stream)
         points.read = self.fault.in_worker(points.read)
-        order = (self.ranks.rank, self.ranks.num_ranks)
+        place = (self.ranks.rank, self.ranks.num_ranks)
         return to_device(
-            train_loader(points, first_batch, num_batches, batch_size, *order, **self.workers), self.ranks.device
+            train_loader(points, first_batch, num_batches, batch_size, *place, **WORKERS), self.ranks.device
         )
 
     def training_step(self, model: nn.Module, batch: dict):
         logits = model(batch["x"])
-        loss = nn.functional.cross_entropy(logits, batch["label"])
-        loss = self.fault.in_step(loss)
+        loss = self.fault.in_step(nn.functional.cross_entropy(logits, batch["label"]))
         return loss, {"loss": loss * len(logits), "top1": (logits.argmax(1) == batch["label"]).sum()}
 
-    def evaluate(self, model: nn.Module):
-        loader = eval_loader(PointViews(self.files), 4, self.ranks.rank, self.ranks.num_ranks, **self.workers)
-        batches = to_device(loader, self.ranks.device)
-        found = predict_items(batches, lambda b: model(b["views"][:, 0])[:, None], self.ranks, len(self.files), 1)
-        return found and evaluate_predictions(found, item="point", view="view")
+    def evaluate(self, model: nn.Module) -> PointScores | None:
+        loader = eval_loader(PointsToScore(self.files), 4, self.ranks.rank, self.ranks.num_ranks, **WORKERS)
+
+        def rows_of(batch: dict):
+            logits, label = model(batch["x"]), batch["label"]
+            loss = nn.functional.cross_entropy(logits, label, reduction="none")
+            return to_columns(index=batch["index"], top1=(logits.argmax(1) == label).float(), loss=loss)
+
+        gathered = gather(to_device(loader, self.ranks.device), rows_of, self.ranks, num_items=len(self.files))
+        return gathered and PointScores(gathered)
 
 
 class Fault:
@@ -180,13 +178,13 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     args = parser.parse_intermixed_args()
     recipe = read_recipe(args.files / "recipe.yaml", [f"run.dir={args.run_dir}", *args.overrides])
-    settings = parse_settings(FaultyRunSettings, recipe)
+    settings = parse_settings(TaskSettings, recipe)
     with join_ranks(**settings.run.process_options()) as ranks:
         start_logging(ranks)
         fault = Fault(args.fault, args.step, args.rank, args.run_dir.with_suffix(".fault"), ranks)
-        task = Sorting(args.files, settings.run.seed, ranks, fault)
-        run = open_run("toy.yaml", settings, settings.model_dump(mode="json"), ranks)
-        Trainer(task, settings.train, settings.optimizer, settings.schedule, settings.run.seed, run, ranks).train()
+        task = ClassifyPoints(settings, ranks, args.files, fault)
+        run = open_run("points.yaml", settings, task.resolved_recipe(), ranks)
+        Trainer(task, run, ranks).train()
         run.close()
         logging.info("finished")
 

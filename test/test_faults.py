@@ -28,6 +28,7 @@ def files(tmp_path_factory):
         point = torch.randn(4, generator=torch.Generator().manual_seed(number)).tolist()
         (folder / f"{number:04d}-{int(point[0] > 0) + int(point[1] > 0)}.txt").write_text(" ".join(map(str, point)))
     (folder / "recipe.yaml").write_text(f"""
+        task: points
         optimizer: {{lr: 0.1, weight_decay: 0.001, clip_grad_norm: 1.0}}
         schedule: {{warmup_steps: 3}}
         train: {{num_samples: {STEPS * 12}, batch_size: 12, accumulation_steps: 2, checkpoint_every_steps: 4,
@@ -114,7 +115,7 @@ def test_killed_while_writing_a_checkpoint(files, tmp_path, ranks):
 def test_a_dataloader_worker_is_killed(files, tmp_path, ranks, rank):
     arguments = ("--fault=kill a worker", "--step=10", f"--rank={rank}")
     output = launch(tmp_path / "run", files, *arguments, ranks=ranks, check=False)
-    assert output.returncode != 0 and "a reading process died" in output.stderr
+    assert output.returncode != 0 and "a dataloader worker died" in output.stderr
     assert_resumes(tmp_path / "run", files, ranks)
 
 

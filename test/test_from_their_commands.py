@@ -1,4 +1,4 @@
-"""docs/from_their_commands.md: every command and setting on the right of its tables is one that our parsers take."""
+"""docs/from_their_commands.md: our parsers accept every command and setting on the right of its tables."""
 
 import argparse
 import re
@@ -14,7 +14,7 @@ from settings import parse_settings, read_recipe
 from tasks import find_task
 from tools.loading_runs import add_run_arguments
 
-# Names of files, and words that stand for a part of a command.
+# Names of files, and parts of commands.
 NAMES = {
     "Hosts",
     "address=",
@@ -29,7 +29,7 @@ SETTING = re.compile(r"(model|data|loss|optimizer|schedule|train|evaluation|run)
 
 
 def read_tables():
-    """(line number, recipe, span of code) of each right-hand side."""
+    """Yields (recipe, code span) for each code span of a right-hand side."""
     recipe = None
     for number, line in enumerate((ROOT / "docs/from_their_commands.md").read_text().splitlines(), 1):
         if not line.startswith("|"):
@@ -45,13 +45,13 @@ def check_settings(recipe: str, overrides: list[str]) -> None:
     values = read_recipe(ROOT / recipe, overrides)
     task = find_task(values, recipe)
     settings = parse_settings(task.Settings, values, recipe)
-    if any(override.startswith(("model.name", "model.options")) for override in overrides):  # its builder knows them
+    if any(override.startswith(("model.name", "model.options")) for override in overrides):  # the builder checks these
         with torch.device("meta"):
             task(settings, Ranks(0, 1, torch.device("cpu"))).build_model()
 
 
 def check_launch(words: list[str], options: str) -> None:
-    """[OPTIONS] CONFIG [key=value ...]; `options`: the help of the script that takes them."""
+    """[OPTIONS] CONFIG [key=value ...]; `options` is the help of the script that takes them."""
     while words[0].startswith("--"):
         assert f"{words[0]} " in options, f"there is no option {words[0]}"
         words = words[2:]
@@ -82,7 +82,7 @@ def check_command(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("recipe", "span"), list(read_tables()))
-def test_what_stands_on_the_right_can_be_typed(recipe, span):
+def test_a_command_or_setting_is_accepted(recipe, span):
     words = shlex.split(span)
     if span.startswith("configs/"):
         check_settings(span, [])
@@ -92,5 +92,5 @@ def test_what_stands_on_the_right_can_be_typed(recipe, span):
         check_command(words)
 
 
-def test_the_tables_are_read():
+def test_the_tables_are_found():
     assert len(list(read_tables())) > 120

@@ -1,4 +1,4 @@
-"""Every recipe of the suite: its settings hold, its network builds, its optimizer and schedule know what they name."""
+"""Every recipe: it parses, its network builds, and the patterns of its optimizer and schedule match."""
 
 from fnmatch import fnmatch
 
@@ -18,9 +18,9 @@ IMAGENET = [path for path in RECIPES if path.startswith("configs/imagenet/eurnet
 
 
 def build(path):
-    """The recipe's network, without memory for its weights, and its settings."""
+    """The recipe's network on the meta device, and its settings."""
     recipe = read_recipe(ROOT / path)
-    recipe["model"].setdefault("num_classes", 8)  # where the files would tell
+    recipe["model"].setdefault("num_classes", 8)  # else its files would say
     task = find_task(recipe, path)
     settings = parse_settings(task.Settings, recipe, path)
     with torch.device("meta"):
@@ -28,7 +28,7 @@ def build(path):
 
 
 @pytest.mark.parametrize("path", RECIPES)
-def test_a_recipe_holds(path):
+def test_a_recipe_parses_and_builds(path):
     model, settings = build(path)
     num_parameters = sum(parameter.requires_grad for parameter in model.parameters())
     assert sum(len(group["params"]) for group in parameter_groups(model, settings.optimizer)) == num_parameters
@@ -36,8 +36,8 @@ def test_a_recipe_holds(path):
 
 
 @pytest.mark.parametrize("path", IMAGENET)
-def test_imagenet_recipes_are_the_authors(path):
-    """Whose files give the rates for batches of 512, and the same first, last and peak rate to one another."""
+def test_imagenet_recipes_equal_the_authors(path):
+    """Their files give learning rates for batches of 512; first, last and peak rates keep the same ratios."""
     model, settings = build(path)
     data, train, optimizer = settings.data, settings.train, settings.optimizer
     size = model.image_size[0]
@@ -60,7 +60,7 @@ def test_imagenet_recipes_are_the_authors(path):
         assert multipliers["head.weight"] == 1 and multipliers["patch_embed.proj.weight"] == optimizer.layer_decay**13
 
 
-# batch, peak and last rate, weight decay, epochs, decay of the average, as the authors' commands and defaults say
+# batch, peak and last learning rate, weight decay, epochs, EMA decay, from the authors' commands and defaults
 HORNET = (4096, 4e-3, 1e-6, 0.05, 300, 0.9999)
 GLNET = (2048, 2e-3, 1e-5, 0.05, 300, 0.9999)
 EAT = (1024, 1e-3, 1e-5, 0.05, 300, 0.99996)
@@ -87,7 +87,7 @@ def test_every_image_network_has_a_recipe_for_imagenet():
 
 
 @pytest.mark.parametrize("path", BACKBONES)
-def test_recipes_of_the_backbones_are_the_authors(path):
+def test_backbone_recipes_equal_the_authors(path):
     model, settings = build(path)
     name = path.removeprefix("configs/imagenet/").removesuffix(".yaml")
     batch, peak, last, decay, epochs, average = next(row for shape, row in AUTHORS.items() if fnmatch(name, shape))

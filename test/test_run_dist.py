@@ -1,21 +1,20 @@
-"""run_dist.sh: what it would start on each machine, what it refuses, and a run of two machines that are this one."""
+"""run_dist.sh: what it would start on each machine, what it refuses, and runs on two machines that are this one."""
 
-import os
 import shlex
 import socket
 import subprocess
 
 import pytest
-from conftest import ROOT
+from launching import ROOT, shell_environment
 
 RECIPE = "configs/demo/glore_motion.yaml"
 
 
 def run_dist(*arguments, **environment):
     """./run_dist.sh -> subprocess.CompletedProcess; outside SLURM unless `environment` says otherwise."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
     line = ["./run_dist.sh", *map(str, arguments)]
-    return subprocess.run(line, cwd=ROOT, env=inherited | environment, text=True, capture_output=True, timeout=500)
+    environment = shell_environment(**environment)
+    return subprocess.run(line, cwd=ROOT, env=environment, text=True, capture_output=True, timeout=500)
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def hosts(tmp_path):
     return write
 
 
-def test_every_machine_of_the_file_gets_its_part(hosts):
+def test_every_machine_of_the_hosts_file_gets_its_part(hosts):
     file = hosts("# the cluster\nalpha slots=8\n\nbeta address=10.0.0.2  # no slots: its GPUs")
     done = run_dist("--hosts", file, "--dry-run", "--port", 1234, RECIPE, "run.dir=a b")
     assert done.returncode == 0, done.stderr
@@ -43,7 +42,7 @@ def test_every_machine_of_the_file_gets_its_part(hosts):
     ]
 
 
-def test_the_part_of_one_machine_is_torchrun():
+def test_the_part_of_one_machine_is_a_torchrun_command():
     by_hand = ("--nnodes", 2, "--node-rank", 1, "--master", "10.0.0.1", "--address", "10.0.0.2", "--nproc", 4)
     done = run_dist(*by_hand, "--dry-run", RECIPE, "optimizer.lr=0.1")
     words = shlex.split(done.stdout)
@@ -75,7 +74,7 @@ def test_slurm_starts_one_part_on_each_machine():
         (["--nnodes", "2", "--node-rank", "2", "--master", "a", RECIPE], "--node-rank 2 is beyond --nnodes 2"),
     ],
 )
-def test_what_is_wrong_is_said(arguments, message):
+def test_wrong_arguments(arguments, message):
     done = run_dist(*arguments)
     assert done.returncode == 2 and message in done.stderr
 
@@ -83,7 +82,7 @@ def test_what_is_wrong_is_said(arguments, message):
 @pytest.mark.parametrize(
     ("text", "message"), [("# nobody\n", "lists no machine"), ("a slot=2\n", "'a slot=2': expected")]
 )
-def test_a_wrong_file_of_machines_is_said(hosts, text, message):
+def test_wrong_hosts_files(hosts, text, message):
     done = run_dist("--hosts", hosts(text), RECIPE)
     assert done.returncode == 2 and message in done.stderr
 
@@ -104,10 +103,10 @@ def free_port() -> int:
 
 
 @pytest.mark.slow
-def test_two_machines_train_one_network_and_score_it_as_one_does(hosts, here, recipe, start, tmp_path):
+def test_two_machines_train_one_network_and_score_it_as_one_machine_does(hosts, here, recipe, start, tmp_path):
     machines = hosts("first address=127.0.0.1 slots=1\nsecond address=127.0.0.1 slots=1\n")
     options = ("--hosts", machines, "--rsh", here, "--port", free_port())
-    # A kernel may add in another order on another number of threads: both have one.
+    # The number of threads may change a kernel's order of sums: both runs have one thread.
     done = run_dist(*options, recipe, f"run.dir={tmp_path / 'two'}", "run.timeout_minutes=5", "run.num_threads=1")
     assert done.returncode == 0, done.stdout + done.stderr
     report = tmp_path / "two/evaluations/1x1"

@@ -2,13 +2,11 @@
 
 import inspect
 import json
-import os
-import subprocess
 
 import pytest
 import safetensors
 import torch
-from conftest import ROOT, command
+from launching import run_script
 from regression import NUM_VAL, Regression
 
 from engine.distributed import Ranks
@@ -33,11 +31,7 @@ def recipe(tmp_path):
 
 
 def run(tool, *arguments, processes=1, check=True, **environment):
-    line = command("test/regression.py", tool, *arguments, processes=processes)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
-    done = subprocess.run(line, cwd=ROOT, env=environment, text=True, capture_output=True, timeout=300)
-    assert not check or done.returncode == 0, done.stdout + done.stderr
-    return done
+    return run_script("test/regression.py", tool, *arguments, processes=processes, check=check, environment=environment)
 
 
 def lines(folder, split):

@@ -1,4 +1,4 @@
-"""The comparison of video readers: it runs, names what cannot be used, and measures readers that do the same."""
+"""The comparison of video readers: it runs, names readers that cannot be used, and its readers agree."""
 
 import sys
 
@@ -42,7 +42,7 @@ def test_readers_read_the_same_frames(clip):
             assert (views.int() - exact).abs().float().mean() < 3, name
 
 
-def test_a_reader_that_fails_on_a_file_is_shown_as_such(clip, capsys):
+def test_a_reader_that_fails_on_a_file_is_shown_as_failing(clip, capsys):
     def read(path, clips, settings):
         raise RuntimeError("no")
 
@@ -54,7 +54,7 @@ def test_a_reader_that_fails_on_a_file_is_shown_as_such(clip, capsys):
     assert "fails" in capsys.readouterr().out
 
 
-def test_made_clips_are_like_those_of_kinetics(tmp_path):
+def test_made_clips_resemble_those_of_kinetics(tmp_path):
     path = data.encode_clip(tmp_path / "clip.mp4", num_frames=12, gop=5)
     with data.VideoReader(path) as video:
         assert (video.num_frames, video.height, video.width, video.codec) == (12, 256, 340, "h264")

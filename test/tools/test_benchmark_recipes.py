@@ -1,4 +1,4 @@
-"""The comparison of recipes: it runs, and its measures are those of the files that it makes."""
+"""The comparison of recipes: it runs, and measures the files that it makes."""
 
 import csv
 
@@ -25,14 +25,14 @@ def test_table(tmp_path, capsys):
     assert float(rows["training"]["size_ratio"]) == pytest.approx(expected, rel=0.01)
 
 
-def test_likeness_is_of_the_scaled_original(tmp_path):
+def test_similarity_is_to_the_scaled_original(tmp_path):
     clip = encode_video(tmp_path / "clip.mp4", number_frames(6, 320, 400))
-    likeness = {}
+    similarity = {}
     for bits in ("60k", "2000k"):
         recipe = RECIPES["short160"]._replace(options={"b": bits})
         convert(Job(str(clip), str(tmp_path / "out.mp4")), recipe, None)
-        likeness[bits] = psnr(str(clip), str(tmp_path / "out.mp4"), recipe)
-    assert 20 < likeness["60k"] < likeness["2000k"] < 60
+        similarity[bits] = psnr(str(clip), str(tmp_path / "out.mp4"), recipe)
+    assert 20 < similarity["60k"] < similarity["2000k"] < 60
 
 
 def test_variants_change_one_thing():

@@ -23,7 +23,7 @@ def table(capsys, *words):
 
 def test_a_line_for_each_network(capsys):
     setup, head, row = table(capsys, "glnet_debug_tk*")
-    assert setup == "batch 2, float32, channels last, 1 thread of the processor"
+    assert setup == "batch 2, float32, channels last, 1 CPU thread"
     assert head == ["network", "parameters", "GMACs", "input", "cpu items/s", "cpu MiB"]
     assert row[:2] == ["`glnet_debug_tklb`", "2.0 M"] and row[3] == "64x64" and float(row[4]) > 0 and int(row[5]) > 0
 

@@ -1,4 +1,4 @@
-"""The script that converts videos: what it writes, what it leaves alone, and what it reports."""
+"""tools/convert_videos.py: what it writes, what it leaves alone, and what it reports."""
 
 import csv
 import os
@@ -44,7 +44,7 @@ def report(folder, name="conversion_failures.csv"):
 
 
 @pytest.mark.parametrize("program", [[], ["--pyav"]])
-def test_tree_is_mirrored(source, tmp_path, program):
+def test_the_folders_are_mirrored(source, tmp_path, program):
     out = tmp_path / "out"
     assert run(source, out, *program) == 0 and found(out) == TARGETS
     for name in TARGETS:
@@ -60,7 +60,7 @@ def test_again_after_an_interruption(source, tmp_path, caplog):
     cut, old = out / TARGETS[0], out / TARGETS[1]
     cut.write_bytes(cut.read_bytes()[:-100])
     os.utime(old, (0, 0))
-    (out / "a b" / ".-1.mp4.partial").write_text("left behind by a process that was killed")
+    (out / "a b" / ".-1.mp4.partial").write_text("left by a process that was killed")
     assert run(source, out, "--pyav") == 0
     assert "2 converted (0 of them damaged), 1 were done before, 0 failed" in caplog.text
     assert found(out) == TARGETS
@@ -69,7 +69,7 @@ def test_again_after_an_interruption(source, tmp_path, caplog):
     assert "3 converted" in caplog.text  # by another recipe
 
 
-def test_failures_are_listed_and_tried_again(source, tmp_path):
+def test_failures_are_listed_and_retried(source, tmp_path):
     out = tmp_path / "out"
     good = (source / "a b/2.avi").read_bytes()
     (source / "a b/2.avi").write_bytes(b"")
@@ -90,12 +90,12 @@ def test_failures_are_listed_and_tried_again(source, tmp_path):
     (source / "a b/2.avi").write_bytes(good)
     (source / "c/pipe.mp4").unlink()
     assert run(source, out) == 0
-    assert report(out) == {"damaged.mp4": rows["damaged.mp4"]}  # it is still so, though it was done before
+    assert report(out) == {"damaged.mp4": rows["damaged.mp4"]}  # still listed, though it was converted before
     damaged.unlink()
     assert run(source, out) == 0 and not (out / "conversion_failures.csv").exists()
 
 
-def test_a_video_that_hangs_is_given_up(source, tmp_path, monkeypatch):
+def test_a_video_that_hangs_is_skipped(source, tmp_path, monkeypatch):
     original = convert_videos.convert
 
     def convert(job, recipe, ffmpeg):
@@ -124,7 +124,7 @@ def test_parts(source, tmp_path, capsys):
     assert "expected 1/2 to 2/2" in capsys.readouterr().err
 
 
-def test_what_cannot_be_meant(source, tmp_path):
+def test_wrong_folders(source, tmp_path):
     with pytest.raises(SettingsError, match="lie one in the other"):
         main([str(source), str(source / "out")])
     with pytest.raises(SettingsError, match="no folder of videos at"):

@@ -1,4 +1,4 @@
-"""The script that writes lists: what it writes, and what it says."""
+"""tools/make_list.py: what it writes, and what it reports."""
 
 import logging
 
@@ -32,7 +32,7 @@ def test_list_and_table(tmp_path, caplog):
         main([*arguments, "--drop-missing"])
 
 
-def test_videos_without_a_class_can_be_left_out(tmp_path):
+def test_videos_without_a_class_can_be_dropped(tmp_path):
     for name in ("A1.mp4", "B2.mp4"):
         (tmp_path / name).touch()
     (tmp_path / "classes.txt").write_text("c000 Holding\nc001 Taking\n")

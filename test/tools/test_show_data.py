@@ -1,4 +1,4 @@
-"""The pictures show what the network sees: they are there, of the right form, and turn back into the files' colors."""
+"""The pictures show what the network sees, in the colors of the files."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_clips(recipe, tmp_path):
 
 
 @pytest.mark.parametrize("changes", [[], ["data.mix={mixup: 0.8}", "data.class_balance=1", "evaluation.num_clips=2"]])
-def test_samples_are_those_of_the_run(recipe, changes):
+def test_samples_equal_those_of_the_run(recipe, changes):
     task = make_task(recipe, "data.num_workers=0", "data.color={hls: null, noise: 0}", *changes)
     samples = task.training_pictures(4)
     (batch,) = task.train_batches(0, 1, 4, "train")
@@ -53,7 +53,7 @@ def test_samples_are_those_of_the_run(recipe, changes):
     assert view == (2 if changes else 1)
 
 
-def test_the_whole_of_a_sample_whose_file_was_replaced(recipe):
+def test_a_replaced_sample_shows_its_own_file(recipe):
     dataset = make_task(recipe).train_samples("train")
     whole = dataset.whole(5)
     read, broken = dataset.read_several, int(dataset[5]["index"])

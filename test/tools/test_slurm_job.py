@@ -1,20 +1,19 @@
-"""tools/slurm_job.sh among programs that stand for SLURM's: when it queues again, and that the run then goes on."""
+"""tools/slurm_job.sh with stand-ins for SLURM's programs: when it queues again, and that the run then resumes."""
 
-import os
 import signal
 import subprocess
 import time
 
 import pytest
 import torch
-from conftest import ROOT
+from launching import ROOT, shell_environment
 
 RECIPE = "configs/demo/glore_motion.yaml"
 
 
 @pytest.fixture
 def slurm(tmp_path):
-    """slurm(srun) -> the environment of a job whose srun is the shell line given; what scontrol is told is kept."""
+    """slurm(srun) -> the environment of a job whose srun is a shell line; scontrol notes its arguments in a file."""
 
     def make(srun: str) -> dict[str, str]:
         programs = tmp_path / "bin"
@@ -25,7 +24,8 @@ def slurm(tmp_path):
             (programs / name).chmod(0o755)
         job = {"JOB_ID": "17", "SUBMIT_DIR": str(ROOT), "NNODES": "1", "JOB_NODELIST": "localhost", "NODEID": "0"}
         job = {f"SLURM_{name}": value for name, value in job.items()}
-        return os.environ | job | {"SLURMD_NODENAME": "localhost", "PATH": f"{programs}:{os.environ['PATH']}"}
+        environment = shell_environment(**job, SLURMD_NODENAME="localhost")
+        return environment | {"PATH": f"{programs}:{environment['PATH']}"}
 
     return make
 
@@ -35,7 +35,7 @@ def start_job(environment, *arguments) -> subprocess.Popen:
     return subprocess.Popen(line, env=environment, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def told(tmp_path) -> str:
+def requeued(tmp_path) -> str:
     return (tmp_path / "told").read_text() if (tmp_path / "told").exists() else ""
 
 
@@ -59,7 +59,7 @@ def when_there(path) -> None:
 )
 def test_what_queues_again(slurm, tmp_path, number, ends_with, queues_again):
     ready = tmp_path / "ready"
-    # As srun does, it hears of a signal from the job; as SLURM does, scancel tells both.
+    # Like srun, it gets signals from the job; scancel signals to both.
     waits = f"trap 'exit {ends_with}' USR1 TERM; touch {ready}; for i in $(seq 200); do sleep 0.05; done; exit 99"
     job = start_job(slurm(waits if number else f"exit {ends_with}"), RECIPE)
     if number:
@@ -69,10 +69,10 @@ def test_what_queues_again(slurm, tmp_path, number, ends_with, queues_again):
         job.send_signal(number)
     output = job.communicate(timeout=30)[0]
     assert job.returncode == ends_with, output
-    assert told(tmp_path) == ("requeue 17\n" if queues_again else ""), output
+    assert requeued(tmp_path) == ("requeue 17\n" if queues_again else ""), output
 
 
-def test_what_it_would_start(slurm):
+def test_dry_run(slurm):
     job = start_job(slurm("exit 1"), "--dry-run", RECIPE)
     assert job.communicate(timeout=30)[0].startswith("srun --nodes 1 --ntasks-per-node 1") and job.returncode == 0
 
@@ -84,13 +84,13 @@ def test_what_it_would_start(slurm):
         ({"SLURM_SUBMIT_DIR": "/"}, "there is no run_dist.sh in /"),
     ],
 )
-def test_what_is_wrong_is_said(slurm, change, message):
+def test_wrong_jobs(slurm, change, message):
     job = start_job(slurm("exit 1") | change, RECIPE)
     assert message in job.communicate(timeout=30)[0] and job.returncode == 2
 
 
 @pytest.mark.slow
-def test_a_run_out_of_time_goes_on_where_it_was(slurm, recipe, start, tmp_path):
+def test_a_run_out_of_time_resumes(slurm, recipe, start, tmp_path):
     environment = slurm('exec bash -c "${@: -1}"') | {"OMP_NUM_THREADS": "1"}
     settings = ("run.num_threads=1", "train.checkpoint_every_steps=1")
     run = tmp_path / "job"
@@ -99,7 +99,7 @@ def test_a_run_out_of_time_goes_on_where_it_was(slurm, recipe, start, tmp_path):
     when_there(run / "checkpoints/previous.pt")
     job.send_signal(signal.SIGUSR1)
     output = job.communicate(timeout=120)[0]
-    assert job.returncode == 75 and told(tmp_path) == "requeue 17\n", output
+    assert job.returncode == 75 and requeued(tmp_path) == "requeue 17\n", output
 
     job = start_job(environment | {"SLURM_RESTART_COUNT": "1"}, *arguments)
     output = job.communicate(timeout=300)[0]

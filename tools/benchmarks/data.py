@@ -1,7 +1,7 @@
-"""How many clips per second one core reads from video files, beside the readers that others use.
+"""How many clips per second one core reads from video files: our reader and other libraries.
 
-Every reader does the whole job of a sample, from closed file to cropped clips. Readers take turns, sample by sample and
-with the same frames, so that a change in the machine's speed meets all of them alike.
+Every reader does the whole job of a sample, from a closed file to cropped clips. Readers take turns, sample by sample
+and with the same frames, so that changes in the machine's speed affect all of them alike.
 """
 
 import argparse
@@ -23,20 +23,20 @@ from datasets.video.transforms import EvalViewSettings, even_views
 
 HELP = """Clips per second and core: our video reader beside decord, OpenCV and torchcodec, where these are installed.
 
-A sample is read from scratch: open the file, take frames from a random place on, resize the short side, crop the
-centre -> uint8 [3, T, size, size]; or ten such clips, evenly spaced over the video. "Per core" is by processor time
-over all threads; the median over samples is shown.
+A sample is read from scratch: open the file, read frames from a random start, resize the short side, crop the center
+-> uint8 [3, T, size, size]; or ten such clips, evenly spaced over the video. "Per core" divides by CPU time summed over
+threads; the table shows the median over samples.
 
-  ours           our reader on a file that it has never seen: it reads all packets first, to index them
+  ours           our reader on a file that it has never seen: it first reads all packets, to index them
   ours, indexed  the same with the file's index kept from an earlier visit
-  ours, RGB      that with whole frames in RGB, which are resized as those of the others are
+  ours, RGB      the same with whole frames in RGB, resized like those of the other readers
   OpenCV         as the GloRe authors use it: a seek (CAP_PROP_POS_FRAMES) before each frame that is not the next one
-  OpenCV, grab   one seek to the first frame, grab() up to the last one, retrieve() of those that are wanted
+  OpenCV, grab   one seek to the first frame, grab() up to the last one, retrieve() of the frames needed
   torchcodec     its exact seek mode; and its approximate one, which trusts the header
-  torchcodec, GPU  its exact mode in the video unit of a GPU, whose own time is not counted
+  torchcodec, GPU  its exact mode on the video unit of a GPU, whose own time is not counted
 
-Ours crops and scales while it converts to RGB; the others give whole frames, which torch's fast 8-bit resizing makes
-smaller. Each is asked once for all the frames of a sample, in their order and each once.
+Ours crops and scales while it converts to RGB; the others return whole frames, which torch's fast 8-bit resizing then
+scales. Each is asked once for all frames of a sample, in order and without repeats.
 """
 
 Read = Callable[[str, list[list[int]], EvalViewSettings], list[torch.Tensor]]
@@ -44,12 +44,14 @@ Read = Callable[[str, list[list[int]], EvalViewSettings], list[torch.Tensor]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="*", type=Path, help="videos; if none are given, some are made, like Kinetics'")
+    parser.add_argument("files", nargs="*", type=Path, help="videos (default: made ones, similar to those of Kinetics)")
     parser.add_argument(
-        "--clips", type=int, nargs="+", default=[1, 10], help="clips of a sample; several: a table each"
+        "--clips", type=int, nargs="+", default=[1, 10], help="clips of a sample; a table for each number"
     )
     parser.add_argument("--frames", type=int, default=8, help="frames of a clip")
-    parser.add_argument("--interval", type=int, default=8, help="steps from one frame of a clip to the next")
+    parser.add_argument(
+        "--interval", type=int, default=8, help="distance between consecutive frames of a clip, in frames of the video"
+    )
     parser.add_argument("--size", type=int, default=224, help="side of the cropped square in pixels")
     parser.add_argument("--seconds", type=float, default=2.0, help="time for each reader and file")
     parser.add_argument("--threads", type=int, default=1, help="decoding threads of each reader")
@@ -77,14 +79,14 @@ def run(args: argparse.Namespace) -> None:
 
 
 def find_readers(num_threads: int, sample: Path) -> tuple[dict[str, Read], dict[str, str]]:
-    """The readers that can really read the sample, by name; and of the others the reason why they cannot."""
+    """The readers that can read the sample, by name; and why the others cannot."""
     readers, missing = {}, {}
     for name, (make, *options) in READERS.items():
         try:
             read = make(num_threads, *options)
             read(str(sample), [[0]], EvalViewSettings(short_side=32, crop=32))
             readers[name] = read
-        except Exception as error:  # each library raises its own; torchcodec may fail as late as when it opens a file
+        except Exception as error:  # each library raises its own errors; torchcodec may fail only when it opens a file
             missing[name] = str(error).strip().split("\n")[0] or type(error).__name__
     return readers, missing
 
@@ -160,7 +162,7 @@ def make_torchcodec(num_threads: int, seek_mode: str, device: str = "cpu") -> Re
 def centers(
     get_frames: Callable[[list[int]], torch.Tensor], clips: list[list[int]], settings: EvalViewSettings
 ) -> list[torch.Tensor]:
-    """The view of each clip, by a function that gives the frames of these numbers, uint8 [T, H, W, 3]."""
+    """The view of each clip. `get_frames` returns the frames at some indices, uint8 [T, H, W, 3]."""
     wanted = sorted(set().union(*clips))
     frames = get_frames(wanted)
     (view,) = even_views(*frames.shape[1:3], settings)
@@ -187,9 +189,9 @@ READERS = {
 def measure_file(
     path: str, readers: dict[str, Read], view: EvalViewSettings, sampling: EvenSampling, seconds: float
 ) -> dict[str, float]:
-    """Clips per second of processor time, by reader; NaN for one that fails on this file.
+    """Clips per second of CPU time, by reader; NaN for one that fails on this file.
 
-    A single clip starts at a random place; several are where `sampling` says.
+    A single clip starts at a random frame; several start where `sampling` puts them.
     """
     with VideoReader(path) as video:
         num_frames = video.num_frames
@@ -205,7 +207,7 @@ def measure_file(
             before = time.process_time()
             try:
                 readers[name](path, clips, view)
-            except Exception:  # each library raises its own
+            except Exception:  # each library raises its own errors
                 del times[name]
             else:
                 times[name].append(time.process_time() - before)
@@ -214,7 +216,7 @@ def measure_file(
 
 
 def print_table(speeds: dict[str, dict[str, float]], names: list[str], num_clips: int) -> None:
-    """Clips per second, a row for each file; then how many times as fast ours is, in the geometric mean over files."""
+    """Clips per second, a row for each file; then how many times faster ours is, as a geometric mean over files."""
     title = "clips/s per core" if num_clips == 1 else f"clips/s per core, {num_clips} of a video"
     first = max(map(len, [*speeds, *names, title]))
 
@@ -237,7 +239,7 @@ def print_table(speeds: dict[str, dict[str, float]], names: list[str], num_clips
 
 
 def make_kinetics_like_clips(folder: Path) -> list[Path]:
-    """Ten seconds of 340 x 256 in the encodings that copies of Kinetics are kept in."""
+    """Ten seconds of 340 x 256 in the encodings of common copies of Kinetics."""
     return [
         encode_clip(folder / "h264_gop250.mp4", num_frames=250, fps=25),
         encode_clip(folder / "h264_gop250_30fps.mp4", num_frames=300, fps=30, seed=1),
@@ -249,7 +251,7 @@ def make_kinetics_like_clips(folder: Path) -> list[Path]:
 def encode_clip(
     path: Path, *, num_frames: int, fps: int = 25, gop: int = 250, codec: str = "libx264", seed: int = 0
 ) -> Path:
-    """A textured background that pans, a brighter square that crosses it, and the noise of a camera."""
+    """A textured background that pans, a brighter square that crosses it, and camera noise."""
     rng = np.random.default_rng(seed)
     height, width = 256, 340
     coarse = torch.from_numpy(rng.uniform(0, 255, (1, 3, 48, 64)).astype(np.float32))

@@ -1,4 +1,4 @@
-"""Message passing on grids and on lists of edges: EurNet both ways, and the layer for any graph beside PyG's."""
+"""Message passing on grids and on edge lists: EurNet both ways, and our layer for any graph next to PyG's."""
 
 import argparse
 from collections.abc import Callable
@@ -12,13 +12,13 @@ from engine.precision import place_model
 from models import MODELS, create_model
 from tools.benchmarks.timing import Contestant, measure
 
-HELP = """Message passing on grids and on lists of edges.
+HELP = """Message passing on grids and on edge lists.
 
-1. A EurNet as it is, on grids, and the same network on lists of edges, with a message for each edge and with sums
-   over sorted edges: steps in evaluation and in training.
-2. GRMPConv, the layer for any graph, beside PyG's RGCNConv and FastRGCNConv on a random graph with typed edges.
+1. A EurNet as built, on grids, and the same network on edge lists, with a message for each edge and with sums over
+   sorted edges: steps in evaluation and in training.
+2. GRMPConv, our layer for any graph, next to PyG's RGCNConv and FastRGCNConv on a random graph with typed edges.
 
-Memory is what a process adds at most, weights and graph included; on a CPU by the growth of the process (Linux only).
+Memory is the peak that a process adds, weights and graph included; on a CPU the growth of the process (Linux only).
 """
 
 MODES = ("evaluation", "training")
@@ -29,12 +29,12 @@ LARGEST = 4 * 2**30  # bytes
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", default="eurnet_tiny", help="a EurNet (eurnet_tiny)")
-    parser.add_argument("--batch", type=int, default=4, help="images or clips at once")
+    parser.add_argument("--batch", type=int, default=4, help="batch size")
     parser.add_argument("--nodes", type=int, default=100_000, help="nodes of the random graph")
     parser.add_argument("--edges", type=int, default=1_000_000, help="its edges")
     parser.add_argument("--relations", type=int, default=8, help="its relations")
     parser.add_argument("--channels", type=int, default=64, help="channels of its nodes and of the layers")
-    parser.add_argument("--threads", type=int, default=1, help="processor threads")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--repeats", type=int, default=7, help="measured steps of each")
 
 
@@ -48,12 +48,12 @@ def run(args: argparse.Namespace) -> None:
     needed = 2 * 4 * args.edges * args.channels**2
     if "FastRGCNConv" in layers and needed > LARGEST:
         layers.remove("FastRGCNConv")
-        print(f"FastRGCNConv is left out: a matrix for every edge takes {needed / 2**30:.0f} GiB; try fewer --edges")
+        print(f"FastRGCNConv is skipped: a matrix for every edge takes {needed / 2**30:.0f} GiB; try fewer --edges")
     _table({layer: partial(_layer_step, layer, sizes) for layer in layers}, args)
 
 
 def _table(makers: dict[str, Callable[..., Callable[[], Any]]], args: argparse.Namespace) -> None:
-    """One line for each mode and maker, compared with the first maker."""
+    """A line for each mode and maker, compared with the first maker."""
     print(f"{'':12}{'':16}{'ms/step':>12}{'peak MiB':>12}{'faster':>12}")
     for mode in MODES:
         contestants = [Contestant(name, partial(make, mode), args.threads) for name, make in makers.items()]
@@ -67,7 +67,7 @@ def _network_step(name: str, batch: int, form: str, mode: str) -> Callable[[], A
     torch.manual_seed(0)
     model = place_model(create_model(name), torch.device("cpu"), channels_last=True)
     if form != "grid":
-        from eurgraph.edge_list import on_edge_lists  # needs PyTorch Geometric, which takes memory and seconds
+        from eurgraph.edge_list import on_edge_lists  # imports PyTorch Geometric, which takes memory and seconds
 
         on_edge_lists(model, fuse=form == "edges")
     return _step(model, mode, torch.randn(batch, *MODELS[name].input_shape))

@@ -1,4 +1,4 @@
-"""What a model costs: parameters, operations, speed and memory, in each memory layout, measured in turns."""
+"""What a model costs: parameters, operations, speed and memory, in each memory layout."""
 
 import argparse
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from tools.benchmarks.timing import Contestant, measure
 
 HELP = """What a model costs: parameters, operations, clips (or images) per second, and peak memory.
 
-A training step is forward, backward and an SGD update. Memory is what a run adds: weights, maps, gradients and the
-optimizer's state; on a CPU by the growth of the process (Linux only), on a GPU as PyTorch has allocated it.
+A training step is forward, backward and an SGD update. Memory is the peak that a run adds: weights, activations,
+gradients and the optimizer's state; on a CPU the growth of the process (Linux only), on a GPU what PyTorch allocated.
 """
 
 LAYOUTS = ("contiguous", "channels_last")
@@ -25,7 +25,7 @@ MODES = ("evaluation", "training")
 
 @dataclass(frozen=True)
 class Case:
-    """One thing that is measured."""
+    """What one contestant runs."""
 
     name: str
     mode: str
@@ -40,16 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="a name of models.list_models()")
     parser.add_argument("--frames", type=int, help="frames of a clip (default: the model's own)")
     parser.add_argument("--size", type=int, help="height and width in pixels (default: the model's own)")
-    parser.add_argument("--batch", type=int, default=4, help="clips or images at once")
+    parser.add_argument("--batch", type=int, default=4, help="batch size")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda, cpu, ...")
-    parser.add_argument(
-        "--threads", type=int, default=1, help="processor threads; figures of one depend least on who else computes"
-    )
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads; one depends least on other programs")
     parser.add_argument("--precision", choices=["float32", "bf16", "fp16"], default="float32")
     parser.add_argument(
-        "--layout", choices=[*LAYOUTS, "both"], default="both", help="memory layout of kernels and maps"
+        "--layout", choices=[*LAYOUTS, "both"], default="both", help="memory layout of weights and activations"
     )
-    parser.add_argument("--compile", action="store_true", help="measure the model as torch.compile makes it")
+    parser.add_argument("--compile", action="store_true", help="measure the model compiled by torch.compile")
     parser.add_argument("--repeats", type=int, default=7, help="measured steps of each case")
 
 
@@ -60,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     num_flops = count_flops(model, shape[1:])
     print(f"{args.name}, input {' x '.join(map(str, shape[1:]))}, batch {args.batch}")
     print(f"parameters  {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M")
-    print(f"operations  {num_flops / 1e9:.2f} GFLOPs = {num_flops / 2e9:.2f} GMACs, which papers print as GFLOPs")
+    print(f"operations  {num_flops / 1e9:.2f} GFLOPs = {num_flops / 2e9:.2f} GMACs (which papers call GFLOPs)")
     print(f"device      {describe_device(args)}\n")
 
     layouts = LAYOUTS if args.layout == "both" else (args.layout,)
@@ -79,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def input_shape(name: str, batch: int, frames: int | None, size: int | None) -> tuple[int, ...]:
-    """[B, 3, T, H, W] or [B, 3, H, W]: the model's own input, with the number of frames and the size that are given."""
+    """[B, 3, T, H, W] or [B, 3, H, W]: the model's own input shape, with `frames` and `size` where they are given."""
     channels, *time, height, width = MODELS[name].input_shape
     if frames and not time:
         raise ValueError(f"{name} takes images: --frames={frames} does not apply")
@@ -100,7 +98,7 @@ def describe_device(args: argparse.Namespace) -> str:
 
 
 def make_step(case: Case) -> Callable[[], None]:
-    """A function without arguments: one batch of the case, forward only or with everything that training does."""
+    """A function that runs one batch of the case: forward only, or a whole training step."""
     device = torch.device(case.device)
     channels_last = case.layout == "channels_last"
     model = place_model(create_model(case.name), device, channels_last).train(case.mode == "training")
@@ -129,7 +127,7 @@ def make_step(case: Case) -> Callable[[], None]:
 
 
 def _some_loss(outputs: torch.Tensor | tuple) -> torch.Tensor:
-    """Cross entropy of all logits that a network gives in training [..., num_classes] with the first class."""
+    """Cross entropy with the first class, summed over all logits [..., num_classes] that a network returns."""
     parts = outputs if isinstance(outputs, tuple) else (outputs,)
     logits = [part.float() for part in parts if isinstance(part, torch.Tensor)]
     return sum((part.logsumexp(-1) - part[..., 0]).mean() for part in logits)

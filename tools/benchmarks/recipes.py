@@ -1,4 +1,4 @@
-"""What each way to re-encode videos costs and gives: speed of reading, size, and likeness to the original."""
+"""What each way to re-encode videos costs and gains: reading speed, size, and similarity to the original."""
 
 import argparse
 import math
@@ -20,17 +20,17 @@ from tools.benchmarks.data import make_kinetics_like_clips
 
 HELP = """Recipes of tools/convert_videos.py, and variants of ours, on the same videos.
 
-  clips/s   read by our reader with the file's index kept, as `benchmark.py data` does; by processor time
-  size      bytes of the converted files, in parts of the original's
-  PSNR      of the brightness, in dB against the original scaled to the same size: higher is more alike
+  clips/s   read by our reader with the file's index kept, as in `benchmark.py data`, per second of CPU time
+  size      bytes of the converted file, as a fraction of the original's
+  PSNR      of the luma, in dB against the original scaled to the same size: higher is more similar
 
-Geometric means over the videos (PSNR: the mean). Variants change one thing of the recipe `training`; "H.264, 4" is
-H.264 for quick decoding, without B-frames, with a keyframe every 4 frames.
+Geometric means over the videos (PSNR: arithmetic mean). Variants change one option of the recipe `training`; "H.264, 4"
+is H.264 for fast decoding, without B-frames, with a keyframe every 4 frames.
 """
 
 
 def variants() -> dict[str, Recipe]:
-    """The recipes, changes to `training`, and H.264 made easy to decode."""
+    """The recipes, variants of `training`, and H.264 for fast decoding."""
     changes = {
         **{f"keyframe every {g}": {"g": str(g)} for g in (1, 2, 3, 6, 8, 12)},
         **{f"{kilobits} kbit/s": {"b": f"{kilobits}k"} for kilobits in (384, 640, 768)},
@@ -49,7 +49,7 @@ def variants() -> dict[str, Recipe]:
 
 
 class Measured(NamedTuple):
-    """Of one video by one recipe; the original has ratio 1 and no PSNR."""
+    """One video by one recipe; the original has ratio 1 and no PSNR."""
 
     clips_per_second: float
     size_ratio: float
@@ -58,9 +58,9 @@ class Measured(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="*", type=Path, help="videos; if none are given, some are made, like Kinetics'")
-    parser.add_argument("--recipes", nargs="+", metavar="NAME", help="only those whose names contain one of these")
-    parser.add_argument("--clips", type=int, default=30, help="clips read of each file")
+    parser.add_argument("files", nargs="*", type=Path, help="videos (default: made ones, similar to those of Kinetics)")
+    parser.add_argument("--recipes", nargs="+", metavar="NAME", help="only recipes whose names contain one of these")
+    parser.add_argument("--clips", type=int, default=30, help="clips read from each file")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write a row for each file and recipe")
 
 
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def measure_file(file: Path, recipes: dict[str, Recipe], folder: Path, num_clips: int) -> dict[str, Measured]:
-    """Converts a video by each recipe into `folder`, and reads the same clips of each in turns."""
+    """Converts a video by each recipe into `folder`, and reads the same clips from each in turns."""
     paths, seconds = {"original": str(file)}, {"original": 0.0}
     for number, (name, recipe) in enumerate(recipes.items()):
         paths[name] = str(folder / f"{number}.mp4")
@@ -108,7 +108,7 @@ def measure_file(file: Path, recipes: dict[str, Recipe], folder: Path, num_clips
 
 
 def _time_clips(paths: dict[str, str], num_clips: int) -> dict[str, list[float]]:
-    """Seconds of processor time for each of `num_clips` clips, 8 frames 8 apart to [3, 8, 224, 224], by name."""
+    """CPU seconds for each of `num_clips` clips, 8 frames 8 apart to [3, 8, 224, 224], by name."""
     view = EvalView(EvalViewSettings())
     rng = np.random.default_rng(0)
     indexes, times = {}, {name: [] for name in paths}
@@ -128,18 +128,18 @@ def _time_clips(paths: dict[str, str], num_clips: int) -> dict[str, list[float]]
 
 
 def psnr(original: str, converted: str, recipe: Recipe) -> float:
-    """Of the brightness over all frames, in dB; `converted` is the `original` by `recipe`."""
+    """PSNR of the luma over all frames, in dB; `converted` is the `original` by `recipe`."""
     container, stream = open_video(original)
     other_container, other_stream = open_video(converted)
     with container, other_container:
         pairs = zip(
             scaled_frames(original, container, stream, recipe, []), other_container.decode(other_stream), strict=False
         )
-        errors = [np.square(_brightness(frame) - _brightness(other)).mean() for frame, other in pairs]
+        errors = [np.square(_luma(frame) - _luma(other)).mean() for frame, other in pairs]
     return 10 * math.log10(255**2 / max(float(np.mean(errors)), 1e-9))
 
 
-def _brightness(frame) -> np.ndarray:
+def _luma(frame) -> np.ndarray:
     """The Y plane, float32 [H, W]."""
     plane = frame.planes[0]
     padded = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)

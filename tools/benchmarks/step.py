@@ -1,4 +1,4 @@
-"""What a training step costs beyond its network: the loop, the log, the checkpoints, on one rank and on more."""
+"""What a training step costs beyond its network: the loop, the log, the checkpoints, on one rank and on several."""
 
 import argparse
 import logging
@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 from torch import nn
@@ -22,21 +21,22 @@ from engine.distributed import Ranks, join_ranks
 from engine.optimizer import OptimizerSettings, build_optimizer
 from engine.precision import autocast, place_model
 from engine.run import RunSettings, open_run
-from engine.schedule import ScheduleSettings
-from engine.trainer import Batch, Trainer, TrainSettings
+from engine.task import Batch, Task, TaskSettings
+from engine.train_settings import TrainSettings
+from engine.trainer import Trainer
 from models import MODELS, create_model
 
-HELP = """What a training step costs beyond its network: the loop, the log, the checkpoints, on one rank and on more.
+HELP = """What a training step costs beyond its network: the loop, the log, the checkpoints, on one rank and on several.
 
-Steps of the trainer and bare steps (forward, backward, update) of a twin network take turns; the difference is what the
-loop costs. It does not depend on the size of the clips: they are small, so that it is not lost in the step. The share
-is that of a bare step on clips of full size, with lines of the log and checkpoints as often as a recipe has them that
-says nothing else. On a CPU, step, loop and lines are given in time of the processor, which other programs do not
-change; a checkpoint is the time for which training stands still.
+Steps of the trainer and bare steps (forward, backward, update) of a twin network take turns; the difference is the cost
+of the loop. It does not depend on the size of the clips, so they are small, which makes it easy to measure. The share
+is relative to a bare step on clips of full size, with log lines and checkpoints as often as the default settings write
+them. On a CPU, step, loop and log lines are CPU time, which other programs do not change; a checkpoint is the wall
+time for which training stops.
 """
 
-LOG_EVERY, SAVE_EVERY = 3, 20  # steps here; most have neither
-NUM_WARM = 3  # steps that do not count
+LOG_EVERY, SAVE_EVERY = 3, 20  # steps; most have neither
+NUM_WARM = 3  # steps to warm up, which do not count
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Case:
 
     name: str
     batch: int
-    small: tuple[int, ...]  # one input of the steps that are compared, [3, T, H, W] or [3, H, W]
-    full: tuple[int, ...]  # one input of the step that gives the share
+    small: tuple[int, ...]  # an input of the steps that are compared, [3, T, H, W] or [3, H, W]
+    full: tuple[int, ...]  # an input of the step that the share relates to
     steps: int
     device: str
     threads: int
@@ -55,18 +55,18 @@ class Case:
 
 @dataclass
 class Costs:
-    """Seconds: of a bare step at full size, and of what comes on top."""
+    """Seconds of a bare step at full size, and of what comes on top."""
 
     bare: float
     loop: float
     line: float
     checkpoint: float
     copy: float
-    """Copying all that a checkpoint holds, for comparison."""
+    """Copying everything that a checkpoint holds, for comparison."""
 
     @property
     def on_top(self) -> float:
-        """Of each step, in the mean of a run with the default settings."""
+        """Per step, on average over a run with the default settings."""
         default = {name: field.default for name, field in TrainSettings.model_fields.items()}
         rare = self.line / default["log_every_steps"] + self.checkpoint / default["checkpoint_every_steps"]
         return self.loop + rare
@@ -75,18 +75,18 @@ class Costs:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", default="resnet50_3d", help="a name of models.list_models() (resnet50_3d)")
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2], help="numbers of ranks on this machine (1 2)")
-    parser.add_argument("--batch", type=int, default=1, help="clips or images of each rank at once (1)")
+    parser.add_argument("--batch", type=int, default=1, help="batch size of each rank (1)")
     parser.add_argument("--frames", type=int, default=4, help="frames of the small clips (4)")
     parser.add_argument("--size", type=int, default=32, help="height and width of the small clips in pixels (32)")
     parser.add_argument("--steps", type=int, default=120, help="steps that are compared (120)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
-    parser.add_argument("--threads", type=int, default=1, help="processor threads of each rank (1)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of each rank (1)")
     parser.add_argument("--precision", choices=["float32", "bf16", "fp16"], default="float32")
 
 
 def run(args: argparse.Namespace) -> None:
     if args.name not in MODELS:
-        create_model(args.name)  # says which there are
+        create_model(args.name)  # raises, and lists the names
     full = MODELS[args.name].input_shape
     small = (3, *([args.frames] if len(full) == 4 else []), args.size, args.size)
     case = Case(args.name, args.batch, small, full, args.steps, args.device, args.threads, args.precision)
@@ -114,20 +114,12 @@ def measure(case: Case, num_ranks: int) -> Costs:
 
 
 def measure_here(case: Case, folder: str) -> Costs:
-    """In each of the processes; the run directory is made in `folder`."""
+    """The costs as this rank measures them; its run directory goes into `folder`."""
     logging.disable(logging.WARNING)
     with join_ranks(device=case.device, num_threads=case.threads) as ranks:
-        task = TurnsTask(case, ranks)
-        settings = TrainSettings(
-            num_samples=(NUM_WARM + case.steps + 1) * case.batch * ranks.num_ranks,  # the last step does much more
-            batch_size=case.batch * ranks.num_ranks,
-            precision=case.precision,
-            log_every_steps=LOG_EVERY,
-            checkpoint_every_steps=SAVE_EVERY,
-        )
-        run_settings = SimpleNamespace(run=RunSettings(dir=str(Path(folder, "run"))))
-        run = open_run("benchmark.yaml", run_settings, {}, ranks)
-        trainer = Trainer(task, settings, OPTIMIZER, ScheduleSettings(), 0, run, ranks)
+        task = TurnsTask(case, Path(folder, "run"), ranks)
+        run = open_run("benchmark.yaml", task.settings, {}, ranks)
+        trainer = Trainer(task, run, ranks)
         trainer.train()
         run.close()
         state = [*trainer.model.state_dict().values(), *_tensors(trainer.optimizer.state_dict()["state"])]
@@ -149,27 +141,29 @@ def _tensors(states: dict[int, dict]) -> list[torch.Tensor]:
     return [value for state in states.values() for value in state.values() if isinstance(value, torch.Tensor)]
 
 
-class TurnsTask:
-    """Implements `engine.trainer.Task` on random clips. When the trainer asks for a batch, a bare step has its turn."""
+class TurnsTask(Task):
+    """A task on random clips. When the trainer asks for a batch, a bare step takes its turn."""
 
+    Settings = TaskSettings
     num_train_samples = 2**31  # an epoch never ends: no evaluation but the last
 
-    def __init__(self, case: Case, ranks: Ranks):
-        self.case, self.ranks = case, ranks
-        self.steps = Turns()
+    def __init__(self, case: Case, folder: Path, ranks: Ranks):
+        train = TrainSettings(
+            num_samples=(NUM_WARM + case.steps + 1) * case.batch * ranks.num_ranks,  # the last step does much more
+            batch_size=case.batch * ranks.num_ranks,
+            precision=case.precision,
+            log_every_steps=LOG_EVERY,
+            checkpoint_every_steps=SAVE_EVERY,
+        )
+        settings = TaskSettings(task="turns", optimizer=OPTIMIZER, train=train, run=RunSettings(dir=str(folder)))
+        super().__init__(settings, ranks)
+        self.case, self.steps = case, Turns()
 
     def build_model(self) -> nn.Module:
         return create_model(self.case.name)
 
-    def load_initial_weights(self, model: nn.Module) -> None:
-        pass
-
     def train_batches(self, first_batch: int, num_batches: int, batch_size: int, stream: str) -> Iterator[Batch]:
-        batch = {
-            "failures": [],
-            "index": torch.arange(batch_size),
-            **_random_batch(self.case, self.case.small, self.ranks),
-        }
+        batch = _random_batch(self.case, self.case.small, self.ranks)
         bare = _bare_step(self.case, self.case.small, self.ranks)
         for _ in range(num_batches):
             self.steps.bare.append(_time(bare, self.ranks))
@@ -198,7 +192,7 @@ class Clocks:
 
     @staticmethod
     def read(ranks: Ranks) -> "Clocks":
-        """Now, when all that was asked of the device is done."""
+        """Now, after the device has finished its queue."""
         if ranks.device.type == "cuda":
             torch.cuda.synchronize()
         wall = time.perf_counter()
@@ -210,13 +204,13 @@ class Clocks:
 
 @dataclass
 class Turns:
-    """How long each step took: bare step i, then step i of the trainer, and so on. Steps count from 1."""
+    """How long each step took. Bare step i comes before step i of the trainer; steps count from 1."""
 
     bare: list[Clocks] = field(default_factory=list)
     trainer: list[Clocks] = field(default_factory=list)
 
     def costs(self, bare: float, copy: float) -> Costs:
-        """What the trainer's steps of each kind take longer. The last step, which ends the run, does not count."""
+        """How much longer the trainer's steps of each kind take. The last step does not count: it ends the run."""
         kinds: dict[tuple[bool, bool], list[Clocks]] = {}
         for step, clocks in enumerate(self.trainer[:-1], 1):
             if step > NUM_WARM:
@@ -230,12 +224,12 @@ class Turns:
 
 
 def fastest(seconds: list[float]) -> float:
-    """Mean of the fastest quarter: what others do on the machine makes steps slower, never faster."""
+    """Mean of the fastest quarter: other programs make steps slower, never faster."""
     return statistics.mean(sorted(seconds)[: max(1, len(seconds) // 4)])
 
 
 def _bare_step(case: Case, shape: tuple[int, ...], ranks: Ranks) -> Callable[[], None]:
-    """Forward, backward and update of a network of its own on one batch of inputs [3, ...] of `shape`."""
+    """Forward, backward and update of a new network on one batch of inputs of `shape` [3, ...]."""
     model = place_model(create_model(case.name), ranks.device, channels_last=True).train()
     optimizer = build_optimizer(model, OPTIMIZER)
     scaler = torch.amp.GradScaler(ranks.device.type, enabled=case.precision == "fp16")
@@ -255,7 +249,7 @@ def _bare_step(case: Case, shape: tuple[int, ...], ranks: Ranks) -> Callable[[],
 
 
 def _random_batch(case: Case, shape: tuple[int, ...], ranks: Ranks) -> dict[str, torch.Tensor]:
-    """`input` [B, *shape], channels last as the network has it, and `label` [B]."""
+    """`input` [B, *shape], channels last like the network, and `label` [B]."""
     layout = torch.channels_last_3d if len(shape) == 4 else torch.channels_last
     x = torch.randn(case.batch, *shape, device=ranks.device).to(memory_format=layout)
     return {"input": x, "label": torch.zeros(case.batch, dtype=torch.long, device=ranks.device)}

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-START_METHOD = "spawn"  # a process of nothing but its contestant: a forked one would share our memory
+START_METHOD = "spawn"  # a forked process would share our memory
 
 
 @dataclass(frozen=True)
