@@ -4,7 +4,7 @@
 # 1. the active environment, where it has them;  2. .venv beside the suite;  3. a .venv made now.
 # find_python MODULES EXTRAS: modules needed besides the core's, and the pip extras that bring them.
 
-CORE="torch torchvision torch_geometric av yaml pydantic safetensors timm tqdm matplotlib tensorboard"
+CORE="torch torchvision torch_geometric av PIL yaml pydantic safetensors timm tqdm matplotlib tensorboard"
 
 has_packages() {
     "$1" - $CORE $2 2>/dev/null <<'END'
