@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 UNLABELED = -1
 
 
-class Kind(NamedTuple):
+class FileKind(NamedTuple):
     """A kind of file: its name in messages, and its suffixes."""
 
     name: str
@@ -75,18 +75,18 @@ class FileList(Sequence):
         sets = [label if isinstance(label, tuple) else (label,) for label in labels] if self.has_several else labels
         self.labels = np.array([labels[0] for labels in sets] if self.has_several else sets, dtype=np.int64)
         # All labels, file by file [M], and where those of each file end [N]; M is N if no file has several.
-        self._all = np.array([label for labels in sets for label in labels]) if self.has_several else self.labels
-        self._ends = np.cumsum([len(labels) for labels in sets]) if self.has_several else None
-        num_classes = self._all.max(initial=UNLABELED) + 1 if class_names is None else len(class_names)
-        beyond = np.flatnonzero((self._all < UNLABELED) | (self._all >= num_classes))
+        self._all_labels = np.array([label for labels in sets for label in labels]) if self.has_several else self.labels
+        self._label_ends = np.cumsum([len(labels) for labels in sets]) if self.has_several else None
+        num_classes = self._all_labels.max(initial=UNLABELED) + 1 if class_names is None else len(class_names)
+        beyond = np.flatnonzero((self._all_labels < UNLABELED) | (self._all_labels >= num_classes))
         if len(beyond):
             path = paths[int(self._rows()[beyond[0]])]
-            raise ValueError(f"{path} has label {self._all[beyond[0]]}; {accepted_labels(class_names)}")
+            raise ValueError(f"{path} has label {self._all_labels[beyond[0]]}; {accepted_labels(class_names)}")
         self.labels.setflags(write=False)
         self.class_names = tuple(class_names or ())
         self.num_classes = int(num_classes)
         self.root = root
-        self._ids, self._paths = _Texts(ids), _Texts(paths)
+        self._ids, self._paths = _PackedTexts(ids), _PackedTexts(paths)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -101,14 +101,14 @@ class FileList(Sequence):
 
     def labels_of(self, index: int) -> tuple[int, ...]:
         """All labels of a file; empty if unknown."""
-        end = index + 1 if self._ends is None else int(self._ends[index])
-        start = end - 1 if self._ends is None else int(self._ends[index - 1]) if index else 0
-        return tuple(label for label in self._all[start:end].tolist() if label != UNLABELED)
+        end = index + 1 if self._label_ends is None else int(self._label_ends[index])
+        start = end - 1 if self._label_ends is None else int(self._label_ends[index - 1]) if index else 0
+        return tuple(label for label in self._all_labels[start:end].tolist() if label != UNLABELED)
 
     def labeled_rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Every known label, and the file that has it -> (rows [M] of the list, labels [M])."""
-        known = self._all != UNLABELED
-        return self._rows()[known], self._all[known]
+        known = self._all_labels != UNLABELED
+        return self._rows()[known], self._all_labels[known]
 
     def targets(self, rows: Iterable[int], num_classes: int) -> np.ndarray:
         """Which classes the files `rows` [B] of the list have: bool [B, num_classes]; all False if unknown."""
@@ -120,7 +120,7 @@ class FileList(Sequence):
 
     def _rows(self) -> np.ndarray:
         """The row of each label [M]."""
-        counts = 1 if self._ends is None else np.diff(self._ends, prepend=0)
+        counts = 1 if self._label_ends is None else np.diff(self._label_ends, prepend=0)
         return np.repeat(np.arange(len(self)), counts)
 
     def missing(self) -> list[FileItem]:
@@ -128,7 +128,7 @@ class FileList(Sequence):
         return [item for item in self if not os.path.isfile(item.path)]
 
 
-class _Texts:
+class _PackedTexts:
     """Immutable strings, packed."""
 
     def __init__(self, texts: Iterable[str]):
@@ -167,7 +167,7 @@ def read_list(path: Path, root: Path, class_names: Sequence[str] | None) -> File
     return FileList(ids, labels, paths, class_names, str(root))
 
 
-def read_folder(folder: Path, root: Path, class_names: Sequence[str] | None, kind: Kind) -> FileList:
+def read_folder(folder: Path, root: Path, class_names: Sequence[str] | None, kind: FileKind) -> FileList:
     """The files of one subfolder per class, labels in sorted order of their names."""
     classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not classes:
@@ -191,7 +191,7 @@ def read_folder(folder: Path, root: Path, class_names: Sequence[str] | None, kin
     return FileList(paths, labels, paths, class_names or classes, str(root))
 
 
-def find_unlabeled(places: Iterable[str | Path], kind: Kind) -> FileList:
+def find_unlabeled(places: Iterable[str | Path], kind: FileKind) -> FileList:
     """Files without labels: each of `places` is a file, or a folder, which means all files of the kind in it."""
     paths: list[str] = []
     for place in places:
@@ -222,7 +222,7 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     return tuple(names[index] for index in sorted(names))
 
 
-def find_files(folder: Path, kind: Kind) -> list[str]:
+def find_files(folder: Path, kind: FileKind) -> list[str]:
     """Paths, relative to `folder`, of the files of a kind anywhere in it; sorted, without hidden files and folders."""
     found = []
     for parent, folders, files in os.walk(folder, followlinks=True):

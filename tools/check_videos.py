@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from datasets.dataloader import default_num_workers
 from datasets.file_list import FileList, existing_path
-from datasets.video.check import Checked, check_video
+from datasets.video.check import CheckResult, check_video
 from datasets.video.container import Stamp, stamp
 from datasets.video.index_store import IndexStoreWriter, store_path
 from datasets.video.lists import find_videos, read_videos
@@ -44,9 +44,7 @@ SECONDS_BETWEEN_COMMITS = 5
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="list of videos in any form that recipes accept, or a folder")
-    parser.add_argument(
-        "--root", type=Path, help="folder that the list's paths are relative to (default: its own)"
-    )
+    parser.add_argument("--root", type=Path, help="folder that the list's paths are relative to (default: its own)")
     parser.add_argument("--split", help="the split to check, where a list holds several")
     parser.add_argument(
         "--index", type=Path, metavar="FILE", help="index to write (default: SOURCE.index); lists may share one"
@@ -103,7 +101,7 @@ def _check_all(
                 num_kept += 1
             else:
                 if isinstance(result, Lost):
-                    result = Checked(path, None, {"fault": result.reason}, None)
+                    result = CheckResult(path, None, {"fault": result.reason}, None)
                 facts = result.facts
                 store.write(*result)
             rows[path] = facts
@@ -121,7 +119,7 @@ def _is_enough(facts: dict[str, Any], full: bool) -> bool:
     return not facts["fault"] and (facts["full"] or not full)
 
 
-def _check_one(entry: tuple[str, Stamp | None], full: bool) -> Checked | None:
+def _check_one(entry: tuple[str, Stamp | None], full: bool) -> CheckResult | None:
     """The result of a check; None for an unchanged file."""
     path, before = entry
     try:

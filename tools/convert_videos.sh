@@ -6,11 +6,11 @@
 #   sbatch --array=1-64 --wrap "tools/convert_videos.sh training SOURCE DESTINATION \$SLURM_ARRAY_TASK_ID/64"
 #   (cd SOURCE && find . -name 'a*.mp4' -print0) | tools/convert_videos.sh RECIPE SOURCE DESTINATION -
 #
-# RECIPE: training, short288, short256 or short160. A part is of the names below SOURCE in sorted order; "-" reads names
-# from SOURCE, each ended by a null, from standard input. JOBS: how many videos at once (the number of cores).
+# RECIPE: training, short288, short256 or short160. Parts divide the sorted names below SOURCE; "-" reads null-terminated
+# names, relative to SOURCE, from standard input. JOBS: how many videos at once (default: the number of cores).
 #
-# The same command again continues: targets that are not older than their source are left alone. What cannot be
-# converted is listed in DESTINATION/conversion_failures.PART.txt; exit status 1 if there is any.
+# The same command continues after an interruption: it skips targets that are not older than their source. Videos that
+# cannot be converted are listed in DESTINATION/conversion_failures.PART.txt; then the exit status is 1.
 set -euo pipefail
 
 usage() {
@@ -18,7 +18,7 @@ usage() {
     exit 2
 }
 
-convert_one() { # RECIPE SOURCE DESTINATION NAME: converts one video, unless that is done
+convert_one() { # RECIPE SOURCE DESTINATION NAME: converts one video, unless it is done
     local recipe=$1 source=$2/$4 target=$3/${4%.*}.mp4 even=0 side codec options muxer=()
     case $recipe in
         short288) side=288 codec=mpeg4 options="b=640k" ;;

@@ -38,9 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--annotations", type=Path, metavar="FILE", help="the layout's annotations, file or folder")
     parser.add_argument("--split", help="keep this split, where the annotations hold several")
     parser.add_argument("--class-names", type=Path, metavar="TABLE", help="number the classes by this mapping table")
-    parser.add_argument(
-        "--table", type=Path, help="mapping table to write (default: mapping_table.txt beside it)"
-    )
+    parser.add_argument("--table", type=Path, help="mapping table to write (default: mapping_table.txt beside it)")
     parser.add_argument("--drop-missing", action="store_true", help="drop videos that do not exist")
     parser.add_argument("--drop-unlabeled", action="store_true", help="drop videos without a class")
     args = parser.parse_args(argv)

@@ -5,9 +5,9 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from datasets.file_list import FileList, Kind, existing_path, find_unlabeled, label_finder, read_folder, read_list
+from datasets.file_list import FileKind, FileList, existing_path, find_unlabeled, label_finder, read_folder, read_list
 
-IMAGES = Kind("images", (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+IMAGES = FileKind("images", (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 KAGGLE_LABELS = "LOC_val_solution.csv"
 
 

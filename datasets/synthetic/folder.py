@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 
-def make_once(folder: str | Path, arguments: dict[str, Any], build: Callable[[Path], None]) -> Path:
+def make_folder_once(folder: str | Path, arguments: dict[str, Any], build: Callable[[Path], None]) -> Path:
     """Fills the set's folder by `build(staging)`, unless it is complete already, and returns it.
 
     An interrupted start leaves nothing behind, and several processes may start at once. The set's `arguments` are kept

@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import Field
 
 from datasets.synthetic.drawing import SHAPES, draw_background, draw_colors, draw_shape
-from datasets.synthetic.folder import make_once, write_lists
+from datasets.synthetic.folder import make_folder_once, write_lists
 from settings import Settings
 
 FORMATS = {".jpg": {"quality": 85}, ".png": {}}
@@ -52,7 +52,7 @@ def make_image_shapes(
         for number, (split, num_images) in enumerate({"train": num_train, "val": num_val}.items()):
             _make_split(staging, split, num_images, (seed, number), size)
 
-    return make_once(folder, {"version": VERSION, **arguments}, build)
+    return make_folder_once(folder, {"version": VERSION, **arguments}, build)
 
 
 def _make_split(folder: Path, split: str, num_images: int, seed: tuple[int, int], size: int) -> None:

@@ -26,7 +26,7 @@ import numpy as np
 from pydantic import Field
 
 from datasets.synthetic.drawing import SHAPES, draw_background, draw_colors, draw_shape
-from datasets.synthetic.folder import make_once, write_lists
+from datasets.synthetic.folder import make_folder_once, write_lists
 from settings import Settings, did_you_mean
 
 # Motion -> (the phase it shifts, sign), with the phases x, y, size, turn. Image rows point down, so a growing angle
@@ -101,7 +101,7 @@ def make_motion_shapes(
         for number, (split, num_videos) in enumerate({"train": num_train, "val": num_val}.items()):
             _make_split(staging, split, num_videos, (seed, number), size, num_frames, label)
 
-    return make_once(folder, {"version": VERSION, **arguments}, build)
+    return make_folder_once(folder, {"version": VERSION, **arguments}, build)
 
 
 def _make_split(folder, split, num_videos, seed, size, num_frames, label):

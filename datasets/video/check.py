@@ -17,7 +17,7 @@ STATED_DURATION = {"matroska,webm", "flv"}
 TOLERANCE = 0.1, 1.0  # how much earlier than stated a video may end: a share of it, and seconds; the larger counts
 
 
-class Checked(NamedTuple):
+class CheckResult(NamedTuple):
     """What a check found out about a video."""
 
     path: str
@@ -26,12 +26,12 @@ class Checked(NamedTuple):
     index: VideoIndex | None
 
 
-def check_video(path: str, full: bool) -> Checked:
+def check_video(path: str, full: bool) -> CheckResult:
     """Checks a file; `full`: decodes all of it. What is wrong is the fact `fault`, "" if nothing; it never raises."""
     try:
         found = stamp(path)
     except OSError as error:
-        return Checked(path, None, {"fault": error.strerror}, None)
+        return CheckResult(path, None, {"fault": error.strerror}, None)
     facts: dict[str, Any] = {"bytes": found[0], "full": full}
     index = None
     try:
@@ -50,7 +50,7 @@ def check_video(path: str, full: bool) -> Checked:
         facts["fault"] = fault or (_find_damage(path, index) if full else "")
     except VideoError as error:
         facts["fault"] = error.reason
-    return Checked(path, found, facts, index)
+    return CheckResult(path, found, facts, index)
 
 
 def _find_missing_end(container, stream, index: VideoIndex) -> str:

@@ -52,7 +52,7 @@ class Recipe(NamedTuple):
         return f"scale={width}:{height}".replace(",", r"\,")
 
     @property
-    def mark(self) -> str:
+    def comment(self) -> str:
         """The comment written into each target: it tells later by which recipe the file was made."""
         options = " ".join(f"{name}={value}" for name, value in self.options.items())
         return f"short side {self.short_side}, {self.codec} {options}"
@@ -107,16 +107,16 @@ def is_done(job: Job, recipe: Recipe) -> bool:
     """Whether the job's target is complete, made by this recipe, and not older than its source."""
     try:
         target = os.stat(job.target)
-        if target.st_mtime < os.stat(job.source).st_mtime or not _is_whole(job.target, target.st_size):
+        if target.st_mtime < os.stat(job.source).st_mtime or not _is_complete(job.target, target.st_size):
             return False
         container, _ = open_container(job.target)
     except (OSError, VideoError):
         return False
     with container:
-        return container.metadata.get("comment") == recipe.mark
+        return container.metadata.get("comment") == recipe.comment
 
 
-def _is_whole(path: str, num_bytes: int) -> bool:
+def _is_complete(path: str, num_bytes: int) -> bool:
     """Whether the boxes of an MP4 file end exactly where the file does, and are not empty."""
     position, sizes = 0, {}
     with open(path, "rb") as file:
@@ -167,7 +167,7 @@ def convert(job: Job, recipe: Recipe, ffmpeg: str | None) -> str:
             complaint = convert_by_program(job.source, partial, recipe, ffmpeg)
         else:
             complaint = convert_by_pyav(job.source, partial, recipe)
-        if not _is_whole(partial, os.stat(partial).st_size):
+        if not _is_complete(partial, os.stat(partial).st_size):
             raise VideoError(job.source, complaint or "no frame can be decoded")
         os.replace(partial, job.target)
     except av.FFmpegError as error:
@@ -198,7 +198,7 @@ def command(ffmpeg: str, source: str, target: str, recipe: Recipe) -> list[str]:
         *(ffmpeg, "-nostdin", "-y", "-v", "error", "-threads", "1", "-protocol_whitelist", "file"),
         *("-i", f"file:{source}", "-map", "0:v:0", "-an", "-c:v", recipe.codec, "-filter:v", recipe.filter),
         *("-pix_fmt", "yuv420p", *encoder, "-threads", "1", *muxer),
-        *("-map_metadata", "-1", "-metadata", f"comment={recipe.mark}", "-f", "mp4", f"file:{target}"),
+        *("-map_metadata", "-1", "-metadata", f"comment={recipe.comment}", "-f", "mp4", f"file:{target}"),
     ]
 
 
@@ -222,7 +222,7 @@ def convert_by_pyav(source: str, target: str, recipe: Recipe) -> str:
     failures: list[int] = []
     container, stream = open_container(source)
     with container, av.open(f"file:{target}", "w", format="mp4", options=recipe.muxer) as output:
-        output.metadata["comment"] = recipe.mark
+        output.metadata["comment"] = recipe.comment
         rate = Fraction(stream.guessed_rate or stream.average_rate or 25).limit_denominator(1001)
         encoder, last, has_times = None, -1, container.format.name in TIMED_CONTAINERS
         for frame in scaled_frames(source, container, stream, recipe, failures):

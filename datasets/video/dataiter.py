@@ -66,14 +66,14 @@ class TrainClips(TrainSamples):
 
     def read_whole(self, item: FileItem, rng: np.random.Generator) -> torch.Tensor:
         with self.opener(item.path) as reader:
-            return reader.get_frames(_sample(reader, self.sampling, rng))
+            return reader.get_frames(_choose_frames(reader, self.sampling, rng))
 
     def read_several(self, item: FileItem, rngs: list[np.random.Generator]) -> list[dict[str, Any]]:
         """A clip for each of the generators, in one pass over the video."""
         with self.opener(item.path) as reader:
             chosen, drawn = [], []
             for rng in rngs:
-                chosen.append(_sample(reader, self.sampling, rng))
+                chosen.append(_choose_frames(reader, self.sampling, rng))
                 drawn.append(self.view.draw(reader.height, reader.width, rng))
             get_clips = reader.get_clips if self.view.settings.direct else reader.get_resized_clips
             clips = get_clips((indices, one.view) for indices, one in zip(chosen, drawn, strict=True))
@@ -99,7 +99,7 @@ class VideoViews(EvalViews):
 
     def read_views(self, item: FileItem) -> torch.Tensor:
         with self.opener(item.path) as reader:
-            clips = [_sample(reader, self.sampling, clip) for clip in range(self.sampling.num_clips)]
+            clips = [_choose_frames(reader, self.sampling, clip) for clip in range(self.sampling.num_clips)]
             wanted = sorted(set().union(*clips))
             frames = reader.get_frames(wanted)  # each frame is decoded once, however many clips share it
         crops = self.view(frames)  # [M, 3, number of wanted frames, S, S]
@@ -109,7 +109,7 @@ class VideoViews(EvalViews):
         return views.permute(2, 0, 1, 3, 4, 5).flatten(0, 1)  # -> [N, M, 3, T, S, S] -> [V, 3, T, S, S]
 
 
-def _sample(reader: FrameReader, sampling: Callable[..., list[int]], argument: Any) -> list[int]:
+def _choose_frames(reader: FrameReader, sampling: Callable[..., list[int]], argument: Any) -> list[int]:
     """The frames that `sampling` chooses; a video it refuses (too short, policy "error") counts as unreadable."""
     try:
         return sampling(reader.num_frames, argument, fps=reader.fps)

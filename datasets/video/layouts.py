@@ -130,7 +130,7 @@ def _read_something(request: LayoutRequest) -> Annotations:
     path = request.annotations
     class_names = request.class_names
     if class_names is None:
-        table = _beside(path, "*labels.json", "labels.json, the classes of Something-Something")
+        table = _find_beside(path, "*labels.json", "labels.json, the classes of Something-Something")
         numbers = {name: int(number) for name, number in _load_json(table, dict).items()}
         class_names = tuple(sorted(numbers, key=numbers.__getitem__))
     label_of = label_finder(class_names)
@@ -154,7 +154,7 @@ def _read_charades(request: LayoutRequest) -> Annotations:
     path = request.annotations
     class_names = request.class_names
     if class_names is None:
-        table = _beside(path, "*classes.txt", "Charades_v1_classes.txt")
+        table = _find_beside(path, "*classes.txt", "Charades_v1_classes.txt")
         lines = [(number, line, *line.split(None, 1)) for number, line in numbered_lines(table)]
         for position, (number, line, *fields) in enumerate(lines):
             if len(fields) != 2 or fields[0] != f"c{position:03d}":
@@ -185,7 +185,7 @@ def _read_moments(request: LayoutRequest) -> Annotations:
     path = request.annotations
     class_names = request.class_names
     if class_names is None:
-        table = _beside(path, "moments_categories.txt", "moments_categories.txt")
+        table = _find_beside(path, "moments_categories.txt", "moments_categories.txt")
         numbers = {}
         for number, line in numbered_lines(table):
             name, comma, label = line.strip().rpartition(",")
@@ -205,7 +205,7 @@ def _read_moments(request: LayoutRequest) -> Annotations:
     return Annotations(videos, class_names)
 
 
-def _beside(path: Path, pattern: str, what: str) -> Path:
+def _find_beside(path: Path, pattern: str, what: str) -> Path:
     found = sorted(path.parent.glob(pattern))
     if len(found) != 1:
         raise FileNotFoundError(

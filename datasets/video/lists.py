@@ -15,8 +15,8 @@ from pathlib import Path
 
 from datasets.file_list import (
     UNLABELED,
+    FileKind,
     FileList,
-    Kind,
     bad_line,
     existing_path,
     find_files,
@@ -30,7 +30,7 @@ from datasets.file_list import (
 
 log = logging.getLogger(__name__)
 
-VIDEOS = Kind(
+VIDEOS = FileKind(
     "videos",
     (
         *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),

@@ -14,7 +14,7 @@ it has, and `VideoReader` reads those files of which a library is known to give 
 | rotated frames | errors | right | right |
 | AV1 | errors | right | errors |
 
-All give whole frames; their `get_clips` is `get_resized_clips`. One case goes unnoticed: H.264 that refreshes its
+All return full-size frames; their `get_clips` is `get_resized_clips`. One case goes unnoticed: H.264 that refreshes its
 picture gradually instead of by keyframes, where decord and torchcodec give incomplete frames after a seek.
 
 `torchcodec_cuda` decodes in a GPU's video unit, which rounds colors in its own way: its frames are close to ours, not

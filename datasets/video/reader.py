@@ -118,7 +118,7 @@ class VideoReader(FrameReader):
                         clip[:, place] = taken[view]
                     else:
                         taken[view] = clip[:, place]
-                        self._take(frame, view, scalers, taken[view])
+                        self._write_view(frame, view, scalers, taken[view])
         return [torch.from_numpy(clip) for clip in clips]
 
     def _check_open(self) -> None:
@@ -193,7 +193,7 @@ class VideoReader(FrameReader):
         picture = np.ndarray((height, width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))
         return np.ascontiguousarray(np.rot90(picture, self.rotation // 90)) if self.rotation else picture
 
-    def _take(self, frame: av.VideoFrame, view: View, scalers: dict[View, ViewScaler], out: np.ndarray) -> None:
+    def _write_view(self, frame: av.VideoFrame, view: View, scalers: dict[View, ViewScaler], out: np.ndarray) -> None:
         """Writes a view of a frame into `out`, uint8 [3, rows, columns]; `scalers` are those made so far."""
         has_bytes = frame.format.components[0].bits == 8  # with more bits, FFmpeg's scaling changes colors
         if not has_bytes or (frame.height, frame.width) != self._stored_size:
