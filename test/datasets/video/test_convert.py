@@ -30,20 +30,28 @@ def number_video(path, num_frames=40, height=96, width=128, **options):
     return encode_video(path, number_frames(num_frames, height, width), **options)
 
 
+SOURCES = {
+    "h264.mp4": {"fps": Fraction(30000, 1001)},
+    "b_frames.avi": {"codec": "mpeg4", "b_frames": 2},
+    "ten_bit.mkv": {"pix_fmt": "yuv420p10le"},
+    "stream.ts": {"audio": True},
+    "vp9.webm": {"codec": "libvpx-vp9"},
+}
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sources")
+    for name, options in SOURCES.items():
+        number_video(folder / name, **options)
+    return folder
+
+
 @pytest.mark.parametrize("ffmpeg", PROGRAMS)
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("h264.mp4", {"fps": Fraction(30000, 1001)}),
-        ("b_frames.avi", {"codec": "mpeg4", "b_frames": 2}),
-        ("ten_bit.mkv", {"pix_fmt": "yuv420p10le"}),
-        ("stream.ts", {"audio": True}),
-        ("vp9.webm", {"codec": "libvpx-vp9"}),
-    ],
-)
+@pytest.mark.parametrize("name", SOURCES)
 @pytest.mark.parametrize("recipe", ["training", "short160"])
-def test_frames_stay_as_they_are(tmp_path, recipe, name, options, ffmpeg):
-    source = number_video(tmp_path / name, **options)
+def test_frames_stay_as_they_are(sources, tmp_path, recipe, name, ffmpeg):
+    source = sources / name
     job = Job(str(source), str(tmp_path / "new" / "folder" / "out.mp4"))
     assert convert(job, RECIPES[recipe], ffmpeg) == ""
     assert os.listdir(tmp_path / "new/folder") == ["out.mp4"]  # nothing else is left there

@@ -224,7 +224,8 @@ def test_large_list_is_small(large_list):
     assert videos[239_999] == copy[-1] == FileItem(239_999, "239999", 399, path)
 
 
-@pytest.mark.slow  # times are of a machine that does nothing else
+@pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="memory is read from /proc")
 def test_large_list_is_quick_and_shared_by_workers(large_list):
     start = time.process_time()

@@ -1,5 +1,6 @@
 """Every frame is the one that decoding the whole file from its start gives; bad files are explained."""
 
+import functools
 import gc
 import os
 import pickle
@@ -285,12 +286,23 @@ def test_permission_denied(tmp_path):
         VideoReader(path)
 
 
+@pytest.fixture(scope="module")
+def contents(tmp_path_factory):
+    """contents(name): the bytes of an intact file, encoded once."""
+
+    @functools.cache
+    def encode(name):
+        codec = {"h264": "libx264", "h265": "libx265", "vp9": "libvpx-vp9"}.get(name.split(".")[0], "mpeg4")
+        return make(tmp_path_factory.mktemp("intact") / name, codec=codec, gop=12).read_bytes()
+
+    return encode
+
+
 @pytest.mark.parametrize("share", [0.1, 0.35, 0.6, 0.9, 0.99])
 @pytest.mark.parametrize("name", ["h264.mkv", "h264.ts", "h264.flv", "h264.avi", "mpeg4.avi", "h265.mkv", "vp9.webm"])
-def test_a_truncated_file_gives_exact_frames_or_an_error(name, share, tmp_path):
-    codec = {"h264": "libx264", "h265": "libx265", "vp9": "libvpx-vp9"}.get(name.split(".")[0], "mpeg4")
-    path = make(tmp_path / name, codec=codec, gop=12)
-    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+def test_a_truncated_file_gives_exact_frames_or_an_error(name, share, contents, tmp_path):
+    path, whole = tmp_path / name, contents(name)
+    path.write_bytes(whole[: int(share * len(whole))])
     try:
         expected = decode_all(path)
     except (av.FFmpegError, ValueError):  # cannot be opened, or has no frame
