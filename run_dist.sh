@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# Trains on several machines, one process per GPU on each. The same command again continues an interrupted run.
+# Trains on several machines, one process per GPU. Run the same command again to resume.
 #
-#   ./run_dist.sh [OPTIONS] CONFIG [key=value ...]      the machines that the file Hosts names, over ssh
-#   ./run_dist.sh [OPTIONS] CONFIG [key=value ...]      inside a SLURM allocation: its machines, over srun
+#   ./run_dist.sh [OPTIONS] CONFIG [key=value ...]      on the machines listed in Hosts, over ssh
+#   ./run_dist.sh [OPTIONS] CONFIG [key=value ...]      inside a SLURM allocation: on its nodes, over srun
 #   ./run_dist.sh --nnodes 2 --node-rank 0 --master HOST CONFIG [key=value ...]      this machine's part, by hand
 #
-#   --hosts FILE        machines, a line each: NAME [address=ADDRESS] [slots=PROCESSES]; # starts a comment (Hosts)
-#   --dry-run           print the commands of the machines, start nothing
-#   --rsh COMMAND       what starts a shell line on a machine: COMMAND NAME LINE (ssh, which asks for no password and
-#                       gives a machine up that is silent for a minute)
-#   --nproc N           processes on each machine (its GPUs, or 1)
-#   --port P            port of the first machine where all meet (29500)
-#   --address ADDRESS   where the others reach this machine, by hand only (its own name)
-#   --max-restarts N    how often a run whose process died starts again by itself, from its last checkpoint (3)
+#   --hosts FILE        one machine per line: NAME [address=ADDRESS] [slots=PROCESSES]; # starts a comment (Hosts)
+#   --dry-run           print the command for each machine and start nothing
+#   --rsh COMMAND       runs a shell line on a machine, as COMMAND NAME LINE (ssh, without a password prompt; it drops
+#                       a machine that does not respond for a minute)
+#   --nproc N           processes per machine (its number of GPUs, or 1)
+#   --port P            rendezvous port on the first machine (29500)
+#   --address ADDRESS   where the others reach this machine, only when started by hand (its host name)
+#   --max-restarts N    how often to restart from the last checkpoint after a process dies (3)
 #
-# The suite lies at the same path on every machine, with its .venv, and so does the run directory, on a disk they share.
-# A machine's part that is told to stop (SIGTERM, SIGUSR1) ends with 75; tools/slurm_job.sh is a job that then queues again.
+# Every machine needs the suite and its .venv at the same path, and the run directory on a shared disk. A machine's part
+# that receives SIGTERM or SIGUSR1 exits with status 75; tools/slurm_job.sh is a job that then requeues itself.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source tools/environment.sh
@@ -47,7 +47,7 @@ for number in nproc port max_restarts nnodes node_rank; do
     [[ ${!number} =~ ^[0-9]*$ ]] || fail "--${number//_/-} must be a number, got ${!number}"
 done
 
-# The shell line that starts the part of machine $1, of $2, at address $3, with $4 processes; they meet at $5.
+# The shell line for machine $1 of $2, at address $3, with $4 processes; $5 is the rendezvous host.
 part_of_machine() {
     local part=(--nnodes "$2" --node-rank "$1" --address "$3" --master "$5" --port "$port" --max-restarts "$max_restarts")
     [ -z "$4" ] || part+=(--nproc "$4")
@@ -59,7 +59,7 @@ part_of_machine() {
 
 run_this_machine() {
     [ -n "$node_rank" ] && [ -n "$master" ] || fail "--nnodes also needs --node-rank (from 0) and --master (the first machine)"
-    [ "$node_rank" -lt "$nnodes" ] || fail "--node-rank $node_rank is beyond --nnodes $nnodes (they count from 0)"
+    [ "$node_rank" -lt "$nnodes" ] || fail "--node-rank $node_rank is beyond --nnodes $nnodes (ranks start at 0)"
     find_python "" ""
     local processes=${nproc:-$(count_gpus)}
     share_cores "$processes"
@@ -68,7 +68,7 @@ run_this_machine() {
         --rdzv-conf "is_host=$((node_rank == 0))")
     if [ -n "$address" ]; then
         run+=(--local-addr "$address")
-        local interface # the network of the address is the one to use; a name may stand for another one
+        local interface # use the address's own interface: a host name may resolve to another
         interface=$(ip -oneline address show to "$address" 2>/dev/null | awk '{ print $2; exit }' || true)
         if [ -n "$interface" ]; then
             export GLOO_SOCKET_IFNAME=${GLOO_SOCKET_IFNAME:-$interface} NCCL_SOCKET_IFNAME=${NCCL_SOCKET_IFNAME:-=$interface}
@@ -76,8 +76,8 @@ run_this_machine() {
     fi
     run+=(tools/train.py -c "$@")
     if [ -n "$dry_run" ]; then printf '%q ' "${run[@]}" && echo && return; fi
-    # A store of its own for each start. In the one that torchrun shares by default, a restarted process may find the
-    # address of one that is dead, for each machine counts the restarts for itself (pytorch/pytorch#135712).
+    # Use a fresh store for every start. Machines count restarts independently, so in the store that torchrun shares by
+    # default a restarted process may find the address of a dead one (pytorch/pytorch#135712).
     export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
     exec "${run[@]}"
 }
@@ -86,7 +86,7 @@ run_in_slurm() {
     master=${master:-$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)}
     local command
     command=$(part_of_machine @node@ "$SLURM_NNODES" @name@ "$nproc" "$master" "$@")
-    command=${command/@node@/\$SLURM_NODEID} command=${command/@name@/\$SLURMD_NODENAME} # known on each machine only
+    command=${command/@node@/\$SLURM_NODEID} command=${command/@name@/\$SLURMD_NODENAME} # only known on each node
     local run=(srun --nodes "$SLURM_NNODES" --ntasks-per-node 1 --cpu-bind=none --kill-on-bad-exit=1)
     [ -z "${SLURM_CPUS_PER_TASK:-}" ] || run+=(--cpus-per-task "$SLURM_CPUS_PER_TASK") # srun does not inherit it
     run+=(bash -c)
@@ -95,7 +95,7 @@ run_in_slurm() {
 }
 
 run_over_ssh() {
-    [ -f "$hosts" ] || fail "there is no file $hosts of machines, a line each; see ./run_dist.sh --help"
+    [ -f "$hosts" ] || fail "there is no hosts file $hosts (one machine per line); see ./run_dist.sh --help"
     local names=() addresses=() slots=() line words word address processes
     while read -r line || [ -n "$line" ]; do
         read -r -a words <<<"${line%%#*}"
@@ -111,8 +111,8 @@ run_over_ssh() {
         names+=("${words[0]}") addresses+=("$address") slots+=("$processes")
     done <"$hosts"
     local count=${#names[@]} rank pids=() status=0
-    [ "$count" -gt 0 ] || fail "$hosts names no machine"
-    # Whatever ends this script ends every machine's part: ssh -tt passes the hang-up on.
+    [ "$count" -gt 0 ] || fail "$hosts lists no machine"
+    # However this script ends, it stops every machine's part: ssh -tt forwards the hang-up.
     trap '[ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true' EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
@@ -120,12 +120,12 @@ run_over_ssh() {
         local command
         command=$(part_of_machine "$rank" "$count" "${addresses[rank]}" "${slots[rank]}" "${addresses[0]}" "$@")
         if [ -n "$dry_run" ]; then echo "$rsh ${names[rank]} ${command@Q}" && continue; fi
-        # shellcheck disable=SC2086  # the words of --rsh are words of the command
+        # shellcheck disable=SC2086  # --rsh may hold several words
         $rsh "${names[rank]}" "$command" </dev/null > >(sed -u "s/^/[${names[rank]}] /") 2>&1 &
         pids+=($!)
     done
     local ended pid left
-    while [ ${#pids[@]} -gt 0 ] && [ "$status" -eq 0 ]; do # the first to fail ends the rest
+    while [ ${#pids[@]} -gt 0 ] && [ "$status" -eq 0 ]; do # the first failure stops the others
         wait -n -p ended "${pids[@]}" || status=$?
         left=()
         for pid in "${pids[@]}"; do [ "$pid" = "$ended" ] || left+=("$pid"); done

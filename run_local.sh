@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Trains on this machine, one process per GPU, or one on the CPU. The same command again continues an interrupted run.
+# Trains on this machine: one process per GPU, or one on the CPU. Run the same command again to resume.
 #
-#   ./run_local.sh [key=value ...]            the demo: eight motions, made, learned and scored in minutes
-#   ./run_local.sh CONFIG [key=value ...]     any recipe below configs/
-#   NUM_PROCESSES=2 ./run_local.sh CONFIG     another number of processes
+#   ./run_local.sh [key=value ...]            the demo: generates videos of eight motions, trains, evaluates; minutes
+#   ./run_local.sh CONFIG [key=value ...]     any recipe in configs/
+#   NUM_PROCESSES=2 ./run_local.sh CONFIG     choose the number of processes
 set -euo pipefail
 here=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -21,7 +21,7 @@ find_python "" ""
 if [ -n "${NUM_PROCESSES:-}" ]; then
     processes=$NUM_PROCESSES
 elif [[ $config == configs/demo/* ]]; then
-    processes=1 # its batches are small
+    processes=1 # demo batches are too small to split
 else
     processes=$(count_gpus)
 fi

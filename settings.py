@@ -20,8 +20,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
-class SettingsError(ValueError):
+class UserError(Exception):
+    """An error whose message says what is wrong and what to do: commands show it without a traceback."""
+
+    on_every_rank: ClassVar[bool] = False
+    """Whether all processes of a run raise it at once, so that one of them may speak for all."""
+
+
+class SettingsError(UserError, ValueError):
     """A recipe or an override that cannot be used."""
+
+    on_every_rank = True
 
 
 class Settings(BaseModel):

@@ -14,14 +14,17 @@ import torch
 from torch import nn
 
 import glore3d
+from settings import UserError
 
 Weights = Mapping[str, torch.Tensor]
 Suggest = Callable[[str, Weights], str | None]
 """(the model's name, weights that do not fit it) -> the name of another model that they fit, if there is one."""
 
 
-class WeightsError(ValueError):
+class WeightsError(UserError, ValueError):
     """A file of weights is missing, broken, or does not fit the model; the message says which, why, and what to try."""
+
+    on_every_rank = True
 
 
 @dataclass

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
 
@@ -14,9 +13,10 @@ import torch
 from torch.utils.data import DataLoader, get_worker_info
 
 from datasets.samples import EvalSamples, Samples, TrainSamples
+from settings import UserError
 
 
-class WorkerError(RuntimeError):
+class WorkerError(UserError, RuntimeError):
     """A worker process of a dataloader died, or no longer gives batches."""
 
 
@@ -150,32 +150,27 @@ def move(value: Any, device: torch.device) -> Any:
     return value
 
 
-@contextmanager
-def deaths_explained() -> Iterator[None]:
-    """Turns the error that torch raises when a worker process dies into WorkerError.
+def worker_death(error: RuntimeError) -> WorkerError:
+    """Explains the error that torch raises when a worker dies.
 
-    Torch learns of the death by a signal, whose handler raises wherever the main process is: wrap a whole command.
+    Torch learns of the death by a signal, whose handler raises wherever the main process is, also outside the loader.
     """
-    try:
-        yield
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
-            raise
-        raise WorkerError(
-            f"a dataloader worker died ({error}); if memory ran out, lower data.num_workers. The same command "
-            "continues from the last checkpoint"
-        ) from error
+    return WorkerError(
+        f"a dataloader worker died ({error}); if memory ran out, lower data.num_workers. The same command continues "
+        "from the last checkpoint"
+    )
 
 
 def _watched(loader: DataLoader) -> Iterator[dict[str, Any]]:
     batches, number = iter(loader), 0
     while True:
         try:
-            with deaths_explained():
-                batch = next(batches)
+            batch = next(batches)
         except StopIteration:
             return
         except RuntimeError as error:
+            if str(error).startswith("DataLoader worker"):
+                raise worker_death(error) from error
             if "timed out" in str(error):
                 paths = ", ".join(loader.dataset.path(n) for n in loader.batch_sampler[number])
                 raise WorkerError(

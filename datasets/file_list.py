@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from settings import did_you_mean
+from settings import UserError, did_you_mean
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ class FileKind(NamedTuple):
     suffixes: tuple[str, ...]
 
 
-class FileError(Exception):
+class FileError(UserError):
     """A file that cannot be read: `path` says which, `reason` why.
 
     A single argument is the whole message: that is how a DataLoader re-raises a worker's error.

@@ -22,10 +22,12 @@ from typing import Any
 import safetensors.torch
 import torch
 
+from settings import UserError
+
 log = logging.getLogger(__name__)
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError, RuntimeError):
     """A checkpoint, or another file of the run directory, that cannot be written or read."""
 
 

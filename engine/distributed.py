@@ -16,12 +16,12 @@ import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from engine.heartbeat import Heartbeat
-from settings import SettingsError
+from settings import SettingsError, UserError
 
 Result = TypeVar("Result")
 
 
-class RanksError(RuntimeError):
+class RanksError(UserError, RuntimeError):
     """The ranks lost each other: one died, or was waited for too long."""
 
 

@@ -7,7 +7,7 @@ other way. A network's blocks, which are sharded and recomputed one by one, are 
 import contextlib
 import warnings
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,9 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from engine.distributed import Ranks
+from engine.train_settings import Compression
 
-Sharding = Literal["none", "fsdp"]
-Compression = Literal["none", "bf16", "fp16"]
 _LISTS = (nn.Sequential, nn.ModuleList)
 _COMPRESS = {"bf16": bf16_compress_hook, "fp16": fp16_compress_hook}
 

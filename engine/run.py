@@ -3,12 +3,12 @@
     runs/<name>/
       recipe.yaml          the resolved recipe          checkpoints/    last.pt, previous.pt, best.safetensors
       metrics.jsonl        one JSON object a line       tensorboard/    the same numbers for TensorBoard
-      failures.jsonl       videos that could not be read
-      curves.png           loss, accuracy, rate         evaluations/    reports, see evaluators/classification_report.py
-      log.txt              what was logged              class_names.txt
+      failures.jsonl       samples that cannot be read  evaluations/    reports
+      curves.png           the task's curves            log.txt         what was logged
       environment.json     code, packages, machines and command of each start
 
-Only the main rank writes here, but for failures.jsonl, to which each rank appends whole lines.
+and what the task keeps with its weights. Only the main rank writes here, except for failures.jsonl, to which each rank
+appends whole lines.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class RunSettings(Settings):
 
     dir: str | None = Field(None, description="run directory; none: runs/ and the recipe's path below configs/")
     resume: bool = Field(True, description="continue the run in `dir`; false: start anew in a directory of its own")
-    seed: int = Field(0, ge=0, description="root of every random number")
+    seed: int = Field(0, ge=0, description="root of all random numbers")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda|cuda:\d+)$", description="auto, cpu, cuda or cuda:N")
     num_threads: int | None = Field(None, gt=0, description="computing threads of each process on a CPU; none: torch's")
     deterministic: bool = Field(False, description="deterministic kernels wherever torch has them (slower)")
@@ -67,7 +67,7 @@ class Run:
         self._plotted = time.monotonic()
 
     def start_at(self, step: int, evaluated_step: int) -> None:
-        """Forgets what an interrupted run logged after `step`, and scores after `evaluated_step`: they come again."""
+        """Drops what an interrupted run logged after `step`, and scores after `evaluated_step`: both come again."""
         if not self._is_main:
             return
         if self._metrics.exists():
@@ -76,7 +76,7 @@ class Run:
             temporary = self._metrics.with_suffix(".partial")
             temporary.write_text("".join(to_json(row) + "\n" for row in rows))
             os.replace(temporary, self._metrics)
-        from torch.utils.tensorboard import SummaryWriter  # takes a second, which only training should pay
+        from torch.utils.tensorboard import SummaryWriter  # takes a second to import, which only training should pay
 
         self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1)
 
@@ -92,14 +92,17 @@ class Run:
             except OSError as error:
                 raise cannot_write(self.folder / "tensorboard", error) from error
 
-    def write_class_names(self, names: Sequence[str]) -> None:
-        """Keeps the names of the classes with the weights: `index<TAB>name`, a line each."""
+    def write_files(self, files: Mapping[str, str]) -> None:
+        """Keeps texts with the weights, by file name. Raises SettingsError where they cannot be written."""
         if self._is_main:
-            table = "".join(f"{label}\t{name}\n" for label, name in enumerate(names))
-            (self.folder / "class_names.txt").write_text(table, encoding="utf-8")
+            for name, text in files.items():
+                try:
+                    (self.folder / name).write_text(text, encoding="utf-8")
+                except OSError as error:
+                    raise SettingsError(f"cannot write {self.folder / name}: {error}") from error
 
     def record_failures(self, failures: list[dict[str, Any]]) -> None:
-        """Appends videos that could not be read to failures.jsonl, each once in a run, and warns of them."""
+        """Appends samples that could not be read to failures.jsonl, each path once in a run, and warns of them."""
         fresh = {failure["path"]: failure for failure in failures if failure["path"] not in self._failed}
         for path, failure in fresh.items():
             log.warning("cannot read %s: %s", path, failure["reason"])
@@ -107,11 +110,11 @@ class Run:
             self._failed |= fresh.keys()
             _append(self._failures, "".join(to_json(failure) + "\n" for failure in fresh.values()))
 
-    def plot(self, seconds_between: float = 0) -> None:
-        """Draws curves.png anew, unless it was drawn less than `seconds_between` ago: that takes a second."""
+    def plot(self, curves: Mapping[str, str], seconds_between: float = 0) -> None:
+        """Redraws curves.png, which takes a second, unless it was drawn less than `seconds_between` ago."""
         if self._is_main and self._metrics.exists() and time.monotonic() >= self._plotted + seconds_between:
             try:
-                plot_curves(self._metrics, self.folder / "curves.png")
+                plot_curves(self._metrics, self.folder / "curves.png", curves)
             except OSError as error:
                 raise cannot_write(self.folder / "curves.png", error) from error
             self._plotted = time.monotonic()
@@ -130,7 +133,7 @@ def _append(path: Path, text: str) -> None:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a .jsonl file, without one that was cut when the process died."""
+    """The lines of a .jsonl file, without one that was cut short when the process died."""
     rows = []
     for line in path.read_text().splitlines():
         with contextlib.suppress(json.JSONDecodeError):

@@ -14,7 +14,7 @@ def count_correct(logits: torch.Tensor, labels: torch.Tensor, k: int) -> torch.T
 def rank_of_label(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """The place, from 0, of each of `labels` [...] among the sorted `logits` [..., C].
 
-    Of equals the lower class comes first; a logit that is no number puts the label last.
+    Ties go to the lower class; a NaN logit puts the label last.
     """
     value = logits.gather(-1, labels[..., None])  # [..., 1]
     before = torch.arange(logits.shape[-1], device=logits.device) < labels[..., None]  # [..., C]
@@ -25,7 +25,7 @@ def rank_of_label(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 class ClassScores:
     """Accuracies of guesses; all fractions in 0..1, `nan` where there is nothing to count.
 
-    The confusion matrix is kept as the pairs of classes that occur: of 22,000 classes it would fill gigabytes.
+    The confusion matrix is kept as the pairs of classes that occur: for 22,000 classes it would fill gigabytes.
     """
 
     top1: float

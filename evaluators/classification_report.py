@@ -1,58 +1,48 @@
-"""The report of an evaluation, as files that a person or a script can read.
+"""The report of a classification, as files that a person or a script can read, and as lines of text.
 
-summary.json       every number, and what was evaluated
-per_class.csv      videos, accuracy of each class (average precision, where a video may have several)
-confusion.csv      how often each class was taken for which; of many classes the pairs that occur, and no picture
-confusion.png      both only where a video has one class
-predictions.csv    one line a video: its class or classes, the five best guesses and their probabilities
+per_class.csv      how many items each class has, and their accuracy (average precision with several classes an item)
+confusion.csv      how often each class was taken for which; with very many classes, the pairs that occur, and no plot
+confusion.png      both only where an item has one class
+predictions.csv    a row for each item: its class or classes, the five best guesses and their probabilities
 unreadable.csv     what could not be read, and why
 """
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engine.json_io import to_json
-from engine.plots import plot_confusion
 from evaluators.class_scores import ClassScores
-from evaluators.classification import NUM_GUESSES, Evaluation
+from evaluators.confusion_plot import plot_confusion
+
+if TYPE_CHECKING:
+    from evaluators.classification import ClassificationEvaluation
 
 MOST_CLASSES_OF_A_MATRIX = 2000
+NUM_GUESSES = 5
 
 
-def write_report(
-    folder: Path,
-    evaluation: Evaluation,
-    class_names: Sequence[str],
-    describe: Callable[[int], tuple[str, str]],
-    facts: dict[str, Any],
-) -> None:
-    """Writes the report into `folder`; `describe(index)` gives an item's (id, path), `facts` go into summary.json."""
+def write_report(folder: Path, evaluation: "ClassificationEvaluation") -> None:
+    """Writes the report's files into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    predictions = evaluation.predictions
-    measure, counts, scores = evaluation.class_scores()
-    (folder / "summary.json").write_text(to_json({**facts, **evaluation.summary()}, indent=2) + "\n")
+    naming, (measure, counts, scores) = evaluation.naming, evaluation.class_scores()
     _write_csv(
         folder / "per_class.csv",
-        ("label", "class", f"{evaluation.item}s", measure),
+        ("label", "class", f"{naming.item}s", measure),
         (
-            (label, class_names[label], count, "" if count == 0 else f"{score:.6f}")
+            (label, naming.class_names[label], count, "" if count == 0 else f"{score:.6f}")
             for label, (count, score) in enumerate(zip(counts, scores, strict=True))
         ),
     )
     if isinstance(evaluation.item_scores, ClassScores):
-        _write_confusion(folder, evaluation.item_scores, class_names)
-    _write_csv(
-        folder / "predictions.csv",
-        ("index", "id", "path", "class", *(f"{what}{n}" for n in range(1, 6) for what in ("guess", "probability"))),
-        _prediction_rows(evaluation, class_names, describe),
-    )
+        _write_confusion(folder, evaluation.item_scores, naming.class_names)
+    guesses = (f"{what}{n}" for n in range(1, NUM_GUESSES + 1) for what in ("guess", "probability"))
+    _write_csv(folder / "predictions.csv", ("index", "id", "path", "class", *guesses), _prediction_rows(evaluation))
     _write_csv(
         folder / "unreadable.csv",
         ("index", "id", "path", "reason"),
-        ((f["index"], describe(f["index"])[0], f["path"], f["reason"]) for f in predictions.failures),
+        ((f["index"], naming.describe(f["index"])[0], f["path"], f["reason"]) for f in evaluation.failures),
     )
 
 
@@ -68,26 +58,26 @@ def _write_confusion(folder: Path, scores: ClassScores, class_names: Sequence[st
     plot_confusion(confusion, class_names, folder / "confusion.png")
 
 
-def _prediction_rows(evaluation: Evaluation, class_names: Sequence[str], describe: Callable) -> Iterator[tuple]:
-    predictions = evaluation.predictions
+def _prediction_rows(evaluation: "ClassificationEvaluation") -> Iterator[tuple]:
+    predictions, naming = evaluation.predictions, evaluation.naming
     columns = (predictions.index, predictions.guesses[:, :NUM_GUESSES], predictions.probabilities[:, :NUM_GUESSES])
     for row, (item, guesses, probabilities) in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
         guessed = zip(guesses, probabilities, strict=True)
-        pairs = [(class_names[guess], f"{probability:.6f}") for guess, probability in guessed]
-        classes = "; ".join(class_names[label] for label in evaluation.labels_of(row))
-        yield (item, *describe(item), classes, *chain.from_iterable(pairs))
+        pairs = [(naming.class_names[guess], f"{probability:.6f}") for guess, probability in guessed]
+        classes = "; ".join(naming.class_names[label] for label in evaluation.labels_of(row))
+        yield (item, *naming.describe(item), classes, *chain.from_iterable(pairs))
 
 
-def _write_csv(path: Path, header: Sequence[str], rows: Any) -> None:
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Any]) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(rows)
 
 
-def summary_lines(evaluation: Evaluation) -> list[str]:
+def summary_lines(evaluation: "ClassificationEvaluation") -> list[str]:
     """The summary as aligned lines of text, accuracies in percent."""
-    summary, item, view = evaluation.summary(), evaluation.item, evaluation.view
+    summary, item, view = evaluation.summary(), evaluation.naming.item, evaluation.naming.view
     scores = {name.replace("_top", " top-").replace("_", " "): score for name, score in evaluation.accuracies().items()}
     width = max(20, *map(len, scores))
     lines = [f"  {name:<{width}} {100 * score:6.2f} %" for name, score in scores.items()]

@@ -1,8 +1,8 @@
 """Scores of items that may have several classes: mean average precision, as Charades is scored.
 
-A view's scores are the sigmoids of its logits, an item's the mean over its views. Each class is a question of its own:
-items are sorted by their score, and average precision is the mean, over the items that have the class, of the share of
-them among those that are scored as high or higher.
+A view's scores are the sigmoids of its logits, an item's the mean over its views. Each class is scored by itself: items
+are sorted by their score, and average precision is the mean, over the items that have the class, of the precision among
+all items with that score or a higher one.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,12 +12,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from evaluators.classification import Evaluation, Predictions, to_columns
-from evaluators.resumable_predictions import Columns
+from evaluators.classification import ClassificationEvaluation, Naming, Predictions
+from evaluators.gather import to_columns
+from evaluators.resumable_predictions import Rows
 
 
 def average_precision(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Average precision of each class [C] from `scores` [N, C] and `targets` bool [N, C]; `nan` where none has it.
+    """Average precision of each class [C] from `scores` [N, C] and `targets` bool [N, C]; NaN where none has it.
 
     The area below the steps of precision over recall; items of equal score come at once.
     """
@@ -35,11 +36,11 @@ def average_precision(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class MultiLabelScores:
-    """Scores of items with several classes; fractions in 0..1, `nan` where there is nothing to count."""
+    """Scores of items with several classes; fractions in 0..1, NaN where there is nothing to count."""
 
     top1: float  # share of items whose best guess is one of their classes
     top5: float  # one of whose five best guesses is
-    average_precision: np.ndarray  # [C], `nan` for classes that no item has
+    average_precision: np.ndarray  # [C], NaN for classes that no item has
     count: np.ndarray  # [C] items that have the class
 
     @property
@@ -50,25 +51,31 @@ class MultiLabelScores:
 
 
 @dataclass(frozen=True)
-class MultiLabelEvaluation(Evaluation):
-    """As `Evaluation`, of items that may have several classes; `targets` bool [N, C], a row for each prediction."""
+class MultiLabelEvaluation(ClassificationEvaluation):
+    """As `ClassificationEvaluation`, of items that may have several classes.
+
+    `targets`: bool [N, C], a row for each prediction.
+    """
 
     item_scores: MultiLabelScores
     targets: np.ndarray
 
     @property
     def score(self) -> float:
-        """The one number by which weights are compared: mean average precision, -1 where no item has a label."""
-        return self.item_scores.mean_average_precision if self.targets.any() else -1.0
+        """The one number by which weights are compared: mean average precision, -inf where no item has a label."""
+        return self.item_scores.mean_average_precision if self.targets.any() else float("-inf")
 
     def accuracies(self) -> dict[str, float]:
         return {
             "mean_average_precision": self.item_scores.mean_average_precision,
-            f"{self.view}_top1": self.view_top1,
-            f"{self.view}_top5": self.view_top5,
-            f"{self.item}_top1": self.item_scores.top1,
-            f"{self.item}_top5": self.item_scores.top5,
+            f"{self.naming.view}_top1": self.view_top1,
+            f"{self.naming.view}_top5": self.view_top5,
+            f"{self.naming.item}_top1": self.item_scores.top1,
+            f"{self.naming.item}_top5": self.item_scores.top5,
         }
+
+    def headline(self) -> str:
+        return f"{super().headline()}, mean average precision {100 * self.item_scores.mean_average_precision:.2f} %"
 
     def labels_of(self, row: int) -> list[int]:
         return np.flatnonzero(self.targets[row]).tolist()
@@ -82,7 +89,7 @@ def score_multi_label_views(
     labels: torch.Tensor,
     logits: torch.Tensor,
     targets_of: Callable[[Sequence[int]], np.ndarray],
-) -> Columns:
+) -> Rows:
     """As `evaluators.classification.score_views`: a view is right where its best guess is one of the item's classes.
 
     All classes are kept as guesses, since average precision needs them; `label_rank` is that of the item's class that
@@ -104,12 +111,11 @@ def score_multi_label_views(
         view_loss=loss * known,
         view_top1=hits[..., 0].double().mean(dim=1),
         view_top5=hits.any(dim=2).double().mean(dim=1),
-        num_classes=torch.tensor([logits.shape[2]]),
     )
 
 
-def evaluate_multi_label(predictions: Predictions, targets: np.ndarray, item: str, view: str) -> MultiLabelEvaluation:
-    """Scores of the items that have a label; `nan` where there is none. `targets`: bool [N, C], see `Evaluation`."""
+def evaluate_multi_label(predictions: Predictions, targets: np.ndarray, naming: Naming) -> MultiLabelEvaluation:
+    """Scores of the items that have a label; NaN where there is none. `targets` [N, C]: a row for each prediction."""
     known = targets.any(axis=1)
     probabilities = np.empty_like(predictions.probabilities)  # [N, C], of each class at its place
     np.put_along_axis(probabilities, predictions.guesses, predictions.probabilities, axis=1)
@@ -119,8 +125,7 @@ def evaluate_multi_label(predictions: Predictions, targets: np.ndarray, item: st
 
     return MultiLabelEvaluation(
         predictions=predictions,
-        item=item,
-        view=view,
+        naming=naming,
         item_scores=MultiLabelScores(
             top1=mean(predictions.label_rank < 1),
             top5=mean(predictions.label_rank < 5),

@@ -1,20 +1,26 @@
 """Tasks: each joins a model, a data set, a loss and an evaluator, and holds the typed settings that are its own."""
 
+from importlib import import_module
 from typing import Any
 
-from settings import SettingsError
-from tasks.classification import Classification as Task
-from tasks.clip_classification import ClipClassification
-from tasks.image_classification import ImageClassification
+from engine.task import Task
+from settings import SettingsError, did_you_mean
 
-TASKS = {"clip_classification": ClipClassification, "image_classification": ImageClassification}
-
-__all__ = ["TASKS", "Task", "find_task"]
+TASKS: dict[str, str | type[Task]] = {
+    "clip_classification": "tasks.clip_classification:ClipClassification",
+    "image_classification": "tasks.image_classification:ImageClassification",
+}
+"""What a recipe's `task:` may name: the class, or `module:class`, imported when a recipe asks for it."""
 
 
 def find_task(recipe: dict[str, Any], source: str) -> type[Task]:
     """The task class that the recipe's `task:` names."""
     name = recipe.get("task")
     if name not in TASKS:
-        raise SettingsError(f"{source}:\n  task: must be one of {', '.join(TASKS)}, got {name!r}")
-    return TASKS[name]
+        hint = did_you_mean(str(name), TASKS)
+        raise SettingsError(f"{source}:\n  task: must be one of {', '.join(TASKS)}, got {name!r}{hint}")
+    entry = TASKS[name]
+    if isinstance(entry, str):
+        module, _, attribute = entry.partition(":")
+        return getattr(import_module(module), attribute)
+    return entry

@@ -44,15 +44,14 @@ from datasets.video import (
     read_videos,
 )
 from engine.distributed import Ranks
-from engine.optimizer import OptimizerSettings
-from engine.run import RunSettings
-from engine.schedule import ScheduleSettings
-from engine.trainer import Batch, TrainSettings
-from evaluators.classification import Evaluation, Predictions, ViewScorer
+from engine.task import Batch, TaskSettings
+from evaluators.classification import ClassificationEvaluation, Predictions, ViewScorer
 from evaluators.multi_label import evaluate_multi_label, score_multi_label_views
 from models import takes_images
 from settings import Settings
-from tasks.classification import Classification, DataSettings, ModelSettings, check_pairs, told
+from tasks.class_lists import read_setting
+from tasks.classification import Classification
+from tasks.classification_settings import DataSettings, ModelSettings, check_pairs
 from tasks.losses import ClipLossSettings
 from tasks.multi_label import multi_label_step
 
@@ -111,7 +110,7 @@ class ClipEvaluationSettings(Settings):
     clips_per_forward: int = Field(16, gt=0, description="clips that pass through the network at once, per rank")
 
 
-class ClipClassificationSettings(Settings):
+class ClipClassificationSettings(TaskSettings):
     """A recipe of clip classification."""
 
     CHANGEABLE = ("evaluation",)
@@ -120,11 +119,7 @@ class ClipClassificationSettings(Settings):
     model: ModelSettings
     data: ClipDataSettings
     loss: ClipLossSettings = ClipLossSettings()
-    optimizer: OptimizerSettings
-    schedule: ScheduleSettings = ScheduleSettings()
-    train: TrainSettings
     evaluation: ClipEvaluationSettings = ClipEvaluationSettings()
-    run: RunSettings = RunSettings()
 
     @model_validator(mode="after")
     def _mixing_takes_pairs(self):
@@ -142,19 +137,25 @@ class ClipClassificationSettings(Settings):
 
 
 class ClipClassification(Classification):
-    """Implements `engine.trainer.Task` for the recipe `settings`."""
+    """Trains and scores a network on clips of videos."""
 
     Settings = ClipClassificationSettings
     item, view = "video", "clip"
     advice = """\
   python test/test-multi-clip.py            ten clips and three crops of each video instead of one
   python tools/predict.py VIDEO             what the network sees in a video of yours"""
-    find_files = staticmethod(find_videos)
+    find_inputs = staticmethod(find_videos)
 
     def __init__(self, settings: ClipClassificationSettings, ranks: Ranks):
         super().__init__(settings, ranks)
         layout = torch.channels_last_3d if settings.train.channels_last else torch.contiguous_format
         self.color = ColorTransform(settings.data.color, memory_format=layout)
+
+    @property
+    def curves(self) -> dict[str, str]:
+        if self.multi_label:
+            return {"loss": "loss", "mean_average_precision": "mean average precision"}
+        return super().curves
 
     @property
     def multi_label(self) -> bool:
@@ -166,9 +167,9 @@ class ClipClassification(Classification):
     def opener(self, *lists: str) -> VideoOpener:
         """How videos are opened; indices of those in `lists` are taken from where tools/check_videos.py kept them."""
         data = self.settings.data
-        found = [told("data.index", find_store, name, data.index) for name in lists]
+        found = [read_setting("data.index", find_store, name, data.index) for name in lists]
         stores = tuple(store for store in found if store is not None)
-        return told("data.reader", VideoOpener, data.reader, data.timeout_seconds, stores)
+        return read_setting("data.reader", VideoOpener, data.reader, data.timeout_seconds, stores)
 
     def _workers(self) -> dict[str, Any]:
         workers = super()._workers()
@@ -228,7 +229,7 @@ class ClipClassification(Classification):
             with torch.device("meta"):
                 num_frames, size = self.multigrid.shapes()[0]
                 clip = torch.empty(1, 3, num_frames, size, size)
-                told(f"data.multigrid: clips of {num_frames} x {size}", self.build_model().eval(), clip)
+                read_setting(f"data.multigrid: clips of {num_frames} x {size}", self.build_model().eval(), clip)
 
     def training_input(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         clips = self.color(batch["clip"], batch.get("hls"), batch.get("noise_seed"))  # uint8 -> float [B, 3, T, S, S]
@@ -253,13 +254,11 @@ class ClipClassification(Classification):
             return super().view_scorer(files, num_guesses)
         return partial(score_multi_label_views, targets_of=lambda rows: files.targets(rows, self.num_classes))
 
-    def score(self, predictions: Predictions) -> Evaluation:
+    def score(self, predictions: Predictions) -> ClassificationEvaluation:
         if not self.multi_label:
             return super().score(predictions)
         targets = self.val_files.targets(predictions.index, self.num_classes)
-        evaluation = evaluate_multi_label(predictions, targets, item=self.item, view=self.view)
-        log.info("mean average precision: %.2f %%", 100 * evaluation.item_scores.mean_average_precision)
-        return evaluation
+        return evaluate_multi_label(predictions, targets, self.naming)
 
     def eval_views(self, files: FileList) -> VideoViews:
         data, views = self.settings.data, self.settings.evaluation

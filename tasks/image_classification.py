@@ -31,13 +31,11 @@ from datasets.images import (
     token_targets,
 )
 from datasets.synthetic.image_shapes import ImageShapesSettings, make_image_shapes
-from engine.optimizer import OptimizerSettings
-from engine.run import RunSettings
-from engine.schedule import ScheduleSettings
-from engine.trainer import Batch, TrainSettings
+from engine.task import Batch, TaskSettings
 from models import takes_images
 from settings import Settings, SettingsError
-from tasks.classification import Classification, DataSettings, ModelSettings, check_pairs
+from tasks.classification import Classification
+from tasks.classification_settings import DataSettings, ModelSettings, check_pairs
 from tasks.distillation import distillation_loss, load_teacher
 from tasks.losses import ImageLossSettings, cross_entropy, shares, token_labeling_loss
 
@@ -61,7 +59,7 @@ class ImageEvaluationSettings(Settings):
     images_per_forward: int = Field(64, gt=0, description="images that pass through the network at once, per rank")
 
 
-class ImageClassificationSettings(Settings):
+class ImageClassificationSettings(TaskSettings):
     """A recipe of image classification."""
 
     CHANGEABLE = ("evaluation",)
@@ -70,11 +68,7 @@ class ImageClassificationSettings(Settings):
     model: ModelSettings
     data: ImageDataSettings
     loss: ImageLossSettings = ImageLossSettings()
-    optimizer: OptimizerSettings
-    schedule: ScheduleSettings = ScheduleSettings()
-    train: TrainSettings
     evaluation: ImageEvaluationSettings = ImageEvaluationSettings()
-    run: RunSettings = RunSettings()
 
     @model_validator(mode="after")
     def _mixing_takes_pairs(self):
@@ -87,14 +81,14 @@ class ImageClassificationSettings(Settings):
 
 
 class ImageClassification(Classification):
-    """Implements `engine.trainer.Task` for the recipe `settings`."""
+    """Trains and scores a network on images."""
 
     Settings = ImageClassificationSettings
     item, view = "image", "crop"
     advice = """\
   python tools/predict.py IMAGE             what the network sees in an image of yours
   python tools/evaluate.py                  the scores once more, with a report of every image"""
-    find_files = staticmethod(find_images)
+    find_inputs = staticmethod(find_images)
 
     @cached_property
     def pixels(self) -> Pixels:

@@ -69,7 +69,7 @@ def test_slurm_starts_one_part_on_each_machine():
         (["configs/none.yaml"], "there is no recipe configs/none.yaml"),
         (["--host", "x", RECIPE], "there is no option --host; ./run_dist.sh --help lists them"),
         (["--hosts"], "--hosts needs a value"),
-        (["--hosts", "no/such", RECIPE], "there is no file no/such of machines"),
+        (["--hosts", "no/such", RECIPE], "there is no hosts file no/such"),
         (["--nproc", "two", RECIPE], "--nproc must be a number, got two"),
         (["--nnodes", "2", RECIPE], "--nnodes also needs --node-rank (from 0) and --master"),
         (["--nnodes", "2", "--node-rank", "2", "--master", "a", RECIPE], "--node-rank 2 is beyond --nnodes 2"),
@@ -81,7 +81,7 @@ def test_what_is_wrong_is_said(arguments, message):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("# nobody\n", "names no machine"), ("a slot=2\n", "'a slot=2': expected")]
+    ("text", "message"), [("# nobody\n", "lists no machine"), ("a slot=2\n", "'a slot=2': expected")]
 )
 def test_a_wrong_file_of_machines_is_said(hosts, text, message):
     done = run_dist("--hosts", hosts(text), RECIPE)

@@ -1,7 +1,6 @@
 """Pictures of samples: contact sheets, animations, and how many files a class has; drawn without a display."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
+from engine.task import Picture
+
 HEIGHT = 112  # pixels of a frame
 GAP = 6  # pixels between frames
 LINE = 16  # pixels of a line of text
@@ -17,20 +18,12 @@ SHEET_WIDTH = 1200  # pixels, unless one sample is wider
 MAX_FRAMES = 8  # frames of a clip that a sheet shows
 
 
-@dataclass(frozen=True)
-class Sample:
-    """What is known of a sample: lines of text, and frames, uint8 [T, H, W, 3] each, of its stages."""
-
-    lines: Sequence[str]
-    stages: dict[str, torch.Tensor]
-
-
-def draw_sheet(samples: Sequence[Sample], path: Path) -> None:
+def draw_sheet(samples: Sequence[Picture], path: Path) -> None:
     """A sheet of all the samples: under its text the stages of each, one below the other; images side by side."""
     _tile([[_draw_sample(sample) for sample in samples]])[0].save(path)
 
 
-def draw_animation(samples: Sequence[Sample], path: Path, frames_per_second: float) -> None:
+def draw_animation(samples: Sequence[Picture], path: Path, frames_per_second: float) -> None:
     """A GIF of all the samples at once, their stages side by side; of images, one stage after the other."""
     num_frames = max(len(frames) for sample in samples for frames in sample.stages.values())
     moments = []
@@ -40,7 +33,7 @@ def draw_animation(samples: Sequence[Sample], path: Path, frames_per_second: flo
             stages = list(sample.stages.items())
             shown = stages if num_frames > 1 else stages[t : t + 1]
             frames = {name: frames[min(t, len(frames) - 1)][None] for name, frames in shown}
-            blocks.append(_draw_sample(Sample(sample.lines[:1], frames)))
+            blocks.append(_draw_sample(Picture(sample.lines[:1], frames)))
         moments.append(blocks)
     pictures = _tile(moments)
     duration = round(1000 / (frames_per_second if num_frames > 1 else 1))
@@ -64,7 +57,7 @@ def draw_classes(counts: dict[str, np.ndarray], class_names: Sequence[str], path
     figure.savefig(path, dpi=100)
 
 
-def _draw_sample(sample: Sample) -> Image.Image:
+def _draw_sample(sample: Picture) -> Image.Image:
     rows = []
     for name, frames in sample.stages.items():
         some = np.linspace(0, len(frames) - 1, min(len(frames), MAX_FRAMES)).astype(int)

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Re-encodes videos as tools/convert_videos.py does, with nothing but bash and ffmpeg: for clusters without the suite.
+# Re-encodes videos like tools/convert_videos.py, but needs only bash and ffmpeg: for clusters without the suite.
 #
-#   tools/convert_videos.sh RECIPE SOURCE DESTINATION            every video below the folder SOURCE
-#   tools/convert_videos.sh RECIPE SOURCE DESTINATION 3/8        the third of eight parts
+#   tools/convert_videos.sh RECIPE SOURCE DESTINATION            every video under the folder SOURCE
+#   tools/convert_videos.sh RECIPE SOURCE DESTINATION 3/8        part 3 of 8
 #   sbatch --array=1-64 --wrap "tools/convert_videos.sh training SOURCE DESTINATION \$SLURM_ARRAY_TASK_ID/64"
 #   (cd SOURCE && find . -name 'a*.mp4' -print0) | tools/convert_videos.sh RECIPE SOURCE DESTINATION -
 #
-# RECIPE: training, short288, short256 or short160. Parts divide the sorted names below SOURCE; "-" reads null-terminated
-# names, relative to SOURCE, from standard input. JOBS: how many videos at once (default: the number of cores).
+# RECIPE: training, short288, short256 or short160. Parts split the sorted names under SOURCE; "-" reads null-terminated
+# names relative to SOURCE from standard input. JOBS: how many videos to convert at once (the number of cores).
 #
-# The same command continues after an interruption: it skips targets that are not older than their source. Videos that
-# cannot be converted are listed in DESTINATION/conversion_failures.PART.txt; then the exit status is 1.
+# Run the same command again to resume: targets that are not older than their source are skipped. Videos that fail are
+# listed in DESTINATION/conversion_failures.PART.txt, and the exit status is 1.
 set -euo pipefail
 
 usage() {
@@ -18,7 +18,7 @@ usage() {
     exit 2
 }
 
-convert_one() { # RECIPE SOURCE DESTINATION NAME: converts one video, unless it is done
+convert_one() { # RECIPE SOURCE DESTINATION NAME: converts one video unless it is done
     local recipe=$1 source=$2/$4 target=$3/${4%.*}.mp4 even=0 side codec options muxer=()
     case $recipe in
         short288) side=288 codec=mpeg4 options="b=640k" ;;
@@ -57,15 +57,15 @@ fi
 [[ $1 =~ ^(training|short(288|256|160))$ ]] || usage
 part=${4:-1/1}
 [[ $part =~ ^([1-9][0-9]*/[1-9][0-9]*|-)$ ]] || usage
-[ -d "$2" ] || { echo "error: no folder $2" >&2; exit 2; }
-command -v ffmpeg >/dev/null || { echo "error: no ffmpeg; tools/convert_videos.py needs none" >&2; exit 2; }
+[ -d "$2" ] || { echo "error: there is no folder $2" >&2; exit 2; }
+command -v ffmpeg >/dev/null || { echo "error: ffmpeg not found; tools/convert_videos.py does without" >&2; exit 2; }
 mkdir -p -- "$3"
 source=$(cd -- "$2" && pwd) destination=$(cd -- "$3" && pwd)
 case $source/ in "$destination"/*) inside=1 ;; esac
 case $destination/ in "$source"/*) inside=1 ;; esac
-[ -z "${inside:-}" ] || { echo "error: one of $2 and $3 lies in the other" >&2; exit 2; }
+[ -z "${inside:-}" ] || { echo "error: $2 and $3 must not contain each other" >&2; exit 2; }
 
-kinds=() # a name may hold a line break, at which regular expressions of find would stop
+kinds=() # not -regex: find's regular expressions stop at a line break in a name
 for suffix in 3gp avi flv m2ts m4v mkv mov mp4 mpeg mpg mts ogv ts vob webm wmv; do
     kinds+=(${kinds[@]:+-o} -iname "*.$suffix")
 done
@@ -89,4 +89,4 @@ if [ -s "$FAILURES" ]; then
     echo "$(wc -l <"$FAILURES") of ${#chosen[@]} videos could not be converted: $FAILURES" >&2
     exit 1
 fi
-echo "${#chosen[@]} videos are converted"
+echo "${#chosen[@]} videos converted"

@@ -1,8 +1,8 @@
-# Sourced by run_local.sh, run_dist.sh and run_tests.sh: finds a Python that has the suite's packages, as $PYTHON, and
-# shares the machine between the processes of a run.
+# Sourced by run_local.sh, run_dist.sh and run_tests.sh: sets $PYTHON to a Python that has the suite's packages, and
+# divides the cores between the processes of a run.
 #
-# 1. the active environment, where it has them;  2. .venv beside the suite;  3. a .venv made now.
-# find_python MODULES EXTRAS: modules needed besides the core's, and the pip extras that bring them.
+# Order: the active environment if it has them, .venv in the suite's folder, a new .venv.
+# find_python MODULES EXTRAS: modules needed beyond the core ones, and the pip extras that provide them.
 
 CORE="torch torchvision torch_geometric av PIL yaml pydantic safetensors timm tqdm matplotlib tensorboard"
 
@@ -21,16 +21,16 @@ find_python() {
     local modules=$1 extras=$2
     PYTHON=$(command -v python3 || command -v python || true)
     if [ -n "$PYTHON" ] && has_packages "$PYTHON" "$modules"; then return; fi
-    if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then # not there, or left half made
+    if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then # missing, or half created
         if ! "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-            echo "error: Python 3.11 or newer is needed; python3 here is: ${PYTHON:-not found}" >&2
+            echo "error: Python 3.11 or newer is required; python3 here is: ${PYTHON:-not found}" >&2
             exit 2
         fi
-        echo "making .venv (once; PyTorch is a large download) ..." >&2
+        echo "creating .venv (once; PyTorch is a large download) ..." >&2
         rm -rf .venv
         if ! "$PYTHON" -m venv .venv; then
             rm -rf .venv
-            echo "error: $PYTHON cannot make an environment; on Debian and Ubuntu: apt install python3-venv" >&2
+            echo "error: $PYTHON cannot create an environment; on Debian and Ubuntu: apt install python3-venv" >&2
             exit 2
         fi
     fi
@@ -42,10 +42,10 @@ find_python() {
     fi
 }
 
-# The number of processes that a run has here unless told otherwise: one per GPU, or one on the CPU.
+# The default number of processes on this machine: one per GPU, or one on the CPU.
 count_gpus() { "$PYTHON" -c 'import torch; print(max(1, torch.cuda.device_count()))'; }
 
-# Gives each of $1 processes its part of the cores, and threads that wait leave theirs to the processes that decode.
+# Divides the cores between $1 processes. Idle threads sleep, so that the processes that decode get their cores.
 share_cores() {
     local cores
     cores=$(nproc 2>/dev/null || sysctl -n hw.ncpu)

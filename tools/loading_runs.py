@@ -2,27 +2,23 @@
 
 import argparse
 import hashlib
-import json
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import nn
 
 from engine.distributed import Ranks
+from engine.json_io import to_json
 from engine.precision import autocast, place_model
 from engine.run import newest_run, run_folder
-from evaluators.classification_report import summary_lines, write_report
-from evaluators.resumable_predictions import PartialPredictions
+from engine.task import ResumeFolder, Task, TaskSettings
 from models import load_weights
-from settings import Settings, SettingsError, parse_settings, read_recipe
-from tasks import Task, find_task
+from settings import SettingsError, parse_settings, read_recipe
+from tasks import find_task
 
 log = logging.getLogger(__name__)
-
-HOW_FILES_ARE_READ = ("num_workers", "worker_start", "timeout_seconds")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +31,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 def find_run(
     args: argparse.Namespace, overrides: Sequence[str], task: str | None = None
-) -> tuple[type[Task], Settings, Path]:
+) -> tuple[type[Task], TaskSettings, Path]:
     """The task class, the settings and the run directory that the arguments of `add_run_arguments` mean.
 
     Raises SettingsError where the recipe is of another task than `task`.
@@ -43,11 +39,11 @@ def find_run(
     run = args.run_dir
     if args.config is None:
         run = run or newest_run()
-        if (run / "class_names.txt").exists():  # the training videos need not be there
-            overrides = [f"data.class_names={json.dumps(str(run / 'class_names.txt'))}", *overrides]
     source = args.config or str(run / "recipe.yaml")
+    task_class = find_task(read_recipe(source, overrides), source)
+    if args.config is None:
+        overrides = [*task_class.overrides_of_run(run), *overrides]
     recipe = read_recipe(source, overrides)
-    task_class = find_task(recipe, source)
     if task not in (None, recipe["task"]):
         raise SettingsError(f"{source} is of the task {recipe['task']}, not {task}; score it by tools/evaluate.py")
     settings = parse_settings(task_class.Settings, recipe, source)
@@ -78,36 +74,22 @@ def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average:
     model = load_model(task, weights, ranks, average)
     suffixes = [weights.stem] * bool(checkpoint) + ["average"] * average
     folder = run / "evaluations" / "-".join([task.protocol, *suffixes])
-    partial = PartialPredictions(folder / "partial", _key(task, weights, average), ranks)
+    unfinished = ResumeFolder(folder / "unfinished", {"weights": _hash(weights), "average": average})
     with autocast(task.settings.train.precision, ranks.device):
-        evaluation = task.evaluate(model, partial)
+        evaluation = task.evaluate_resumably(model, unfinished)
     if evaluation is None:
         return
-    facts = {"weights": str(weights), "list": task.settings.data.val, **task.settings.evaluation.model_dump()}
-    write_report(folder, evaluation, task.class_names, task.describe, facts)
-    partial.remove()
-    log.info("%s of each %s:", task.protocol, evaluation.item)
-    for line in summary_lines(evaluation):
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {"weights": str(weights), **task.report_facts(), **evaluation.summary()}
+    (folder / "summary.json").write_text(to_json(facts, indent=2) + "\n")
+    evaluation.write(folder)
+    shutil.rmtree(unfinished.path, ignore_errors=True)
+    log.info("%s, evaluated as %s:", task.settings.task.replace("_", " "), task.protocol)
+    for line in evaluation.lines():
         log.info("%s", line)
     log.info("report: %s", folder)
 
 
-def _key(task: Task, weights: Path, average: bool) -> dict[str, Any]:
-    """All that the predictions of an evaluation depend on."""
-    recipe = task.resolved_recipe()
-    content = hashlib.sha256()
-    with open(weights, "rb") as file:
-        while block := file.read(1 << 24):
-            content.update(block)
-    files = hashlib.sha256("".join(f"{item.label} {item.path}\n" for item in task.val_files).encode())
-    settings = {name: recipe[name] for name in ("task", "model", "evaluation")}
-    settings["data"] = {name: value for name, value in recipe["data"].items() if name not in HOW_FILES_ARE_READ}
-    settings["precision"] = recipe["train"]["precision"]
-    return {
-        "weights": content.hexdigest(),
-        "average": average,
-        "files": files.hexdigest(),
-        "settings": settings,
-        "device": task.ranks.device.type,
-        "num_threads": torch.get_num_threads(),
-    }
+def _hash(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads tha
 from engine.distributed import join_ranks
 from engine.precision import autocast
 from engine.run import start_logging
+from engine.task import Predicts
 from settings import SettingsError
 from tools.errors import clear_errors
 from tools.loading_runs import add_run_arguments, find_run, find_weights, load_model
@@ -44,8 +45,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     overrides = [argument for argument in args.arguments if "=" in argument and not Path(argument).exists()]
     task_class, settings, run = find_run(args, overrides)
+    if not issubclass(task_class, Predicts):
+        raise SettingsError(f"{settings.task} answers no questions about files of yours: it has no `answer`")
     try:
-        files = task_class.find_files([argument for argument in args.arguments if argument not in overrides])
+        inputs = task_class.find_inputs([argument for argument in args.arguments if argument not in overrides])
     except (OSError, ValueError) as error:
         raise SettingsError(str(error)) from error
 
@@ -54,20 +57,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         task = task_class(settings, ranks)
         model = load_model(task, find_weights(run, args.checkpoint), ranks, args.average)
         with autocast(settings.train.precision, ranks.device):
-            predictions = task.predict(model, files, num_guesses=args.top)
-    if predictions is None:
+            answers = task.answer(model, inputs, args.top)
+    if answers is None:
         return
-    names = task.class_names
     rows = []
-    columns = (predictions.index, predictions.guesses, predictions.probabilities)
-    for index, guesses, probabilities in zip(*(column.tolist() for column in columns), strict=True):
-        path = files[index].path
+    for path, guesses in answers.rows:
         log.info("%s", path)
-        for guess, probability in list(zip(guesses, probabilities, strict=True))[: args.top]:
+        for name, probability in guesses:
             if probability >= args.above:
-                log.info("  %6.2f %%  %s", 100 * probability, names[guess])
-                rows.append((path, names[guess], f"{probability:.6f}"))
-    for failure in predictions.failures:
+                log.info("  %6.2f %%  %s", 100 * probability, name)
+                rows.append((path, name, f"{probability:.6f}"))
+    for failure in answers.failures:
         log.warning("cannot read %s: %s", failure["path"], failure["reason"])
     if args.csv:
         with open(args.csv, "w", newline="", encoding="utf-8") as file:

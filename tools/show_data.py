@@ -21,16 +21,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that wait leave the cores to the decoders
 
-import numpy as np
-import torch
-
-from datasets.file_list import FileItem, FileList
-from engine.distributed import Ranks, join_ranks
+from engine.distributed import join_ranks
 from engine.run import start_logging
-from engine.trainer import seed_position
-from settings import parse_settings, read_recipe
-from tasks import Task, find_task
-from tools.contact_sheet import Sample, draw_animation, draw_classes, draw_sheet
+from engine.task import Shows
+from settings import SettingsError, parse_settings, read_recipe
+from tasks import find_task
+from tools.contact_sheet import draw_animation, draw_classes, draw_sheet
 from tools.errors import clear_errors
 
 log = logging.getLogger(__name__)
@@ -53,83 +49,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = parse_settings(task_class.Settings, recipe, args.config)
     folder = args.output or Path("pictures", Path(args.config).stem)
 
+    if not issubclass(task_class, Shows):
+        raise SettingsError(f"{settings.task} shows no samples: it has no `training_pictures`")
     with join_ranks(**settings.run.process_options()) as ranks:
         start_logging(ranks)
         task = task_class(settings, ranks)
         folder.mkdir(parents=True, exist_ok=True)
-        samples = training_samples(task, args.count, ranks)
-        draw_sheet(samples, folder / "train.png")
-        draw_animation(samples, folder / "train.gif", args.fps)
-        draw_sheet(validation_samples(task, args.count), folder / "val.png")
-        draw_classes(class_counts(task), task.class_names, folder / "classes.png")
+        pictures = task.training_pictures(args.count)
+        draw_sheet(pictures, folder / "train.png")
+        draw_animation(pictures, folder / "train.gif", args.fps)
+        draw_sheet(task.validation_pictures(args.count), folder / "val.png")
+        kinds, counts = task.sample_counts()
+        draw_classes(counts, kinds, folder / "classes.png")
     log.info("%s: train.png, train.gif, val.png, classes.png", folder)
-
-
-def training_samples(task: Task, count: int, ranks: Ranks) -> list[Sample]:
-    """The first `count` samples, or as many as pass through the network at once, from the whole file to the network."""
-    batch_size = task.settings.train.samples_per_forward(ranks)
-    if not task.settings.data.mix.is_on:  # with mixing, others of the batch show through
-        batch_size = min(batch_size, count)
-    (batch,) = task.train_batches(0, 1, batch_size, "train")
-    seed_position(task.settings.run.seed, 0)
-    views, targets = task.training_input(batch)
-    dataset, samples = task.train_samples("train"), []
-    for number in range(min(count, batch_size)):
-        item = dataset.files[int(batch["index"][number])]
-        lines = [_caption(task, dataset.files, item), *_mixture(task, targets[number])]
-        stages = {"the file's": dataset.whole(number), "the network's": to_frames(task, views[number])}
-        samples.append(Sample(lines, stages))
-    for failure in batch["failures"]:
-        log.warning("cannot read %s: %s", failure["path"], failure["reason"])
-    return samples
-
-
-def validation_samples(task: Task, count: int) -> list[Sample]:
-    """Every view of the first `count` validation files that can be read."""
-    dataset, samples = task.eval_views(task.val_files), []
-    for number in range(min(count, len(dataset))):
-        read, item = dataset[number], dataset.files[number]
-        if "failure" in read:
-            log.warning("cannot read %s: %s", item.path, read["failure"]["reason"])
-            continue
-        views = task.network_input(read["views"].to(task.ranks.device))  # [V, 3, ..., S, S]
-        stages = {f"{task.view} {k + 1} of {len(views)}": to_frames(task, view) for k, view in enumerate(views)}
-        samples.append(Sample([_caption(task, dataset.files, item)], stages))
-    return samples or [Sample(["no validation file can be read"], {"": torch.zeros(1, 8, 8, 3, dtype=torch.uint8)})]
-
-
-def to_frames(task: Task, view: torch.Tensor) -> torch.Tensor:
-    """What the network takes, float [3, S, S] or [3, T, S, S] -> uint8 [T, S, S, 3], no longer normalized."""
-    clip = view if view.ndim == 4 else view[:, None]  # [3, T, S, S]
-    mean, std = (torch.tensor(values, device=clip.device).view(3, 1, 1, 1) for values in task.normalization)
-    levels = ((clip.float() * std + mean) * 255).round().clamp(0, 255)
-    return levels.to(torch.uint8).permute(1, 2, 3, 0).cpu().contiguous()
-
-
-def class_counts(task: Task) -> dict[str, np.ndarray]:
-    """Files of each class [C] by list, and how often those of training are seen in an epoch where that differs."""
-    num_classes, weights = task.num_classes, task.train_weights
-    rows, labels = task.train_files.labeled_rows()
-    counts = {"training, listed": np.bincount(labels, minlength=num_classes)}
-    if weights is not None:
-        seen = np.bincount(labels, weights[rows], minlength=num_classes)
-        counts["training, seen in an epoch"] = seen * len(weights) / weights.sum()
-    counts["validation"] = np.bincount(task.val_files.labeled_rows()[1], minlength=num_classes)
-    return counts
-
-
-def _caption(task: Task, files: FileList, item: FileItem) -> str:
-    names = [f"{label} {task.class_names[label]}" for label in files.labels_of(item.index)]
-    return f"{item.id}: {', '.join(names) or 'no label'}"
-
-
-def _mixture(task: Task, target: torch.Tensor) -> list[str]:
-    """What a mixed sample is made of; nothing for a plain label."""
-    if not task.settings.data.mix.is_on:
-        return []
-    largest = target.topk(min(8 if task.multi_label else 2, len(target)))
-    parts = zip(largest.values.tolist(), largest.indices.tolist(), strict=True)
-    return [" + ".join(f"{share:.2f} {task.class_names[label]}" for share, label in parts if share > 0.01)]
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# A job that trains in SLURM for as long as it takes: before its time is over, the run saves and the job queues again.
+# A SLURM job that trains for as long as it takes: before the time limit, the run saves and the job requeues itself.
 #
-#   sbatch tools/slurm_job.sh [OPTIONS] CONFIG [key=value ...]               with the options of ./run_dist.sh
-#   sbatch --nodes 4 --time 12:00:00 tools/slurm_job.sh CONFIG               what sbatch is told goes before the lines below
+#   sbatch tools/slurm_job.sh [OPTIONS] CONFIG [key=value ...]               takes the options of ./run_dist.sh
+#   sbatch --nodes 4 --time 12:00:00 tools/slurm_job.sh CONFIG               sbatch options override the lines below
 #
-# Submit it from the suite's folder, on a disk that all machines share. `scancel JOB` ends the run for good; it saves, too.
+# Submit it from the suite's folder, on a disk that all nodes share. `scancel JOB` saves and ends the run for good.
 #SBATCH --job-name=train
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
@@ -21,22 +21,22 @@ fail() {
     echo "error: $1" >&2
     exit 2
 }
-[ -n "${SLURM_JOB_ID:-}" ] || fail "this is a job for SLURM: sbatch [--nodes N ...] tools/slurm_job.sh CONFIG"
+[ -n "${SLURM_JOB_ID:-}" ] || fail "this is a SLURM job; submit it with: sbatch [--nodes N ...] tools/slurm_job.sh CONFIG"
 cd "${SLURM_SUBMIT_DIR:-.}" && [ -x run_dist.sh ] || fail "there is no run_dist.sh in $PWD; submit the job from the suite's folder"
 
-export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-90} # of the 120 seconds after the signal
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-90} # of 120 s after the signal
 out_of_time='' cancelled=''
 ./run_dist.sh "$@" &
 run=$!
-trap 'out_of_time=1; kill -s USR1 "$run"' USR1 # srun passes it on to every machine
-trap 'cancelled=1' TERM                        # of scancel; SLURM tells the machines itself
-while kill -0 "$run" 2>/dev/null; do wait "$run"; done # a signal ends wait, not the run
+trap 'out_of_time=1; kill -s USR1 "$run"' USR1 # srun forwards it to every node
+trap 'cancelled=1' TERM                        # from scancel; SLURM signals the nodes itself
+while kill -0 "$run" 2>/dev/null; do wait "$run"; done # a signal interrupts wait, not the run
 wait "$run"
 status=$?
 
-# 75 is a run that saved and wants to go on. One that did not come so far in time goes on from an earlier checkpoint.
+# 75: the run saved and wants to continue. A run that ran out of time before saving continues from an older checkpoint.
 if [ -z "$cancelled" ] && { [ "$status" -eq 75 ] || { [ -n "$out_of_time" ] && [ "$status" -ne 0 ]; }; }; then
-    echo "job $SLURM_JOB_ID queues again; it was restarted ${SLURM_RESTART_COUNT:-0} times before"
+    echo "requeueing job $SLURM_JOB_ID; restarts so far: ${SLURM_RESTART_COUNT:-0}"
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"

@@ -9,10 +9,24 @@ import yaml
 
 from engine.distributed import Ranks
 from engine.run import Run, RunSettings, newest_run, open_run, run_folder
-from settings import SettingsError
+from engine.task import TaskSettings
+from settings import Settings, SettingsError
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 RECIPE = {"optimizer": {"lr": 0.1}, "data": {"num_workers": 1}, "run": {"seed": 0, "dir": None}}
+
+
+class DataSettings(Settings):
+    CHANGEABLE = ("num_workers",)
+    num_workers: int = 1
+
+
+class RecipeSettings(TaskSettings):
+    data: DataSettings = DataSettings()
+
+
+def settings_for(**run):
+    return RecipeSettings(task="x", optimizer={"lr": 0.1}, train={"num_epochs": 1, "batch_size": 1}, run=run)
 
 
 def test_a_run_lives_under_the_name_of_its_recipe(tmp_path):
@@ -22,7 +36,7 @@ def test_a_run_lives_under_the_name_of_its_recipe(tmp_path):
 
 
 def test_a_run_is_continued_only_with_its_own_settings(tmp_path):
-    settings = RunSettings(dir=str(tmp_path / "run"))
+    settings = settings_for(dir=str(tmp_path / "run"))
     untrained = RECIPE | {"optimizer": {"lr": "a slip of the pen"}}
     open_run("x.yaml", settings, untrained, ALONE)  # nothing was trained with it, so it binds nobody
     run = open_run("x.yaml", settings, RECIPE, ALONE)
@@ -36,7 +50,7 @@ def test_a_run_is_continued_only_with_its_own_settings(tmp_path):
     ):
         with pytest.raises(SettingsError, match=message):
             open_run("x.yaml", settings, RECIPE | changed, ALONE)
-    anew = RunSettings(dir=str(tmp_path / "run"), resume=False)
+    anew = settings_for(dir=str(tmp_path / "run"), resume=False)
     names = [open_run("x.yaml", anew, RECIPE | {"optimizer": {"lr": lr}}, ALONE).folder.name for lr in (1, 2)]
     assert names == ["run-2", "run-3"]
 
@@ -68,8 +82,8 @@ def test_only_the_main_rank_writes_metrics(tmp_path):
     other = Run(tmp_path, Ranks(1, 2, torch.device("cpu")))
     other.start_at(0, 0)
     other.log(1, "train", {"loss": 1.0})
-    other.write_class_names(["a"])
-    other.plot()
+    other.write_files({"notes.txt": "a"})
+    other.plot({"loss": "loss"})
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,9 +6,11 @@ import math
 import numpy as np
 import torch
 
+from engine.checkpoint import write_atomically
 from engine.distributed import Ranks
-from evaluators.classification import evaluate_predictions, predict_items
-from evaluators.resumable_predictions import PartialPredictions
+from evaluators.classification import Naming, evaluate_predictions, predictions_from, score_views
+from evaluators.gather import gather
+from evaluators.resumable_predictions import ResumablePredictions
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 
@@ -17,8 +19,14 @@ def batch(index, label, logits, failures=()):
     return {"index": torch.tensor(index), "label": torch.tensor(label), "logits": logits, "failures": list(failures)}
 
 
-def predict(batches, num_items, num_views):
-    return predict_items(batches, lambda b: b["logits"], ALONE, num_items, num_views)
+NAMING = Naming("video", "clip", "abcdefg", lambda i: (f"id{i}", f"{i}.mp4"))
+
+
+def predict(batches, num_items, num_views, resumable=None):
+    def rows_of(batch):
+        return score_views(batch["index"], batch["label"], batch["logits"].double())
+
+    return predictions_from(gather(batches, rows_of, ALONE, num_items, resumable), num_views, num_classes=7)
 
 
 def test_views_are_averaged_and_items_ordered():
@@ -37,7 +45,7 @@ def test_views_are_averaged_and_items_ordered():
     np.testing.assert_array_equal(predictions.guesses, best.indices.numpy())
     np.testing.assert_allclose(predictions.probabilities, best.values.numpy(), atol=1e-12)
     assert predictions.num_classes == 7
-    evaluation = evaluate_predictions(predictions, item="video", view="clip")
+    evaluation = evaluate_predictions(predictions, NAMING)
     known = [0, 1, 2, 4]
     top1 = [(logits[i].argmax(-1) == labels[i]).double().mean().item() for i in known]
     assert math.isclose(evaluation.view_top1, np.mean(top1))
@@ -55,13 +63,13 @@ def test_views_are_averaged_and_items_ordered():
 def test_nothing_could_be_read():
     failure = {"index": 0, "path": "a", "reason": "b"}
     predictions = predict([batch([], [], torch.zeros(0), [failure])], num_items=1, num_views=1)
-    evaluation = evaluate_predictions(predictions, item="video", view="clip")
-    assert evaluation.score == -1
+    evaluation = evaluate_predictions(predictions, NAMING)
+    assert evaluation.score == -math.inf
     assert evaluation.num_read == 0 and math.isnan(evaluation.item_scores.top1)
     assert evaluation.summary()["coverage"] == 0
 
 
-def test_an_interrupted_evaluation_goes_on_where_it_was(tmp_path):
+def test_an_interrupted_evaluation_resumes(tmp_path):
     """With the same weights and settings; whatever could not be read is tried again."""
     logits = torch.randn(8, 2, 7, generator=torch.Generator().manual_seed(1))
     failure = {"index": 5, "path": "gone.mp4", "reason": "no such file"}
@@ -73,19 +81,17 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(tmp_path):
         yield from [*batches[:4], broken]
         raise KeyboardInterrupt
 
-    def partial(weights):
-        return PartialPredictions(tmp_path / "partial", {"weights": weights}, ALONE, seconds_between=0)
+    def kept(weights):
+        return ResumablePredictions(tmp_path / "kept", {"weights": weights}, ALONE, write_atomically, seconds_between=0)
 
     with contextlib.suppress(KeyboardInterrupt):
-        predict_items(interrupted(), lambda b: b["logits"], ALONE, 8, 2, partial=partial("a"))
-    again = partial("a")
+        predict(interrupted(), 8, 2, kept("a"))
+    again = kept("a")
     assert again.done == {0, 1, 2, 3}
-    rest = predict_items(batches[4:], lambda b: b["logits"], ALONE, 8, 2, partial=again)
+    rest = predict(batches[4:], 8, 2, again)
     for name in ("index", "label", "guesses", "probabilities", "label_rank", "view_loss", "view_top1", "view_top5"):
         assert np.array_equal(getattr(rest, name), getattr(whole, name)), name
     assert rest.num_kept == 4
-    (tmp_path / "partial/00000002.npz").write_bytes(b"damaged")
-    assert partial("a").done == {0, 1, 3, 4, 5, 6, 7}
-    assert partial("b").done == set() and partial("a").done == set()
-    again.remove()
-    assert not (tmp_path / "partial").exists()
+    (tmp_path / "kept/00000002.npz").write_bytes(b"damaged")
+    assert kept("a").done == {0, 1, 3, 4, 5, 6, 7}
+    assert kept("b").done == set() and kept("a").done == set()

@@ -1,13 +1,11 @@
 """The files of a report agree with each other and with the scores."""
 
 import csv
-import json
 
 import numpy as np
 import pytest
 
-from evaluators.classification import Predictions, evaluate_predictions
-from evaluators.classification_report import summary_lines, write_report
+from evaluators.classification import Naming, Predictions, evaluate_predictions
 
 
 @pytest.fixture
@@ -30,8 +28,7 @@ def evaluation():
             num_classes=3,
             seconds=2.0,
         ),
-        item="video",
-        view="clip",
+        Naming("video", "clip", ("a", "b, or so", "c"), lambda i: (f"id{i}", f"v/{i}.mp4")),
     )
 
 
@@ -41,9 +38,9 @@ def rows(path):
 
 
 def test_files(evaluation, tmp_path):
-    write_report(tmp_path, evaluation, ("a", "b, or so", "c"), lambda i: (f"id{i}", f"v/{i}.mp4"), {"weights": "w"})
-    summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["weights"] == "w" and summary["video_top1"] == pytest.approx(2 / 3) and summary["coverage"] == 0.75
+    evaluation.write(tmp_path)
+    summary = evaluation.summary()
+    assert summary["video_top1"] == pytest.approx(2 / 3) and summary["coverage"] == 0.75
     assert summary["clips_per_second"] == 1.5
     assert [(row["class"], row["videos"], row["accuracy"]) for row in rows(tmp_path / "per_class.csv")] == [
         ("a", "2", "0.500000"),
@@ -61,13 +58,13 @@ def test_files(evaluation, tmp_path):
 
 
 def test_lines(evaluation):
-    text = "\n".join(summary_lines(evaluation))
+    text = "\n".join(evaluation.lines())
     assert "video top-1           66.67 %" in text and "75.00 %  (3 of 4 videos read, 3 with a label)" in text
 
 
-def test_of_many_classes_the_pairs_that_occur_are_listed(evaluation, tmp_path, monkeypatch):
+def test_with_many_classes_the_pairs_that_occur_are_listed(evaluation, tmp_path, monkeypatch):
     monkeypatch.setattr("evaluators.classification_report.MOST_CLASSES_OF_A_MATRIX", 2)
-    write_report(tmp_path, evaluation, ("a", "b", "c"), lambda i: (f"id{i}", f"v/{i}.mp4"), {})
+    evaluation.write(tmp_path)
     found = [(row["true class"], row["predicted class"], row["count"]) for row in rows(tmp_path / "confusion.csv")]
-    assert found == [("a", "a", "1"), ("a", "b", "1"), ("b", "b", "1")]
+    assert found == [("a", "a", "1"), ("a", "b, or so", "1"), ("b, or so", "b, or so", "1")]
     assert not (tmp_path / "confusion.png").exists()

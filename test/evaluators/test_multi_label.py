@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from engine.distributed import Ranks
-from evaluators.classification import predict_items
-from evaluators.classification_report import summary_lines, write_report
+from evaluators.classification import Naming, predictions_from
+from evaluators.gather import gather
 from evaluators.multi_label import average_precision, evaluate_multi_label, score_multi_label_views
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
+NAMING = Naming("video", "clip", "abcd", lambda i: (f"id{i}", f"{i}.mp4"))
 
 
 def test_by_hand():
@@ -60,10 +61,11 @@ def predicted():
         for rows in ([3, 1], [0, 4, 2])
     ]
 
-    def score(index, labels, logits):
-        return score_multi_label_views(index, labels, logits, lambda rows: targets[rows])
+    def rows_of(batch):
+        logits = batch["logits"].double()
+        return score_multi_label_views(batch["index"], batch["label"], logits, lambda rows: targets[rows])
 
-    return logits, targets, predict_items(batches, lambda batch: batch["logits"], ALONE, 6, 3, score)
+    return logits, targets, predictions_from(gather(batches, rows_of, ALONE, 6), num_views=3, num_classes=4)
 
 
 def test_views_are_averaged_and_items_counted_once(predicted):
@@ -71,7 +73,7 @@ def test_views_are_averaged_and_items_counted_once(predicted):
     means = logits.double().sigmoid().mean(1).numpy()
     np.testing.assert_allclose(predictions.probabilities, np.take_along_axis(means, predictions.guesses, 1), atol=1e-12)
     assert (np.diff(predictions.probabilities) <= 0).all()
-    evaluation = evaluate_multi_label(predictions, targets, item="video", view="clip")
+    evaluation = evaluate_multi_label(predictions, targets, NAMING)
     known = [0, 1, 2, 4]
     expected = [np.mean([targets[known][means[known, c] >= means[i, c], c].mean() for i in known if targets[i, c]])
                 for c in range(4)]  # fmt: skip
@@ -87,18 +89,18 @@ def test_views_are_averaged_and_items_counted_once(predicted):
 
 
 def test_report(predicted, tmp_path):
-    evaluation = evaluate_multi_label(predicted[2], predicted[1], item="video", view="clip")
-    write_report(tmp_path, evaluation, "abcd", lambda i: (f"id{i}", f"{i}.mp4"), {})
+    evaluation = evaluate_multi_label(predicted[2], predicted[1], NAMING)
+    evaluation.write(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "per_class.csv", "predictions.csv", "summary.json", "unreadable.csv"
+        "per_class.csv", "predictions.csv", "unreadable.csv"
     ]  # fmt: skip
     per_class = (tmp_path / "per_class.csv").read_text().splitlines()
     assert per_class[0] == "label,class,videos,average_precision" and per_class[1].startswith("0,a,2,")
     rows = [line.split(",")[3] for line in (tmp_path / "predictions.csv").read_text().splitlines()[1:]]
     assert rows == ["a; b", "c", "a; c; d", "", "b"]
-    assert f"mean average precision {100 * evaluation.score:6.2f} %" in "\n".join(summary_lines(evaluation))
+    assert f"mean average precision {100 * evaluation.score:6.2f} %" in "\n".join(evaluation.lines())
 
 
 def test_nothing_is_known(predicted):
-    evaluation = evaluate_multi_label(predicted[2], np.zeros((5, 4), dtype=bool), item="video", view="clip")
-    assert evaluation.score == -1 and math.isnan(evaluation.item_scores.mean_average_precision)
+    evaluation = evaluate_multi_label(predicted[2], np.zeros((5, 4), dtype=bool), NAMING)
+    assert evaluation.score == -math.inf and math.isnan(evaluation.item_scores.mean_average_precision)

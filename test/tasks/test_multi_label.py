@@ -12,7 +12,7 @@ from engine.distributed import Ranks
 from settings import SettingsError, parse_settings, read_recipe
 from tasks import find_task
 from tasks.multi_label import multi_label_step
-from tools import predict, show_data, train
+from tools import predict, train
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 KINDS = ("sideways", "upright", "in size", "in turn")  # of the motions 0 and 1, 2 and 3, ...
@@ -48,7 +48,7 @@ def test_trained_scored_and_guessed(recipe, tmp_path, capfd):
     (logged,) = [row for row in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
                  if row["split"] == "val"]  # fmt: skip
     assert 0 < summary["mean_average_precision"] == logged["mean_average_precision"] < 1
-    assert f"mean average precision: {100 * summary['mean_average_precision']:.2f} %" in capfd.readouterr().err
+    assert f"mean average precision {100 * summary['mean_average_precision']:.2f} %" in capfd.readouterr().err
     rows = list(csv.DictReader((run / "evaluations/1x1/per_class.csv").open()))
     assert [row["class"] for row in rows][8:] == list(KINDS) and sum(int(row["videos"]) for row in rows) == 17
     scores = [float(row["average_precision"]) for row in rows if row["average_precision"]]
@@ -98,10 +98,10 @@ def test_labels_are_mixed_as_the_pictures(options):
 
 def test_samples_show_all_their_classes(recipe):
     task = make_task(recipe, "data.mix={mixup: 0.8}")
-    sample = show_data.training_samples(task, 1, ALONE)[0]
+    sample = task.training_pictures(1)[0]
     first, second = sample.lines[0].split(": ")[1].split(", ")
     assert int(first.split()[0]) < 8 <= int(second.split()[0]) and " + " in sample.lines[1]
-    assert [count.sum() for count in show_data.class_counts(task).values()] == [47, 17]
+    assert [count.sum() for count in task.sample_counts()[1].values()] == [47, 17]
 
 
 @pytest.mark.parametrize(

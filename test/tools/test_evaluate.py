@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import write_recipe
 
-from evaluators.resumable_predictions import PartialPredictions
+from evaluators.resumable_predictions import ResumablePredictions
 from tasks import classification
 from tools import evaluate, predict, train
 from tools.errors import clear_errors
@@ -84,7 +84,7 @@ def test_an_interrupted_evaluation_is_not_done_twice(run, monkeypatch, capsys):
     evaluate.main(arguments)
     whole = files_of(run / "evaluations/1x1-last")
     shutil.rmtree(run / "evaluations/1x1-last")
-    monkeypatch.setattr("tools.loading_runs.PartialPredictions", partial(PartialPredictions, seconds_between=0))
+    monkeypatch.setattr("tasks.classification.ResumablePredictions", partial(ResumablePredictions, seconds_between=0))
     score, batches = classification.score_views, []
 
     def killed_at_the_third(index, *arguments, **options):
@@ -99,9 +99,9 @@ def test_an_interrupted_evaluation_is_not_done_twice(run, monkeypatch, capsys):
     evaluate.main(arguments)
     assert sum(map(len, batches[:3])) == 8
     assert batches[3:] == [batch for batch in batches[:2] if len(batch) < 4] + batches[2:3]
-    assert "going on with an interrupted evaluation: 4 of 9 videos are done" in capsys.readouterr().err
+    assert "resuming an interrupted evaluation: 4 of 9 videos are done" in capsys.readouterr().err
     assert files_of(run / "evaluations/1x1-last") == whole
-    assert not (run / "evaluations/1x1-last/partial").exists()
+    assert not (run / "evaluations/1x1-last/unfinished").exists()
 
 
 def test_predict_names_the_classes(run, start, tmp_path):
@@ -123,7 +123,7 @@ def test_predict_names_the_classes(run, start, tmp_path):
         (train.main, ["-c", "RECIPE", "data.val=RUN/vall.txt", "run.dir=RUN/new"], "data.val: no list of videos at"),
         (evaluate.main, ["--run-dir", "RUN", "data.vall=x"], "data.vall: unknown setting; did you mean 'val'?"),
         (predict.main, ["--run-dir", "RUN", "gone.mp4"], "no file or folder of videos at gone.mp4"),
-        (train.main, ["-c", "configs/demo/glore_moton.yaml"], "Did you mean configs/demo/glore_motion.yaml?"),
+        (train.main, ["-c", "configs/demo/glore_moton.yaml"], "did you mean 'configs/demo/glore_motion.yaml'?"),
         (train.main, ["-c", "RECIPE", "optimizer.lr=0.1", "run.dir=RUN"], "optimizer.lr: 0.05 -> 0.1"),
         (train.main, ["-c", "RECIPE", "run.device=cuda", "run.dir=RUN"], "no usable GPU; use run.device=cpu or auto"),
     ],

@@ -37,7 +37,7 @@ def test_clips(recipe, tmp_path):
 @pytest.mark.parametrize("changes", [[], ["data.mix={mixup: 0.8}", "data.class_balance=1", "evaluation.num_clips=2"]])
 def test_samples_are_those_of_the_run(recipe, changes):
     task = make_task(recipe, "data.num_workers=0", "data.color={hls: null, noise: 0}", *changes)
-    samples = show_data.training_samples(task, 4, ALONE)
+    samples = task.training_pictures(4)
     (batch,) = task.train_batches(0, 1, 4, "train")
     for number, sample in enumerate(samples):
         whole, seen = sample.stages.values()
@@ -46,10 +46,10 @@ def test_samples_are_those_of_the_run(recipe, changes):
         assert whole.shape[0] == 4 and seen.shape == (4, 32, 32, 3)
         expected = batch["clip"][number].permute(1, 2, 3, 0)
         assert torch.equal(seen, expected) == (not changes) and len(sample.lines) == (2 if changes else 1)
-    counts = show_data.class_counts(task)
+    _, counts = task.sample_counts()
     assert len(counts) == (3 if changes else 2)
     np.testing.assert_allclose([count.sum() for count in counts.values()], [24, 24, 9] if changes else [24, 9])
-    (view,) = {len(sample.stages) for sample in show_data.validation_samples(task, 2)}
+    (view,) = {len(sample.stages) for sample in task.validation_pictures(2)}
     assert view == (2 if changes else 1)
 
 

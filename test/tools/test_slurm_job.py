@@ -80,7 +80,7 @@ def test_what_it_would_start(slurm):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"SLURM_JOB_ID": ""}, "this is a job for SLURM: sbatch"),
+        ({"SLURM_JOB_ID": ""}, "this is a SLURM job; submit it with: sbatch"),
         ({"SLURM_SUBMIT_DIR": "/"}, "there is no run_dist.sh in /"),
     ],
 )

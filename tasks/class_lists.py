@@ -1,0 +1,150 @@
+"""The lists of a classification recipe: labeled files, names of the classes, how often each file is seen."""
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from datasets.file_list import UNLABELED, FileList, read_class_names
+from datasets.sampling_weights import balance_classes, join_lists, read_weights
+from engine.distributed import Ranks
+from settings import SettingsError
+from tasks.classification_settings import DataSettings
+
+Result = TypeVar("Result")
+
+
+class ClassLists:
+    """The lists that a recipe names, each read from disk when it is first asked for: prediction reads no training list.
+
+    Args:
+        data: the recipe's section.
+        num_classes: classes of the network; None: as many as the lists have.
+        multi_label: whether a file may have several classes.
+        item: what a file is called in messages.
+        ranks: the processes of the run, of which the main one makes demo files.
+        read_files: (source, root, class names, split) -> the files that a setting means.
+        make_demo: (root, options) makes the recipe's demo files, unless they are there.
+    """
+
+    def __init__(
+        self,
+        data: DataSettings,
+        num_classes: int | None,
+        multi_label: bool,
+        item: str,
+        ranks: Ranks,
+        read_files: Callable[[str, str | None, tuple | None, str | None], FileList],
+        make_demo: Callable[[str, dict[str, Any]], None],
+    ):
+        self.data, self._num_classes, self._multi_label = data, num_classes, multi_label
+        self._item, self._ranks, self._read_files, self._make_demo_files = item, ranks, read_files, make_demo
+        self._more: list[FileList] = []  # those of data.more, once they are read
+
+    @cached_property
+    def train(self) -> FileList:
+        data, num_classes = self.data, self._num_classes
+        files = self._read("train", data.train, data.root, self._table)
+        _check_labels("data.train", files, 0, num_classes or files.num_classes, self._multi_label)
+        for number, more in enumerate(data.more):
+            key, names = f"data.more.{number}.train", self._table or files.class_names or None
+            more_files = read_setting(key, self._read_files, more.train, more.root, names, more.split)
+            _check_labels(key, more_files, 0, num_classes or more_files.num_classes, self._multi_label)
+            self._more.append(more_files)
+        return join_lists([files, *self._more]) if self._more else files
+
+    @cached_property
+    def train_weights(self) -> np.ndarray | None:
+        """How often each training file is seen [N], see `TrainSamples`; None: each once an epoch."""
+        data, files = self.data, self.train
+        if not data.class_balance and data.weights is None and all(more.times == 1 for more in data.more):
+            return None
+        weights = balance_classes(files.labels, data.class_balance)
+        if data.weights is not None:
+            weights *= read_setting("data.weights", read_weights, data.weights, files)
+        end = len(files)
+        for more, more_files in zip(reversed(data.more), reversed(self._more), strict=True):
+            weights[end - len(more_files) : end] *= more.times
+            end -= len(more_files)
+        return weights
+
+    @cached_property
+    def val(self) -> FileList:
+        data = self.data
+        files = self._read("val", data.val, data.val_root or data.root, self._names or None)
+        _check_labels("data.val", files, UNLABELED, self.num_classes, self._multi_label)
+        return files
+
+    @cached_property
+    def num_classes(self) -> int:
+        return self._num_classes or len(self._names) or self.train.num_classes
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """A name for each class of the network; `class 7` where there is none."""
+        if len(self._names) > self.num_classes:
+            raise SettingsError(f"there are {len(self._names)} class names, but model.num_classes={self.num_classes}")
+        return (*self._names, *(f"class {label}" for label in range(len(self._names), self.num_classes)))
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        """Names of the table, else of the training files; none if these cannot be read and need not be."""
+        if self._table is not None:
+            return self._table
+        try:
+            return self.train.class_names
+        except SettingsError:
+            if self._num_classes is None:
+                raise
+            return ()
+
+    @cached_property
+    def _table(self) -> tuple[str, ...] | None:
+        path = self.data.class_names
+        if path is None:
+            return None
+        if not Path(path).exists():
+            self._make_demo()
+        return read_setting("data.class_names", read_class_names, path)
+
+    def _read(self, key: str, source: str, root: str | None, names: tuple | None) -> FileList:
+        self._make_demo()
+        split = getattr(self.data, f"{key}_split", None)
+        return read_setting(f"data.{key}", self._read_files, source, root, names, split)
+
+    def _make_demo(self) -> None:
+        data = self.data
+        if data.make is None:
+            return
+        if data.root is None:
+            raise SettingsError(f"data.make needs data.root: the folder for the {self._item}s it makes")
+        options = data.make.model_dump()
+        self._ranks.on_main(lambda: read_setting("data.make", self._make_demo_files, data.root, options))
+
+
+def read_setting(key: str, read: Callable[..., Result], *arguments: Any) -> Result:
+    """`read(*arguments)`, with its errors as errors of the setting `key`."""
+    try:
+        return read(*arguments)
+    except (OSError, TypeError, ValueError) as error:
+        raise SettingsError(f"{key}: {error}") from error
+
+
+def _check_labels(key: str, files: FileList, lowest: int, num_classes: int, several: bool) -> None:
+    """Raises SettingsError where a label is below `lowest` or beyond the network's classes, or one of several."""
+    if files.has_several and not several:
+        item = next(item for item in files if len(files.labels_of(item.index)) > 1)
+        raise SettingsError(
+            f"{key}: {item.path} has several labels; clip_classification learns them with loss.multi_label=true"
+        )
+    if (unlabeled := (files.labels < lowest).nonzero()[0]).size:
+        item = files[int(unlabeled[0])]
+        raise SettingsError(f"{key}: {item.path} has no label ({item.label}); training needs one for every file")
+    rows, labels = files.labeled_rows()
+    if (beyond := (labels >= num_classes).nonzero()[0]).size:
+        raise SettingsError(
+            f"{key}: {files[int(rows[beyond[0]])].path} has label {labels[beyond[0]]}, but the network has "
+            f"{num_classes} classes (0 to {num_classes - 1}); set model.num_classes={labels.max() + 1} or mend the list"
+        )

@@ -1,0 +1,83 @@
+"""Samples of a classification task to be looked at: the files' own frames, and what the network takes of them."""
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from datasets.file_list import FileItem, FileList
+from engine.seeding import seed_position
+from engine.task import Picture
+
+if TYPE_CHECKING:
+    from tasks.classification import Classification
+
+log = logging.getLogger(__name__)
+
+
+def training_pictures(task: "Classification", count: int) -> list[Picture]:
+    """The first `count` samples, or as many as pass through the network at once, from the whole file to the network."""
+    batch_size = task.settings.train.samples_per_forward(task.ranks)
+    if not task.settings.data.mix.is_on:  # with mixing, others of the batch show through
+        batch_size = min(batch_size, count)
+    (batch,) = task.train_batches(0, 1, batch_size, "train")
+    seed_position(task.settings.run.seed, 0)
+    views, targets = task.training_input(batch)
+    dataset, pictures = task.train_samples("train"), []
+    for number in range(min(count, batch_size)):
+        item = dataset.items[int(batch["index"][number])]
+        lines = [_caption(task, dataset.items, item), *_mixture(task, targets[number])]
+        stages = {"the file's": dataset.whole(number), "the network's": to_frames(task, views[number])}
+        pictures.append(Picture(lines, stages))
+    for failure in batch["failures"]:
+        log.warning("cannot read %s: %s", failure["path"], failure["reason"])
+    return pictures
+
+
+def validation_pictures(task: "Classification", count: int) -> list[Picture]:
+    """Every view of the first `count` validation files that can be read."""
+    dataset, pictures = task.eval_views(task.val_files), []
+    for number in range(min(count, len(dataset))):
+        read, item = dataset[number], dataset.items[number]
+        if "failure" in read:
+            log.warning("cannot read %s: %s", item.path, read["failure"]["reason"])
+            continue
+        views = task.network_input(read["views"].to(task.ranks.device))  # [V, 3, ..., S, S]
+        stages = {f"{task.view} {k + 1} of {len(views)}": to_frames(task, view) for k, view in enumerate(views)}
+        pictures.append(Picture([_caption(task, dataset.items, item)], stages))
+    return pictures or [Picture(["no validation file can be read"], {"": torch.zeros(1, 8, 8, 3, dtype=torch.uint8)})]
+
+
+def to_frames(task: "Classification", view: torch.Tensor) -> torch.Tensor:
+    """What the network takes, float [3, S, S] or [3, T, S, S] -> uint8 [T, S, S, 3], no longer normalized."""
+    clip = view if view.ndim == 4 else view[:, None]  # [3, T, S, S]
+    mean, std = (torch.tensor(values, device=clip.device).view(3, 1, 1, 1) for values in task.normalization)
+    levels = ((clip.float() * std + mean) * 255).round().clamp(0, 255)
+    return levels.to(torch.uint8).permute(1, 2, 3, 0).cpu().contiguous()
+
+
+def class_counts(task: "Classification") -> dict[str, np.ndarray]:
+    """Files of each class [C] by list, and how often those of training are seen in an epoch where that differs."""
+    num_classes, weights = task.num_classes, task.train_weights
+    rows, labels = task.train_files.labeled_rows()
+    counts = {"training, listed": np.bincount(labels, minlength=num_classes)}
+    if weights is not None:
+        seen = np.bincount(labels, weights[rows], minlength=num_classes)
+        counts["training, seen in an epoch"] = seen * len(weights) / weights.sum()
+    counts["validation"] = np.bincount(task.val_files.labeled_rows()[1], minlength=num_classes)
+    return counts
+
+
+def _caption(task: "Classification", files: FileList, item: FileItem) -> str:
+    names = [f"{label} {task.class_names[label]}" for label in files.labels_of(item.index)]
+    return f"{item.id}: {', '.join(names) or 'no label'}"
+
+
+def _mixture(task: "Classification", target: torch.Tensor) -> list[str]:
+    """What a mixed sample is made of; nothing for a plain label."""
+    if not task.settings.data.mix.is_on:
+        return []
+    largest = target.topk(min(8 if task.multi_label else 2, len(target)))
+    parts = zip(largest.values.tolist(), largest.indices.tolist(), strict=True)
+    return [" + ".join(f"{share:.2f} {task.class_names[label]}" for share, label in parts if share > 0.01)]

@@ -1,0 +1,119 @@
+"""The contract of a task: with its abstract members alone it trains, dies, resumes, is scored and reported."""
+
+import inspect
+import json
+import os
+import subprocess
+
+import pytest
+import safetensors
+import torch
+from conftest import ROOT, command
+from regression import NUM_VAL, Regression
+
+from engine.distributed import Ranks
+from engine.task import Predicts, Shows, Task, TaskSettings, failures_of, rows_of
+from settings import SettingsError, parse_settings
+from tools import predict, show_data
+from tools.errors import clear_errors
+
+RECIPE = """
+    task: regression
+    optimizer: {lr: 0.05}
+    schedule: {warmup_steps: 2}
+    train: {num_epochs: 3, batch_size: 6, checkpoint_every_steps: 4, log_every_steps: 1}
+    run: {device: cpu, num_threads: 1}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    return tmp_path / "recipe.yaml"
+
+
+def run(tool, *arguments, processes=1, check=True, **environment):
+    line = command("test/regression.py", tool, *arguments, processes=processes)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    done = subprocess.run(line, cwd=ROOT, env=environment, text=True, capture_output=True, timeout=300)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def lines(folder, split):
+    rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    timing = ("samples_per_second", "waiting_for_data")
+    return [{k: v for k, v in row.items() if k not in timing} for row in rows if row["split"] == split]
+
+
+def summary(folder, name="val"):
+    facts = json.loads((folder / "evaluations" / name / "summary.json").read_text())
+    return {name: value for name, value in facts.items() if name != "weights"}
+
+
+def test_the_abstract_members_are_few_and_all_that_is_needed():
+    abstract = {"num_train_samples", "build_model", "train_batches", "training_step", "evaluate"}
+    assert Task.__abstractmethods__ == abstract
+    own = {name for name, value in vars(Regression).items() if not name.startswith("_")}
+    assert own == abstract | {"Settings"}
+    assert not issubclass(Regression, Predicts) and not issubclass(Regression, Shows)
+    assert all(inspect.getdoc(member) for name, member in vars(Task).items() if callable(member) and name[0] != "_")
+
+
+def test_it_trains_dies_resumes_and_is_scored_on_one_rank_and_two(recipe, tmp_path):
+    said = run("train", "-c", recipe, f"run.dir={tmp_path / 'whole'}")
+    assert "step 15 of 15: mean_squared_error" in said.stderr and "tools/evaluate.py" in said.stderr
+    dead = run("train", "-c", recipe, f"run.dir={tmp_path / 'cut'}", check=False, STOP_AT="9")
+    assert dead.returncode == -9
+    assert "continuing" in run("train", "-c", recipe, f"run.dir={tmp_path / 'cut'}").stderr
+    ends = [
+        torch.load(tmp_path / name / "checkpoints/last.pt", weights_only=True)["model"] for name in ("whole", "cut")
+    ]
+    assert all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())
+    for split in ("train", "val"):
+        assert lines(tmp_path / "whole", split) == lines(tmp_path / "cut", split)
+
+    # Every score is negative, and the best of them is kept.
+    scores = [row["score"] for row in lines(tmp_path / "whole", "val")]
+    with safetensors.safe_open(tmp_path / "whole/checkpoints/best.safetensors", "pt") as file:
+        assert float(file.metadata()["score"]) == max(scores) < 0
+    assert (tmp_path / "whole/curves.png").stat().st_size > 10_000
+
+    one = summary(tmp_path / "whole")
+    assert one == {"mean_squared_error": -max(scores), "count": NUM_VAL}
+    run("evaluate", "--run-dir", tmp_path / "whole", processes=2)
+    assert summary(tmp_path / "whole") == one
+    run("evaluate", "--run-dir", tmp_path / "whole", "--checkpoint", "last")
+    assert summary(tmp_path / "whole", "val-last") == {"mean_squared_error": -scores[-1], "count": NUM_VAL}
+
+
+@pytest.mark.parametrize(
+    ("main", "message"),
+    [
+        (lambda r: predict.main(["-c", r, "x.mp4"]), "regression answers no questions about files of yours"),
+        (lambda r: show_data.main([r]), "regression shows no samples"),
+    ],
+)
+def test_tools_refuse_what_a_task_cannot_do_in_a_sentence(recipe, main, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        clear_errors(lambda: main(str(recipe)))
+    assert end.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_task_without_samples_is_refused():
+    class Empty(Regression):
+        num_train_samples = 0
+
+    settings = parse_settings(
+        TaskSettings, {"task": "empty", "optimizer": {"lr": 1}, "train": {"num_epochs": 1, "batch_size": 1}}
+    )
+    with pytest.raises(SettingsError, match="the task empty has no training samples"):
+        Empty(settings, Ranks(0, 1, torch.device("cpu"))).check()
+
+
+def test_batches_may_be_anything():
+    failures = [{"path": "a", "reason": "b", "index": 0, "sample": 0}]
+    batch = {"index": torch.tensor([3, 1]), "failures": failures}
+    assert (rows_of(batch), failures_of(batch)) == ([3, 1], failures)
+    for other in ([torch.zeros(2)], (torch.zeros(2), 1), torch.zeros(2), {"x": 1}):
+        assert (rows_of(other), failures_of(other)) == ([], [])

@@ -1,0 +1,111 @@
+"""The house: imports point down only, the engine knows no class, and nothing outgrows one sitting."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+FLOORS = (
+    {"settings"},
+    {"datasets", "evaluators", "engine", "glore3d", "eurgraph", "backbones", "dense"},
+    {"models", "weights"},
+    {"tasks", "hubconf"},
+    {"tools"},
+)
+FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+MAY_IMPORT_OF_ITS_FLOOR = {"models": {"weights"}}
+SOURCES = sorted(
+    path
+    for path in ROOT.rglob("*.py")
+    if not {".venv", "runs", "data", "build"} & set(path.relative_to(ROOT).parts) and ".egg-info" not in str(path)
+)
+OURS = [path for path in SOURCES if "test" not in path.relative_to(ROOT).parts]
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports_of(tree: ast.AST, only_at_start: bool = False):
+    """Modules that a file imports; those under TYPE_CHECKING are none."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif not (only_at_start and isinstance(node, ast.FunctionDef)):
+            yield from imports_of(node, only_at_start)
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path):
+    room = room_of(path)
+    allowed = {room, *MAY_IMPORT_OF_ITS_FLOOR.get(room, ())}
+    for name in imports_of(ast.parse(path.read_text())):
+        other = name.split(".")[0]
+        if other in FLOOR_OF and other not in allowed:
+            assert FLOOR_OF[other] < FLOOR_OF[room], f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_no_import_goes_in_a_circle():
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in OURS}
+    graph = {
+        name: {other for other in imports_of(ast.parse(path.read_text()), only_at_start=True) if other in modules}
+        - {name}
+        for name, path in modules.items()
+    }
+    done: set[str] = set()
+
+    def visit(name, above):
+        assert name not in above, f"circle: {' -> '.join([*above[above.index(name) :], name])}"
+        if name not in done:
+            for other in graph[name]:
+                visit(other, [*above, name])
+            done.add(name)
+
+    for name in graph:
+        visit(name, [])
+
+
+WORDS_OF_TASKS = {
+    *("label", "labels", "class_names", "num_classes", "top1", "top5", "accuracy", "confusion", "classification"),
+    *("video", "videos", "image", "images", "clip", "clips", "evaluators", "datasets", "models"),
+}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "engine").glob("*.py")), ids=lambda path: path.name)
+def test_the_engine_speaks_of_no_class_and_no_file_format(path):
+    """Neither by a name nor by a key: what knows classes or files is a task's, a data set's or an evaluator's."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        words = {
+            ast.Name: lambda node: [node.id],
+            ast.Attribute: lambda node: [node.attr],
+            ast.arg: lambda node: [node.arg],
+            ast.keyword: lambda node: [node.arg],
+            ast.FunctionDef: lambda node: [node.name],
+            ast.Constant: lambda node: [node.value],
+            ast.ImportFrom: lambda node: [*node.module.split("."), *(alias.name for alias in node.names)],
+        }.get(type(node), lambda node: [])(node)
+        allowed = {"label"} if path.name == "plots.py" else set()  # of a line in a plot
+        assert not (WORDS_OF_TASKS - allowed) & {word for word in words if isinstance(word, str)}, ast.unparse(node)
+
+
+def test_nothing_outgrows_one_sitting():
+    """Where something must, the line on top says why: `# longer than 60 lines, because ...`."""
+    grown = []
+    for path in SOURCES:
+        text = path.read_text()
+        rows = text.splitlines()
+        if len(rows) > 450 and "longer than 450 lines" not in rows[0]:
+            grown.append(f"{path.relative_to(ROOT)}: {len(rows)} lines")
+        for node in ast.walk(ast.parse(text)):
+            limit = 60 if isinstance(node, ast.FunctionDef) else 300 if isinstance(node, ast.ClassDef) else None
+            if limit and node.end_lineno - node.lineno + 1 > limit:
+                first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+                if f"longer than {limit} lines" not in rows[first - 2]:
+                    grown.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}")
+    assert grown == []
