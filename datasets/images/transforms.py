@@ -50,7 +50,7 @@ class TrainImageViewSettings(Settings):
 
 
 class EvalImageViewSettings(Settings):
-    """Resize, then crop the centre; a fixed view."""
+    """Resize, then crop the center; a fixed view."""
 
     size: PositiveInt = Field(224, description="side of the network's square input, in pixels")
     crop_fraction: float | None = Field(
