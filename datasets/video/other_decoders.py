@@ -21,6 +21,7 @@ picture gradually instead of by keyframes, where decord and torchcodec give inco
 equal. It gets only upright files in YUV 4:2:0 of limited range, which all such units support.
 """
 
+import importlib
 import os
 from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
@@ -142,7 +143,7 @@ class TorchCodecReader(OtherDecoderReader):
 
     @staticmethod
     def load() -> None:
-        import torchcodec.decoders  # noqa: F401
+        importlib.import_module("torchcodec.decoders")
 
     def open_decoder(self, path: str, num_threads: int) -> Any:
         from torchcodec.decoders import VideoDecoder
@@ -180,7 +181,7 @@ class OpenCVReader(OtherDecoderReader):
 
     @staticmethod
     def load() -> None:
-        import cv2  # noqa: F401
+        importlib.import_module("cv2")
 
     def open_decoder(self, path: str, num_threads: int) -> Any:
         import cv2

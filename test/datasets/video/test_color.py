@@ -35,12 +35,11 @@ def test_hls_equals_colorsys():
     """Against Python's own conversion, rounded to 8 bits; skips colors halfway between two levels."""
     checked = 0
     for rgb in np.random.default_rng(0).integers(0, 256, (300, 3)):
-        h, l, s = colorsys.rgb_to_hls(*rgb / 255)  # noqa: E741
-        h, l, s = h * 180 + 9, l * 255 - 20, s * 255 + 12  # noqa: E741
-        if min(abs(value % 1 - 0.5) for value in (h, l, s)) < 1e-3:
+        hls = np.array(colorsys.rgb_to_hls(*rgb / 255)) * [180, 255, 255] + [9, -20, 12]
+        if np.abs(hls % 1 - 0.5).min() < 1e-3:
             continue
-        h, l, s = min(round(h), 180) / 180, max(round(l), 0) / 255, min(round(s), 255) / 255  # noqa: E741
-        expected = torch.tensor([255 * value for value in colorsys.hls_to_rgb(h, l, s)])
+        hls = np.clip(hls.round(), 0, [180, 255, 255]) / [180, 255, 255]
+        expected = torch.tensor([255 * value for value in colorsys.hls_to_rgb(*hls)])
         ours = shift_hls(torch.from_numpy(rgb).view(1, 3, 1), torch.tensor([[9, -20, 12]])).flatten()
         assert (ours - expected).abs().max() < 0.501
         checked += 1
