@@ -27,12 +27,12 @@ def test_hls_equals_opencv():
     for image, shift, ours in zip(rgb, shifts.numpy(), shifted, strict=True):
         hls = np.clip(cv2.cvtColor(image, cv2.COLOR_RGB2HLS).astype(int) + shift, 0, [180, 255, 255])
         theirs = torch.from_numpy(cv2.cvtColor(hls.astype(np.uint8), cv2.COLOR_HLS2RGB))
-        # Equal where the processor multiplies and adds in one rounding; elsewhere a few hues round the other way.
+        # Equal where the processor has fused multiply-add; elsewhere a few hues round the other way.
         assert (ours != theirs).float().mean() < 1e-3 and (ours - theirs).abs().max() <= 12
 
 
 def test_hls_equals_colorsys():
-    """Against Python's own conversion, rounded to 8 bits; colors that lie halfway between two levels are left out."""
+    """Against Python's own conversion, rounded to 8 bits; skips colors halfway between two levels."""
     checked = 0
     for rgb in np.random.default_rng(0).integers(0, 256, (300, 3)):
         h, l, s = colorsys.rgb_to_hls(*rgb / 255)  # noqa: E741
@@ -86,7 +86,7 @@ def test_noise_is_uniform_and_not_clipped():
 def test_draws():
     rng = np.random.default_rng(0)
     shifts = torch.stack([draw_colors(rng, ColorSettings())["hls"] for _ in range(2000)])
-    assert shifts.abs().amax(0).tolist() == [14, 34, 24]  # truncated towards 0, so the largest shift itself never comes
+    assert shifts.abs().amax(0).tolist() == [14, 34, 24]  # truncated towards 0, so the largest shift never occurs
     assert torch.equal(shifts, shifts.round())
     assert draw_colors(rng, ColorSettings(hls=None, noise=0)) == {}
     with pytest.raises(ValidationError, match="noise"):
