@@ -23,9 +23,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from backbones.depthwise import depthwise_conv2d
-from backbones.drop_path import DropPath
 from backbones.layer_norm import LayerNorm2d
 from backbones.pointwise import pointwise_conv2d
+from backbones.stochastic_depth import stochastic_depth
 
 SCALE = 1 / 3  # the paper's 1 / alpha, which tames the product of many factors
 MIN_SIZE = 32
@@ -230,7 +230,7 @@ class Block(nn.Module):
         self.pwconv2 = nn.Linear(4 * dim, dim)
         self.gamma1 = nn.Parameter(torch.full((dim,), layer_scale))
         self.gamma2 = nn.Parameter(torch.full((dim,), layer_scale))
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = stochastic_depth(drop_path)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         is_inference = not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
@@ -280,19 +280,22 @@ class HorNet(nn.Module):
     Args:
         width: channels of the first stage; the last has eight times as many.
         stages: the four rows of the network's table.
-        num_classes: classes told apart (1,000 for ImageNet-1k, 21,841 for all of ImageNet-22k).
+        num_classes: classes that it tells apart (1,000 for ImageNet-1k, 21,841 for ImageNet-22k). 0: no classifier; the
+            output is the pooled features.
         drop_path: chance that the last block's branches are skipped in training; earlier blocks have less, linearly.
         layer_scale: what every channel of a branch is multiplied by at first.
         init_std: standard deviation of the initial weights. The paper's 0.02 suits its widths and long training; with
             few channels the products of the gates would start next to nothing. None: 1 / sqrt(inputs) of each layer.
 
-    Shapes: images [B, 3, H, W], normalized, to logits [B, num_classes]; H and W are any from 32 on.
+    Shapes: images [B, 3, H, W], normalized, to logits [B, num_classes]; H and W are any from 32 on. Maps of the pyramid
+    have sides H // stride: what is left of the last cell is cropped.
 
     Raises:
         ValueError: images of another rank or number of channels, or too small.
     """
 
     classifier_names = ("head.",)
+    pyramid_strides = (4, 8, 16, 32)
     num_layers = 13
     """Number of the last layer, the classifier's; see `layer_of`."""
 
@@ -321,6 +324,7 @@ class HorNet(nn.Module):
             )
             for dim, stage in zip(dims, stages, strict=True)
         )
+        self.pyramid_channels = tuple(dims)
         self.num_features = dims[-1]
         self.norm = nn.LayerNorm(self.num_features, eps=1e-6)
         self.apply(partial(_init_weights, std=init_std))
@@ -336,12 +340,14 @@ class HorNet(nn.Module):
         return weights
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Puts a new, untrained classifier on top of the same features."""
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be 1 or more, not {num_classes}")
+        """Puts a new, untrained classifier on top of the same features; 0 removes it."""
+        if num_classes < 0:
+            raise ValueError(f"num_classes must be 0 or more, not {num_classes}")
         self.num_classes = num_classes
-        self.head = nn.Linear(self.num_features, num_classes).to(self.norm.weight)
-        _init_weights(self.head)
+        self.head = nn.Identity()
+        if num_classes > 0:
+            self.head = nn.Linear(self.num_features, num_classes).to(self.norm.weight)
+            _init_weights(self.head)
 
     def layer_of(self, name: str) -> int:
         """The layer that a parameter counts to where learning rates decay from layer to layer, by the authors' rule.
@@ -361,17 +367,28 @@ class HorNet(nn.Module):
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Images [B, 3, H, W] to the last feature map [B, num_features, H/32, W/32]."""
-        if x.dim() != 4 or x.shape[1] != 3 or min(x.shape[2:]) < MIN_SIZE:
-            least = f"{MIN_SIZE} x {MIN_SIZE}"
-            raise ValueError(
-                f"the network takes RGB images [B, 3, H, W] of at least H x W = {least}, not {list(x.shape)}"
-            )
+        _check_images(x)
         for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):
             x = stage(downsample(x))  # -> [B, width, H/4, W/4], then half the size and twice the channels each
         return x
 
+    def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Images [B, 3, H, W] to the map that each stage ends with, the last one that of `forward_features`."""
+        _check_images(x)
+        maps = []
+        for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):
+            x = stage(downsample(x))
+            maps.append(x)
+        return maps
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.norm(self.forward_features(x).mean((2, 3))))
+
+
+def _check_images(x: torch.Tensor) -> None:
+    if x.dim() != 4 or x.shape[1] != 3 or min(x.shape[2:]) < MIN_SIZE:
+        least = f"{MIN_SIZE} x {MIN_SIZE}"
+        raise ValueError(f"the network takes RGB images [B, 3, H, W] of at least H x W = {least}, not {list(x.shape)}")
 
 
 def _init_weights(module: nn.Module, std: float | None = 0.02) -> None:

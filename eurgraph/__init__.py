@@ -20,11 +20,10 @@ from eurgraph.eurnet import (
     eurnet_stages,
     eurnet_tiny,
     eurnet_tiny_video,
-    inflate_weights,
-    resize_positions,
 )
 from eurgraph.grid import GridGraph, LongRange, MediumRange, NearestPatches, ShortRange
 from eurgraph.grid_conv import GridGRMP
+from eurgraph.positions import inflate_weights, resize_positions
 
 __all__ = [
     "EurNet",

@@ -218,39 +218,50 @@ class NearestPatches(nn.Module):
     image, in every frame.
 
     Args:
-        shape: size of the grid along each axis; without time.
+        shape: size of the grid along each axis; without time. On grids of other sizes :math:`\rho` is computed anew.
         num_channels: channels of the features; they decide how many frequencies :math:`\rho` is made of.
         num_neighbors: k, for each frame.
-        num_frames: number T of frames that the grids of a clip have; None for images.
 
-    Shapes: x [B, *shape, C], or [B, T, *shape, C], to a MediumRange whose index is [B, N, k], or [B, T * N, T * k].
+    Shapes: images [B, H, W, C], or clips [B, T, H, W, C] of any T, to a MediumRange whose index is [B, N, k], or
+    [B, T * N, T * k]. H and W are those of `shape` or any others; `shape` may also have one or three axes.
 
     Raises:
         ValueError: some patch of the grid has fewer than k others to choose from.
     """
 
-    def __init__(self, shape: Sequence[int], num_channels: int, num_neighbors: int, num_frames: int | None = None):
+    def __init__(self, shape: Sequence[int], num_channels: int, num_neighbors: int):
         super().__init__()
-        self.shape, self.num_neighbors, self.num_frames = check_shape(shape), num_neighbors, num_frames or 1
-        num_patches = math.prod(self.shape)
-        num_others = num_patches - math.prod(min(size, 3) for size in self.shape)
-        if not 1 <= num_neighbors <= num_others:
-            raise ValueError(
-                f"num_neighbors={num_neighbors} is impossible on a grid of {describe(self.shape)}: without itself and "
-                f"those that touch it, a patch has as few as {num_others} others of {num_patches} to choose from"
-            )
+        self.shape, self.num_channels, self.num_neighbors = check_shape(shape), num_channels, num_neighbors
+        self._check_choice(self.shape)
         self.relative_pos = nn.Parameter(relative_position(self.shape, num_channels)[None], requires_grad=False)
 
     def forward(self, x: torch.Tensor) -> MediumRange:
+        shape = tuple(x.shape[-1 - len(self.shape) : -1])
+        num_frames = math.prod(x.shape[1:-1]) // math.prod(shape)
         with torch.no_grad(), _full_precision(x.device):
-            frames = (self.num_frames, self.num_frames)
+            frames = (num_frames, num_frames)
             x = x.flatten(1, -2).to(torch.promote_types(x.dtype, torch.float32))  # [B, (T,) *shape, C] -> [B, T * N, C]
             x = F.normalize(x, dim=-1)
-            position = self.relative_pos.to(x.dtype).repeat(1, *frames)  # [1, N, N] -> [1, T * N, T * N]
+            position = self._position(shape).to(x).repeat(1, *frames)  # [1, N, N] -> [1, T * N, T * N]
             # |p - q|^2 = 2 - 2 p q for vectors of length 1
             nearness = torch.baddbmm(position, x, x.mT, beta=-1, alpha=2)  # [B, T * N, T * N]
-            nearness.masked_fill_(_touching(self.shape, x.device).repeat(frames), -math.inf)
-            return MediumRange(nearness.topk(self.num_neighbors * self.num_frames, sorted=False).indices)
+            nearness.masked_fill_(_touching(shape, x.device).repeat(frames), -math.inf)
+            return MediumRange(nearness.topk(self.num_neighbors * num_frames, sorted=False).indices)
+
+    def _position(self, shape: tuple[int, ...]) -> torch.Tensor:
+        if shape == self.shape:
+            return self.relative_pos
+        self._check_choice(shape)
+        return relative_position(shape, self.num_channels)[None]
+
+    def _check_choice(self, shape: tuple[int, ...]) -> None:
+        num_patches = math.prod(shape)
+        num_others = num_patches - math.prod(min(size, 3) for size in shape)
+        if not 1 <= self.num_neighbors <= num_others:
+            raise ValueError(
+                f"num_neighbors={self.num_neighbors} is impossible on a grid of {describe(shape)}: without itself and "
+                f"those that touch it, a patch has as few as {num_others} others of {num_patches} to choose from"
+            )
 
     def extra_repr(self) -> str:
         return f"{describe(self.shape)}, num_neighbors={self.num_neighbors}"

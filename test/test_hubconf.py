@@ -32,5 +32,5 @@ def test_weights_come_from_a_file(tmp_path):
 
 
 def test_an_unknown_option_is_said():
-    with pytest.raises(ValueError, match="no option of glore_resnet_debug_3d called 'dropot'; did you mean 'dropout'"):
+    with pytest.raises(ValueError, match="no option of glore_resnet_debug_3d is called 'dropot'; did you mean 'drop"):
         load("glore_resnet_debug_3d", dropot=0.5)

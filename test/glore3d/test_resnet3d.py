@@ -168,8 +168,8 @@ def test_reset_classifier_keeps_type_and_features():
     assert model(clip).shape == (2, 9)
     assert model.num_classes == 9
     assert torch.equal(model.forward_features(clip), features)
-    with pytest.raises(ValueError, match="num_classes must be 1 or more, not 0"):
-        model.reset_classifier(0)
+    with pytest.raises(ValueError, match="num_classes must be 0 or more, not -1"):
+        model.reset_classifier(-1)
 
 
 def test_dropout_acts_in_training_only():
