@@ -224,7 +224,7 @@ def test_the_pyramid_crops_what_is_left_of_the_last_cells():
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 31, 64), (1, 1, 64, 64), (3, 64, 64)])
-def test_images_that_do_not_fit_are_told_the_minimum(shape):
+def test_errors_for_small_images_state_the_minimum(shape):
     message = f"RGB images [B, 3, H, W] of at least H x W = 32 x 32, not {list(shape)}"
     with pytest.raises(ValueError, match=re.escape(message)):
         hornet_debug_7x7()(torch.zeros(shape))

@@ -1,4 +1,4 @@
-"""2-D to 3-D inflation against the authors' numbers, and by its meaning."""
+"""2-D to 3-D inflation against the authors' numbers, and by what it promises."""
 
 from functools import partial
 

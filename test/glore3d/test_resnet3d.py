@@ -125,7 +125,7 @@ TOO_SMALL = [(1, 3, 1, 64, 64), (1, 3, 8, 31, 64), (1, 3, 8, 64, 16)]
 
 
 @pytest.mark.parametrize("shape", [*TOO_SMALL, (1, 1, 8, 64, 64), (3, 8, 64, 64)])
-def test_clips_that_do_not_fit_are_told_the_minimum(shape):
+def test_errors_for_small_clips_state_the_minimum(shape):
     message = f"RGB clips [B, 3, T, H, W] of at least T x H x W = 2 x 32 x 32, not {list(shape)}"
     with pytest.raises(ValueError, match=re.escape(message)):
         glore_resnet_debug_3d()(torch.zeros(shape))
