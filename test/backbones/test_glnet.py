@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from golden_networks import check_entries, check_numbers
+from golden_networks import check_entries, check_numbers, slow_or_weekly
 from torch import nn
 
 from backbones import glnet
@@ -24,6 +24,7 @@ from backbones.glnet import (
 )
 
 NAMES = [f"glnet_{size}" for size in ("4g", "9g", "16g", "stl", "stl_paramslot", "4g_tklb", "9g_tklb")]
+WEEKLY = {"glnet_9g", "glnet_16g", "glnet_9g_tklb"}
 
 
 def compare(name, with_gradients):
@@ -47,8 +48,7 @@ def test_4g_equals_the_authors():
     compare("glnet_4g", with_gradients=False)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_or_weekly(NAMES, WEEKLY))
 def test_every_number_equals_the_authors(name):
     compare(name, with_gradients=True)
 

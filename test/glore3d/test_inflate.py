@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from golden_networks import slow_or_weekly
 from golden_weights import deviation, input_for, read_golden, tensor_for
 from torch import nn
 
@@ -43,8 +44,7 @@ def test_kernels_equal_the_authors(name):
         assert (kernel.sum(2) - image[entry]).abs().max() <= 3e-8
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", slow_or_weekly(BUILDERS, weekly={"glore_resnet101_3d"}))
 def test_logits_equal_the_authors(name):
     golden = GOLDEN[name]
     model = BUILDERS[name]()

@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from golden_networks import slow_or_weekly
 from golden_weights import deviation, input_for, read_golden, state_dict_for
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -66,14 +67,12 @@ def test_depth_50_equals_the_authors():
     check_outputs("glore_resnet50_3d", with_gradients=False)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", slow_or_weekly(BUILDERS, weekly={"glore_resnet101_3d"}))
 def test_gradients_equal_the_authors(name):
     check_outputs(name, with_gradients=True)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", slow_or_weekly(BUILDERS, weekly={"glore_resnet101_3d"}))
 def test_with_units_that_add_their_bias_only_the_logits_equal_the_authors(name):
     model, clip, golden = golden_model(name, multiply=False)
     for unit in model.unit_names:
