@@ -70,19 +70,19 @@ def curve_order(name: str, size: int, patch_size: int = 1) -> np.ndarray:
     Args:
         name: sis (sweep in sweep), sweep, scan, zorder or hilbert.
         size: rows, and columns, of the grid; a power of two for zorder and hilbert.
-        patch_size: rows, and columns, of the patches of sis; the other curves know no patches.
+        patch_size: rows, and columns, of the patches of sis; the other curves ignore it.
 
     Raises:
-        ValueError: there is no such curve, or none of this size.
+        ValueError: there is no such curve, or it does not fill a grid of this size.
     """
     if name not in CURVES:
         raise ValueError(f"no curve is called {name!r}{did_you_mean(name, CURVES)} (choices: {', '.join(CURVES)})")
     if name in ("zorder", "hilbert") and size & (size - 1):
-        raise ValueError(f"{name} fills grids whose size is a power of two, not {size}; take such an image, or sis")
+        raise ValueError(f"{name} fills grids whose size is a power of two, not {size}; use such an image, or sis")
     if name == "sis" and (patch_size < 2 or size % patch_size):
         raise ValueError(
             f"sis fills grids of whole patches of 2 x 2 or more, not a grid of size {size} with patches of size "
-            f"{patch_size}; for single elements take sweep"
+            f"{patch_size}; for single elements use sweep"
         )
     order = CURVES[name](size, patch_size) if name == "sis" else CURVES[name](size)
     order.setflags(write=False)
@@ -144,5 +144,5 @@ class SpaceFillingCurve(nn.Module):
 
 
 def _take(x: torch.Tensor, order: torch.Tensor, dim: int) -> torch.Tensor:
-    # On processors `gather` takes elements several times as fast as `index_select` and `x[:, order]`.
+    # On a CPU `gather` is several times as fast as `index_select` and `x[:, order]`.
     return x.gather(dim, order.movedim(1, dim).expand_as(x))

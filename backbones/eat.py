@@ -95,7 +95,7 @@ class LocalBlock(nn.Module):
         local_dim: how many of them, the last ones, are local.
         num_heads: heads of the attention, of the other channels.
         local: the local operator, [B, N, local_dim] to the same.
-        drop_path: chance that a branch is skipped in training; the two halves are skipped independently.
+        drop_path: probability that a branch is skipped in training; the two halves are skipped independently.
     """
 
     def __init__(self, dim: int, local_dim: int, num_heads: int, local: nn.Module, drop_path: float = 0.0):
@@ -118,7 +118,7 @@ class LocalBlock(nn.Module):
 
 
 class ClassBlock(nn.Module):
-    """Queries gather from the tokens what their task needs: [B, Q, C] and [B, N, C] -> [B, Q, C]."""
+    """Queries attend to the tokens, then the MLP: [B, Q, C] and [B, N, C] -> [B, Q, C]."""
 
     def __init__(self, dim: int, num_heads: int):
         super().__init__()
@@ -157,7 +157,7 @@ class EAT(nn.Module):
             `class_token`: one more token goes through all blocks; `mean`: of the tokens.
         readout_depth: number of blocks of the class attention.
         distilled: a second query with a classifier of its own, for the teacher's labels (class attention only).
-        drop_path: chance that the last block's branches are skipped in training; earlier blocks have less, linearly.
+        drop_path: probability that the last block's branches are skipped in training; it grows linearly from 0.
 
     Shapes: images [B, 3, image_size, image_size], normalized, to logits [B, num_classes]. A distilled network returns
     the mean of its two logits, and in training the pair of them: for the labels and for the teacher.
@@ -224,7 +224,7 @@ class EAT(nn.Module):
         self.reset_classifier(num_classes)
 
     def reset_parameters(self) -> None:
-        """Tokens, positions and linear layers anew; convolutions keep PyTorch's own start, as the authors leave it."""
+        """Initializes tokens, positions and linear layers; convolutions keep PyTorch's default, as the authors do."""
         for parameter in self.parameters(recurse=False):
             nn.init.trunc_normal_(parameter, std=0.02)
         for module in self.modules():
@@ -286,7 +286,7 @@ class EAT(nn.Module):
         return [places.inverse(tokens.mT, dim=2).unflatten(2, grid)]  # [B, N, C] -> [B, C, H / P, W / P]
 
     def read_out(self, tokens: torch.Tensor) -> torch.Tensor:
-        """What the classifiers see of the tokens: [B, N, C] -> [B, Q, C], Q = 2 for a distilled network, else 1."""
+        """The input of the classifiers: tokens [B, N, C] -> [B, Q, C], Q = 2 for a distilled network, else 1."""
         if self.readout == "mean":
             return tokens.mean(1, keepdim=True)
         if self.readout == "class_token":
@@ -308,17 +308,17 @@ class EAT(nn.Module):
         return (logits, teacher_logits) if self.training else (logits + teacher_logits) / 2
 
     def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
-        """A file's state dict as this network's; what cannot be adapted stays, for the loader to name.
+        """A file's state dict as this network's; the loader reports what cannot be adapted.
 
-        The curve's order may be in the file or not; if it is, it must be this network's. Masks of banded attention are
-        left out. For a distilled network the two queries may be one `cls_token` [1, 2, C], and its classifiers one.
+        The file may hold the curve's order, which must be this network's. Masks of banded attention are dropped. For a
+        distilled network the two queries may be one `cls_token` [1, 2, C], and the two classifiers one.
 
         Args:
             weights: the authors' or ours.
-            resize: fit the position embedding, and with it the curve, to this network's image size.
+            resize: fit the position embedding, and the curve with it, to this network's image size.
 
         Raises:
-            ValueError: the file's tokens follow another curve, or are no squares that could be resized.
+            ValueError: the file's tokens follow another curve, or are not squares, which alone can be resized.
         """
         weights = {name: tensor for name, tensor in weights.items() if not name.endswith(".local.local.mask")}
         if "loc_encoder.index_flat" in weights:
@@ -384,7 +384,7 @@ def _check_choice(option: str, choice: str, choices: Collection[str]) -> None:
 def _local_dim(dim: int, num_heads: int, local_ratio: float, kernel_size: int) -> int:
     local_dim = int(dim * local_ratio)
     if not 0 < local_dim < dim:
-        raise ValueError(f"local_ratio must leave channels to both halves, not {local_ratio}; local=none has one half")
+        raise ValueError(f"local_ratio must leave channels for both halves, not {local_ratio}; local=none has one half")
     if num_heads % 2:
         raise ValueError(f"num_heads must be even, not {num_heads}: attention beside a local operator has half as many")
     if kernel_size % 2 == 0:

@@ -74,7 +74,7 @@ def _layer_scale(shape: tuple[int, ...], value: float | None) -> nn.Module:
 
 
 def _conv_mlp(dim: int, ratio: int, depthwise: bool) -> nn.Sequential:
-    """Perceptron at every position of a map, with or without a look at the neighbours before its nonlinearity."""
+    """Perceptron at every position of a map, with or without a depthwise convolution before its nonlinearity."""
     return nn.Sequential(
         nn.Conv2d(dim, ratio * dim, kernel_size=1),
         ResidualDepthwiseConv(ratio * dim) if depthwise else nn.Identity(),
@@ -84,7 +84,7 @@ def _conv_mlp(dim: int, ratio: int, depthwise: bool) -> nn.Sequential:
 
 
 def _pos_conv(dim: int) -> nn.Conv2d:
-    """Tells positions apart, by the zeros around the map."""
+    """Encodes positions, by the zeros around the map."""
     return nn.Conv2d(dim, dim, kernel_size=3, padding=1, groups=dim)
 
 
@@ -111,12 +111,12 @@ class GLMixBlock(nn.Module):
 
     Args:
         dim: channels C, a multiple of 32.
-        drop_path: chance that a branch is skipped in training.
+        drop_path: probability that a branch is skipped in training.
         mlp_ratio: hidden channels of the MLP, in C.
         overlapping: the block of the paper's own layout, with position convolution and a convolution in the MLP,
             rather than of the Swin-like one without.
         learned_slots: :math:`Q` is a parameter, rather than averages of the block's input over an 8 x 8 grid.
-        layer_scale: what the branches are multiplied by at first; None: nothing.
+        layer_scale: initial factor of the branches; None: no factor.
 
     Shapes: [B, C, H, W] -> [B, C, H, W].
     """
@@ -229,7 +229,7 @@ class GLNet(nn.Module):
         stages: the four rows of the network's table.
         overlapping: downsample by overlapping 3 x 3 convolutions with the norm behind them, rather than by patches.
         num_classes: classes that it tells apart. 0: no classifier; the output is the pooled features.
-        drop_path: chance that the last block's branches are skipped in training; earlier blocks have less, linearly.
+        drop_path: probability that the last block's branches are skipped in training; it grows linearly from 0.
 
     Shapes: images [B, 3, H, W], normalized, to logits [B, num_classes]; H and W are any from 32 on. Maps of the pyramid
     have sides H / stride, rounded up (down, where `overlapping` is off).
@@ -323,7 +323,7 @@ class TokenLabeling(NamedTuple):
     logits: torch.Tensor
     """[B, num_classes], of the mixed images."""
     token_logits: torch.Tensor
-    """[B, H/32 * W/32, num_classes], row by row; those of the cells in the box are back at the image they show."""
+    """[B, H/32 * W/32, num_classes], row by row; those of the cells in the box belong to the image that they show."""
     box: Box
     """Each mixed image shows inside the box what its partner, the same image of the reversed batch, has there."""
 
@@ -332,7 +332,7 @@ class TokenLabelGLNet(GLNet):
     """GLNet with a second classifier for every cell of the last map, trained with token labels (Jiang et al., NeurIPS
     2021, https://arxiv.org/abs/2104.10858).
 
-    In training the batch is mixed with itself behind the stem, by one random box for all; the result is a
+    In training the batch is mixed with itself after the stem, by one random box for all; the result is a
     `TokenLabeling`. In evaluation the logits are those of the mean feature plus half the largest over all cells.
 
     Args, Shapes, Raises: as for `GLNet`, which it is where there are no classes.
@@ -362,7 +362,7 @@ class TokenLabelGLNet(GLNet):
 
 
 def random_box(height: int, width: int) -> Box:
-    """A box for cutmix on a grid of cells (Yun et al., ICCV 2019): the share that stays is uniform, so is its centre.
+    """A box for cutmix on a grid of cells (Yun et al., ICCV 2019): the share kept is uniform, and so is its center.
 
     Parts beyond the border are cut off. Drawn from torch's generator of the CPU.
     """
@@ -432,7 +432,7 @@ def glnet_stages(
 
 
 def swin_like_stages(learned_slots: bool = False) -> tuple[Stage, ...]:
-    """The paper's "STL", the layout of Swin-T, for comparing what mixes: no position but in the local branches."""
+    """The paper's "STL", the layout of Swin-T, to compare mixers: only the local branches see positions."""
     mix = partial(GLMixBlock, mlp_ratio=4, overlapping=False, learned_slots=learned_slots)
     return Stage(96, [mix] * 2), Stage(192, [mix] * 2), Stage(384, [mix] * 6), Stage(768, [TokenBlock] * 2)
 

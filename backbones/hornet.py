@@ -30,9 +30,9 @@ from backbones.stochastic_depth import stochastic_depth
 SCALE = 1 / 3  # the paper's 1 / alpha, which tames the product of many factors
 MIN_SIZE = 32
 CACHED_VALUES = 2**20
-"""What a perceptron computes between its layers at once, on a CPU that does not train: it stays in the cache."""
+"""Values between a perceptron's layers that inference on a CPU computes at once, few enough to stay in the cache."""
 MIN_PART = 1024
-"""Positions that a block takes at once at least: weights are read again for every part."""
+"""The fewest positions that a block takes at once, because every part reads the weights again."""
 
 
 class DepthwiseConv(nn.Conv2d):
@@ -47,7 +47,7 @@ class DepthwiseConv(nn.Conv2d):
 
 
 class GlobalLocalFilter(nn.Module):
-    r"""Filters one half of the channels by 3 x 3 kernels, the other half over the whole map, in the frequency domain.
+    r"""Filters half of the channels by 3 x 3 kernels and the rest over the whole map, in the frequency domain.
 
     The global half is :math:`\mathcal{F}^{-1}(K \odot \mathcal{F}(x))` with the 2-D Fourier transform and a learned
     complex :math:`K` for each channel, frequency by frequency. On a map of another size than `size`, :math:`K` is
@@ -125,8 +125,8 @@ def filter_by_matrices(x: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
     re, im = rows(re, cos_h) + rows(im, sin_h), rows(im, cos_h) - rows(re, sin_h)
     re, im = re * response_re - im * response_im, re * response_im + im * response_re
     re, im = rows(re, cos_h) - rows(im, sin_h), rows(im, cos_h) + rows(re, sin_h)
-    # A frequency that was left out is the conjugate of one that was kept: it adds the same once more to the sum.
-    # Those that are their own conjugates, 0 and (of an even width) the highest, have no twin.
+    # A frequency that was left out is the conjugate of one that was kept, and adds the same to the sum once more.
+    # Those that are their own conjugates, 0 and (for an even width) the highest, have no twin.
     times = x.new_tensor([2.0 if 0 < k < width - k else 1.0 for k in range(num_kept)])
     return columns(re, (cos_w * times).mT) - columns(im, (sin_w * times).mT)
 
@@ -138,7 +138,7 @@ def _fourier_matrices(num_points: int, num_frequencies: int) -> tuple[np.ndarray
 
 
 def without_fft(model: nn.Module) -> nn.Module:
-    """Lets every global filter of `model` compute by matrix products, in place, as exporting a network requires."""
+    """Makes every global filter of `model` compute by matrix products, in place, as exporting a network requires."""
     for module in model.modules():
         if isinstance(module, GlobalLocalFilter):
             module.filter = filter_by_matrices
@@ -146,9 +146,9 @@ def without_fft(model: nn.Module) -> nn.Module:
 
 
 class ConvInParts(nn.Conv2d):
-    """1 x 1 convolution whose output channels come as maps of `sizes` channels, each lying in memory by itself.
+    """1 x 1 convolution whose output channels come as maps of `sizes` channels, each in memory of its own.
 
-    What comes next reads them as they are; slices of one map would be copied.
+    The next layers read them as they are; slices of one map would be copied.
 
     Shapes: [B, C, H, W] -> a tuple of [B, size, H, W].
     """
@@ -173,7 +173,7 @@ class PointwiseConv(nn.Conv2d):
 
 
 class GnConv(nn.Module):
-    r"""Recursive gated convolution: every position interacts with its neighbours `order` times over.
+    r"""Recursive gated convolution: every position interacts with its neighbors `order` times.
 
     The paper's section 3.1, with :math:`f` one spatial operator over all :math:`q_k` at once:
 
@@ -239,7 +239,7 @@ class Block(nn.Module):
         return self._perceptron(self._convolution(x)).permute(0, 3, 1, 2)
 
     def _infer(self, x: torch.Tensor) -> torch.Tensor:
-        """The same in parts that stay in a CPU's cache: some samples at once, and some of their positions."""
+        """The same in parts that stay in a CPU's cache: a few samples at once, and a few of their positions."""
         num_positions = max(MIN_PART, CACHED_VALUES // self.pwconv1.out_features)
         num_samples = max(1, num_positions // (x.shape[2] * x.shape[3]))
         result = torch.empty_like(x.permute(0, 2, 3, 1), memory_format=torch.contiguous_format)
@@ -282,10 +282,10 @@ class HorNet(nn.Module):
         stages: the four rows of the network's table.
         num_classes: classes that it tells apart (1,000 for ImageNet-1k, 21,841 for ImageNet-22k). 0: no classifier; the
             output is the pooled features.
-        drop_path: chance that the last block's branches are skipped in training; earlier blocks have less, linearly.
-        layer_scale: what every channel of a branch is multiplied by at first.
+        drop_path: probability that the last block's branches are skipped in training; it grows linearly from 0.
+        layer_scale: initial factor of every channel of a branch.
         init_std: standard deviation of the initial weights. The paper's 0.02 suits its widths and long training; with
-            few channels the products of the gates would start next to nothing. None: 1 / sqrt(inputs) of each layer.
+            few channels the products of the gates would start near zero. None: 1 / sqrt(inputs) of each layer.
 
     Shapes: images [B, 3, H, W], normalized, to logits [B, num_classes]; H and W are any from 32 on. Maps of the pyramid
     have sides H // stride: what is left of the last cell is cropped.
@@ -350,10 +350,10 @@ class HorNet(nn.Module):
             _init_weights(self.head)
 
     def layer_of(self, name: str) -> int:
-        """The layer that a parameter counts to where learning rates decay from layer to layer, by the authors' rule.
+        """The layer that a parameter belongs to where learning rates decay from layer to layer, by the authors' rule.
 
-        The stem is layer 0; the first two stages are one layer each, every two blocks of the third are one, up to the
-        eleventh, and the last stage is one; the step down to a stage goes with its first blocks.
+        The stem is layer 0. The first two stages are one layer each, every two blocks of the third are one, up to the
+        eleventh, and the last stage is one. Downsampling goes with the first blocks of the stage after it.
         """
         part, _, rest = name.partition(".")
         if part not in ("downsample_layers", "stages"):

@@ -110,7 +110,7 @@ class DeformableConv(nn.Conv2d):
         from torchvision.ops import deform_conv2d  # slow to import, and of use to this operator alone
 
         x = x.mT.unsqueeze(3)  # [B, N, C] -> [B, C, N, 1]
-        # Autocast does not know the operator, and on processors there is none for half precision.
+        # Autocast does not know the operator, and CPUs have no version for half precision.
         x, where = (t.to(self.weight.dtype) for t in (x, self.conv_offset_mask(x)))
         offset, mask = where.split(self.splits, dim=1)
         x = deform_conv2d(x, offset, self.weight, self.bias, padding=self.padding, mask=mask.sigmoid())

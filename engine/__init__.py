@@ -1,4 +1,4 @@
-"""How a run goes: settings, ranks, optimizer, loop, evaluation, checkpoints, run directory.
+"""The training engine: ranks, optimizer, training loop, checkpoints, run directory.
 
-Nothing here knows a model or a data set by name; a task (see `tasks/`) hands them over.
+Nothing here knows a model or a data set by name. A task (`engine/task.py`) provides them.
 """

@@ -1,7 +1,7 @@
-"""The processes of one run: who am I, on which device, and how results come together.
+"""The ranks of a run: which rank this process is, which device it uses, and the collectives between ranks.
 
-torchrun starts the processes and sets RANK, WORLD_SIZE and LOCAL_RANK; without them a run is one process. nccl joins
-GPUs, gloo joins CPUs.
+torchrun starts the processes and sets RANK, WORLD_SIZE and LOCAL_RANK. Without them the run is a single process. GPUs
+communicate over NCCL, CPUs over Gloo.
 """
 
 import os
@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 
 class RanksError(UserError, RuntimeError):
-    """The ranks lost each other: one died, or was waited for too long."""
+    """A rank died or timed out, so the others cannot go on."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Ranks:
     num_ranks: int
     device: torch.device
     num_ranks_here: int = 1
-    """Processes of the run on this machine, which share its cores."""
+    """Number of ranks on this machine. They share its cores."""
     heartbeat: Heartbeat = field(default_factory=Heartbeat, compare=False)
-    """Where each rank is: `at` is called before what may take long or wait for others."""
+    """What each rank is doing. Call `at` before anything slow and before waiting for other ranks."""
 
     @property
     def is_main(self) -> bool:
@@ -50,14 +50,14 @@ class Ranks:
         return total.to(values.device)
 
     def any(self, flags: list[bool]) -> list[bool]:
-        """For each of `flags`, whether it is set on any rank; on every rank."""
+        """For each of `flags`: whether any rank set it. The result is the same on every rank."""
         return self.start_any(flags)()
 
     def start_any(self, flags: list[bool]) -> Callable[[], list[bool]]:
-        """Starts `any` without waiting; the function that it returns waits for the answer."""
+        """Starts `any` without waiting. Call the returned function to wait for the result."""
         if self.num_ranks == 1:
             return lambda: flags
-        counts = torch.tensor(flags, dtype=torch.int32)  # on the CPU: no GPU is waited for
+        counts = torch.tensor(flags, dtype=torch.int32)  # on the CPU, so that no GPU has to synchronize
         work = dist.all_reduce(counts, async_op=True)
 
         def wait() -> list[bool]:
@@ -67,7 +67,7 @@ class Ranks:
         return wait
 
     def gather(self, value: Any) -> list[Any] | None:
-        """Every rank's picklable `value` in rank order on the main rank, None on the others."""
+        """The picklable `value` of every rank, in rank order, on the main rank; None on the others."""
         if self.num_ranks == 1:
             return [value]
         gathered = [None] * self.num_ranks if self.is_main else None
@@ -75,7 +75,7 @@ class Ranks:
         return gathered
 
     def broadcast(self, value: Any) -> Any:
-        """The main rank's picklable `value`, on every rank."""
+        """The picklable `value` of the main rank, on every rank."""
         if self.num_ranks == 1:
             return value
         box = [value]
@@ -83,7 +83,7 @@ class Ranks:
         return box[0]
 
     def broadcast_buffers(self, model: torch.nn.Module) -> None:
-        """Gives every rank the main rank's buffers (batch norm statistics differ between ranks while they train)."""
+        """Copies the buffers of the main rank to all ranks (batch norm statistics drift apart during training)."""
         if self.num_ranks > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)
@@ -94,12 +94,12 @@ class Ranks:
             dist.barrier()
 
     def on_main(self, function: Callable[[], Result]) -> Result:
-        """What `function` returns on the main rank, on every rank; what it raises there is raised on every rank."""
+        """Calls `function` on the main rank. Every rank returns its result, or raises its exception."""
         value, error = None, None
         if self.is_main:
             try:
                 value = function()
-            except Exception as raised:  # whatever it is: the others are waiting to hear of it
+            except Exception as raised:  # any kind: the other ranks wait in `broadcast` for it
                 error = raised
         value, error = self.broadcast((value, error))
         if error is not None:
@@ -111,19 +111,21 @@ class Ranks:
 def join_ranks(
     device: str = "auto", timeout_minutes: float = 30, num_threads: int | None = None, deterministic: bool = False
 ) -> Iterator[Ranks]:
-    """Joins the process group that torchrun prepared, and leaves it at the end.
+    """Joins the process group that torchrun set up, and destroys it at the end.
 
-    A rank that fails does not take leave: its peers may be in the middle of an exchange, and torchrun ends them.
+    A rank that fails does not destroy the group: other ranks may be inside a collective. torchrun terminates them.
 
-    `device`: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N". A rank that waits for the others longer
-    than `timeout_minutes` stops with an error. `num_threads`: of each process on a CPU; none: torch's own choice.
-    `deterministic`: kernels that give the same bits each time, wherever torch has them; it warns where not.
+    Args:
+        device: "auto" (a GPU if the machine has one), "cpu", "cuda" or "cuda:N".
+        timeout_minutes: a rank that waits longer than this for the others stops with an error.
+        num_threads: threads of each process on a CPU; None: torch's default.
+        deterministic: use deterministic kernels; torch warns about operations that have none.
     """
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it before it is deterministic
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required for deterministic cuBLAS
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    torch.backends.cudnn.benchmark = not deterministic  # clips have one size: the search for fast kernels pays
+    torch.backends.cudnn.benchmark = not deterministic  # inputs keep their size, so the kernel search pays off
     rank, num_ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     chosen = _choose_device(device, int(os.environ.get("LOCAL_RANK", 0)), num_ranks)
     if chosen.type == "cuda":
@@ -140,18 +142,18 @@ def join_ranks(
         rank=rank,
         world_size=num_ranks,
         timeout=timeout,
-        device_id=chosen if chosen.type == "cuda" else None,  # lets nccl set up at once; gloo takes none
+        device_id=chosen if chosen.type == "cuda" else None,  # makes NCCL connect right away; Gloo takes none
     )
-    places = dist.PrefixStore("heartbeat", store.clone())
-    heartbeat = Heartbeat(rank, num_ranks, places, timeout.total_seconds())
+    heartbeat = Heartbeat(rank, num_ranks, dist.PrefixStore("heartbeat", store.clone()), timeout.total_seconds())
     try:
         yield Ranks(rank, num_ranks, chosen, num_ranks_here, heartbeat)
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
             reason = str(error).split("\n")[0].split("] ")[-1].split(". ")[0]
             raise RanksError(
-                f"rank {rank} lost the others ({reason}). Where they were last:\n{heartbeat.describe()}\n"
-                "The same command continues from the last checkpoint; run.timeout_minutes is how long a rank waits"
+                f"rank {rank} lost contact with the others ({reason}). Last known state:\n{heartbeat.describe()}\n"
+                "Run the same command to resume from the last checkpoint; run.timeout_minutes sets how long a rank "
+                "waits"
             ) from error
         raise
     heartbeat.close()
@@ -167,8 +169,8 @@ def _choose_device(device: str, local_rank: int, num_ranks: int) -> torch.device
     if num_gpus == 0:
         raise SettingsError(f"run.device is {device}, but this machine has no usable GPU; use run.device=cpu or auto")
     if device != "cuda" and num_ranks > 1:
-        raise SettingsError(f"run.device is {device}, which {num_ranks} processes cannot share; use run.device=cuda")
+        raise SettingsError(f"{num_ranks} processes cannot share run.device={device}; use run.device=cuda")
     index = local_rank if device == "cuda" else int(device.removeprefix("cuda:"))
     if index >= num_gpus:
-        raise SettingsError(f"there is no GPU {index}: this machine has {num_gpus}; start one process per GPU")
+        raise SettingsError(f"GPU {index} does not exist: this machine has {num_gpus}; start one process per GPU")
     return torch.device("cuda", index)

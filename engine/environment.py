@@ -1,4 +1,4 @@
-"""With what a run was made: code, packages, machines. `environment.json` has an entry for each start of the run."""
+"""What a run runs on: code, packages, machines. `environment.json` gets one entry per start of the run."""
 
 import importlib.metadata
 import json
@@ -20,26 +20,26 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def describe_environment(ranks: Ranks, seed: int) -> dict[str, Any]:
-    """What this start of a run runs on, as plain types; every rank must call it."""
+    """The environment of this start, as plain types. Every rank must call it."""
     device = torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else _processor()
     here = {"host": socket.gethostname(), "device": device, "commit": _git("rev-parse", "HEAD")}
-    places = ranks.broadcast(ranks.gather(here))
-    commits = {place.pop("commit") for place in places}
+    of_ranks = ranks.broadcast(ranks.gather(here))
+    commits = {facts.pop("commit") for facts in of_ranks}
     changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
         "started": time.strftime("%Y-%m-%d %H:%M:%S%z"),
         "command": sys.argv,
-        "commit": commits.pop() if len(commits) == 1 else sorted(map(str, commits)),  # of each machine, if they differ
+        "commit": commits.pop() if len(commits) == 1 else sorted(map(str, commits)),  # a list if machines differ
         "uncommitted_changes": None if changes is None else changes.splitlines(),
         "seed": seed,
         "num_ranks": ranks.num_ranks,
-        "ranks": places,
+        "ranks": of_ranks,
         "num_threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "python": platform.python_version(),
         "system": platform.platform(),
         "cuda": torch.version.cuda if ranks.device.type == "cuda" else None,
-        "packages": {name: _version(name) for name in PACKAGES} | {"torch": torch.__version__},  # with its build
+        "packages": {name: _version(name) for name in PACKAGES} | {"torch": torch.__version__},  # names the build, too
     }
 
 
@@ -51,12 +51,12 @@ def add_environment(path: Path, environment: dict[str, Any]) -> None:
 
 
 def read_environments(path: Path) -> list[dict[str, Any]]:
-    """The entries of the file `path`, one for each start, the newest last; none where there is no such file."""
+    """The entries of the file `path`, oldest start first; [] if the file does not exist."""
     return json.loads(path.read_text()) if path.exists() else []
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says of this repository; None where there is no git, or this is no clone."""
+    """Output of a git command in this repository; None without git or outside a clone."""
     try:
         done = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
@@ -72,7 +72,7 @@ def _version(package: str) -> str | None:
 
 
 def _processor() -> str:
-    """The name of the CPU, and how many of its cores this process may use."""
+    """The CPU model and the number of cores this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     name, info = platform.processor(), Path("/proc/cpuinfo")
     if info.exists():

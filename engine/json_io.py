@@ -1,4 +1,4 @@
-"""JSON that every reader accepts: NaN and infinities become null."""
+"""Standard JSON: NaN and infinities become null."""
 
 import json
 import math
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def to_json(values: dict[str, Any], indent: int | None = None) -> str:
-    """`values` as JSON text; NaN and infinities, which JSON does not have, become null."""
+    """`values` as JSON text. JSON has no NaN and no infinity, so they become null."""
     plain = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
     }

@@ -1,8 +1,8 @@
-"""What the ranks agree on after each step: are its numbers finite, and was any of them asked to stop?
+"""What the ranks agree on after each step: was every loss and gradient finite, and was any rank asked to stop?
 
-Each rank knows only its own losses, and reading a number from a GPU stalls the host. To cost no time, a step's verdict
-is copied without waiting, sent with the next step and received with the one after: a run learns of a bad step two steps
-late, but before it saves or scores anything that came of it.
+Each rank sees only its own losses, and reading a value from a GPU blocks the host. To avoid that, the flags of step s
+are copied asynchronously, sent to the other ranks at step s + 1 and received at step s + 2. A run therefore detects a
+bad step two steps late, but before it saves or scores any weights that depend on it.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,11 +14,11 @@ import torch
 from engine.distributed import Ranks
 from settings import UserError
 
-MOST_SHOWN = 64  # samples in a message
+MOST_SHOWN = 64  # samples listed in a message
 
 
 class NotFinite(UserError, FloatingPointError):
-    """A loss, a gradient or a weight is NaN or infinite; every rank raises the same."""
+    """A loss, gradient or weight is NaN or infinite. All ranks raise it together."""
 
     on_every_rank = True
 
@@ -29,9 +29,9 @@ class StepRecord:
 
     step: int
     learning_rate: float
-    rows: list[list[int]]  # of the training list, of each forward pass; empty where the batches do not say
+    rows: list[list[int]]  # per forward pass, the rows of the training list; empty if the batches have no `index`
     is_finite: torch.Tensor  # [passes + 1] bool, on the CPU: the loss of each pass, then the gradient
-    copied: torch.Event | None = None  # when `is_finite` is there
+    copied: torch.Event | None = None  # recorded when `is_finite` has arrived from the GPU
 
     def finite(self) -> list[bool]:
         if self.copied is not None:
@@ -42,7 +42,7 @@ class StepRecord:
 def record_step(
     step: int, rate: float, rows: list[list[int]], losses: Sequence[torch.Tensor], norm: torch.Tensor | None
 ) -> StepRecord:
-    """A record of `losses` (scalars, one per pass) and the gradient's `norm` (None: not checked), without waiting."""
+    """Records `losses` (scalars, one per pass) and the gradient `norm` (None: not checked), without waiting."""
     numbers = torch.stack([*(loss.detach().float() for loss in losses), *([] if norm is None else [norm.float()])])
     is_finite = numbers.isfinite()
     if not is_finite.is_cuda:
@@ -55,7 +55,7 @@ def record_step(
 
 
 class Agreement:
-    """The ranks' common verdict, up to two steps late; every rank must make the same calls."""
+    """Agrees on the outcome of each step across ranks, up to two steps late. Every rank must make the same calls."""
 
     def __init__(self, ranks: Ranks, wants_stop: Callable[[], bool]):
         self._ranks, self._wants_stop = ranks, wants_stop
@@ -64,21 +64,21 @@ class Agreement:
         self._answer: Callable[[], list[bool]] | None = None
 
     def after_step(self, record: StepRecord) -> bool:
-        """Hands in a step -> whether to stop, as of the step before. Raises NotFinite."""
+        """Submits a step -> whether to stop, as of the previous step. Raises NotFinite."""
         stop = self._receive()
         self._send(self._newest)
         self._newest = record
         return stop
 
     def settle(self) -> bool:
-        """Waits for the verdict on all steps handed in -> whether to stop. Raises NotFinite."""
+        """Waits for the outcome of all submitted steps -> whether to stop. Raises NotFinite."""
         stop = self._receive()
         self._send(self._newest)
         self._newest = None
         return self._receive() or stop
 
     def is_finite(self, record: StepRecord) -> bool:
-        """Waits for the ranks' verdict on `record`, which is not handed in."""
+        """Whether `record` is finite on every rank. Waits for the answer and does not submit the step."""
         return not self._ranks.any([not all(record.finite())])[0]
 
     def _send(self, record: StepRecord | None) -> None:
@@ -94,19 +94,22 @@ class Agreement:
         return stop
 
     def describe(self, record: StepRecord) -> str:
-        """What is not finite in a step, its samples and its learning rate; every rank must call it."""
-        found = self._ranks.broadcast(self._ranks.gather((record.finite(), record.rows)))
-        of_losses = [
-            rows for finite, passes in found for is_finite, rows in zip(finite, passes, strict=False) if not is_finite
+        """Says what is not finite in a step, with its samples and learning rate. Every rank must call it."""
+        of_ranks = self._ranks.broadcast(self._ranks.gather((record.finite(), record.rows)))
+        bad_passes = [
+            rows
+            for finite, passes in of_ranks
+            for is_finite, rows in zip(finite, passes, strict=False)  # `finite` ends with the gradient
+            if not is_finite
         ]
-        what = "the loss" if of_losses else "the gradient"
-        rows = [row for of_pass in of_losses or chain(*(passes for _, passes in found)) for row in of_pass]
+        what = "the loss" if bad_passes else "the gradient"
+        rows = [row for of_pass in bad_passes or chain(*(passes for _, passes in of_ranks)) for row in of_pass]
         shown = ", ".join(map(str, rows[:MOST_SHOWN])) + (", ..." if len(rows) > MOST_SHOWN else "")
-        where = f"; {len(rows)} samples, rows of the training list from 0: {shown}" if rows else ""
-        return f"{what} of step {record.step} is not finite (learning rate {record.learning_rate:.3g}{where})"
+        samples = f"; {len(rows)} samples, rows of the training list from 0: {shown}" if rows else ""
+        return f"{what} of step {record.step} is not finite (learning rate {record.learning_rate:.3g}{samples})"
 
 
 ADVICE = (
-    "Lower optimizer.lr, lengthen schedule.warmup_steps or set optimizer.clip_grad_norm; train.non_finite=skip skips "
-    "single steps like this one. The last checkpoint is from before"
+    "Lower optimizer.lr, increase schedule.warmup_steps or set optimizer.clip_grad_norm; train.non_finite=skip skips "
+    "isolated steps like this one. The last checkpoint predates the problem"
 )

@@ -1,4 +1,4 @@
-"""Optimizers, with learning-rate multipliers and weight decay chosen by parameter name."""
+"""Optimizers, with learning-rate multipliers and weight decay by parameter name."""
 
 import re
 from typing import Literal
@@ -11,33 +11,31 @@ from settings import Settings, SettingsError
 
 
 class OptimizerSettings(Settings):
-    """How the weights move. Patterns are regular expressions, searched in names such as `conv3.B01.conv_m1.bn.bias`."""
+    """The optimizer. Patterns are regular expressions, searched in names such as `conv3.B01.conv_m1.bn.bias`."""
 
     name: Literal["sgd", "adamw"] = Field("sgd", description="sgd (with momentum) or adamw")
-    lr: float = Field(gt=0, description="peak learning rate, for the whole batch of one step")
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd")
-    nesterov: bool = Field(True, description="Nesterov's momentum (sgd)")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="decay rates of adamw's two moments")
-    eps: float = Field(1e-8, gt=0, description="what adamw adds to the root of the second moment")
+    lr: float = Field(gt=0, description="peak learning rate for the whole batch of a step")
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd: momentum")
+    nesterov: bool = Field(True, description="sgd: use Nesterov momentum")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="adamw: decay rates of the two moments")
+    eps: float = Field(1e-8, gt=0, description="adamw: added to the root of the second moment")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty (sgd) or decoupled decay (adamw), per step")
     no_decay: list[str] = Field([], description="patterns of parameters without weight decay")
-    no_decay_vectors: bool = Field(
-        False, description="no weight decay for parameters of one axis: biases, norms, scales"
-    )
+    no_decay_vectors: bool = Field(False, description="no weight decay for 1-D parameters: biases, norms, scales")
     lr_multipliers: dict[str, float] = Field(
-        {}, description="pattern: factor on the learning rate; the first that fits"
+        {}, description="pattern: factor on the learning rate; the first match counts"
     )
     layer_decay: float | None = Field(
-        None, gt=0, lt=1, description="factor on the learning rate for each layer further from the classifier"
+        None, gt=0, lt=1, description="factor on the learning rate per layer of distance from the classifier"
     )
-    clip_grad_norm: float | None = Field(None, gt=0, description="largest norm of the whole gradient; none: no limit")
+    clip_grad_norm: float | None = Field(None, gt=0, description="clip the global gradient norm to this; none: no clip")
 
     @model_validator(mode="after")
     def _settings_belong_to_the_optimizer(self):
         foreign = ("betas", "eps") if self.name == "sgd" else ("momentum", "nesterov")
         for name in foreign:
             if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name} is no setting of {self.name}; leave it out or choose another optimizer.name")
+                raise ValueError(f"{name} does not apply to {self.name}; remove it or choose another optimizer.name")
         return self
 
     @field_validator("no_decay", "lr_multipliers")
@@ -52,17 +50,17 @@ class OptimizerSettings(Settings):
 
 
 def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict]:
-    """Groups of trainable parameters that share `lr_multiplier` and `weight_decay`; each keeps its parameters' names.
+    """Groups the trainable parameters by `lr_multiplier` and `weight_decay`; `names` lists the parameters of a group.
 
-    Layer decay is that of BEiT (arXiv 2106.08254): layer l of L has the rate times `layer_decay` ** (L - l). The model
-    says which layer a parameter is of, from 0 to `num_layers`, by its method `layer_of(name)`.
+    Layer decay follows BEiT (arXiv 2106.08254): the rate of layer l of L is multiplied by `layer_decay` ** (L - l).
+    The model maps a parameter to its layer, from 0 to `num_layers`, with `layer_of(name)`.
 
-    Raises SettingsError where a pattern of the settings fits no parameter: it would silently do nothing; and where
-    layer decay is asked of a model that does not know its layers.
+    Raises SettingsError if a pattern matches no parameter, since it would silently do nothing, and if layer decay is
+    set for a model without `layer_of`.
     """
     if settings.layer_decay and not hasattr(model, "layer_of"):
         raise SettingsError(
-            f"optimizer.layer_decay: {type(model).__name__} does not say which layers it has; set it to null"
+            f"optimizer.layer_decay: {type(model).__name__} does not define its layers (layer_of); set it to null"
         )
     unused = {*settings.no_decay, *settings.lr_multipliers}
     groups: dict[tuple[float, float, bool], dict] = {}
@@ -77,7 +75,7 @@ def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict
         unused -= {*multipliers, *no_decay}
         decays = not no_decay and not (settings.no_decay_vectors and parameter.dim() == 1)
         decay = settings.weight_decay if decays else 0.0
-        # Single numbers are not sharded, and optimizers take sharded parameters and others in groups of their own.
+        # FSDP2 leaves scalars unsharded, and an optimizer group cannot mix sharded and unsharded parameters.
         group = groups.setdefault(
             (multiplier, decay, parameter.dim() == 0),
             {"params": [], "names": [], "lr_multiplier": multiplier, "weight_decay": decay},
@@ -85,12 +83,12 @@ def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict
         group["params"].append(parameter)
         group["names"].append(name)
     if unused:
-        raise SettingsError(f"optimizer patterns that fit no parameter of the model: {sorted(unused)}")
+        raise SettingsError(f"optimizer patterns that match no parameter of the model: {sorted(unused)}")
     return list(groups.values())
 
 
 def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """The optimizer of the trainable parameters of `model`, in the groups of `parameter_groups`."""
+    """The optimizer over the trainable parameters of `model`, grouped by `parameter_groups`."""
     groups = parameter_groups(model, settings)
     if settings.name == "sgd":
         nesterov = settings.nesterov and settings.momentum > 0
@@ -99,6 +97,6 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Sets every group to `lr` times its multiplier."""
+    """Sets the rate of every group to `lr` times its multiplier."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_multiplier"]

@@ -1,7 +1,7 @@
-"""How one network is spread over the ranks: a copy on each (DistributedDataParallel), or a part on each (FSDP2).
+"""Distributes a network over the ranks: a full replica on each (DistributedDataParallel) or a shard on each (FSDP2).
 
-Checkpoints hold whole tensors in either case, so a run may go on with another number of ranks, or shared out in the
-other way. A network's blocks, which are sharded and recomputed one by one, are found by their place: see `find_blocks`.
+Checkpoints always hold full tensors, so a run can resume on another number of ranks or with the other layout. Sharding
+and activation recomputation work block by block; `find_blocks` finds the blocks.
 """
 
 import contextlib
@@ -26,16 +26,16 @@ _COMPRESS = {"bf16": bf16_compress_hook, "fp16": fp16_compress_hook}
 
 
 def find_blocks(model: nn.Module) -> list[nn.Module]:
-    """The blocks of a network, outermost first.
+    """The blocks of a network, in order of definition.
 
-    A block is an element of a list of modules (nn.Sequential, nn.ModuleList), of a class of its own, with weights in
-    more than one part. An element that itself has a list of several such elements is a stage: its elements are the
-    blocks.
+    A block is an element of an nn.Sequential or nn.ModuleList whose class is not from torch.nn and that has weights in
+    more than one child. An element that itself contains a list of several blocks is a stage, and the elements of that
+    list are the blocks.
     """
     blocks = []
     for child in model.children():
-        in_a_list = type(model) in _LISTS
-        blocks += [child] if in_a_list and _is_block(child) and not _is_stage(child) else find_blocks(child)
+        is_element = type(model) in _LISTS
+        blocks += [child] if is_element and _is_block(child) and not _is_stage(child) else find_blocks(child)
     return blocks
 
 
@@ -50,9 +50,9 @@ def _is_stage(module: nn.Module) -> bool:
 
 
 def recompute_activations(blocks: list[nn.Module]) -> None:
-    """Makes each block forget its activations after the forward pass and compute them again in the backward pass.
+    """Makes each block discard its activations after the forward pass and recompute them in the backward pass.
 
-    The second time draws the same random numbers, and leaves the running statistics of batch norm as they are.
+    The recomputation draws the same random numbers and does not update batch norm statistics a second time.
     """
     for block in blocks:
         block.forward = _Recomputed(block, block.forward)
@@ -67,26 +67,27 @@ class _Recomputed:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
             return self._forward(*args, **kwargs)
-        options = {"use_reentrant": False, "context_fn": lambda: (contextlib.nullcontext(), self._again())}
+        options = {"use_reentrant": False, "context_fn": lambda: (contextlib.nullcontext(), self._frozen_statistics())}
         return checkpoint(self._forward, *args, **options, **kwargs)
 
     @contextlib.contextmanager
-    def _again(self) -> Iterator[None]:
-        kept = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in self._norms]
+    def _frozen_statistics(self) -> Iterator[None]:
+        before = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in self._norms]
         for norm in self._norms:
-            norm.momentum = 0.0  # the weight of the batch in the running statistics
+            norm.momentum = 0.0  # the weight of the current batch in the running statistics
         try:
             yield
         finally:
-            for norm, momentum, num_batches in kept:
+            for norm, momentum, num_batches in before:
                 norm.momentum = momentum
                 norm.num_batches_tracked.copy_(num_batches)
 
 
 def shard(model: nn.Module, blocks: list[nn.Module]) -> None:
-    """Leaves each rank its part of the weights, in place. Each block is gathered when it computes, then let go.
+    """Shards the weights over the ranks, in place. A block is gathered while it computes, then freed again.
 
-    FSDP2 takes no parameters without an axis: each rank keeps those, and `average_scalars` sees to their gradients.
+    FSDP2 does not accept 0-D parameters. Each rank keeps a replica of those, and `average_scalars` averages their
+    gradients.
     """
     scalars = {parameter for parameter in model.parameters() if parameter.dim() == 0}
     for module in (*blocks, model):
@@ -94,7 +95,7 @@ def shard(model: nn.Module, blocks: list[nn.Module]) -> None:
 
 
 def average_scalars(network: nn.Module, ranks: Ranks) -> None:
-    """Averages over the ranks the gradients that sharding leaves out."""
+    """Averages the gradients of 0-D parameters over the ranks, which FSDP2 leaves out."""
     if isinstance(network, FSDPModule):
         for parameter in network.parameters():
             if parameter.dim() == 0 and parameter.grad is not None:
@@ -102,23 +103,24 @@ def average_scalars(network: nn.Module, ranks: Ranks) -> None:
 
 
 def clip_gradient(model: nn.Module, limit: float | None) -> torch.Tensor:
-    """The norm of the whole gradient, of all ranks; the gradient is scaled down to `limit` where it is larger."""
+    """Returns the global gradient norm, over all ranks; scales the gradient down to `limit` if the norm exceeds it."""
     with_gradient = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    kinds = [[p for p in with_gradient if isinstance(p, DTensor) == is_sharded] for is_sharded in (True, False)]
-    kinds = [parameters for parameters in kinds if parameters]  # torch takes no lists of both kinds
-    norms = [whole(nn.utils.get_total_norm([parameter.grad for parameter in parameters])) for parameters in kinds]
+    groups = [[p for p in with_gradient if isinstance(p, DTensor) == is_sharded] for is_sharded in (True, False)]
+    groups = [parameters for parameters in groups if parameters]  # torch cannot mix both kinds in one list
+    norms = [full_tensors(nn.utils.get_total_norm([p.grad for p in parameters])) for parameters in groups]
     norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
     if limit is not None:
-        for parameters in kinds:
+        for parameters in groups:
             nn.utils.clip_grads_with_norm_(parameters, limit, norm)
     return norm
 
 
-def copy_to_ranks(model: nn.Module, ranks: Ranks, compression: Compression) -> DistributedDataParallel:
-    """The network to call in training: it averages the gradients of the ranks, sent in `compression`'s numbers.
+def replicate(model: nn.Module, ranks: Ranks, compression: Compression) -> DistributedDataParallel:
+    """Wraps the network for training: gradients are averaged over the ranks, sent in the format `compression`.
 
-    Three and more numbers are added in an order that depends on where in a message they lie. Torch arranges its
-    messages anew after the first step, unless it looks for unused parameters: then a run that goes on adds as before.
+    With three or more ranks, the order in which a gradient is summed depends on its offset in the all-reduce bucket.
+    DDP rebuilds its buckets after the first step unless it searches for unused parameters. So the search is on, and a
+    resumed run sums in the same order as the run it continues.
     """
     device_ids = [ranks.device] if ranks.device.type == "cuda" else None
     warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
@@ -129,8 +131,8 @@ def copy_to_ranks(model: nn.Module, ranks: Ranks, compression: Compression) -> D
 
 
 @contextlib.contextmanager
-def exchanging(network: nn.Module, is_last: bool) -> Iterator[None]:
-    """For a forward and backward pass: gradients that are still being accumulated need no exchange between ranks."""
+def gradient_sync(network: nn.Module, is_last: bool) -> Iterator[None]:
+    """Context of one forward and backward pass: syncs gradients only in the last pass of an accumulated step."""
     if isinstance(network, DistributedDataParallel) and not is_last:
         with network.no_sync():
             yield
@@ -141,8 +143,8 @@ def exchanging(network: nn.Module, is_last: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def gathered(model: nn.Module) -> Iterator[None]:
-    """Within, every rank has all weights of a sharded `model`, and may call it as often as it likes, alone."""
+def unsharded(model: nn.Module) -> Iterator[None]:
+    """Context in which every rank holds all weights of a sharded `model`, so each can call it independently."""
     parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
     for part in parts:
         part.set_reshard_after_forward(False, recurse=False)
@@ -155,24 +157,24 @@ def gathered(model: nn.Module) -> Iterator[None]:
             part.reshard()
 
 
-def local(tensor: torch.Tensor) -> torch.Tensor:
-    """This rank's part of a sharded tensor; any other tensor as it is."""
+def local_shard(tensor: torch.Tensor) -> torch.Tensor:
+    """This rank's shard of a sharded tensor; any other tensor unchanged."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def whole(value: Any) -> Any:
-    """Nested dicts and lists with every sharded tensor gathered; every rank must call it."""
+def full_tensors(value: Any) -> Any:
+    """Gathers every sharded tensor in nested dicts and lists. Every rank must call it."""
     if isinstance(value, DTensor):
         return value.full_tensor()
     if isinstance(value, dict):
-        return {name: whole(inner) for name, inner in value.items()}
+        return {name: full_tensors(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [whole(inner) for inner in value]
+        return [full_tensors(inner) for inner in value]
     return value
 
 
 def _sharded_like(value: Any, model: torch.Tensor) -> Any:
-    """A whole tensor cut as `model` is; anything else, and all of another shape, as it is."""
+    """Shards a full tensor like `model`. Other values, and tensors of another shape, are returned unchanged."""
     if isinstance(model, DTensor) and isinstance(value, torch.Tensor) and value.shape == model.shape:
         value = value.to(model.device, model.dtype)
         return distribute_tensor(value, model.device_mesh, model.placements, src_data_rank=None)
@@ -180,17 +182,17 @@ def _sharded_like(value: Any, model: torch.Tensor) -> Any:
 
 
 def load_model_state(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """`model.load_state_dict` of whole tensors. Raises RuntimeError where they do not fit."""
-    now = model.state_dict()
-    model.load_state_dict({name: _sharded_like(value, now.get(name)) for name, value in state.items()})
+    """`model.load_state_dict` for full tensors. Raises RuntimeError if they do not fit."""
+    current = model.state_dict()
+    model.load_state_dict({name: _sharded_like(value, current.get(name)) for name, value in state.items()})
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """`optimizer.load_state_dict` of whole tensors. Raises ValueError where they do not fit."""
+    """`optimizer.load_state_dict` for full tensors. Raises ValueError if they do not fit."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    cut = {
-        number: {name: _sharded_like(value, parameters[number]) for name, value in of_one.items()}
-        for number, of_one in state["state"].items()
+    sharded = {
+        number: {name: _sharded_like(value, parameters[number]) for name, value in parameter_state.items()}
+        for number, parameter_state in state["state"].items()
         if number < len(parameters)
     }
-    optimizer.load_state_dict({**state, "state": cut})
+    optimizer.load_state_dict({**state, "state": sharded})

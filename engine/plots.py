@@ -1,4 +1,4 @@
-"""The curves of a run, drawn without a display."""
+"""Plots the training curves of a run, without a display."""
 
 import json
 from collections.abc import Mapping
@@ -6,8 +6,8 @@ from pathlib import Path
 
 
 def plot_curves(metrics: Path, path: Path, curves: Mapping[str, str]) -> None:
-    """Curves over the epochs, from the lines of a metrics.jsonl: `curves` (name -> title) and the learning rate."""
-    from matplotlib.figure import Figure  # takes a second to import, which ranks that draw nothing are spared
+    """Plots `curves` (name in metrics.jsonl -> title) and the learning rate over the epochs."""
+    from matplotlib.figure import Figure  # imported here: it takes a second, and only the main rank plots
 
     rows = [json.loads(line) for line in metrics.read_text().splitlines()]
     panels = {**curves, "learning_rate": "learning rate"}
@@ -23,7 +23,7 @@ def plot_curves(metrics: Path, path: Path, curves: Mapping[str, str]) -> None:
         axes.set(title=title, xlabel="epoch")
         axes.grid(alpha=0.3)
         if name not in ("loss", "learning_rate") and values and 0 <= min(values) <= max(values) <= 1:
-            axes.set_ylim(0, 1.02)  # a fraction
+            axes.set_ylim(0, 1.02)  # values are fractions
         if len(axes.lines) > 1:
             axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)

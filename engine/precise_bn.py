@@ -1,8 +1,8 @@
-"""Precise batch norm: statistics of the training data under the final weights, instead of a running average.
+"""Precise batch norm: training-set statistics under the current weights, instead of a running average.
 
 Wu & Johnson, "Rethinking 'Batch' in BatchNorm" (arXiv 2105.07576), section 3. The authors of GloRe run 100 forward
-passes in training mode before they validate (momentum 0.1); here the batches count equally, over all ranks, and the
-variance is that of all of them together: E[x^2] - E[x]^2.
+passes in training mode before validation (momentum 0.1). Here all batches of all ranks have equal weight, and the
+variance is E[x^2] - E[x]^2 over all of them.
 """
 
 from collections.abc import Iterable
@@ -17,9 +17,9 @@ from engine.distributed import Ranks
 
 @torch.no_grad()
 def update_batch_norm(model: nn.Module, forward: Any, batches: Iterable[Any], ranks: Ranks) -> int:
-    """Sets the running statistics of every batch norm of `model` from `batches`; returns how many batches it saw.
+    """Sets the running statistics of every batch norm of `model` from `batches`; returns the number of batches.
 
-    `forward(batch)` runs the model on one batch. The model is in training mode meanwhile; weights stay as they are.
+    `forward(batch)` runs the model on one batch, in training mode. Weights do not change.
     """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     if not norms:
@@ -29,7 +29,7 @@ def update_batch_norm(model: nn.Module, forward: Any, batches: Iterable[Any], ra
     num_batches = torch.zeros(1, dtype=torch.float64)
     model.train()
     for norm in norms:
-        norm.momentum = 1.0  # the running statistics become those of the batch
+        norm.momentum = 1.0  # running statistics = statistics of the last batch
     try:
         for batch in batches:
             forward(batch)

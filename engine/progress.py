@@ -1,4 +1,4 @@
-"""What a person sees of a run while it goes: averages, speed, time left, and time spent waiting for data."""
+"""Progress of a run: averages, throughput, time left, and time spent waiting for data."""
 
 import logging
 import sys
@@ -16,22 +16,22 @@ log = logging.getLogger(__name__)
 
 
 class Meter:
-    """Sums over a window of training steps, and where the window's time went."""
+    """Sums over a window of training steps, and how its time was spent."""
 
     def __init__(self, ranks: Ranks):
         self._ranks = ranks
         self._sums: dict[str, torch.Tensor] = {}
-        self._seconds = self._seconds_waited = 0.0  # of the windows before this one
+        self._seconds = self._seconds_waited = 0.0  # over all closed windows
         self.start()
 
     def start(self) -> None:
-        """Starts the clock; the sums stay."""
+        """Restarts the clock and keeps the sums."""
         self._num_samples = 0
         self._waited = 0.0
         self._start = time.perf_counter()
 
     def next_batch(self, batches: Iterator[Any]) -> Any:
-        """The next of `batches`; the time it takes counts as waiting for data."""
+        """Fetches the next of `batches` and counts the time as waiting for data."""
         start = time.perf_counter()
         batch = next(batches)
         self._waited += time.perf_counter() - start
@@ -39,7 +39,7 @@ class Meter:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What happens inside (an evaluation, a checkpoint) does not count as training time."""
+        """Context whose time does not count as training time (an evaluation, a checkpoint)."""
         start = time.perf_counter()
         yield
         self._start += time.perf_counter() - start
@@ -52,35 +52,35 @@ class Meter:
             self._sums[name] = self._sums[name] + value if name in self._sums else value
 
     def sums(self) -> dict[str, torch.Tensor]:
-        """This rank's sums so far, to be given to `set_sums`."""
+        """The sums of this rank so far, for `set_sums`."""
         return dict(self._sums)
 
     def set_sums(self, sums: dict[str, torch.Tensor]) -> None:
-        """Takes the sums back to what they were."""
+        """Resets the sums to an earlier value of `sums()`."""
         self._sums = dict(sums)
 
     @property
     def share_waited(self) -> float:
-        """Share of this rank's time that went by waiting for data, over all windows that were closed."""
+        """Share of this rank's time spent waiting for data, over all closed windows."""
         return self._seconds_waited / max(self._seconds, 1e-9)
 
     def state(self) -> dict[str, float]:
-        """The sums over all ranks so far, for a checkpoint; every rank must call it."""
+        """The sums over all ranks so far, for a checkpoint. Every rank must call it."""
         total = self._total()
         self.restore(total)
         return total
 
     def restore(self, state: dict[str, float]) -> None:
-        """Takes up the sums of `state`: the main rank has them, the others start from zero."""
+        """Restores the sums from `state`. They go to the main rank; the others start from zero."""
         self._sums = {
             name: torch.tensor(value if self._ranks.is_main else 0.0, dtype=torch.float64)
             for name, value in state.items()
         }
 
     def close_window(self) -> dict[str, float]:
-        """Averages per sample over all ranks, `num_samples` and speed; every rank must call it. Starts a new window.
+        """Per-sample averages over all ranks, `num_samples` and speed; starts a new window. Every rank must call it.
 
-        Of a window whose every step was left out there are no averages: {}.
+        Returns {} if every step of the window was skipped.
         """
         total = self._total()
         count = total.pop("count", 0.0)
@@ -105,7 +105,7 @@ class Meter:
 
 
 class _LogLines:
-    """A file for tqdm that turns the states of its bar into log messages."""
+    """A file object for tqdm that writes the bar to the log."""
 
     def write(self, text: str) -> None:
         if line := text.strip():
@@ -116,7 +116,7 @@ class _LogLines:
 
 
 def progress_bar(total: int, initial: int, ranks: Ranks, what: str, unit: str = "step") -> tqdm:
-    """A bar with the time left on the main rank's terminal; a line every half minute where the output is a file."""
+    """A progress bar on the main rank's terminal; a log line every 30 s if standard error is not a terminal."""
     options = {"total": total, "initial": initial, "desc": what, "unit": unit, "leave": False}
     if not ranks.is_main:
         return tqdm(**options, disable=True)

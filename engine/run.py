@@ -1,14 +1,14 @@
-"""The run directory: everything that a run leaves behind, in one folder.
+"""The run directory: everything a run writes, in one folder.
 
     runs/<name>/
       recipe.yaml          the resolved recipe          checkpoints/    last.pt, previous.pt, best.safetensors
-      metrics.jsonl        one JSON object a line       tensorboard/    the same numbers for TensorBoard
-      failures.jsonl       samples that cannot be read  evaluations/    reports
-      curves.png           the task's curves            log.txt         what was logged
+      metrics.jsonl        one JSON object per line     tensorboard/    the same numbers for TensorBoard
+      failures.jsonl       unreadable samples           evaluations/    reports
+      curves.png           plots of the task's curves   log.txt         the log
       environment.json     code, packages, machines and command of each start
 
-and what the task keeps with its weights. Only the main rank writes here, except for failures.jsonl, to which each rank
-appends whole lines.
+The task may add files of its own (`Task.run_files`). Only the main rank writes here, except to failures.jsonl, where
+every rank appends whole lines.
 """
 
 import contextlib
@@ -34,20 +34,20 @@ log = logging.getLogger(__name__)
 
 
 class RunSettings(Settings):
-    """Where a run lives and how its processes meet."""
+    """Where a run is stored, and how its processes run."""
 
     CHANGEABLE = ("dir", "resume", "device", "num_threads", "deterministic", "timeout_minutes")
 
-    dir: str | None = Field(None, description="run directory; none: runs/ and the recipe's path below configs/")
-    resume: bool = Field(True, description="continue the run in `dir`; false: start anew in a directory of its own")
-    seed: int = Field(0, ge=0, description="root of all random numbers")
+    dir: str | None = Field(None, description="run directory; none: runs/ plus the recipe's path below configs/")
+    resume: bool = Field(True, description="resume the run in `dir`; false: start a new run in a new directory")
+    seed: int = Field(0, ge=0, description="seed of all random numbers")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda|cuda:\d+)$", description="auto, cpu, cuda or cuda:N")
-    num_threads: int | None = Field(None, gt=0, description="computing threads of each process on a CPU; none: torch's")
-    deterministic: bool = Field(False, description="deterministic kernels wherever torch has them (slower)")
-    timeout_minutes: float = Field(30, gt=0, description="how long a rank waits for the others before it stops")
+    num_threads: int | None = Field(None, gt=0, description="CPU threads of each process; none: torch's default")
+    deterministic: bool = Field(False, description="use deterministic kernels wherever torch has them (slower)")
+    timeout_minutes: float = Field(30, gt=0, description="minutes a rank waits for the others before it stops")
 
     def process_options(self) -> dict[str, Any]:
-        """The arguments of `engine.distributed.join_ranks`."""
+        """The arguments for `engine.distributed.join_ranks`."""
         return self.model_dump(include={"device", "timeout_minutes", "num_threads", "deterministic"})
 
 
@@ -67,16 +67,17 @@ class Run:
         self._plotted = time.monotonic()
 
     def start_at(self, step: int, evaluated_step: int) -> None:
-        """Drops what an interrupted run logged after `step`, and scores after `evaluated_step`: both come again."""
+        """Drops metrics logged after `step` and scores logged after `evaluated_step`: a resumed run repeats them."""
         if not self._is_main:
             return
         if self._metrics.exists():
-            last = {"train": step}
-            rows = [row for row in _read_lines(self._metrics) if row["step"] <= last.get(row["split"], evaluated_step)]
+            last_step = {"train": step}
+            rows = _read_lines(self._metrics)
+            rows = [row for row in rows if row["step"] <= last_step.get(row["split"], evaluated_step)]
             temporary = self._metrics.with_suffix(".partial")
             temporary.write_text("".join(to_json(row) + "\n" for row in rows))
             os.replace(temporary, self._metrics)
-        from torch.utils.tensorboard import SummaryWriter  # takes a second to import, which only training should pay
+        from torch.utils.tensorboard import SummaryWriter  # imported here: it takes a second, and only training logs
 
         self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1)
 
@@ -93,7 +94,7 @@ class Run:
                 raise cannot_write(self.folder / "tensorboard", error) from error
 
     def write_files(self, files: Mapping[str, str]) -> None:
-        """Keeps texts with the weights, by file name. Raises SettingsError where they cannot be written."""
+        """Writes text files (name -> content) into the run directory. Raises SettingsError if it cannot."""
         if self._is_main:
             for name, text in files.items():
                 try:
@@ -102,7 +103,7 @@ class Run:
                     raise SettingsError(f"cannot write {self.folder / name}: {error}") from error
 
     def record_failures(self, failures: list[dict[str, Any]]) -> None:
-        """Appends samples that could not be read to failures.jsonl, each path once in a run, and warns of them."""
+        """Logs unreadable samples and appends them to failures.jsonl, each path once per run."""
         fresh = {failure["path"]: failure for failure in failures if failure["path"] not in self._failed}
         for path, failure in fresh.items():
             log.warning("cannot read %s: %s", path, failure["reason"])
@@ -111,7 +112,7 @@ class Run:
             _append(self._failures, "".join(to_json(failure) + "\n" for failure in fresh.values()))
 
     def plot(self, curves: Mapping[str, str], seconds_between: float = 0) -> None:
-        """Redraws curves.png, which takes a second, unless it was drawn less than `seconds_between` ago."""
+        """Redraws curves.png, unless it was drawn less than `seconds_between` ago (drawing takes a second)."""
         if self._is_main and self._metrics.exists() and time.monotonic() >= self._plotted + seconds_between:
             try:
                 plot_curves(self._metrics, self.folder / "curves.png", curves)
@@ -133,7 +134,7 @@ def _append(path: Path, text: str) -> None:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a .jsonl file, without one that was cut short when the process died."""
+    """The rows of a .jsonl file. Skips a line that was truncated when the process died."""
     rows = []
     for line in path.read_text().splitlines():
         with contextlib.suppress(json.JSONDecodeError):
@@ -142,7 +143,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def run_folder(recipe: str | Path, settings: RunSettings) -> Path:
-    """Where runs of a recipe live: `settings.dir`, or `runs/demo/glore_motion` for `configs/demo/glore_motion.yaml`."""
+    """The run directory of a recipe: `settings.dir`, or `runs/demo/x` for the recipe `configs/demo/x.yaml`."""
     if settings.dir:
         return Path(settings.dir)
     parts = Path(recipe).resolve().with_suffix("").parts
@@ -153,10 +154,10 @@ def run_folder(recipe: str | Path, settings: RunSettings) -> Path:
 
 
 def open_run(recipe: str | Path, settings: Any, resolved: dict[str, Any], ranks: Ranks) -> Run:
-    """Makes or continues the run directory of `recipe`, with `resolved` (the whole recipe) written into it.
+    """Creates or reopens the run directory of `recipe` and writes the `resolved` recipe into it.
 
-    `settings`: of the task, with `run` among them. Raises SettingsError where the directory holds a run with other
-    settings that may not change.
+    `settings` are the settings of the task, including its section `run`. Raises SettingsError if the directory holds
+    a run whose fixed settings differ.
     """
     environment = describe_environment(ranks, settings.run.seed)
 
@@ -194,12 +195,13 @@ def _check_recipe(folder: Path, resolved: dict[str, Any], schema: type[Settings]
         listed = "\n  ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())
         raise SettingsError(
             f"{folder} holds a run with other settings:\n  {listed}\n"
-            "Give the old values to continue it, run.resume=false to start a new one beside it, or run.dir=DIR"
+            "Restore the old values to resume it, set run.resume=false to start a new run next to it, or choose "
+            "another directory with run.dir=DIR"
         )
 
 
 def newest_run(root: str | Path = "runs") -> Path:
-    """The run below `root` whose weights were written last; raises SettingsError if there is none."""
+    """The run below `root` with the most recent weights. Raises SettingsError if there is no trained run."""
     weights = [
         path for pattern in ("last.pt", "best.safetensors") for path in Path(root).rglob(f"checkpoints/{pattern}")
     ]
@@ -209,7 +211,7 @@ def newest_run(root: str | Path = "runs") -> Path:
 
 
 def start_logging(ranks: Ranks) -> None:
-    """Messages to standard error: everything from the main rank, warnings from the others."""
+    """Logs to standard error: all messages of the main rank, warnings of the others."""
     logging.basicConfig(
         level=logging.INFO if ranks.is_main else logging.WARNING,
         format="%(message)s" if ranks.is_main else f"[rank {ranks.rank}] %(message)s",

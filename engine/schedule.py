@@ -1,9 +1,9 @@
-"""The learning rate as a pure function of the step: nothing to save, nothing to restore.
+"""The learning rate as a pure function of the step, so a checkpoint does not have to store it.
 
-The step schedule and its warm-up are those of the authors' Kinetics runs (facebookresearch/GloRe,
-train/lr_scheduler.py): step n counts from 1, the warm-up is linear from a tenth of the rate, and the rate drops at
-the first step after `drop_at_samples` samples. The cosine is that of SGDR (arXiv 1608.03983), in the two forms that
-image recipes use: it starts after the warm-up, or at the first step, under the warm-up.
+The step schedule and its warm-up follow the GloRe authors' Kinetics runs (facebookresearch/GloRe,
+train/lr_scheduler.py): steps count from 1, the warm-up is linear from a tenth of the rate, and the rate drops at the
+first step after `drop_at_samples` samples. The cosine schedule follows SGDR (arXiv 1608.03983) in the two variants that
+image recipes use: the curve starts after the warm-up, or at the first step with the warm-up in place of its beginning.
 """
 
 import math
@@ -15,11 +15,11 @@ from settings import Settings
 
 
 class Milestones(NamedTuple):
-    """A schedule's lengths in optimizer steps."""
+    """The lengths of a schedule in optimizer steps."""
 
     warmup: int = 0
     drops: tuple[int, ...] = ()
-    """The last step before each drop of the rate."""
+    """The last step before each drop."""
     epoch: float = 1.0
     cooldown: int = 0
 
@@ -29,29 +29,29 @@ class ScheduleSettings(Settings):
 
     name: Literal["step", "cosine", "constant"] = Field("cosine", description="shape of the curve after the warm-up")
     warmup_steps: int = Field(0, ge=0, description="optimizer steps of linear warm-up")
-    warmup_epochs: float = Field(0, ge=0, description="the same in epochs, instead of steps")
-    warmup_start: float = Field(0.1, ge=0, le=1, description="fraction of the rate at which the warm-up starts")
+    warmup_epochs: float = Field(0, ge=0, description="epochs of linear warm-up, instead of warmup_steps")
+    warmup_start: float = Field(0.1, ge=0, le=1, description="fraction of the rate at the start of the warm-up")
     warmup_prefix: bool = Field(
         True,
-        description="cosine: the curve starts after the warm-up; false: at the first step, the warm-up cuts it off",
+        description="cosine: the curve starts after the warm-up; false: at step 1, and the warm-up replaces its start",
     )
-    drop_at_samples: list[int] = Field([], description="step: samples seen when the rate drops")
-    drop_at_epochs: list[float] = Field([], description="step: epochs seen when the rate drops, instead of samples")
+    drop_at_samples: list[int] = Field([], description="step: drop the rate after these numbers of samples")
+    drop_at_epochs: list[float] = Field([], description="step: drop the rate after these epochs, instead of samples")
     drop_factor: float = Field(0.1, gt=0, lt=1, description="step: factor on the rate at each drop")
-    final_fraction: float = Field(0.0, ge=0, le=1, description="cosine: fraction of the rate at the end")
-    cooldown_epochs: float = Field(0, ge=0, description="cosine: last epochs of the run that stay at the final rate")
-    per_epoch: bool = Field(False, description="the rate changes between epochs only, as in timm's schedules")
+    final_fraction: float = Field(0.0, ge=0, le=1, description="cosine: final rate, as a fraction of the peak rate")
+    cooldown_epochs: float = Field(0, ge=0, description="cosine: epochs at the final rate, at the end of the run")
+    per_epoch: bool = Field(False, description="change the rate only between epochs, as timm's schedules do")
 
     @model_validator(mode="after")
     def _settings_belong_together(self):
         drops = self.drop_at_samples or self.drop_at_epochs
         if (self.name == "step") != bool(drops):
-            raise ValueError("schedule step needs drop_at_samples or drop_at_epochs, the other schedules take neither")
+            raise ValueError("the step schedule needs drop_at_samples or drop_at_epochs; no other schedule takes them")
         cosine = ("final_fraction", "cooldown_epochs", "warmup_prefix")
         foreign = {"step": cosine, "cosine": ("drop_factor",)}.get(self.name, (*cosine, "drop_factor"))
         for name in foreign:
             if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name} is no setting of the schedule {self.name}; leave it out")
+                raise ValueError(f"{name} does not apply to the schedule {self.name}; remove it")
         if self.drop_at_samples and self.drop_at_epochs:
             raise ValueError("give either drop_at_samples or drop_at_epochs, not both")
         if self.warmup_steps and self.warmup_epochs:
@@ -61,7 +61,7 @@ class ScheduleSettings(Settings):
         return self
 
     def milestones(self, batch_size: int, samples_per_epoch: int) -> Milestones:
-        """The schedule's lengths in steps of `batch_size` samples."""
+        """The lengths of the schedule in steps of `batch_size` samples."""
         epoch = samples_per_epoch / batch_size
         samples = self.drop_at_samples or [round(epochs * samples_per_epoch) for epochs in self.drop_at_epochs]
         return Milestones(
@@ -73,7 +73,7 @@ class ScheduleSettings(Settings):
 
 
 def learning_rate(step: int, peak: float, settings: ScheduleSettings, num_steps: int, milestones: Milestones) -> float:
-    """The rate of optimizer step `step` (1 ... `num_steps`)."""
+    """The learning rate of optimizer step `step` (1 to `num_steps`)."""
     at: float = step
     if settings.per_epoch:
         at = math.floor((step - 1) / milestones.epoch + 1e-9) * milestones.epoch

@@ -1,7 +1,7 @@
-"""Signals that ask a run to leave: it saves first, and the same command goes on from there.
+"""Signals that ask a run to stop. The run saves first, and the same command resumes it.
 
-SIGTERM is what torchrun, SLURM and containers send before they kill; SIGUSR1 is what a SLURM job can ask for some time
-before its limit. The processes that read files ignore both, as they may be sent to a whole group (see
+torchrun, SLURM and containers send SIGTERM before they kill a process. A SLURM job can request SIGUSR1 some time before
+its time limit. Dataloader workers ignore both, because a signal may go to the whole process group (see
 datasets/dataloader.py).
 """
 
@@ -14,15 +14,15 @@ from types import FrameType
 
 ASK_TO_STOP = (signal.SIGTERM, signal.SIGUSR1)
 EXIT_AGAIN = 75
-"""Exit status of a run that was asked to stop and saved: EX_TEMPFAIL, start it again."""
+"""Exit status of a run that saved and stopped on request (EX_TEMPFAIL): start it again to resume."""
 
 
 class Stopped(Exception):
-    """The run was asked to stop; what it needs to go on is saved."""
+    """The run was asked to stop and can be resumed."""
 
 
 class StopSignals:
-    """As a context, takes the signals: `name` is that of the first one; a second one ends the process at once."""
+    """A context that handles the signals. `name` is the first one received; a second one kills the process."""
 
     def __init__(self):
         self.name: str | None = None
@@ -30,15 +30,15 @@ class StopSignals:
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "StopSignals":
-        if threading.current_thread() is threading.main_thread():  # others may not
-            self._before = {number: signal.signal(number, self._take) for number in ASK_TO_STOP}
+        if threading.current_thread() is threading.main_thread():  # only the main thread may set handlers
+            self._before = {number: signal.signal(number, self._handle) for number in ASK_TO_STOP}
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _take(self, number: int, _: FrameType | None) -> None:
+    def _handle(self, number: int, _: FrameType | None) -> None:
         if self.name is not None:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
@@ -47,8 +47,8 @@ class StopSignals:
             raise Stopped(self.name)
 
     @contextlib.contextmanager
-    def raising(self) -> Iterator[None]:
-        """For what may be broken off at any point: a signal raises Stopped in here."""
+    def interruptible(self) -> Iterator[None]:
+        """Context for work that may be interrupted at any point: a signal raises Stopped immediately."""
         if self.name is not None:
             raise Stopped(self.name)
         self._raises = True

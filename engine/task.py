@@ -1,8 +1,8 @@
-"""What a run needs to know of a task: the whole contract.
+"""The contract between the engine and a task.
 
-A task joins a network, data, a loss and an evaluation. `Settings` and the abstract members of `Task` are all that it
-must have: with these it trains, resumes, is scored and reported by tools/train.py and tools/evaluate.py. Everything
-else has a default here. What only some tasks can do is a protocol of its own, at the end.
+A task combines a network, data, a loss and an evaluation. It must define `Settings` and the abstract members of `Task`.
+With only these, tools/train.py can train and resume it, and tools/evaluate.py can score it and write a report. Every
+other member has a default. What only some tasks can do is an optional protocol, at the end of this file.
 """
 
 from abc import ABC, abstractmethod
@@ -22,12 +22,12 @@ from engine.train_settings import TrainSettings
 from settings import Settings, SettingsError
 
 Batch = Any
-"""What `Task.training_step` takes. A mapping, or an object, may also say `index` (the rows [B] of the training list,
-for messages) and `failures` (samples that could not be read: dicts of path, reason, index, sample)."""
+"""What `Task.training_step` takes: any type. A mapping or object may also have `index` (rows [B] of the training list,
+for messages) and `failures` (samples that could not be read: dicts with path, reason, index, sample)."""
 
 
 class TaskSettings(Settings):
-    """The sections that every recipe has; a task adds its own."""
+    """The sections of every recipe. A task adds its own."""
 
     task: str
     optimizer: OptimizerSettings
@@ -37,48 +37,49 @@ class TaskSettings(Settings):
 
 
 class Evaluation(Protocol):
-    """The scores of some weights. Subclass it to inherit what has a body here."""
+    """The scores of a set of weights. Subclass it to inherit the default methods."""
 
     score: float
-    """The one number by which weights are compared: larger is better, -inf where there is none."""
+    """The number that ranks checkpoints: larger is better, -inf if nothing could be scored."""
     failures: Sequence[dict[str, Any]] = ()
-    """Items that could not be read: dicts of path, reason, index."""
+    """Items that could not be read: dicts with path, reason, index."""
 
     def summary(self) -> dict[str, float]:
-        """The numbers worth keeping, by name: they go to metrics.jsonl, TensorBoard and summary.json."""
+        """All numbers worth keeping, by name, for metrics.jsonl, TensorBoard and summary.json."""
         ...
 
     def headline(self) -> str:
-        """The result in half a line, for the log of a run."""
+        """The result in a few words, for the log of a run."""
         return ", ".join(f"{name} {value:.4g}" for name, value in self.summary().items())
 
     def lines(self) -> list[str]:
-        """The result as aligned lines of text, for a person."""
+        """The result as aligned lines of text, for the terminal."""
         return [f"  {name:<20} {value:12.6g}" for name, value in self.summary().items()]
 
     def write(self, folder: Path) -> None:
-        """Writes what a report has besides summary.json, such as a row for each item."""
+        """Writes the files of a report other than summary.json, such as a table with a row per item."""
 
 
 @dataclass(frozen=True)
 class ResumeFolder:
-    """Where a long evaluation may keep finished batches, and the facts that they depend on, as plain types."""
+    """A folder in which a long evaluation may store finished batches."""
 
     path: Path
     key: dict[str, Any]
+    """Everything the stored batches depend on, as plain types. With another key the evaluation starts over."""
 
 
 class Task(ABC):
-    """A task of the recipe `settings`, on this process of a run."""
+    """A task with the recipe `settings`, on one rank of a run."""
 
     Settings: ClassVar[type[TaskSettings]]
     """The schema of its recipes."""
     protocol: str = "val"
-    """How an evaluation looks at the data, in a word: the name of its report."""
+    """Short name of the evaluation protocol, such as "10x3". The report folder is named after it."""
     advice: str = "  python tools/evaluate.py                  the scores once more, with a report"
-    """What to try after training: a command and its purpose, a line each."""
+    """What to try after training: one line per command, with its purpose."""
     curves: ClassVar[Mapping[str, str]] = {"loss": "loss", "score": "score"}
-    """What curves.png shows besides the learning rate: a name in metrics.jsonl, and the title of its panel."""
+    """What curves.png shows besides the learning rate: name in metrics.jsonl -> panel title."""
 
     def __init__(self, settings: TaskSettings, ranks: Ranks):
         self.settings, self.ranks = settings, ranks
@@ -86,69 +87,71 @@ class Task(ABC):
     @property
     @abstractmethod
     def num_train_samples(self) -> int:
-        """Samples of one epoch."""
+        """Samples per epoch."""
 
     @abstractmethod
     def build_model(self) -> nn.Module:
-        """The network with fresh weights, on the CPU or on torch's default device."""
+        """A network with fresh weights, on the CPU or torch's default device."""
 
     @abstractmethod
     def train_batches(self, first_batch: int, num_batches: int, batch_size: int, stream: str) -> Iterable[Batch]:
-        """This rank's batches `first_batch`, ... of `stream` ("train" or "precise_bn"), on the device.
+        """This rank's `num_batches` batches of `stream` ("train" or "precise_bn") from `first_batch` on, on the device.
 
         Batch b of rank r holds the samples [(b * num_ranks + r) * batch_size, ... + batch_size) of the run. A sample
-        must be a function of (seed, stream, sample number) alone: then a run resumes exactly, on any number of ranks.
+        must depend only on (seed, stream, sample number). Then a run resumes exactly, on any number of ranks.
         """
 
     @abstractmethod
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The mean loss of `batch`, and sums over its samples to log (`loss` among them)."""
+        """The mean loss of `batch`, and the sums over its samples to log (including `loss`)."""
 
     @abstractmethod
     def evaluate(self, model: nn.Module) -> Evaluation | None:
-        """The scores of `model`, which is in evaluation mode; every rank calls it, and all but the main one get None.
+        """Scores `model`, which is in eval mode. Every rank calls it; ranks other than the main one return None.
 
-        Each item counts exactly once, on any number of ranks: see evaluators/gather.py.
+        Each item must count exactly once, on any number of ranks; `evaluators.gather.gather` takes care of that.
         """
 
     def evaluate_resumably(self, model: nn.Module, folder: ResumeFolder) -> Evaluation | None:
-        """`evaluate`; what it finishes may be kept in `folder`, from which the same evaluation resumes."""
+        """Like `evaluate`, but may store finished batches in `folder` and resume from them."""
         return self.evaluate(model)
 
     def check(self) -> None:
-        """Reads all that the recipe names, so that mistakes are reported before anything starts."""
+        """Checks everything the recipe refers to, so that mistakes are reported before training starts."""
         if self.num_train_samples < 1:
             raise SettingsError(f"the task {self.settings.task} has no training samples")
 
     def load_initial_weights(self, model: nn.Module) -> None:
-        """Loads pretrained weights, where the recipe names some."""
+        """Loads pretrained weights if the recipe names any."""
 
     def resolved_recipe(self) -> dict[str, Any]:
-        """The whole recipe with every default filled in, as plain types."""
-        return self.settings.model_dump(mode="json")
+        """The whole recipe with every default filled in, as plain types: the task's own sections, then the engine's."""
+        recipe = self.settings.model_dump(mode="json")
+        of_engine = {name: recipe.pop(name) for name in TaskSettings.model_fields}
+        return {"task": of_engine.pop("task"), **recipe, **of_engine}
 
     def run_files(self) -> dict[str, str]:
-        """Texts that belong with the weights, by file name: they are kept in the run directory."""
+        """Text files (name -> content) to store in the run directory with the weights, such as class names."""
         return {}
 
     @classmethod
     def overrides_of_run(cls, run: Path) -> list[str]:
-        """Settings, as `key=value`, by which later commands use the `run_files` of a run."""
+        """Overrides (`key=value`) that make later commands use the `run_files` of a run."""
         return []
 
     def report_facts(self) -> dict[str, Any]:
-        """What an evaluation was made with, for its summary.json."""
+        """The settings behind an evaluation, for its summary.json."""
         return {}
 
 
 def rows_of(batch: Batch) -> list[int]:
-    """The rows of the training list that the samples of `batch` are, where the batch says so."""
+    """The rows of the training list in `batch`; [] if it has no `index`."""
     index = _entry(batch, "index")
     return index.tolist() if isinstance(index, torch.Tensor) else []
 
 
 def failures_of(batch: Batch) -> list[dict[str, Any]]:
-    """The samples of `batch` that could not be read and were replaced."""
+    """The samples of `batch` that could not be read and were replaced; [] if it has no `failures`."""
     failures = _entry(batch, "failures")
     return failures if isinstance(failures, list) else []
 
@@ -157,53 +160,53 @@ def _entry(batch: Batch, name: str) -> Any:
     return batch.get(name) if isinstance(batch, Mapping) else getattr(batch, name, None)
 
 
-# What only some tasks can do.
+# Optional protocols: what only some tasks can do.
 
 
 class Answers(NamedTuple):
-    """What a network says of some inputs."""
+    """A network's predictions for some inputs."""
 
     rows: list[tuple[str, list[tuple[str, float]]]]
-    """(path, [(answer, probability), ...]) of each input that was read, the most probable answer first."""
+    """One (path, [(answer, probability), ...]) per readable input, most probable answer first."""
     failures: list[dict[str, Any]]
-    """Inputs that could not be read: dicts of path, reason."""
+    """Inputs that could not be read: dicts with path, reason."""
 
 
 @runtime_checkable
 class Predicts(Protocol):
-    """Answers questions about a person's own inputs, for tools/predict.py."""
+    """Predicts on the user's own files, for tools/predict.py."""
 
     @staticmethod
     def find_inputs(places: Iterable[str | Path]) -> Sequence[Any]:
-        """The inputs at `places`: files, or folders that stand for all that is in them. Raises OSError, ValueError."""
+        """The inputs in `places`: files, or folders to search. Raises OSError or ValueError."""
         ...
 
     def answer(self, model: nn.Module, inputs: Sequence[Any], num_answers: int) -> Answers | None:
-        """The most probable answers about each of `inputs`; None on ranks other than the main one."""
+        """The `num_answers` most probable answers for each input; None on ranks other than the main one."""
         ...
 
 
 class Picture(NamedTuple):
-    """A sample to be looked at."""
+    """A sample as text and images."""
 
     lines: Sequence[str]
-    """Its text."""
+    """Its caption."""
     stages: Mapping[str, torch.Tensor]
-    """Frames, uint8 [T, H, W, 3], of each of its stages, such as the file's and the network's."""
+    """Stage -> frames, uint8 [T, H, W, 3]: the sample in the file, or as the network's input, for example."""
 
 
 @runtime_checkable
 class Shows(Protocol):
-    """Shows what its network really sees, for tools/show_data.py."""
+    """Shows what the network sees, for tools/show_data.py."""
 
     def training_pictures(self, count: int) -> list[Picture]:
         """The first `count` training samples, before and after their transforms."""
         ...
 
     def validation_pictures(self, count: int) -> list[Picture]:
-        """What evaluation sees of the first `count` validation items."""
+        """The first `count` validation items, as evaluation sees them."""
         ...
 
     def sample_counts(self) -> tuple[Sequence[str], dict[str, Sequence[float]]]:
-        """Names of the kinds of samples, and for each list how many it has of each kind."""
+        """Names of the categories, and for each list the number of samples per category."""
         ...

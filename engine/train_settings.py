@@ -1,4 +1,4 @@
-"""How long and how a network is trained: the section `train` of every recipe."""
+"""The section `train` of every recipe."""
 
 import math
 from typing import Literal
@@ -13,47 +13,47 @@ Compression = Literal["none", "bf16", "fp16"]
 
 
 class TrainSettings(Settings):
-    """How long and how a network is trained."""
+    """How long a network is trained, and how."""
 
     CHANGEABLE = (
         *("log_every_steps", "checkpoint_every_steps", "keep_checkpoints", "keep_every_steps"),
         *("non_finite", "sharding", "activation_checkpointing"),
     )
 
-    num_epochs: float | None = Field(None, gt=0, description="length of the run in passes over the training list")
-    num_samples: int | None = Field(None, gt=0, description="length of the run in samples, instead of epochs")
-    batch_size: int = Field(gt=0, description="samples of one optimizer step, over all ranks and accumulated batches")
-    accumulation_steps: int = Field(1, gt=0, description="forward and backward passes of one optimizer step")
-    precision: Literal["float32", "bf16", "fp16"] = Field("float32", description="mixed precision of the network")
-    channels_last: bool = Field(True, description="memory layout of weights and maps: channels last (faster)")
+    num_epochs: float | None = Field(None, gt=0, description="length of the run in epochs")
+    num_samples: int | None = Field(None, gt=0, description="length of the run in samples, instead of num_epochs")
+    batch_size: int = Field(gt=0, description="samples per optimizer step, over all ranks and accumulated batches")
+    accumulation_steps: int = Field(1, gt=0, description="forward and backward passes per optimizer step")
+    precision: Literal["float32", "bf16", "fp16"] = Field("float32", description="float32, or mixed precision")
+    channels_last: bool = Field(True, description="use the channels-last memory layout (faster)")
     ema_decay: float | None = Field(
-        None, ge=0, lt=1, description="decay of a moving average of the weights, scored beside them; none: no average"
+        None, ge=0, lt=1, description="decay of an average of the weights, which is evaluated, too; none: no average"
     )
-    sync_batch_norm: bool = Field(False, description="batch statistics over all GPUs instead of one GPU each")
+    sync_batch_norm: bool = Field(False, description="batch norm statistics over all GPUs instead of per GPU")
     precise_bn_batches: int = Field(
-        0, ge=0, description="batches of one step that refresh batch norm before evaluations"
+        0, ge=0, description="batches of batch_size samples that recompute batch norm statistics before an evaluation"
     )
     compile: bool = Field(False, description="torch.compile the network (needs a C++ compiler on CPUs)")
-    sharding: Sharding = Field("none", description="none: the whole network on each rank; fsdp: a part of it on each")
+    sharding: Sharding = Field("none", description="none: a full network on each rank; fsdp: a shard on each rank")
     activation_checkpointing: bool = Field(
-        False, description="recompute the activations of blocks in the backward pass instead of keeping them"
+        False, description="recompute activations in the backward pass, block by block, to save memory"
     )
     gradient_compression: Compression = Field(
-        "none", description="number format of the gradients that ranks exchange: none (their own), bf16, fp16"
+        "none", description="format in which ranks exchange gradients: none (as they are), bf16 or fp16"
     )
     non_finite: Literal["stop", "skip"] = Field(
-        "stop", description="after a NaN or infinite loss or gradient: stop, or skip that step (which waits each step)"
+        "stop", description="on a NaN or infinite loss or gradient: stop, or skip the step (syncs at every step)"
     )
     evaluate_every_epochs: float = Field(
-        1.0, gt=0, description="epochs between two evaluations; the last step is followed by one, too"
+        1.0, gt=0, description="epochs between evaluations; there is always one after the last step"
     )
-    checkpoint_every_steps: int = Field(500, gt=0, description="optimizer steps between two checkpoints")
-    keep_checkpoints: int = Field(2, gt=0, description="how many of the newest checkpoints are kept")
+    checkpoint_every_steps: int = Field(500, gt=0, description="optimizer steps between checkpoints")
+    keep_checkpoints: int = Field(2, gt=0, description="how many of the newest checkpoints to keep")
     keep_every_steps: int | None = Field(
-        None, gt=0, description="checkpoints of its multiples are never removed; none: all are"
+        None, gt=0, description="never delete checkpoints at multiples of this step; none: delete all old ones"
     )
-    log_every_steps: int = Field(10, gt=0, description="optimizer steps between two lines of metrics.jsonl")
-    max_unreadable: float = Field(0.05, ge=0, le=1, description="share of unreadable samples at which the run stops")
+    log_every_steps: int = Field(10, gt=0, description="optimizer steps between lines of metrics.jsonl")
+    max_unreadable: float = Field(0.05, ge=0, le=1, description="stop if a larger share of samples is unreadable")
 
     @model_validator(mode="after")
     def _one_length(self):
@@ -69,16 +69,16 @@ class TrainSettings(Settings):
                 f"{self.checkpoint_every_steps}"
             )
         if self.sharding == "fsdp" and self.gradient_compression != "none":
-            raise ValueError("gradient_compression is for sharding: none; set one of them to none")
+            raise ValueError("gradient_compression does not work with sharding=fsdp; set one of them to none")
         return self
 
     def samples_per_forward(self, ranks: Ranks) -> int:
-        """Samples of one forward pass on one rank; SettingsError if the batch cannot be divided evenly."""
+        """Samples per forward pass on one rank. Raises SettingsError if the batch does not divide evenly."""
         parts = self.accumulation_steps * ranks.num_ranks
         if self.batch_size % parts:
             raise SettingsError(
-                f"train.batch_size={self.batch_size} cannot be divided among {ranks.num_ranks} processes x "
-                f"{self.accumulation_steps} accumulated batches; take a multiple of {parts}, for example "
+                f"train.batch_size={self.batch_size} cannot be divided evenly among {ranks.num_ranks} processes x "
+                f"{self.accumulation_steps} accumulated batches; use a multiple of {parts}, for example "
                 f"{math.ceil(self.batch_size / parts) * parts}"
             )
         return self.batch_size // parts

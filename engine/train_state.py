@@ -1,4 +1,4 @@
-"""Where a run stands, as a checkpoint holds it: taken from the objects of the loop, and put back into them."""
+"""The state of a run for a checkpoint: collected from the training objects, and restored into them."""
 
 import copy
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from engine.checkpoint import CheckpointError
-from engine.parallel import load_model_state, load_optimizer_state, whole
+from engine.parallel import full_tensors, load_model_state, load_optimizer_state
 from engine.placement import PlacedNetwork
 
 
@@ -19,25 +19,25 @@ class Progress:
     step: int = 0
     best_score: float = float("-inf")
     best_step: int = 0
-    evaluated_step: int = 0  # the last one
-    num_skipped: int = 0  # steps whose numbers were not finite
+    evaluated_step: int = 0  # step of the last evaluation
+    num_skipped: int = 0  # steps with a non-finite loss or gradient
     num_skipped_in_a_row: int = 0
-    num_unreadable: int = 0  # training samples that had to be replaced, up to the last line of metrics.jsonl
+    num_unreadable: int = 0  # unreadable training samples, up to the last line of metrics.jsonl
     window: dict[str, float] = field(default_factory=dict)  # sums since that line, see Meter
 
 
 def take_state(
     placed: PlacedNetwork, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, progress: Progress
 ) -> dict[str, Any]:
-    """The state of a run as plain types and whole tensors; every rank must call it.
+    """The state of a run as plain types and full tensors. Every rank must call it.
 
-    Its tensors are those of the run, and change with the next update.
+    Parameters and optimizer state are not copied: the next update changes them.
     """
-    average = {} if placed.average is None else {"model_ema": _settled_state(placed.average.module)}
+    average = {} if placed.average is None else {"model_ema": _state_with_cloned_buffers(placed.average.module)}
     return {
-        "model": _settled_state(placed.model),
+        "model": _state_with_cloned_buffers(placed.model),
         **average,
-        "optimizer": whole(optimizer.state_dict()),
+        "optimizer": full_tensors(optimizer.state_dict()),
         "scaler": scaler.state_dict(),
         "progress": copy.deepcopy(vars(progress)),
     }
@@ -46,7 +46,7 @@ def take_state(
 def restore_state(
     saved: dict[str, Any], placed: PlacedNetwork, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
 ) -> Progress:
-    """Puts a saved state back, in place -> the progress of its run. Raises CheckpointError where it does not fit."""
+    """Restores a saved state, in place -> the progress of its run. Raises CheckpointError if it does not fit."""
     try:
         load_model_state(placed.model, saved["model"])
         if placed.average is not None:
@@ -58,7 +58,8 @@ def restore_state(
         raise CheckpointError(str(error).split("\n")[0]) from error
 
 
-def _settled_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Its state dict, of which nothing changes before the next update: what a forward pass changes is copied."""
+def _state_with_cloned_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
+    """A state dict that stays valid until the next update: forward passes change only buffers, so those are cloned."""
     buffers = {name for name, _ in model.named_buffers()}
-    return {name: value.clone() if name in buffers else value for name, value in whole(model.state_dict()).items()}
+    state = full_tensors(model.state_dict())
+    return {name: value.clone() if name in buffers else value for name, value in state.items()}

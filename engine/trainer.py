@@ -1,11 +1,11 @@
-"""The training loop, from the first step to the last, on one process or many.
+"""The training loop, on one process or many.
 
-A run is a stream of samples: sample k is a pure function of (seed, k), and step s consumes the samples
-[(s - 1) * batch_size, s * batch_size), whatever the number of ranks. So there is no generator to save and no sampler to
-rewind: a run that was killed resumes from its last checkpoint with the very numbers it would have had.
+A run is a stream of samples. Sample k is a pure function of (seed, k), and step s consumes the samples
+[(s - 1) * batch_size, s * batch_size) on any number of ranks. So there is no generator to save and no sampler to
+rewind: a run that was killed resumes from its last checkpoint with exactly the numbers it would have had.
 
-A run that is asked to stop (SIGTERM, SIGUSR1) finishes its step, saves and raises Stopped. It also saves before each
-evaluation, which may then be interrupted at any point.
+On SIGTERM or SIGUSR1, a run finishes its step, saves and raises Stopped. It also saves before each evaluation, so that
+an evaluation can be interrupted at any point.
 """
 
 import logging
@@ -20,7 +20,7 @@ from engine.checkpoint import CheckpointError
 from engine.distributed import Ranks
 from engine.non_finite import ADVICE, Agreement, NotFinite, record_step
 from engine.optimizer import build_optimizer, set_learning_rate
-from engine.parallel import average_scalars, clip_gradient, exchanging, gathered, local, whole
+from engine.parallel import average_scalars, clip_gradient, full_tensors, gradient_sync, local_shard, unsharded
 from engine.placement import place_network
 from engine.precise_bn import update_batch_norm
 from engine.precision import autocast
@@ -36,19 +36,19 @@ from settings import UserError
 
 log = logging.getLogger(__name__)
 
-WAITING_WORTH_A_WARNING = 0.2  # share of the training time
+MAX_SHARE_WAITED = 0.2  # warn if training waited for data for more of its time
 
 
 class TooManyFailures(UserError, RuntimeError):
-    """More samples could not be read than the recipe allows."""
+    """More samples are unreadable than the recipe allows."""
 
     on_every_rank = True
 
 
 class Trainer:
-    """Trains a task's network by its recipe, from scratch or from where the run stopped.
+    """Trains the network of a task, from scratch or from the last checkpoint of the run.
 
-    Steps count from 1. All that a step needs besides the weights is a function of its number.
+    Steps count from 1. Apart from the weights and the optimizer state, a step depends only on its number.
     """
 
     def __init__(self, task: Task, run: Run, ranks: Ranks):
@@ -62,7 +62,7 @@ class Trainer:
         run.checkpoints.num_kept = self.settings.keep_checkpoints
         run.checkpoints.keep_every_steps = self.settings.keep_every_steps
 
-        # The weights: 1. of the interrupted run, 2. pretrained, 3. from scratch.
+        # Initial weights: 1. from the last checkpoint, else 2. pretrained, else 3. random.
         seed_position(self.seed, -1)
         model = task.build_model()
         saved = run.checkpoints.read_newest()
@@ -77,15 +77,15 @@ class Trainer:
             self._restore(saved)
         if ranks.broadcast(self.progress.step) != self.progress.step:
             raise CheckpointError(
-                f"rank {ranks.rank} found the checkpoint of step {self.progress.step} in {run.folder}, rank 0 another; "
-                "all machines of a run need the same run directory, on a disk that they share"
+                f"rank {ranks.rank} found a checkpoint of step {self.progress.step} in {run.folder}, but rank 0 a "
+                "different one; all machines of a run need the same run directory, on a shared disk"
             )
         run.start_at(self.progress.step, self.progress.evaluated_step)
 
     def train(self) -> dict[str, float]:
         """Trains to the end -> summary of the last evaluation (empty on ranks other than the main one).
 
-        Raises Stopped after a signal, TooManyFailures (see `_log`), NotFinite, CheckpointError where the disk is full.
+        Raises Stopped after a signal, TooManyFailures (see `_log`), NotFinite, or CheckpointError if the disk is full.
         """
         self.model.train()
         with StopSignals() as self.stop:
@@ -98,32 +98,32 @@ class Trainer:
         self.ranks.heartbeat.at("finishing the run directory")
         self.run.checkpoints.wait()
         self.run.plot(self.task.curves)
-        self._warn_of_waiting()
-        self.ranks.barrier()  # what the main rank wrote last is there for all
+        self._warn_if_waiting_for_data()
+        self.ranks.barrier()  # no rank returns before the main rank's last files are written
         return summary
 
     def _train(self) -> dict[str, float]:
         summary, first = {}, self.progress.step + 1
-        if self._evaluation_is_due(first - 1) and self.progress.evaluated_step < first - 1:  # it was interrupted
+        if self._evaluation_is_due(first - 1) and self.progress.evaluated_step < first - 1:  # was interrupted
             summary = self._evaluate(first - 1)
             self._save(first - 1)
         batches = iter(self._batches("train", first, self.num_steps))
         self.meter.start()
         with progress_bar(self.num_steps, first - 1, self.ranks, "training") as bar:
             for step in range(first, self.num_steps + 1):
-                is_asked_to_stop = self._step(step, batches)
+                should_stop = self._step(step, batches)
                 bar.update()
                 if step == self.num_steps or step % self.settings.log_every_steps == 0:
                     bar.set_postfix(self._log(step), refresh=False)
                 with self.meter.paused():
                     self.run.checkpoints.check()
-                    summary = self._save_and_evaluate(step, is_asked_to_stop) or summary
+                    summary = self._save_and_evaluate(step, should_stop) or summary
         return summary
 
     def _step(self, step: int, batches: Iterator[Batch]) -> bool:
-        """One optimizer step: forward and backward over its accumulated batches, then the update.
+        """One optimizer step: forward and backward passes over its accumulated batches, then the update.
 
-        Returns whether any rank was asked to stop; raises NotFinite.
+        Returns whether any rank was asked to stop. Raises NotFinite.
         """
         num_passes, heartbeat = self.settings.accumulation_steps, self.ranks.heartbeat
         may_skip = self.settings.non_finite == "skip"
@@ -133,11 +133,11 @@ class Trainer:
         for number in range(num_passes):
             heartbeat.at(f"reading the data of step {step}")
             batch = self.meter.next_batch(batches)
-            heartbeat.at(f"computing step {step}, or exchanging its gradients")
+            heartbeat.at(f"computing step {step} or syncing its gradients")
             self.run.record_failures(failures_of(batch))
-            # Dropout and the like, too, are functions of the position in the run alone.
+            # Random numbers of the network, as in dropout, also depend only on the position in the run.
             seed_position(self.seed, self._position(step, number))
-            with exchanging(self.network, is_last=number == num_passes - 1):
+            with gradient_sync(self.network, is_last=number == num_passes - 1):
                 with autocast(self.settings.precision, self.ranks.device):
                     loss, sums = self.task.training_step(self.network, batch)
                 self.scaler.scale(loss / num_passes).backward()
@@ -149,12 +149,12 @@ class Trainer:
         set_learning_rate(self.optimizer, rate)
         record = record_step(step, rate, rows, losses, self._clip_gradient())
         if not may_skip:
-            is_asked_to_stop = self.agreement.after_step(record)
+            should_stop = self.agreement.after_step(record)
         elif not self.agreement.is_finite(record):
             self.skipped.skip(record, self.agreement, self.progress, self.ranks.is_main)
             return self.agreement.settle()
         else:
-            is_asked_to_stop = self.agreement.settle()
+            should_stop = self.agreement.settle()
             self.progress.num_skipped_in_a_row = 0
         self.run.checkpoints.wait_for_copy()
         self.scaler.step(self.optimizer)
@@ -162,17 +162,17 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update_parameters(self.model)
-        return is_asked_to_stop
+        return should_stop
 
-    def _save_and_evaluate(self, step: int, is_asked_to_stop: bool) -> dict[str, float]:
-        """What is due after a step -> summary of the evaluation, if there was one."""
+    def _save_and_evaluate(self, step: int, should_stop: bool) -> dict[str, float]:
+        """Does whatever is due after a step -> summary of the evaluation, if there was one."""
         summary, evaluates = {}, self._evaluation_is_due(step)
         saves = step == self.num_steps or step % self.settings.checkpoint_every_steps == 0
-        if evaluates or saves or is_asked_to_stop:
-            is_asked_to_stop = self.agreement.settle() or is_asked_to_stop
-        if evaluates or is_asked_to_stop:
+        if evaluates or saves or should_stop:
+            should_stop = self.agreement.settle() or should_stop
+        if evaluates or should_stop:
             self._save(step)
-        if is_asked_to_stop:
+        if should_stop:
             raise Stopped(f"{self.stop.name or 'a signal to another rank'} after step {step}")
         if evaluates:
             summary = self._evaluate(step)
@@ -192,20 +192,20 @@ class Trainer:
         return learning_rate(step, self.task.settings.optimizer.lr, schedule, self.num_steps, milestones)
 
     def _position(self, step: int, number: int) -> int:
-        """The place of this rank's forward pass `number` of `step` among those of the run."""
+        """The index of this rank's forward pass `number` of `step` among all forward passes of the run."""
         return ((step - 1) * self.settings.accumulation_steps + number) * self.ranks.num_ranks + self.ranks.rank
 
     def _epoch(self, step: int) -> float:
         return step * self.settings.batch_size / self.samples_per_epoch
 
     def _evaluation_is_due(self, step: int) -> bool:
-        """Whether this step completed a multiple of `evaluate_every_epochs`, or the run."""
+        """Whether this step completes a multiple of `evaluate_every_epochs`, or the run."""
         period = self.settings.evaluate_every_epochs * self.samples_per_epoch / self.settings.batch_size  # in steps
         completed, before = (math.floor(number / period + 1e-9) for number in (step, step - 1))
         return step > 0 and (step == self.num_steps or completed > before)
 
     def _clip_gradient(self) -> torch.Tensor | None:
-        """Clips the gradient as the recipe says -> its norm before; None in fp16, whose scaler expects overflows."""
+        """Clips the gradient -> its norm before; None in fp16, where the gradient scaler handles overflows."""
         limit = self.task.settings.optimizer.clip_grad_norm
         average_scalars(self.network, self.ranks)
         if not self.scaler.is_enabled():
@@ -216,10 +216,10 @@ class Trainer:
         return None
 
     def _log(self, step: int) -> dict[str, str]:
-        """Logs the averages since the last time; returns the few that fit into a progress bar.
+        """Logs the averages since the last call; returns the few that the progress bar shows.
 
-        Raises, on all ranks alike, TooManyFailures if more samples had to be replaced than `max_unreadable` of those so
-        far, or of one epoch.
+        Raises TooManyFailures, on all ranks, if the unreadable samples exceed a share `max_unreadable` of the samples
+        seen so far or of one epoch, whichever is larger.
         """
         values = self.meter.close_window()
         if not values:
@@ -231,15 +231,15 @@ class Trainer:
             raise TooManyFailures(
                 f"{self.progress.num_unreadable} of {num_seen} samples could not be read, more than "
                 f"train.max_unreadable={self.settings.max_unreadable} allows. {self.run.folder / 'failures.jsonl'} "
-                "lists them with the reasons: repair or remove them, check data.root, or raise the limit"
+                "lists them with reasons: repair or remove them, check data.root, or raise the limit"
             )
         shown = {name: name for name in self.task.curves}
         shown |= {"samples_per_second": "samples/s", "waiting_for_data": "waiting for data"}
         return {title: f"{values[name]:.3g}" for name, title in shown.items() if name in values}
 
-    def _warn_of_waiting(self) -> None:
+    def _warn_if_waiting_for_data(self) -> None:
         share = self.meter.share_waited
-        if share > WAITING_WORTH_A_WARNING and self.ranks.is_main:
+        if share > MAX_SHARE_WAITED and self.ranks.is_main:
             log.warning(
                 "training waited for data %.0f %% of the time: more data.num_workers, smaller files "
                 "(tools/convert_videos.py) or a faster disk would speed it up",
@@ -247,26 +247,26 @@ class Trainer:
             )
 
     def _evaluate(self, step: int) -> dict[str, float]:
-        """Scores the weights and, where there is one, their average -> summary of the better; keeps the best of all.
+        """Scores the weights and, if the recipe has one, their average -> summary of the better of the two.
 
-        A signal interrupts it: raises Stopped.
+        Saves the weights if they are the best so far. Raises Stopped on a signal.
         """
         self._check_weights(step)
-        # As if it came right after the step, also in a run that was restarted in between.
+        # Same random state as right after the step, so that a resumed run repeats an evaluation exactly.
         seed_position(self.seed, self._position(step, self.settings.accumulation_steps - 1))
         summary, score = self._score(step, "val", self.model)
         if self.average is not None:
-            of_average, score_of_average = self._score(step, "val_ema", self.average.module)
-            if score_of_average >= score:
-                summary = of_average
+            average_summary, average_score = self._score(step, "val_ema", self.average.module)
+            if average_score >= score:
+                summary = average_summary
         self.progress.evaluated_step = step
         self.run.plot(self.task.curves, seconds_between=60)
         return summary
 
     def _score(self, step: int, split: str, model: nn.Module) -> tuple[dict[str, float], float]:
         """Scores `model` as `split` of metrics.jsonl -> summary and score (empty and -inf on all but the main rank)."""
-        self.ranks.heartbeat.at(f"scoring the weights of step {step}")
-        with self.stop.raising(), gathered(model):
+        self.ranks.heartbeat.at(f"evaluating the weights of step {step}")
+        with self.stop.interruptible(), unsharded(model):
             if self.settings.precise_bn_batches:
                 self._refresh_batch_norm(model)
             self.ranks.broadcast_buffers(model)
@@ -280,7 +280,7 @@ class Trainer:
             self._log_evaluation(step, split, evaluation, summary, is_best)
         if is_best:
             self.progress.best_score, self.progress.best_step = score, step
-            weights = whole(model.state_dict())
+            weights = full_tensors(model.state_dict())
             facts = {"step": str(step), "score": repr(score), "weights": split.replace("val", "model")}
             if self.ranks.is_main:
                 self.run.checkpoints.start_writing_best(weights, facts)
@@ -291,7 +291,7 @@ class Trainer:
     ) -> None:
         self.run.record_failures(list(evaluation.failures))
         self.run.log(step, split, {"epoch": self._epoch(step), "score": evaluation.score, **summary})
-        which = ", average of the weights" if split == "val_ema" else ""
+        which = ", averaged weights" if split == "val_ema" else ""
         best = ", the best so far" if is_best else ""
         log.info("step %d of %d%s: %s%s", step, self.num_steps, which, evaluation.headline(), best)
 
@@ -305,15 +305,15 @@ class Trainer:
             update_batch_norm(model, forward, batches, self.ranks)
 
     def _check_weights(self, step: int) -> None:
-        """Weights that are not finite are neither scored nor saved."""
+        """Raises NotFinite, so that NaN or infinite weights are never scored or saved."""
         names, parameters = zip(*self.model.named_parameters(), strict=True)
-        flags = torch.stack([local(parameter).detach().sum().isfinite() for parameter in parameters])
+        flags = torch.stack([local_shard(parameter).detach().sum().isfinite() for parameter in parameters])
         bad = self.ranks.any((~flags).tolist())
         if any(bad):
             raise NotFinite(f"{names[bad.index(True)]} has NaN or infinite values after step {step}. {ADVICE}")
 
     def _save(self, step: int) -> None:
-        """Has a thread of the main rank copy the state, before the next update, and write it."""
+        """Starts a thread on the main rank that copies the state, before the next update, and writes it."""
         self.ranks.heartbeat.at(f"saving step {step}")
         self._check_weights(step)
         self.progress.step, self.progress.window = step, self.meter.state()
@@ -327,12 +327,12 @@ class Trainer:
             self.progress = restore_state(saved, self.placed, self.optimizer, self.scaler)
         except CheckpointError as error:
             raise CheckpointError(
-                f"{self.run.checkpoints.last} does not fit this run's network ({error}); choose another run.dir"
+                f"{self.run.checkpoints.last} does not fit the network of this run ({error}); choose another run.dir"
             ) from error
         self.meter.restore(self.progress.window)
         log.info("continuing %s after step %d of %d", self.run.folder, self.progress.step, self.num_steps)
 
 
 def _num_replaced(batch: Batch) -> int:
-    """How many samples of the batch stand for one that could not be read; each may have taken several attempts."""
+    """How many samples of the batch replace an unreadable one. A single sample may have several failures."""
     return len({failure["sample"] for failure in failures_of(batch)})

@@ -3,7 +3,7 @@
 Paper: Xu et al., EurNet: Efficient Multi-Range Relational Modeling of Spatial Multi-Relational Data, 2022,
 https://arxiv.org/abs/2211.12941
 
-The layer for any graph is `eurgraph.conv.GRMPConv`. It is not imported here, for PyTorch Geometric takes seconds to
+The layer for any graph is `eurgraph.conv.GRMPConv`. It is not imported here, because PyTorch Geometric takes seconds to
 import, and the networks on grids do without it.
 """
 

@@ -5,8 +5,8 @@ https://arxiv.org/abs/2211.12941 (section 4.1)
 Authors' code: https://github.com/hirl-team/EurNet-Image (branch pyg-cls, eurnet/backbones/eurnet.py)
 
 Done differently here: clips too, where time is one more axis of the graph; images need not be square; the virtual
-nodes' own states, which cannot reach the output under mean readout, are not computed, and their embeddings, which are
-kept for the authors' files, are not trained. State-dict names and numbers of the image networks are theirs. Their two
+nodes' own states, which cannot reach the output under mean readout, are not computed, and their embeddings, kept for
+the authors' files, are not trained. State-dict names and numbers of the image networks are theirs. Their two
 releases, for PyTorch Geometric and for TorchDrug, have the same names.
 """
 
@@ -69,7 +69,7 @@ class StageGraph(nn.Module):
     def __init__(self, shape: Sequence[int], num_channels: int, num_neighbors: int):
         super().__init__()
         self.num_relations = 2 * len(shape) + (num_neighbors > 0) + 1
-        # Without gradients: it never gets one, and training on several processes would wait for it.
+        # Frozen: it never gets a gradient, and distributed training would wait for one.
         embedding = nn.ParameterDict({"virtual_node_embed": nn.Parameter(torch.zeros(1, num_channels), False)})
         self.node_layers = nn.ModuleList([embedding])
         self.edge_layers = nn.ModuleDict()
@@ -92,7 +92,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.device.type == "cpu" and not torch.is_grad_enabled():
-            # The wide map of one sample at a time: less memory, and more of it in the cache.
+            # One sample's wide map at a time needs less memory and stays in the cache.
             return torch.stack([self.fc2(F.gelu(self.fc1(sample))) for sample in x])
         return self.fc2(F.gelu(self.fc1(x)))
 
@@ -195,7 +195,7 @@ class EurNet(nn.Module):
         num_frames: number of frames T of a clip. None: the network is for images.
         tubelet_size: frames that a patch of a clip spans.
         init_std: standard deviation of the initial weights of linear layers. The paper's 0.02 suits its widths; narrow
-            networks need more, or what passes through their gates vanishes.
+            networks need more, or the signal vanishes in their gates.
 
     Shapes: images [B, 3, H, W], or clips [B, 3, T, H, W], normalized, to logits [B, num_classes]. Maps of the pyramid
     have sides H / stride, rounded up: see `forward_pyramid`.
@@ -276,7 +276,7 @@ class EurNet(nn.Module):
             self.head.weight.mul_(self.head_init_scale)
 
     def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
-        """Weights of square images of any size in this network's form: as they are, or to `resize`, for its size.
+        """A file's state dict as this network's: unchanged, or with `resize`, for this network's image size.
 
         For clips, `resize` also inflates the weights of an image network. Where the classifier is to start small, by
         `head_init_scale`, it leaves out the file's, as the authors do.
@@ -293,10 +293,10 @@ class EurNet(nn.Module):
         return 1 + sum(_num_pairs(stage) for stage in self.stages)
 
     def layer_of(self, name: str) -> int:
-        """The layer that a parameter counts to where learning rates decay from layer to layer.
+        """The layer that a parameter belongs to where learning rates decay from layer to layer.
 
-        The patch embedding is layer 0, every two blocks of a stage are one more; patch merging goes with the blocks
-        after it, what else a stage has with its first ones (the authors' rule for EurNet-B).
+        The patch embedding is layer 0 and every two blocks of a stage are one more. Patch merging goes with the blocks
+        after it, the rest of a stage with its first blocks (the authors' rule for EurNet-B).
         """
         if name.startswith(("patch_embed.", POSITION, TIME)):
             return 0
@@ -317,7 +317,7 @@ class EurNet(nn.Module):
             kind, size = ("clips", "num_frames and image_size") if time else ("images", "image_size")
             raise ValueError(
                 f"this network takes RGB {kind} [B, {', '.join(map(str, (3, *time, *self.image_size)))}], not "
-                f"{list(x.shape)}; build it with the {size} of yours, and take weights there with resize_positions"
+                f"{list(x.shape)}; build it with your own {size}, and convert weights with resize_positions"
             )
         x = self.embed(x)
         for stage in self.stages:

@@ -50,7 +50,7 @@ def resize_positions(
     model: "EurNet",
     image_size: int | Sequence[int] | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Takes weights that were trained on images of one size to a model for another, as the authors do to fine-tune.
+    """Converts weights trained on images of one size for a model of another size, as the authors do to fine-tune.
 
     Absolute positions are resized bicubically, those of frames linearly. Relative positions are computed, not learned:
     the model's own are taken.
@@ -58,14 +58,15 @@ def resize_positions(
     Args:
         weights: state dict of the trained network.
         model: the network that they are for.
-        image_size: height and width that the weights were trained on, or one number for both. None: the model's own, if
-            that has as many patches, and otherwise square images.
+        image_size: height and width that the weights were trained on, or one number for both. None: the model's own if
+            it has as many patches, otherwise square images.
 
     Returns:
-        The new state dict; everything but positions is as it was.
+        The new state dict; everything but positions is unchanged.
 
     Raises:
-        ValueError: the weights have no absolute positions, or not as many as images of that size have patches.
+        ValueError: the weights have no absolute positions, or another number of them than images of that size have
+            patches.
     """
     if POSITION not in weights:
         raise ValueError(f"the weights hold no {POSITION!r}: they are not those of a EurNet")
@@ -95,9 +96,9 @@ def resize_positions(
 def inflate_weights(weights: Mapping[str, torch.Tensor], model: "EurNet") -> dict[str, torch.Tensor]:
     """Weights of an image network for a network of clips, which then gives a still clip the features of the image.
 
-    A tubelet sees the mean of its frames. Context convolutions begin with the frame itself alone, for at the ends of a
-    clip a mean over frames would take in zeros. The relations to the frames before and after begin with the weight 0
-    (and a scale of 1, so that the weight learns), positions of frames with 0.
+    A tubelet sees the mean of its frames. Context convolutions start with the frame itself alone, because a mean over
+    frames would include zeros at the ends of a clip. The relations to the frames before and after start with weight 0
+    (and scale 1, so that the weight learns), positions of frames with 0.
 
     Args:
         weights: state dict of an image network with `model`'s image size. One of a network of clips is not changed.

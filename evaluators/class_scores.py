@@ -1,4 +1,4 @@
-"""Scores of a classifier."""
+"""Accuracies of a classifier."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,14 @@ import torch
 
 
 def count_correct(logits: torch.Tensor, labels: torch.Tensor, k: int) -> torch.Tensor:
-    """How many of `labels` [B] are among the `k` largest of `logits` [B, C] (all of them where C <= k)."""
+    """How many of `labels` [B] are among the `k` largest of `logits` [B, C] (all of them if C <= k)."""
     return (rank_of_label(logits, labels) < k).sum()
 
 
 def rank_of_label(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The place, from 0, of each of `labels` [...] among the sorted `logits` [..., C].
+    """The rank, from 0, of each of `labels` [...] in the sorted `logits` [..., C].
 
-    Ties go to the lower class; a NaN logit puts the label last.
+    Ties go to the lower class. Every NaN logit ranks above the label, and a label whose own logit is NaN ranks last.
     """
     value = logits.gather(-1, labels[..., None])  # [..., 1]
     before = torch.arange(logits.shape[-1], device=logits.device) < labels[..., None]  # [..., C]
@@ -23,16 +23,16 @@ def rank_of_label(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Accuracies of guesses; all fractions in 0..1, `nan` where there is nothing to count.
+    """Accuracies as fractions in 0..1; NaN without samples.
 
-    The confusion matrix is kept as the pairs of classes that occur: for 22,000 classes it would fill gigabytes.
+    The confusion matrix is stored sparsely: for 22,000 classes the full one would take gigabytes.
     """
 
     top1: float
     top5: float
     num_classes: int
-    pairs: np.ndarray  # [P, 2]: true class, predicted class, sorted
-    counts: np.ndarray  # [P]: how often
+    pairs: np.ndarray  # [P, 2]: (true class, predicted class) pairs that occur, sorted
+    counts: np.ndarray  # [P]: how often each pair occurs
 
     @property
     def confusion(self) -> np.ndarray:
@@ -47,10 +47,10 @@ class ClassScores:
 
     @property
     def per_class_accuracy(self) -> np.ndarray:
-        """[C], `nan` for classes without a sample."""
-        right = self._per_class(np.where(self.pairs[:, 0] == self.pairs[:, 1], self.counts, 0))
+        """[C], NaN for classes without samples."""
+        num_correct = self._per_class(np.where(self.pairs[:, 0] == self.pairs[:, 1], self.counts, 0))
         with np.errstate(invalid="ignore"):
-            return right / self.per_class_count
+            return num_correct / self.per_class_count
 
     @property
     def mean_class_accuracy(self) -> float:
@@ -58,14 +58,14 @@ class ClassScores:
         return float(accuracies.mean()) if len(accuracies) else float("nan")
 
     def _per_class(self, counts: np.ndarray) -> np.ndarray:
-        """Sums of `counts` [P] over the pairs of each true class -> [C]."""
+        """Sums `counts` [P] by true class -> [C]."""
         sums = np.zeros(self.num_classes, dtype=np.int64)
         np.add.at(sums, self.pairs[:, 0], counts)
         return sums
 
 
 def score_classes(guesses: np.ndarray, ranks: np.ndarray, labels: np.ndarray, num_classes: int) -> ClassScores:
-    """Scores of the first `guesses` [N], and of the `ranks` [N] of the `labels` [N] as `rank_of_label` gives them."""
+    """Scores the best `guesses` [N] and the `ranks` [N] (see `rank_of_label`) of the `labels` [N]."""
     pairs, counts = np.unique(np.stack([labels, guesses], axis=1), axis=0, return_counts=True)
     is_empty = len(labels) == 0
     return ClassScores(

@@ -1,7 +1,7 @@
-"""Scores of items that have one class each: top-1, top-5, per class.
+"""Scores of items with one class each: top-1, top-5, per class.
 
-An item (a video, an image) is seen through one or several views; its probabilities are the mean of the softmax of its
-views. Of these the best few are kept, and the rank of its label among all.
+An item (a video, an image) has one or more views. Its probabilities are the softmax averaged over the views. Only the
+best few probabilities and the rank of the label are kept.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,44 +19,44 @@ from evaluators.gather import Gathered, to_columns
 from evaluators.resumable_predictions import Rows
 
 ViewScorer = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Rows]
-"""As `score_views`."""
+"""(index, labels, logits) -> rows, like `score_views`."""
 
 
 @dataclass(frozen=True)
 class Naming:
-    """What a task calls its things."""
+    """The names that reports use."""
 
     item: str
-    """What is classified, such as video."""
+    """What is classified, such as "video"."""
     view: str
-    """What the network sees of it at once, such as clip."""
+    """What the network sees at once, such as "clip"."""
     class_names: Sequence[str]
     describe: Callable[[int], tuple[str, str]]
-    """From the number of an item to its id and its path."""
+    """Index of an item -> its id and path."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What was predicted, one row for each item that was read, ordered by item index."""
+    """Predictions, one row per readable item, ordered by item index."""
 
     index: np.ndarray  # [N] int64: position in the list
-    label: np.ndarray  # [N] int64, -1 where unknown
-    guesses: np.ndarray  # [N, G] int64: the most probable classes, best first, ties to the lower class
-    probabilities: np.ndarray  # [N, G] float64: theirs, mean over views
-    label_rank: np.ndarray  # [N] int64: rank of the label among all classes, from 0 (0 where it is unknown)
-    view_loss: np.ndarray  # [N] float64, mean cross entropy of the views (0 where the label is unknown)
-    view_top1: np.ndarray  # [N] float64, share of views that are right
-    view_top5: np.ndarray  # [N] float64
+    label: np.ndarray  # [N] int64, -1 if unknown
+    guesses: np.ndarray  # [N, G] int64: the most probable classes, best first; ties go to the lower class
+    probabilities: np.ndarray  # [N, G] float64: probabilities of the guesses, averaged over views
+    label_rank: np.ndarray  # [N] int64: rank of the label among all classes, from 0 (0 if unknown)
+    view_loss: np.ndarray  # [N] float64: cross entropy averaged over views (0 if the label is unknown)
+    view_top1: np.ndarray  # [N] float64: share of views whose best guess is correct
+    view_top5: np.ndarray  # [N] float64: share of views with the label among the five best guesses
     failures: list[dict[str, Any]]  # items that could not be read: index, path, reason
-    num_items: int  # items in the list, read or not
+    num_items: int  # items in the list, readable or not
     num_views: int  # views per item
     num_classes: int
     seconds: float  # wall-clock time
-    num_kept: int = 0  # items whose predictions an interrupted evaluation had left: they took none of it
+    num_kept: int = 0  # items restored from an interrupted evaluation, which cost no time
 
 
 def predictions_from(gathered: Gathered, num_views: int, num_classes: int) -> Predictions:
-    """What `evaluators.gather.gather` merged of the rows of `score_views`, or of a scorer like it."""
+    """Predictions from the rows of a `ViewScorer`, merged by `evaluators.gather.gather`."""
     return Predictions(
         **(gathered.rows or _no_rows(num_classes)),
         failures=gathered.failures,
@@ -70,11 +70,11 @@ def predictions_from(gathered: Gathered, num_views: int, num_classes: int) -> Pr
 
 @dataclass(frozen=True)
 class ClassificationEvaluation:
-    """The scores of some predictions; an `engine.task.Evaluation`."""
+    """The scores of predictions, as an `engine.task.Evaluation`."""
 
     predictions: Predictions
     naming: Naming
-    item_scores: ClassScores  # of the mean over views
+    item_scores: ClassScores  # of the probabilities averaged over views
     view_top1: float
     view_top5: float
     loss: float
@@ -89,11 +89,11 @@ class ClassificationEvaluation:
 
     @property
     def score(self) -> float:
-        """The one number by which weights are compared: top-1 of the items, -inf where none has a label."""
+        """The number that ranks checkpoints: top-1 of the items, -inf without labels."""
         return self.item_scores.top1 if (self.predictions.label >= 0).any() else float("-inf")
 
     def accuracies(self) -> dict[str, float]:
-        """The scores by name, fractions in 0..1, the views' first."""
+        """The scores by name, as fractions in 0..1, those of the views first."""
         return {
             f"{self.naming.view}_top1": self.view_top1,
             f"{self.naming.view}_top5": self.view_top5,
@@ -103,16 +103,16 @@ class ClassificationEvaluation:
         }
 
     def labels_of(self, row: int) -> list[int]:
-        """The classes of the item in a row of the predictions; none where it is unknown."""
+        """The classes of the item in a row of the predictions; [] if unknown."""
         label = int(self.predictions.label[row])
         return [label] if label >= 0 else []
 
     def class_scores(self) -> tuple[str, np.ndarray, np.ndarray]:
-        """What each class is scored by, how many items it has [C], and its score [C], NaN where it has none."""
+        """Per class: name of the score, number of items [C], and scores [C], NaN without items."""
         return "accuracy", self.item_scores.per_class_count, self.item_scores.per_class_accuracy
 
     def summary(self) -> dict[str, float]:
-        """The numbers worth a line: fractions in 0..1, counts, views per second over all ranks."""
+        """Fractions in 0..1, counts, and views per second over all ranks."""
         predictions, item, view = self.predictions, self.naming.item, self.naming.view
         return {
             "top1": self.item_scores.top1,
@@ -142,12 +142,12 @@ class ClassificationEvaluation:
 def score_views(
     index: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor, num_guesses: int = NUM_GUESSES
 ) -> Rows:
-    """The columns of `Predictions`, `index` to `view_top5`, of items [B] from the logits [B, V, C] of their views."""
+    """The columns `index` to `view_top5` of `Predictions`, for items [B] with logits [B, V, C] of their views."""
     num_items, num_views, _ = logits.shape
     labels = labels.to(logits.device)
     known = labels >= 0
-    some_label = labels.clamp(min=0)
-    view_labels = some_label[:, None].expand(-1, num_views)  # [B] -> [B, V]
+    valid_labels = labels.clamp(min=0)  # unknown labels become 0 and are masked by `known`
+    view_labels = valid_labels[:, None].expand(-1, num_views)  # [B] -> [B, V]
     loss = F.cross_entropy(logits.flatten(0, 1), view_labels.flatten(), reduction="none").view(num_items, num_views)
     view_rank = rank_of_label(logits, view_labels)  # [B, V]
     probabilities = logits.softmax(dim=-1).mean(dim=1)  # [B, V, C] -> [B, C]
@@ -157,7 +157,7 @@ def score_views(
         label=labels,
         guesses=best.indices[:, :num_guesses],
         probabilities=best.values[:, :num_guesses],
-        label_rank=rank_of_label(probabilities, some_label) * known,
+        label_rank=rank_of_label(probabilities, valid_labels) * known,
         view_loss=loss.mean(dim=1) * known,
         view_top1=(view_rank < 1).double().mean(dim=1) * known,
         view_top5=(view_rank < 5).double().mean(dim=1) * known,
@@ -165,12 +165,12 @@ def score_views(
 
 
 def _no_rows(num_classes: int) -> Rows:
-    none = torch.zeros(0, dtype=torch.int64)
-    return score_views(none, none, torch.zeros(0, 1, num_classes, dtype=torch.float64))
+    empty = torch.zeros(0, dtype=torch.int64)
+    return score_views(empty, empty, torch.zeros(0, 1, num_classes, dtype=torch.float64))
 
 
 def evaluate_predictions(predictions: Predictions, naming: Naming) -> ClassificationEvaluation:
-    """Scores of the items whose label is known; NaN where there is none."""
+    """Scores the items with a label; NaN if there are none."""
     known = predictions.label >= 0
 
     def mean(values: np.ndarray) -> float:

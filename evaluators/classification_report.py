@@ -1,10 +1,10 @@
-"""The report of a classification, as files that a person or a script can read, and as lines of text.
+"""The report of a classification: files for people and scripts, and lines for the terminal.
 
-per_class.csv      how many items each class has, and their accuracy (average precision with several classes an item)
-confusion.csv      how often each class was taken for which; with very many classes, the pairs that occur, and no plot
-confusion.png      both only where an item has one class
-predictions.csv    a row for each item: its class or classes, the five best guesses and their probabilities
-unreadable.csv     what could not be read, and why
+per_class.csv      number of items and accuracy of each class (average precision if items have several classes)
+confusion.csv      the confusion matrix; above 2,000 classes a list of the pairs that occur, and no plot
+confusion.png      a plot of it; both only if every item has a single class
+predictions.csv    a row per item: its class or classes, the five best guesses and their probabilities
+unreadable.csv     the items that could not be read, and why
 """
 
 import csv
@@ -19,7 +19,7 @@ from evaluators.confusion_plot import plot_confusion
 if TYPE_CHECKING:
     from evaluators.classification import ClassificationEvaluation
 
-MOST_CLASSES_OF_A_MATRIX = 2000
+MAX_MATRIX_CLASSES = 2000
 NUM_GUESSES = 5
 
 
@@ -37,8 +37,8 @@ def write_report(folder: Path, evaluation: "ClassificationEvaluation") -> None:
     )
     if isinstance(evaluation.item_scores, ClassScores):
         _write_confusion(folder, evaluation.item_scores, naming.class_names)
-    guesses = (f"{what}{n}" for n in range(1, NUM_GUESSES + 1) for what in ("guess", "probability"))
-    _write_csv(folder / "predictions.csv", ("index", "id", "path", "class", *guesses), _prediction_rows(evaluation))
+    columns = (f"{name}{n}" for n in range(1, NUM_GUESSES + 1) for name in ("guess", "probability"))
+    _write_csv(folder / "predictions.csv", ("index", "id", "path", "class", *columns), _prediction_rows(evaluation))
     _write_csv(
         folder / "unreadable.csv",
         ("index", "id", "path", "reason"),
@@ -47,7 +47,7 @@ def write_report(folder: Path, evaluation: "ClassificationEvaluation") -> None:
 
 
 def _write_confusion(folder: Path, scores: ClassScores, class_names: Sequence[str]) -> None:
-    if scores.num_classes > MOST_CLASSES_OF_A_MATRIX:
+    if scores.num_classes > MAX_MATRIX_CLASSES:
         pairs = zip(scores.pairs.tolist(), scores.counts.tolist(), strict=True)
         rows = ((class_names[true], class_names[guess], count) for (true, guess), count in pairs)
         _write_csv(folder / "confusion.csv", ("true class", "predicted class", "count"), rows)
@@ -62,8 +62,8 @@ def _prediction_rows(evaluation: "ClassificationEvaluation") -> Iterator[tuple]:
     predictions, naming = evaluation.predictions, evaluation.naming
     columns = (predictions.index, predictions.guesses[:, :NUM_GUESSES], predictions.probabilities[:, :NUM_GUESSES])
     for row, (item, guesses, probabilities) in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
-        guessed = zip(guesses, probabilities, strict=True)
-        pairs = [(naming.class_names[guess], f"{probability:.6f}") for guess, probability in guessed]
+        best = zip(guesses, probabilities, strict=True)
+        pairs = [(naming.class_names[guess], f"{probability:.6f}") for guess, probability in best]
         classes = "; ".join(naming.class_names[label] for label in evaluation.labels_of(row))
         yield (item, *naming.describe(item), classes, *chain.from_iterable(pairs))
 
@@ -76,7 +76,7 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Any]) -> None:
 
 
 def summary_lines(evaluation: "ClassificationEvaluation") -> list[str]:
-    """The summary as aligned lines of text, accuracies in percent."""
+    """The summary as aligned lines of text, with accuracies in percent."""
     summary, item, view = evaluation.summary(), evaluation.naming.item, evaluation.naming.view
     scores = {name.replace("_top", " top-").replace("_", " "): score for name, score in evaluation.accuracies().items()}
     width = max(20, *map(len, scores))

@@ -1,4 +1,4 @@
-"""A picture of a confusion matrix, drawn without a display."""
+"""Plots a confusion matrix, without a display."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,8 +7,8 @@ import numpy as np
 
 
 def plot_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path) -> None:
-    """The confusion matrix [C, C], rows as shares of the true class; counts are written in for up to 20 classes."""
-    from matplotlib.figure import Figure  # takes a second to import, which only reports should pay
+    """Plots the matrix [C, C], rows normalized per true class. Up to 20 classes, the cells show the counts."""
+    from matplotlib.figure import Figure  # imported here: it takes a second, and only reports need it
 
     num_classes = len(confusion)
     totals = confusion.sum(axis=1, keepdims=True)

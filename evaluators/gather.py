@@ -1,11 +1,11 @@
 """Evaluation that counts every item exactly once, on any number of ranks.
 
-Whole batches are dealt to the ranks, so a batch holds the same items however many ranks there are; nothing is padded,
-and what the ranks computed is merged by item number: one rank and many give the same numbers to the last digit. (On
-CPUs with the same number of threads: with more threads a kernel may add in another order.) An item that cannot be read
-is never replaced. It is listed, and lowers the coverage.
+Whole batches are assigned to ranks, so a batch holds the same items on any number of ranks. Nothing is padded, and the
+results are merged by item number. One rank and many therefore give bit-identical numbers (on CPUs with the same number
+of threads, since the thread count may change the order of summation). An unreadable item is never replaced: it is
+reported and lowers the coverage.
 
-What is computed for an item is up to the caller: rows of any columns, without a word about classes.
+The caller decides what to compute for an item: rows may have any columns, and nothing here knows of classes.
 """
 
 import time
@@ -21,18 +21,18 @@ from evaluators.resumable_predictions import RanksLike, ResumablePredictions, Ro
 
 @dataclass(frozen=True)
 class Gathered:
-    """The rows of all items that were read, ordered by item number."""
+    """The rows of all readable items, ordered by item number."""
 
     rows: Rows
-    """Columns [N, ...], or lists of N arrays where items differ in size; `index` [N] among them. {} where N is 0."""
+    """Columns [N, ...], or lists of N arrays if items differ in size, including `index` [N]. {} if N is 0."""
     failures: list[dict[str, Any]]
-    """Items that could not be read, ordered by item number: dicts of path, reason, index."""
+    """Items that could not be read, ordered by item number: dicts with path, reason, index."""
     num_items: int
-    """Items in the list, read or not."""
+    """Items in the list, readable or not."""
     seconds: float
     """Wall-clock time."""
     num_kept: int = 0
-    """Items whose rows an interrupted evaluation had left, and which took none of that time."""
+    """Items restored from an interrupted evaluation, which cost no time."""
 
     @property
     def num_read(self) -> int:
@@ -47,14 +47,14 @@ def gather(
     num_items: int,
     resumable: ResumablePredictions | None = None,
 ) -> Gathered | None:
-    """The rows of this rank's `batches`, merged over the ranks: on the main rank, None on the others.
+    """Computes rows for this rank's `batches` and merges those of all ranks; None on ranks other than the main one.
 
     Args:
-        batches: dicts with `index` [B], the numbers of their items, and `failures`, a list; B may be 0.
-        rows_of: from a batch with B > 0 to columns of B rows, `index` among them.
-        ranks: the processes of the run.
-        num_items: items in the list, read or not.
-        resumable: where finished rows are kept; those that it has found already are merged, too.
+        batches: dicts with `index` [B], the item numbers, and `failures`, a list. B may be 0.
+        rows_of: maps a batch with B > 0 to columns of B rows, including `index`.
+        ranks: the ranks of the run.
+        num_items: items in the list, readable or not.
+        resumable: stores finished rows on disk; rows that it found there are merged, too.
     """
     start = time.perf_counter()
     parts: list[Rows] = []
@@ -65,7 +65,7 @@ def gather(
             continue
         rows = rows_of(batch)
         parts.append(rows)
-        if resumable is not None and not batch["failures"]:  # what could not be read is tried again
+        if resumable is not None and not batch["failures"]:  # unreadable items are retried
             resumable.keep(rows)
     gathered = ranks.gather((parts, failures))
     if gathered is None:
@@ -83,18 +83,18 @@ def gather(
 
 
 def to_columns(**columns: torch.Tensor) -> Rows:
-    """Tensors as the NumPy columns of some rows."""
+    """Tensors as NumPy columns."""
     return {name: column.cpu().numpy() for name, column in columns.items()}
 
 
 def _merge(parts: list[Rows]) -> Rows:
-    """The rows of all parts, ordered by `index`; each item once."""
+    """The rows of all parts, ordered by `index`, each item once."""
     _, order = np.unique(np.concatenate([rows["index"] for rows in parts]), return_index=True)
     merged: Rows = {}
     for name, first in parts[0].items():
         if isinstance(first, list):
-            column = [row for rows in parts for row in rows[name]]
-            merged[name] = [column[place] for place in order]
+            column = [value for rows in parts for value in rows[name]]
+            merged[name] = [column[row] for row in order]
         else:
             merged[name] = np.concatenate([rows[name] for rows in parts])[order]
     return merged

@@ -1,8 +1,8 @@
-"""Scores of items that may have several classes: mean average precision, as Charades is scored.
+"""Scores of items that may have several classes: mean average precision, the Charades metric.
 
-A view's scores are the sigmoids of its logits, an item's the mean over its views. Each class is scored by itself: items
-are sorted by their score, and average precision is the mean, over the items that have the class, of the precision among
-all items with that score or a higher one.
+The scores of an item are the sigmoids of the logits, averaged over its views. Each class is evaluated separately: items
+are sorted by score, and average precision is the mean, over the items of the class, of the precision among all items
+with the same or a higher score.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,43 +18,43 @@ from evaluators.resumable_predictions import Rows
 
 
 def average_precision(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Average precision of each class [C] from `scores` [N, C] and `targets` bool [N, C]; NaN where none has it.
+    """Average precision per class [C] from `scores` [N, C] and `targets` bool [N, C]; NaN for classes without items.
 
-    The area below the steps of precision over recall; items of equal score come at once.
+    It is the area under the stepwise precision-recall curve. Items with tied scores form one step.
     """
     order = np.argsort(-scores, axis=0, kind="stable")
-    found = np.cumsum(np.take_along_axis(targets, order, axis=0), axis=0)  # [N, C]: of the n + 1 highest
+    found = np.cumsum(np.take_along_axis(targets, order, axis=0), axis=0)  # [N, C]: hits among the n + 1 highest
     precision = found / np.arange(1, len(scores) + 1)[:, None]
     result = np.full(scores.shape[1], np.nan)
     for label in np.flatnonzero(targets.any(axis=0)):
         ranked = scores[order[:, label], label]
-        last = np.append(ranked[1:] != ranked[:-1], True)  # of those of equal score
-        gained = np.diff(found[last, label], prepend=0)
-        result[label] = (gained * precision[last, label]).sum() / found[-1, label]
+        ends_tie = np.append(ranked[1:] != ranked[:-1], True)  # last of each group of tied scores
+        gained = np.diff(found[ends_tie, label], prepend=0)
+        result[label] = (gained * precision[ends_tie, label]).sum() / found[-1, label]
     return result
 
 
 @dataclass(frozen=True)
 class MultiLabelScores:
-    """Scores of items with several classes; fractions in 0..1, NaN where there is nothing to count."""
+    """Scores of items with several classes, as fractions in 0..1; NaN without items."""
 
     top1: float  # share of items whose best guess is one of their classes
-    top5: float  # one of whose five best guesses is
-    average_precision: np.ndarray  # [C], NaN for classes that no item has
-    count: np.ndarray  # [C] items that have the class
+    top5: float  # share of items with one of their classes among the five best guesses
+    average_precision: np.ndarray  # [C], NaN for classes without items
+    count: np.ndarray  # [C]: items of each class
 
     @property
     def mean_average_precision(self) -> float:
-        """Over the classes that some item has."""
+        """The mean over all classes with items."""
         present = self.count > 0
         return float(self.average_precision[present].mean()) if present.any() else float("nan")
 
 
 @dataclass(frozen=True)
 class MultiLabelEvaluation(ClassificationEvaluation):
-    """As `ClassificationEvaluation`, of items that may have several classes.
+    """A `ClassificationEvaluation` of items that may have several classes.
 
-    `targets`: bool [N, C], a row for each prediction.
+    `targets`: bool [N, C], one row per prediction.
     """
 
     item_scores: MultiLabelScores
@@ -62,7 +62,7 @@ class MultiLabelEvaluation(ClassificationEvaluation):
 
     @property
     def score(self) -> float:
-        """The one number by which weights are compared: mean average precision, -inf where no item has a label."""
+        """The number that ranks checkpoints: mean average precision, -inf without labels."""
         return self.item_scores.mean_average_precision if self.targets.any() else float("-inf")
 
     def accuracies(self) -> dict[str, float]:
@@ -90,16 +90,16 @@ def score_multi_label_views(
     logits: torch.Tensor,
     targets_of: Callable[[Sequence[int]], np.ndarray],
 ) -> Rows:
-    """As `evaluators.classification.score_views`: a view is right where its best guess is one of the item's classes.
+    """Like `evaluators.classification.score_views`; a view is correct if its best guess is any class of the item.
 
-    All classes are kept as guesses, since average precision needs them; `label_rank` is that of the item's class that
-    comes first. `targets_of(index) -> bool [B, C]`: the classes of the items.
+    All classes are kept as guesses, because average precision needs them. `label_rank` is the rank of the best-ranked
+    class of the item. `targets_of(index) -> bool [B, C]` returns the classes of the items.
     """
     targets = torch.from_numpy(targets_of(index.tolist())).to(logits.device)  # [B, C]
     known = targets.any(dim=1)
-    each = targets[:, None].expand_as(logits)  # [B, V, C]
-    loss = F.binary_cross_entropy_with_logits(logits, each.to(logits.dtype), reduction="none").mean(dim=(1, 2))
-    hits = each.gather(2, logits.argsort(dim=2, descending=True, stable=True)[..., :5])  # [B, V, 5]
+    view_targets = targets[:, None].expand_as(logits)  # [B, V, C]
+    loss = F.binary_cross_entropy_with_logits(logits, view_targets.to(logits.dtype), reduction="none").mean(dim=(1, 2))
+    hits = view_targets.gather(2, logits.argsort(dim=2, descending=True, stable=True)[..., :5])  # [B, V, 5]
     probabilities = logits.sigmoid().mean(dim=1)  # [B, V, C] -> [B, C]
     best = probabilities.sort(dim=-1, descending=True, stable=True)
     return to_columns(
@@ -115,9 +115,9 @@ def score_multi_label_views(
 
 
 def evaluate_multi_label(predictions: Predictions, targets: np.ndarray, naming: Naming) -> MultiLabelEvaluation:
-    """Scores of the items that have a label; NaN where there is none. `targets` [N, C]: a row for each prediction."""
+    """Scores the items with a label; NaN if there are none. `targets` [N, C]: one row per prediction."""
     known = targets.any(axis=1)
-    probabilities = np.empty_like(predictions.probabilities)  # [N, C], of each class at its place
+    probabilities = np.empty_like(predictions.probabilities)  # [N, C], in the order of the classes
     np.put_along_axis(probabilities, predictions.guesses, predictions.probabilities, axis=1)
 
     def mean(values: np.ndarray) -> float:

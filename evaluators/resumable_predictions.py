@@ -1,8 +1,8 @@
-"""Predictions of an unfinished evaluation, kept on disk so that nothing is predicted twice.
+"""Stores the predictions of an unfinished evaluation on disk, so that it can resume.
 
-A folder beside the report holds the rows of finished batches, in files of some seconds' work each, and the `key` of the
-evaluation: weights, settings, list. Started again with the same key, on any number of ranks, the evaluation takes what
-is there; with another one it starts over. Batches in which something could not be read are not kept, but tried again.
+A folder next to the report holds the rows of finished batches, one file per 20 seconds of work, and the `key` of the
+evaluation: weights, settings, list. An evaluation with the same key reuses the rows, on any number of ranks; with
+another key it starts over. Batches with unreadable items are not stored but retried.
 """
 
 import contextlib
@@ -17,20 +17,20 @@ from typing import Any, Protocol
 import numpy as np
 
 Rows = dict[str, np.ndarray | list[np.ndarray]]
-"""What is known of B items, by column: arrays [B, ...], or lists of B arrays where items differ in size. `index` [B],
-the items' numbers, is always there."""
-LENGTHS = "lengths of "
+"""Results for B items, by column: arrays [B, ...], or lists of B arrays if items differ in size. The column `index` [B]
+holds the item numbers and is required."""
+LENGTHS = "lengths of "  # prefix of an array that holds the lengths of a list's elements
 
 
 class RanksLike(Protocol):
-    """What evaluations need of the processes of a run, as engine.distributed.Ranks has it."""
+    """The part of `engine.distributed.Ranks` that evaluations use."""
 
     def gather(self, value: Any) -> list[Any] | None:
-        """Every rank's picklable `value` in rank order on the main rank, None on the others."""
+        """The picklable `value` of every rank, in rank order, on the main rank; None on the others."""
         ...
 
     def on_main(self, function: Callable[[], Any]) -> Any:
-        """What `function` returns on the main rank, on every rank."""
+        """Calls `function` on the main rank and returns its result on every rank."""
         ...
 
     def barrier(self) -> None:
@@ -39,14 +39,14 @@ class RanksLike(Protocol):
 
 
 class ResumablePredictions:
-    """The rows `found` in `folder`, and the item numbers `done`; every rank must make one.
+    """The rows `found` in a folder, the item numbers already `done`, and new rows. Every rank must create one.
 
     Args:
-        folder: where rows are kept.
-        key: what they depend on, as plain types.
-        ranks: the processes of the run.
+        folder: where rows are stored.
+        key: everything the rows depend on, as plain types.
+        ranks: the ranks of the run.
         write_atomically: (path, write) calls `write(temporary path)` and renames the result to `path`.
-        seconds_between: how long rows are collected before they are written.
+        seconds_between: rows are written at most this often.
     """
 
     def __init__(
@@ -64,17 +64,17 @@ class ResumablePredictions:
         self.done = {index for rows in self.found for index in rows["index"].tolist()}
         self._fresh: list[Rows] = []
         self._written = time.monotonic()
-        ranks.barrier()  # nobody writes before everybody has read
+        ranks.barrier()  # no rank writes before all ranks have read
 
     def _start(self, key: str) -> None:
-        kept = self._folder / "key.json"
-        if not kept.exists() or kept.read_text() != key:
+        path = self._folder / "key.json"
+        if not path.exists() or path.read_text() != key:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder.mkdir(parents=True)
-            kept.write_text(key)
+            path.write_text(key)
 
     def keep(self, rows: Rows) -> None:
-        """Takes the rows of a finished batch; raises what `write_atomically` does where the disk is full."""
+        """Stores the rows of a finished batch. Raises whatever `write_atomically` raises if the disk is full."""
         self._fresh.append(rows)
         if time.monotonic() - self._written >= self._seconds_between:
             self._write()
@@ -97,7 +97,7 @@ class ResumablePredictions:
 
 
 def _read(path: Path) -> list[Rows]:
-    """The batches in a file; none where it is damaged."""
+    """The batches in a file; [] if the file is damaged."""
     batches: dict[str, Rows] = {}
     with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile), np.load(path, allow_pickle=False) as arrays:
         for key in arrays.files:
@@ -108,7 +108,7 @@ def _read(path: Path) -> list[Rows]:
 
 
 def _with_lists(rows: Rows) -> Rows:
-    """Columns that were stored as one array and the lengths of its parts, as lists again."""
+    """Splits columns that were stored as one array plus lengths back into lists."""
     lengths = {name.removeprefix(LENGTHS): column for name, column in rows.items() if name.startswith(LENGTHS)}
     columns = {name: column for name, column in rows.items() if not name.startswith(LENGTHS)}
-    return columns | {name: np.split(columns[name], np.cumsum(parts)[:-1]) for name, parts in lengths.items()}
+    return columns | {name: np.split(columns[name], np.cumsum(sizes)[:-1]) for name, sizes in lengths.items()}

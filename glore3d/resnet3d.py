@@ -4,8 +4,8 @@ Paper: Chen et al., Graph-Based Global Reasoning Networks, CVPR 2019, https://ar
 Authors' code: https://github.com/facebookresearch/GloRe (network/resnet50_3d_gcn_x5.py, resnet101_3d_gcn_x5.py)
 
 Done differently here: one class for every depth, with or without units, where the authors have a file per depth; the
-last pooling adapts to the map, so that clips of any length and size pass, where theirs must be 8 x 224 x 224; no
-weights are read while building (`models.load_pretrained` does). State-dict names and numbers are theirs.
+last pooling adapts to the map, so clips of any length and size pass, where theirs must be 8 x 224 x 224; building a
+network reads no weights (`models.load_pretrained` does). State-dict names and numbers are theirs.
 """
 
 from collections import OrderedDict
@@ -31,7 +31,7 @@ class Stage(NamedTuple):
 
     num_blocks: int
     width: int
-    """Channels inside a block. A block hands on four times as many; a unit has this many nodes."""
+    """Channels inside a block. Its output has four times as many; a unit has this many nodes."""
     stride: Triple
     """Stride of the first block over (time, height, width)."""
     temporal_blocks: Collection[int]
@@ -91,8 +91,8 @@ class ResNet3d(nn.Module):
         stem_width: channels of the stem.
         dropout: share of the pooled features dropped before the classifier in training.
 
-    Shapes: clips [B, 3, T, H, W], normalized, to logits [B, num_classes]. T, H and W are any that are not below the
-    product of the strides (`min_size`). Maps of the pyramid have sides T, H or W divided by the stride and rounded up.
+    Shapes: clips [B, 3, T, H, W], normalized, to logits [B, num_classes]. T, H and W are any from the product of the
+    strides on (`min_size`). Sides of the pyramid's maps are T, H or W divided by the stride, rounded up.
 
     Raises:
         ValueError: units placed after blocks that do not exist, or clips of another rank, or too small.

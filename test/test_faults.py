@@ -146,7 +146,7 @@ def test_a_full_disk_and_a_truncated_checkpoint(files, tmp_path):
     before = (run / "checkpoints/last.pt").read_bytes()
     full = launch(run, files, check=False, max_file_bytes=len(before) // 2)
     assert full.returncode == 2 and "Traceback" not in full.stderr, full.stderr
-    assert "cannot write" in full.stderr and "What was written before is untouched" in full.stderr
+    assert "cannot write" in full.stderr and "Earlier files are untouched" in full.stderr
     assert (run / "checkpoints/last.pt").read_bytes() == before
     (run / "checkpoints/last.pt").write_bytes(before[:-1000])
     output = launch(run, files).stderr
@@ -172,7 +172,7 @@ def test_a_file_that_hangs_is_named(files, tmp_path):
 def test_a_stalled_rank_is_named(files, tmp_path):
     arguments = ("--fault=hold", "--step=21", "--rank=1", STUCK)
     output = launch(tmp_path / "run", files, *arguments, ranks=2, check=False).stderr
-    assert "error: rank 0 lost the others" in output
+    assert "error: rank 0 lost contact with the others" in output
     assert re.search(r"rank 1: .* step \d+.*, for \d+ s", output)
     assert_resumes(tmp_path / "run", files, ranks=2)
 

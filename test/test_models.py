@@ -1,4 +1,4 @@
-"""Names, options, and files of weights: those that fit, and the message about each kind that does not."""
+"""Names, options, and files of weights: those that fit, and the error for each kind that does not."""
 
 import argparse
 import inspect
@@ -58,20 +58,20 @@ def test_options_reach_the_builder():
     assert model.classifier.out_features == 3
 
 
-def test_classes_are_the_papers_unless_told():
+def test_classes_default_to_the_papers():
     assert create_model("glore_resnet_debug_3d").num_classes == 400
     assert create_model("eat_debug").num_classes == 1000
     assert create_model("eat_debug", num_classes=5).num_classes == 5
 
 
-def test_misspelt_names_are_answered_with_the_nearest():
+def test_misspelt_names_get_a_suggestion():
     with pytest.raises(ValueError, match=r"no model is called 'glore_resnet5_3d'; did you mean 'glore_resnet50_3d'\?"):
         create_model("glore_resnet5_3d")
     with pytest.raises(ValueError, match="no option of resnet_debug_3d is called 'dropuot'; did you mean 'dropout'"):
         create_model("resnet_debug_3d", dropuot=0.5)
 
 
-def test_importing_models_imports_no_network_and_building_one_neither_timm_nor_torchvision():
+def test_importing_models_is_light_and_building_one_nearly_so():
     code = """
 import sys, models
 assert not {"torch", "glore3d", "eurgraph", "backbones", "safetensors"} & set(sys.modules)
@@ -94,7 +94,7 @@ def test_every_layout_loads(tmp_path, model, weights, key, prefix):
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
 
 
-def test_of_weights_and_their_average_either_is_loaded(tmp_path, model, weights):
+def test_weights_or_their_average_load(tmp_path, model, weights):
     average = {name: tensor + 1 for name, tensor in weights.items()}
     path = save({"model": weights, "model_ema": average}, tmp_path / "both.pth")
     for wanted, expected in ((False, weights), (True, average)):

@@ -46,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     overrides = [argument for argument in args.arguments if "=" in argument and not Path(argument).exists()]
     task_class, settings, run = find_run(args, overrides)
     if not issubclass(task_class, Predicts):
-        raise SettingsError(f"{settings.task} answers no questions about files of yours: it has no `answer`")
+        raise SettingsError(
+            f"the task {settings.task} cannot predict on your own files: it does not implement `answer`"
+        )
     try:
         inputs = task_class.find_inputs([argument for argument in args.arguments if argument not in overrides])
     except (OSError, ValueError) as error:

@@ -50,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = args.output or Path("pictures", Path(args.config).stem)
 
     if not issubclass(task_class, Shows):
-        raise SettingsError(f"{settings.task} shows no samples: it has no `training_pictures`")
+        raise SettingsError(
+            f"the task {settings.task} cannot show its samples: it does not implement `training_pictures`"
+        )
     with join_ranks(**settings.run.process_options()) as ranks:
         start_logging(ranks)
         task = task_class(settings, ranks)

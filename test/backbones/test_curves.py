@@ -72,10 +72,10 @@ def test_pieces_are_square_patches_along_the_same_curve(name):
         (("hilbrt", 8), "no curve is called 'hilbrt'; did you mean 'hilbert'"),
         (("hilbert", 14), "hilbert fills grids whose size is a power of two, not 14"),
         (("zorder", 224), "zorder fills grids whose size is a power of two, not 224"),
-        (("sis", 14), "not a grid of size 14 with patches of size 1; for single elements take sweep"),
+        (("sis", 14), "not a grid of size 14 with patches of size 1; for single elements use sweep"),
         (("sis", 14, 4), "not a grid of size 14 with patches of size 4"),
     ],
 )
-def test_curves_that_are_not_there(curve, message):
+def test_unknown_curves_and_sizes(curve, message):
     with pytest.raises(ValueError, match=message):
         curve_order(*curve)

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from golden_networks import check_entries, check_numbers
+from golden_networks import check_entries, check_numbers, slow_or_weekly
 from golden_weights import read_golden, state_dict_for
 
 from backbones import eat
@@ -15,6 +15,7 @@ from backbones.token_mixing import BandedAttention, DeformableConv, TokenConv
 from models import AUTHORS_NAMES, WeightsError, create_model, load_pretrained, load_weights
 
 NAMES = ["eat_tiny", "eat_small", "eat_medium", "eat_base", "eat_tiny_384", "eat_small_384"]
+WEEKLY = {"eat_base", "eat_small_384"}
 
 
 def save(content, path):
@@ -38,8 +39,7 @@ def test_tiny_network_equals_the_authors():
     check_numbers("eat_tiny", eat.eat_tiny, with_gradients=False)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_or_weekly(NAMES, WEEKLY))
 def test_gradients_equal_the_authors(name):
     check_numbers(name, getattr(eat, name), with_gradients=True)
 
@@ -158,7 +158,7 @@ def test_files_of_distilled_networks_in_every_likely_form(tmp_path, layout):
     assert torch.equal(loaded(images), model(images))
 
 
-def test_files_of_distilled_networks_that_do_not_fit_say_so(tmp_path):
+def test_errors_for_files_of_distilled_networks(tmp_path):
     weights = create_model("eat_debug", num_classes=5, distilled=True).state_dict()
     path = save(weights | {"blocks_dist.0.norm1.weight": torch.ones(64)}, tmp_path / "own_blocks.pth")
     with pytest.raises(WeightsError, match=r"1 not in the model: blocks_dist\.0\.norm1\.weight"):
@@ -252,7 +252,7 @@ def test_pieces_of_rows_are_no_map():
         eat_debug(curve="scan").forward_pyramid(torch.zeros(1, 3, 64, 64))
 
 
-def test_files_for_another_image_size_are_told_how_to_load(tmp_path):
+def test_errors_for_another_image_size_suggest_load_pretrained(tmp_path):
     path = save(create_model("eat_debug", readout_depth=2).state_dict(), tmp_path / "small.pth")
     with pytest.raises(WeightsError, match="Try: load_pretrained, which resizes what depends on the size"):
         load_weights(create_model("eat_debug", readout_depth=2, image_size=128), path)
@@ -285,7 +285,7 @@ def test_tokens_stay_rows_in_memory():
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 32, 32), (2, 1, 64, 64), (3, 64, 64), (2, 3, 64, 96)])
-def test_images_that_do_not_fit_are_told_the_size(shape):
+def test_errors_for_other_images_state_the_size(shape):
     message = f"takes RGB images [B, 3, 64, 64], not {list(shape)}; resize them, or build it with another image_size"
     with pytest.raises(ValueError, match=re.escape(message)):
         eat_debug()(torch.zeros(shape))
@@ -301,10 +301,10 @@ def test_images_that_do_not_fit_are_told_the_size(shape):
         ),
         ({"curve_level": "patch"}, "curve_level cannot be 'patch' (choices: pixel, token)"),
         ({"curve": "hilbrt"}, "no curve is called 'hilbrt'; did you mean 'hilbert'?"),
-        ({"curve_level": "token"}, "for single elements take sweep"),
+        ({"curve_level": "token"}, "for single elements use sweep"),
         ({"image_size": 60}, "image_size=60 is no multiple of patch_size=8"),
         ({"distilled": True, "readout": "mean"}, "readout must be class_attention, not mean"),
-        ({"local_ratio": 1.0}, "local_ratio must leave channels to both halves, not 1.0"),
+        ({"local_ratio": 1.0}, "local_ratio must leave channels for both halves, not 1.0"),
         ({"kernel_size": 4}, "kernel_size must be odd"),
         ({"num_heads": 3}, "num_heads must be even, not 3"),
         ({"num_heads": 6}, "its 3 heads can share equally, not 32"),

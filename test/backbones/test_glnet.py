@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from golden_networks import check_entries, check_numbers
+from golden_networks import check_entries, check_numbers, slow_or_weekly
 from torch import nn
 
 from backbones import glnet
@@ -24,6 +24,7 @@ from backbones.glnet import (
 )
 
 NAMES = [f"glnet_{size}" for size in ("4g", "9g", "16g", "stl", "stl_paramslot", "4g_tklb", "9g_tklb")]
+WEEKLY = {"glnet_9g", "glnet_16g", "glnet_9g_tklb"}
 
 
 def compare(name, with_gradients):
@@ -47,8 +48,7 @@ def test_4g_equals_the_authors():
     compare("glnet_4g", with_gradients=False)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_or_weekly(NAMES, WEEKLY))
 def test_every_number_equals_the_authors(name):
     compare(name, with_gradients=True)
 
@@ -110,7 +110,7 @@ def test_maps_lie_channels_last_throughout():
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 31, 64), (1, 1, 64, 64), (3, 64, 64)])
-def test_images_that_do_not_fit_are_told_the_minimum(shape):
+def test_errors_for_small_images_state_the_minimum(shape):
     message = f"RGB images [B, 3, H, W] of at least H x W = 32 x 32, not {list(shape)}"
     with pytest.raises(ValueError, match=re.escape(message)):
         glnet_debug()(torch.zeros(shape))

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from golden_networks import check_entries, check_numbers
+from golden_networks import check_entries, check_numbers, slow_or_weekly
 
 from backbones import hornet
 from backbones.hornet import (
@@ -25,6 +25,7 @@ from models import WeightsError, load_pretrained, load_weights
 SIZES = ["tiny", "small", "base", "large"]
 NAMES = [f"hornet_{size}_{kind}" for size in SIZES for kind in ("7x7", "gf")]
 NAMES += ["hornet_base_gf_img384", "hornet_large_gf_img384"]
+WEEKLY = {name for name in NAMES if "base" in name or "large" in name}
 
 
 def unscaled(part, feature):
@@ -42,8 +43,7 @@ def test_tiny_networks_equal_the_authors(name):
     check_numbers(name, getattr(hornet, name), with_gradients=False, as_authors=unscaled)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_or_weekly(NAMES, WEEKLY))
 def test_every_number_equals_the_authors(name):
     check_numbers(name, getattr(hornet, name), with_gradients=True, as_authors=unscaled)
 
@@ -224,7 +224,7 @@ def test_the_pyramid_crops_what_is_left_of_the_last_cells():
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 31, 64), (1, 1, 64, 64), (3, 64, 64)])
-def test_images_that_do_not_fit_are_told_the_minimum(shape):
+def test_errors_for_small_images_state_the_minimum(shape):
     message = f"RGB images [B, 3, H, W] of at least H x W = 32 x 32, not {list(shape)}"
     with pytest.raises(ValueError, match=re.escape(message)):
         hornet_debug_7x7()(torch.zeros(shape))

@@ -1,4 +1,4 @@
-"""Checkpoints are whole or not there, and damage is named."""
+"""Checkpoints are written atomically, and damaged files are reported."""
 
 import errno
 import logging
@@ -21,7 +21,7 @@ def state(step):
     return {"model": {"weight": torch.full((1000,), float(step))}, "progress": {"step": step, "window": {}}}
 
 
-def test_newest_and_the_one_before_are_kept(folder):
+def test_the_two_newest_checkpoints_are_kept(folder):
     assert folder.read_newest() is None
     for step in (1, 2, 3):
         folder.write(step, state(step))
@@ -31,7 +31,7 @@ def test_newest_and_the_one_before_are_kept(folder):
 
 
 @pytest.mark.parametrize("size", [0, 100, 3000])
-def test_a_damaged_newest_is_reported_and_the_one_before_used(folder, size, caplog):
+def test_a_damaged_checkpoint_is_reported_and_the_previous_one_is_used(folder, size, caplog):
     for step in (1, 2):
         folder.write(step, state(step))
     folder.last.write_bytes(folder.last.read_bytes()[:size])
@@ -39,17 +39,17 @@ def test_a_damaged_newest_is_reported_and_the_one_before_used(folder, size, capl
         assert folder.read_newest()["progress"]["step"] == 1
     assert "last.pt is damaged" in caplog.text
     folder.previous.write_bytes(b"")
-    with pytest.raises(CheckpointError, match=r"last\.pt is damaged.*no older one is left"):
+    with pytest.raises(CheckpointError, match=r"last\.pt is damaged.*no older checkpoint is left"):
         folder.read_newest()
 
 
 def test_a_kill_between_the_renames_loses_nothing(folder):
     folder.write(1, state(1))
-    folder.last.rename(folder.last.with_name("next.pt"))  # written, not yet moved into place
+    folder.last.rename(folder.last.with_name("next.pt"))  # written, but not renamed yet
     assert folder.read_newest()["progress"]["step"] == 1
 
 
-def test_leftovers_of_a_killed_write_are_removed(folder):
+def test_temporary_files_of_a_killed_write_are_removed(folder):
     folder.write(1, state(1))
     leftover = folder.last.with_name(".next.pt.1.partial")
     leftover.write_bytes(b"half")
@@ -58,7 +58,7 @@ def test_leftovers_of_a_killed_write_are_removed(folder):
     assert not leftover.exists()
 
 
-def test_a_full_disk_is_one_clear_error_and_the_old_file_stays(tmp_path):
+def test_a_full_disk_raises_a_clear_error_and_keeps_the_old_file(tmp_path):
     path = tmp_path / "last.pt"
     path.write_text("old")
 
@@ -66,22 +66,22 @@ def test_a_full_disk_is_one_clear_error_and_the_old_file_stays(tmp_path):
         temporary.write_text("ne")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(CheckpointError, match=r"cannot write .*last\.pt: No space left on device.*is untouched"):
+    with pytest.raises(CheckpointError, match=r"cannot write .*last\.pt: No space left on device.*are untouched"):
         write_atomically(path, write)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
-def test_code_in_a_file_is_not_run(tmp_path):
+def test_code_in_a_checkpoint_is_not_executed(tmp_path):
     class Evil:
         def __reduce__(self):
             return (exec, ("raise SystemExit('ran')",))
 
     torch.save({"model": Evil()}, tmp_path / "evil.pt")
-    with pytest.raises(CheckpointError, match="damaged or no checkpoint"):
+    with pytest.raises(CheckpointError, match="damaged or not a checkpoint"):
         read_checkpoint(tmp_path / "evil.pt")
 
 
-def test_best_weights_carry_their_facts(folder):
+def test_best_weights_are_saved_with_metadata(folder):
     model = torch.nn.Conv3d(2, 2, 3).to(memory_format=torch.channels_last_3d)
     folder.write_best(model.state_dict(), {"step": "7"})
     assert torch.equal(safetensors.torch.load_file(folder.best)["weight"], model.weight)
@@ -89,14 +89,14 @@ def test_best_weights_carry_their_facts(folder):
         assert file.metadata() == {"step": "7"}
 
 
-def test_older_ones_are_kept_as_asked(tmp_path):
+def test_older_checkpoints_are_kept_on_request(tmp_path):
     folder = CheckpointFolder(tmp_path, num_kept=3, keep_every_steps=4)
     for step in range(1, 10):
         folder.write(step, state(step))
     names = sorted(path.name for path in tmp_path.iterdir())
-    numbered = [f"step-0000000{step}.pt" for step in (4, 7, 8, 9)]  # the newest three, and multiples of four
+    numbered = [f"step-0000000{step}.pt" for step in (4, 7, 8, 9)]  # the three newest and the multiples of four
     assert names == ["last.pt", "previous.pt", *numbered]
-    for path in (folder.last, folder.previous):  # and with them 9 and 8: second names of the same files
+    for path in (folder.last, folder.previous):  # truncates steps 9 and 8, too: hard links
         path.write_bytes(b"")
     assert folder.read_newest()["progress"]["step"] == 7
     alone = CheckpointFolder(tmp_path / "alone", num_kept=1)
@@ -105,8 +105,8 @@ def test_older_ones_are_kept_as_asked(tmp_path):
     assert [path.name for path in (tmp_path / "alone").iterdir()] == ["last.pt"]
 
 
-def test_a_background_write_has_the_state_of_its_moment(folder, monkeypatch):
-    """What happens to the weights while the thread writes is not in the file."""
+def test_a_background_write_saves_the_state_at_the_time_of_the_call(folder, monkeypatch):
+    """Updates that happen while the thread writes do not reach the file."""
     may_write, write = threading.Event(), folder.write
     monkeypatch.setattr(folder, "write", lambda *arguments: may_write.wait(10) and write(*arguments))
     changing = state(1)
@@ -122,7 +122,7 @@ def test_a_background_write_has_the_state_of_its_moment(folder, monkeypatch):
     assert saved["progress"]["step"] == 1 and (saved["model"]["weight"] == 1).all()
 
 
-def test_a_run_waits_until_its_state_is_copied(folder, monkeypatch):
+def test_wait_for_copy_blocks_until_the_state_is_copied(folder, monkeypatch):
     may_copy, copy = threading.Event(), CopyOnCpu.start
     monkeypatch.setattr(CopyOnCpu, "start", lambda *arguments: may_copy.wait(10) and copy(*arguments))
     folder.wait_for_copy()  # nothing is being copied
@@ -138,11 +138,11 @@ def test_a_run_waits_until_its_state_is_copied(folder, monkeypatch):
     assert read_checkpoint(folder.last)["progress"]["step"] == 1
 
 
-def test_an_error_in_the_background_is_raised_at_the_next_look(folder):
+def test_check_raises_an_error_of_the_background_thread(folder):
     folder.last.parent.parent.joinpath("checkpoints").write_text("a file where the folder should be")
     folder.start_writing(1, state(1))
     with pytest.raises(CheckpointError, match="cannot write"):
         for _ in range(1000):
             folder.check()
             time.sleep(0.01)
-    folder.check()  # it is said once
+    folder.check()  # raised only once

@@ -1,4 +1,4 @@
-"""The average of the weights: timm's, and what it does in a run."""
+"""The moving average of the weights equals timm's."""
 
 import torch
 from timm.utils import ModelEmaV2
@@ -11,10 +11,10 @@ class Net(nn.Module):
     def __init__(self):
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
-        self.register_buffer("table", torch.arange(1000))  # an average would round some of these down
+        self.register_buffer("table", torch.arange(1000))  # averaging would round some values down
 
 
-def test_it_is_timms():
+def test_the_average_equals_timms():
     model = Net()
     average, timms = average_weights(model, decay=0.9), ModelEmaV2(model, decay=0.9)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

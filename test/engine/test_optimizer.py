@@ -1,4 +1,4 @@
-"""Parameter groups and steps against the authors' optimizer."""
+"""Parameter groups and updates equal those of the authors' optimizer."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ PAPER = {"lr": 0.05, "weight_decay": 1e-4, "no_decay": [r"\.bias$"]}
 @pytest.mark.parametrize(
     ("suffix", "multipliers"), [("", {"conv_m2": 0.5}), ("_fine_tune", {"^(?!classifier)": 0.5})], ids=["", "fine-tune"]
 )
-def test_groups_equal_the_authors(name, suffix, multipliers):
+def test_groups_equal_those_of_the_authors(name, suffix, multipliers):
     with torch.device("meta"):
         model = create_model(name)
     groups = parameter_groups(model, OptimizerSettings(**PAPER, lr_multipliers=multipliers))
@@ -33,7 +33,7 @@ def test_groups_equal_the_authors(name, suffix, multipliers):
                 assert sorted(ours[key]["names"]) == sorted(name for part in parts for name in part["params"])
 
 
-def test_sgd_moves_as_the_authors():
+def test_sgd_updates_equal_those_of_the_authors():
     golden = GOLDEN["optimizer"]["sequence"]
     weight = torch.nn.Parameter(torch.tensor(golden["p0"], dtype=torch.float64))
     model = torch.nn.Module()
@@ -59,7 +59,7 @@ def test_learning_rate_follows_the_multipliers():
 
 
 class Layers(torch.nn.Module):
-    """Three linear layers that know their numbers."""
+    """Three linear layers with `layer_of`."""
 
     num_layers = 2
 
@@ -72,14 +72,14 @@ class Layers(torch.nn.Module):
         return int(name.split(".")[1]) if name.startswith("layers") else self.num_layers
 
 
-def test_layers_further_from_the_classifier_learn_more_slowly():
+def test_layer_decay_lowers_the_rate_of_early_layers():
     settings = OptimizerSettings(name="adamw", lr=1, weight_decay=0.1, layer_decay=0.5, no_decay_vectors=True, eps=1e-6)
     optimizer = build_optimizer(Layers(), settings)
     groups = {
         tuple(group["names"]): (group["lr_multiplier"], group["weight_decay"]) for group in optimizer.param_groups
     }
     assert groups == {
-        ("scale",): (1, 0.1),  # a single number is no vector; it is by itself, for it is not sharded
+        ("scale",): (1, 0.1),  # a scalar is not a vector; it gets its own group because it is never sharded
         ("layers.2.weight",): (1, 0.1),
         ("layers.2.bias",): (1, 0),
         ("layers.1.weight",): (0.5, 0.1),
@@ -88,15 +88,15 @@ def test_layers_further_from_the_classifier_learn_more_slowly():
         ("layers.0.bias",): (0.25, 0),
     }
     assert optimizer.param_groups[0]["eps"] == 1e-6
-    with pytest.raises(ValueError, match=r"optimizer\.layer_decay: Linear does not say which layers it has"):
+    with pytest.raises(ValueError, match=r"optimizer\.layer_decay: Linear does not define its layers"):
         build_optimizer(torch.nn.Linear(2, 2), settings)
 
 
-def test_a_pattern_that_fits_nothing_is_refused():
+def test_useless_settings_are_rejected():
     model = torch.nn.Linear(2, 2)
-    with pytest.raises(ValueError, match=r"fit no parameter of the model: \['conv_m2'\]"):
+    with pytest.raises(ValueError, match=r"match no parameter of the model: \['conv_m2'\]"):
         build_optimizer(model, OptimizerSettings(lr=1, lr_multipliers={"conv_m2": 0.5}))
-    with pytest.raises(ValueError, match="betas is no setting of sgd"):
+    with pytest.raises(ValueError, match="betas does not apply to sgd"):
         OptimizerSettings(lr=1, betas=(0.5, 0.9))
     with pytest.raises(ValueError, match="is not a regular expression"):
         OptimizerSettings(lr=1, no_decay=["("])

@@ -1,4 +1,4 @@
-"""Every network has blocks; recomputed or sharded, they give the numbers of the plain network."""
+"""`find_blocks` finds the blocks of every network, and recomputing or sharding them does not change the results."""
 
 import copy
 
@@ -12,12 +12,12 @@ from engine.optimizer import OptimizerSettings, build_optimizer
 from engine.parallel import (
     clip_gradient,
     find_blocks,
-    gathered,
+    full_tensors,
     load_model_state,
     load_optimizer_state,
     recompute_activations,
     shard,
-    whole,
+    unsharded,
 )
 from models import MODELS, create_model
 
@@ -25,7 +25,7 @@ DEBUG = ["glore_resnet_debug_3d", "eurnet_debug", "hornet_debug_gf", "glnet_debu
 
 
 def learn(model, num_steps=2):
-    """Losses, the last gradients and the buffers of some steps."""
+    """Trains for a few steps -> losses, last gradients, buffers, optimizer."""
     shape = MODELS[model.model_name].input_shape
     x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     optimizer = build_optimizer(model, OptimizerSettings(name="adamw", lr=0.01))
@@ -33,21 +33,21 @@ def learn(model, num_steps=2):
     model.train()
     for step in range(num_steps):
         optimizer.zero_grad()
-        torch.manual_seed(step)  # of dropout and drop path
+        torch.manual_seed(step)  # for dropout and drop path
         loss = model(x).square().mean()
         loss.backward()
         clip_gradient(model, 1.0)
         optimizer.step()
         losses.append(loss.item())
     gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
-    return losses, whole(gradients), dict(model.named_buffers()), optimizer
+    return losses, full_tensors(gradients), dict(model.named_buffers()), optimizer
 
 
 @pytest.mark.parametrize(
     ("name", "count"),
     [("glore_resnet50_3d", 16 + 5), ("eurnet_tiny", 12), ("hornet_tiny_gf", 25), ("glnet_4g", 30), ("eat_tiny", 14)],
 )
-def test_blocks_hold_nearly_all_weights(name, count):
+def test_blocks_contain_most_weights(name, count):
     with torch.device("meta"):
         model = create_model(name)
     blocks = find_blocks(model)
@@ -56,8 +56,8 @@ def test_blocks_hold_nearly_all_weights(name, count):
 
 
 @pytest.mark.parametrize("name", DEBUG)
-def test_recomputed_blocks_change_nothing(name):
-    """Not the random numbers, nor the statistics of batch norm."""
+def test_recomputation_changes_nothing(name):
+    """Neither losses and gradients nor batch norm statistics."""
     torch.manual_seed(0)
     plain = create_model(name, num_classes=5)
     recomputed = copy.deepcopy(plain)
@@ -68,7 +68,7 @@ def test_recomputed_blocks_change_nothing(name):
         leaf = next(module for module in block.modules() if isinstance(module, nn.Conv3d | nn.Conv2d | nn.Linear))
         leaf.register_forward_hook(lambda *_: calls.append(1))
     ours, theirs = learn(recomputed), learn(plain)
-    assert len(calls) > len(blocks) * 2  # more than once in each of the two steps
+    assert len(calls) > len(blocks) * 2  # more than one forward pass in each of the two steps
     assert ours[0] == theirs[0]
     for mine, other in zip(ours[1:3], theirs[1:3], strict=True):
         assert all(torch.equal(mine[key], tensor) for key, tensor in other.items())
@@ -76,14 +76,14 @@ def test_recomputed_blocks_change_nothing(name):
 
 @pytest.fixture
 def group():
-    """A process group of one process: FSDP2 with all that belongs to it."""
+    """A process group of a single process, enough to run FSDP2."""
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     yield
     dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("name", DEBUG)
-def test_a_sharded_network_learns_the_same(name, group):
+def test_a_sharded_network_trains_like_a_plain_one(name, group):
     torch.manual_seed(0)
     plain = create_model(name, num_classes=5)
     sharded = copy.deepcopy(plain)
@@ -92,19 +92,19 @@ def test_a_sharded_network_learns_the_same(name, group):
     ours, theirs = learn(sharded), learn(plain)
     assert ours[0] == pytest.approx(theirs[0], rel=1e-5)
 
-    fresh = copy.deepcopy(plain)  # what is saved of the one fits the other, and comes back
-    fresh.load_state_dict(whole(sharded.state_dict()))
-    state = whole(ours[3].state_dict())
+    fresh = copy.deepcopy(plain)  # checkpoints convert from sharded to plain and back
+    fresh.load_state_dict(full_tensors(sharded.state_dict()))
+    state = full_tensors(ours[3].state_dict())
     theirs[3].load_state_dict(state)
     again = create_model(name, num_classes=5)
     shard(again, find_blocks(again))
     load_model_state(again, fresh.state_dict())
     optimizer = build_optimizer(again, OptimizerSettings(name="adamw", lr=0.01))
     load_optimizer_state(optimizer, theirs[3].state_dict())
-    for number, of_one in whole(optimizer.state_dict())["state"].items():
-        assert all(torch.equal(value, state["state"][number][key]) for key, value in of_one.items())
+    for number, parameter_state in full_tensors(optimizer.state_dict())["state"].items():
+        assert all(torch.equal(value, state["state"][number][key]) for key, value in parameter_state.items())
     x = torch.randn(1, *MODELS[name].input_shape)
-    with torch.no_grad(), gathered(again):
+    with torch.no_grad(), unsharded(again):
         assert not any(isinstance(parameter, DTensor) for parameter in again.parameters())
         torch.testing.assert_close(again.eval()(x), fresh.eval()(x))
     assert all(isinstance(parameter, DTensor) == (parameter.dim() > 0) for parameter in again.parameters())

@@ -1,4 +1,4 @@
-"""Precise batch norm finds the statistics of all the data together."""
+"""Precise batch norm computes the statistics of all batches together."""
 
 import torch
 from torch import nn
@@ -9,7 +9,7 @@ from engine.precise_bn import update_batch_norm
 ALONE = Ranks(0, 1, torch.device("cpu"))
 
 
-def test_statistics_are_those_of_all_batches_together():
+def test_statistics_cover_all_batches():
     torch.manual_seed(0)
     model = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2))
     data = torch.randn(40, 50, 3) * torch.tensor([1.0, 2.0, 5.0]) + torch.arange(40.0)[:, None, None]
@@ -17,10 +17,10 @@ def test_statistics_are_those_of_all_batches_together():
     assert update_batch_norm(model, model, iter(data), ALONE) == 40
     everything = data.flatten(0, 1)
     torch.testing.assert_close(model[0].running_mean, everything.mean(0))
-    torch.testing.assert_close(model[0].running_var, everything.var(0), rtol=5e-3, atol=0)  # n or n - 1 in each batch
+    torch.testing.assert_close(model[0].running_var, everything.var(0), rtol=5e-3, atol=0)  # n or n - 1 per batch
     assert model[0].momentum == 0.1 and model.training and torch.equal(weights, model[1].weight)
 
 
-def test_a_network_without_batch_norm_is_left_alone():
+def test_a_network_without_batch_norm_is_unchanged():
     model = nn.Linear(3, 2).eval()
     assert update_batch_norm(model, model, iter([]), ALONE) == 0 and not model.training

@@ -1,4 +1,4 @@
-"""Layout and number format change how a network is run, not what it computes."""
+"""Memory layout and autocast change how fast a network runs, not what it computes."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("dim", [2, 3])
-def test_layout_changes_no_result(dim):
+def test_channels_last_gives_the_same_results(dim):
     torch.manual_seed(0)
     conv, norm = ((nn.Conv2d, nn.BatchNorm2d), (nn.Conv3d, nn.BatchNorm3d))[dim - 2]
     model = nn.Sequential(
@@ -30,7 +30,7 @@ def test_layout_changes_no_result(dim):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
-def test_autocast_picks_the_format():
+def test_autocast_uses_the_requested_dtype():
     x, layer = torch.randn(2, 4), nn.Linear(4, 4)
     dtypes = {}
     for precision in ("float32", "bf16", "fp16"):

@@ -1,4 +1,4 @@
-"""Averages and speed of a window, and what is shown where there is no terminal."""
+"""Averages and speed of a window, and progress without a terminal."""
 
 import logging
 import time
@@ -12,7 +12,7 @@ from engine.progress import Meter, progress_bar
 ALONE = Ranks(0, 1, torch.device("cpu"))
 
 
-def test_a_window_averages_over_samples():
+def test_a_window_averages_per_sample():
     meter = Meter(ALONE)
     meter.add({"loss": torch.tensor(6.0), "top1": torch.tensor(2)}, 3)
     meter.add({"loss": torch.tensor(2.0), "top1": torch.tensor(1)}, 1)
@@ -22,7 +22,7 @@ def test_a_window_averages_over_samples():
     assert meter.close_window()["loss"] == 1.0
 
 
-def test_a_window_survives_a_checkpoint():
+def test_a_window_continues_after_a_resume():
     meter = Meter(ALONE)
     meter.add({"loss": torch.tensor(6.0)}, 3)
     later = Meter(ALONE)
@@ -32,7 +32,7 @@ def test_a_window_survives_a_checkpoint():
     assert meter.close_window()["loss"] == later.close_window()["loss"] == 2.0
 
 
-def test_waiting_counts_and_pauses_do_not():
+def test_time_waiting_for_data_counts_but_pauses_do_not():
     meter = Meter(ALONE)
 
     def slow():
@@ -47,7 +47,7 @@ def test_waiting_counts_and_pauses_do_not():
     assert values["waiting_for_data"] == pytest.approx(1, abs=0.3) and values["samples_per_second"] > 5 / 0.2
 
 
-def test_progress_is_logged_where_there_is_no_terminal(caplog):
+def test_progress_is_logged_without_a_terminal(caplog):
     with caplog.at_level(logging.INFO), progress_bar(10, 4, ALONE, "training") as bar:
         bar.delay = 0
         bar.mininterval = 0

@@ -1,4 +1,4 @@
-"""The run directory: found, continued, never mixed with another run."""
+"""The run directory: located, resumed, never mixed up with another run."""
 
 import json
 import os
@@ -29,38 +29,38 @@ def settings_for(**run):
     return RecipeSettings(task="x", optimizer={"lr": 0.1}, train={"num_epochs": 1, "batch_size": 1}, run=run)
 
 
-def test_a_run_lives_under_the_name_of_its_recipe(tmp_path):
+def test_a_run_directory_is_named_after_its_recipe(tmp_path):
     assert str(run_folder("configs/demo/glore_motion.yaml", RunSettings())) == "runs/demo/glore_motion"
     assert str(run_folder(tmp_path / "mine.yaml", RunSettings())) == "runs/mine"
     assert run_folder("configs/x.yaml", RunSettings(dir=str(tmp_path))) == tmp_path
 
 
-def test_a_run_is_continued_only_with_its_own_settings(tmp_path):
+def test_a_run_resumes_only_with_the_same_settings(tmp_path):
     settings = settings_for(dir=str(tmp_path / "run"))
-    untrained = RECIPE | {"optimizer": {"lr": "a slip of the pen"}}
-    open_run("x.yaml", settings, untrained, ALONE)  # nothing was trained with it, so it binds nobody
+    untrained = RECIPE | {"optimizer": {"lr": "a typo"}}
+    open_run("x.yaml", settings, untrained, ALONE)  # no checkpoint yet, so its settings may still change
     run = open_run("x.yaml", settings, RECIPE, ALONE)
     run.checkpoints.write(1, {"step": 1})
     assert yaml.safe_load((run.folder / "recipe.yaml").read_text()) == RECIPE
-    free = RECIPE | {"data": {"num_workers": 4}, "run": {"seed": 0, "dir": "elsewhere"}}
-    assert open_run("x.yaml", settings, free, ALONE).folder == run.folder
+    changeable = RECIPE | {"data": {"num_workers": 4}, "run": {"seed": 0, "dir": "elsewhere"}}
+    assert open_run("x.yaml", settings, changeable, ALONE).folder == run.folder
     for changed, message in (
         ({"optimizer": {"lr": 0.2}}, r"optimizer\.lr: 0\.1 -> 0\.2\n.*run\.resume=false"),
         ({"run": {"seed": 1, "dir": None}}, r"run\.seed: 0 -> 1"),
     ):
         with pytest.raises(SettingsError, match=message):
             open_run("x.yaml", settings, RECIPE | changed, ALONE)
-    anew = settings_for(dir=str(tmp_path / "run"), resume=False)
-    names = [open_run("x.yaml", anew, RECIPE | {"optimizer": {"lr": lr}}, ALONE).folder.name for lr in (1, 2)]
+    no_resume = settings_for(dir=str(tmp_path / "run"), resume=False)
+    names = [open_run("x.yaml", no_resume, RECIPE | {"optimizer": {"lr": lr}}, ALONE).folder.name for lr in (1, 2)]
     assert names == ["run-2", "run-3"]
 
 
-def test_what_came_after_the_checkpoint_is_forgotten(tmp_path):
+def test_metrics_logged_after_the_checkpoint_are_dropped(tmp_path):
     run = Run(tmp_path, ALONE)
     for step in (1, 2, 3):
         run.log(step, "train", {"loss": 1 / step})
     with open(tmp_path / "metrics.jsonl", "a") as file:
-        file.write('{"step": 4, "spl')  # the process died while it wrote
+        file.write('{"step": 4, "spl')  # the process died during a write
     again = Run(tmp_path, ALONE)
     again.start_at(2, 2)
     again.log(3, "train", {"loss": 0.25})
@@ -70,9 +70,9 @@ def test_what_came_after_the_checkpoint_is_forgotten(tmp_path):
     assert list((tmp_path / "tensorboard").iterdir())
 
 
-def test_a_failure_is_listed_once_in_a_run(tmp_path):
+def test_a_failure_is_listed_once_per_run(tmp_path):
     failure = {"path": "a.mp4", "reason": "broken", "index": 3}
-    for _ in range(2):  # the second time as a run that is continued
+    for _ in range(2):  # the second time as a resumed run
         Run(tmp_path, ALONE).record_failures([failure, failure, {**failure, "path": "b.mp4"}])
     paths = [json.loads(line)["path"] for line in (tmp_path / "failures.jsonl").read_text().splitlines()]
     assert paths == ["a.mp4", "b.mp4"]
@@ -87,7 +87,7 @@ def test_only_the_main_rank_writes_metrics(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_newest_run_is_the_one_whose_weights_are(tmp_path):
+def test_the_newest_run_is_the_one_with_the_newest_weights(tmp_path):
     with pytest.raises(SettingsError, match=r"no trained run below .*; train one with \./run_local\.sh"):
         newest_run(tmp_path)
     for age, name in enumerate(("demo/a", "b", "kinetics/c")):

@@ -1,4 +1,4 @@
-"""Learning rates against the tables of the authors' scheduler."""
+"""Learning rates equal the tables of the authors' scheduler."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ PAPER = ScheduleSettings(name="step", warmup_steps=1500, drop_at_samples=[10_800
 
 
 @pytest.mark.parametrize("table", [name for name in GOLDEN if "resume" not in name])
-def test_step_schedule_equals_the_authors(table):
+def test_the_step_schedule_equals_the_authors(table):
     golden = GOLDEN[table]
     milestones = PAPER.milestones(golden["batch_size"] * golden["world_size"], samples_per_epoch=240_000)
     assert list(milestones.drops) == golden["lr_steps_in_updates"] and milestones.warmup == 1500
@@ -23,7 +23,7 @@ def test_step_schedule_equals_the_authors(table):
 
 
 def test_a_resumed_run_has_the_same_rates():
-    """The authors' tables for resumed runs count from the resumption; ours is a function of the step alone."""
+    """The authors' tables for resumed runs count steps from the resume; ours depend only on the step of the run."""
     golden = GOLDEN["8_nodes_resume_epoch_30"]
     rows = next(value for key, value in golden.items() if key.startswith("rows"))
     milestones = Milestones(1500, tuple(golden["lr_steps_in_updates"]))
@@ -32,7 +32,7 @@ def test_a_resumed_run_has_the_same_rates():
         assert rate == pytest.approx(returned, rel=1e-9)
 
 
-def test_cosine_warms_up_and_ends_at_its_fraction():
+def test_cosine_warms_up_and_ends_at_the_final_fraction():
     cosine = ScheduleSettings(name="cosine", warmup_steps=10, warmup_start=0.0, final_fraction=0.1)
     rates = [learning_rate(step, 2.0, cosine, 100, Milestones(warmup=10)) for step in range(1, 101)]
     assert rates[4] == pytest.approx(1.0) and rates[9] == pytest.approx(2.0)
@@ -52,7 +52,7 @@ def test_drops_in_epochs():
 @pytest.mark.parametrize("per_epoch", [False, True])
 @pytest.mark.parametrize("prefix", [False, True])
 def test_cosines_equal_those_of_timm(prefix, per_epoch):
-    """20 epochs of 10 steps, 3 of them warm-up, then 2 at the final rate."""
+    """20 epochs of 10 steps, including 3 of warm-up, then 2 epochs at the final rate."""
     from timm.scheduler import CosineLRScheduler
 
     unit = 1 if per_epoch else 10
@@ -87,14 +87,14 @@ def test_cosines_equal_those_of_timm(prefix, per_epoch):
     ("settings", "message"),
     [
         ({"name": "step"}, "needs drop_at_samples or drop_at_epochs"),
-        ({"name": "cosine", "drop_at_epochs": [1]}, "the other schedules take neither"),
-        ({"name": "cosine", "drop_factor": 0.5}, "drop_factor is no setting of the schedule cosine"),
-        ({"name": "constant", "cooldown_epochs": 1}, "cooldown_epochs is no setting of the schedule constant"),
+        ({"name": "cosine", "drop_at_epochs": [1]}, "no other schedule takes them"),
+        ({"name": "cosine", "drop_factor": 0.5}, "drop_factor does not apply to the schedule cosine"),
+        ({"name": "constant", "cooldown_epochs": 1}, "cooldown_epochs does not apply to the schedule constant"),
         ({"warmup_steps": 1, "warmup_epochs": 1}, "either warmup_steps or warmup_epochs"),
         ({"name": "step", "drop_at_epochs": [2, 1]}, "must be positive and increasing"),
         ({"name": "step", "drop_at_epochs": [1], "drop_at_samples": [5]}, "either drop_at_samples or drop_at_epochs"),
     ],
 )
-def test_contradictions_are_refused(settings, message):
+def test_contradictory_settings_are_rejected(settings, message):
     with pytest.raises(ValueError, match=message):
         ScheduleSettings(**settings)

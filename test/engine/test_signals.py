@@ -1,4 +1,4 @@
-"""The first signal is noted, or breaks off what may be; the second ends the process."""
+"""The first signal is recorded or interrupts an interruptible section; the second kills the process."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from engine.signals import Stopped, StopSignals
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_the_first_signal_is_noted_and_the_second_ends_the_process(number, monkeypatch):
+def test_the_first_signal_is_recorded_and_the_second_kills_the_process(number, monkeypatch):
     before, killed = signal.getsignal(number), []
     monkeypatch.setattr(os, "kill", lambda *arguments: killed.append(arguments))
     with StopSignals() as stop:
@@ -21,11 +21,11 @@ def test_the_first_signal_is_noted_and_the_second_ends_the_process(number, monke
     assert signal.getsignal(number) == before
 
 
-def test_what_may_be_broken_off_is():
+def test_a_signal_interrupts_an_interruptible_section():
     with StopSignals() as stop:
-        with stop.raising():
+        with stop.interruptible():
             pass
-        with pytest.raises(Stopped, match="SIGTERM"), stop.raising():
+        with pytest.raises(Stopped, match="SIGTERM"), stop.interruptible():
             signal.raise_signal(signal.SIGTERM)
-        with pytest.raises(Stopped), stop.raising():  # it came before
+        with pytest.raises(Stopped), stop.interruptible():  # a signal that came before
             raise AssertionError

@@ -1,4 +1,4 @@
-"""The contract of a task: with its abstract members alone it trains, dies, resumes, is scored and reported."""
+"""The contract of a task: with only the abstract members it trains, resumes after a kill, is scored and reported."""
 
 import inspect
 import json
@@ -45,7 +45,7 @@ def summary(folder, name="val"):
     return {name: value for name, value in facts.items() if name != "weights"}
 
 
-def test_the_abstract_members_are_few_and_all_that_is_needed():
+def test_a_task_needs_only_the_abstract_members():
     abstract = {"num_train_samples", "build_model", "train_batches", "training_step", "evaluate"}
     assert Task.__abstractmethods__ == abstract
     own = {name for name, value in vars(Regression).items() if not name.startswith("_")}
@@ -54,47 +54,45 @@ def test_the_abstract_members_are_few_and_all_that_is_needed():
     assert all(inspect.getdoc(member) for name, member in vars(Task).items() if callable(member) and name[0] != "_")
 
 
-def test_it_trains_dies_resumes_and_is_scored_on_one_rank_and_two(recipe, tmp_path):
-    said = run("train", "-c", recipe, f"run.dir={tmp_path / 'whole'}")
-    assert "step 15 of 15: mean_squared_error" in said.stderr and "tools/evaluate.py" in said.stderr
-    dead = run("train", "-c", recipe, f"run.dir={tmp_path / 'cut'}", check=False, STOP_AT="9")
-    assert dead.returncode == -9
-    assert "continuing" in run("train", "-c", recipe, f"run.dir={tmp_path / 'cut'}").stderr
-    ends = [
-        torch.load(tmp_path / name / "checkpoints/last.pt", weights_only=True)["model"] for name in ("whole", "cut")
-    ]
+def test_it_trains_resumes_after_a_kill_and_scores_the_same_on_one_and_two_ranks(recipe, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    done = run("train", "-c", recipe, f"run.dir={whole}")
+    assert "step 15 of 15: mean_squared_error" in done.stderr and "tools/evaluate.py" in done.stderr
+    assert run("train", "-c", recipe, f"run.dir={killed}", check=False, STOP_AT="9").returncode == -9
+    assert "continuing" in run("train", "-c", recipe, f"run.dir={killed}").stderr
+    ends = [torch.load(folder / "checkpoints/last.pt", weights_only=True)["model"] for folder in (whole, killed)]
     assert all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())
     for split in ("train", "val"):
-        assert lines(tmp_path / "whole", split) == lines(tmp_path / "cut", split)
+        assert lines(whole, split) == lines(killed, split)
 
-    # Every score is negative, and the best of them is kept.
-    scores = [row["score"] for row in lines(tmp_path / "whole", "val")]
-    with safetensors.safe_open(tmp_path / "whole/checkpoints/best.safetensors", "pt") as file:
+    # All scores are negative, and the best one is kept.
+    scores = [row["score"] for row in lines(whole, "val")]
+    with safetensors.safe_open(whole / "checkpoints/best.safetensors", "pt") as file:
         assert float(file.metadata()["score"]) == max(scores) < 0
-    assert (tmp_path / "whole/curves.png").stat().st_size > 10_000
+    assert (whole / "curves.png").stat().st_size > 10_000
 
-    one = summary(tmp_path / "whole")
-    assert one == {"mean_squared_error": -max(scores), "count": NUM_VAL}
-    run("evaluate", "--run-dir", tmp_path / "whole", processes=2)
-    assert summary(tmp_path / "whole") == one
-    run("evaluate", "--run-dir", tmp_path / "whole", "--checkpoint", "last")
-    assert summary(tmp_path / "whole", "val-last") == {"mean_squared_error": -scores[-1], "count": NUM_VAL}
+    on_one_rank = summary(whole)
+    assert on_one_rank == {"mean_squared_error": -max(scores), "count": NUM_VAL}
+    run("evaluate", "--run-dir", whole, processes=2)
+    assert summary(whole) == on_one_rank
+    run("evaluate", "--run-dir", whole, "--checkpoint", "last")
+    assert summary(whole, "val-last") == {"mean_squared_error": -scores[-1], "count": NUM_VAL}
 
 
 @pytest.mark.parametrize(
     ("main", "message"),
     [
-        (lambda r: predict.main(["-c", r, "x.mp4"]), "regression answers no questions about files of yours"),
-        (lambda r: show_data.main([r]), "regression shows no samples"),
+        (lambda r: predict.main(["-c", r, "x.mp4"]), "the task regression cannot predict on your own files"),
+        (lambda r: show_data.main([r]), "the task regression cannot show its samples"),
     ],
 )
-def test_tools_refuse_what_a_task_cannot_do_in_a_sentence(recipe, main, message, capsys):
+def test_tools_report_what_a_task_cannot_do(recipe, main, message, capsys):
     with pytest.raises(SystemExit) as end:
         clear_errors(lambda: main(str(recipe)))
     assert end.value.code == 2 and message in capsys.readouterr().err
 
 
-def test_a_task_without_samples_is_refused():
+def test_a_task_without_samples_is_rejected():
     class Empty(Regression):
         num_train_samples = 0
 
@@ -105,7 +103,7 @@ def test_a_task_without_samples_is_refused():
         Empty(settings, Ranks(0, 1, torch.device("cpu"))).check()
 
 
-def test_batches_may_be_anything():
+def test_batches_may_have_any_type():
     failures = [{"path": "a", "reason": "b", "index": 0, "sample": 0}]
     batch = {"index": torch.tensor([3, 1]), "failures": failures}
     assert (rows_of(batch), failures_of(batch)) == ([3, 1], failures)

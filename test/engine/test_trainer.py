@@ -1,4 +1,4 @@
-"""The loop on a toy task: what it does with weights, samples and interruptions."""
+"""The training loop on a toy task: weights, samples and interruptions."""
 
 import json
 import math
@@ -27,14 +27,14 @@ NUM_SAMPLES = 37
 
 
 @pytest.fixture(autouse=True)
-def undrawn(request, monkeypatch):
-    """The curves are drawn in the test that looks at them: that takes longer than a toy's run."""
+def no_plots(request, monkeypatch):
+    """Plots curves only in the test that checks them: plotting takes longer than a toy run."""
     if "learns" not in request.node.name:
         monkeypatch.setattr("engine.run.plot_curves", lambda *_: None)
 
 
 class Score(Evaluation):
-    """The share of points on the right side, and their loss; `shift` moves the score."""
+    """The share of points classified correctly, and their loss. `shift` is added to the score."""
 
     def __init__(self, logits, labels, shift=0.0):
         self.top1 = (logits.argmax(1) == labels).double().mean().item()
@@ -49,7 +49,7 @@ class Score(Evaluation):
 
 
 class Toy(Task):
-    """Tells on which side of a plane points lie. Sample k of the run is drawn from k alone."""
+    """Predicts on which side of a plane a point lies. Sample k of the run depends only on k."""
 
     num_train_samples = NUM_SAMPLES
 
@@ -120,7 +120,7 @@ def lines(folder, split="train"):
     return [{k: v for k, v in row.items() if k not in timing} for row in rows if row["split"] == split]
 
 
-def test_every_sample_in_order_and_it_learns(tmp_path):
+def test_a_run_sees_every_sample_in_order_and_learns(tmp_path):
     task = Toy()
     summary = run_toy(tmp_path, task, num_epochs=20)
     num_steps = math.ceil(20 * NUM_SAMPLES / 8)
@@ -134,14 +134,14 @@ def test_every_sample_in_order_and_it_learns(tmp_path):
 
 @pytest.mark.parametrize(("stop_at", "precision"), [(48, "float32"), (56, "bf16"), (88, "fp16")])
 def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, stop_at, precision):
-    """Also when the checkpoint lies in the middle of an epoch, and of a logging window; the average of them, too."""
+    """Even if the checkpoint falls in the middle of an epoch and of a logging window. Includes the averaged weights."""
     options = {"precise_bn_batches": 2, "precision": precision, "ema_decay": 0.9}
     run_toy(tmp_path / "whole", **options)
     with pytest.raises(KeyboardInterrupt):
         run_toy(tmp_path / "cut", Toy(stop_at=stop_at), **options)
     resumed = Toy()
     run_toy(tmp_path / "cut", resumed, **options)
-    assert resumed.seen[0] == stop_at // 40 * 40  # goes on from the last checkpoint, every 5 steps of 8
+    assert resumed.seen[0] == stop_at // 40 * 40  # resumes from the last checkpoint: every 5 steps of 8
     assert lines(tmp_path / "whole") == lines(tmp_path / "cut")
     for split in ("val", "val_ema"):
         assert lines(tmp_path / "whole", split)[-1]["loss"] == lines(tmp_path / "cut", split)[-1]["loss"]
@@ -152,7 +152,7 @@ def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, stop_at, precisio
 
 
 def test_the_best_of_weights_and_average_is_kept(tmp_path):
-    """With a decay next to 1 the average stays where it began, and the weights win; with 0 both are the same."""
+    """With a decay near 1 the average stays at its start and the weights win; with 0 both are equal."""
     for decay, best in ((0.9999, "model"), (0.0, "model_ema")):
         folder = tmp_path / best
         summary = run_toy(folder, num_epochs=10, ema_decay=decay)
@@ -178,14 +178,14 @@ def test_the_best_of_negative_scores_is_kept(tmp_path):
         assert float(file.metadata()["score"]) == max(scores)
 
 
-def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+def test_a_checkpoint_of_another_network_is_rejected(tmp_path):
     run_toy(tmp_path, num_epochs=1)
 
     class Wider(Toy):
         def build_model(self):
             return nn.Linear(5, 2)
 
-    with pytest.raises(CheckpointError, match=r"last\.pt does not fit this run's network .*another run\.dir"):
+    with pytest.raises(CheckpointError, match=r"last\.pt does not fit the network of this run .*another run\.dir"):
         run_toy(tmp_path, Wider())
 
 
@@ -197,8 +197,8 @@ def test_a_finished_run_started_again_changes_nothing(tmp_path):
     assert task.seen == [] and all(torch.equal(before[name], tensor) for name, tensor in weights(tmp_path).items())
 
 
-def test_accumulated_batches_add_up_to_the_same_step(tmp_path):
-    """Without batch norm and dropout, 8 samples at once and four times 2 give the same gradient."""
+def test_accumulation_gives_the_same_step(tmp_path):
+    """Without batch norm and dropout, one batch of 8 and four batches of 2 give the same gradient."""
 
     class Plain(Toy):
         def build_model(self):
@@ -210,7 +210,7 @@ def test_accumulated_batches_add_up_to_the_same_step(tmp_path):
         torch.testing.assert_close(tensor, weights(tmp_path / "in-parts")[name], rtol=1e-5, atol=1e-6)
 
 
-def test_seeds_differ_and_repeat(tmp_path):
+def test_runs_are_reproducible_by_seed(tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         run_toy(tmp_path / name, seed=seed)
     a, b, c = (weights(tmp_path / name)["0.weight"] for name in "abc")
@@ -228,7 +228,7 @@ def test_mixed_precision_learns(tmp_path, precision):
 
 
 def test_too_many_unreadable_samples_stop_the_run(tmp_path):
-    """More than a share of the samples so far, or of an epoch: of 37, 5 % are 1.85."""
+    """The limit is 5 % of the samples so far or of an epoch, whichever is larger: 1.85 of 37."""
     with pytest.raises(
         TooManyFailures, match=r"2 of 24 samples could not be read.*max_unreadable=0\.05 (.|\n)*failures"
     ):
@@ -242,7 +242,7 @@ def test_too_many_unreadable_samples_stop_the_run(tmp_path):
 
 @pytest.mark.parametrize(("poison", "saved"), [(30, None), (70, 5), (40, 5)])
 def test_a_nan_loss_stops_the_run(tmp_path, poison, saved):
-    """Checkpoints are written every 5 steps of 8 samples: never one that came of the bad step."""
+    """Checkpoints are written every 5 steps of 8 samples, but never with weights that saw the bad step."""
     step = poison // 8 + 1
     rows = ", ".join(map(str, range(8 * step - 8, 8 * step)))
     message = rf"the loss of step {step} is not finite \(learning rate 0\.\d+; 8 samples, .*: {rows}\).*Lower optimizer"
@@ -250,19 +250,19 @@ def test_a_nan_loss_stops_the_run(tmp_path, poison, saved):
         run_toy(tmp_path, Toy(poison=poison))
     newest = Run(tmp_path, ALONE).checkpoints.read_newest()
     assert (newest and newest["progress"]["step"]) == saved
-    run_toy(tmp_path)  # with the data repaired, it goes on
+    run_toy(tmp_path)  # resumes once the data is repaired
     assert all(tensor.isfinite().all() for tensor in weights(tmp_path).values())
 
 
-def test_a_nan_step_is_skipped_where_the_recipe_says_so(tmp_path, caplog):
-    """Everything after it, statistics of batch norm and averages of the log included, is as if it had not been."""
+def test_a_nan_step_is_skipped_if_the_recipe_asks_for_it(tmp_path, caplog):
+    """It leaves no trace, not even in batch norm statistics or logged averages."""
 
     class WithoutStep9(Toy):
         def training_step(self, model, batch):
             loss, sums = super().training_step(model, batch)
             return (loss * float("nan") if 64 in batch["index"] else loss), sums
 
-    class InfiniteStep9(Toy):  # its gradient is finite
+    class InfiniteStep9(Toy):  # an infinite loss with a finite gradient
         def training_step(self, model, batch):
             loss, sums = super().training_step(model, batch)
             return (loss + float("inf") if 64 in batch["index"] else loss), sums
@@ -279,12 +279,12 @@ def test_a_nan_step_is_skipped_where_the_recipe_says_so(tmp_path, caplog):
     ours, theirs = (weights(tmp_path / name) for name in ("half", "infinite"))
     assert all(tensor.isfinite().all() and torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
     run_toy(tmp_path / "plain", ema_decay=0.9)
-    run_toy(tmp_path / "patient", non_finite="skip", ema_decay=0.9)  # with nothing to skip it changes nothing
+    run_toy(tmp_path / "patient", non_finite="skip", ema_decay=0.9)  # no effect if there is nothing to skip
     ours, theirs = (weights(tmp_path / name) for name in ("plain", "patient"))
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
-def test_a_run_that_only_skips_stops(tmp_path):
+def test_a_run_stops_after_too_many_skipped_steps(tmp_path):
     class Hopeless(Toy):
         def training_step(self, model, batch):
             loss, sums = super().training_step(model, batch)
@@ -295,7 +295,7 @@ def test_a_run_that_only_skips_stops(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
-def test_a_run_that_is_asked_to_stop_saves_and_resumes_exactly(tmp_path, name):
+def test_a_signal_makes_a_run_save_and_it_resumes_exactly(tmp_path, name):
     class Interrupted(Toy):
         def train_batches(self, *arguments):
             for batch in super().train_batches(*arguments):
@@ -318,14 +318,14 @@ def test_a_run_that_is_asked_to_stop_saves_and_resumes_exactly(tmp_path, name):
 
 
 def test_an_interrupted_evaluation_is_repeated(tmp_path):
-    """Precise batch norm, whose forward passes have dropout, gives the same statistics again."""
+    """Precise batch norm gives the same statistics again, although its forward passes use dropout."""
 
     class Interrupted(Toy):
         num_evaluations = 0
 
         def evaluate(self, model):
             self.num_evaluations += 1
-            if self.num_evaluations == 4:  # the second one's of the average
+            if self.num_evaluations == 4:  # of the average, at the second evaluation
                 signal.raise_signal(signal.SIGTERM)
             return super().evaluate(model)
 
@@ -345,7 +345,7 @@ def test_an_interrupted_evaluation_is_repeated(tmp_path):
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
-def test_settings_that_change_nothing_are_named(tmp_path, caplog):
+def test_settings_without_effect_are_reported(tmp_path, caplog):
     run_toy(tmp_path, num_epochs=1, sharding="fsdp", activation_checkpointing=True)
     for name in ("sharding", "activation_checkpointing"):
         assert f"train.{name} is ignored" in caplog.text
@@ -353,7 +353,7 @@ def test_settings_that_change_nothing_are_named(tmp_path, caplog):
         TrainSettings(num_epochs=1, batch_size=1, checkpoint_every_steps=5, keep_every_steps=7)
 
 
-def test_a_run_that_waits_for_its_data_says_so(tmp_path, caplog):
+def test_a_run_that_waits_for_data_warns(tmp_path, caplog):
     class Slow(Toy):
         def train_batches(self, *arguments):
             for batch in super().train_batches(*arguments):
@@ -364,10 +364,10 @@ def test_a_run_that_waits_for_its_data_says_so(tmp_path, caplog):
     assert "of the time: more data.num_workers" in caplog.text
 
 
-def test_an_uneven_batch_is_refused():
+def test_an_uneven_batch_is_rejected():
     settings = TrainSettings(num_epochs=1, batch_size=10)
     with pytest.raises(
-        ValueError, match=r"batch_size=10 cannot be divided among 4 processes.*a multiple of 4, for example 12"
+        ValueError, match=r"batch_size=10 cannot be divided evenly among 4 processes.*a multiple of 4, for example 12"
     ):
         settings.samples_per_forward(Ranks(0, 4, torch.device("cpu")))
     with pytest.raises(ValueError, match="must be a multiple of accumulation_steps 3"):
@@ -378,8 +378,8 @@ def test_an_uneven_batch_is_refused():
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler on CPUs")
-def test_a_compiled_network_learns_the_same(tmp_path):
-    """Up to how sums are ordered; dropout of compiled code draws numbers of its own."""
+def test_a_compiled_network_trains_like_a_plain_one(tmp_path):
+    """Up to rounding. Without dropout, because compiled code draws other random numbers."""
 
     class Sure(Toy):
         def build_model(self):

@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from golden_networks import slow_or_weekly
 from golden_weights import deviation, input_for, read_golden, state_dict_for
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -99,8 +100,7 @@ def test_tiny_equals_the_authors():
     check_outputs("eurnet_tiny", with_gradients=False)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_or_weekly(NAMES, weekly={"eurnet_base_384"}))
 def test_gradients_equal_the_authors(name):
     check_outputs(name, with_gradients=True)
 

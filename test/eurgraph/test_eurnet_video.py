@@ -1,4 +1,4 @@
-"""EurNet for clips: a still clip is its image, time is seen, weights of images are a start, and what is refused."""
+"""EurNet for clips: a still clip equals its image, time matters, image weights are a start; and the errors."""
 
 import re
 
@@ -104,7 +104,7 @@ def test_image_networks_are_not_inflated():
 
 
 def test_wrong_clips_are_named():
-    message = "takes RGB clips [B, 3, 4, 64, 64], not [1, 3, 8, 64, 64]; build it with the num_frames and image_size of"
+    message = "takes RGB clips [B, 3, 4, 64, 64], not [1, 3, 8, 64, 64]; build it with your own num_frames and image"
     with pytest.raises(ValueError, match=re.escape(message)):
         eurnet_debug_video(num_frames=4)(torch.zeros(1, 3, 8, 64, 64))
     for num_frames in (3, 0):

@@ -1,4 +1,4 @@
-"""Accuracies against counting by hand."""
+"""Accuracies equal counts by hand."""
 
 import math
 
@@ -35,11 +35,11 @@ def test_scores():
 def test_a_class_without_samples_does_not_count():
     scores = score(np.array([[0.9, 0.1, 0.0]]), np.array([0]))
     assert scores.mean_class_accuracy == 1.0 and math.isnan(scores.per_class_accuracy[1])
-    nothing = score(np.zeros((0, 3)), np.zeros(0, dtype=int))
-    assert math.isnan(nothing.top1) and math.isnan(nothing.mean_class_accuracy) and nothing.confusion.sum() == 0
+    empty = score(np.zeros((0, 3)), np.zeros(0, dtype=int))
+    assert math.isnan(empty.top1) and math.isnan(empty.mean_class_accuracy) and empty.confusion.sum() == 0
 
 
-def test_rank_of_label_breaks_ties_as_the_scores_do_and_distrusts_nan():
+def test_rank_of_label_breaks_ties_like_a_stable_sort_and_ranks_nan_first():
     nan = float("nan")
     logits = torch.tensor([[1.0, 2, 2, 0], [2, 1, 2, 2], [nan, nan, nan, nan], [0, nan, 1, 2]])
     assert rank_of_label(logits, torch.tensor([2, 3, 0, 3])).tolist() == [1, 2, 4, 1]

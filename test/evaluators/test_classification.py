@@ -1,4 +1,4 @@
-"""Predictions are merged by item, whatever the batches; scores agree with counting by hand."""
+"""Predictions are merged by item, however they were batched, and the scores equal counts by hand."""
 
 import contextlib
 import math
@@ -60,7 +60,7 @@ def test_views_are_averaged_and_items_ordered():
     assert summary["coverage"] == 5 / 6 and predictions.failures == [failure]
 
 
-def test_nothing_could_be_read():
+def test_an_evaluation_without_readable_items():
     failure = {"index": 0, "path": "a", "reason": "b"}
     predictions = predict([batch([], [], torch.zeros(0), [failure])], num_items=1, num_views=1)
     evaluation = evaluate_predictions(predictions, NAMING)
@@ -70,7 +70,7 @@ def test_nothing_could_be_read():
 
 
 def test_an_interrupted_evaluation_resumes(tmp_path):
-    """With the same weights and settings; whatever could not be read is tried again."""
+    """With the same key. Unreadable items are retried."""
     logits = torch.randn(8, 2, 7, generator=torch.Generator().manual_seed(1))
     failure = {"index": 5, "path": "gone.mp4", "reason": "no such file"}
     batches = [batch([n], [n % 7], logits[[n]]) for n in range(8)]

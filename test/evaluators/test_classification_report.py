@@ -1,4 +1,4 @@
-"""The files of a report agree with each other and with the scores."""
+"""The files of a report agree with the scores."""
 
 import csv
 
@@ -62,8 +62,8 @@ def test_lines(evaluation):
     assert "video top-1           66.67 %" in text and "75.00 %  (3 of 4 videos read, 3 with a label)" in text
 
 
-def test_with_many_classes_the_pairs_that_occur_are_listed(evaluation, tmp_path, monkeypatch):
-    monkeypatch.setattr("evaluators.classification_report.MOST_CLASSES_OF_A_MATRIX", 2)
+def test_with_many_classes_the_confusion_matrix_is_a_list_of_pairs(evaluation, tmp_path, monkeypatch):
+    monkeypatch.setattr("evaluators.classification_report.MAX_MATRIX_CLASSES", 2)
     evaluation.write(tmp_path)
     found = [(row["true class"], row["predicted class"], row["count"]) for row in rows(tmp_path / "confusion.csv")]
     assert found == [("a", "a", "1"), ("a", "b, or so", "1"), ("b, or so", "b, or so", "1")]

@@ -1,4 +1,4 @@
-"""Average precision by hand, by its definition item by item, and as torchmetrics has it; views, and what is unknown."""
+"""Average precision by hand, by definition and against torchmetrics; averaged views; items without labels."""
 
 import math
 
@@ -15,32 +15,32 @@ ALONE = Ranks(0, 1, torch.device("cpu"))
 NAMING = Naming("video", "clip", "abcd", lambda i: (f"id{i}", f"{i}.mp4"))
 
 
-def test_by_hand():
+def test_average_precision_by_hand():
     scores = np.array([[0.9, 0.5, 0.1], [0.8, 0.5, 0.2], [0.7, 0.9, 0.3], [0.6, 0.1, 0.4]])
     targets = np.array([[1, 1, 0], [0, 0, 0], [1, 0, 0], [0, 1, 0]], dtype=bool)
     result = average_precision(scores, targets)
     assert result[0] == pytest.approx((1 / 1 + 2 / 3) / 2)
-    assert result[1] == pytest.approx((1 / 3 + 2 / 4) / 2)  # two are as high, so three are up to there
+    assert result[1] == pytest.approx((1 / 3 + 2 / 4) / 2)  # a tie: three items score 0.5 or more
     assert math.isnan(result[2])
 
 
 @pytest.fixture
 def random_scores():
     rng = np.random.default_rng(0)
-    scores = rng.integers(0, 12, (60, 9)) / 12  # with many of equal score
+    scores = rng.integers(0, 12, (60, 9)) / 12  # with many ties
     return scores, rng.random((60, 9)) < rng.random(9)
 
 
-def test_by_its_definition(random_scores):
+def test_average_precision_equals_its_definition(random_scores):
     scores, targets = random_scores
     for label, result in enumerate(average_precision(scores, targets)):
-        of_class = scores[targets[:, label], label]
-        shares = [targets[scores[:, label] >= score, label].mean() for score in of_class]
-        assert result == pytest.approx(np.mean(shares))
+        hits = scores[targets[:, label], label]
+        precisions = [targets[scores[:, label] >= score, label].mean() for score in hits]
+        assert result == pytest.approx(np.mean(precisions))
 
 
-@pytest.mark.slow  # it takes long to import
-def test_as_torchmetrics(random_scores):
+@pytest.mark.slow  # torchmetrics takes long to import
+def test_average_precision_equals_torchmetrics(random_scores):
     metrics = pytest.importorskip("torchmetrics.functional.classification")
     scores, targets = random_scores
     expected = metrics.multilabel_average_precision(
@@ -51,7 +51,7 @@ def test_as_torchmetrics(random_scores):
 
 @pytest.fixture
 def predicted():
-    """-> (logits [5, 3, 4] of views, classes [5, 4], predictions of them in two batches); the fourth is unknown."""
+    """(logits [5, 3, 4] of views, targets [5, 4], predictions from two batches); the fourth item has no label."""
     torch.manual_seed(0)
     logits = torch.randn(5, 3, 4)
     targets = np.array([[1, 1, 0, 0], [0, 0, 1, 0], [1, 0, 1, 1], [0, 0, 0, 0], [0, 1, 0, 0]], dtype=bool)
@@ -101,6 +101,6 @@ def test_report(predicted, tmp_path):
     assert f"mean average precision {100 * evaluation.score:6.2f} %" in "\n".join(evaluation.lines())
 
 
-def test_nothing_is_known(predicted):
+def test_an_evaluation_without_labels(predicted):
     evaluation = evaluate_multi_label(predicted[2], np.zeros((5, 4), dtype=bool), NAMING)
     assert evaluation.score == -math.inf and math.isnan(evaluation.item_scores.mean_average_precision)

@@ -1,4 +1,4 @@
-"""tools/convert_videos.py: what it writes, what it leaves alone, and what it reports."""
+"""The script that converts videos: what it writes, what it skips, and what it reports."""
 
 import csv
 import os
@@ -44,7 +44,7 @@ def report(folder, name="conversion_failures.csv"):
 
 
 @pytest.mark.parametrize("program", [[], ["--pyav"]])
-def test_the_folders_are_mirrored(source, tmp_path, program):
+def test_tree_is_mirrored(source, tmp_path, program):
     out = tmp_path / "out"
     assert run(source, out, *program) == 0 and found(out) == TARGETS
     for name in TARGETS:
@@ -60,16 +60,16 @@ def test_again_after_an_interruption(source, tmp_path, caplog):
     cut, old = out / TARGETS[0], out / TARGETS[1]
     cut.write_bytes(cut.read_bytes()[:-100])
     os.utime(old, (0, 0))
-    (out / "a b" / ".-1.mp4.partial").write_text("left by a process that was killed")
+    (out / "a b" / ".-1.mp4.partial").write_text("left behind by a killed process")
     assert run(source, out, "--pyav") == 0
-    assert "2 converted (0 of them damaged), 1 were done before, 0 failed" in caplog.text
+    assert "2 converted (0 of them damaged), 1 done before, 0 failed" in caplog.text
     assert found(out) == TARGETS
     assert [(out / name).stat().st_mtime_ns != times[name] for name in TARGETS] == [True, True, False]
     assert run(source, out, "--pyav", "--recipe", "short160") == 0
-    assert "3 converted" in caplog.text  # by another recipe
+    assert "3 converted" in caplog.text  # with another recipe
 
 
-def test_failures_are_listed_and_retried(source, tmp_path):
+def test_failures_are_listed_and_tried_again(source, tmp_path):
     out = tmp_path / "out"
     good = (source / "a b/2.avi").read_bytes()
     (source / "a b/2.avi").write_bytes(b"")
@@ -90,12 +90,12 @@ def test_failures_are_listed_and_retried(source, tmp_path):
     (source / "a b/2.avi").write_bytes(good)
     (source / "c/pipe.mp4").unlink()
     assert run(source, out) == 0
-    assert report(out) == {"damaged.mp4": rows["damaged.mp4"]}  # still listed, though it was converted before
+    assert report(out) == {"damaged.mp4": rows["damaged.mp4"]}  # reported again, though converted before
     damaged.unlink()
     assert run(source, out) == 0 and not (out / "conversion_failures.csv").exists()
 
 
-def test_a_video_that_hangs_is_skipped(source, tmp_path, monkeypatch):
+def test_a_video_that_hangs_is_a_failure(source, tmp_path, monkeypatch):
     original = convert_videos.convert
 
     def convert(job, recipe, ffmpeg):
@@ -107,8 +107,8 @@ def test_a_video_that_hangs_is_skipped(source, tmp_path, monkeypatch):
         return original(job, recipe, ffmpeg)
 
     monkeypatch.setattr(convert_videos, "convert", convert)
-    assert run(source, tmp_path / "out", "--pyav", "--timeout", "2") == 1
-    assert report(tmp_path / "out") == {"-1.mp4": ("failed", "took longer than 2 s")}
+    assert run(source, tmp_path / "out", "--pyav", "--timeout", "5") == 1
+    assert report(tmp_path / "out") == {"-1.mp4": ("failed", "took longer than 5 s")}
     assert found(tmp_path / "out") == [*TARGETS[1:], "conversion_failures.csv"]
 
 
@@ -124,8 +124,8 @@ def test_parts(source, tmp_path, capsys):
     assert "expected 1/2 to 2/2" in capsys.readouterr().err
 
 
-def test_wrong_folders(source, tmp_path):
-    with pytest.raises(SettingsError, match="lie one in the other"):
+def test_impossible_arguments(source, tmp_path):
+    with pytest.raises(SettingsError, match="one is inside the other"):
         main([str(source), str(source / "out")])
     with pytest.raises(SettingsError, match="no folder of videos at"):
         main([str(tmp_path / "inn"), str(tmp_path / "out")])
