@@ -83,10 +83,11 @@ def check_score(run: Path, least: float) -> None:
 @pytest.mark.parametrize(
     ("recipe", "epochs", "least"),
     [
-        # Chance is 0.17 for the shapes, with a standard deviation of 0.02, and 0.125 for the motions.
+        # Chance is 0.17 for the shapes and 0.125 for the motions, with a standard deviation below 0.03.
         in_ci("eurnet_shapes", 8, 0.3),
         in_ci("hornet_shapes", 8, 0.3),
         in_ci("eat_shapes", 8, 0.35),
+        in_ci("eurnet_video_motion", 10, 0.22),
         weekly("eurnet_shapes", None, 0.9),
         weekly("hornet_shapes", None, 0.9),
         weekly("eat_shapes", None, 0.85),
@@ -100,7 +101,7 @@ def test_a_demo_learns(tmp_path, train_demo, recipe, epochs, least):
 
 @pytest.mark.parametrize(
     ("images_epochs", "images_least", "clips_epochs", "clips_least"),
-    [in_ci(5, 0.4, 3, 0.4), weekly(None, 0.9, None, 0.85)],
+    [in_ci(5, 0.4, 3, 0.3), weekly(None, 0.9, None, 0.85)],
 )
 def test_glnet_learns_images_then_clips(tmp_path, train_demo, images_epochs, images_least, clips_epochs, clips_least):
     images = train_demo("glnet_shapes", tmp_path / "images", images_epochs)
