@@ -98,13 +98,17 @@ class ForkedRun:
         self.pid = self.process.pid
 
     def finish(self, timeout: float) -> subprocess.CompletedProcess:
-        """Waits for the end, and kills what has not ended by then."""
-        self.process.join(timeout)
-        if self.process.exitcode is None:
-            self.kill()
-            raise subprocess.TimeoutExpired(self.process.name, timeout, *self._read())
-        output, errors = self._read()
-        return subprocess.CompletedProcess(self.process.name, self.process.exitcode, output, errors)
+        """Waits for the end; raises subprocess.TimeoutExpired, and leaves nothing running, where it does not come."""
+        try:
+            self.process.join(timeout)
+            if self.process.exitcode is None:
+                raise subprocess.TimeoutExpired(self.process.name, timeout, *self._read())
+        finally:
+            if self.process.exitcode is None:
+                self.process.terminate()  # torchrun passes it on to its ranks
+                self.process.join(15)
+                self.kill()
+        return subprocess.CompletedProcess(self.process.name, self.process.exitcode, *self._read())
 
     def is_running(self) -> bool:
         return self.process.exitcode is None
