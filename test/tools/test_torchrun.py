@@ -50,4 +50,4 @@ def test_a_run_that_fails_ends_with_the_status_of_the_first(tmp_path, program, s
     run = start_run(tmp_path, program)
     said = run.communicate(timeout=60)[1]
     assert run.returncode == status
-    assert "Traceback" not in said and f"ended with {status}" in said
+    assert "Traceback" not in said and f"exited with status {status}" in said
