@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"  ... and {len(lines) - MAX_LINES} more")
     if changed:
         sys.exit(1)
-    print("identical: recipe, environment, every line of metrics.jsonl, every report")
+    print("recipe, environment, every line of metrics.jsonl and every report are the same")
 
 
 if __name__ == "__main__":
