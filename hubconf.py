@@ -2,7 +2,7 @@
 
     torch.hub.load("path/to/clone", "glore_resnet50_3d", source="local", num_classes=400, weights="FILE")
 
-What a model's builder takes besides are its options; `weights` is a file of ours or one that the authors released.
+Further arguments are options of the model's builder; `weights` is a file of ours or one that the authors released.
 """
 
 from collections.abc import Callable as _Callable
@@ -10,7 +10,7 @@ from typing import Any as _Any
 
 import models as _models
 
-dependencies = ["torch", "torchvision", "torch_geometric", "timm", "safetensors"]
+dependencies = ["torch", "torchvision", "torch_geometric", "timm", "einops", "safetensors"]
 
 
 def _entry(name: str) -> _Callable[..., _Any]:

@@ -2,11 +2,20 @@
 # Sets up and runs the tests; arguments go to pytest.
 #
 #   ./run_tests.sh                      the default suite, a few minutes
-#   ./run_tests.sh -m slow              what takes longer: the full-size networks against the authors' numbers, ...
+#   ./run_tests.sh -m slow              what takes longer: full-size networks against the authors' numbers, faults, ...
+#   ./run_tests.sh -m weekly            what takes longest: demos at full length, ... (docs/testing.md)
 #   ./run_tests.sh test/glore3d -x      one folder
+#
+# Whole suites run in several processes, files and folders in one; -n N asks for N processes (pytest-xdist).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source tools/environment.sh
-find_python "pytest pytest_timeout" dev
+find_python "pytest pytest_timeout xdist" dev
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # threads that wait leave the cores to other processes
-exec "$PYTHON" -m pytest "$@"
+
+cores=$(nproc 2>/dev/null || sysctl -n hw.ncpu)
+workers=(-n "$((cores < 8 ? cores : 8))" --dist loadfile --no-loadscope-reorder)
+for argument; do
+    if [ -e "${argument%%::*}" ] || [[ $argument =~ ^(-n|--numprocesses|--pdb|-h|--help|--co) ]]; then workers=(); fi
+done
+exec "$PYTHON" -m pytest ${workers[@]+"${workers[@]}"} "$@"

@@ -3,20 +3,21 @@
 `models.load_weights` and `models.load_pretrained` are how the suite uses this; they add the names of its models.
 """
 
+from __future__ import annotations
+
 import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
-import torch
-from torch import nn
-
-import glore3d
 from settings import UserError
 
-Weights = Mapping[str, torch.Tensor]
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Weights = Mapping[str, "torch.Tensor"]
 Suggest = Callable[[str, Weights], str | None]
 """(the model's name, weights that do not fit it) -> the name of another model that they fit, if there is one."""
 
@@ -29,12 +30,12 @@ class WeightsError(UserError, ValueError):
 
 @dataclass
 class LoadReport:
-    """What became of every entry of a file of weights and of the model's state dict."""
+    """What happened to every entry of a file of weights and of the model's state dict."""
 
     loaded: list[str] = field(default_factory=list)
     """Entries of the model that were filled from the file."""
     inflated: list[str] = field(default_factory=list)
-    """Those of the loaded that were 2-D kernels and got a time axis of more than one frame."""
+    """Those of `loaded` that were 2-D kernels and got a time axis of more than one frame."""
     missing: list[str] = field(default_factory=list)
     """Entries of the model that the file lacks; they keep the values they had."""
     unexpected: list[str] = field(default_factory=list)
@@ -56,8 +57,8 @@ class LoadReport:
             lines += [f"{len(entries)} {kind}: {', '.join(entries[:4])}{more}"] if entries else []
         return lines
 
-    def excusing(self, prefixes: tuple[str, ...]) -> "LoadReport":
-        """The same without the misfits whose names start so."""
+    def excusing(self, prefixes: tuple[str, ...]) -> LoadReport:
+        """The same report without the misfits whose names start with one of `prefixes`."""
         return LoadReport(
             loaded=self.loaded,
             inflated=self.inflated,
@@ -78,8 +79,10 @@ def load(model: nn.Module, path: str | Path, strict: bool, average: bool, sugges
 
 def load_into_another(model: nn.Module, path: str | Path, suggest: Suggest) -> LoadReport:
     """See `models.load_pretrained`."""
+    from glore3d.inflate import inflate_weights
+
     weights = adapt(model, path, read(path), resize=True)
-    weights, inflated = glore3d.inflate_weights(weights, _shapes(model))
+    weights, inflated = inflate_weights(weights, _shapes(model))
     report = compare(model, weights)
     report.inflated = inflated
     units = [f"{name}." for name in getattr(model, "unit_names", ())] if inflated else []
@@ -91,6 +94,9 @@ def load_into_another(model: nn.Module, path: str | Path, suggest: Suggest) -> L
 
 def read(path: str | Path, average: bool = False) -> dict[str, torch.Tensor]:
     """The state dict in a file, on the CPU, whatever it is wrapped in; `average`: the one under `model_ema`."""
+    import safetensors.torch
+    import torch
+
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such file of weights")
@@ -132,7 +138,7 @@ def _summary(content: Any) -> str:
 
 
 def adapt(model: nn.Module, path: str | Path, weights: dict[str, torch.Tensor], resize: bool = False) -> dict:
-    """The weights in the model's own form, where its class knows others (`adapt_weights`)."""
+    """The weights in the model's own form, if the model knows other forms (`adapt_weights`)."""
     if not hasattr(model, "adapt_weights"):
         return weights
     try:
@@ -146,7 +152,7 @@ def _name(model: nn.Module) -> str:
 
 
 def classifiers(model: nn.Module) -> tuple[str, ...]:
-    """How the names of the classifier's entries start."""
+    """How the names of the classifier's entries begin."""
     return getattr(model, "classifier_names", ("classifier.",))
 
 
@@ -175,13 +181,18 @@ def _fill(model: nn.Module, weights: Weights, report: LoadReport) -> LoadReport:
 
 
 def _misfit(model: nn.Module, path: str | Path, weights: Weights, report: LoadReport, suggest: Suggest) -> str:
-    """What to tell a person whose file does not fit, with what to try next."""
+    """The error for a file that does not fit, with what to try next."""
     name, excused = _name(model), classifiers(model)
     classes = [theirs[0] for entry, theirs, _ in report.mismatched if entry.startswith(excused)]
-    if classes and not report.excusing(excused).misfits():
+    only_classifier = not report.excusing(excused).misfits()
+    if only_classifier and getattr(model, "num_classes", None) == 0:
+        hint = "load_pretrained, which leaves the file's classifier out"
+    elif only_classifier and classes:
         hint = f"num_classes={classes[0]}, which the file was made for, or load_pretrained to fine-tune from it"
     elif other := suggest(name, weights):
         hint = f"{other}, which the file fits"
+    elif only_classifier:
+        hint = "load_pretrained, which does without a classifier in the file"
     elif not compare(model, adapt(model, path, weights, resize=True)).excusing(excused).misfits():
         hint = "load_pretrained, which resizes what depends on the size of the images"
     elif any(theirs == (*ours[:2], *ours[3:]) for _, theirs, ours in report.mismatched if len(ours) == 5):

@@ -8,6 +8,7 @@ Done differently here: every curve is a few operations on whole arrays instead o
 Z-order without a library of their own.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -69,21 +70,40 @@ def curve_order(name: str, size: int, patch_size: int = 1) -> np.ndarray:
     Args:
         name: sis (sweep in sweep), sweep, scan, zorder or hilbert.
         size: rows, and columns, of the grid; a power of two for zorder and hilbert.
-        patch_size: rows, and columns, of the patches of sis; the other curves know no patches.
+        patch_size: rows, and columns, of the patches of sis; the other curves ignore it.
 
     Raises:
-        ValueError: there is no such curve, or none of this size.
+        ValueError: there is no such curve, or it does not fill a grid of this size.
     """
     if name not in CURVES:
         raise ValueError(f"no curve is called {name!r}{did_you_mean(name, CURVES)} (choices: {', '.join(CURVES)})")
     if name in ("zorder", "hilbert") and size & (size - 1):
-        raise ValueError(f"{name} fills grids whose size is a power of two, not {size}; take such an image, or sis")
+        raise ValueError(f"{name} fills grids whose size is a power of two, not {size}; use such an image, or sis")
     if name == "sis" and (patch_size < 2 or size % patch_size):
         raise ValueError(
             f"sis fills grids of whole patches of 2 x 2 or more, not a grid of size {size} with patches of size "
-            f"{patch_size}; for single elements take sweep"
+            f"{patch_size}; for single elements use sweep"
         )
     order = CURVES[name](size, patch_size) if name == "sis" else CURVES[name](size)
+    order.setflags(write=False)
+    return order
+
+
+@lru_cache(maxsize=8)
+def order_in_rectangle(name: str, height: int, width: int, patch_size: int = 1) -> np.ndarray:
+    """`curve_order` for any rectangle: the curve of a square that holds it, without the positions outside.
+
+    The square is the smallest that the curve fills. int64 [height * width]
+
+    >>> order_in_rectangle("hilbert", 2, 3).tolist()
+    [0, 1, 4, 3, 5, 2]
+    """
+    size = max(height, width)
+    if name in ("zorder", "hilbert"):
+        size = 1 << (size - 1).bit_length()
+    rows, columns = np.divmod(curve_order(name, size, patch_size), size)
+    inside = (rows < height) & (columns < width)
+    order = rows[inside] * width + columns[inside]
     order.setflags(write=False)
     return order
 
@@ -99,12 +119,19 @@ def is_order_of(order: torch.Tensor, name: str, size: int, patch_size: int = 1) 
 class SpaceFillingCurve(nn.Module):
     """Puts the positions of a grid into the order of a curve (`curve_order`), which it keeps in the state dict.
 
+    Args:
+        name, patch_size: as for `curve_order`.
+        size: rows, and columns, of a square grid, or (rows, columns) of any.
+
     Shapes: [B, L, C] with `dim` 1, or [B, C, L] with `dim` 2, for L positions row by row; to the same.
     """
 
-    def __init__(self, name: str, size: int, patch_size: int = 1):
+    def __init__(self, name: str, size: int | Sequence[int], patch_size: int = 1):
         super().__init__()
-        order = torch.tensor(curve_order(name, size, patch_size))
+        if isinstance(size, int):
+            order = torch.tensor(curve_order(name, size, patch_size))
+        else:
+            order = torch.tensor(order_in_rectangle(name, *size, patch_size))
         self.register_buffer("index_flat", order[None, :, None])  # [1, L, 1], as the authors store it
         self.register_buffer("index_flat_inv", order.argsort()[None, :, None])
 
@@ -117,5 +144,5 @@ class SpaceFillingCurve(nn.Module):
 
 
 def _take(x: torch.Tensor, order: torch.Tensor, dim: int) -> torch.Tensor:
-    # On processors `gather` takes elements several times as fast as `index_select` and `x[:, order]`.
+    # On a CPU `gather` is several times as fast as `index_select` and `x[:, order]`.
     return x.gather(dim, order.movedim(1, dim).expand_as(x))

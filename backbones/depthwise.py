@@ -1,8 +1,8 @@
-"""Depthwise convolution with large kernels, whose training on a CPU does not wait for the gradient of the kernels.
+"""Depthwise convolution with large kernels and, on a CPU, a fast gradient of these kernels.
 
-That gradient correlates each map of the input (one channel of one sample) with a map of the output's gradient. torch
-(2.15, with oneDNN) takes up to forty times the forward pass for it. Seen as a depthwise convolution that has the
-gradient's maps for kernels, it is two to thirty times faster.
+That gradient correlates each map of the input (one channel of one sample) with a map of the output's gradient. With
+torch 2.15 and oneDNN it takes up to forty times as long as the forward pass. Computed as a depthwise convolution whose
+kernels are the gradient's maps, it is two to thirty times faster.
 """
 
 from typing import Any

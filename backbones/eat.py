@@ -4,30 +4,30 @@ Paper: Zhang et al., Analogous to Evolutionary Algorithm: Designing a Unified Se
 https://arxiv.org/abs/2105.15089
 Authors' code: https://github.com/TencentYoutuResearch/BaseArchitecture-EAT (ea_transformer.py)
 
-Done differently here: tokens stay [B, N, C] in memory from the first layer to the last, so that no local operator
-transposes them; attention is PyTorch's fused one, and the banded one computes its band only, where theirs computes all
-pairs and masks them; the deformable convolution, which theirs cannot run as released, is torchvision's. Their file of
-the distilled networks was never released: those here follow DeiT, with a second query in the head, and
-`EAT.adapt_weights` takes the layouts that such a file may have. State-dict names and shapes are theirs.
+Done differently here: tokens stay [B, N, C] in memory from the first layer to the last; what lets them see each other
+is in backbones/token_mixing.py. The authors never released their file of the distilled networks: those here follow
+DeiT, with a second query in the head, and `EAT.adapt_weights` takes the layouts that such a file may have. State-dict
+names and shapes are theirs.
 """
 
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from math import isqrt
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import nn
 
 from backbones.curves import CURVES, SpaceFillingCurve, is_order_of
-from backbones.drop_path import DropPath
+from backbones.stochastic_depth import stochastic_depth
+from backbones.token_mixing import Attention, BandedAttention, CrossAttention, DeformableConv, TokenConv
 from settings import did_you_mean
 
 NORM_EPS = 1e-6
 MLP_RATIO = 4
-DEFORMABLE_GROUPS = 2
 LEVELS = ("pixel", "token")
 LOCAL_OPERATORS = ("conv", "attention", "deformable", "none")
 READOUTS = ("class_attention", "class_token", "mean")
@@ -42,11 +42,6 @@ def _mlp(dim: int) -> nn.Sequential:
     return nn.Sequential(OrderedDict(fc1=nn.Linear(dim, hidden), act=nn.GELU(), fc2=nn.Linear(hidden, dim)))
 
 
-def _split_heads(x: torch.Tensor, num_heads: int, num_parts: int) -> tuple[torch.Tensor, ...]:
-    """[B, N, parts * heads * D] -> each part [B, heads, N, D]."""
-    return x.unflatten(2, (num_parts, num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
-
-
 class PixelEmbed(nn.Conv1d):
     """Pixels in the order of a curve [B, 3, L] -> tokens [B, L / P, C], each of P pixels that follow one another."""
 
@@ -55,7 +50,7 @@ class PixelEmbed(nn.Conv1d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         # A convolution whose stride is its kernel is a product; written as such, tokens come out as rows.
-        pixels = x.unflatten(2, (-1, *self.kernel_size)).transpose(1, 2).flatten(2)  # [B, 3, N, P] -> [B, N, 3P]
+        pixels = rearrange(x, "b rgb (n p) -> b n (rgb p)", p=self.kernel_size[0])
         return F.linear(pixels, self.weight.flatten(1), self.bias)
 
 
@@ -66,102 +61,7 @@ class PatchEmbed(nn.Conv2d):
         super().__init__(3, dim, kernel_size=patch_size, stride=patch_size)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(x).flatten(2).mT.contiguous()  # [B, C, H/P, W/P] -> [B, N, C]
-
-
-class Attention(nn.Module):
-    """Every token attends to all: [B, N, C] to the same."""
-
-    def __init__(self, dim: int, num_heads: int):
-        super().__init__()
-        if dim % num_heads:
-            raise ValueError(f"attention needs channels that its {num_heads} heads can share equally, not {dim}")
-        self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        q, k, v = _split_heads(self.qkv(x), self.num_heads, 3)  # each [B, heads, N, D]
-        x = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(x.transpose(1, 2).flatten(2))  # -> [B, N, C]
-
-
-class CrossAttention(nn.Module):
-    """Queries [B, Q, C] attend to tokens [B, N, C], not to each other."""
-
-    def __init__(self, dim: int, num_heads: int):
-        super().__init__()
-        self.num_heads = num_heads
-        self.kv = nn.Linear(dim, 2 * dim)
-        self.q = nn.Linear(dim, dim)
-        self.proj = nn.Linear(dim, dim)
-
-    def forward(self, queries: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        (q,) = _split_heads(self.q(queries), self.num_heads, 1)  # [B, heads, Q, D]
-        k, v = _split_heads(self.kv(tokens), self.num_heads, 2)  # each [B, heads, N, D]
-        x = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(x.transpose(1, 2).flatten(2))  # -> [B, Q, C]
-
-
-class TokenConv(nn.Conv1d):
-    """Convolution along the sequence: [B, N, C] to the same. Dense, not depthwise."""
-
-    def __init__(self, dim: int, kernel_size: int):
-        super().__init__(dim, dim, kernel_size, padding=kernel_size // 2)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # Tokens are an image of one row, [B, C, 1, N], in channels-last memory, and 2-D convolutions take it as it is;
-        # 1-D ones would first transpose it.
-        x = x.mT.unsqueeze(2)
-        x = F.conv2d(x, self.weight.unsqueeze(2), self.bias, padding=(0, *self.padding))
-        return x.squeeze(2).mT
-
-
-class BandedAttention(Attention):
-    """Every token attends to those at most `kernel_size` // 2 places before or after it: [B, N, C] to the same.
-
-    The cost grows with N, not with its square.
-    """
-
-    def __init__(self, dim: int, num_heads: int, kernel_size: int):
-        super().__init__(dim, num_heads)
-        self.kernel_size = kernel_size
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        num_tokens, reach = x.shape[1], self.kernel_size // 2
-        q, k, v = _split_heads(self.qkv(x), self.num_heads, 3)  # each [B, heads, N, D]
-        k, v = (F.pad(t, (0, 0, reach, reach)).unfold(2, self.kernel_size, 1) for t in (k, v))  # [B, heads, N, D, K]
-        place = torch.arange(num_tokens, device=x.device)[:, None] + torch.arange(-reach, reach + 1, device=x.device)
-        scores = (q.unsqueeze(4) * k).sum(3) * q.shape[3] ** -0.5  # [B, heads, N, K]
-        scores = scores.masked_fill((place < 0) | (place >= num_tokens), float("-inf"))
-        x = (scores.softmax(3).unsqueeze(3) * v).sum(4)  # [B, heads, N, D]
-        return self.proj(x.transpose(1, 2).flatten(2))
-
-
-class DeformableConv(nn.Conv2d):
-    """Convolution along the sequence that learns where to look, and how much there: [B, N, C] to the same.
-
-    Paper: Zhu et al., Deformable ConvNets v2, CVPR 2019, https://arxiv.org/abs/1811.11168. The sequence is an image
-    of one column; a new layer looks straight ahead, with half the weight.
-    """
-
-    def __init__(self, dim: int, kernel_size: int):
-        super().__init__(dim, dim, (kernel_size, 1), padding=(kernel_size // 2, 0))
-        num_offsets = 2 * DEFORMABLE_GROUPS * kernel_size
-        self.splits = num_offsets, num_offsets // 2
-        self.conv_offset_mask = nn.Conv2d(dim, sum(self.splits), self.kernel_size, padding=self.padding)
-        for zero in (self.bias, self.conv_offset_mask.weight, self.conv_offset_mask.bias):
-            nn.init.zeros_(zero)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        from torchvision.ops import deform_conv2d  # slow to import, and of use to this operator alone
-
-        x = x.mT.unsqueeze(3)  # [B, N, C] -> [B, C, N, 1]
-        # Autocast does not know the operator, and on processors there is none for half precision.
-        x, where = (t.to(self.weight.dtype) for t in (x, self.conv_offset_mask(x)))
-        offset, mask = where.split(self.splits, dim=1)
-        x = deform_conv2d(x, offset, self.weight, self.bias, padding=self.padding, mask=mask.sigmoid())
-        return x.squeeze(3).mT
+        return rearrange(super().forward(x), "b c h w -> b (h w) c").contiguous()
 
 
 def _local_operator(name: str, dim: int, num_heads: int, kernel_size: int) -> nn.Module:
@@ -180,7 +80,7 @@ class Block(nn.Module):
         self.attn = Attention(dim, num_heads)
         self.norm2 = _norm(dim)
         self.mlp = _mlp(dim)
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = stochastic_depth(drop_path)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self.drop_path(self.attn(self.norm1(x)))
@@ -195,7 +95,7 @@ class LocalBlock(nn.Module):
         local_dim: how many of them, the last ones, are local.
         num_heads: heads of the attention, of the other channels.
         local: the local operator, [B, N, local_dim] to the same.
-        drop_path: chance that a branch is skipped in training; the two halves are skipped independently.
+        drop_path: probability that a branch is skipped in training; the two halves are skipped independently.
     """
 
     def __init__(self, dim: int, local_dim: int, num_heads: int, local: nn.Module, drop_path: float = 0.0):
@@ -207,7 +107,7 @@ class LocalBlock(nn.Module):
         self.local = local
         self.norm2 = _norm(dim)
         self.mlp = _mlp(dim)
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = stochastic_depth(drop_path)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         far, near = x.split(self.dims, dim=2)
@@ -218,7 +118,7 @@ class LocalBlock(nn.Module):
 
 
 class ClassBlock(nn.Module):
-    """Queries gather from the tokens what their task needs: [B, Q, C] and [B, N, C] -> [B, Q, C]."""
+    """Queries attend to the tokens, then the MLP: [B, Q, C] and [B, N, C] -> [B, Q, C]."""
 
     def __init__(self, dim: int, num_heads: int):
         super().__init__()
@@ -246,7 +146,7 @@ class EAT(nn.Module):
         num_heads: heads of the class attention, and of blocks without a local half; with one, the attention has half
             as many.
         depth: number of blocks.
-        num_classes: classes told apart.
+        num_classes: classes that it tells apart. 0: no classifier; the output is the pooled features.
         curve: order of the sequence, one of `CURVES`: sis, sweep, scan, zorder, hilbert.
         curve_level: `pixel`: the curve runs through the pixels, and tokens are pieces of it; `token`: through tokens
             that are square patches.
@@ -257,13 +157,13 @@ class EAT(nn.Module):
             `class_token`: one more token goes through all blocks; `mean`: of the tokens.
         readout_depth: number of blocks of the class attention.
         distilled: a second query with a classifier of its own, for the teacher's labels (class attention only).
-        drop_path: chance that the last block's branches are skipped in training; earlier blocks have less, linearly.
+        drop_path: probability that the last block's branches are skipped in training; it grows linearly from 0.
 
-    Shapes: images [B, 3, image_size, image_size], normalized, to logits [B, num_classes]. A distilled network gives
-    their mean, and in training the pair of them: for the labels and for the teacher.
+    Shapes: images [B, 3, image_size, image_size], normalized, to logits [B, num_classes]. A distilled network returns
+    the mean of its two logits, and in training the pair of them: for the labels and for the teacher.
 
     Raises:
-        ValueError: choices that are not there or do not go together, or images of another size.
+        ValueError: choices that do not exist or do not go together, or images of another size.
     """
 
     classifier_names = ("head.", "head_dist.")
@@ -297,6 +197,7 @@ class EAT(nn.Module):
         self.image_size, self.patch_size, self.num_features = image_size, patch_size, dim
         self.curve, self.curve_level = curve, curve_level
         self.readout, self.distilled = readout, distilled
+        self.pyramid_channels, self.pyramid_strides = (dim,), (patch_size,)
         grid_size = image_size // patch_size
         num_tokens = grid_size**2 + (readout == "class_token")
 
@@ -323,7 +224,7 @@ class EAT(nn.Module):
         self.reset_classifier(num_classes)
 
     def reset_parameters(self) -> None:
-        """Tokens, positions and linear layers anew; convolutions keep PyTorch's own start, as the authors leave it."""
+        """Initializes tokens, positions and linear layers; convolutions keep PyTorch's default, as the authors do."""
         for parameter in self.parameters(recurse=False):
             nn.init.trunc_normal_(parameter, std=0.02)
         for module in self.modules():
@@ -331,13 +232,15 @@ class EAT(nn.Module):
                 _init_linear(module)
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Puts a new, untrained classifier on top of the same features (two on a distilled network)."""
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be 1 or more, not {num_classes}")
+        """Puts a new, untrained classifier on top of the same features (two on a distilled network); 0 removes it."""
+        if num_classes < 0:
+            raise ValueError(f"num_classes must be 0 or more, not {num_classes}")
         self.num_classes = num_classes
         for name in ("head", "head_dist") if self.distilled else ("head",):
-            linear = nn.Linear(self.num_features, num_classes).to(self.norm.weight)
-            setattr(self, name, _init_linear(linear))
+            head = nn.Identity()
+            if num_classes > 0:
+                head = _init_linear(nn.Linear(self.num_features, num_classes).to(self.norm.weight))
+            setattr(self, name, head)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Images to the last tokens, normalized: [B, 3, H, W] -> [B, N, C], along the curve (a class token first)."""
@@ -346,16 +249,44 @@ class EAT(nn.Module):
                 f"this EAT takes RGB images [B, 3, {self.image_size}, {self.image_size}], not {list(x.shape)}; "
                 "resize them, or build it with another image_size"
             )
+        return self._encode(x, self.loc_encoder, self.pos_embed)
+
+    def _encode(self, x: torch.Tensor, curve: SpaceFillingCurve, positions: torch.Tensor) -> torch.Tensor:
         if self.curve_level == "pixel":
-            x = self.patch_embed(self.loc_encoder(x.flatten(2), dim=2))  # [B, 3, H, W] -> [B, N, C]
+            x = self.patch_embed(curve(x.flatten(2), dim=2))  # [B, 3, H, W] -> [B, N, C]
         else:
-            x = self.loc_encoder(self.patch_embed(x), dim=1)
+            x = curve(self.patch_embed(x), dim=1)
         if self.readout == "class_token":
             x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)  # -> [B, 1 + N, C]
-        return self.norm(self.blocks(x + self.pos_embed))
+        return self.norm(self.blocks(x + positions))
+
+    def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Images [B, 3, H, W] of any size to one map: the last tokens, normalized, each where its patch is.
+
+        The network has one scale, so the map is [B, C, H / P, W / P] for patches of P pixels. Zeros on the right and
+        below complete the last patches, the curve runs through the image at hand, and positions are resized to it.
+        """
+        if x.dim() != 4 or x.shape[1] != 3:
+            raise ValueError(f"this EAT takes RGB images [B, 3, H, W], not {list(x.shape)}")
+        if self._pieces_are_rows:
+            raise ValueError(
+                f"tokens are pieces of rows of pixels (curve={self.curve}), which lie on no grid; "
+                "build the network with curve_level=token"
+            )
+        patch_size = self.patch_size
+        x = F.pad(x, (0, -x.shape[3] % patch_size, 0, -x.shape[2] % patch_size))
+        own_grid, grid = (self.image_size // patch_size,) * 2, (x.shape[2] // patch_size, x.shape[3] // patch_size)
+        places = SpaceFillingCurve(self._curve_of_patches, grid).to(x.device)
+        curve, positions = self.loc_encoder, self.pos_embed
+        if grid != own_grid:
+            is_of_pixels = self.curve_level == "pixel"
+            curve = SpaceFillingCurve(self.curve, x.shape[2:], patch_size).to(x.device) if is_of_pixels else places
+            positions = self._resize_positions(positions, own_grid, grid)
+        tokens = self._encode(x, curve, positions)[:, -grid[0] * grid[1] :]  # without a class token
+        return [places.inverse(tokens.mT, dim=2).unflatten(2, grid)]  # [B, N, C] -> [B, C, H / P, W / P]
 
     def read_out(self, tokens: torch.Tensor) -> torch.Tensor:
-        """What the classifiers see of the tokens: [B, N, C] -> [B, Q, C], Q = 2 for a distilled network, else 1."""
+        """The input of the classifiers: tokens [B, N, C] -> [B, Q, C], Q = 2 for a distilled network, else 1."""
         if self.readout == "mean":
             return tokens.mean(1, keepdim=True)
         if self.readout == "class_token":
@@ -368,6 +299,8 @@ class EAT(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         features = self.read_out(self.forward_features(x))
+        if self.num_classes == 0:
+            return features.mean(1)
         logits = self.head(features[:, 0])
         if not self.distilled:
             return logits
@@ -375,17 +308,17 @@ class EAT(nn.Module):
         return (logits, teacher_logits) if self.training else (logits + teacher_logits) / 2
 
     def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
-        """A file's state dict as this network's; what cannot be adapted stays, for the loader to name.
+        """A file's state dict as this network's; the loader reports what cannot be adapted.
 
-        The curve's order may be in the file or not; if it is, it must be this network's. Masks of banded attention are
-        left out. For a distilled network the two queries may be one `cls_token` [1, 2, C], and its classifiers one.
+        The file may hold the curve's order, which must be this network's. Masks of banded attention are dropped. For a
+        distilled network the two queries may be one `cls_token` [1, 2, C], and the two classifiers one.
 
         Args:
             weights: the authors' or ours.
-            resize: fit the position embedding, and with it the curve, to this network's image size.
+            resize: fit the position embedding, and the curve with it, to this network's image size.
 
         Raises:
-            ValueError: the file's tokens follow another curve, or are no squares that could be resized.
+            ValueError: the file's tokens follow another curve, or are not squares, which alone can be resized.
         """
         weights = {name: tensor for name, tensor in weights.items() if not name.endswith(".local.local.mask")}
         if "loc_encoder.index_flat" in weights:
@@ -394,7 +327,11 @@ class EAT(nn.Module):
             orders = SpaceFillingCurve(*self.curve_of).state_dict(prefix="loc_encoder.")
         weights = weights | orders if resize else orders | weights
         if resize and "pos_embed" in weights:
-            weights["pos_embed"] = self._resize_positions(weights["pos_embed"])
+            positions, new = weights["pos_embed"], self.image_size // self.patch_size
+            num_tokens = positions.shape[1] - (self.readout == "class_token")
+            old = isqrt(num_tokens)
+            if old != new and old**2 == num_tokens:
+                weights["pos_embed"] = self._resize_positions(positions, (old, old), (new, new))
         if self.distilled:
             token = weights.get("cls_token")
             if token is not None and "dist_token" not in weights and token.shape[1] == 2:
@@ -412,24 +349,29 @@ class EAT(nn.Module):
             hint = f": build the network with curve={fitting[0]}" if fitting else ", and none of this suite's"
             raise ValueError(f"its sequence follows another curve than {self.curve}{hint}")
 
-    def _resize_positions(self, positions: torch.Tensor) -> torch.Tensor:
-        """[1, N, C] -> [1, N', C], bicubically on the grid of tokens; a class token's position stays."""
-        num_extra = int(self.readout == "class_token")
-        old, new = isqrt(positions.shape[1] - num_extra), self.image_size // self.patch_size
-        if old == new or old**2 != positions.shape[1] - num_extra:
-            return positions
-        if self.curve_level == "pixel" and self.curve in ("sweep", "scan"):
+    def _resize_positions(self, positions: torch.Tensor, old: Sequence[int], new: Sequence[int]) -> torch.Tensor:
+        """[1, N, C] -> [1, N', C], bicubically between grids of tokens; a class token's position stays."""
+        if self._pieces_are_rows:
             raise ValueError(
                 f"its tokens are pieces of rows of pixels (curve={self.curve}), and only squares can be resized; "
-                f"build the network with the file's image_size={old * self.patch_size}"
+                f"build the network with the file's image_size={old[0] * self.patch_size}"
             )
-        # Pieces of sis, Z-order and Hilbert curves are patches in a sweep, Z-order and a Hilbert curve.
-        curve = "sweep" if self.curve == "sis" else self.curve
+        num_extra = int(self.readout == "class_token")
         extra, positions = positions[:, :num_extra], positions[:, num_extra:]
-        rows = SpaceFillingCurve(curve, old).inverse(positions.mT, dim=2).unflatten(2, (old, old))  # [1, C, h, w]
-        rows = F.interpolate(rows, (new, new), mode="bicubic", align_corners=False)
-        positions = SpaceFillingCurve(curve, new)(rows.flatten(2), dim=2).mT  # [1, C, h', w'] -> [1, N', C]
+        curves = [SpaceFillingCurve(self._curve_of_patches, grid).to(positions.device) for grid in (old, new)]
+        rows = curves[0].inverse(positions.mT, dim=2).unflatten(2, tuple(old))  # [1, N, C] -> [1, C, h, w]
+        rows = F.interpolate(rows, tuple(new), mode="bicubic", align_corners=False)
+        positions = curves[1](rows.flatten(2), dim=2).mT  # [1, C, h', w'] -> [1, N', C]
         return torch.cat([extra, positions], dim=1)
+
+    @property
+    def _pieces_are_rows(self) -> bool:
+        return self.curve_level == "pixel" and self.curve in ("sweep", "scan")
+
+    @property
+    def _curve_of_patches(self) -> str:
+        """The curve through the tokens. Pieces of sis are patches in a sweep, those of other curves follow the same."""
+        return "sweep" if self.curve == "sis" else self.curve
 
 
 def _check_choice(option: str, choice: str, choices: Collection[str]) -> None:
@@ -442,7 +384,7 @@ def _check_choice(option: str, choice: str, choices: Collection[str]) -> None:
 def _local_dim(dim: int, num_heads: int, local_ratio: float, kernel_size: int) -> int:
     local_dim = int(dim * local_ratio)
     if not 0 < local_dim < dim:
-        raise ValueError(f"local_ratio must leave channels to both halves, not {local_ratio}; local=none has one half")
+        raise ValueError(f"local_ratio must leave channels for both halves, not {local_ratio}; local=none has one half")
     if num_heads % 2:
         raise ValueError(f"num_heads must be even, not {num_heads}: attention beside a local operator has half as many")
     if kernel_size % 2 == 0:

@@ -10,7 +10,7 @@ the networks for token labeling draws from torch's generator instead of NumPy's.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from math import isqrt, sqrt
@@ -18,10 +18,11 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import nn
 
-from backbones.drop_path import DropPath
 from backbones.layer_norm import LayerNorm2d
+from backbones.stochastic_depth import stochastic_depth
 
 NUM_SLOTS = 64
 HEAD_DIM = 32
@@ -41,9 +42,9 @@ class MultiheadAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-        q, k, v = x.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # [B, N, 3C] -> 3 x [B, heads, N, 32]
+        q, k, v = rearrange(x, "b n (qkv head d) -> qkv b head n d", qkv=3, d=HEAD_DIM)
         y = F.scaled_dot_product_attention(q, k, v)
-        return self.out_proj(y.transpose(1, 2).flatten(2))  # -> [B, N, C]
+        return self.out_proj(rearrange(y, "b head n d -> b n (head d)"))
 
 
 class ResidualDepthwiseConv(nn.Conv2d):
@@ -73,7 +74,7 @@ def _layer_scale(shape: tuple[int, ...], value: float | None) -> nn.Module:
 
 
 def _conv_mlp(dim: int, ratio: int, depthwise: bool) -> nn.Sequential:
-    """Perceptron at every position of a map, with or without a look at the neighbours before its nonlinearity."""
+    """Perceptron at every position of a map, with or without a depthwise convolution before its nonlinearity."""
     return nn.Sequential(
         nn.Conv2d(dim, ratio * dim, kernel_size=1),
         ResidualDepthwiseConv(ratio * dim) if depthwise else nn.Identity(),
@@ -83,7 +84,7 @@ def _conv_mlp(dim: int, ratio: int, depthwise: bool) -> nn.Sequential:
 
 
 def _pos_conv(dim: int) -> nn.Conv2d:
-    """Tells positions apart, by the zeros around the map."""
+    """Encodes positions, by the zeros around the map."""
     return nn.Conv2d(dim, dim, kernel_size=3, padding=1, groups=dim)
 
 
@@ -110,12 +111,12 @@ class GLMixBlock(nn.Module):
 
     Args:
         dim: channels C, a multiple of 32.
-        drop_path: chance that a branch is skipped in training.
+        drop_path: probability that a branch is skipped in training.
         mlp_ratio: hidden channels of the MLP, in C.
         overlapping: the block of the paper's own layout, with position convolution and a convolution in the MLP,
             rather than of the Swin-like one without.
         learned_slots: :math:`Q` is a parameter, rather than averages of the block's input over an 8 x 8 grid.
-        layer_scale: what the branches are multiplied by at first; None: nothing.
+        layer_scale: initial factor of the branches; None: no factor.
 
     Shapes: [B, C, H, W] -> [B, C, H, W].
     """
@@ -146,7 +147,7 @@ class GLMixBlock(nn.Module):
         self.mlp = _conv_mlp(dim, mlp_ratio, depthwise=overlapping)
         self.ls1 = _layer_scale((1, dim, 1, 1), layer_scale)
         self.ls2 = _layer_scale((1, dim, 1, 1), layer_scale)
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = stochastic_depth(drop_path)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         slots = self.init_slots if self.learned_slots else _to_tokens(F.adaptive_avg_pool2d(x, isqrt(NUM_SLOTS)))
@@ -180,7 +181,7 @@ class AttentionBlock(nn.Module):
         self.mlp = _conv_mlp(dim, mlp_ratio, depthwise=True)
         self.ls1 = _layer_scale((dim,), layer_scale)
         self.ls2 = _layer_scale((1, dim, 1, 1), layer_scale)
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = stochastic_depth(drop_path)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self.pos_conv(x)
@@ -199,7 +200,7 @@ class TokenBlock(nn.Module):
         self.mha_op = MultiheadAttention(dim)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = nn.Sequential(nn.Linear(dim, mlp_ratio * dim), nn.GELU(), nn.Linear(mlp_ratio * dim, dim))
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = stochastic_depth(drop_path)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         tokens = _to_tokens(x)  # [B, C, H, W] -> [B, N, C]
@@ -227,16 +228,18 @@ class GLNet(nn.Module):
     Args:
         stages: the four rows of the network's table.
         overlapping: downsample by overlapping 3 x 3 convolutions with the norm behind them, rather than by patches.
-        num_classes: classes told apart.
-        drop_path: chance that the last block's branches are skipped in training; earlier blocks have less, linearly.
+        num_classes: classes that it tells apart. 0: no classifier; the output is the pooled features.
+        drop_path: probability that the last block's branches are skipped in training; it grows linearly from 0.
 
-    Shapes: images [B, 3, H, W], normalized, to logits [B, num_classes]; H and W are any from 32 on.
+    Shapes: images [B, 3, H, W], normalized, to logits [B, num_classes]; H and W are any from 32 on. Maps of the pyramid
+    have sides H / stride, rounded up (down, where `overlapping` is off).
 
     Raises:
         ValueError: images of another rank or number of channels, or too small.
     """
 
     classifier_names = ("head.",)
+    pyramid_strides = (4, 8, 16, 32)
 
     def __init__(
         self, stages: Sequence[Stage], overlapping: bool = True, num_classes: int = 1000, drop_path: float = 0.0
@@ -249,19 +252,22 @@ class GLNet(nn.Module):
         for stage in stages:
             blocks = nn.Sequential(*(make_block(stage.width, drop_path=next(chances)) for make_block in stage.blocks))
             self.stages.append(nn.Sequential(OrderedDict(blocks=blocks)))
+        self.pyramid_channels = tuple(stage.width for stage in stages)
         self.num_features = stages[-1].width
         self.norm = nn.BatchNorm2d(self.num_features)
         self.apply(_init_weights)
         self.reset_classifier(num_classes)
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Puts a new, untrained classifier on top of the same features."""
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be 1 or more, not {num_classes}")
+        """Puts a new, untrained classifier on top of the same features; 0 removes it."""
+        if num_classes < 0:
+            raise ValueError(f"num_classes must be 0 or more, not {num_classes}")
         self.num_classes = num_classes
         self.head = self._new_head()
 
-    def _new_head(self) -> nn.Linear:
+    def _new_head(self) -> nn.Module:
+        if self.num_classes == 0:
+            return nn.Identity()
         head = nn.Linear(self.num_features, self.num_classes).to(self.norm.weight)
         _init_weights(head)
         return head
@@ -269,10 +275,8 @@ class GLNet(nn.Module):
     def forward_stem(self, x: torch.Tensor) -> torch.Tensor:
         """Images [B, 3, H, W] to the first map [B, width, H/4, W/4]."""
         if x.dim() != 4 or x.shape[1] != 3 or min(x.shape[2:]) < MIN_SIZE:
-            least = f"{MIN_SIZE} x {MIN_SIZE}"
-            raise ValueError(
-                f"the network takes RGB images [B, 3, H, W] of at least H x W = {least}, not {list(x.shape)}"
-            )
+            least = f"H x W = {MIN_SIZE} x {MIN_SIZE}"
+            raise ValueError(f"the network takes RGB images [B, 3, H, W] of at least {least}, not {list(x.shape)}")
         return self.downsample_layers[0](x.contiguous(memory_format=torch.channels_last))
 
     def forward_stages(self, x: torch.Tensor) -> torch.Tensor:
@@ -286,8 +290,19 @@ class GLNet(nn.Module):
         """Images [B, 3, H, W] to the last feature map [B, num_features, H/32, W/32]."""
         return self.forward_stages(self.forward_stem(x))
 
+    def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Images [B, 3, H, W] to the map that each stage ends with, without the batch norm of the classifier."""
+        maps = [self.stages[0](self.forward_stem(x))]
+        for downsample, stage in zip(self.downsample_layers[1:], self.stages[1:], strict=True):
+            maps.append(stage(downsample(maps[-1])))
+        return maps
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.forward_features(x).mean((2, 3)))
+
+    def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
+        """A file's state dict as this network's; no entry depends on the size of the images."""
+        return dict(weights)
 
 
 class Box(NamedTuple):
@@ -308,7 +323,7 @@ class TokenLabeling(NamedTuple):
     logits: torch.Tensor
     """[B, num_classes], of the mixed images."""
     token_logits: torch.Tensor
-    """[B, H/32 * W/32, num_classes], row by row; those of the cells in the box are back at the image they show."""
+    """[B, H/32 * W/32, num_classes], row by row; those of the cells in the box belong to the image that they show."""
     box: Box
     """Each mixed image shows inside the box what its partner, the same image of the reversed batch, has there."""
 
@@ -317,10 +332,10 @@ class TokenLabelGLNet(GLNet):
     """GLNet with a second classifier for every cell of the last map, trained with token labels (Jiang et al., NeurIPS
     2021, https://arxiv.org/abs/2104.10858).
 
-    In training the batch is mixed with itself behind the stem, by one random box for all; the result is a
+    In training the batch is mixed with itself after the stem, by one random box for all; the result is a
     `TokenLabeling`. In evaluation the logits are those of the mean feature plus half the largest over all cells.
 
-    Args, Shapes, Raises: as for `GLNet`.
+    Args, Shapes, Raises: as for `GLNet`, which it is where there are no classes.
     """
 
     classifier_names = ("head.", "tklb_aux_head.")
@@ -331,6 +346,8 @@ class TokenLabelGLNet(GLNet):
         self.tklb_aux_head = self._new_head()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | TokenLabeling:
+        if self.num_classes == 0:
+            return super().forward(x)
         x = self.forward_stem(x)
         if self.training:
             box = random_box(x.shape[2] // self.STEM_CELLS, x.shape[3] // self.STEM_CELLS)
@@ -345,7 +362,7 @@ class TokenLabelGLNet(GLNet):
 
 
 def random_box(height: int, width: int) -> Box:
-    """A box for cutmix on a grid of cells (Yun et al., ICCV 2019): the share that stays is uniform, so is its centre.
+    """A box for cutmix on a grid of cells (Yun et al., ICCV 2019): the share kept is uniform, and so is its center.
 
     Parts beyond the border are cut off. Drawn from torch's generator of the CPU.
     """
@@ -415,7 +432,7 @@ def glnet_stages(
 
 
 def swin_like_stages(learned_slots: bool = False) -> tuple[Stage, ...]:
-    """The paper's "STL", the layout of Swin-T, for comparing what mixes: no position but in the local branches."""
+    """The paper's "STL", the layout of Swin-T, to compare mixers: only the local branches see positions."""
     mix = partial(GLMixBlock, mlp_ratio=4, overlapping=False, learned_slots=learned_slots)
     return Stage(96, [mix] * 2), Stage(192, [mix] * 2), Stage(384, [mix] * 6), Stage(768, [TokenBlock] * 2)
 

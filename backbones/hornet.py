@@ -23,16 +23,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from backbones.depthwise import depthwise_conv2d
-from backbones.drop_path import DropPath
 from backbones.layer_norm import LayerNorm2d
 from backbones.pointwise import pointwise_conv2d
+from backbones.stochastic_depth import stochastic_depth
 
 SCALE = 1 / 3  # the paper's 1 / alpha, which tames the product of many factors
 MIN_SIZE = 32
 CACHED_VALUES = 2**20
-"""What a perceptron computes between its layers at once, on a CPU that does not train: it stays in the cache."""
+"""Values between a perceptron's layers that inference on a CPU computes at once, few enough to stay in the cache."""
 MIN_PART = 1024
-"""Positions that a block takes at once at least: weights are read again for every part."""
+"""The fewest positions that a block takes at once, because every part reads the weights again."""
 
 
 class DepthwiseConv(nn.Conv2d):
@@ -47,7 +47,7 @@ class DepthwiseConv(nn.Conv2d):
 
 
 class GlobalLocalFilter(nn.Module):
-    r"""Filters one half of the channels by 3 x 3 kernels, the other half over the whole map, in the frequency domain.
+    r"""Filters half of the channels by 3 x 3 kernels and the rest over the whole map, in the frequency domain.
 
     The global half is :math:`\mathcal{F}^{-1}(K \odot \mathcal{F}(x))` with the 2-D Fourier transform and a learned
     complex :math:`K` for each channel, frequency by frequency. On a map of another size than `size`, :math:`K` is
@@ -125,8 +125,8 @@ def filter_by_matrices(x: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
     re, im = rows(re, cos_h) + rows(im, sin_h), rows(im, cos_h) - rows(re, sin_h)
     re, im = re * response_re - im * response_im, re * response_im + im * response_re
     re, im = rows(re, cos_h) - rows(im, sin_h), rows(im, cos_h) + rows(re, sin_h)
-    # A frequency that was left out is the conjugate of one that was kept: it adds the same once more to the sum.
-    # Those that are their own conjugates, 0 and (of an even width) the highest, have no twin.
+    # A frequency that was left out is the conjugate of one that was kept, and adds the same to the sum once more.
+    # Those that are their own conjugates, 0 and (for an even width) the highest, have no twin.
     times = x.new_tensor([2.0 if 0 < k < width - k else 1.0 for k in range(num_kept)])
     return columns(re, (cos_w * times).mT) - columns(im, (sin_w * times).mT)
 
@@ -138,7 +138,7 @@ def _fourier_matrices(num_points: int, num_frequencies: int) -> tuple[np.ndarray
 
 
 def without_fft(model: nn.Module) -> nn.Module:
-    """Lets every global filter of `model` compute by matrix products, in place, as exporting a network requires."""
+    """Makes every global filter of `model` compute by matrix products, in place, as exporting a network requires."""
     for module in model.modules():
         if isinstance(module, GlobalLocalFilter):
             module.filter = filter_by_matrices
@@ -146,9 +146,9 @@ def without_fft(model: nn.Module) -> nn.Module:
 
 
 class ConvInParts(nn.Conv2d):
-    """1 x 1 convolution whose output channels come as maps of `sizes` channels, each lying in memory by itself.
+    """1 x 1 convolution whose output channels come as maps of `sizes` channels, each in memory of its own.
 
-    What comes next reads them as they are; slices of one map would be copied.
+    The next layers read them as they are; slices of one map would be copied.
 
     Shapes: [B, C, H, W] -> a tuple of [B, size, H, W].
     """
@@ -173,7 +173,7 @@ class PointwiseConv(nn.Conv2d):
 
 
 class GnConv(nn.Module):
-    r"""Recursive gated convolution: every position interacts with its neighbours `order` times over.
+    r"""Recursive gated convolution: every position interacts with its neighbors `order` times.
 
     The paper's section 3.1, with :math:`f` one spatial operator over all :math:`q_k` at once:
 
@@ -230,7 +230,7 @@ class Block(nn.Module):
         self.pwconv2 = nn.Linear(4 * dim, dim)
         self.gamma1 = nn.Parameter(torch.full((dim,), layer_scale))
         self.gamma2 = nn.Parameter(torch.full((dim,), layer_scale))
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = stochastic_depth(drop_path)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         is_inference = not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
@@ -239,7 +239,7 @@ class Block(nn.Module):
         return self._perceptron(self._convolution(x)).permute(0, 3, 1, 2)
 
     def _infer(self, x: torch.Tensor) -> torch.Tensor:
-        """The same in parts that stay in a CPU's cache: some samples at once, and some of their positions."""
+        """The same in parts that stay in a CPU's cache: a few samples at once, and a few of their positions."""
         num_positions = max(MIN_PART, CACHED_VALUES // self.pwconv1.out_features)
         num_samples = max(1, num_positions // (x.shape[2] * x.shape[3]))
         result = torch.empty_like(x.permute(0, 2, 3, 1), memory_format=torch.contiguous_format)
@@ -280,19 +280,22 @@ class HorNet(nn.Module):
     Args:
         width: channels of the first stage; the last has eight times as many.
         stages: the four rows of the network's table.
-        num_classes: classes told apart (1,000 for ImageNet-1k, 21,841 for all of ImageNet-22k).
-        drop_path: chance that the last block's branches are skipped in training; earlier blocks have less, linearly.
-        layer_scale: what every channel of a branch is multiplied by at first.
+        num_classes: classes that it tells apart (1,000 for ImageNet-1k, 21,841 for ImageNet-22k). 0: no classifier; the
+            output is the pooled features.
+        drop_path: probability that the last block's branches are skipped in training; it grows linearly from 0.
+        layer_scale: initial factor of every channel of a branch.
         init_std: standard deviation of the initial weights. The paper's 0.02 suits its widths and long training; with
-            few channels the products of the gates would start next to nothing. None: 1 / sqrt(inputs) of each layer.
+            few channels the products of the gates would start near zero. None: 1 / sqrt(inputs) of each layer.
 
-    Shapes: images [B, 3, H, W], normalized, to logits [B, num_classes]; H and W are any from 32 on.
+    Shapes: images [B, 3, H, W], normalized, to logits [B, num_classes]; H and W are any from 32 on. Maps of the pyramid
+    have sides H // stride: what is left of the last cell is cropped.
 
     Raises:
         ValueError: images of another rank or number of channels, or too small.
     """
 
     classifier_names = ("head.",)
+    pyramid_strides = (4, 8, 16, 32)
     num_layers = 13
     """Number of the last layer, the classifier's; see `layer_of`."""
 
@@ -321,6 +324,7 @@ class HorNet(nn.Module):
             )
             for dim, stage in zip(dims, stages, strict=True)
         )
+        self.pyramid_channels = tuple(dims)
         self.num_features = dims[-1]
         self.norm = nn.LayerNorm(self.num_features, eps=1e-6)
         self.apply(partial(_init_weights, std=init_std))
@@ -336,18 +340,20 @@ class HorNet(nn.Module):
         return weights
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Puts a new, untrained classifier on top of the same features."""
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be 1 or more, not {num_classes}")
+        """Puts a new, untrained classifier on top of the same features; 0 removes it."""
+        if num_classes < 0:
+            raise ValueError(f"num_classes must be 0 or more, not {num_classes}")
         self.num_classes = num_classes
-        self.head = nn.Linear(self.num_features, num_classes).to(self.norm.weight)
-        _init_weights(self.head)
+        self.head = nn.Identity()
+        if num_classes > 0:
+            self.head = nn.Linear(self.num_features, num_classes).to(self.norm.weight)
+            _init_weights(self.head)
 
     def layer_of(self, name: str) -> int:
-        """The layer that a parameter counts to where learning rates decay from layer to layer, by the authors' rule.
+        """The layer that a parameter belongs to where learning rates decay from layer to layer, by the authors' rule.
 
-        The stem is layer 0; the first two stages are one layer each, every two blocks of the third are one, up to the
-        eleventh, and the last stage is one; the step down to a stage goes with its first blocks.
+        The stem is layer 0. The first two stages are one layer each, every two blocks of the third are one, up to the
+        eleventh, and the last stage is one. Downsampling goes with the first blocks of the stage after it.
         """
         part, _, rest = name.partition(".")
         if part not in ("downsample_layers", "stages"):
@@ -361,17 +367,28 @@ class HorNet(nn.Module):
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Images [B, 3, H, W] to the last feature map [B, num_features, H/32, W/32]."""
-        if x.dim() != 4 or x.shape[1] != 3 or min(x.shape[2:]) < MIN_SIZE:
-            least = f"{MIN_SIZE} x {MIN_SIZE}"
-            raise ValueError(
-                f"the network takes RGB images [B, 3, H, W] of at least H x W = {least}, not {list(x.shape)}"
-            )
+        _check_images(x)
         for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):
             x = stage(downsample(x))  # -> [B, width, H/4, W/4], then half the size and twice the channels each
         return x
 
+    def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Images [B, 3, H, W] to the map that each stage ends with, the last one that of `forward_features`."""
+        _check_images(x)
+        maps = []
+        for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):
+            x = stage(downsample(x))
+            maps.append(x)
+        return maps
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.norm(self.forward_features(x).mean((2, 3))))
+
+
+def _check_images(x: torch.Tensor) -> None:
+    if x.dim() != 4 or x.shape[1] != 3 or min(x.shape[2:]) < MIN_SIZE:
+        least = f"{MIN_SIZE} x {MIN_SIZE}"
+        raise ValueError(f"the network takes RGB images [B, 3, H, W] of at least H x W = {least}, not {list(x.shape)}")
 
 
 def _init_weights(module: nn.Module, std: float | None = 0.02) -> None:

@@ -1,57 +1,78 @@
 """An image network on clips: it sees every frame by itself, and its logits are averaged."""
 
-from collections.abc import Mapping
-
 import torch
+from einops import rearrange
 from torch import nn
 
-PREFIX = "network."
+from backbones.prefixed import prefixed
 
 
 class PerFrame(nn.Module):
     """Applies a network for images to each frame of clips.
 
-    Files of the image network load into it, through `models.load_weights` and `load_pretrained`, as well as its own.
+    It loads files of the image network, through `models.load_weights` and `load_pretrained`, as well as its own.
 
     Args:
         network: images [B, 3, H, W] to logits [B, num_classes].
 
-    Raises:
-        ValueError: no clips, or a network that gives more than logits (distilled, or with token labels).
-
     Shapes: clips [B, 3, T, H, W] to logits [B, num_classes], the mean over the T frames.
+
+    Raises:
+        ValueError: the input is no clip, or the network returns more than logits (distilled, or with token labels).
     """
 
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
-        if hasattr(network, "layer_of"):
-            self.num_layers = network.num_layers
-            self.layer_of = lambda name: network.layer_of(name.removeprefix(PREFIX))
+        prefixed(self, "network.")
 
     @property
     def model_name(self) -> str:
         return getattr(self.network, "model_name", type(self.network).__name__)
 
     @property
-    def classifier_names(self) -> tuple[str, ...]:
-        return tuple(PREFIX + name for name in self.network.classifier_names)
+    def num_classes(self) -> int:
+        return self.network.num_classes
+
+    @property
+    def num_features(self) -> int:
+        return self.network.num_features
+
+    @property
+    def pyramid_channels(self) -> tuple[int, ...]:
+        return self.network.pyramid_channels
+
+    @property
+    def pyramid_strides(self) -> tuple[tuple[int, int, int], ...]:
+        """Over time, height and width: no frame is left out."""
+        return tuple((1, stride, stride) for stride in self.network.pyramid_strides)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Puts a new, untrained classifier on top of the same features; 0 removes it."""
+        self.network.reset_classifier(num_classes)
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """What the image network gives for each frame: [B, C, T, H', W'], or tokens [B, T, N, C]."""
+        features = self.network.forward_features(_frames(x))
+        layout = "(b t) c h w -> b c t h w" if features.dim() == 4 else "(b t) n c -> b t n c"
+        return rearrange(features, layout, b=len(x))
+
+    def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Clips [B, 3, T, H, W] to maps [B, C_i, T, H_i, W_i], those of the image network for each frame."""
+        maps = self.network.forward_pyramid(_frames(x))
+        return [rearrange(level, "(b t) c h w -> b c t h w", b=len(x)) for level in maps]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.dim() != 5:
-            raise ValueError(f"clips are [B, 3, T, H, W], not {list(x.shape)}")
-        frames = x.transpose(1, 2).flatten(0, 1)  # [B, 3, T, H, W] -> [B, T, 3, H, W] -> [B * T, 3, H, W]
-        logits = self.network(frames.contiguous(memory_format=torch.channels_last))
+        logits = self.network(_frames(x))
         if not isinstance(logits, torch.Tensor):
             raise ValueError(
                 f"{self.model_name} has more outputs than logits in training; clips need its plain variant"
             )
         return logits.unflatten(0, (len(x), -1)).mean(1)  # [B * T, K] -> [B, T, K] -> [B, K]
 
-    def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
-        """A file's state dict, of the image network or of this one, as this one's."""
-        if all(name.startswith(PREFIX) for name in weights):
-            weights = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}
-        if hasattr(self.network, "adapt_weights"):
-            weights = self.network.adapt_weights(weights, resize=resize)
-        return {PREFIX + name: tensor for name, tensor in weights.items()}
+
+def _frames(x: torch.Tensor) -> torch.Tensor:
+    """[B, 3, T, H, W] -> [B * T, 3, H, W], channels-last in memory."""
+    if x.dim() != 5:
+        raise ValueError(f"clips are [B, 3, T, H, W], not {list(x.shape)}")
+    return rearrange(x, "b rgb t h w -> (b t) rgb h w").contiguous(memory_format=torch.channels_last)

@@ -1,8 +1,8 @@
-"""1 x 1 convolution, by the library that multiplies matrices faster where no gradient is asked for.
+"""1 x 1 convolution that, in inference on a CPU, uses whichever library multiplies matrices faster.
 
-On a CPU torch (2.15) gives linear layers to MKL and convolutions to oneDNN, which lays the weights out anew for every
-call. On processors of Intel, networks of many such layers are some per cent faster with MKL (docs/speed.md); on AMD's,
-MKL's products are slow.
+torch (2.15) runs linear layers with MKL and convolutions with oneDNN, which reorders the weights at every call. On
+Intel's processors, networks of many such layers are a few per cent faster with MKL (docs/speed.md); on AMD's, MKL is
+slow.
 """
 
 import functools
@@ -18,7 +18,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 def pointwise_conv2d(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, dilation: tuple[int, int] = (1, 1)
 ) -> torch.Tensor:
-    """`F.conv2d`, to which `dilation` may matter as engine/precision.py says.
+    """`F.conv2d`; why `dilation` may matter, engine/precision.py says.
 
     Shapes: x [B, C, H, W]; weight [D, C, 1, 1]; bias [D] -> [B, D, H, W].
     """
@@ -30,7 +30,7 @@ def pointwise_conv2d(
 
 @functools.cache
 def is_intel() -> bool:
-    """Whether Intel made this machine's processor; False where that is not known."""
+    """Whether Intel made this machine's processor; False if unknown."""
     try:
         return "GenuineIntel" in CPU_INFO.read_text(encoding="utf-8", errors="replace")
     except OSError:  # not Linux

@@ -1,1 +1,1 @@
-"""What is read: videos, images and graphs."""
+"""Data sets: videos and images, from files to batches."""

@@ -1,4 +1,4 @@
-"""From a data set to batches on a device: loaders, their worker processes, and what happens when one of these dies."""
+"""From a data set to batches on a device: dataloaders, their worker processes, and what happens when one dies."""
 
 import atexit
 import multiprocessing
@@ -17,11 +17,11 @@ from settings import UserError
 
 
 class WorkerError(UserError, RuntimeError):
-    """A worker process of a dataloader died, or gives no batch any more."""
+    """A worker process of a dataloader died, or no longer gives batches."""
 
 
 class RankBatches(Sequence):
-    """The batches of one rank as ranges of sample numbers, made when they are asked for: a run may have millions.
+    """The batches of one rank as ranges of sample numbers, made on demand: a run may have millions.
 
     Batch b holds the samples from (b * num_ranks + rank) * batch_size on.
     """
@@ -99,22 +99,22 @@ def _loader(
 
 
 def _start_worker(_: int) -> None:
-    # Ctrl-C, and a request to stop that goes to all processes, are the main process's to handle: it needs the data of
-    # the step that it finishes.
+    # Ctrl-C and signals that go to all processes are left to the main process: it needs the data of the step that it
+    # finishes.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     assert get_worker_info() is not None
     torch.set_num_threads(1)
 
 
-@atexit.register  # before multiprocessing's own, which would ask a worker that hangs to stop, and wait
+@atexit.register  # runs before multiprocessing's own handler, which would ask a hanging worker to stop, and wait
 def _end_workers() -> None:
     for process in multiprocessing.active_children():
         process.kill()
 
 
 def _collate(dataset: Samples, samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """The data set's batch of the samples that were read, with their `index` [B] and all `failures`."""
+    """The data set's batch of the readable samples, with their `index` [B] and all `failures`."""
     errors = [sample["error"] for sample in samples if "error" in sample]
     if errors:
         return {"error": errors[0]}
@@ -126,9 +126,9 @@ def _collate(dataset: Samples, samples: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def to_device(loader: DataLoader, device: torch.device) -> Iterator[dict[str, Any]]:
-    """The loader's batches, with what the network takes on `device`; copied without waiting from pinned memory.
+    """The loader's batches, with the network's input on `device`; copies from pinned memory are asynchronous.
 
-    Raises WorkerError where a worker process dies, or none of them gives a batch within the loader's timeout.
+    Raises WorkerError if a worker process dies, or if no batch comes within the loader's timeout.
     """
     stays = ("index", "failures", *loader.dataset.stays_on_cpu)
     for batch in _watched(loader):
@@ -138,7 +138,7 @@ def to_device(loader: DataLoader, device: torch.device) -> Iterator[dict[str, An
 
 
 def move(value: Any, device: torch.device) -> Any:
-    """`value` with all that has a device moved to `device`: tensors of any kind, PyG batches, nested containers."""
+    """`value` with all its tensors moved to `device`: tensors of any kind, PyG batches, nested containers."""
     if hasattr(value, "to"):
         return value.to(device, non_blocking=True)
     if isinstance(value, Mapping):
@@ -151,9 +151,9 @@ def move(value: Any, device: torch.device) -> Any:
 
 
 def worker_death(error: RuntimeError) -> WorkerError:
-    """What torch raises when a worker dies, explained.
+    """Explains the error that torch raises when a worker dies.
 
-    Torch hears of it by a signal, whose handler raises wherever the main process is, also outside the loader.
+    Torch learns of the death by a signal, whose handler raises wherever the main process is, also outside the loader.
     """
     return WorkerError(
         f"a dataloader worker died ({error}); if memory ran out, lower data.num_workers. The same command continues "
@@ -175,7 +175,7 @@ def _watched(loader: DataLoader) -> Iterator[dict[str, Any]]:
                 paths = ", ".join(loader.dataset.path(n) for n in loader.batch_sampler[number])
                 raise WorkerError(
                     f"no batch within data.timeout_seconds={loader.timeout:g}: a worker hangs on one of these files, "
-                    f"or their disk is away: {paths}. Remove the file from the list, or raise the limit"
+                    f"or their disk is gone: {paths}. Remove the file from the list, or raise the limit"
                 ) from error
             raise
         yield batch

@@ -1,4 +1,4 @@
-"""Lists of files with their labels: what lists of videos and of images have in common."""
+"""Lists of files with their labels: the common part of video lists and image lists."""
 
 import logging
 import os
@@ -15,17 +15,17 @@ log = logging.getLogger(__name__)
 UNLABELED = -1
 
 
-class Kind(NamedTuple):
-    """A kind of files: what messages call them, and how their names end."""
+class FileKind(NamedTuple):
+    """A kind of file: its name in messages, and its suffixes."""
 
     name: str
     suffixes: tuple[str, ...]
 
 
 class FileError(UserError):
-    """A file that cannot be read: `path` says which one, `reason` why.
+    """A file that cannot be read: `path` says which, `reason` why.
 
-    A single argument is taken as the whole message: this is how a DataLoader raises a worker's error anew.
+    A single argument is the whole message: that is how a DataLoader re-raises a worker's error.
     """
 
     def __init__(self, path, reason: str = ""):
@@ -37,7 +37,7 @@ class FileError(UserError):
 
 
 class FileItem(NamedTuple):
-    """One row of a list: position in it, its own name for the file, label (-1: unknown; of several the first), path."""
+    """One row of a list: its position, the file's id, its label (-1: unknown; the first of several), its path."""
 
     index: int
     id: str
@@ -48,16 +48,17 @@ class FileItem(NamedTuple):
 class FileList(Sequence):
     """Files and their labels; `files[i]` is a `FileItem`.
 
-    Text is packed into bytes and offsets: 240,000 files take some 25 MB in three objects, which forked workers
-    share (nothing in it counts references as a list of strings would) and spawned workers get in milliseconds.
+    Text is packed into bytes and offsets: 240,000 files take about 25 MB in three objects. Forked workers share them,
+    because they hold no reference counts as a list of strings would, and spawned workers get them in milliseconds.
 
     Args:
-        ids, labels, paths: one each per file; a label is -1 or at most len(class_names) - 1, paths start from `root`.
-            A file of several classes has a tuple of their labels.
-        class_names: a name per class; none: classes without names, as many as the largest label tells.
-        root: folder that relative paths start from.
+        ids, labels, paths: one each per file; a label is -1 or at most len(class_names) - 1, paths are relative to
+            `root`. A file with several classes has a tuple of labels.
+        class_names: a name per class; None: unnamed classes, up to the largest label.
+        root: folder of relative paths.
 
-    `labels` is an int64 array [N], read-only; of a file with several, the first. `has_several`: whether there is one.
+    `labels` is an int64 array [N], read-only, with the first of several labels. `has_several`: whether any file has
+    several.
     """
 
     def __init__(
@@ -69,29 +70,29 @@ class FileList(Sequence):
         root: str = "",
     ):
         if not len(ids) == len(labels) == len(paths):
-            raise ValueError(f"{len(ids)} ids, {len(labels)} labels and {len(paths)} paths; expected as many of each")
+            raise ValueError(f"{len(ids)} ids, {len(labels)} labels and {len(paths)} paths; expected equal numbers")
         self.has_several = any(isinstance(label, tuple) for label in labels)
         sets = [label if isinstance(label, tuple) else (label,) for label in labels] if self.has_several else labels
         self.labels = np.array([labels[0] for labels in sets] if self.has_several else sets, dtype=np.int64)
-        # All the labels, one file's after the other's, and where each file's end: [M], [N]; without several, M is N.
-        self._all = np.array([label for labels in sets for label in labels]) if self.has_several else self.labels
-        self._ends = np.cumsum([len(labels) for labels in sets]) if self.has_several else None
-        num_classes = self._all.max(initial=UNLABELED) + 1 if class_names is None else len(class_names)
-        beyond = np.flatnonzero((self._all < UNLABELED) | (self._all >= num_classes))
+        # All labels, file by file [M], and where those of each file end [N]; M is N if no file has several.
+        self._all_labels = np.array([label for labels in sets for label in labels]) if self.has_several else self.labels
+        self._label_ends = np.cumsum([len(labels) for labels in sets]) if self.has_several else None
+        num_classes = self._all_labels.max(initial=UNLABELED) + 1 if class_names is None else len(class_names)
+        beyond = np.flatnonzero((self._all_labels < UNLABELED) | (self._all_labels >= num_classes))
         if len(beyond):
             path = paths[int(self._rows()[beyond[0]])]
-            raise ValueError(f"{path} has label {self._all[beyond[0]]}; {accepted_labels(class_names)}")
+            raise ValueError(f"{path} has label {self._all_labels[beyond[0]]}; {accepted_labels(class_names)}")
         self.labels.setflags(write=False)
         self.class_names = tuple(class_names or ())
         self.num_classes = int(num_classes)
         self.root = root
-        self._ids, self._paths = _Texts(ids), _Texts(paths)
+        self._ids, self._paths = _PackedTexts(ids), _PackedTexts(paths)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> FileItem:
-        position = range(len(self))[index]  # counts from the end if negative, IndexError if beyond
+        position = range(len(self))[index]  # negative: from the end; IndexError out of range
         path = os.path.join(self.root, self._paths[position])
         return FileItem(position, self._ids[position], int(self.labels[position]), path)
 
@@ -99,18 +100,18 @@ class FileList(Sequence):
         return f"FileList({len(self)} files, {self.num_classes} classes, root={self.root!r})"
 
     def labels_of(self, index: int) -> tuple[int, ...]:
-        """All the labels of a file; none where they are unknown."""
-        end = index + 1 if self._ends is None else int(self._ends[index])
-        start = end - 1 if self._ends is None else int(self._ends[index - 1]) if index else 0
-        return tuple(label for label in self._all[start:end].tolist() if label != UNLABELED)
+        """All labels of a file; empty if unknown."""
+        end = index + 1 if self._label_ends is None else int(self._label_ends[index])
+        start = end - 1 if self._label_ends is None else int(self._label_ends[index - 1]) if index else 0
+        return tuple(label for label in self._all_labels[start:end].tolist() if label != UNLABELED)
 
     def labeled_rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """Every label that is known, and the file that has it -> (rows [M] of the list, labels [M])."""
-        known = self._all != UNLABELED
-        return self._rows()[known], self._all[known]
+        """Every known label, and the file that has it -> (rows [M] of the list, labels [M])."""
+        known = self._all_labels != UNLABELED
+        return self._rows()[known], self._all_labels[known]
 
     def targets(self, rows: Iterable[int], num_classes: int) -> np.ndarray:
-        """Which classes the files `rows` [B] of the list have: bool [B, num_classes]; none where it is unknown."""
+        """Which classes the files `rows` [B] of the list have: bool [B, num_classes]; all False if unknown."""
         labels = [self.labels_of(int(row)) for row in rows]
         targets = np.zeros((len(labels), num_classes), dtype=bool)
         for target, of_file in zip(targets, labels, strict=True):
@@ -118,20 +119,20 @@ class FileList(Sequence):
         return targets
 
     def _rows(self) -> np.ndarray:
-        """The file of each of all labels [M]."""
-        counts = 1 if self._ends is None else np.diff(self._ends, prepend=0)
+        """The row of each label [M]."""
+        counts = 1 if self._label_ends is None else np.diff(self._label_ends, prepend=0)
         return np.repeat(np.arange(len(self)), counts)
 
     def missing(self) -> list[FileItem]:
-        """Those that are not there. Looks at every file, which takes a while on a network disk."""
+        """The files that do not exist. Looks at every file, which takes a while on a network disk."""
         return [item for item in self if not os.path.isfile(item.path)]
 
 
-class _Texts:
+class _PackedTexts:
     """Immutable strings, packed."""
 
     def __init__(self, texts: Iterable[str]):
-        encoded = [text.encode("utf-8", "surrogateescape") for text in texts]  # as Python takes file names of any bytes
+        encoded = [text.encode("utf-8", "surrogateescape") for text in texts]  # as Python encodes file names
         self._bytes = b"".join(encoded)
         self._ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
 
@@ -141,15 +142,15 @@ class _Texts:
 
 
 def read_list(path: Path, root: Path, class_names: Sequence[str] | None) -> FileList:
-    """The files of a list: `id label path` per line, tabs or spaces between, label -1 for unknown.
+    """The files of a list: `id label path` per line, separated by tabs or spaces, label -1 for unknown.
 
-    Several labels stand together with commas between, `id 3,17,92 path`.
+    Several labels are joined by commas: `id 3,17,92 path`.
     """
     ids, labels, paths = [], [], []
     for number, line in numbered_lines(path):
         fields = line.split(None, 2)
         if len(fields) != 3:
-            raise bad_line(path, number, line, "expected `id label path`, tabs or spaces between")
+            raise bad_line(path, number, line, "expected `id label path`, separated by tabs or spaces")
         try:
             several = tuple(map(int, fields[1].split(",")))
         except ValueError:
@@ -159,30 +160,30 @@ def read_list(path: Path, root: Path, class_names: Sequence[str] | None) -> File
             if label < UNLABELED or (class_names is not None and label >= len(class_names)):
                 raise bad_line(path, number, line, f"label {label}: {accepted_labels(class_names)}")
         if len(several) > 1 and (UNLABELED in several or len(set(several)) < len(several)):
-            raise bad_line(path, number, line, f"of several labels each stands once, and {UNLABELED} stands alone")
+            raise bad_line(path, number, line, f"several labels must differ, and {UNLABELED} must be the only one")
         ids.append(fields[0])
         labels.append(several[0] if len(several) == 1 else several)
         paths.append(fields[2].rstrip())
     return FileList(ids, labels, paths, class_names, str(root))
 
 
-def read_folder(folder: Path, root: Path, class_names: Sequence[str] | None, kind: Kind) -> FileList:
-    """The files of one sub-folder per class, labels in sorted order of their names."""
+def read_folder(folder: Path, root: Path, class_names: Sequence[str] | None, kind: FileKind) -> FileList:
+    """The files of one subfolder per class, labels in sorted order of their names."""
     classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not classes:
-        raise ValueError(f"{folder} has no sub-folders; expected one for each class, with its {kind.name} in it")
+        raise ValueError(f"{folder} has no subfolders; expected one for each class, with its {kind.name}")
     label_of = label_finder(class_names or classes)
     paths, labels = [], []
     for name in classes:
-        label = label_of(name, f"{folder}: sub-folder {name!r}")
+        label = label_of(name, f"{folder}: subfolder {name!r}")
         found = [os.path.join(name, path) for path in find_files(folder / name, kind)]
         if not found:
-            log.warning("%s: no %s in sub-folder %s", folder, kind.name, name)
+            log.warning("%s: no %s in subfolder %s", folder, kind.name, name)
         paths += found
         labels += [label] * len(found)
     if not paths:
         raise ValueError(
-            f"{folder}: no {kind.name} in any of its {len(classes)} sub-folders; expected files that end in "
+            f"{folder}: no {kind.name} in any of its {len(classes)} subfolders; expected files that end in "
             + " ".join(kind.suffixes)
         )
     if root != folder:
@@ -190,8 +191,8 @@ def read_folder(folder: Path, root: Path, class_names: Sequence[str] | None, kin
     return FileList(paths, labels, paths, class_names or classes, str(root))
 
 
-def find_unlabeled(places: Iterable[str | Path], kind: Kind) -> FileList:
-    """Files without labels: each of `places` is a file, or a folder that stands for all of the kind in it."""
+def find_unlabeled(places: Iterable[str | Path], kind: FileKind) -> FileList:
+    """Files without labels: each of `places` is a file, or a folder, which means all files of the kind in it."""
     paths: list[str] = []
     for place in places:
         place = existing_path(Path(place).expanduser(), f"file or folder of {kind.name}")
@@ -200,7 +201,7 @@ def find_unlabeled(places: Iterable[str | Path], kind: Kind) -> FileList:
             raise ValueError(f"{place}: no {kind.name} in it; expected files that end in {' '.join(kind.suffixes)}")
         paths += found
     if not paths:
-        raise ValueError(f"no {kind.name} named; expected at least one file or folder")
+        raise ValueError(f"no {kind.name} given; expected at least one file or folder")
     return FileList(paths, [UNLABELED] * len(paths), paths)
 
 
@@ -221,8 +222,8 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     return tuple(names[index] for index in sorted(names))
 
 
-def find_files(folder: Path, kind: Kind) -> list[str]:
-    """Paths from `folder` of the files of a kind anywhere in it, sorted; hidden files and folders are passed over."""
+def find_files(folder: Path, kind: FileKind) -> list[str]:
+    """Paths, relative to `folder`, of the files of a kind anywhere in it; sorted, without hidden files and folders."""
     found = []
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -235,18 +236,18 @@ def find_files(folder: Path, kind: Kind) -> list[str]:
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines that hold something, with their numbers from 1."""
+    """The lines that are not blank, with their numbers from 1."""
     try:
-        text = path.read_text(encoding="utf-8-sig")  # a byte order mark, as some editors write, is no part of the text
+        text = path.read_text(encoding="utf-8-sig")  # drops the byte order mark that some editors write
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text in UTF-8 from byte {error.start} on; expected a list") from None
+        raise ValueError(f"{path} is not UTF-8 text, see byte {error.start}; expected a list") from None
     if not text.strip():
         raise ValueError(f"{path} is empty; expected a line for each entry")
     return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
 
 
 def label_finder(class_names: Sequence[str]) -> Callable[[str, str], int]:
-    """A function (name, where) -> label that raises ValueError for a name that is none of `class_names`."""
+    """A function (name, where) -> label that raises ValueError for a name not in `class_names`."""
     labels = {name: label for label, name in enumerate(class_names)}
 
     def label_of(name: str, where: str) -> int:
@@ -268,7 +269,7 @@ def bad_line(path: Path, number: int, line: str, expected: str) -> ValueError:
 
 
 def existing_path(path: Path, what: str) -> Path:
-    """`path` if it exists; otherwise FileNotFoundError tells how far it does, and what has nearly this name there."""
+    """`path` if it exists; else FileNotFoundError says up to where it exists, and suggests a similar name there."""
     if path.exists():
         return path
     parent = next(folder for folder in path.absolute().parents if folder.exists())

@@ -1,10 +1,10 @@
-"""What a training or an evaluation reads, sample by sample: the base classes of all data sets.
+"""The base classes of all data sets, for training and for evaluation.
 
 Everything random about a training sample (which item, which view of it, which colors) is a function of the run's seed
-and the sample's number in the run. No generator lives in a worker, so the number of workers and of ranks changes
-nothing, and a run resumes in mid-epoch with the samples it would have had.
+and the sample's number in the run. No generator lives in a worker, so the number of workers and ranks changes nothing,
+and a run resumes in mid-epoch with the samples it would have had.
 
-A data set says what an item gives (`read`), and how samples become a batch (`collate`) where stacking will not do.
+A data set defines what an item gives (`read`), and how samples become a batch (`collate`) if stacking will not do.
 """
 
 from collections.abc import Sequence
@@ -22,10 +22,10 @@ MAX_ATTEMPTS = 10  # items tried for one training sample before the run stops
 
 
 class Samples(Dataset):
-    """What training and evaluation data sets share: their items, and how batches are made of them."""
+    """The common part of training and evaluation data sets: items, and how they become batches."""
 
     stays_on_cpu: ClassVar[tuple[str, ...]] = ()
-    """Entries of a batch that `datasets.dataloader.to_device` leaves where they are; `index` always stays."""
+    """Entries of a batch that `datasets.dataloader.to_device` leaves on the CPU; `index` and `failures` always stay."""
 
     def __init__(self, items: Sequence[Any]):
         self.items = items
@@ -34,32 +34,32 @@ class Samples(Dataset):
         return len(self.items)
 
     def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        """A batch of what `read` gave for each sample; by default every entry is stacked along a new first axis."""
+        """A batch from what `read` gave for each sample; by default every entry is stacked along a new first axis."""
         return default_collate(samples)
 
     def path(self, number: int) -> str:
-        """What to call sample `number` in a message: the file it is read from."""
+        """The file that sample `number` is read from, for messages."""
         raise NotImplementedError
 
 
 class TrainSamples(Samples):
-    """Training samples by their number in the run; what a sample is, `read` says.
+    """Training samples by their number in the run; subclasses implement `read`.
 
-    Sample k belongs to epoch k // N of N items, and there to position k % N of that epoch's own order. It is what
-    `read` gives, with `index` (the item's row), `label` where the item is a FileItem, and `failures` (items that were
-    tried first and could not be read: dicts of path, reason, index, sample).
+    With N items, sample k belongs to epoch k // N, at position k % N of that epoch's own order. It is what `read`
+    gives, with `index` (the item's row), `label` if the item is a FileItem, and `failures` (items that were tried
+    before and could not be read: dicts of path, reason, index, sample).
 
     An item that cannot be read is replaced, with its label, by one drawn from (seed, epoch, position, attempt). After
-    `MAX_ATTEMPTS` of them the sample is an `error`, which `to_device` raises in the main process.
+    `MAX_ATTEMPTS` failures the sample is an `error`, which `to_device` raises in the main process.
 
     Args:
         items: a FileList, or any other sequence; `read` gets one of its elements.
-        seed: the run's.
+        seed: the run's seed.
         stream: "train", or "precise_bn" for the batches that refresh batch norm's statistics.
-        repeats: how many samples in a row are of the same item, each with random numbers of its own (repeated
+        repeats: how many consecutive samples come from the same item, each with its own random numbers (repeated
             augmentation, arXiv 1901.09335). An epoch keeps its N samples and sees N / repeats of the items.
-        weights: how often each item is seen, [N], in any unit; None: each once an epoch. An item of w times the mean
-            weight is seen w times an epoch; fractions are drawn anew in each.
+        weights: how often each item is seen, [N], in any unit; None: each once per epoch. An item with w times the mean
+            weight is seen w times per epoch; fractions are drawn anew in each epoch.
     """
 
     def __init__(
@@ -73,35 +73,35 @@ class TrainSamples(Samples):
         super().__init__(items)
         self.repeats, self.weights = repeats, weights
         self._root = (seed, STREAMS[stream])
-        self._order: tuple[int, np.ndarray] = (-1, np.zeros(0))  # the epoch drawn last, and its order of the items
+        self._order: tuple[int, np.ndarray] = (-1, np.zeros(0))  # the last epoch drawn, and its order of the items
 
     def read(self, item: Any, rng: np.random.Generator) -> dict[str, Any]:
-        """What a network takes of an item; raises FileError if it cannot be read."""
+        """A sample of an item, as named tensors; raises FileError if it cannot be read."""
         raise NotImplementedError
 
     def read_several(self, item: Any, rngs: list[np.random.Generator]) -> list[dict[str, Any]]:
-        """`read` with each of the generators; override it where that takes less than reading the item each time."""
+        """`read` with each of the generators; override it where reading the item once is faster."""
         return [self.read(item, rng) for rng in rngs]
 
     def read_whole(self, item: Any, rng: np.random.Generator) -> torch.Tensor:
-        """The frames that `read` takes a view of, as the file has them: uint8 [T, H, W, 3]; to be looked at."""
+        """The frames that `read` takes a view of, as they are in the file: uint8 [T, H, W, 3]; for display."""
         raise NotImplementedError
 
     def whole(self, number: int) -> torch.Tensor:
-        """`read_whole` of sample `number`, before any transform. Raises FileError where the sample is an error."""
+        """`read_whole` of sample `number`, before any transform. Raises FileError if the sample is an error."""
         sample = self[number]
         if "error" in sample:
             raise sample["error"]
         rng = self._generator(*divmod(number, len(self)), len(sample["failures"]))
         if sample["failures"]:
-            rng.integers(len(self))  # which item took the place of the first
+            rng.integers(len(self))  # skips the draw of the replacement
         return self.read_whole(self.items[sample["index"]], rng)
 
     def path(self, number: int) -> str:
         return self.items[self._item_at(*divmod(number, len(self)))].path
 
     def __getitems__(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
-        """The samples of a batch; consecutive ones of the same item are read together."""
+        """The samples of a batch; consecutive samples of one item are read together."""
         if self.repeats == 1:
             return [self[number] for number in numbers]
         samples = []
@@ -111,7 +111,7 @@ class TrainSamples(Samples):
             try:
                 read = self.read_several(item, [self._generator(*place, 0) for place in group])
                 samples += [{"index": index, **_label(item), **sample, "failures": []} for sample in read]
-            except FileError:  # one by one, each with its own replacement
+            except FileError:  # then one by one, each with its own replacement
                 samples += [self[epoch * len(self) + position] for epoch, position in group]
         return samples
 
@@ -143,8 +143,8 @@ class TrainSamples(Samples):
 def draw_order(rng: np.random.Generator, num_items: int, weights: np.ndarray | None) -> np.ndarray:
     """The items of an epoch [N], in random order: each once, or by `weights` [N].
 
-    By weights, an item comes round w or w + 1 times where w is the whole part of its share of N: numbers at equal
-    distances along the summed weights pick the items, which lie there in an order of their own in each epoch.
+    By weights this is systematic sampling: equally spaced points on the cumulative weights, shuffled for each epoch,
+    pick the items. An item whose share of N has the integer part w is picked w or w + 1 times.
     """
     order = rng.permutation(num_items)
     if weights is None:
@@ -155,14 +155,14 @@ def draw_order(rng: np.random.Generator, num_items: int, weights: np.ndarray | N
 
 
 class EvalSamples(Samples):
-    """Every item once, for evaluation; what is read of it, `read` says.
+    """Every item once, for evaluation; subclasses implement `read`.
 
-    A sample is what `read` gives, with `index`, and `label` where the item is a FileItem (-1: unknown); or, for an item
-    that cannot be read, `index` and `failure`.
+    A sample is what `read` gives, with `index`, and `label` if the item is a FileItem (-1: unknown); for an item that
+    cannot be read it is `index` and `failure`.
     """
 
     def read(self, item: Any) -> dict[str, Any]:
-        """What a network takes of an item; raises FileError if it cannot be read."""
+        """A sample of an item, as named tensors; raises FileError if it cannot be read."""
         raise NotImplementedError
 
     def path(self, number: int) -> str:
@@ -177,7 +177,7 @@ class EvalSamples(Samples):
 
 
 class EvalViews(EvalSamples):
-    """Every view of each file, `views` [V, ...]; what the views are, `read_views` says."""
+    """All views of each file, `views` [V, ...]; subclasses implement `read_views`."""
 
     num_views: int
     items: FileList

@@ -1,4 +1,4 @@
-"""Random operations of libraries, which draw from global generators, as functions of a generator that is handed in."""
+"""Makes library operations that draw from global generators functions of a given generator."""
 
 import contextlib
 import random
@@ -10,7 +10,7 @@ import torch
 
 @contextlib.contextmanager
 def seeded_by(rng: np.random.Generator) -> Iterator[None]:
-    """Inside, the generators of Python, NumPy and torch draw what `rng` says; afterwards they go on as before."""
+    """Inside, the global generators of Python, NumPy and torch are seeded by `rng`; their states are restored after."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     seeds = rng.integers(2**32, size=3).tolist()
     random.seed(seeds[0])

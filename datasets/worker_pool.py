@@ -1,8 +1,7 @@
-"""Runs a function over many items in processes that may be lost: what hangs or crashes costs one item, not the run.
+"""Runs a function over many items in processes that may die: a hang or a crash costs one item, not the run.
 
-Broken videos make decoders wait for ever, crash or eat the memory. A pool of Python's own then waits with them; here
-each process has one item at a time and a deadline for it, is ended with all that it started, and another takes its
-place.
+Broken videos make decoders hang, crash or exhaust the memory, and Python's own process pools then hang with them. Here
+each process has one item at a time and a deadline for it; a late process is killed with all its children and replaced.
 """
 
 import multiprocessing
@@ -21,7 +20,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Lost:
-    """In place of a result: the process ended, or was ended, while it had the item."""
+    """In place of a result: the process died, or was killed, while it had the item."""
 
     reason: str
 
@@ -29,23 +28,23 @@ class Lost:
 def run_each(
     function: Callable[[Any], Any], items: Iterable[Any], num_workers: int, timeout_seconds: float
 ) -> Iterator[tuple[Any, Any]]:
-    """Yields (item, what `function` returns or `Lost`) for each item, in the order in which they are done.
+    """Yields (item, result of `function` or `Lost`) for each item, in order of completion.
 
     Args:
-        function: picklable, with picklable items and results; what it raises is raised here and ends the run.
+        function: picklable, with picklable items and results; its exceptions are raised here and end the run.
         num_workers: processes, 1 or more.
-        timeout_seconds: time for one item.
+        timeout_seconds: time limit for one item.
     """
     items = iter(items)
-    workers: dict[Any, _Worker] = {}  # by the end of the pipe that is ours
+    workers: dict[Any, _Worker] = {}  # by our end of the pipe
     try:
         for item in islice(items, num_workers):
             worker = _Worker(function)
             workers[worker.connection] = worker
             worker.give(item, timeout_seconds)
         while workers:
-            patience = min(worker.deadline for worker in workers.values()) - time.monotonic()
-            ready = wait(list(workers), max(0.0, patience))
+            seconds_left = min(worker.deadline for worker in workers.values()) - time.monotonic()
+            ready = wait(list(workers), max(0.0, seconds_left))
             late = [c for c, worker in workers.items() if c not in ready and worker.deadline <= time.monotonic()]
             for connection in [*ready, *late]:
                 worker = workers.pop(connection)
@@ -69,7 +68,7 @@ def run_each(
 
 
 class _Worker:
-    """A process, the pipe to it, and the item that it has."""
+    """A process, the pipe to it, and its current item."""
 
     def __init__(self, function: Callable[[Any], Any]):
         context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
@@ -81,7 +80,7 @@ class _Worker:
 
     def give(self, item: Any, timeout_seconds: float) -> None:
         self.item, self.deadline = item, time.monotonic() + timeout_seconds
-        with suppress(BrokenPipeError):  # it ended meanwhile: `take` says so
+        with suppress(BrokenPipeError):  # it died meanwhile; `take` reports that
             self.connection.send(item)
 
     def take(self) -> Any:
@@ -91,25 +90,29 @@ class _Worker:
             self._process.join()
             code = self._process.exitcode
             how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-            return Lost(f"crashed the process that had it ({how})")
+            return Lost(f"crashed its worker process ({how})")
         if error is not None:
             raise error
         return result
 
     def end(self) -> None:
-        """Ends the process and whatever it started; one that waits inside the kernel is left behind."""
+        """Kills the process and its children; one that is stuck in the kernel is left behind."""
         self.connection.close()
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
-        except (AttributeError, ProcessLookupError, PermissionError):  # no groups here, or it has not made its own yet
+        except (
+            AttributeError,
+            ProcessLookupError,
+            PermissionError,
+        ):  # no groups here, or it has not made its own yet
             self._process.kill()
         self._process.join(timeout=1)
 
 
 def _serve(function, connection, parents_end):
-    parents_end.close()  # so that the parent's death ends the pipe
+    parents_end.close()  # so that the pipe breaks when the parent dies
     if hasattr(os, "setpgid"):
-        os.setpgid(0, 0)  # a group of its own: what it starts can be ended with it
+        os.setpgid(0, 0)  # its own process group, so that its children can be killed with it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     while True:
         try:
@@ -118,7 +121,7 @@ def _serve(function, connection, parents_end):
             return
         try:
             result = function(item), None
-        except Exception as error:  # whatever it is, the parent raises it
+        except Exception as error:  # the parent raises it
             error.add_note(traceback.format_exc())
             result = None, error
         connection.send(result)

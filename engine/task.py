@@ -125,8 +125,10 @@ class Task(ABC):
         """Loads pretrained weights if the recipe names any."""
 
     def resolved_recipe(self) -> dict[str, Any]:
-        """The full recipe with all defaults filled in, as plain types."""
-        return self.settings.model_dump(mode="json")
+        """The whole recipe with every default filled in, as plain types: the task's own sections, then the engine's."""
+        recipe = self.settings.model_dump(mode="json")
+        of_engine = {name: recipe.pop(name) for name in TaskSettings.model_fields}
+        return {"task": of_engine.pop("task"), **recipe, **of_engine}
 
     def run_files(self) -> dict[str, str]:
         """Text files (name -> content) to store in the run directory with the weights, such as class names."""

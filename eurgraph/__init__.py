@@ -3,7 +3,7 @@
 Paper: Xu et al., EurNet: Efficient Multi-Range Relational Modeling of Spatial Multi-Relational Data, 2022,
 https://arxiv.org/abs/2211.12941
 
-The layer for any graph is `eurgraph.conv.GRMPConv`. It is not imported here, for PyTorch Geometric takes seconds to
+The layer for any graph is `eurgraph.conv.GRMPConv`. It is not imported here, because PyTorch Geometric takes seconds to
 import, and the networks on grids do without it.
 """
 
@@ -20,11 +20,10 @@ from eurgraph.eurnet import (
     eurnet_stages,
     eurnet_tiny,
     eurnet_tiny_video,
-    inflate_weights,
-    resize_positions,
 )
 from eurgraph.grid import GridGraph, LongRange, MediumRange, NearestPatches, ShortRange
 from eurgraph.grid_conv import GridGRMP
+from eurgraph.positions import inflate_weights, resize_positions
 
 __all__ = [
     "EurNet",

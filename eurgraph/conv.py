@@ -6,7 +6,7 @@ Authors' code: https://github.com/hirl-team/EurNet-Image (branch pyg-cls, eurnet
 
 Done differently here: any graph, bipartite ones too, where the authors' layer knows square images only; the scale of
 each relation is a multiplication, where theirs is a grouped convolution; work and memory go to the pairs of target and
-relation that have an edge, where theirs go to all; PyG's public hooks alone, so that it survives PyG's releases.
+relation that have an edge, where theirs go to all; only public hooks of PyG, which its new releases keep.
 Parameter names are theirs. `eurgraph.grid_conv.GridGRMP` is the same layer on grids, and faster there.
 """
 
@@ -97,7 +97,7 @@ class AddPairs(torch.autograd.Function):
 
 
 class GRMPConv(MessagePassing):
-    r"""Mixes what a node hears over each of its relations, and gates its own state with the mixture.
+    r"""Averages the messages of each relation, mixes the relations, and gates each node's own state with the mixture.
 
     .. math::
         m_j &= W_m x_j + b_m                              &&\text{message\_linear: one message for all relations} \\
@@ -109,15 +109,15 @@ class GRMPConv(MessagePassing):
                                                           &&\text{self\_loop, gate\_linear: the gate is not squashed}
 
     :math:`\mathcal{N}_r(i)` are the sources of the edges of type r that end in i, and :math:`e_{ji}` is the weight of
-    such an edge, 1 by default. Over a relation without edges, or whose weights sum to 0, a node hears nothing:
+    such an edge, 1 by default. A relation that has no edges into a node, or whose weights there sum to 0, adds nothing:
     :math:`u_{ir} = 0`. A node without any edge therefore becomes :math:`(W_s x_i + b_s) \odot b_g`.
 
     With N nodes, E edges, R relations and C channels the layer has :math:`3 C^2 + 2 R C` weights and does
     :math:`O(N C^2 + N R C + E C)` work: linear in R with a vector per relation, where R-GCN has a matrix,
-    :math:`R C^2` weights and :math:`O(N R C^2 + E C)` work. As only pairs of target and relation with an edge are
-    looked at, :math:`N R C` is in truth the smaller of :math:`N R C` and :math:`E C`.
+    :math:`R C^2` weights and :math:`O(N R C^2 + E C)` work. Only pairs of target and relation with an edge are
+    computed, so :math:`N R C` is at most :math:`E C`.
 
-    It is differentiated once, not twice. With PyG's switch `fuse` off, it makes a message for each edge instead of
+    There are first derivatives only. With PyG's switch `fuse` off, it makes a message for each edge instead of
     summing over sorted edges, which is slower and takes more memory.
 
     Args:
@@ -183,9 +183,9 @@ class GRMPConv(MessagePassing):
         self._check(x_source, x_target, edge_index, edge_type, edge_weight)
         message = self.message_linear(x_source)  # [N_s, C]
         num_targets = x_target.shape[0]
-        # A pair of relation and target that has an edge is one node, which hears the mean of its messages.
+        # Every pair of relation and target that has an edge is a row, the mean of its messages.
         pair = edge_type * num_targets + edge_index[1]  # [E]
-        if self.explain or not self.fuse:  # explainers count on the order of the edges
+        if self.explain or not self.fuse:  # explainers rely on the order of the edges
             pairs, pair = pair.unique(return_inverse=True)  # [P], and for each edge which of them
             edges, size = torch.stack([edge_index[0], pair]), (x_source.shape[0], len(pairs))
         else:
@@ -247,9 +247,9 @@ class GRMPConv(MessagePassing):
                 low, high = (bound.item() for bound in nodes.aminmax())
                 if low < 0 or high >= num_nodes:
                     wrong = low if low < 0 else high
-                    raise ValueError(f"edge_index holds {wrong} among its {name}, of which x has {num_nodes}")
+                    raise ValueError(f"edge_index holds {wrong} among its {name}, but x has {num_nodes} of them")
         if self.context is not None and x_source is not x_target:
-            raise ValueError("a context is made of the messages of the targets, which a bipartite graph does not have")
+            raise ValueError("a context needs the messages of the targets, which a bipartite graph does not have")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, num_relations={self.num_relations})"

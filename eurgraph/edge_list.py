@@ -1,7 +1,7 @@
 """EurNet on lists of edges: the same network, its layers computed by `eurgraph.conv.GRMPConv` on PyG graphs.
 
-It gives what the layers on grids give, more slowly. What it is for: to compare the two, and as an example of how the
-layer for any graph takes the place of the one for grids.
+It gives the same results as the layers on grids, more slowly. It serves to compare the two, and as an example of how
+the layer for any graph replaces the one for grids.
 """
 
 import torch
@@ -47,7 +47,7 @@ class EdgeListGRMP(nn.Module):
 
 
 class ContextOnNodes(nn.Module):
-    """The context of the grid's layer, for messages of the nodes of the same graph. Virtual nodes get none."""
+    """The context of the grid's layer, for the nodes of the same graph. Virtual nodes get none."""
 
     graph: GridGraph
 
@@ -62,7 +62,7 @@ class ContextOnNodes(nn.Module):
 
 
 def on_edge_lists(model: EurNet, fuse: bool = True) -> EurNet:
-    """Lets every layer of `model` compute on lists of edges, in place, with its own weights; `fuse`: see GRMPConv."""
+    """Makes every layer of `model` compute on lists of edges, in place, with its own weights; `fuse`: see GRMPConv."""
     for stage in model.stages:
         stage.graph_construction_model = WithEdges(stage.graph_construction_model)
         for block in stage.blocks:

@@ -5,8 +5,8 @@ https://arxiv.org/abs/2211.12941 (section 4.1)
 Authors' code: https://github.com/hirl-team/EurNet-Image (branch pyg-cls, eurnet/backbones/eurnet.py)
 
 Done differently here: clips too, where time is one more axis of the graph; images need not be square; the virtual
-nodes' own states, which cannot reach the output under mean readout, are not computed, and their embeddings, which are
-kept for the authors' files, are not trained. State-dict names and numbers of the image networks are theirs. Their two
+nodes' own states, which cannot reach the output under mean readout, are not computed, and their embeddings, kept for
+the authors' files, are not trained. State-dict names and numbers of the image networks are theirs. Their two
 releases, for PyTorch Geometric and for TorchDrug, have the same names.
 """
 
@@ -16,15 +16,14 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import nn
 
-from eurgraph.grid import GridGraph, LongRange, NearestPatches, ShortRange, describe
+from eurgraph.grid import GridGraph, LongRange, NearestPatches, ShortRange
 from eurgraph.grid_conv import GridGRMP
+from eurgraph.positions import POSITION, TIME, inflate_weights, pair, resize_grid, resize_positions, resize_time
 
 FFN_RATIO = 4
-POSITION = "absolute_pos_embed"
-TIME = "temporal_pos_embed"
-RELATIVE_POSITION = ".relative_pos"
 
 
 class Stage(NamedTuple):
@@ -40,6 +39,7 @@ class PatchEmbed(nn.Module):
     """A convolution whose stride is its kernel, then layer norm.
 
     Images [B, 3, H, W] to patches [B, H / P, W / P, C]; clips [B, 3, T, H, W] to tubelets [B, T / S, H / P, W / P, C].
+    Zeros on the right and below complete the last patches of a row and column.
     """
 
     def __init__(self, num_channels: int, kernel_size: Sequence[int]):
@@ -49,31 +49,37 @@ class PatchEmbed(nn.Module):
         self.norm = nn.LayerNorm(num_channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        height, width = self.proj.stride[-2:]
+        x = pad_sides(x, -x.shape[-2] % height, -x.shape[-1] % width)
         return self.norm(self.proj(x).movedim(1, -1))  # [B, 3, H, W] -> [B, H / P, W / P, C]
+
+
+def pad_sides(x: torch.Tensor, below: int, right: int) -> torch.Tensor:
+    """[..., H, W] -> [..., H + below, W + right], with zeros."""
+    return F.pad(x, (0, right, 0, below)) if below or right else x
 
 
 class StageGraph(nn.Module):
     """Finds the graph of a stage from the features that enter it: short range, medium range if there is one, long.
 
     x [B, H, W, C] to a GridGraph whose relations are above, below, left, right, (most alike), virtual node. In clips
-    [B, T, H, W, C] the frames before and after come first.
+    [B, T, H, W, C] the frames before and after come first. The grid may be of another size than the network's `shape`.
     """
 
     def __init__(self, shape: Sequence[int], num_channels: int, num_neighbors: int):
         super().__init__()
-        self.shape = tuple(shape)
         self.num_relations = 2 * len(shape) + (num_neighbors > 0) + 1
-        # Without gradients: it never gets one, and training on several processes would wait for it.
+        # Frozen: it never gets a gradient, and distributed training would wait for one.
         embedding = nn.ParameterDict({"virtual_node_embed": nn.Parameter(torch.zeros(1, num_channels), False)})
         self.node_layers = nn.ModuleList([embedding])
         self.edge_layers = nn.ModuleDict()
         if num_neighbors:
-            *time, height, width = shape
-            self.edge_layers["1"] = NearestPatches((height, width), num_channels, num_neighbors, *time)
+            self.edge_layers["1"] = NearestPatches(shape[-2:], num_channels, num_neighbors)
 
     def forward(self, x: torch.Tensor) -> GridGraph:
         medium = [nearest(x) for nearest in self.edge_layers.values()]
-        return GridGraph(self.shape, (ShortRange(len(self.shape)), *medium, LongRange()))
+        shape = tuple(x.shape[1:-1])
+        return GridGraph(shape, (ShortRange(len(shape)), *medium, LongRange()))
 
 
 class FeedForward(nn.Module):
@@ -86,29 +92,18 @@ class FeedForward(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.device.type == "cpu" and not torch.is_grad_enabled():
-            # The wide map of one sample at a time: less memory, and more of it in the cache.
+            # One sample's wide map at a time needs less memory and stays in the cache.
             return torch.stack([self.fc2(F.gelu(self.fc1(sample))) for sample in x])
         return self.fc2(F.gelu(self.fc1(x)))
 
 
-class DropPath(nn.Module):
-    """Stochastic depth: in training a sample loses this branch with probability `rate`; the others' grow to make up.
+def stochastic_depth(rate: float) -> nn.Module:
+    """timm's `DropPath`, imported only where it drops anything: all of timm takes as long to import as torch."""
+    if rate == 0:
+        return nn.Identity()
+    from timm.layers import DropPath
 
-    Source: Huang et al., Deep Networks with Stochastic Depth, ECCV 2016, https://arxiv.org/abs/1603.09382
-    """
-
-    def __init__(self, rate: float):
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not self.training or self.rate == 0:
-            return x
-        kept = x.new_empty(x.shape[0], *(1 for _ in x.shape[1:])).bernoulli_(1 - self.rate)
-        return x * (kept / (1 - self.rate))
-
-    def extra_repr(self) -> str:
-        return f"rate={self.rate:.3g}"
+    return DropPath(rate)
 
 
 class Block(nn.Module):
@@ -123,7 +118,7 @@ class Block(nn.Module):
         self.proj = nn.Linear(num_channels, num_channels)
         self.norm2 = nn.LayerNorm(num_channels)
         self.ffn = FeedForward(num_channels)
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = stochastic_depth(drop_path)
 
     def forward(self, x: torch.Tensor, graph: GridGraph) -> torch.Tensor:
         x = x + self.drop_path(self.proj(self.graph_conv(self.norm1(x), graph)))
@@ -131,7 +126,10 @@ class Block(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Every 2 x 2 patches become one of twice the channels: [B, H, W, C] to [B, H / 2, W / 2, 2 C]."""
+    """Every 2 x 2 patches become one of twice the channels: [B, H, W, C] to [B, H / 2, W / 2, 2 C].
+
+    An odd row or column is completed by patches of zeros, before the norm.
+    """
 
     def __init__(self, num_in: int, num_out: int):
         super().__init__()
@@ -139,8 +137,10 @@ class PatchMerging(nn.Module):
         self.downsample = nn.Linear(4 * num_in, num_out, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x.unflatten(-3, (-1, 2)).unflatten(-2, (-1, 2))  # [B, H, W, C] -> [B, H / 2, row, W / 2, column, C]
-        x = x.movedim((-2, -4), (-3, -2)).flatten(-3)  # -> [B, H / 2, W / 2, column, row, C] -> [.., 4 C]
+        height, width = x.shape[-3:-1]
+        if height % 2 or width % 2:
+            x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
+        x = rearrange(x, "... (h row) (w column) c -> ... h w (column row c)", row=2, column=2)
         return self.downsample(self.norm(x))
 
 
@@ -164,10 +164,14 @@ class EurNetStage(nn.Module):
         self.downsample = nn.Identity() if num_out is None else PatchMerging(stage.num_channels, num_out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.downsample(self.pass_messages(x))
+
+    def pass_messages(self, x: torch.Tensor) -> torch.Tensor:
+        """The stage without patch merging: [B, *shape, C] to the same."""
         graph = self.graph_construction_model(x)
         for block in self.blocks:
             x = block(x, graph)
-        return self.downsample(x)
+        return x
 
 
 class EurNet(nn.Module):
@@ -180,9 +184,10 @@ class EurNet(nn.Module):
 
     Args:
         stages: the rows of the network's table.
-        num_classes: classes told apart.
-        image_size: height and width of the images, or one number for both. Positions belong to it, so it is fixed:
-            `resize_positions` takes weights from one size to another.
+        num_classes: classes that it tells apart. 0: no classifier; the output is the pooled features.
+        image_size: height and width of the images, or one number for both. Positions belong to it, so a classifier
+            takes no other: `resize_positions` takes weights from one size to another. `forward_pyramid` resizes them
+            for every image.
         patch_size: height and width of a patch, in pixels.
         context_sizes: kernel sizes of the context convolutions in every block.
         drop_path: rate of stochastic depth in the last block; it grows evenly from 0 in the first.
@@ -190,9 +195,10 @@ class EurNet(nn.Module):
         num_frames: number of frames T of a clip. None: the network is for images.
         tubelet_size: frames that a patch of a clip spans.
         init_std: standard deviation of the initial weights of linear layers. The paper's 0.02 suits its widths; narrow
-            networks need more, or what passes through their gates vanishes.
+            networks need more, or the signal vanishes in their gates.
 
-    Shapes: images [B, 3, H, W], or clips [B, 3, T, H, W], normalized, to logits [B, num_classes].
+    Shapes: images [B, 3, H, W], or clips [B, 3, T, H, W], normalized, to logits [B, num_classes]. Maps of the pyramid
+    have sides H / stride, rounded up: see `forward_pyramid`.
 
     Raises:
         ValueError: inputs of another size or rank, a size that the patches and stages do not divide, or a grid that is
@@ -215,7 +221,7 @@ class EurNet(nn.Module):
         init_std: float = 0.02,
     ):
         super().__init__()
-        self.image_size = _pair(image_size)
+        self.image_size = pair(image_size)
         self.num_frames, self.tubelet_size = num_frames, tubelet_size
         self.head_init_scale, self.init_std = head_init_scale, init_std
         multiple = patch_size * 2 ** (len(stages) - 1)
@@ -225,6 +231,7 @@ class EurNet(nn.Module):
             raise ValueError(f"num_frames must be a multiple of tubelet_size={tubelet_size}, not {num_frames}")
         shape = [size // patch_size for size in self.image_size]
         time, tubelet = ([], []) if num_frames is None else ([num_frames // tubelet_size], [tubelet_size])
+        self.grid = tuple(shape)
         num_channels = stages[0].num_channels
         self.patch_embed = PatchEmbed(num_channels, (*tubelet, patch_size, patch_size))
         self.absolute_pos_embed = nn.Parameter(torch.empty(1, math.prod(shape), num_channels))
@@ -236,6 +243,9 @@ class EurNet(nn.Module):
             own_rates, rates = rates[: stage.num_blocks], rates[stage.num_blocks :]
             grid = (*time, *(size >> i for size in shape))
             self.stages.append(EurNetStage(stage, grid, context_sizes, own_rates, num_out))
+        self.pyramid_channels = tuple(stage.num_channels for stage in stages)
+        strides = [patch_size << i for i in range(len(stages))]
+        self.pyramid_strides = tuple((*tubelet, side, side) for side in strides) if tubelet else tuple(strides)
         self.num_features = stages[-1].num_channels
         self.norm = nn.LayerNorm(self.num_features)
         self.reset_parameters()
@@ -252,10 +262,13 @@ class EurNet(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Puts a new, untrained classifier on top of the same features."""
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be 1 or more, not {num_classes}")
+        """Puts a new, untrained classifier on top of the same features; 0 removes it."""
+        if num_classes < 0:
+            raise ValueError(f"num_classes must be 0 or more, not {num_classes}")
         self.num_classes = num_classes
+        if num_classes == 0:
+            self.head = nn.Identity()
+            return
         self.head = nn.Linear(self.num_features, num_classes).to(self.norm.weight)
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
@@ -263,7 +276,7 @@ class EurNet(nn.Module):
             self.head.weight.mul_(self.head_init_scale)
 
     def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
-        """Weights of square images of any size in this network's form: as they are, or to `resize`, for its size.
+        """A file's state dict as this network's: unchanged, or with `resize`, for this network's image size.
 
         For clips, `resize` also inflates the weights of an image network. Where the classifier is to start small, by
         `head_init_scale`, it leaves out the file's, as the authors do.
@@ -280,10 +293,10 @@ class EurNet(nn.Module):
         return 1 + sum(_num_pairs(stage) for stage in self.stages)
 
     def layer_of(self, name: str) -> int:
-        """The layer that a parameter counts to where learning rates decay from layer to layer.
+        """The layer that a parameter belongs to where learning rates decay from layer to layer.
 
-        The patch embedding is layer 0, every two blocks of a stage are one more; patch merging goes with the blocks
-        after it, what else a stage has with its first ones (the authors' rule for EurNet-B).
+        The patch embedding is layer 0 and every two blocks of a stage are one more. Patch merging goes with the blocks
+        after it, the rest of a stage with its first blocks (the authors' rule for EurNet-B).
         """
         if name.startswith(("patch_embed.", POSITION, TIME)):
             return 0
@@ -304,15 +317,42 @@ class EurNet(nn.Module):
             kind, size = ("clips", "num_frames and image_size") if time else ("images", "image_size")
             raise ValueError(
                 f"this network takes RGB {kind} [B, {', '.join(map(str, (3, *time, *self.image_size)))}], not "
-                f"{list(x.shape)}; build it with the {size} of yours, and take weights there with resize_positions"
+                f"{list(x.shape)}; build it with your own {size}, and convert weights with resize_positions"
             )
-        x = self.patch_embed(x)  # [B, 3, H, W] -> [B, H/4, W/4, C], and so on with time in front of H and W
-        x = x + self.absolute_pos_embed.unflatten(1, x.shape[-3:-1])
-        if self.temporal_pos_embed is not None:
-            x = x + self.temporal_pos_embed[:, :, None, None]  # [1, T, 1, 1, C]
+        x = self.embed(x)
         for stage in self.stages:
             x = stage(x)  # -> [B, H/8, W/8, 2C], [B, H/16, W/16, 4C], [B, H/32, W/32, 8C], and the same
         return x.movedim(-1, 1)
+
+    def embed(self, x: torch.Tensor) -> torch.Tensor:
+        """Inputs of any size to patches with positions: [B, 3, H, W] -> [B, H/4, W/4, C], and so on with time."""
+        x = self.patch_embed(x)
+        grid = x.shape[-3:-1]
+        x = x + resize_grid(self.absolute_pos_embed, self.grid, grid).unflatten(1, grid)
+        if self.temporal_pos_embed is not None:
+            x = x + resize_time(self.temporal_pos_embed, x.shape[1])[:, :, None, None]  # [1, T, 1, 1, C]
+        return x
+
+    def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Inputs of any size to the map that each stage ends with, before patch merging and without a norm.
+
+        Images [B, 3, H, W] to maps [B, C_i, H_i, W_i]; clips [B, 3, T, H, W] of whole tubelets to
+        [B, C_i, T / S, H_i, W_i]. Where a side is no multiple of the stride, zeros complete the map on the right and
+        below. Absolute positions are resized to the patches at hand, and graphs are found among them.
+        """
+        num_axes = 2 if self.num_frames is None else 3
+        if x.dim() != 2 + num_axes or x.shape[1] != 3 or (num_axes == 3 and x.shape[2] % self.tubelet_size):
+            kind = "images [B, 3, H, W]"
+            if num_axes == 3:
+                kind = f"clips [B, 3, T, H, W] with T a multiple of {self.tubelet_size}"
+            raise ValueError(f"this network takes RGB {kind}, not {list(x.shape)}")
+        x = self.embed(x)
+        maps = []
+        for stage in self.stages:
+            x = stage.pass_messages(x)
+            maps.append(x.movedim(-1, 1))
+            x = stage.downsample(x)
+        return maps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.forward_features(x).flatten(2).mean(2)  # [B, C, *shape] -> [B, C]
@@ -321,97 +361,6 @@ class EurNet(nn.Module):
 
 def _num_pairs(stage: EurNetStage) -> int:
     return math.ceil(len(stage.blocks) / 2)
-
-
-def _pair(size: int | Sequence[int]) -> tuple[int, int]:
-    height, width = (size, size) if isinstance(size, int) else size
-    return height, width
-
-
-def resize_positions(
-    weights: Mapping[str, torch.Tensor],
-    model: EurNet,
-    image_size: int | Sequence[int] | None = None,
-) -> dict[str, torch.Tensor]:
-    """Takes weights that were trained on images of one size to a model for another, as the authors do to fine-tune.
-
-    Absolute positions are resized bicubically, those of frames linearly. Relative positions are computed, not learned:
-    the model's own are taken.
-
-    Args:
-        weights: state dict of the trained network.
-        model: the network that they are for.
-        image_size: height and width that the weights were trained on, or one number for both. None: the model's own, if
-            that has as many patches, and otherwise square images.
-
-    Returns:
-        The new state dict; everything but positions is as it was.
-
-    Raises:
-        ValueError: the weights have no absolute positions, or not as many as images of that size have patches.
-    """
-    if POSITION not in weights:
-        raise ValueError(f"the weights hold no {POSITION!r}: they are not those of a EurNet")
-    own = {name: tensor for name, tensor in model.state_dict().items() if name.endswith(RELATIVE_POSITION)}
-    resized = {name: own.get(name, tensor) for name, tensor in weights.items()}
-    position = weights[POSITION]  # [1, N, C]
-    num_patches, patch_size = position.shape[1], model.patch_embed.proj.stride[-1]
-    new_shape = [size // patch_size for size in model.image_size]
-    if image_size is not None:
-        shape = [size // patch_size for size in _pair(image_size)]
-    elif num_patches == math.prod(new_shape):
-        shape = new_shape
-    else:
-        shape = [math.isqrt(num_patches)] * 2
-    if math.prod(shape) != num_patches:
-        size = "square images" if image_size is None else f"images of {describe(_pair(image_size))} pixels"
-        raise ValueError(
-            f"the weights have positions for {num_patches} patches, which {size} do not have: give the image_size that "
-            "they were trained on"
-        )
-    if shape != new_shape:
-        grid = position.mT.unflatten(2, shape)  # [1, N, C] -> [1, C, H, W]
-        grid = F.interpolate(grid, size=new_shape, mode="bicubic", align_corners=False)
-        resized[POSITION] = grid.flatten(2).mT.contiguous()  # [1, C, H', W'] -> [1, N', C]
-    if TIME in weights and model.temporal_pos_embed is not None:
-        num_steps = model.temporal_pos_embed.shape[1]
-        resized[TIME] = F.interpolate(weights[TIME].mT, size=num_steps, mode="linear", align_corners=False).mT
-    return resized
-
-
-def inflate_weights(weights: Mapping[str, torch.Tensor], model: EurNet) -> dict[str, torch.Tensor]:
-    """Weights of an image network for a network of clips, which then gives a still clip the features of the image.
-
-    A tubelet sees the mean of its frames. Context convolutions begin with the frame itself alone, for at the ends of a
-    clip a mean over frames would take in zeros. The relations to the frames before and after begin with the weight 0
-    (and a scale of 1, so that the weight learns), positions of frames with 0.
-
-    Args:
-        weights: state dict of an image network with `model`'s image size. One of a network of clips is not changed.
-        model: the network of clips.
-    """
-    own = model.state_dict()
-    inflated = dict(weights)
-    if TIME not in own or TIME in weights:
-        return inflated
-    inflated[TIME] = torch.zeros_like(own[TIME], device="cpu")
-    for name, weight in weights.items():
-        shape = own[name].shape if name in own else weight.shape
-        if weight.dim() == 4 and len(shape) == 5:
-            num_steps = shape[2]
-            inflated[name] = weight.new_zeros(*weight.shape[:2], num_steps, *weight.shape[2:])
-            if name == "patch_embed.proj.weight":
-                inflated[name] += (weight / num_steps).unsqueeze(2)
-            else:
-                inflated[name][:, :, num_steps // 2] = weight
-        elif ".graph_conv.weight_linear." in name:
-            inflated[name] = torch.cat(
-                [weight.new_zeros(2, *weight.shape[1:]), weight]
-            )  # [R + 1, ...] -> [2 + R + 1, ...]
-        elif name.endswith(".graph_conv.linear.weight"):
-            num_new = shape[0] - weight.shape[0]
-            inflated[name] = torch.cat([weight.new_ones(num_new, 1, 1), weight])  # [R * C, 1, 1] -> [(2 + R) * C, 1, 1]
-    return inflated
 
 
 def eurnet_stages(*num_blocks: int, num_channels: int, num_neighbors: int = 12) -> tuple[Stage, ...]:

@@ -4,8 +4,8 @@ Paper: Xu et al., EurNet: Efficient Multi-Range Relational Modeling of Spatial M
 https://arxiv.org/abs/2211.12941 (section 4.1)
 Authors' code: https://github.com/hirl-team/EurNet-Image (branch pyg-cls, eurnet/layers/graph_construction.py)
 
-Done differently here: no list of edges is built. A range knows how to take the mean over its edges on the grid itself,
-by shifts, gathered rows and broadcasts, and lists them only when asked (`GridGraph.to_edge_index`). Grids need not be
+Done differently here: there is no list of edges. Each range takes the mean over its edges on the grid itself, by
+shifts, gathered rows and broadcasts, and lists them on request only (`GridGraph.to_edge_index`). Grids need not be
 square, and the relative positions come from one small table for each axis.
 """
 
@@ -30,7 +30,7 @@ EVERYWHERE: Place = (slice(None),)
 
 @dataclass(frozen=True)
 class ShortRange:
-    """Neighbors along the axes: relation 2a has the source one step before the target on axis a, 2a + 1 one after.
+    """Neighbors along axis a: the source of relation 2a is one step before the target, that of 2a + 1 one step after.
 
     On an image these are the patches above, below, left and right. At a border there is no edge.
     """
@@ -87,7 +87,7 @@ class MediumRange:
 class LongRange:
     """One relation: from a virtual node, which stands for the whole grid, to every patch.
 
-    The message of the virtual node is the mean of the patches' messages. Nothing reads any other state of it.
+    The message of the virtual node is the mean of the patches' messages. Nothing reads its other state.
     """
 
     num_relations: ClassVar[int] = 1
@@ -106,7 +106,7 @@ class LongRange:
 class GridGraph:
     """The graph of each grid in a batch: patches [B, *shape] and the ranges of relations between them.
 
-    Relations are numbered through, range by range in the given order.
+    Relations are numbered range by range, in the given order.
 
     Args:
         shape: size along each axis: (H, W) for images, (T, H, W) for clips.
@@ -144,7 +144,7 @@ class GridGraph:
         return sum(part.num_virtual_nodes for part in self.ranges)
 
     def gather(self, message: torch.Tensor) -> tuple[list[torch.Tensor], list[tuple[int, Place, Place]]]:
-        """The means of messages [B, *shape, C] over the edges of every relation, with nothing copied that is there.
+        """The means of messages [B, *shape, C] over the edges of every relation, with as few copies as possible.
 
         Returns:
             A tensor for each range, and for each relation (i, source, target): its means are tensor i at `source`
@@ -158,7 +158,7 @@ class GridGraph:
         """The same graphs as one batched PyG graph, for `eurgraph.conv.GRMPConv`.
 
         The nodes of each grid are its virtual node, if it has one, and then its patches. The features of a virtual node
-        are the mean of its patches': as messages are linear in the features, so is then its message.
+        are the mean of its patches' features, and so, by linearity, is its message.
 
         Args:
             x: features of the patches, [B, *shape, C].
@@ -198,7 +198,7 @@ class GridGraph:
             raise ValueError(f"the graph is one of {describe(self.shape)} patches, [B, *shape, C], not {list(x.shape)}")
         for part in self.ranges:
             if isinstance(part, MediumRange) and len(part.index) != len(x):
-                raise ValueError(f"the medium range was found for {len(part.index)} grids, and these are {len(x)}")
+                raise ValueError(f"the medium range was found for {len(part.index)} grids, but x has {len(x)}")
 
 
 class NearestPatches(nn.Module):
@@ -211,46 +211,56 @@ class NearestPatches(nn.Module):
         \qquad \hat{x} = x / \lVert x \rVert,
 
     where :math:`\rho` (`relative_pos`, not trained) is smaller for patches nearer on the grid. The patch itself and all
-    that touch it, also by a corner, are left out. The choice is not differentiated, and never made in half precision.
+    that touch it, even at a corner, are excluded. The choice is not differentiated, and never made in half precision.
 
-    In clips, patches are found in all frames, k times as many as there are frames, and only where they are in their
-    frame decides on :math:`\rho` and on what touches. So in a still clip a patch has the neighbors that it has in the
-    image, in every frame.
+    In a clip of T frames, a patch has k * T neighbors in all frames. :math:`\rho` and touching depend only on where a
+    patch is in its frame, so in a still clip a patch has the neighbors that it has in the image, in every frame.
 
     Args:
-        shape: size of the grid along each axis; without time.
+        shape: size of the grid along each axis; without time. On grids of other sizes :math:`\rho` is computed anew.
         num_channels: channels of the features; they decide how many frequencies :math:`\rho` is made of.
         num_neighbors: k, for each frame.
-        num_frames: number T of frames that the grids of a clip have; None for images.
 
-    Shapes: x [B, *shape, C], or [B, T, *shape, C], to a MediumRange whose index is [B, N, k], or [B, T * N, T * k].
+    Shapes: images [B, H, W, C], or clips [B, T, H, W, C] of any T, to a MediumRange whose index is [B, N, k], or
+    [B, T * N, T * k]. H and W are those of `shape` or any others; `shape` may also have one or three axes.
 
     Raises:
         ValueError: some patch of the grid has fewer than k others to choose from.
     """
 
-    def __init__(self, shape: Sequence[int], num_channels: int, num_neighbors: int, num_frames: int | None = None):
+    def __init__(self, shape: Sequence[int], num_channels: int, num_neighbors: int):
         super().__init__()
-        self.shape, self.num_neighbors, self.num_frames = check_shape(shape), num_neighbors, num_frames or 1
-        num_patches = math.prod(self.shape)
-        num_others = num_patches - math.prod(min(size, 3) for size in self.shape)
-        if not 1 <= num_neighbors <= num_others:
-            raise ValueError(
-                f"num_neighbors={num_neighbors} is impossible on a grid of {describe(self.shape)}: without itself and "
-                f"those that touch it, a patch has as few as {num_others} others of {num_patches} to choose from"
-            )
+        self.shape, self.num_channels, self.num_neighbors = check_shape(shape), num_channels, num_neighbors
+        self._check_choice(self.shape)
         self.relative_pos = nn.Parameter(relative_position(self.shape, num_channels)[None], requires_grad=False)
 
     def forward(self, x: torch.Tensor) -> MediumRange:
+        shape = tuple(x.shape[-1 - len(self.shape) : -1])
+        num_frames = math.prod(x.shape[1:-1]) // math.prod(shape)
         with torch.no_grad(), _full_precision(x.device):
-            frames = (self.num_frames, self.num_frames)
+            frames = (num_frames, num_frames)
             x = x.flatten(1, -2).to(torch.promote_types(x.dtype, torch.float32))  # [B, (T,) *shape, C] -> [B, T * N, C]
             x = F.normalize(x, dim=-1)
-            position = self.relative_pos.to(x.dtype).repeat(1, *frames)  # [1, N, N] -> [1, T * N, T * N]
+            position = self._position(shape).to(x).repeat(1, *frames)  # [1, N, N] -> [1, T * N, T * N]
             # |p - q|^2 = 2 - 2 p q for vectors of length 1
             nearness = torch.baddbmm(position, x, x.mT, beta=-1, alpha=2)  # [B, T * N, T * N]
-            nearness.masked_fill_(_touching(self.shape, x.device).repeat(frames), -math.inf)
-            return MediumRange(nearness.topk(self.num_neighbors * self.num_frames, sorted=False).indices)
+            nearness.masked_fill_(_touching(shape, x.device).repeat(frames), -math.inf)
+            return MediumRange(nearness.topk(self.num_neighbors * num_frames, sorted=False).indices)
+
+    def _position(self, shape: tuple[int, ...]) -> torch.Tensor:
+        if shape == self.shape:
+            return self.relative_pos
+        self._check_choice(shape)
+        return relative_position(shape, self.num_channels)[None]
+
+    def _check_choice(self, shape: tuple[int, ...]) -> None:
+        num_patches = math.prod(shape)
+        num_others = num_patches - math.prod(min(size, 3) for size in shape)
+        if not 1 <= self.num_neighbors <= num_others:
+            raise ValueError(
+                f"num_neighbors={self.num_neighbors} is impossible on a grid of {describe(shape)}: without itself and "
+                f"those that touch it, a patch has as few as {num_others} others of {num_patches} to choose from"
+            )
 
     def extra_repr(self) -> str:
         return f"{describe(self.shape)}, num_neighbors={self.num_neighbors}"

@@ -54,7 +54,7 @@ class AddUpdates(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: torch.Tensor):
-        saved = ctx.saved_tensors  # asked for once: a recomputed block gives them once
+        saved = ctx.saved_tensors  # read once: a recomputed block provides them only once
         weight, scale, *values = saved
         grad_weight, grad_scale, *grad_values = map(torch.zeros_like, saved)
         for r, (i, source, target) in enumerate(ctx.places):

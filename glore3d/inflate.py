@@ -3,8 +3,8 @@
 Source: Carreira and Zisserman, Quo Vadis, Action Recognition?, CVPR 2017, https://arxiv.org/abs/1705.07750
 Authors' code: https://github.com/facebookresearch/GloRe (network/initializer.py, method "inflation")
 
-Done differently here: nothing is written into a network. The inflated weights are handed back, and whoever loads them
-says what did not fit.
+Done differently here: no network is changed. The inflated weights are returned, and the loader reports what does not
+fit.
 """
 
 from collections.abc import Mapping
@@ -18,8 +18,8 @@ def inflate_weights(
     """Gives every 2-D kernel the time axis that the 3-D network has under the same name.
 
     A kernel [O, I, H, W] becomes [O, I, T, H, W]: the same in each of the T frames, divided by T, so that a clip of one
-    repeated frame gives what the 2-D network gave for that frame. Everything else passes unchanged, also a kernel whose
-    other sizes differ: the loader finds and names it.
+    repeated frame gives what the 2-D network gives for that frame. Everything else passes unchanged, including a kernel
+    whose other sizes differ: the loader reports it.
 
     Args:
         weights: state dict of the 2-D network.

@@ -4,8 +4,8 @@ Paper: Chen et al., Graph-Based Global Reasoning Networks, CVPR 2019, https://ar
 Authors' code: https://github.com/facebookresearch/GloRe (network/resnet50_3d_gcn_x5.py, resnet101_3d_gcn_x5.py)
 
 Done differently here: one class for every depth, with or without units, where the authors have a file per depth; the
-last pooling adapts to the map, so that clips of any length and size pass, where theirs must be 8 x 224 x 224; no
-weights are read while building (`models.load_pretrained` does). State-dict names and numbers are theirs.
+last pooling adapts to the map, so clips of any length and size pass, where theirs must be 8 x 224 x 224; building a
+network reads no weights (`models.load_pretrained` does). State-dict names and numbers are theirs.
 """
 
 from collections import OrderedDict
@@ -31,7 +31,7 @@ class Stage(NamedTuple):
 
     num_blocks: int
     width: int
-    """Channels inside a block. A block hands on four times as many; a unit has this many nodes."""
+    """Channels inside a block. Its output has four times as many; a unit has this many nodes."""
     stride: Triple
     """Stride of the first block over (time, height, width)."""
     temporal_blocks: Collection[int]
@@ -85,18 +85,20 @@ class ResNet3d(nn.Module):
 
     Args:
         stages: the four rows of the network's table.
-        num_classes: classes told apart.
+        num_classes: classes that it tells apart. 0: no classifier; the output is the pooled features.
         units: for each stage that has units, the blocks (counted from 1) that one follows. None: a plain ResNet.
         unit: makes a unit from (channels of the map, width of the stage); any module that keeps the map's shape.
         stem_width: channels of the stem.
         dropout: share of the pooled features dropped before the classifier in training.
 
-    Shapes: clips [B, 3, T, H, W], normalized, to logits [B, num_classes]. T, H and W are any that are not below the
-    product of the strides (`min_size`).
+    Shapes: clips [B, 3, T, H, W], normalized, to logits [B, num_classes]. T, H and W are any from the product of the
+    strides on (`min_size`). Sides of the pyramid's maps are T, H or W divided by the stride, rounded up.
 
     Raises:
-        ValueError: units placed after blocks that are not there, or clips of another rank, or too small.
+        ValueError: units placed after blocks that do not exist, or clips of another rank, or too small.
     """
+
+    classifier_names = ("classifier.",)
 
     def __init__(
         self,
@@ -112,7 +114,10 @@ class ResNet3d(nn.Module):
         units = units or {}
         _check_units(units, table)
         self.unit_names = [f"{name}.B{block:02d}_extra" for name, blocks in units.items() for block in blocks]
-        self.min_size = tuple(map(prod, zip(STEM_STRIDE, *(stage.stride for stage in stages), strict=True)))
+        strides = [STEM_STRIDE, *(stage.stride for stage in stages)]
+        self.pyramid_strides = tuple(_product(strides[: i + 2]) for i in range(len(stages)))
+        self.pyramid_channels = tuple(4 * stage.width for stage in stages)
+        self.min_size = self.pyramid_strides[-1]
 
         self.conv1 = nn.Sequential(
             OrderedDict(
@@ -132,21 +137,19 @@ class ResNet3d(nn.Module):
         self.reset_classifier(num_classes)
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Puts a new, untrained classifier on top of the same features."""
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be 1 or more, not {num_classes}")
+        """Puts a new, untrained classifier on top of the same features; 0 removes it."""
+        if num_classes < 0:
+            raise ValueError(f"num_classes must be 0 or more, not {num_classes}")
         self.num_classes = num_classes
-        self.classifier = nn.Linear(self.num_features, num_classes).to(self.tail.bn.weight)
-        nn.init.xavier_uniform_(self.classifier.weight)
-        nn.init.zeros_(self.classifier.bias)
+        self.classifier = nn.Identity()
+        if num_classes > 0:
+            self.classifier = nn.Linear(self.num_features, num_classes).to(self.tail.bn.weight)
+            nn.init.xavier_uniform_(self.classifier.weight)
+            nn.init.zeros_(self.classifier.bias)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Clips [B, 3, T, H, W] to the last feature map [B, num_features, T', H', W'] (8 x 224 x 224: 4 x 7 x 7)."""
-        if x.dim() != 5 or x.shape[1] != 3 or any(map(lt, x.shape[2:], self.min_size)):
-            least = " x ".join(map(str, self.min_size))
-            raise ValueError(
-                f"the network takes RGB clips [B, 3, T, H, W] of at least T x H x W = {least}, not {list(x.shape)}"
-            )
+        self._check_clips(x)
         x = self.conv1(x)  # [B, 3, T, H, W] -> [B, 32, T, H/4, W/4]
         x = self.conv2(x)  # -> [B, 256, T, H/4, W/4]
         x = self.conv3(x)  # -> [B, 512, T/2, H/8, W/8]
@@ -154,9 +157,34 @@ class ResNet3d(nn.Module):
         x = self.conv5(x)  # -> [B, 2048, T/2, H/32, W/32]
         return self.tail(x)
 
+    def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Clips [B, 3, T, H, W] to the maps after conv2, conv3, conv4 and, normalized by `tail`, conv5."""
+        self._check_clips(x)
+        conv2 = self.conv2(self.conv1(x))
+        conv3 = self.conv3(conv2)
+        conv4 = self.conv4(conv3)
+        return [conv2, conv3, conv4, self.tail(self.conv5(conv4))]
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.globalpool(self.forward_features(x))
         return self.classifier(x.flatten(1))
+
+    def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
+        """A file's state dict as this network's. No entry depends on the size of the clips."""
+        return dict(weights)
+
+    def _check_clips(self, x: torch.Tensor) -> None:
+        if x.dim() != 5 or x.shape[1] != 3 or any(map(lt, x.shape[2:], self.min_size)):
+            least = " x ".join(map(str, self.min_size))
+            raise ValueError(
+                f"the network takes RGB clips [B, 3, T, H, W] of at least T x H x W = {least}, not {list(x.shape)}"
+            )
+
+
+def _product(strides: Collection[Triple]) -> Triple:
+    """One stride that is all of them, one after the other."""
+    time, height, width = map(prod, zip(*strides, strict=True))
+    return time, height, width
 
 
 def _check_units(units: Units, table: Mapping[str, Stage]) -> None:

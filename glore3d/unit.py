@@ -45,11 +45,11 @@ class GloReUnit(nn.Module):
         Z &= ((I - A_g) V) W_g              &&\text{gcn: reasoning on the fully connected graph} \\
         Y &= X + \mathrm{BN}(W_e\,(B^\top Z))  &&\text{conv\_extend, blocker: back to the map, as a residual}
 
-    The same :math:`B` leads there and back, and it is not normalized over the nodes. `blocker`, the last batch norm,
-    starts with zero weight, so that a new unit is the identity and can be put into a trained network.
+    The same :math:`B` projects there and back, and it is not normalized over the nodes. `blocker`, the last batch norm,
+    starts with zero weight, so a new unit is the identity and can be inserted into a trained network.
 
     Without `normalize`, :math:`V` grows with L: a trained unit then expects maps of about the size that it was trained
-    on, and half precision should be bfloat16, for float16 overflows.
+    on, and half precision should be bfloat16, because float16 overflows.
 
     Args:
         num_in: channels C of the map.
@@ -97,8 +97,8 @@ class GloReUnit(nn.Module):
         if self.normalize:
             v = v / nodes.shape[2]
         z = self.gcn(v)  # [B, S, N]
-        # Flattening is a view in both layouts. A product is written row by row, so it is formed with the channels
-        # outermost or innermost, wherever the map has them: else conv_extend would first have to copy it.
+        # Flattening is a view in both layouts. A product is stored row by row, so compute it with the channels
+        # outermost or innermost, as in the map: otherwise conv_extend would copy it first.
         if nodes.stride(1) == 1:
             y = (nodes.mT @ z.mT).mT  # ([B, L, N] x [B, N, S]).mT -> [B, S, L], channels last
         else:

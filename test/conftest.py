@@ -1,17 +1,54 @@
-"""What many tests share: a small set of motion videos, and a way to start the suite's scripts."""
+"""What tests share: motion videos, a short recipe, a way to start scripts; and how they run beside one another."""
 
-import os
-import subprocess
-import sys
+import contextlib
+import fcntl
+from collections.abc import Iterator
 from pathlib import Path
 
+import capabilities
 import pytest
 import torch
+from launching import ROOT, run_script
 
 from datasets.synthetic.motion_shapes import make_motion_shapes
 
-ROOT = Path(__file__).resolve().parent.parent
+__all__ = ["ROOT", "write_recipe"]
+
+LONGEST = ("test/test_demo.py", "test/test_faults.py", "test/test_two_hosts.py")
+"""Files that take minutes. Workers start with them, so that none is left with one when the others are done."""
+
 torch.set_num_threads(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    capabilities.promised()  # an unknown name stops the tests before they start
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    capabilities.check_needs(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Among the workers of pytest-xdist, nothing runs beside a test that is marked `alone`."""
+    with contextlib.ExitStack() as stack:
+        if hasattr(item.config, "workerinput"):
+            folder = Path(item.config.option.basetemp).parent  # all workers share it
+            alone = item.get_closest_marker("alone") is not None
+            with _locked(folder / "door.lock", fcntl.LOCK_EX):  # who waits to be alone lets nobody else in
+                stack.enter_context(_locked(folder / "room.lock", fcntl.LOCK_EX if alone else fcntl.LOCK_SH))
+        return (yield)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, kind: int) -> Iterator[None]:
+    with open(path, "a") as file:
+        fcntl.flock(file, kind)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -50,18 +87,5 @@ def write_recipe(path: Path, videos: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def start():
-    """start(script, *arguments, processes=1): runs a script of the suite to its end -> subprocess.CompletedProcess."""
-
-    def run(script, *arguments, processes=1, num_threads=1, timeout=300, check=True) -> subprocess.CompletedProcess:
-        line = command(script, *arguments, processes=processes)
-        where = {"cwd": ROOT, "env": os.environ | {"OMP_NUM_THREADS": str(num_threads)}}
-        done = subprocess.run(line, **where, text=True, capture_output=True, timeout=timeout)
-        assert not check or done.returncode == 0, done.stdout + done.stderr
-        return done
-
-    return run
-
-
-def command(script: str, *arguments, processes: int = 1) -> list[str]:
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    return [sys.executable, *(torchrun if processes > 1 else []), script, *map(str, arguments)]
+    """start(script, *arguments, processes=1, fork=True, ...): `launching.run_script`."""
+    return run_script

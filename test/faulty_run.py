@@ -1,8 +1,8 @@
-"""A small training run as a script, with a fault on order: what test_faults.py starts on one and on several ranks.
+"""A small training run with a planned fault: the script that test_faults.py starts on one and on several ranks.
 
     python test/faulty_run.py RUN_DIR FILES [--fault WHAT --step N --rank R] [key=value ...]
 
-The network sorts points, each in a file of FILES, by the side of a plane. A fault happens once in the life of RUN_DIR.
+The network classifies points, each in a file of FILES. A fault happens once in the life of RUN_DIR.
 """
 
 import argparse
@@ -35,7 +35,7 @@ _save = torch.save
 
 
 class FaultyRunSettings(Settings):
-    """The loop's own settings; those of a task are not needed."""
+    """The trainer's own settings; the task needs none."""
 
     optimizer: OptimizerSettings
     schedule: ScheduleSettings = ScheduleSettings()
@@ -75,7 +75,7 @@ class Sorting:
 
     def __init__(self, files: Path, seed: int, ranks: Ranks, fault: "Fault"):
         paths = sorted(map(str, files.glob("*.txt")))
-        labels = [int(path[-5]) for path in paths]  # 0012-2.txt is of class 2
+        labels = [int(path[-5]) for path in paths]  # 0012-2.txt has class 2
         self.files = FileList([path[-10:-4] for path in paths], labels, paths)
         self.seed, self.ranks, self.fault = seed, ranks, fault
         self.workers = {"num_workers": 1, "worker_start": "fork", "timeout_seconds": 5, "pin_memory": False}
@@ -112,7 +112,7 @@ class Sorting:
 
 
 class Fault:
-    """`what` happens at forward pass number `step` of rank `rank`, unless the file `done` says that it has."""
+    """`what` happens in training forward pass `step` (from 1) of rank `rank`, unless the file `done` exists."""
 
     def __init__(self, what: str | None, step: int, rank: int, done: Path, ranks: Ranks):
         self.what, self.step, self.done, self.is_here = what, step, done, ranks.rank == rank

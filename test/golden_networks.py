@@ -1,14 +1,21 @@
 """A network against the authors': its entries, its operations, and every number that a golden file has of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
+import pytest
 import torch
 from golden_weights import deviation, input_for, read_golden, state_dict_for
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 TOLERANCE = 2e-7  # in standard deviations, of float64 networks
+
+
+def slow_or_weekly(names: Iterable[str], weekly: Iterable[str]) -> list[Any]:
+    """Networks as test parameters: those that cost too much for CI run once a week."""
+    return [pytest.param(name, marks=pytest.mark.weekly if name in weekly else pytest.mark.slow) for name in names]
 
 
 def as_they_are(part: str, feature: torch.Tensor) -> torch.Tensor:
@@ -34,8 +41,8 @@ def check_numbers(
 ) -> None:
     """Logits, features on the way and the gradient of every parameter, in float64.
 
-    Without gradients it is quick: only what the first image alone tells of logits and features. `as_authors` makes the
-    authors' feature from ours where they differ, from the part's name. Entries that the file calls fixed are the
+    Without gradients it is quick: it compares the logits and features of the first image only. `as_authors` makes the
+    authors' feature from ours where they differ, given the part's name. Entries that the file calls fixed are the
     network's own.
     """
     golden = read_golden(name)

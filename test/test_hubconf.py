@@ -31,6 +31,6 @@ def test_weights_come_from_a_file(tmp_path):
     assert all(torch.equal(value, expected.state_dict()[key]) for key, value in found.state_dict().items())
 
 
-def test_an_unknown_option_is_said():
-    with pytest.raises(ValueError, match="no option of glore_resnet_debug_3d called 'dropot'; did you mean 'dropout'"):
+def test_an_unknown_option_is_reported():
+    with pytest.raises(ValueError, match="no option of glore_resnet_debug_3d is called 'dropot'; did you mean 'drop"):
         load("glore_resnet_debug_3d", dropot=0.5)

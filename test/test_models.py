@@ -1,4 +1,4 @@
-"""Names, options, and files of weights: those that fit, and the message about each kind that does not."""
+"""Names, options, and files of weights: those that fit, and the error for each kind that does not."""
 
 import argparse
 import inspect
@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from golden_weights import read_golden, state_dict_for
+from golden_weights import GOLDEN, read_golden, state_dict_for
 from torch import nn
 
-from models import MODELS, WeightsError, create_model, list_models, load_pretrained, load_weights
+from models import MODELS, WeightsError, builder, create_model, list_models, load_pretrained, load_weights
 
 
 @pytest.fixture
@@ -37,14 +37,6 @@ def to_2d(weights):
     return image | {"classifier.weight": torch.randn(1000, num_features), "classifier.bias": torch.randn(1000)}
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_table_tells_the_truth(name):
-    with torch.device("meta"):
-        model = create_model(name)
-        assert sum(p.numel() for p in model.parameters()) == MODELS[name].num_parameters
-        assert model.eval()(torch.empty(1, *MODELS[name].input_shape)).shape == (1, model.num_classes)
-
-
 @pytest.mark.parametrize("name", ["glore_resnet50_3d", "glore_resnet101_3d"])
 def test_state_dict_is_the_authors(name):
     golden = read_golden(name)
@@ -66,21 +58,27 @@ def test_options_reach_the_builder():
     assert model.classifier.out_features == 3
 
 
-def test_classes_are_the_papers_unless_told():
+def test_classes_default_to_the_papers():
     assert create_model("glore_resnet_debug_3d").num_classes == 400
     assert create_model("eat_debug").num_classes == 1000
     assert create_model("eat_debug", num_classes=5).num_classes == 5
 
 
-def test_misspelt_names_are_answered_with_the_nearest():
-    with pytest.raises(ValueError, match=r"no model called 'glore_resnet5_3d'; did you mean 'glore_resnet50_3d'\? Ch"):
+def test_misspelt_names_get_a_suggestion():
+    with pytest.raises(ValueError, match=r"no model is called 'glore_resnet5_3d'; did you mean 'glore_resnet50_3d'\?"):
         create_model("glore_resnet5_3d")
-    with pytest.raises(ValueError, match="no option of resnet_debug_3d called 'dropuot'; did you mean 'dropout'"):
+    with pytest.raises(ValueError, match="no option of resnet_debug_3d is called 'dropuot'; did you mean 'dropout'"):
         create_model("resnet_debug_3d", dropuot=0.5)
 
 
-def test_importing_models_needs_neither_timm_nor_torchvision():
-    code = "import sys, models; assert not {'timm', 'torchvision'} & set(sys.modules), 'imported'"
+def test_importing_models_is_light_and_building_one_nearly_so():
+    code = """
+import sys, models
+assert not {"torch", "glore3d", "eurgraph", "backbones", "safetensors"} & set(sys.modules)
+for name in ("glore_resnet_debug_3d", "eurnet_debug", "hornet_debug_gf"):
+    models.create_model(name)
+assert not {"timm", "torchvision", "torch_geometric"} & set(sys.modules)
+"""
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
 
 
@@ -96,7 +94,7 @@ def test_every_layout_loads(tmp_path, model, weights, key, prefix):
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
 
 
-def test_of_weights_and_their_average_either_is_loaded(tmp_path, model, weights):
+def test_weights_or_their_average_load(tmp_path, model, weights):
     average = {name: tensor + 1 for name, tensor in weights.items()}
     path = save({"model": weights, "model_ema": average}, tmp_path / "both.pth")
     for wanted, expected in ((False, weights), (True, average)):
@@ -237,12 +235,15 @@ def test_image_weights_that_do_not_fit(tmp_path, model, weights):
         load_pretrained(model, save(image, tmp_path / "part.pth"))
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", list_models())
-def test_every_model_learns_and_comes_back_from_its_file(name, tmp_path):
+WITHOUT_REFERENCE = [name for name in list_models() if not (GOLDEN / f"{name}.json").exists()]
+
+
+@pytest.mark.parametrize(
+    "name", [name if "debug" in name else pytest.param(name, marks=pytest.mark.slow) for name in WITHOUT_REFERENCE]
+)
+def test_models_without_golden_gradients_learn_and_come_back_from_their_files(name, tmp_path):
     """Forward and backward at a small size, then saved, loaded into another and compared."""
-    accepted = inspect.signature(MODELS[name].build).parameters
+    accepted = inspect.signature(builder(name)).parameters
     size = 160 if name.startswith("eurnet") else 64  # a graph of neighbors needs some to choose from
     options = {"num_classes": 3} | ({"image_size": size} if "image_size" in accepted else {})
     shape = (2, *MODELS[name].input_shape[:-2], size, size)
@@ -260,4 +261,4 @@ def test_every_model_learns_and_comes_back_from_its_file(name, tmp_path):
         copy = create_model(name, **options)
         load_weights(copy, tmp_path / "weights.pt")
         assert torch.equal(copy.eval()(inputs), expected)
-    (tmp_path / "weights.pt").unlink()  # 800 MB of the largest
+    (tmp_path / "weights.pt").unlink()  # hundreds of MB

@@ -2,7 +2,9 @@
 
 import pytest
 
-from settings import Settings, SettingsError, differences, parse_settings, read_recipe
+from settings import Settings, SettingsError, differences, is_changeable, parse_settings, read_recipe
+from tasks import TASKS, find_task
+from tasks.clip_classification import ClipClassificationSettings
 
 
 class Optimizer(Settings):
@@ -79,3 +81,41 @@ def test_differences_by_dotted_key():
     old = {"a": {"b": 1, "c": 2}, "d": 3}
     assert differences(old, {"a": {"b": 1, "c": 5}, "e": 4}) == {"a.c": (2, 5), "d": (3, None), "e": (None, 4)}
     assert differences(old, old) == {}
+
+
+def all_settings(base=Settings):
+    for schema in base.__subclasses__():
+        yield schema
+        yield from all_settings(schema)
+
+
+def test_every_settings_class_is_frozen_and_every_setting_is_described():
+    for task in TASKS:
+        find_task({"task": task}, "x.yaml")  # imports it
+    schemas = [
+        schema for schema in all_settings() if schema.__module__.split(".")[0] in ("datasets", "engine", "tasks")
+    ]
+    assert {"TrainSettings", "ImageDataSettings", "TrainViewSettings", "RunSettings"} <= {s.__name__ for s in schemas}
+    for schema in schemas:
+        assert schema.model_config["frozen"] and schema.model_config["extra"] == "forbid", schema
+        for name, field in schema.model_fields.items():
+            is_section = "Settings" in str(field.annotation)
+            assert field.description or is_section or name == "task", f"{schema.__name__}.{name} has no description"
+
+
+@pytest.mark.parametrize(
+    ("key", "changeable"),
+    [
+        ("run.device", True),
+        ("run.seed", False),
+        ("evaluation.num_clips", True),
+        ("train.sharding", True),
+        ("train.batch_size", False),
+        ("data.num_workers", True),
+        ("data.train", False),
+        ("optimizer.lr", False),
+        ("no.such", False),
+    ],
+)
+def test_what_may_change_when_a_run_is_resumed(key, changeable):
+    assert is_changeable(ClipClassificationSettings, key) == changeable

@@ -1,11 +1,11 @@
-"""Finds the videos that training could not read, and keeps of all others where their frames are.
+"""Finds the videos that training could not read, and stores where the frames of all others are.
 
-    python tools/check_videos.py LIST                   reads the packets of every video: whole, and can it be opened?
+    python tools/check_videos.py LIST                   reads the packets of every video: can it be opened, is it whole?
     python tools/check_videos.py FOLDER --full          decodes every frame as well
 
-Two files are written beside the list or folder: LIST.checked.csv, a row for each video, and LIST.index, from which
-training and evaluation with this list take what they would otherwise find out anew. The same command again checks what
-is new, has changed, or had a fault. Exit status: 0, or 1 if a video has a fault.
+It writes two files beside the list or folder: LIST.checked.csv, a row for each video, and LIST.index, which saves
+training and evaluation with this list a pass over every video. The same command again checks only videos that are new,
+have changed, or had a fault. Exit status: 0, or 1 if a video has a fault.
 """
 
 import argparse
@@ -27,8 +27,9 @@ from tqdm import tqdm
 
 from datasets.dataloader import default_num_workers
 from datasets.file_list import FileList, existing_path
-from datasets.video.check import Checked, check_video
-from datasets.video.index_store import Stamp, StoreWriter, stamp, store_path
+from datasets.video.check import CheckResult, check_video
+from datasets.video.container import Stamp, stamp
+from datasets.video.index_store import IndexStoreWriter, store_path
 from datasets.video.lists import find_videos, read_videos
 from datasets.worker_pool import Lost, run_each
 from settings import SettingsError
@@ -42,26 +43,28 @@ SECONDS_BETWEEN_COMMITS = 5
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help="list of videos in any form that recipes take, or a folder")
-    parser.add_argument("--root", type=Path, help="folder that the list's paths start from (that of the list)")
-    parser.add_argument("--split", help="the split of a list that holds several")
+    parser.add_argument("source", type=Path, help="list of videos in any form that recipes accept, or a folder")
+    parser.add_argument("--root", type=Path, help="folder that the list's paths are relative to (default: its own)")
+    parser.add_argument("--split", help="the split to check, where a list holds several")
     parser.add_argument(
-        "--index", type=Path, metavar="FILE", help="index to write (SOURCE.index); several may share it"
+        "--index", type=Path, metavar="FILE", help="index to write (default: SOURCE.index); lists may share one"
     )
-    parser.add_argument("--full", action="store_true", help="decode every frame: finds damage inside of files")
-    parser.add_argument("--workers", type=int, default=default_num_workers(1), metavar="N", help="processes")
-    parser.add_argument("--timeout", type=float, default=120, metavar="SECONDS", help="for one video (120)")
+    parser.add_argument("--full", action="store_true", help="decode every frame: finds damage inside files")
+    parser.add_argument("--workers", type=int, default=default_num_workers(1), metavar="N", help="number of processes")
+    parser.add_argument(
+        "--timeout", type=float, default=120, metavar="SECONDS", help="limit for one video (default: 120)"
+    )
     args = parser.parse_args(argv)
     if args.workers < 1 or args.timeout <= 0:
         parser.error("--workers and --timeout must be more than 0")
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    tqdm.monitor_interval = 0  # no thread of its own: workers are forked
+    tqdm.monitor_interval = 0  # no monitor thread, because workers are forked
     try:
         videos = _read(args.source, args.root, args.split)
         index = args.index or store_path(args.source)
         table = index.with_name(store_path(args.source).with_suffix(".checked.csv").name)
-        with StoreWriter(index) as store:
+        with IndexStoreWriter(index) as store:
             rows = _check_all(videos, store, args.full, args.workers, args.timeout)
         _write_table(table, rows)
     except (OSError, ValueError) as error:
@@ -82,9 +85,9 @@ def _read(source: Path, root: Path | None, split: str | None) -> FileList:
 
 
 def _check_all(
-    videos: FileList, store: StoreWriter, full: bool, num_workers: int, timeout: float
+    videos: FileList, store: IndexStoreWriter, full: bool, num_workers: int, timeout: float
 ) -> list[dict[str, Any]]:
-    """Checks what is not known yet, each file once -> the row of each video, in the order of the list."""
+    """Checks each file that is not known to be good, once -> the row of each video, in list order."""
     known = {item.path: store.facts(item.path) for item in videos}
     good = {path: entry[0] if entry and _is_enough(entry[1], full) else None for path, entry in known.items()}
     rows: dict[str, dict[str, Any]] = {}
@@ -98,7 +101,7 @@ def _check_all(
                 num_kept += 1
             else:
                 if isinstance(result, Lost):
-                    result = Checked(path, None, {"fault": result.reason}, None)
+                    result = CheckResult(path, None, {"fault": result.reason}, None)
                 facts = result.facts
                 store.write(*result)
             rows[path] = facts
@@ -112,12 +115,12 @@ def _check_all(
 
 
 def _is_enough(facts: dict[str, Any], full: bool) -> bool:
-    """Whether a file with these facts need not be checked again while it stays the same."""
+    """Whether a file with these facts needs no further check while it is unchanged."""
     return not facts["fault"] and (facts["full"] or not full)
 
 
-def _check_one(entry: tuple[str, Stamp | None], full: bool) -> Checked | None:
-    """None for a file that is what it was."""
+def _check_one(entry: tuple[str, Stamp | None], full: bool) -> CheckResult | None:
+    """The result of a check; None for an unchanged file."""
     path, before = entry
     try:
         unchanged = before is not None and stamp(path) == before

@@ -2,11 +2,11 @@
 
     python tools/convert_videos.py SOURCE DESTINATION                        every video below a folder, for training
     python tools/convert_videos.py SOURCE DESTINATION --recipe short288      as GloRe's authors did
-    python tools/convert_videos.py SOURCE DESTINATION --part 3/8             the third of eight machines
+    python tools/convert_videos.py SOURCE DESTINATION --part 3/8             on the third of eight machines
 
-The same command again continues after an interruption: files that are whole, made by this recipe and newer than their
-source are left alone. What cannot be converted is listed in DESTINATION/conversion_failures.csv, together with videos
-that were converted although parts of them are damaged. Exit status: 0, or 1 if a video could not be converted.
+The same command continues after an interruption: it skips files that are complete, made by this recipe and newer than
+their source. DESTINATION/conversion_failures.csv lists the videos that cannot be converted, and those that were
+converted although parts of them are damaged. Exit status: 0, or 1 if a video could not be converted.
 """
 
 import argparse
@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tqdm import tqdm
 
 from datasets.dataloader import default_num_workers
+from datasets.video.container import VideoError
 from datasets.video.convert import RECIPES, Job, Recipe, convert, find_ffmpeg, find_jobs, is_done, partial_path
-from datasets.video.index import VideoError
 from datasets.worker_pool import Lost, run_each
 from settings import SettingsError
 from tools.errors import clear_errors
@@ -37,18 +37,20 @@ FAILED, DAMAGED, DONE, CONVERTED = "failed", "damaged", "done", "converted"
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="folder with videos, in folders of any depth")
-    parser.add_argument("destination", type=Path, help="gets the same folders and names, as .mp4")
-    parser.add_argument("--recipe", choices=RECIPES, default="training", help="how to re-encode (training)")
-    parser.add_argument("--workers", type=int, default=default_num_workers(1), metavar="N", help="processes")
-    parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="for one video (600)")
-    parser.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help="only the I-th of N parts, from 1")
-    parser.add_argument("--pyav", action="store_true", help="convert by PyAV even where there is an ffmpeg program")
+    parser.add_argument("destination", type=Path, help="folder for the results: same folders and names, as .mp4")
+    parser.add_argument("--recipe", choices=RECIPES, default="training", help="how to re-encode (default: training)")
+    parser.add_argument("--workers", type=int, default=default_num_workers(1), metavar="N", help="number of processes")
+    parser.add_argument(
+        "--timeout", type=float, default=600, metavar="SECONDS", help="limit for one video (default: 600)"
+    )
+    parser.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help="only part I of N, counted from 1")
+    parser.add_argument("--pyav", action="store_true", help="use PyAV even if there is an ffmpeg program")
     args = parser.parse_args(argv)
     if args.workers < 1 or args.timeout <= 0:
         parser.error("--workers and --timeout must be more than 0")
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    tqdm.monitor_interval = 0  # no thread of its own: workers are forked
+    tqdm.monitor_interval = 0  # no monitor thread, because workers are forked
     recipe = RECIPES[args.recipe]
     try:
         part, num_parts = args.part
@@ -56,17 +58,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (OSError, ValueError) as error:
         raise SettingsError(str(error)) from error
     ffmpeg = None if args.pyav else find_ffmpeg(recipe)
-    log.info("%d videos, recipe %s, by %s", len(jobs), args.recipe, ffmpeg or "PyAV")
+    log.info("%d videos, recipe %s, with %s", len(jobs), args.recipe, ffmpeg or "PyAV")
     name = "conversion_failures.csv" if num_parts == 1 else f"conversion_failures.{part}-of-{num_parts}.csv"
     report = args.destination / name
     try:
         args.destination.mkdir(parents=True, exist_ok=True)
         rows, counts = _convert_all(jobs, recipe, ffmpeg, args.workers, args.timeout, _damaged_before(report))
         _write(report, rows)
-    except OSError as error:  # the destination cannot be written: no other video would fare better
+    except OSError as error:  # the destination cannot be written, so every video would fail
         raise SettingsError(str(error)) from error
     log.info(
-        "%d converted (%d of them damaged), %d were done before, %d failed%s",
+        "%d converted (%d of them damaged), %d done before, %d failed%s",
         counts[CONVERTED] + counts[DAMAGED], counts[DAMAGED], counts[DONE], counts[FAILED],
         f"; see {report}" if rows else "",
     )  # fmt: skip
@@ -87,9 +89,9 @@ def _part(text: str) -> tuple[int, int]:
 def _convert_all(
     jobs: list[Job], recipe: Recipe, ffmpeg: str | None, num_workers: int, timeout: float, damaged: dict[str, str]
 ) -> tuple[list[tuple[str, str, str]], dict[str, int]]:
-    """Converts what is not done yet -> rows (what happened, path, reason) of the report, and how often what happened.
+    """Converts what is not done yet -> the report's rows (what happened, path, reason), and counts of what happened.
 
-    `damaged`: reasons of an earlier run by path; they stay true of files that need not be converted again.
+    `damaged`: path -> reason from an earlier run; it still holds for files that are not converted again.
     """
     rows, counts = [], dict.fromkeys((CONVERTED, DAMAGED, DONE, FAILED), 0)
     function = partial(_convert_one, recipe=recipe, ffmpeg=ffmpeg)
@@ -128,7 +130,7 @@ def _damaged_before(report: Path) -> dict[str, str]:
 
 
 def _write(report: Path, rows: list[tuple[str, str, str]]) -> None:
-    """Replaces the report; there is none where nothing went wrong."""
+    """Replaces the report; removes it if nothing went wrong."""
     if not rows:
         report.unlink(missing_ok=True)
         return

@@ -4,7 +4,7 @@
 # Order: the active environment if it has them, .venv in the suite's folder, a new .venv.
 # find_python MODULES EXTRAS: modules needed beyond the core ones, and the pip extras that provide them.
 
-CORE="torch torchvision torch_geometric av yaml pydantic safetensors timm tqdm matplotlib tensorboard"
+CORE="torch torchvision torch_geometric av PIL einops yaml pydantic safetensors timm tqdm matplotlib tensorboard"
 
 has_packages() {
     "$1" - $CORE $2 2>/dev/null <<'END'

@@ -9,10 +9,10 @@
         -o lists/charades_train.txt
     python tools/make_list.py moments VIDEOS --annotations trainingSet.csv -o lists/moments_train.txt
 
-The table is mapping_table.txt beside the list; write that of the training list first, and number others by it:
---class-names lists/mapping_table.txt. A video in which nothing of the classes happens cannot be learned from, and is
-not scored: --drop-unlabeled leaves such videos out. Videos that are not below VIDEOS are counted, and stay in the list,
-so that an evaluation knows of them; --drop-missing leaves them out.
+The table is mapping_table.txt beside the list. Make the training list first, and number the classes of the others by
+its table: --class-names lists/mapping_table.txt. A video that shows none of the classes cannot be learned from and is
+not scored; --drop-unlabeled drops such videos. Videos that are missing below VIDEOS stay in the list, so that an
+evaluation counts them; --drop-missing drops them.
 """
 
 import argparse
@@ -38,9 +38,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--annotations", type=Path, metavar="FILE", help="the layout's annotations, file or folder")
     parser.add_argument("--split", help="keep this split, where the annotations hold several")
     parser.add_argument("--class-names", type=Path, metavar="TABLE", help="number the classes by this mapping table")
-    parser.add_argument("--table", type=Path, help="mapping table to write (mapping_table.txt beside the list)")
-    parser.add_argument("--drop-missing", action="store_true", help="leave out videos that are not there")
-    parser.add_argument("--drop-unlabeled", action="store_true", help="leave out videos without a class")
+    parser.add_argument("--table", type=Path, help="mapping table to write (default: mapping_table.txt beside it)")
+    parser.add_argument("--drop-missing", action="store_true", help="drop videos that do not exist")
+    parser.add_argument("--drop-unlabeled", action="store_true", help="drop videos without a class")
     args = parser.parse_args(argv)
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             videos = [video for video in videos if video not in absent]
         if args.drop_unlabeled:
             labeled = [video for video in videos if video.labels]
-            log.info("%d of %d videos have no class and are left out", len(videos) - len(labeled), len(videos))
+            log.info("dropped %d of %d videos, which have no class", len(videos) - len(labeled), len(videos))
             videos = labeled
         if len(missing) == len(found.videos):
             raise ValueError(f"none of its {len(missing)} videos is below {args.root}; is this the right folder?")
@@ -62,9 +62,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (OSError, ValueError) as error:
         raise SettingsError(str(error)) from error
     if missing:
-        what = "are left out" if args.drop_missing else "stay in the list and will count as unreadable"
+        what = "are dropped" if args.drop_missing else "stay in the list and will count as unreadable"
         examples = ", ".join(video.id for video in missing[:3])
-        log.warning("%d of %d videos are missing, such as %s; they %s", len(missing), len(found.videos), examples, what)
+        log.warning(
+            "%d of %d videos are missing, for example %s; they %s", len(missing), len(found.videos), examples, what
+        )
     log.info("%s: %d videos; %s: %d classes", args.output, len(videos), table, len(found.class_names))
     log.info("in a recipe: data.train=%s data.root=%s data.class_names=%s", args.output, args.root, table)
 

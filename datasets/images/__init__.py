@@ -1,6 +1,6 @@
 """Images, from the file to a batch.
 
-image file -> lists -> reader -> transforms -> loading -> device -> pixels (normalize, erase, mix)
+image file -> list -> dataiter -> transforms -> dataloader -> device -> pixels (normalize, erase, mix)
 """
 
 from datasets.images.dataiter import ImageError, ImageViews, TrainImages

@@ -16,9 +16,9 @@ class ImageError(FileError):
 
 
 def read_image(path: str) -> Image.Image:
-    """The image of a file in RGB, whatever its own colors; orientation tags are passed over, as ImageNet's recipes do.
+    """The image of a file, converted to RGB; orientation tags are ignored, as in ImageNet's recipes.
 
-    Raises ImageError if it is not there, not whole, or no image.
+    Raises ImageError if the file is missing, truncated or not an image.
     """
     try:
         with Image.open(path) as image:

@@ -1,13 +1,13 @@
-"""Lists of images with their labels, in the forms people have on disk: ImageNet's layouts, and our own list files."""
+"""Lists of images with their labels: ImageNet's layouts, and our own list files."""
 
 import csv
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from datasets.file_list import FileList, Kind, existing_path, find_unlabeled, label_finder, read_folder, read_list
+from datasets.file_list import FileKind, FileList, existing_path, find_unlabeled, label_finder, read_folder, read_list
 
-IMAGES = Kind("images", (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+IMAGES = FileKind("images", (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 KAGGLE_LABELS = "LOC_val_solution.csv"
 
 
@@ -18,18 +18,18 @@ def read_images(
 
     Args:
         source: one of
-            - a folder with one sub-folder per class (`ILSVRC/Data/CLS-LOC/train`), labels in sorted order of their
+            - a folder with one subfolder per class (`ILSVRC/Data/CLS-LOC/train`), labels in sorted order of their
               names, which are ImageNet's own labels;
-            - ImageNet's validation images as they come, all in one folder, where Kaggle's `LOC_val_solution.csv` lies
-              in it or in a folder above, which has their classes; `class_names` or the `train` beside it name these;
+            - ImageNet's validation images as released, all in one folder, with Kaggle's `LOC_val_solution.csv`, which
+              has their classes, in it or in a folder above; `class_names` or the `train` folder beside it number them;
             - ImageNet-22k's list (`ILSVRC2011fall_whole_map_train.txt`): JSON, [[path, label, ...], ...];
-            - a list file: `id label path` per line, tabs or spaces between, label -1 for unknown.
-        root: folder that the paths start from; none: the folder of `source`, or `source` if it is a folder.
-        class_names: names in order of their labels; none: from `source`.
+            - a list file: `id label path` per line, separated by tabs or spaces, label -1 for unknown.
+        root: folder that paths are relative to; None: the folder of `source`, or `source` if it is a folder.
+        class_names: names in order of their labels; None: from `source`.
 
     Raises:
-        FileNotFoundError: no such source or root; says what is near.
-        ValueError: a line that cannot be understood, with file and line; a label beyond the classes; nothing in it.
+        FileNotFoundError: no such source or root; suggests a similar name.
+        ValueError: a malformed line (with file and line number), a label out of range, or an empty list.
     """
     source = existing_path(Path(source).expanduser(), "list of images")
     root = None if root is None else existing_path(Path(root).expanduser(), "root folder of the images")
@@ -45,7 +45,7 @@ def read_images(
 
 
 def find_images(places: Iterable[str | Path]) -> FileList:
-    """Images without labels: each of `places` is a file, or a folder that stands for all the images in it."""
+    """Images without labels: each of `places` is a file, or a folder, which means all images in it."""
     return find_unlabeled(places, IMAGES)
 
 
@@ -55,15 +55,13 @@ def _read_flat(folder: Path, root: Path, class_names: Sequence[str] | None) -> F
     table = next((path for path in tables if path.is_file()), None)
     if table is None:
         raise ValueError(
-            f"{folder} has no sub-folders, one for each class. For ImageNet's validation images as they come, put "
+            f"{folder} has no subfolders, one for each class. For ImageNet's validation images as released, put "
             f"Kaggle's {KAGGLE_LABELS} into it or above; or move the images into folders named after their classes"
         )
     train = folder.with_name("train")
     if class_names is None:
         if not train.is_dir():
-            raise ValueError(
-                f"{folder}: the order of the classes is that of the folders in {train}, which is not there"
-            )
+            raise ValueError(f"{folder}: the folders in {train} number the classes, but it does not exist")
         class_names = sorted(entry.name for entry in train.iterdir() if entry.is_dir())
     label_of = label_finder(class_names)
     with table.open(newline="") as file:
@@ -80,6 +78,6 @@ def _read_22k(path: Path, root: Path, class_names: Sequence[str] | None) -> File
     except (ValueError, TypeError, IndexError, KeyError) as error:
         raise ValueError(f"{path}: expected JSON of the form [[path, label, ...], ...] ({error})") from None
     if not rows:
-        raise ValueError(f"{path} names no images")
+        raise ValueError(f"{path} lists no images")
     paths = [image for image, _ in rows]
     return FileList(paths, [label for _, label in rows], paths, class_names, str(root))

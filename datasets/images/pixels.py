@@ -1,7 +1,7 @@
-"""What happens to images on the device, in the batch: normalization, random erasing, mixup and cutmix.
+"""Normalization, random erasing, mixup and cutmix of image batches, on the device.
 
-Random Erasing, https://arxiv.org/abs/1708.04896, is timm's; it draws from Python's global generator, which the training
-loop seeds by the position in the run. Mixing: see `datasets.mixing`.
+Random Erasing, https://arxiv.org/abs/1708.04896, is timm's; it draws from Python's global generator, which the trainer
+seeds by the position in the run. Mixing: see `datasets.mixing`.
 """
 
 from typing import Literal
@@ -14,27 +14,34 @@ from settings import Settings
 
 
 class PixelSettings(Settings):
-    """Mean and standard deviation of the pixels, in shares of 255, for red, green and blue: ImageNet's."""
+    """Normalization of the pixels; the defaults are ImageNet's."""
 
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[float, float, float] = Field(
+        (0.485, 0.456, 0.406), description="mean of red, green and blue, subtracted; as a share of 255"
+    )
+    std: tuple[float, float, float] = Field(
+        (0.229, 0.224, 0.225),
+        description="standard deviation of red, green and blue, the divisor; as a share of 255",
+    )
 
 
 class EraseSettings(Settings):
     """Random erasing: rectangles of training images are overwritten."""
 
-    probability: float = Field(0.0, ge=0, le=1, description="share of images with erased rectangles")
-    mode: Literal["const", "rand", "pixel"] = Field("pixel", description="zeros, one random color, random pixels")
-    max_count: int = Field(1, gt=0, description="most rectangles of an image")
+    probability: float = Field(0.0, ge=0, le=1, description="share of images with erased rectangles, from 0 to 1")
+    mode: Literal["const", "rand", "pixel"] = Field(
+        "pixel", description="const: zeros, rand: one random color, pixel: random pixels"
+    )
+    max_count: int = Field(1, gt=0, description="largest number of rectangles per image")
 
 
 class Pixels:
-    """From uint8 images [B, 3, H, W] to what the network takes: float32, normalized; in training erased and mixed.
+    """Turns uint8 images [B, 3, H, W] into the network's input: float32, normalized; in training erased and mixed.
 
     Args:
-        normalization, erase, mix: the settings.
+        normalization, erase, mix: settings.
         num_classes, label_smoothing: of the mixed labels.
-        memory_format: layout of the result.
+        memory_format: of the result.
     """
 
     def __init__(
@@ -60,7 +67,7 @@ class Pixels:
         return ((images - mean) / std).contiguous(memory_format=self.memory_format)
 
     def in_training(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalizes, erases and mixes: also gives the labels [B], mixed as shares of each class [B, num_classes]."""
+        """Normalizes, erases and mixes -> images, and labels [B] or, where mixed, class shares [B, num_classes]."""
         images = self(images)
         settings = self.erase_settings
         if settings.probability:

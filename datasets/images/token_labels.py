@@ -1,12 +1,13 @@
-"""Token labels: for every cell of an image what a stronger network saw there, cut out with the training view.
+"""Token labels: what a stronger network saw in every cell of an image, cropped with the training view.
 
 Paper: Jiang et al., All Tokens Matter: Token Labeling for Training Better Vision Transformers, NeurIPS 2021,
-https://arxiv.org/abs/2104.10858; the maps are cut out by RoI-align as Yun et al. do (ReLabel, CVPR 2021).
+https://arxiv.org/abs/2104.10858; the maps are cropped by RoI-align as in Yun et al. (ReLabel, CVPR 2021).
 Authors' code: https://github.com/zihangJiang/TokenLabeling (tlt/data), which releases the maps of ImageNet
 (label_top5_train_nfnet): `<class>/<image>.pt` holds [2, K, h, w], the K best scores of each cell and their classes.
 
-Done differently here: geometric changes of the image move the map by the very same operation, cell by cell; and a
-crop's left edge is taken as x and its top as y, which the authors' code exchanges.
+Done differently here: a geometric change of the image moves the map by the same operation, cell by cell; and a crop's
+left edge is its x and the top its y, which the authors' code swaps. torchvision takes seconds to import: only what uses
+it does.
 """
 
 import copy
@@ -19,9 +20,6 @@ import numpy as np
 import torch
 from PIL import Image
 from pydantic import Field
-from torchvision.ops import roi_align
-from torchvision.transforms import ColorJitter, InterpolationMode, RandomResizedCrop
-from torchvision.transforms import functional as F
 
 from datasets.file_list import FileItem, FileList
 from datasets.images.dataiter import ImageError, read_image
@@ -30,35 +28,35 @@ from datasets.samples import TrainSamples
 from datasets.seeding import seeded_by
 from settings import Settings
 
-INTERPOLATION = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
-MOVING = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY", "TranslateXRel", "TranslateYRel")
-"""timm's operations after which a pixel is elsewhere."""
+INTERPOLATIONS = ("bilinear", "bicubic")
+GEOMETRIC = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY", "TranslateXRel", "TranslateYRel")
+"""timm's operations that move pixels."""
 
 
 class TokenLabelSettings(Settings):
     """Where the label maps of the training images are."""
 
     root: str = Field(description="folder of the maps: <class>/<image>.pt, [2, K, h, w] of scores and classes")
-    grid: int = Field(7, gt=0, description="rows, and columns, of cells that the network tells apart")
+    grid: int = Field(7, gt=0, description="number of rows and of columns of cells in the network's output")
 
 
 def read_label_map(path: Path, num_classes: int) -> torch.Tensor:
     """The label map of a file: float32 [2, K, h, w], scores and classes.
 
-    Raises ImageError if it is not there, not whole, or no label map for `num_classes` classes.
+    Raises ImageError if the file is missing, damaged, or not a label map for `num_classes` classes.
     """
     try:
         label_map = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise ImageError(str(path), "there is no such label map; is data.token_labels.root right?") from None
-    except Exception as error:  # a broken file raises whatever its bytes happen to mean
+        raise ImageError(str(path), "no such label map; is data.token_labels.root right?") from None
+    except Exception as error:  # a broken file may raise anything
         reason = str(error).strip().split("\n")[0][:100] or type(error).__name__
         raise ImageError(str(path), f"not a readable label map ({reason})") from error
     if not isinstance(label_map, torch.Tensor) or label_map.dim() != 4 or len(label_map) != 2:
-        raise ImageError(str(path), "no label map: expected one tensor [2, K, h, w] of scores and classes")
+        raise ImageError(str(path), "not a label map: expected one tensor [2, K, h, w] of scores and classes")
     label_map = label_map.float()
     if not (label_map[1].min() >= 0 and label_map[1].max() < num_classes):
-        raise ImageError(str(path), f"its classes go to {label_map[1].max():g}, but there are {num_classes}")
+        raise ImageError(str(path), f"its classes go up to {label_map[1].max():g}, but there are {num_classes}")
     return label_map
 
 
@@ -66,21 +64,28 @@ class TokenLabelView:
     """Takes a random view of an image and its label map: flip, RandAugment or color jitter, crop, in this order."""
 
     def __init__(self, settings: TrainImageViewSettings):
+        from torchvision.transforms import v2
+
         self.settings, self.operations = settings, None
         if settings.auto_augment:
-            from timm.data.auto_augment import rand_augment_transform  # takes seconds to import
+            from timm.data.auto_augment import rand_augment_transform
 
             options: dict[str, Any] = {"translate_const": int(0.45 * settings.size), "img_mean": (124, 116, 104)}
             if settings.interpolation != "random":
                 options["interpolation"] = Image.Resampling[settings.interpolation.upper()]
             self.operations = rand_augment_transform(settings.auto_augment, options)
-        self.jitter = ColorJitter(*[settings.color_jitter] * 3)
+        self.jitter = v2.ColorJitter(*[settings.color_jitter] * 3)
+        self.crop = v2.RandomResizedCrop(settings.size, settings.scale, settings.aspect)
 
     def __call__(
         self, image: Image.Image, label_map: torch.Tensor, rng: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """PIL RGB, map [2, K, h, w] -> uint8 [3, S, S], the moved map [2, K, h, w], and the crop: float32 [4], its
-        left, top, right and bottom as shares of the map."""
+        """PIL RGB, map [2, K, h, w] -> uint8 [3, S, S], the transformed map [2, K, h, w], and the crop: float32 [4].
+
+        The crop is its left, top, right and bottom, as shares of the map.
+        """
+        from torchvision.transforms.v2 import functional as F
+
         settings = self.settings
         with seeded_by(rng):
             if random.random() < settings.flip:
@@ -89,16 +94,16 @@ class TokenLabelView:
                 image = self.jitter(image)
             else:
                 image, label_map = self._augment(image, label_map)
-            top, left, height, width = RandomResizedCrop.get_params(image, settings.scale, settings.aspect)
+            box = self.crop.make_params([image])  # top, left, height, width
             name = settings.interpolation
-            name = random.choice(list(INTERPOLATION)) if name == "random" else name
-            size = [settings.size] * 2
-            view = F.resized_crop(image, top, left, height, width, size, INTERPOLATION[name])
-        edges = np.array([left, top, left + width, top + height]) / [*image.size, *image.size]
-        return F.pil_to_tensor(view), label_map, torch.tensor(edges, dtype=torch.float32)
+            name = random.choice(INTERPOLATIONS) if name == "random" else name
+            view = F.resized_crop(image, **box, size=[settings.size] * 2, interpolation=F.InterpolationMode(name))
+        left, top = box["left"], box["top"]
+        edges = np.array([left, top, left + box["width"], top + box["height"]]) / [*image.size, *image.size]
+        return F.to_image(view), label_map, torch.tensor(edges, dtype=torch.float32)
 
     def _augment(self, image: Image.Image, label_map: torch.Tensor) -> tuple[Image.Image, torch.Tensor]:
-        """timm's RandAugment; what moves pixels also moves a picture of the cells' numbers, and so the cells."""
+        """timm's RandAugment; geometric operations also transform a picture of the cells' numbers, and so the map."""
         chosen = np.random.choice(
             self.operations.ops,
             self.operations.num_layers,
@@ -109,7 +114,7 @@ class TokenLabelView:
         for operation in chosen:
             state = random.getstate()
             image = operation(image)
-            if operation.name in MOVING:
+            if operation.name in GEOMETRIC:
                 same = copy.copy(operation)
                 same.kwargs = {"resample": Image.Resampling.NEAREST, "fillcolor": -1}
                 random.setstate(state)  # the same draws: whether, how far, in which direction
@@ -118,13 +123,13 @@ class TokenLabelView:
 
 
 def _cells(size: tuple[int, int], grid: Sequence[int]) -> Image.Image:
-    """A picture of width and height `size` whose pixels are the number of the cell, row by row, that they lie in."""
+    """A picture of width and height `size` whose pixels hold the number of their cell, counted row by row."""
     rows, columns = (np.arange(length) * count // length for length, count in zip(size[::-1], grid, strict=True))
     return Image.fromarray((rows[:, None] * grid[1] + columns).astype(np.int32))
 
 
 def _take_cells(label_map: torch.Tensor, cells: Image.Image) -> torch.Tensor:
-    """The map [2, K, h, w] in which each cell is the one at its centre in `cells`; without scores where there is -1."""
+    """The map [2, K, h, w] in which each cell is the one at its center in `cells`; scores are 0 where that is -1."""
     numbers = np.asarray(cells)
     rows, columns = (
         ((np.arange(count) + 0.5) * length / count).astype(int)
@@ -138,7 +143,7 @@ def _take_cells(label_map: torch.Tensor, cells: Image.Image) -> torch.Tensor:
 class TokenLabelImages(TrainSamples):
     """Training images with `image`, uint8 [3, S, S], `label_map` [2, K, h, w] and `crop` [4]; see `TokenLabelView`.
 
-    Raises ImageError if the first image has no label map, or another number of classes.
+    Raises ImageError if the first image has no valid label map.
     """
 
     def __init__(
@@ -164,7 +169,7 @@ class TokenLabelImages(TrainSamples):
         label_map = self._label_map(item)
         if label_map.shape != self._shape:
             shapes = f"{list(label_map.shape)}, that of the first image {list(self._shape)}"
-            raise ImageError(item.path, f"its label map is {shapes}; a list needs maps of one shape")
+            raise ImageError(item.path, f"its label map is {shapes}; all maps of a list must have one shape")
         image, label_map, crop = self.view(read_image(item.path), label_map, rng)
         return {"image": image, "label_map": label_map, "crop": crop}
 
@@ -172,15 +177,17 @@ class TokenLabelImages(TrainSamples):
 def token_targets(
     label_maps: torch.Tensor, crops: torch.Tensor, num_classes: int, grid: int, label_smoothing: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the network should say of each crop, and of each of its cells: [B, C] and [B, grid * grid, C].
+    """Target class shares of each crop, and of each of its cells: [B, C] and [B, grid * grid, C].
 
-    The scores of the maps [B, 2, K, h, w] (0 for all other classes) are averaged over the crops [B, 4] and their cells
-    by RoI-align, then their softmax is smoothed as the authors do.
+    RoI-align averages the scores of the maps [B, 2, K, h, w] (0 for all other classes) over the crops [B, 4] and over
+    their cells; their softmax is smoothed as the authors do.
     """
+    from torchvision.ops import roi_align
+
     scores, classes = label_maps[:, 0], label_maps[:, 1].long()
     height, width = scores.shape[2:]
     maps = scores.new_zeros(len(scores), num_classes, height, width).scatter_(1, classes, scores)
-    boxes = crops * crops.new_tensor([width, height, width, height]) - 0.5  # pixels lie at whole numbers
+    boxes = crops * crops.new_tensor([width, height, width, height]) - 0.5  # pixel centers are at integers
     boxes = torch.cat([torch.arange(len(boxes), device=boxes.device)[:, None], boxes], dim=1)  # [B, 5]
     off = label_smoothing / num_classes
     of_crop, of_cells = (

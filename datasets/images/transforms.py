@@ -1,16 +1,19 @@
-"""What a network sees of an image: a random view in training, the centre in evaluation; uint8, as decoded.
+"""The network's view of an image: random in training, the center in evaluation; uint8, as decoded.
 
-Training is timm's pipeline, with which the recipes of EurNet, HorNet, GLNet and EAT were made: random resized crop,
+Training uses timm's pipeline, with which the recipes of EurNet, HorNet, GLNet and EAT were made: random resized crop,
 flip, RandAugment (arXiv 1909.13719) or color jitter. Its operations draw from the global generators of Python, NumPy
-and torch: they are seeded for each sample and put back afterwards.
+and torch, which are seeded for each sample and restored afterwards.
+
+Evaluation uses `torchvision.transforms.v2`, so that boxes and masks (tv_tensors) follow their image. Both libraries
+take seconds to import: only the views import them.
 """
+
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as F
 
 from datasets.seeding import seeded_by
 from settings import Settings
@@ -19,16 +22,22 @@ from settings import Settings
 class TrainImageViewSettings(Settings):
     """Random crop of random scale and aspect, random flip, random changes of color and shape."""
 
-    size: PositiveInt = Field(224, description="side of the square that the network sees, in pixels")
-    scale: tuple[PositiveFloat, PositiveFloat] = Field((0.08, 1), description="range of the crop's share of the area")
-    aspect: tuple[PositiveFloat, PositiveFloat] = Field((3 / 4, 4 / 3), description="range of its width over height")
-    flip: float = Field(0.5, ge=0, le=1, description="share of images that are mirrored")
-    auto_augment: str | None = Field(
-        None, description="timm's name of a policy, such as rand-m9-mstd0.5-inc1; it replaces the color jitter"
+    size: PositiveInt = Field(224, description="side of the network's square input, in pixels")
+    scale: tuple[PositiveFloat, PositiveFloat] = Field(
+        (0.08, 1), description="range of the crop's area, as a share of the image's"
     )
-    color_jitter: float = Field(0.4, ge=0, description="range of brightness, contrast and saturation, without a policy")
+    aspect: tuple[PositiveFloat, PositiveFloat] = Field(
+        (3 / 4, 4 / 3), description="range of the crop's width / height"
+    )
+    flip: float = Field(0.5, ge=0, le=1, description="share of images that are mirrored, from 0 to 1")
+    auto_augment: str | None = Field(
+        None, description="timm's name of a policy, such as rand-m9-mstd0.5-inc1; replaces the color jitter"
+    )
+    color_jitter: float = Field(
+        0.4, ge=0, description="largest change of brightness, contrast and saturation, as a share of 1"
+    )
     interpolation: str = Field(
-        "bicubic", pattern="^(bilinear|bicubic|random)$", description="bilinear, bicubic, random"
+        "bicubic", pattern="^(bilinear|bicubic|random)$", description="bilinear, bicubic, or random: one of both"
     )
 
     @model_validator(mode="after")
@@ -41,22 +50,22 @@ class TrainImageViewSettings(Settings):
 
 
 class EvalImageViewSettings(Settings):
-    """Resize, then crop the centre; a fixed view."""
+    """Resize, then crop the center; a fixed view."""
 
-    size: PositiveInt = Field(224, description="side of the square that the network sees, in pixels")
+    size: PositiveInt = Field(224, description="side of the network's square input, in pixels")
     crop_fraction: float | None = Field(
         0.875,
         gt=0,
         le=1,
-        description="that side over the resized image's shorter one; none: all of it, squeezed square",
+        description="size over the resized image's shorter side; null: the whole image, squeezed to a square",
     )
 
 
 class TrainImageView:
-    """Takes a random view of an image: PIL RGB and a generator to uint8 [3, size, size]."""
+    """Takes a random view of an image: PIL RGB and a generator -> uint8 [3, size, size]."""
 
     def __init__(self, settings: TrainImageViewSettings):
-        from timm.data import create_transform  # takes seconds to import, which only image recipes should pay
+        from timm.data import create_transform
 
         self.transform = create_transform(
             settings.size,
@@ -76,15 +85,17 @@ class TrainImageView:
 
 
 class EvalImageView:
-    """Takes the view of an evaluation: PIL RGB to uint8 [3, size, size], as torchvision's Resize and CenterCrop do."""
+    """Takes the view for evaluation: PIL RGB -> tv_tensors.Image, uint8 [3, size, size]."""
 
     def __init__(self, settings: EvalImageViewSettings):
-        self.settings = settings
+        from torchvision.transforms import v2
 
-    def __call__(self, image: Image.Image) -> torch.Tensor:
-        size, fraction = self.settings.size, self.settings.crop_fraction
-        if fraction is None:
-            image = F.resize(image, [size, size], InterpolationMode.BICUBIC)
-        else:
-            image = F.center_crop(F.resize(image, [int(size / fraction)], InterpolationMode.BICUBIC), [size, size])
-        return F.pil_to_tensor(image)
+        size, fraction = settings.size, settings.crop_fraction
+        resized = [size, size] if fraction is None else int(size / fraction)  # an int is the shorter side
+        self.transform = v2.Compose(
+            [v2.Resize(resized, v2.InterpolationMode.BICUBIC), v2.CenterCrop(size), v2.ToImage()]
+        )
+
+    def __call__(self, image: Image.Image, *targets: torch.Tensor) -> Any:
+        """The view of an image, or with `targets` (boxes and masks as tv_tensors) a tuple of the view and theirs."""
+        return self.transform(image, *targets)

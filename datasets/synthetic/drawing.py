@@ -1,8 +1,8 @@
-"""Shapes and textures to make test pictures of: soft-edged, two-colored shapes over a muted, drifting texture."""
+"""Draws the pictures of the synthetic sets: soft-edged, two-colored shapes over a muted, drifting texture."""
 
 import numpy as np
 
-RADII = (0.12, 0.34)  # smallest and largest radius, in shares of the frame's short side
+RADII = (0.12, 0.34)  # smallest and largest radius, as shares of the frame's short side
 
 
 def _star(u, v):
@@ -25,27 +25,27 @@ SHAPES = {
 
 
 def draw_colors(rng):
-    """Two strong colors of opposite hue, [2, 3] in 0 ... 255: the halves of a shape, so that its turn always shows."""
+    """Two strong colors of opposite hue, [2, 3] in 0 ... 255: the halves of a shape, so that rotation always shows."""
     hue = rng.uniform() + np.array([[0.0], [0.5]])
     return np.float32(127.5 + 115 * np.clip(2 * np.cos(2 * np.pi * (hue + np.arange(3) / 3)), -1, 1))
 
 
 def draw_background(rng, size, num_frames, speeds, num_waves=12):
-    """A muted texture of plane waves that glides evenly in a random direction: float32 [3, T, H, W].
+    """A muted texture of plane waves that drifts steadily in a random direction: float32 [3, T, H, W].
 
-    `speeds` are the least and the most, in turns of the texture's longest wave per frame.
+    `speeds` is the range of its speed, in periods of the texture's longest wave per frame.
     """
-    kx, ky = rng.normal(0, 2.5, (2, num_waves)).round()  # whole waves per side: the texture wraps around as well
+    kx, ky = rng.normal(0, 2.5, (2, num_waves)).round()  # whole waves per side: the texture wraps around, too
     phase = rng.uniform(size=num_waves)
     strength = np.float32(rng.normal(0, 8, num_waves) + rng.normal(0, 4, (3, 1, 1, num_waves)))  # more gray than color
     heading, speed = rng.uniform(0, 2 * np.pi), rng.uniform(*speeds)
-    drift = (kx * np.cos(heading) + ky * np.sin(heading)) * speed  # [K], in turns per frame
-    # A wave at (t, y, x) is the real part of a product with one factor per axis, so their sum is a matrix product.
+    drift = (kx * np.cos(heading) + ky * np.sin(heading)) * speed  # [K], in periods per frame
+    # A wave at (t, y, x) is the real part of a product with one factor per axis, so a sum of waves is a matrix product.
     times = _spin(np.outer(np.arange(num_frames), -drift) + phase)[:, None]  # [T, 1, K]
     rows = _spin(np.outer(np.arange(size[0]) / size[0], ky))  # [H, K]
     columns = _spin(np.outer(np.arange(size[1]) / size[1], kx))  # [W, K]
     factors = strength * times * rows  # [3, T, H, K]
-    waves = (factors.reshape(-1, num_waves) @ columns.T).real  # one product, [3 * T * H, K] x [K, W], for threads' sake
+    waves = (factors.reshape(-1, num_waves) @ columns.T).real  # a single product, [3 * T * H, K] x [K, W], threads best
     waves = waves.reshape(*factors.shape[:3], -1)  # [3, T, H, W]
     return np.clip(waves + rng.uniform(80, 175), 0, 255)
 
@@ -55,15 +55,15 @@ def _spin(turns):
 
 
 def draw_shape(canvas, kind, phases, colors):
-    """Paints one shape into `canvas` [3, T, H, W] in place; what crosses an edge of the frame enters at the other.
+    """Paints one shape into `canvas` [3, T, H, W] in place, wrapping around the frame's edges.
 
-    `phases` [T, 4] are its x, y, size and turn at each frame, all in [0, 1); `colors` [2, 3] those of its two halves.
+    `phases` [T, 4] are its x, y, size and turn in each frame, all in [0, 1); `colors` [2, 3] those of its two halves.
     """
     _, num_frames, height, width = canvas.shape
     x, y, size, turn = phases.T.astype(np.float32)[:, :, None, None]  # [T, 1, 1] each
     x, y = x * width, y * height
     radius = min(height, width) * RADII[0] * (RADII[1] / RADII[0]) ** size
-    # Only a patch of P x P pixels around the center is painted, its indices wrapped around the frame.
+    # Only a patch of P x P pixels around the center is painted; its indices wrap around the frame.
     reach = np.arange(-np.ceil(radius.max()), np.ceil(radius.max()) + 2)  # [P]
     rows = (np.floor(y) + reach[:, None]).astype(int)  # [T, P, 1]
     columns = (np.floor(x) + reach).astype(int)  # [T, 1, P]

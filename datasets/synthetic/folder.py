@@ -1,4 +1,4 @@
-"""Made data sets: built beside their place and renamed at the end, so that they are there whole or not at all."""
+"""Writes synthetic sets beside their folder and renames them at the end: a folder is complete, or does not exist."""
 
 import json
 import tempfile
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 
-def make_once(folder: str | Path, arguments: dict[str, Any], build: Callable[[Path], None]) -> Path:
-    """Lets `build(staging)` fill the set's folder, unless it is there already, and returns it.
+def make_folder_once(folder: str | Path, arguments: dict[str, Any], build: Callable[[Path], None]) -> Path:
+    """Fills the set's folder by `build(staging)`, unless it is complete already, and returns it.
 
-    An interrupted start leaves no half-made set, and processes that start at once do each other no harm. The
-    `arguments` that the set was made with are kept in `folder/complete.json`.
+    An interrupted start leaves nothing behind, and several processes may start at once. The set's `arguments` are kept
+    in `folder/complete.json`.
 
     Raises:
         FileExistsError: the folder holds other files, or a set made with other arguments.
@@ -20,14 +20,14 @@ def make_once(folder: str | Path, arguments: dict[str, Any], build: Callable[[Pa
     if _is_complete(folder, arguments):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as workshop:
-        staging = Path(workshop, folder.name)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as parent:
+        staging = Path(parent, folder.name)
         build(staging)
         (staging / "complete.json").write_text(json.dumps(arguments, indent=2) + "\n")
         try:
             staging.rename(folder)
         except OSError:
-            if not _is_complete(folder, arguments):  # when it is, another process has just been faster
+            if not _is_complete(folder, arguments):  # if it is, another process was faster
                 raise
     return folder
 
@@ -37,17 +37,17 @@ def _is_complete(folder: Path, arguments: dict[str, Any]) -> bool:
         return False
     note = folder / "complete.json"
     if not note.is_file():
-        raise FileExistsError(f"{folder}: there are other files, not the made set; name a new folder")
+        raise FileExistsError(f"{folder} holds other files, not the synthetic set; choose another folder")
     found = json.loads(note.read_text())
     if found != arguments:
         raise FileExistsError(
-            f"{folder}: made with {found}, but wanted are {arguments}; delete it or name a new folder"
+            f"{folder} was made with {found}, not with {arguments}; delete it or choose another folder"
         )
     return True
 
 
 def write_lists(folder: Path, split: str, class_names: list[str], labels: list[int], paths: list[str]) -> None:
-    """Writes `folder/<split>.txt` (id, label, path) and `folder/mapping_table.txt` (label, name), tabs between."""
+    """Writes `folder/<split>.txt` (id, label, path) and `folder/mapping_table.txt` (label, name), separated by tabs."""
     rows = (f"{Path(path).stem}\t{label}\t{path}\n" for label, path in zip(labels, paths, strict=True))
     (folder / f"{split}.txt").write_text("".join(rows))
     table = "".join(f"{label}\t{name}\n" for label, name in enumerate(class_names))

@@ -1,7 +1,7 @@
-"""Image shapes: a small made set of pictures whose class is the shape in them.
+"""Image shapes: a small synthetic set of images whose class is the shape they show.
 
-One large two-colored shape, anywhere and a little turned, lies on a textured ground, in a JPEG or a PNG file. It is the
-images' counterpart of `motion_shapes`: what a network for images learns in minutes, from real encoded files.
+One large two-colored shape, at any position and slightly rotated, lies on a textured background, in a JPEG or PNG file.
+It is the image counterpart of `motion_shapes`: an image network learns it in minutes, from real encoded files.
 """
 
 from pathlib import Path
@@ -11,36 +11,37 @@ from PIL import Image
 from pydantic import Field
 
 from datasets.synthetic.drawing import SHAPES, draw_background, draw_colors, draw_shape
-from datasets.synthetic.folder import make_once, write_lists
+from datasets.synthetic.folder import make_folder_once, write_lists
 from settings import Settings
 
 FORMATS = {".jpg": {"quality": 85}, ".png": {}}
-PLACES = (0.25, 0.75)  # of a shape's center, in shares of the picture's sides
+PLACES = (0.25, 0.75)  # of a shape's center, as shares of the image's sides
 SIZES = (0.7, 1)  # from the smallest to the largest of `drawing.RADII`
 TURNS = (-0.05, 0.05)  # of a full turn
-VERSION = 1  # of the whole set: with a new number, folders made before count as other data
+VERSION = 1  # of the whole set: a new number makes existing folders count as other data
 
 
 class ImageShapesSettings(Settings):
-    """What `make_image_shapes` makes."""
+    """The set that `make_image_shapes` makes."""
 
-    num_train: int = Field(1200, gt=0, description="training images")
-    num_val: int = Field(301, gt=0, description="validation images")
-    seed: int = Field(0, ge=0, description="root of every random number")
-    size: int = Field(72, ge=32, description="short side in pixels")
+    num_train: int = Field(1200, gt=0, description="number of training images")
+    num_val: int = Field(301, gt=0, description="number of validation images")
+    seed: int = Field(0, ge=0, description="seed of all random numbers")
+    size: int = Field(72, ge=32, description="shorter side, in pixels")
 
 
 def make_image_shapes(
     folder: str | Path, num_train: int = 1200, num_val: int = 301, seed: int = 0, size: int = 72
 ) -> Path:
-    """Writes the set as encoded images, unless it is there already, and returns its folder.
+    """Writes the set as encoded images, unless the folder has it already, and returns the folder.
 
         folder/train/<shape>/<shape>_<number>.jpg or .png       and the same under val/
-        folder/train.txt, val.txt, mapping_table.txt            the lists and the names of the classes
+        folder/train.txt, val.txt, mapping_table.txt            the lists and the class names
 
     Args:
-        num_train, num_val: how many images; the shapes take turns, so their counts differ by one at most.
-        size: short side in pixels; the long side is equal or a third longer, lying or upright.
+        num_train, num_val: how many images; classes alternate, so their counts differ by at most one.
+        seed: of all random numbers.
+        size: shorter side in pixels; the longer side is equal or a third longer, landscape or portrait.
 
     Raises:
         FileExistsError: the folder holds other files, or a set made with other arguments.
@@ -51,7 +52,7 @@ def make_image_shapes(
         for number, (split, num_images) in enumerate({"train": num_train, "val": num_val}.items()):
             _make_split(staging, split, num_images, (seed, number), size)
 
-    return make_once(folder, {"version": VERSION, **arguments}, build)
+    return make_folder_once(folder, {"version": VERSION, **arguments}, build)
 
 
 def _make_split(folder: Path, split: str, num_images: int, seed: tuple[int, int], size: int) -> None:
@@ -69,7 +70,7 @@ def _make_split(folder: Path, split: str, num_images: int, seed: tuple[int, int]
 
 
 def draw_image(shape: str, rng: np.random.Generator, size: tuple[int, int] = (72, 96)) -> np.ndarray:
-    """Draws one picture of a shape: uint8 RGB [H, W, 3], `size` being (H, W)."""
+    """Draws one image of a shape: uint8 RGB [H, W, 3]; `size` is (H, W)."""
     canvas = draw_background(rng, size, num_frames=1, speeds=(0, 0))  # [3, 1, H, W]
     x, y = rng.uniform(*PLACES, 2)
     radius, turn = rng.uniform(*SIZES), rng.uniform(*TURNS)

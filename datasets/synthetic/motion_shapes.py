@@ -1,19 +1,19 @@
-"""Motion shapes: a small made video set whose class is a motion and nothing else.
+"""Motion shapes: a small synthetic video set whose class is a motion and nothing else.
 
 Every clip shows a few two-colored shapes over a drifting texture; all shapes of a clip move in the same one of eight
-ways, each at its own speed. It is ours, in the line of the toy sets with moving digits, but for one property: no single
-frame tells the class, exactly:
+ways, each at its own speed. It resembles the toy sets of moving digits, with one exact property of its own: no single
+frame tells the class.
 
     state of a shape:  (x, y, size, turn), four phases in [0, 1), drawn uniformly on their torus
     motion:            a steady shift of one phase: +x for "right", -turn for "turn_counterclockwise", ...
 
-A shift keeps the uniform distribution on a torus, so every frame of every class, the first and the last too, is drawn
-from one and the same distribution. The price is that phases wrap: a shape that leaves on the left comes back on the
-right, and one that has grown to the full starts small again. Drift, colors, codec, frame rate, length and aspect are
-drawn without a look at the class.
+A shift preserves the uniform distribution on a torus, so every frame of every class, including the first and the last,
+is drawn from the same distribution. The price is that phases wrap: a shape that leaves on the left comes back on the
+right, and one that has reached full size starts small again. Drift, colors, codec, frame rate, length and aspect are
+drawn independently of the class.
 
-The same sorted by appearance: all shapes of a clip are of one kind, which is the class, and the motion is any. They
-are fewer, and none is small, so that most frames tell the class.
+With `label="shape"` the class is appearance instead: all shapes of a clip are of one kind, its class, and the motion is
+random. They are fewer, and none is small, so that most frames tell the class.
 """
 
 import os
@@ -26,11 +26,11 @@ import numpy as np
 from pydantic import Field
 
 from datasets.synthetic.drawing import SHAPES, draw_background, draw_colors, draw_shape
-from datasets.synthetic.folder import make_once, write_lists
-from settings import Settings
+from datasets.synthetic.folder import make_folder_once, write_lists
+from settings import Settings, did_you_mean
 
 # Motion -> (the phase it shifts, sign), with the phases x, y, size, turn. Image rows point down, so a growing angle
-# turns clockwise to the eye.
+# turns clockwise.
 MOTIONS = {
     "left": (0, -1),
     "right": (0, +1),
@@ -41,13 +41,13 @@ MOTIONS = {
     "turn_clockwise": (3, +1),
     "turn_counterclockwise": (3, -1),
 }
-CODECS = {  # H.264 with its B-frames, as most of the web; an old one; a newer one
+CODECS = {  # H.264 with B-frames, like most of the web; an older codec; a newer one
     "libx264": {"preset": "superfast", "crf": "20"},
     "mpeg4": {"qmin": "2", "qmax": "4"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "20", "b": "0"},
 }
 FRAME_RATES = (15, 24, 25, 30)
-VERSION = 1  # of the whole set: with a new number, folders made before count as other data
+VERSION = 1  # of the whole set: a new number makes existing folders count as other data
 CLASSES = {"motion": tuple(MOTIONS), "shape": tuple(SHAPES)}
 
 NUM_SHAPES = 3
@@ -56,14 +56,14 @@ SPEEDS = (0.015, 0.03)  # phase per frame
 
 
 class MotionShapesSettings(Settings):
-    """What `make_motion_shapes` makes."""
+    """The set that `make_motion_shapes` makes."""
 
-    num_train: int = Field(480, gt=0, description="training videos")
-    num_val: int = Field(163, gt=0, description="validation videos")
-    seed: int = Field(0, ge=0, description="root of every random number")
-    size: int = Field(84, ge=32, description="short side in pixels, even")
-    num_frames: int = Field(40, gt=0, description="usual length in frames; lengths vary by a fifth both ways")
-    label: Literal["motion", "shape"] = Field("motion", description="what the class is: motion, or kind of shape")
+    num_train: int = Field(480, gt=0, description="number of training videos")
+    num_val: int = Field(163, gt=0, description="number of validation videos")
+    seed: int = Field(0, ge=0, description="seed of all random numbers")
+    size: int = Field(84, ge=32, description="shorter side, in pixels; even")
+    num_frames: int = Field(40, gt=0, description="mean length, in frames; lengths vary by up to a fifth")
+    label: Literal["motion", "shape"] = Field("motion", description="what the class is: the motion, or the shape")
 
 
 def make_motion_shapes(
@@ -75,7 +75,7 @@ def make_motion_shapes(
     num_frames: int = 40,
     label: str = "motion",
 ) -> Path:
-    """Writes the set as encoded videos, unless it is there already, and returns its folder.
+    """Writes the set as encoded videos, unless the folder has it already, and returns the folder.
 
         folder/train.txt, val.txt               id <tab> label <tab> path within the folder
         folder/train/<class>/<id>.mp4           and the same under val/
@@ -83,16 +83,17 @@ def make_motion_shapes(
         folder/complete.json                    the arguments it was made with
 
     Args:
-        num_train, num_val: how many videos; the classes take turns, so their counts differ by one at most.
-        size: short side in pixels, even; the long side is equal or a third longer, lying or upright.
-        num_frames: the usual length; lengths vary by a fifth both ways.
+        num_train, num_val: how many videos; classes alternate, so their counts differ by at most one.
+        seed: of all random numbers.
+        size: shorter side in pixels, even; the longer side is equal or a third longer, landscape or portrait.
+        num_frames: mean length; lengths vary by up to a fifth.
         label: what the class is, `motion` or `shape`.
 
     Raises:
         FileExistsError: the folder holds other files, or a set made with other arguments.
     """
     if size < 32 or size % 2:
-        raise ValueError(f"size is {size}: the short side has to be an even number of at least 32 pixels")
+        raise ValueError(f"size is {size}; the shorter side must be an even number of at least 32 pixels")
     arguments = {"num_train": num_train, "num_val": num_val, "seed": seed, "size": size, "num_frames": num_frames}
     arguments["label"] = label
 
@@ -100,7 +101,7 @@ def make_motion_shapes(
         for number, (split, num_videos) in enumerate({"train": num_train, "val": num_val}.items()):
             _make_split(staging, split, num_videos, (seed, number), size, num_frames, label)
 
-    return make_once(folder, {"version": VERSION, **arguments}, build)
+    return make_folder_once(folder, {"version": VERSION, **arguments}, build)
 
 
 def _make_split(folder, split, num_videos, seed, size, num_frames, label):
@@ -116,7 +117,7 @@ def _make_split(folder, split, num_videos, seed, size, num_frames, label):
         motion, kind = (name, None) if label == "motion" else (str(rng.choice(list(MOTIONS))), name)
         _make_video(folder / paths[index], motion, kind, rng, size, num_frames)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy and the encoders release Python's lock
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy and the encoders release the GIL
         list(pool.map(make, range(num_videos)))
     write_lists(folder, split, list(classes), labels, paths)
 
@@ -136,12 +137,12 @@ def _make_video(path, motion, kind, rng, size, num_frames):
 
 
 def draw_phases(motion: str, num_frames: int, rng: np.random.Generator) -> np.ndarray:
-    """The way of one shape: its phases x, y, size, turn in [0, 1) at every frame, [T, 4].
+    """The trajectory of one shape: its phases x, y, size, turn in [0, 1) in every frame, [T, 4].
 
-    The same `rng` state gives a motion and its opposite the same way, walked in opposite directions.
+    From the same `rng` state, a motion and its opposite take the same trajectory in opposite directions.
     """
     if motion not in MOTIONS:
-        raise ValueError(f"unknown motion {motion!r}; there are {', '.join(MOTIONS)}")
+        raise ValueError(f"unknown motion {motion!r}{did_you_mean(motion, MOTIONS)} (choices: {', '.join(MOTIONS)})")
     axis, sign = MOTIONS[motion]
     phases = np.tile(rng.uniform(size=4), (num_frames, 1))  # [T, 4]
     phases[:, axis] += sign * rng.uniform(*SPEEDS) * (np.arange(num_frames) - (num_frames - 1) / 2)
@@ -155,7 +156,7 @@ def draw_clip(
     num_frames: int = 40,
     kind: str | None = None,
 ) -> np.ndarray:
-    """Draws one clip of a motion: uint8 RGB [T, H, W, 3], `size` being (H, W); `kind`: of all shapes, or various."""
+    """Draws one clip of a motion: uint8 RGB [T, H, W, 3]. `size` is (H, W); `kind` that of all shapes, None: any."""
     canvas = draw_background(rng, size, num_frames, SPEEDS)  # [3, T, H, W]
     kinds = [kind] * NUM_SHAPES_OF_A_KIND if kind else rng.choice(list(SHAPES), NUM_SHAPES, replace=False)
     for shape in kinds:
@@ -167,7 +168,7 @@ def draw_clip(
 
 
 def save_sheet(path: str | Path, num_columns: int = 6, seed: int = 0) -> None:
-    """Saves a picture of the set: a row of `num_columns` frames, evenly spaced in time, for each motion."""
+    """Saves an overview of the set: for each motion a row of `num_columns` frames, evenly spaced in time."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(1.4 * num_columns + 1.6, 1.05 * len(MOTIONS)), layout="constrained")

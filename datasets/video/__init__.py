@@ -1,8 +1,8 @@
 """Raw videos, from the file to a batch of clips.
 
-    video file -> lists -> reader (index) -> sampling -> transforms (resize) -> dataiter -> loading -> device -> color
+    video file -> list -> reader (index) -> sampling -> transforms (resize) -> dataiter -> dataloader -> device -> color
 
-Videos are prepared by convert, layouts (lists) and check, which keeps every file's index in a store for the reader.
+`convert` re-encodes videos, `layouts` writes lists, `check` finds faults, and `index_store` keeps every file's index.
 
 >>> from datasets.video import VideoReader
 >>> with VideoReader("clip.mp4") as video:                                          # doctest: +SKIP
@@ -10,9 +10,10 @@ Videos are prepared by convert, layouts (lists) and check, which keeps every fil
 """
 
 from datasets.video.color import ColorSettings, ColorTransform
+from datasets.video.container import VideoError
 from datasets.video.dataiter import TrainClips, VideoViews
-from datasets.video.frame_folder import FrameFolder
-from datasets.video.index import VideoError
+from datasets.video.frame_folder import FrameFolderReader
+from datasets.video.frame_reader import FrameReader
 from datasets.video.index_store import IndexStore, find_store
 from datasets.video.lists import find_videos, read_videos
 from datasets.video.multigrid import ClipShape, Multigrid, MultigridSettings, StepGrids
@@ -31,7 +32,8 @@ __all__ = [
     "EvalViewSettings",
     "EvenSampling",
     "EvenSegments",
-    "FrameFolder",
+    "FrameFolderReader",
+    "FrameReader",
     "IndexStore",
     "Multigrid",
     "MultigridSettings",

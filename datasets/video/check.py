@@ -1,7 +1,7 @@
-"""Looks for what is wrong with a video file, by its packets alone or by decoding every frame.
+"""Finds what is wrong with a video file, by its packets alone or by decoding every frame.
 
-The packets tell whether a file can be opened, has a video stream and is whole: quick, one pass without decoding. What
-is damaged inside a file shows in decoding only.
+The packets tell whether a file can be opened, has a video stream and is complete, in one quick pass without decoding.
+Damage inside a file shows only when it is decoded.
 """
 
 from typing import Any, NamedTuple
@@ -9,33 +9,33 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 
-from datasets.video.index import VideoError, VideoIndex, decode_packet, open_video, read_packets, scan_video
-from datasets.video.index_store import Stamp, stamp
+from datasets.video.container import Stamp, VideoError, decode_packet, open_container, read_packets, stamp
+from datasets.video.index import VideoIndex, scan_video
 
-# Containers whose header says how long the video is; of others FFmpeg guesses it from what it finds.
+# Containers whose header states how long the video is; for others FFmpeg guesses it from what it finds.
 STATED_DURATION = {"matroska,webm", "flv"}
-TOLERANCE = 0.1, 1.0  # how much sooner a video may end than is stated: a part of it, and seconds
+TOLERANCE = 0.1, 1.0  # how much earlier than stated a video may end: a share of it, and seconds; the larger counts
 
 
-class Checked(NamedTuple):
-    """What was found out about a video."""
+class CheckResult(NamedTuple):
+    """What a check found out about a video."""
 
     path: str
-    stamp: Stamp | None  # of the file that was checked; none: it is not there
-    facts: dict[str, Any]  # codec, width, height, frames, fps, seconds, keyframes, bytes, fault: those that are known
+    stamp: Stamp | None  # of the file that was checked; None: it does not exist
+    facts: dict[str, Any]  # codec, width, height, frames, fps, seconds, keyframes, bytes, full, fault: what is known
     index: VideoIndex | None
 
 
-def check_video(path: str, full: bool) -> Checked:
-    """Checks a file; `full`: decodes all of it. Whatever is wrong is a fact, "" if nothing; no video raises."""
+def check_video(path: str, full: bool) -> CheckResult:
+    """Checks a file; `full`: decodes all of it. What is wrong is the fact `fault`, "" if nothing; it never raises."""
     try:
         found = stamp(path)
     except OSError as error:
-        return Checked(path, None, {"fault": error.strerror}, None)
+        return CheckResult(path, None, {"fault": error.strerror}, None)
     facts: dict[str, Any] = {"bytes": found[0], "full": full}
     index = None
     try:
-        container, stream = open_video(path)
+        container, stream = open_container(path)
         with container:
             codec = stream.codec_context
             facts |= {"codec": codec.codec.canonical_name, "width": codec.width, "height": codec.height}
@@ -50,11 +50,11 @@ def check_video(path: str, full: bool) -> Checked:
         facts["fault"] = fault or (_find_damage(path, index) if full else "")
     except VideoError as error:
         facts["fault"] = error.reason
-    return Checked(path, found, facts, index)
+    return CheckResult(path, found, facts, index)
 
 
 def _find_missing_end(container, stream, index: VideoIndex) -> str:
-    """What is missing at the end, by what the file says of itself."""
+    """What is missing at the end, judged by what the file says about itself."""
     num_packets = len(index.packet_sizes)
     if stream.frames > num_packets:
         return f"ends early: {num_packets} of the {stream.frames} frames that its header states"
@@ -66,10 +66,10 @@ def _find_missing_end(container, stream, index: VideoIndex) -> str:
 
 
 def _find_damage(path: str, index: VideoIndex) -> str:
-    """Decodes the file from start to end: which frames do not come, and what the decoder complains about."""
+    """Decodes the file from start to end: which frames are missing, and what the decoder complains about."""
     order = index.frame_packets.tolist()
     missing = set(order)
-    container, stream = open_video(path)
+    container, stream = open_container(path)
     level = av.logging.get_level()
     av.logging.set_level(av.logging.ERROR)
     try:

@@ -3,8 +3,9 @@
 Paper: Graph-Based Global Reasoning Networks, https://arxiv.org/abs/1811.12814
 Code:  https://github.com/facebookresearch/GloRe, data/image_transforms.py (RandomHLS, PixelJitter, Normalize)
 
-Each clip is shifted in hue, lightness and saturation, then gets noise on each pixel, both drawn for the clip. Different
-here: a whole batch at once, in a few vectorized operations, and noise from a generator seeded for the clip.
+Each clip is shifted in hue, lightness and saturation, then gets noise on each pixel; the shift and the range of the
+noise are drawn per clip. Different here: a whole batch at once, in a few vectorized operations, and noise from a
+generator seeded per clip.
 """
 
 from typing import Any
@@ -21,23 +22,24 @@ class ColorSettings(Settings):
 
     hls: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] | None = Field(
         (15, 35, 25),
-        description="largest shift of hue (in steps of 2 degrees), of lightness and of saturation (in levels of 255), "
-        "drawn for each clip; null: none, which is faster",
+        description="largest shift of hue (in steps of 2 degrees), lightness and saturation (in levels of 255), drawn "
+        "per clip; null: no shift, which is faster",
     )
     noise: NonNegativeFloat = Field(
-        20, description="largest noise of a pixel, in levels of 255; the clip's range is drawn within it; 0: none"
+        20, description="largest noise of a pixel, in levels of 255; each clip draws a range within it; 0: no noise"
     )
     mean: tuple[float, float, float] = Field(
         (124 / 255, 117 / 255, 104 / 255),
-        description="mean of red, green and blue, which is taken off, as a share of 255",
+        description="mean of red, green and blue, subtracted; as a share of 255",
     )
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field(
-        (1 / (0.0167 * 255),) * 3, description="deviation of red, green and blue, which divides, as a share of 255"
+        (1 / (0.0167 * 255),) * 3,
+        description="standard deviation of red, green and blue, the divisor; as a share of 255",
     )
 
 
 def draw_colors(rng: np.random.Generator | np.random.RandomState, settings: ColorSettings) -> dict[str, Any]:
-    """What `ColorTransform` needs for one clip: `hls` (float32 [3]) and `noise_seed` (int), whichever are on."""
+    """The random input of `ColorTransform` for one clip: `hls` (float32 [3]) and `noise_seed` (int), if enabled."""
     colors = {}
     if settings.hls is not None:
         colors["hls"] = torch.tensor([float(int(rng.uniform(-most, most))) for most in settings.hls])
@@ -47,11 +49,11 @@ def draw_colors(rng: np.random.Generator | np.random.RandomState, settings: Colo
 
 
 class ColorTransform:
-    """uint8 clips -> what the network takes.
+    """Turns uint8 clips into the network's input.
 
     Args:
         settings: see `ColorSettings`.
-        dtype: of the result; the work is done in float32.
+        dtype: of the result; computation is in float32.
         memory_format: of the result.
     """
 
@@ -68,8 +70,8 @@ class ColorTransform:
     ) -> torch.Tensor:
         """uint8 [B, 3, T, H, W] -> normalized [B, 3, T, H, W] on the same device.
 
-        hls: shifts [B, 3], see `shift_hls`; none: colors stay.
-        noise_seed: int64 [B], best left in the CPU's memory, where it is read; none: no noise.
+        hls: shifts [B, 3], see `shift_hls`; None: no shift.
+        noise_seed: int64 [B], best kept on the CPU, where it is read; None: no noise.
         """
         x = clips.float() if hls is None else shift_hls(clips, hls)
         if noise_seed is not None:
@@ -82,9 +84,9 @@ class ColorTransform:
 
 
 def pixel_noise(shape: torch.Size, most: float, generator: torch.Generator) -> torch.Tensor:
-    """Noise of `shape` in levels of 255: uniform in [low, high], these drawn from U(-most, 0) and U(0, most).
+    """Noise of `shape` in levels of 255: uniform in [low, high], drawn from U(-most, 0) and U(0, most).
 
-    Drawn on 2^16 levels, so that one 64-bit number serves four pixels: random numbers are most of the cost on a CPU.
+    It has 2^16 levels, so one 64-bit random number serves four pixels: random numbers are most of the cost on a CPU.
     """
     device = generator.device
     low, high = most * torch.rand(2, generator=generator, device=device)
@@ -95,23 +97,23 @@ def pixel_noise(shape: torch.Size, most: float, generator: torch.Generator) -> t
 
 
 def shift_hls(clips: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
-    """RGB [B, 3, ...], whole numbers of 0 .. 255 -> the same in float32, shifted in hue, lightness and saturation.
+    """RGB [B, 3, ...], integers from 0 to 255 -> the same in float32, shifted in hue, lightness and saturation.
 
-    OpenCV's 8-bit HLS in both directions: hue in 0 .. 180, all three rounded to whole numbers, so a shift of zero
-    changes some colors by a level or two (255, 0, 0 -> 255, 1, 1). Shifted hue is clipped at red, it does not go round
-    the circle. Equal to OpenCV on all 2^24 colors where `addcmul` rounds once, as on x86 processors with FMA;
-    elsewhere hues halfway between two whole numbers (0.01 % of the colors) may round to the other one.
+    OpenCV's 8-bit HLS in both directions: hue in 0 .. 180, all three rounded to integers, so a shift of zero changes
+    some colors by a level or two (255, 0, 0 -> 255, 1, 1). Shifted hue is clipped at red; it does not wrap around.
+    Equal to OpenCV on all 2^24 colors where `addcmul` rounds once, as on x86 processors with FMA; elsewhere hues
+    halfway between two integers (0.01 % of the colors) may round the other way.
 
     Args:
-        shift: [B, 3], whole numbers.
+        shift: [B, 3], integers.
     """
     sixty = torch.tensor(60.0, device=clips.device)  # not 60 / x, which torch computes as 60 * (1 / x), rounding twice
     r, g, b = (clips.float() * (1 / 255)).unbind(1)  # [B, ...] each
     most, least = r.maximum(g).maximum(b), r.minimum(g).minimum(b)
     spread, total = most - least, most + least
 
-    # Which of the colors is largest decides on the third of the circle: selected by 0 and 1, faster than torch.where.
-    # Grey has no spread; the bounds below then make hue and saturation 0 without touching any other color.
+    # The largest channel decides on the third of the hue circle. Masks of 0 and 1 are faster than torch.where.
+    # Gray has no spread; the clamps below then make hue and saturation 0 without changing any other color.
     is_r = most.eq(r).float()
     is_g = most.eq(g).float().mul_(1 - is_r)
     is_b = 1 - is_r - is_g
@@ -127,8 +129,8 @@ def shift_hls(clips: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
     lightness.add_(shifts[1]).clamp_(0, 255).mul_(1 / 255)
     saturation.add_(shifts[2]).clamp_(0, 255).mul_(1 / 255)
 
-    # A color is lightness + chroma * clip(distance - 3, -1, 1), where distance is that of the hue, on a circle of 12,
-    # from the hue opposite to the color: 6 for red, 10 (or -2) for green, 2 (or 14) for blue.
+    # A channel is lightness + chroma * clip(distance - 3, -1, 1), where distance is that of the hue, on a circle of 12,
+    # from the hue opposite to the channel's: 6 for red, 10 (or -2) for green, 2 (or 14) for blue.
     chroma = lightness.minimum(1 - lightness).mul_(saturation)
     hue.mul_(1 / 15)
     distances = (hue - 6).abs_(), (hue - 10).abs_().minimum(hue + 2), (hue - 2).abs_().minimum(14 - hue)

@@ -1,11 +1,11 @@
-"""Re-encodes videos to a size and form that training reads quickly.
+"""Re-encodes videos so that training reads them quickly.
 
 The recipes `short288`, `short256` and `short160` are those of https://github.com/facebookresearch/GloRe (README):
-MPEG-4, the shorter side at most so many pixels. `training` is ours: a keyframe every 4 frames and no B-frames, so that
-frames far apart take little decoding; docs/preparing_videos.md has the measurement behind it.
+MPEG-4, with the shorter side at most that many pixels. `training` is ours: a keyframe every 4 frames and no B-frames,
+so that frames far apart take little decoding; docs/preparing_videos.md has the measurement behind it.
 
-All are written as .mp4, which stores a time with each frame. The work is done by the ffmpeg program, or by PyAV, which
-brings FFmpeg along, where there is none.
+Targets are .mp4 files, which store a time with each frame. The ffmpeg program does the work; where there is none, PyAV
+does, which brings FFmpeg along.
 """
 
 import errno
@@ -22,23 +22,23 @@ from typing import NamedTuple
 import av
 
 from datasets.file_list import existing_path, find_files
-from datasets.video.index import TIMED_CONTAINERS, VideoError, open_video, read_packets
+from datasets.video.container import TIMED_CONTAINERS, VideoError, open_container, read_packets
 from datasets.video.lists import VIDEOS
 
 SUFFIX = ".mp4"
 UPRIGHT = {90: ["transpose=cclock"], 180: ["hflip", "vflip"], 270: ["transpose=clock"]}  # degrees counter-clockwise
-FFMPEG_DEFAULTS = {"bt": "4M", "g": "12"}  # of encoders; PyAV changes them
+FFMPEG_DEFAULTS = {"bt": "4M", "g": "12"}  # the encoders' own; PyAV changes them
 DISK_FULL = "No space left on device"
 
 
 class Recipe(NamedTuple):
     """How videos are re-encoded."""
 
-    short_side: int  # at most, in pixels; videos that are smaller stay as they are
+    short_side: int  # at most, in pixels; smaller videos keep their size
     codec: str
     options: dict[str, str]  # of the encoder, by ffmpeg's names
     muxer: dict[str, str]  # options of the container
-    even: bool = False  # width and height, so that colors at half size fit; H.264 insists
+    even: bool = False  # even width and height, as subsampled colors need; H.264 insists on it
 
     @property
     def size(self) -> tuple[str, str]:
@@ -52,8 +52,8 @@ class Recipe(NamedTuple):
         return f"scale={width}:{height}".replace(",", r"\,")
 
     @property
-    def mark(self) -> str:
-        """What is written into each file, and tells later by which recipe it was made."""
+    def comment(self) -> str:
+        """The comment written into each target: it tells later by which recipe the file was made."""
         options = " ".join(f"{name}={value}" for name, value in self.options.items())
         return f"short side {self.short_side}, {self.codec} {options}"
 
@@ -72,26 +72,26 @@ RECIPES = {
 }
 
 
-# What is to be done ------------------------------------------------------------------------------------------------
+# What to convert ---------------------------------------------------------------------------------------------------
 
 
 class Job(NamedTuple):
-    """A file to convert, and where to."""
+    """A file to convert, and where to write the result."""
 
     source: str
     target: str
 
 
 def find_jobs(source: Path, destination: Path) -> list[Job]:
-    """A job for each video below `source`; `destination` gets the same folders and names, but for the suffix.
+    """A job for each video below `source`; `destination` gets the same folders and names, with suffix .mp4.
 
-    Raises FileNotFoundError if there is no `source`, and ValueError if there is nothing to convert, if one folder lies
-    in the other, or if two videos would become one.
+    Raises FileNotFoundError if there is no `source`, and ValueError if there is nothing to convert, if one folder is
+    inside the other, or if two videos would get the same target.
     """
     existing_path(source, "folder of videos")
     inner, outer = sorted((source.resolve(), destination.resolve()), key=lambda path: len(path.parts), reverse=True)
     if inner.is_relative_to(outer):
-        raise ValueError(f"{source} and {destination} lie one in the other; choose a destination beside the source")
+        raise ValueError(f"{source} and {destination}: one is inside the other; choose a destination elsewhere")
     jobs: dict[str, Job] = {}
     for path in find_files(source, VIDEOS):
         job = Job(str(source / path), str((destination / path).with_suffix(SUFFIX)))
@@ -104,20 +104,20 @@ def find_jobs(source: Path, destination: Path) -> list[Job]:
 
 
 def is_done(job: Job, recipe: Recipe) -> bool:
-    """Whether the job's target is whole, made by this recipe, and not older than its source."""
+    """Whether the job's target is complete, made by this recipe, and not older than its source."""
     try:
         target = os.stat(job.target)
-        if target.st_mtime < os.stat(job.source).st_mtime or not _is_whole(job.target, target.st_size):
+        if target.st_mtime < os.stat(job.source).st_mtime or not _is_complete(job.target, target.st_size):
             return False
-        container, _ = open_video(job.target)
+        container, _ = open_container(job.target)
     except (OSError, VideoError):
         return False
     with container:
-        return container.metadata.get("comment") == recipe.mark
+        return container.metadata.get("comment") == recipe.comment
 
 
-def _is_whole(path: str, num_bytes: int) -> bool:
-    """Whether the boxes that an MP4 file consists of end where the file does, and hold something."""
+def _is_complete(path: str, num_bytes: int) -> bool:
+    """Whether the boxes of an MP4 file end exactly where the file does, and are not empty."""
     position, sizes = 0, {}
     with open(path, "rb") as file:
         while position < num_bytes:
@@ -154,9 +154,9 @@ def _can_encode(program: str, codec: str) -> bool:
 
 
 def convert(job: Job, recipe: Recipe, ffmpeg: str | None) -> str:
-    """Converts one file, by the program `ffmpeg` or (None) by PyAV -> what the decoder complained about, if anything.
+    """Converts one file with the program `ffmpeg` (None: with PyAV) -> the decoder's first complaint, or "".
 
-    The target is there when it is whole: it is written under another name and renamed.
+    The target appears only when it is complete: it is written under another name, then renamed.
 
     Raises VideoError if the file cannot be converted, and OSError if the disk is full.
     """
@@ -167,7 +167,7 @@ def convert(job: Job, recipe: Recipe, ffmpeg: str | None) -> str:
             complaint = convert_by_program(job.source, partial, recipe, ffmpeg)
         else:
             complaint = convert_by_pyav(job.source, partial, recipe)
-        if not _is_whole(partial, os.stat(partial).st_size):
+        if not _is_complete(partial, os.stat(partial).st_size):
             raise VideoError(job.source, complaint or "no frame can be decoded")
         os.replace(partial, job.target)
     except av.FFmpegError as error:
@@ -181,30 +181,30 @@ def convert(job: Job, recipe: Recipe, ffmpeg: str | None) -> str:
 
 
 def partial_path(target: str) -> str:
-    """Where a target is while it is being written."""
+    """The name of a target while it is being written."""
     folder, name = os.path.split(target)
     return os.path.join(folder, f".{name}.partial")
 
 
 def _disk_full(target: str) -> OSError:
-    return OSError(f"{target}: {DISK_FULL}; the same command continues once there is")
+    return OSError(f"{target}: {DISK_FULL}; free some, and the same command continues")
 
 
 def command(ffmpeg: str, source: str, target: str, recipe: Recipe) -> list[str]:
-    """The arguments that make ffmpeg convert a file. "file:" lets names hold colons and begin with dashes."""
+    """The ffmpeg command that converts a file. "file:" lets names contain colons and start with dashes."""
     encoder = [argument for name, value in recipe.options.items() for argument in (f"-{name}:v", value)]
     muxer = [argument for name, value in recipe.muxer.items() for argument in (f"-{name}", value)]
     return [
         *(ffmpeg, "-nostdin", "-y", "-v", "error", "-threads", "1", "-protocol_whitelist", "file"),
         *("-i", f"file:{source}", "-map", "0:v:0", "-an", "-c:v", recipe.codec, "-filter:v", recipe.filter),
         *("-pix_fmt", "yuv420p", *encoder, "-threads", "1", *muxer),
-        *("-map_metadata", "-1", "-metadata", f"comment={recipe.mark}", "-f", "mp4", f"file:{target}"),
+        *("-map_metadata", "-1", "-metadata", f"comment={recipe.comment}", "-f", "mp4", f"file:{target}"),
     ]
 
 
 def convert_by_program(source: str, target: str, recipe: Recipe, ffmpeg: str) -> str:
-    """Converts by the ffmpeg program -> its first complaint."""
-    open_video(source)[0].close()  # what is no video at all is said in our own words
+    """Converts with the ffmpeg program -> its first complaint, or ""."""
+    open_container(source)[0].close()  # raises our own error if this is not a video at all
     line = command(ffmpeg, source, target, recipe)
     done = subprocess.run(line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     complaints = done.stderr.decode(errors="replace")
@@ -218,22 +218,22 @@ def convert_by_program(source: str, target: str, recipe: Recipe, ffmpeg: str) ->
 
 
 def convert_by_pyav(source: str, target: str, recipe: Recipe) -> str:
-    """Converts by PyAV -> how many packets the decoder made nothing of, in words; "" if none."""
+    """Converts with PyAV -> a message on the packets that cannot be decoded, or ""."""
     failures: list[int] = []
-    container, stream = open_video(source)
+    container, stream = open_container(source)
     with container, av.open(f"file:{target}", "w", format="mp4", options=recipe.muxer) as output:
-        output.metadata["comment"] = recipe.mark
+        output.metadata["comment"] = recipe.comment
         rate = Fraction(stream.guessed_rate or stream.average_rate or 25).limit_denominator(1001)
         encoder, last, has_times = None, -1, container.format.name in TIMED_CONTAINERS
         for frame in scaled_frames(source, container, stream, recipe, failures):
             if encoder is None:
                 encoder = _add_encoder(output, recipe, frame, rate)
                 start = frame.time or 0.0
-            # At the tick nearest to its time, of several frames in one tick the first; else at the next tick.
+            # A frame goes to the tick nearest to its time, unless that is taken; without a time, to the next tick.
             number = round((frame.time - start) * rate) if has_times and frame.time is not None else last + 1
             if number > last:
                 frame.pts, frame.time_base, last = number, 1 / rate, number
-                frame.pict_type = 0  # none: the encoder chooses its own keyframes
+                frame.pict_type = 0  # unset: the encoder chooses its own keyframes
                 output.mux(encoder.encode(frame))
         if encoder is None:
             raise VideoError(source, "no frame can be decoded")
@@ -242,9 +242,9 @@ def convert_by_pyav(source: str, target: str, recipe: Recipe) -> str:
 
 
 def scaled_frames(source: str, container, stream, recipe: Recipe, failures: list[int]) -> Iterator[av.VideoFrame]:
-    """The frames of a freshly opened video, upright, in the recipe's size and yuv420p.
+    """The frames of a freshly opened video, upright, in the recipe's size and in yuv420p.
 
-    Appends to `failures` the numbers of packets that the decoder takes for broken.
+    Appends to `failures` the numbers of the packets that cannot be decoded.
     """
     graph, shape = None, None
     for number, packet in enumerate(chain(read_packets(container, stream), [None])):
@@ -257,7 +257,7 @@ def scaled_frames(source: str, container, stream, recipe: Recipe, failures: list
             if graph is None:
                 graph, shape = _scaling_graph(stream, frame, recipe), (frame.width, frame.height, frame.format.name)
             if (frame.width, frame.height, frame.format.name) != shape:
-                raise VideoError(source, "the size of its frames changes; cut it where it does")
+                raise VideoError(source, "its frames change size; cut the video where they do")
             graph.push(frame)
             yield graph.pull()
 

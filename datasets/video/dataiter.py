@@ -1,7 +1,7 @@
 """The raw-video dataiter: from a list of video files to clips; `datasets.dataloader` makes batches of them.
 
-Clips travel as uint8; colors are changed and normalized on the device, see `color.py`. Workers open a reader when
-they need it, with one decoding thread, and close it before they hand the clip on.
+Clips travel as uint8; color jitter and normalization happen on the device, see `color.py`. A worker opens a video when
+a sample needs it, decodes in one thread, and closes it before it hands the clip on.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,19 +12,23 @@ import torch
 
 from datasets.file_list import FileItem, FileList
 from datasets.samples import EvalViews, TrainSamples
-from datasets.video.index import VideoError
+from datasets.video.container import VideoError
+from datasets.video.frame_reader import FrameReader
 from datasets.video.multigrid import StepGrids
 from datasets.video.open_video import VideoOpener
-from datasets.video.reader import VideoReader
 from datasets.video.sampling import EvenSampling, EvenSegments, RandomSampling, RandomSegments
 from datasets.video.transforms import EvalView, TrainView
 
 
 class TrainClips(TrainSamples):
-    """Training clips: `clip` (uint8 [3, T, S, S]) and what `ColorTransform` takes besides; see `TrainSamples`.
+    """Training clips: `clip` (uint8 [3, T, S, S]) and the random input of `ColorTransform`; see `TrainSamples`.
 
-    `opener`: how the videos are opened. `grids`: the sampling and the view of each sample by its number, where they
-    are not the same for all.
+    Args:
+        videos, seed, stream, repeats, weights: see `TrainSamples`.
+        sampling: which frames make a clip.
+        view: what is kept of each frame.
+        opener: how videos are opened; None: by `VideoReader`, without a time limit.
+        grids: the sampling and the view of each sample by its number, where they change (multigrid).
     """
 
     stays_on_cpu = ("noise_seed",)
@@ -45,15 +49,15 @@ class TrainClips(TrainSamples):
         self.sampling, self.view, self.opener, self.grids = sampling, view, opener or VideoOpener(), grids
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        self._take_grid_of(number)
+        self._set_grid(number)
         return super().__getitem__(number)
 
     def __getitems__(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
-        self._take_grid_of(numbers[0])  # a batch is of one step
+        self._set_grid(numbers[0])  # all samples of a batch belong to one step
         return super().__getitems__(numbers)
 
-    def _take_grid_of(self, number: int) -> None:
-        """What is read from here on has the length and the size of this sample."""
+    def _set_grid(self, number: int) -> None:
+        """From here on, clips have the length and the size of sample `number`."""
         if self.grids is not None:
             self.sampling, self.view = self.grids(number)
 
@@ -62,24 +66,24 @@ class TrainClips(TrainSamples):
 
     def read_whole(self, item: FileItem, rng: np.random.Generator) -> torch.Tensor:
         with self.opener(item.path) as reader:
-            return reader.get_frames(_sample(reader, self.sampling, rng))
+            return reader.get_frames(_choose_frames(reader, self.sampling, rng))
 
     def read_several(self, item: FileItem, rngs: list[np.random.Generator]) -> list[dict[str, Any]]:
-        """A clip by each of the generators, in one pass over the video."""
+        """A clip for each of the generators, in one pass over the video."""
         with self.opener(item.path) as reader:
             chosen, drawn = [], []
             for rng in rngs:
-                chosen.append(_sample(reader, self.sampling, rng))
+                chosen.append(_choose_frames(reader, self.sampling, rng))
                 drawn.append(self.view.draw(reader.height, reader.width, rng))
-            take = reader.get_clips if self.view.settings.direct else reader.get_resized
-            clips = take((indices, one.view) for indices, one in zip(chosen, drawn, strict=True))
+            get_clips = reader.get_clips if self.view.settings.direct else reader.get_resized_clips
+            clips = get_clips((indices, one.view) for indices, one in zip(chosen, drawn, strict=True))
         return [{"clip": self.view.finish(clip, one), **one.colors} for clip, one in zip(clips, drawn, strict=True)]
 
 
 class VideoViews(EvalViews):
-    """Every view of one video for evaluation: `num_clips` along the time times `num_crops` across the frame.
+    """Every view of one video for evaluation: `num_clips` along time times `num_crops` across the frame.
 
-    `views` is uint8 [V, 3, T, S, S], V = num_clips x num_crops, clips outermost; see `EvalViews`. `opener`: as in
+    `views` is uint8 [V, 3, T, S, S], V = num_clips x num_crops, clips outermost; see `EvalViews`. `opener` as in
     `TrainClips`.
     """
 
@@ -95,7 +99,7 @@ class VideoViews(EvalViews):
 
     def read_views(self, item: FileItem) -> torch.Tensor:
         with self.opener(item.path) as reader:
-            clips = [_sample(reader, self.sampling, clip) for clip in range(self.sampling.num_clips)]
+            clips = [_choose_frames(reader, self.sampling, clip) for clip in range(self.sampling.num_clips)]
             wanted = sorted(set().union(*clips))
             frames = reader.get_frames(wanted)  # each frame is decoded once, however many clips share it
         crops = self.view(frames)  # [M, 3, number of wanted frames, S, S]
@@ -105,8 +109,8 @@ class VideoViews(EvalViews):
         return views.permute(2, 0, 1, 3, 4, 5).flatten(0, 1)  # -> [N, M, 3, T, S, S] -> [V, 3, T, S, S]
 
 
-def _sample(reader: VideoReader, sampling: Callable[..., list[int]], argument: Any) -> list[int]:
-    """The frames that `sampling` chooses; a video that it refuses (too short, policy "error") counts as unreadable."""
+def _choose_frames(reader: FrameReader, sampling: Callable[..., list[int]], argument: Any) -> list[int]:
+    """The frames that `sampling` chooses; a video it refuses (too short, policy "error") counts as unreadable."""
     try:
         return sampling(reader.num_frames, argument, fps=reader.fps)
     except ValueError as error:

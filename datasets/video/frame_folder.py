@@ -1,4 +1,4 @@
-"""Frames of a video as images in a folder, in the order of the numbers in their names."""
+"""Reads the frames of a video from a folder of images, in the order of the numbers in their names."""
 
 import os
 import re
@@ -8,17 +8,17 @@ import numpy as np
 import torch
 from PIL import Image
 
+from datasets.video.container import VideoError
 from datasets.video.frame_reader import FrameReader
-from datasets.video.index import VideoError
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 
-class FrameFolder(FrameReader):
+class FrameFolderReader(FrameReader):
     """Reads frames from a folder such as `clip/img_00001.jpg`, `clip/img_00002.jpg`, ...
 
     Frame i is the i-th image: names are sorted with the numbers in them as numbers, so img_9 comes before img_10. All
-    have the size of the first. When they were taken is unknown: `fps` is None.
+    have the size of the first. `fps` is None, because images carry no times.
 
     Raises VideoError if there is no such folder, no image in it, or the first cannot be read.
     """
@@ -33,7 +33,7 @@ class FrameFolder(FrameReader):
             raise VideoError(self.path, error.strerror) from error
         if not names:
             raise VideoError(self.path, f"is a directory without images (names that end in {' '.join(SUFFIXES)})")
-        self._names = sorted(names, key=_natural)
+        self._names = sorted(names, key=_numeric_key)
         self.num_frames = len(self._names)
         self.height, self.width = self._read(0).shape[:2]
 
@@ -58,6 +58,6 @@ class FrameFolder(FrameReader):
             raise VideoError(self.path, f"{self._names[i]} cannot be read as an image") from error
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """A key by which the numbers in names count as numbers."""
+def _numeric_key(name: str) -> list[tuple[int, str]]:
+    """A sort key that compares the numbers in names as numbers."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]

@@ -1,10 +1,10 @@
-"""Keeps on disk what is known of the videos of a list: where their frames are, and what is wrong with them.
+"""Keeps the indices of many videos on disk, with what is wrong with each.
 
 `tools/check_videos.py` writes one file, `LIST.index`, beside the list or folder; training and evaluation take the
-indices of its videos from there instead of reading every packet of a file before its first frame. An entry holds for a
-file of the same size and modification time; for any other it is as if there were none.
+indices of its videos from there instead of reading every packet of a file before its first frame. An entry is valid
+for a file of the same size and modification time, and ignored for any other.
 
-The file is a SQLite database, which survives being killed in the middle of writing. Processes open it themselves.
+The file is a SQLite database, so it survives a process that is killed while writing. Each process opens it on its own.
 """
 
 import json
@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 
 from datasets.file_list import FileError, existing_path
-from datasets.video.index import Stamp, VideoIndex, stamp
+from datasets.video.container import Stamp, stamp
+from datasets.video.index import VideoIndex
 
-VERSION = 3  # of what an entry holds; entries of others are not used
-SECONDS_TO_WAIT = 60  # for another process that writes
+VERSION = 3  # of what an entry holds; entries of other versions are ignored
+SECONDS_TO_WAIT = 60  # while another process writes
 
 
 def store_path(source: str | Path) -> Path:
@@ -34,7 +35,7 @@ def store_path(source: str | Path) -> Path:
 
 
 def find_store(source: str | Path, index: str | Path | None = None) -> "IndexStore | None":
-    """The store of a list or folder of videos, if there is one; or that at `index`, which must be there."""
+    """The store of a list or folder of videos, None if it has none; or the store at `index`, which must exist."""
     if index is not None:
         return IndexStore(existing_path(Path(index).expanduser(), "index of videos"))
     path = store_path(source)
@@ -42,29 +43,29 @@ def find_store(source: str | Path, index: str | Path | None = None) -> "IndexSto
 
 
 class IndexStore:
-    """The indices of many videos; small, picklable, and good for any number of processes.
+    """The indices of many videos; small, picklable, and usable from any number of processes.
 
-        index = IndexStore("train.txt.index").find("videos/a.mp4")  # None: not known, or the file has changed
+        index = IndexStore("train.txt.index").find("videos/a.mp4")  # None: unknown, or the file has changed
         VideoReader("videos/a.mp4", index=index)
 
-    Videos go by their path from the store's folder: both can be moved together.
+    Videos are keyed by their path relative to the store's folder, so both can be moved together.
     """
 
     def __init__(self, path: str | Path):
         self.path = os.path.abspath(path)
         self._folder = os.path.dirname(self.path)
         self._connection: sqlite3.Connection | None = None
-        self._owner = 0  # the process that opened the connection; one that was forked off must not use it
+        self._owner = 0  # the process that opened the connection; a forked child must not use it
 
     def __getstate__(self):
         return {**self.__dict__, "_connection": None, "_owner": 0}
 
     def find(self, path: str | Path) -> VideoIndex | None:
-        """The index of a video; None if there is none for the file as it is now."""
+        """The index of a video; None if the store has none for the file as it is now."""
         try:
             size, time = stamp(path)
         except OSError:
-            return None  # whoever opens the file says what is wrong with it
+            return None  # whoever opens the file reports what is wrong with it
         with self._errors():
             row = self._open().execute(
                 "SELECT packed FROM videos WHERE path = ? AND size = ? AND time = ? AND version = ?",
@@ -86,15 +87,15 @@ class IndexStore:
         try:
             yield
         except sqlite3.OperationalError as error:
-            advice = "is its folder there and writable, and is no other process writing it?"
+            advice = "does its folder exist, is it writable, and is no other process writing to it?"
             raise FileError(self.path, f"cannot be opened as an index of videos: {error}; {advice}") from error
         except sqlite3.Error as error:
-            advice = "remove it, and tools/check_videos.py makes it anew"
+            advice = "remove it, and run tools/check_videos.py to make it again"
             raise FileError(self.path, f"cannot be used as an index of videos ({error}); {advice}") from error
 
 
-class StoreWriter(IndexStore):
-    """A store that can be written, by one process; `with` closes it. What was committed survives."""
+class IndexStoreWriter(IndexStore):
+    """A store that one process can write to, inside a `with`. What has been committed survives a crash."""
 
     def __enter__(self):
         with self._errors():
@@ -114,7 +115,7 @@ class StoreWriter(IndexStore):
             self._connection.commit()
 
     def facts(self, path: str | Path) -> tuple[Stamp, dict[str, Any]] | None:
-        """What `write` was given last for a video."""
+        """The stamp and facts last written for a video; None if there are none."""
         with self._errors():
             row = self._connection.execute(
                 "SELECT size, time, facts FROM videos WHERE path = ? AND version = ?", (self._key(path), VERSION)
@@ -122,7 +123,7 @@ class StoreWriter(IndexStore):
         return None if row is None else ((row[0], row[1]), json.loads(row[2]))
 
     def write(self, path: str | Path, stamp: Stamp | None, facts: dict[str, Any], index: VideoIndex | None) -> None:
-        """Replaces the entry of a video. No stamp: it holds for no file."""
+        """Replaces the entry of a video. Without a stamp it is valid for no file."""
         size, time = stamp or (None, None)
         packed = None if index is None else pack_index(index)
         with self._errors():
@@ -133,10 +134,10 @@ class StoreWriter(IndexStore):
 
 
 def pack_index(index: VideoIndex) -> bytes:
-    """An index in a few bytes for each frame.
+    """An index in a few bytes per frame.
 
-    Arrays are written as differences of neighbors, with the first bytes of all numbers before all second ones and so
-    on: most of these bytes are then the same, and pack well.
+    Arrays are written as differences of neighbors, first the lowest bytes of all numbers, then all second bytes, and so
+    on: most of them are then equal, and compress well.
     """
     header, parts = {}, []
     for field in fields(index):
@@ -153,7 +154,7 @@ def pack_index(index: VideoIndex) -> bytes:
 
 
 def unpack_index(packed: bytes) -> VideoIndex | None:
-    """What `pack_index` packed; None if indices had other fields then."""
+    """The index that `pack_index` packed; None if it was packed with other fields."""
     text, _, data = zlib.decompress(packed).partition(b"\n")
     header = json.loads(text)
     if list(header) != [field.name for field in fields(VideoIndex)]:

@@ -1,8 +1,8 @@
 """Reads the annotations of well-known video data sets, finds the videos on disk, and writes both as one list file.
 
-A list file has a line `id label path` for each video, tabs between; where a video has several classes (Charades) the
-labels stand together with commas between: `YSKX3 3,17,92 YSKX3.mp4`. A mapping table has a line `label name` for each
-class. Videos may lie in other folders and in another container than the annotations say, as after a conversion.
+A list file has a line `id label path` for each video, tabs between; a video with several classes (Charades)
+has their labels joined by commas: `YSKX3 3,17,92 YSKX3.mp4`. A mapping table has a line `label name` for each class.
+Videos may be in other folders and in another container than the annotations say, as after a conversion.
 """
 
 import csv
@@ -23,22 +23,22 @@ log = logging.getLogger(__name__)
 
 
 class LabeledVideo(NamedTuple):
-    """A video as annotations tell of it."""
+    """A video as annotations describe it."""
 
     id: str
-    labels: tuple[int, ...]  # none: unknown
-    path: str  # from the root; the name there may have another suffix
+    labels: tuple[int, ...]  # empty: unknown
+    path: str  # relative to the root; the file there may have another suffix
 
 
 class Annotations(NamedTuple):
-    """What a layout's reader finds."""
+    """The videos and classes that the annotations of a data set name."""
 
     videos: list[LabeledVideo]
     class_names: tuple[str, ...]
 
 
-class Request(NamedTuple):
-    """What a layout's reader is asked for."""
+class LayoutRequest(NamedTuple):
+    """Which annotations to read, and how."""
 
     root: Path
     annotations: Path | None
@@ -53,41 +53,42 @@ def read_layout(
     split: str | None = None,
     class_names: str | Path | None = None,
 ) -> tuple[Annotations, list[LabeledVideo]]:
-    """The videos of a data set, with paths from `root` as they lie there -> (annotations, those that are missing).
+    """The videos of a data set, with their real paths relative to `root` -> (annotations, the videos that are missing).
 
     Args:
-        layout: a name of `LAYOUTS`.
+        layout: a key of `LAYOUTS`.
         root: folder with the videos, in folders of any depth.
-        annotations: the layout's file or folder; none for plain folders.
-        split: keeps a split, where one file holds several.
-        class_names: mapping table to number the classes by; none: the data set's own order.
+        annotations: the layout's file or folder; None for plain folders.
+        split: the split to keep, where one file holds several.
+        class_names: mapping table that numbers the classes; None: the data set's own order.
 
-    A missing video keeps the path that the annotations give it. Raises ValueError and FileNotFoundError, as
+    A missing video keeps the path that the annotations give it. Raises ValueError and FileNotFoundError as
     `read_videos` does.
     """
     root = existing_path(Path(root).expanduser(), "root folder of the videos")
-    reader, needs = LAYOUTS[layout]
+    read_annotations, needs = LAYOUTS[layout]
     if (annotations is None) != (needs is None):
-        raise ValueError(f"layout {layout} takes {needs or 'no annotations: the folders tell the classes'}")
+        raise ValueError(f"layout {layout} takes {needs or 'no annotations: folders are the classes'}")
     if annotations is not None:
         annotations = existing_path(Path(annotations).expanduser(), f"annotations of {layout}")
-    found = reader(Request(root, annotations, split, None if class_names is None else read_table(class_names)))
-    shelf = _Shelf(root)
+    names = None if class_names is None else read_table(class_names)
+    found = read_annotations(LayoutRequest(root, annotations, split, names))
+    finder = _VideoFinder(root)
     videos, missing = [], []
     for video in found.videos:
-        path = shelf.find(video.path)
+        path = finder.find(video.path)
         videos.append(video._replace(path=path or video.path))
         if path is None:
             missing.append(video)
     return found._replace(videos=videos), missing
 
 
-class _Shelf:
-    """Finds videos below a folder by the path or the name that they are expected to have, whatever their suffix."""
+class _VideoFinder:
+    """Finds videos below a folder by their expected path or name, whatever their suffix."""
 
     def __init__(self, root: Path):
         self._by_path: dict[str, str] = {}  # without suffix
-        self._by_name: dict[str, str | None] = {}  # the same; None: there are several
+        self._by_name: dict[str, str | None] = {}  # without suffix; None: several have this name
         for path in find_files(root, VIDEOS):
             name = os.path.basename(path)
             for key, table in ((path, self._by_path), (name, self._by_name)):
@@ -99,11 +100,11 @@ class _Shelf:
         return self._by_path.get(key) or self._by_name.get(os.path.basename(key))
 
 
-# Readers -----------------------------------------------------------------------------------------------------------
+# Layouts -----------------------------------------------------------------------------------------------------------
 
 
-def _read_by_lists(request: Request) -> Annotations:
-    """What `read_videos` knows: Kinetics, UCF101, HMDB51, folders."""
+def _read_by_lists(request: LayoutRequest) -> Annotations:
+    """The layouts that `read_videos` knows: Kinetics, UCF101, HMDB51, folders."""
     files = read_videos(request.annotations or request.root, request.root, request.class_names, request.split)
     videos = [
         LabeledVideo(item.id, files.labels_of(item.index), os.path.relpath(item.path, files.root)) for item in files
@@ -111,23 +112,25 @@ def _read_by_lists(request: Request) -> Annotations:
     return Annotations(videos, files.class_names)
 
 
-def _read_kinetics(request: Request, num_classes: int) -> Annotations:
+def _read_kinetics(request: LayoutRequest, num_classes: int) -> Annotations:
     found = _read_by_lists(request)
     if len(found.class_names) != num_classes:
         log.warning(
-            "%s has %d classes, not %d: number them by the mapping table of the training list, or they will differ",
+            "%s has %d classes, not %d: give the mapping table of the training list, or the labels will differ",
             request.annotations, len(found.class_names), num_classes,
         )  # fmt: skip
     return found
 
 
-def _read_something(request: Request) -> Annotations:
-    """`train.json`, a list of {"id", "template", ...}, with `labels.json`, {class: number}, beside it; a test set has
-    ids alone. Templates have placeholders in brackets, the names of classes have none."""
+def _read_something(request: LayoutRequest) -> Annotations:
+    """`train.json`, a list of {"id", "template", ...}, with `labels.json`, {class: number}, beside it.
+
+    A test set has only ids. Templates put placeholders in brackets, class names do not.
+    """
     path = request.annotations
     class_names = request.class_names
     if class_names is None:
-        table = _beside(path, "*labels.json", "labels.json, the classes of Something-Something")
+        table = _find_beside(path, "*labels.json", "labels.json, the classes of Something-Something")
         numbers = {name: int(number) for name, number in _load_json(table, dict).items()}
         class_names = tuple(sorted(numbers, key=numbers.__getitem__))
     label_of = label_finder(class_names)
@@ -143,13 +146,15 @@ def _read_something(request: Request) -> Annotations:
     return Annotations(videos, class_names)
 
 
-def _read_charades(request: Request) -> Annotations:
-    """A CSV with columns id and actions, such as `c092 11.90 21.20;c147 0.00 12.60`, with `Charades_v1_classes.txt`,
-    lines `c000 name`, beside it. Where in the video an action happens is not kept."""
+def _read_charades(request: LayoutRequest) -> Annotations:
+    """A CSV with columns id and actions, such as `c092 11.90 21.20;c147 0.00 12.60`.
+
+    `Charades_v1_classes.txt`, lines `c000 name`, is beside it. The times of the actions are dropped.
+    """
     path = request.annotations
     class_names = request.class_names
     if class_names is None:
-        table = _beside(path, "*classes.txt", "Charades_v1_classes.txt")
+        table = _find_beside(path, "*classes.txt", "Charades_v1_classes.txt")
         lines = [(number, line, *line.split(None, 1)) for number, line in numbered_lines(table)]
         for position, (number, line, *fields) in enumerate(lines):
             if len(fields) != 2 or fields[0] != f"c{position:03d}":
@@ -172,13 +177,15 @@ def _read_charades(request: Request) -> Annotations:
     return Annotations(videos, class_names)
 
 
-def _read_moments(request: Request) -> Annotations:
-    """`trainingSet.csv`, lines `path,class,...` without a header, with `moments_categories.txt`, lines `class,number`,
-    beside it."""
+def _read_moments(request: LayoutRequest) -> Annotations:
+    """`trainingSet.csv`, lines `path,class,...` without a header.
+
+    `moments_categories.txt`, lines `class,number`, is beside it.
+    """
     path = request.annotations
     class_names = request.class_names
     if class_names is None:
-        table = _beside(path, "moments_categories.txt", "moments_categories.txt")
+        table = _find_beside(path, "moments_categories.txt", "moments_categories.txt")
         numbers = {}
         for number, line in numbered_lines(table):
             name, comma, label = line.strip().rpartition(",")
@@ -198,11 +205,11 @@ def _read_moments(request: Request) -> Annotations:
     return Annotations(videos, class_names)
 
 
-def _beside(path: Path, pattern: str, what: str) -> Path:
+def _find_beside(path: Path, pattern: str, what: str) -> Path:
     found = sorted(path.parent.glob(pattern))
     if len(found) != 1:
         raise FileNotFoundError(
-            f"{path.parent} has {len(found)} files {pattern}; expected {what} there, or name a mapping table"
+            f"{path.parent} has {len(found)} files {pattern}; expected {what} there, or give a mapping table"
         )
     return found[0]
 
@@ -217,8 +224,8 @@ def _load_json(path: Path, kind: type) -> Any:
     return content
 
 
-# name -> (reader, which annotations it needs)
-LAYOUTS: dict[str, tuple[Callable[[Request], Annotations], str | None]] = {
+# name -> (function that reads the annotations, which annotations it needs)
+LAYOUTS: dict[str, tuple[Callable[[LayoutRequest], Annotations], str | None]] = {
     "folder": (_read_by_lists, None),
     **{
         f"kinetics{n}": (partial(_read_kinetics, num_classes=n), "Kinetics annotations, a CSV such as train.csv")
@@ -226,7 +233,7 @@ LAYOUTS: dict[str, tuple[Callable[[Request], Annotations], str | None]] = {
     },
     "ucf101": (_read_by_lists, "trainlist01.txt or another split of UCF101"),
     "hmdb51": (_read_by_lists, "the folder of HMDB51's files *_test_split1.txt, and a split such as train1"),
-    "something_v2": (_read_something, "train.json or another of Something-Something's files"),
+    "something_v2": (_read_something, "train.json or another file of Something-Something"),
     "charades": (_read_charades, "Charades_v1_train.csv or Charades_v1_test.csv"),
     "moments": (_read_moments, "trainingSet.csv or validationSet.csv of Moments in Time"),
 }
@@ -236,7 +243,7 @@ LAYOUTS: dict[str, tuple[Callable[[Request], Annotations], str | None]] = {
 
 
 def write_list(path: Path, videos: Sequence[LabeledVideo]) -> None:
-    """Writes a list file. White space in ids becomes `_`; where ids are then not unique, positions take their place.
+    """Writes a list file. Whitespace in ids becomes `_`; if ids are not unique then, row numbers replace them.
 
     Raises ValueError for a path that a list cannot hold.
     """
@@ -247,8 +254,8 @@ def write_list(path: Path, videos: Sequence[LabeledVideo]) -> None:
     for name, video in zip(ids, videos, strict=True):
         if video.path != video.path.strip() or re.search("[\n\r\udc80-\udcff]", video.path):
             raise ValueError(
-                f"a list cannot hold the path {video.path!r}: rename it, without line breaks, white space at its ends "
-                "or characters that are not UTF-8"
+                f"a list cannot hold the path {video.path!r}: rename the file, without line breaks, whitespace at its "
+                "ends or characters that are not UTF-8"
             )
         labels = ",".join(map(str, video.labels)) or str(UNLABELED)
         lines.append(f"{name}\t{labels}\t{video.path}\n")
@@ -256,9 +263,9 @@ def write_list(path: Path, videos: Sequence[LabeledVideo]) -> None:
 
 
 def write_table(path: Path, class_names: Sequence[str]) -> None:
-    """Writes a mapping table. Raises ValueError if there is one that numbers the classes otherwise."""
+    """Writes a mapping table. Raises ValueError if one exists that numbers the classes differently."""
     if path.exists() and read_table(path) != tuple(class_names):
-        raise ValueError(f"{path} is there with other classes or another order; number by it, or name another table")
+        raise ValueError(f"{path} exists with other classes or another order; number by it, or choose another table")
     _write(path, "".join(f"{label}\t{name}\n" for label, name in enumerate(class_names)))
 
 

@@ -1,9 +1,9 @@
 """Lists of videos with their labels, in the forms people have on disk.
 
 `read_videos` takes the list files of https://github.com/facebookresearch/GloRe (`id label path`), a folder with one
-sub-folder per class, Kinetics annotations (CSV), and the official splits of UCF101 and HMDB51. Different from the
-authors' code: nothing is dropped and nothing is cached. A file that is not there stays in the list, is found unreadable
-when it is read, and lowers the coverage that an evaluation reports.
+subfolder per class, Kinetics annotations (CSV), and the official splits of UCF101 and HMDB51. Unlike the authors' code,
+it drops nothing and caches nothing: a missing file stays in the list, fails when it is read, and lowers the coverage
+that an evaluation reports.
 """
 
 import csv
@@ -15,8 +15,8 @@ from pathlib import Path
 
 from datasets.file_list import (
     UNLABELED,
+    FileKind,
     FileList,
-    Kind,
     bad_line,
     existing_path,
     find_files,
@@ -30,7 +30,7 @@ from datasets.file_list import (
 
 log = logging.getLogger(__name__)
 
-VIDEOS = Kind(
+VIDEOS = FileKind(
     "videos",
     (
         *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
@@ -49,19 +49,19 @@ def read_videos(
 
     Args:
         source: one of
-            - a list file: `id label path` per line, tabs or spaces between, label -1 for unknown;
-            - a folder with one sub-folder per class, labels in sorted order of their names;
+            - a list file: `id label path` per line, separated by tabs or spaces, label -1 for unknown;
+            - a folder with one subfolder per class, labels in sorted order of their names;
             - a Kinetics CSV (label, youtube_id, time_start, time_end, split), for files named
               `<youtube_id>_<start>_<end>`, times as six digits, anywhere under `root`;
             - UCF101's `trainlist01.txt`, `testlist01.txt`, ..., with its `classInd.txt` beside it;
             - the folder of HMDB51's `<class>_test_split1.txt`, ... files, with split="train1" or "test1", ...
-        root: folder that the paths start from; none: the folder of `source`, or `source` if it is a folder.
-        class_names: names in order of their labels, or a file of them, see `read_class_names`; none: from `source`.
-        split: keeps this split of a CSV; picks the split of HMDB51.
+        root: folder that paths are relative to; None: the folder of `source`, or `source` if it is a folder.
+        class_names: names in order of their labels, or a file of them, see `read_class_names`; None: from `source`.
+        split: the split to keep of a CSV, or the split of HMDB51.
 
     Raises:
-        FileNotFoundError: no such source, root or class file; says what is near.
-        ValueError: a line that cannot be understood, with file and line; a label beyond the classes; nothing in it.
+        FileNotFoundError: no such source, root or class file; suggests a similar name.
+        ValueError: a malformed line (with file and line number), a label out of range, or an empty list.
     """
     source = existing_path(Path(source).expanduser(), "list of videos")
     if root is not None:
@@ -113,14 +113,14 @@ def _read_kinetics(path: Path, root: Path, class_names: Sequence[str] | None, sp
         paths.append(there.get(name, os.path.join(label or "", f"{name}.mp4")))
     if missing:
         log.warning(
-            "%s: %d of %d videos are not under %s, such as %s; they stay in the list and count as unreadable",
+            "%s: %d of %d videos are not under %s, for example %s; they stay in the list and count as unreadable",
             path, len(missing), len(rows), root, ", ".join(missing[:3]),
         )  # fmt: skip
     return FileList(ids, labels, paths, class_names, str(root))
 
 
 def _read_ucf101(path: Path, root: Path, class_names: Sequence[str] | None) -> FileList:
-    """Lines `Class/name.avi`, in training lists followed by the class's number in classInd.txt, which counts from 1."""
+    """Lines `Class/name.avi`; training lists add the class's number in classInd.txt, which counts from 1."""
     class_names = class_names or read_class_names(path.parent / "classInd.txt")
     label_of = label_finder(class_names)
     labels, paths = [], []
@@ -135,7 +135,7 @@ def _read_ucf101(path: Path, root: Path, class_names: Sequence[str] | None) -> F
 
 
 def _read_hmdb51(folder: Path, root: Path, class_names: Sequence[str] | None, split: str | None) -> FileList:
-    """A file per class and split, lines `name.avi use` with use 1 for training, 2 for testing and 0 for neither."""
+    """A file per class and split, lines `name.avi use` with use 1 for training, 2 for testing, 0 for neither."""
     match = re.fullmatch(r"(train|test)([123])", split or "")
     if not match:
         raise ValueError(f"split={split!r} of HMDB51 in {folder}; expected train1 to train3 or test1 to test3")
@@ -158,5 +158,5 @@ def _read_hmdb51(folder: Path, root: Path, class_names: Sequence[str] | None, sp
 
 
 def find_videos(places: Iterable[str | Path]) -> FileList:
-    """Videos without labels: each of `places` is a file, or a folder that stands for all the videos in it."""
+    """Videos without labels: each of `places` is a file, or a folder, which means all videos in it."""
     return find_unlabeled(places, VIDEOS)

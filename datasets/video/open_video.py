@@ -8,21 +8,21 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from datasets.video.frame_folder import FrameFolder
+from datasets.video.container import VideoError
+from datasets.video.frame_folder import FrameFolderReader
 from datasets.video.frame_reader import FrameReader
-from datasets.video.index import VideoError
 from datasets.video.index_store import IndexStore
 from datasets.video.other_decoders import ReaderName, find_reader
 
 
 @dataclass(frozen=True)
 class VideoOpener:
-    """`with opener(path) as reader:` opens a source of frames and closes it again; small and picklable.
+    """`with opener(path) as reader:` opens a video and closes it again; small and picklable.
 
     Attributes:
-        reader: the library that decodes video files, see `readers.py`.
-        timeout_seconds: VideoError is raised inside of the `with` after so long; None: never.
-        stores: where indices of the video files may be found, so that they need not be made anew.
+        reader: which reader decodes video files, a name of `other_decoders.READERS`.
+        timeout_seconds: VideoError is raised inside the `with` after this time; None: never.
+        stores: where to look for the videos' indices before reading all their packets.
     """
 
     reader: ReaderName = "pyav"
@@ -39,18 +39,18 @@ class VideoOpener:
 
     def _open(self, path: str) -> FrameReader:
         if os.path.isdir(path):
-            return FrameFolder(path)
+            return FrameFolderReader(path)
         found = (store.find(path) for store in self.stores)
         return find_reader(self.reader)(path, index=next((index for index in found if index is not None), None))
 
 
 @contextlib.contextmanager
 def time_limit(seconds: float | None, path: str) -> Iterator[None]:
-    """Raises VideoError inside of the `with` after so many seconds; None: never.
+    """Raises VideoError inside the `with` after `seconds`; None: never.
 
-    It interrupts what waits for a disk, and decoding between two packets, not a system call that cannot be interrupted.
-    It works in the main thread of a process, where loaders read, of systems with alarms (not Windows); elsewhere time
-    is not limited.
+    It interrupts a wait for a disk, and decoding between two packets, but not a system call that cannot be interrupted.
+    It needs the main thread of a process, where dataloader workers read, and a system with alarms (not Windows);
+    elsewhere time is not limited.
     """
     if seconds is None or not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
@@ -61,11 +61,11 @@ def time_limit(seconds: float | None, path: str) -> Iterator[None]:
 
     start = time.monotonic()
     handler = signal.signal(signal.SIGALRM, stop)
-    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again each second: one could be swallowed
+    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # repeats, in case one alarm is swallowed
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
-        if left:  # an alarm that somebody else had set
+        if left:  # somebody else's alarm was running
             signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - start), 1e-3), interval)

@@ -1,39 +1,30 @@
-"""Where the packets of a video come from, and the decoder that they are for: the demuxer, or the bytes of the file.
+"""Gives the packets of a video and the decoder for them: through FFmpeg's demuxer, or straight from the file's bytes.
 
-A file whose packets were once found to lie in it as they are needs neither to be opened by FFmpeg, which looks at
-streams and decodes frames to find out what is inside, nor to be demuxed: its index tells where they are and how to make
-the decoder. Opening takes up to a quarter of the time in which a clip is read, and demuxing costs as much Python as
-decoding does.
+To learn what is in a file, FFmpeg looks at its streams and decodes some frames. A file whose index says where the data
+of each packet is, and how to make the decoder, needs neither that nor a demuxer. Opening takes up to a quarter of the
+time in which a clip is read, and demuxing costs as much Python as decoding does.
 """
 
 import io
 from collections.abc import Iterator
 from itertools import chain
-from typing import Any
 
 import av
 from av.video.codeccontext import VideoCodecContext
 
-from datasets.video.index import (
-    VideoError,
-    VideoIndex,
-    open_bytes,
-    open_video,
-    read_packets,
-    stamp,
-    use_threads,
-)
+from datasets.video.container import VideoError, make_decoder, open_bytes, open_container, read_packets, stamp
+from datasets.video.index import VideoIndex
 
-# Reading this many packets just to pass over them takes about as long as a seek.
+# Reading and dropping this many packets takes about as long as a seek.
 NUM_PACKETS_PER_SEEK = 64
 CHANGED = "the file does not match its index; was it changed?"
 
 
 class DemuxedPackets:
-    """Packets as FFmpeg's demuxer gives them. `codec` is their decoder."""
+    """Packets from FFmpeg's demuxer. `codec` is their decoder."""
 
     def __init__(self, path: str, num_threads: int):
-        self.container, self.stream = open_video(path, num_threads)
+        self.container, self.stream = open_container(path, num_threads)
         self.codec = self.stream.codec_context
         self._path = path
         self._packets, self._next_packet = read_packets(self.container, self.stream), 0
@@ -43,7 +34,7 @@ class DemuxedPackets:
         self.container.close()
 
     def read(self, index: VideoIndex, first: int, last: int) -> Iterator[tuple[int, av.Packet]]:
-        """Yields the packets `first` to `last` with their numbers; ends early where the file does."""
+        """Yields the packets `first` to `last` with their numbers; ends early if the file does."""
         if not 0 <= first - self._next_packet <= NUM_PACKETS_PER_SEEK:
             self._seek(index, first)
         for packet in self._packets:
@@ -56,12 +47,12 @@ class DemuxedPackets:
             if number == last:
                 return
 
-    def pass_over(self, index: VideoIndex) -> None:
-        """Says that all packets have been read."""
+    def mark_all_read(self, index: VideoIndex) -> None:
+        """Tells that the container stands at the end of the file."""
         self._next_packet = len(index.packet_sizes)
 
     def _seek(self, index: VideoIndex, number: int) -> None:
-        """Moves to a packet or to one before it: to the start of the file if it is unclear where the seek ended."""
+        """Moves to a packet or to one before it; to the start of the file if it is unclear where the seek ended."""
         try:
             self.container.seek(int(index.packet_times[number]), stream=self.stream)
         except av.FFmpegError:  # nothing to seek by, as in a bare H.264 stream
@@ -74,14 +65,14 @@ class DemuxedPackets:
         self._packets, self._next_packet = chain([landed], packets), found
 
     def _reopen(self) -> None:
-        """Opens the file once more; its decoder stays."""
+        """Opens the file again, and keeps the decoder."""
         self.container.close()
-        self.container, self.stream = open_video(self._path)
+        self.container, self.stream = open_container(self._path)
         self._packets, self._next_packet = read_packets(self.container, self.stream), 0
 
 
-class StoredPackets:
-    """Packets read from where they lie in the file. `codec` is their decoder: the one given, or one made for them."""
+class DirectPackets:
+    """Packets read straight from the file's bytes. `codec` is their decoder."""
 
     def __init__(self, path: str, file: io.BufferedReader, start: int, index: VideoIndex, codec: VideoCodecContext):
         self.codec = codec
@@ -107,34 +98,21 @@ class StoredPackets:
             yield number, packet
 
 
-def open_stored(
+def open_direct(
     path: str, index: VideoIndex, num_threads: int, codec: VideoCodecContext | None = None
-) -> StoredPackets | None:
-    """The packets of a file that is as it was when its index was made; None where they must be demuxed.
+) -> DirectPackets | None:
+    """The packets of a file that has not changed since it was indexed; None where they must be demuxed.
 
-    `codec` is a decoder that is there already. Raises VideoError if the file cannot be opened.
+    `codec`: a decoder to use; None makes one. Raises VideoError if the file cannot be opened.
     """
-    if not index.is_stored:
+    if not index.is_direct:
         return None
     try:
         codec = codec or make_decoder(index.facts["decoder"], num_threads)
-    except (AttributeError, ValueError):  # the index was made with another PyAV, whose decoders differ
+    except (AttributeError, ValueError):  # the index is from another PyAV, whose decoders differ
         return None
     file, start = open_bytes(path)
     if list(stamp(file.fileno())) != index.facts["stamp"]:
         file.close()
         return None
-    return StoredPackets(path, file, start, index, codec)
-
-
-def make_decoder(settings: dict[str, Any], num_threads: int) -> VideoCodecContext:
-    """A decoder like the one that had these settings, see `index.decoder_settings`."""
-    settings = dict(settings)
-    codec = av.CodecContext.create(settings.pop("name"), "r")
-    extradata = settings.pop("extradata")
-    if extradata:
-        codec.extradata = bytes.fromhex(extradata)
-    for name, value in settings.items():
-        setattr(codec, name, value)
-    use_threads(codec, num_threads)
-    return codec
+    return DirectPackets(path, file, start, index, codec)

@@ -1,9 +1,9 @@
 """Reads chosen frames of a video file: exact in every container, and without decoding more than that takes.
 
-PyAV does the decoding (its wheel brings FFmpeg along); `index.py` knows where in the file the frames are, `packets.py`
-reads there. It is fast by what is left out: go to the keyframe that is needed and send the packets from there to the
-last wanted one, let the decoder drop pictures that are neither wanted nor needed by others, convert wanted frames only,
-each once for each view; and where the index says how, do so without opening the file as a video at all.
+PyAV decodes (its wheel brings FFmpeg along); `index.py` knows where in the file the frames are, and `packets.py` reads
+there. The reader is fast because of what it skips: it goes to the right keyframe, sends the packets from there to the
+last wanted one, lets the decoder skip pictures that are neither wanted nor referred to, and converts wanted frames
+only, once for each view. Where the index says how, it does so without opening the file as a video at all.
 """
 
 from collections import defaultdict
@@ -15,16 +15,17 @@ import numpy as np
 import torch
 from av.video.reformatter import VideoReformatter
 
-from datasets.video.frame_reader import FrameReader, Request
-from datasets.video.index import VideoError, VideoIndex, decode_packet, scan_video
-from datasets.video.packets import DemuxedPackets, open_stored
+from datasets.video.container import VideoError, decode_packet
+from datasets.video.frame_reader import ClipRequest, FrameReader
+from datasets.video.index import VideoIndex, scan_video
+from datasets.video.packets import DemuxedPackets, open_direct
 from datasets.video.resize import View, resize_fast
 from datasets.video.scaling import ViewScaler
-from datasets.video.skippable_frames import left_out
+from datasets.video.skippable_frames import find_skippable
 
 __all__ = ["VideoError", "VideoReader"]
 
-# Since its release 17 PyAV converts colors with as many threads as there are cores, unless told otherwise.
+# Since release 17, PyAV converts colors with as many threads as there are cores, unless told otherwise.
 ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
@@ -35,28 +36,28 @@ class VideoReader(FrameReader):
             clip = video.get_frames(range(0, 64, 8))  # uint8 [8, H, W, 3]
 
     Frame i is the i-th frame that decoding the file from its start gives. Frames are RGB, in the size in which they are
-    stored, and turned upright if the file says by how much.
+    stored, turned upright if the file says by how much.
 
-    In a damaged file, a frame whose packet is there but does not decode keeps its number: `num_frames` counts it,
-    asking for it raises VideoError, and all others can be read under the numbers that they have in the sound file.
+    In a damaged file, a frame whose packet is present but does not decode keeps its number: `num_frames` counts it,
+    asking for it raises VideoError, and all other frames keep the numbers they have in the intact file.
 
-    Open a reader in the process that uses it (decoders do not survive a fork) and close it. Ask for all frames that are
-    wanted of a file in one call: the file is then decoded in one pass, and a reader keeps no frames between calls.
+    Open a reader in the process that uses it (decoders do not survive a fork) and close it. Ask for all wanted frames
+    of a file in one call: it is then decoded in one pass, and a reader keeps no frames between calls.
 
     Args:
-        path: a local file, or `shard.tar#member` for one that is in a tar file.
-        index: the `index` of an earlier reader of the same file, which saves reading all its packets once more.
-        num_threads: threads of the decoder. One is best where readers work side by side, as in the workers of a loader.
+        path: a local file, or `shard.tar#member` for one inside a tar file.
+        index: the `index` of an earlier reader of the same file, which saves reading all its packets again.
+        num_threads: threads of the decoder. One is best where readers run side by side, as in dataloader workers.
 
     Attributes:
-        num_frames: how many frames there are, found by reading the packets, whatever the header says.
-        fps: frames per second on average; the frame rate may vary.
-        duration_seconds: from the first frame's appearance to the end of the last one.
+        num_frames: how many frames there are, by the packets and not by the header.
+        fps: average frames per second; the frame rate may vary.
+        duration_seconds: from the start of the first frame to the end of the last.
         height, width: of the upright frames, in pixels.
-        rotation: degrees counter-clockwise by which stored frames are turned to be upright: 0, 90, 180 or 270.
+        rotation: degrees counter-clockwise that turn stored frames upright: 0, 90, 180 or 270.
         codec, container, pixel_format: FFmpeg's names, such as "h264", "matroska,webm" and "yuv420p".
         num_streams: video streams in the file, of which the first is read.
-        index: where the frames are in the file; a small plain object to be kept, pickled and handed to the next reader.
+        index: where the frames are in the file; small and plain, to be kept, pickled and given to the next reader.
 
     Raises VideoError, with path and reason, if the file is missing, is not a video or has no frame that decodes.
     """
@@ -65,7 +66,7 @@ class VideoReader(FrameReader):
         self.path = str(path)
         self._num_threads = num_threads
         self._reformatter = VideoReformatter()
-        self._packets = open_stored(self.path, index, num_threads) if index else None
+        self._packets = open_direct(self.path, index, num_threads) if index else None
         if self._packets is None:
             self._packets = DemuxedPackets(self.path, num_threads)
         self.index = index or self._scan()
@@ -81,13 +82,13 @@ class VideoReader(FrameReader):
         self.height, self.width = self._stored_size if self.rotation % 180 == 0 else self._stored_size[::-1]
 
     def close(self):
-        """Closes the file. What describes the video stays available."""
+        """Closes the file. The attributes stay available."""
         if self._packets is not None:
             self._packets.close()
         self._packets = None
 
     def get_frames(self, indices: Iterable[int]) -> torch.Tensor:
-        """Frames by their numbers, in any order and as often as asked for -> uint8 [T, H, W, 3].
+        """Frames by their numbers, in any order and with repeats -> uint8 [T, H, W, 3].
 
         Raises IndexError for a number outside 0 ... num_frames - 1, and VideoError if a frame cannot be decoded.
         """
@@ -99,25 +100,25 @@ class VideoReader(FrameReader):
             clip[places] = self._to_rgb(frame)
         return torch.from_numpy(clip)
 
-    def get_clips(self, requests: Iterable[Request]) -> list[torch.Tensor]:
+    def get_clips(self, requests: Iterable[ClipRequest]) -> list[torch.Tensor]:
         """Several clips in one pass -> uint8 [3, T, view.num_rows, view.num_columns] each.
 
-        Pictures are cropped and scaled before they become RGB, see `scaling.py`; those of more than 8 bits
-        are made RGB first and go through `resize_fast`. Errors as in `get_frames`.
+        Pictures are cropped and scaled before conversion to RGB, see `scaling.py`; those of more than 8 bits are
+        converted first and go through `resize_fast`. Errors as in `get_frames`.
         """
         self._check_open()
         requests = [(self.check_indices(indices), view) for indices, view in requests]
         clips = [np.empty((3, len(indices), view.num_rows, view.num_columns), np.uint8) for indices, view in requests]
         scalers: dict[View, ViewScaler] = {}
         for i, frame in self._read_frames([i for indices, _ in requests for i in indices]):
-            taken: dict[View, np.ndarray] = {}  # views of this frame; clips share those that are the same
+            taken: dict[View, np.ndarray] = {}  # views of this frame; clips with the same view share it
             for (indices, view), clip in zip(requests, clips, strict=True):
                 for place in [place for place, index in enumerate(indices) if index == i]:
                     if view in taken:
                         clip[:, place] = taken[view]
                     else:
                         taken[view] = clip[:, place]
-                        self._take(frame, view, scalers, taken[view])
+                        self._write_view(frame, view, scalers, taken[view])
         return [torch.from_numpy(clip) for clip in clips]
 
     def _check_open(self) -> None:
@@ -125,18 +126,18 @@ class VideoReader(FrameReader):
             raise ValueError(f"{self.path}: the reader is closed; open a new one to read frames")
 
     def _read_frames(self, indices: Iterable[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Decodes each of the frames once, however often it is asked for -> (its number, frame), in order of packets.
+        """Decodes each of the frames once, even if it is repeated -> (its number, frame), in packet order.
 
-        Raises VideoError if one of them cannot be decoded, after the others.
+        Raises VideoError if one of them cannot be decoded, after yielding the others.
         """
         numbers = {int(self.index.frame_packets[i]): i for i in indices}  # packet number -> frame number
-        runs = defaultdict(set)  # packet number of a keyframe -> packets that are wanted and decoded from there
+        runs = defaultdict(set)  # packet number of a keyframe -> wanted packets that are decoded from there
         for packet, i in numbers.items():
             runs[int(self.index.frame_starts[i])].add(packet)
         for start, wanted in sorted(runs.items()):
             for packet, frame in self._decode(start, wanted):
                 yield numbers.pop(packet), frame
-        if numbers:  # a keyframe was no clean start, or the file is damaged: what counts is decoding from the start
+        if numbers:  # a keyframe was no clean start, or the file is damaged: decoding from the start is the truth
             self._packets.close()
             self._packets = DemuxedPackets(self.path, self._num_threads)
             for packet, frame in self._decode(0, set(numbers), plain=True):
@@ -147,15 +148,15 @@ class VideoReader(FrameReader):
     def _decode(self, start: int, wanted: set[int], plain: bool = False) -> Iterator[tuple[int, av.VideoFrame]]:
         """Decodes from packet `start` to the last wanted one -> (packet number, frame) of each wanted packet.
 
-        In plain decoding no packet is skipped, and what a decoder makes of a damaged one is taken as it is.
+        Plain decoding skips no packet, and takes what the decoder makes of a damaged one.
         """
         codec = self._packets.codec
         codec.flush_buffers()
-        # Frame threads look ahead: they would skip by what holds for another packet.
+        # Frame threads look ahead, so a skip meant for one packet would hit another.
         can_skip = not plain and self.index.facts["marks"] and self._num_threads == 1
         skipped, unsent = set(), set()
         if can_skip:
-            skipped, unsent = left_out(self.index.facts["marks"], self.index.frame_packets, start, wanted)
+            skipped, unsent = find_skippable(self.index.facts["marks"], self.index.frame_packets, start, wanted)
         missing = set(wanted)
         for number, packet in chain(self._packets.read(self.index, start, max(wanted)), [(None, None)]):
             if number in unsent:
@@ -170,15 +171,15 @@ class VideoReader(FrameReader):
                 return
 
     def _scan(self) -> VideoIndex:
-        """Makes the index, and leaves what has been opened where it was."""
+        """Makes the index, and keeps open what reads the packets best from here on."""
         demuxed = self._packets
         try:
             index = scan_video(self.path, demuxed.container, demuxed.stream)
-            stored = open_stored(self.path, index, self._num_threads, demuxed.codec)
-            if stored is None:
-                demuxed.pass_over(index)
+            direct = open_direct(self.path, index, self._num_threads, demuxed.codec)
+            if direct is None:
+                demuxed.mark_all_read(index)
             else:
-                self._packets = stored
+                self._packets = direct
                 demuxed.close()
             return index
         except BaseException:
@@ -186,27 +187,27 @@ class VideoReader(FrameReader):
             raise
 
     def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        """A frame as upright RGB, uint8 [H, W, 3]; valid until the next one."""
+        """A frame as upright RGB, uint8 [H, W, 3]; valid until the next call."""
         height, width = self._stored_size
         plane = self._reformatter.reformat(frame, width, height, "rgb24", **ONE_THREAD).planes[0]
         picture = np.ndarray((height, width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))
         return np.ascontiguousarray(np.rot90(picture, self.rotation // 90)) if self.rotation else picture
 
-    def _take(self, frame: av.VideoFrame, view: View, scalers: dict[View, ViewScaler], out: np.ndarray) -> None:
-        """Writes a view of a frame into `out`, uint8 [3, rows, columns]; `scalers` are those made for the clips."""
-        has_bytes = frame.format.components[0].bits == 8  # of more, FFmpeg makes other colors when it scales them
+    def _write_view(self, frame: av.VideoFrame, view: View, scalers: dict[View, ViewScaler], out: np.ndarray) -> None:
+        """Writes a view of a frame into `out`, uint8 [3, rows, columns]; `scalers` are those made so far."""
+        has_bytes = frame.format.components[0].bits == 8  # with more bits, FFmpeg's scaling changes colors
         if not has_bytes or (frame.height, frame.width) != self._stored_size:
             rgb = torch.from_numpy(self._to_rgb(frame)[None])
             out[:] = resize_fast(rgb, view)[:, 0].numpy()
             return
         if view not in scalers or not scalers[view].fits(frame):
             scalers[view] = ViewScaler(frame, _as_stored(view, self.rotation))
-        # Turned back, what is to be written lies as stored frames do.
+        # Turned back, `out` has the orientation of stored frames.
         scalers[view](frame, np.rot90(out, -self.rotation // 90, axes=(1, 2)) if self.rotation else out)
 
 
 def _as_stored(view: View, rotation: int) -> View:
-    """The view of stored frames that is `view` after they are turned by `rotation` degrees counter-clockwise."""
+    """The view of stored frames that becomes `view` when they are turned by `rotation` degrees counter-clockwise."""
     for _ in range(rotation // 90):
         height, width, top, left, num_rows, num_columns = view
         view = View(width, height, left, height - top - num_rows, num_columns, num_rows)

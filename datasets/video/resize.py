@@ -1,9 +1,9 @@
-"""Resizing and cropping frames in one step, in two ways.
+"""Resizes and crops frames in one step, in two ways.
 
-`resize_exact` gives the bits of OpenCV's 8-bit bilinear `resize`, with which the authors of GloRe resize, so that an
-evaluation sees the very pixels behind their published numbers. `resize_fast` is torch's 8-bit bilinear: at most one
-grey level away from it and about twice as fast on frames of Kinetics size, for training. Neither smooths before it
-shrinks (no antialiasing): on 288-line videos that would change pixels by up to 18 levels.
+`resize_exact` equals OpenCV's 8-bit bilinear `resize` bit for bit. The authors of GloRe resize with it, so an
+evaluation sees the pixels behind their published numbers. `resize_fast` is torch's 8-bit bilinear, for training: at
+most one gray level away and about twice as fast on frames of Kinetics size. Neither antialiases: on 288-line videos
+that would change pixels by up to 18 levels.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 
 class View(NamedTuple):
-    """What is kept of a frame resized to `height` x `width`: `num_rows` from `top`, `num_columns` from `left`."""
+    """What to keep of a frame resized to `height` x `width`: `num_rows` from `top`, `num_columns` from `left`."""
 
     height: int
     width: int
@@ -25,15 +25,15 @@ class View(NamedTuple):
 
 
 def resize_exact(frames: torch.Tensor, view: View) -> torch.Tensor:
-    """uint8 [T, H, W, 3] -> uint8 [3, T, num_rows, num_columns]; computes only what is kept.
+    """uint8 [T, H, W, 3] -> uint8 [3, T, num_rows, num_columns]; computes only that part.
 
-    OpenCV weighs two neighbours by 11-bit whole numbers a + b = 2048. It leaves the sum of a row as it is, drops its 4
-    lowest bits before the columns are weighed, drops 16 bits of each product and rounds the last 2:
+    OpenCV weights two neighbors by 11-bit integers a + b = 2048. It drops the 4 lowest bits of the sum along a row,
+    weights along the column, drops 16 bits of each product and rounds the last 2:
 
         h = (a * left + b * right) >> 4,        out = ((c * h_above >> 16) + (d * h_below >> 16) + 2) >> 2
 
-    The first line is computed in 16 bits, where numpy is several times as fast as in 32. With step = right - left and
-    b = 16 * coarse + fine it reads h = 128 * left + step * coarse + (step * fine >> 4), and no term leaves 16 bits.
+    The first line is computed in 16 bits, where NumPy is several times as fast as in 32. With step = right - left and
+    b = 16 * coarse + fine it reads h = 128 * left + step * coarse + (step * fine >> 4), and every term fits 16 bits.
     """
     num_frames, height, width, _ = frames.shape
     if (view.height, view.width) == (height, width):
@@ -42,15 +42,13 @@ def resize_exact(frames: torch.Tensor, view: View) -> torch.Tensor:
 
     above, below, d = _neighbors(height, view.height, view.top, view.num_rows)
     c, d = 2048 - d[:, None], d[:, None]
-    rows, above_below = np.unique(np.concatenate([above, below]), return_inverse=True)  # the rows that are needed
+    rows, above_below = np.unique(np.concatenate([above, below]), return_inverse=True)  # the needed rows
     above, below = np.split(above_below, 2)
 
     left, right, b = _neighbors(width, view.width, view.left, view.num_columns)
     channel = np.arange(3)[:, None]
-    left, right = (
-        (3 * left + channel).ravel(),
-        (3 * right + channel).ravel(),
-    )  # in a row of 3 * W values, channel by channel
+    # Positions in a row of 3 * W values, channel by channel.
+    left, right = (3 * left + channel).ravel(), (3 * right + channel).ravel()
     coarse, fine = np.divmod(np.tile(b, 3).astype(np.int16), 16)
 
     out = np.empty((3, num_frames, view.num_rows, view.num_columns), np.uint8)
@@ -76,9 +74,9 @@ def resize_exact(frames: torch.Tensor, view: View) -> torch.Tensor:
 
 
 def _neighbors(num_in: int, num_out: int, first: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For `count` outputs from `first` on: both input neighbours, and the second one's weight out of 2048 (int32).
+    """For `count` outputs from `first` on: both input neighbors, and the second one's weight out of 2048 (int32).
 
-    Positions are rounded to float32 before they are split, as in OpenCV; at the border both neighbours are the same.
+    Positions are rounded to float32 before they are split, as in OpenCV; at the border both neighbors are the same.
     """
     position = ((np.arange(first, first + count) + 0.5) * (1.0 / (num_out / num_in)) - 0.5).astype(np.float32)
     lower = np.floor(position)
@@ -89,9 +87,9 @@ def _neighbors(num_in: int, num_out: int, first: int, count: int) -> tuple[np.nd
 
 def resize_fast(frames: torch.Tensor, view: View) -> torch.Tensor:
     """uint8 [T, H, W, 3] -> uint8 [3, T, num_rows, num_columns], within one level of `resize_exact`."""
-    frames = frames.permute(0, 3, 1, 2)  # [T, 3, H, W], channels last in memory, which torch has a fast path for
+    frames = frames.permute(0, 3, 1, 2)  # [T, 3, H, W], channels last in memory, torch's fast path
     if (view.height, view.width) != frames.shape[2:]:
-        values = frames if frames.device.type == "cpu" else frames.float()  # other devices may know no 8-bit bilinear
+        values = frames if frames.device.type == "cpu" else frames.float()  # other devices may lack 8-bit bilinear
         size = (view.height, view.width)
         resized = F.interpolate(values, size, mode="bilinear", align_corners=False, antialias=False)
         frames = resized if resized.dtype == torch.uint8 else resized.round().to(torch.uint8)

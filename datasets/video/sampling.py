@@ -1,14 +1,14 @@
-"""Which frames of a video make a clip: a random clip for training, evenly spaced clips for evaluation; or, instead of
-neighboring frames, one frame of each of the parts into which the video is cut (TSN, https://arxiv.org/abs/1608.00859).
+"""Which frames of a video make a clip: a random clip for training, evenly spaced clips for evaluation.
+
+Or, instead of neighboring frames, one frame from each of several equal segments (TSN, https://arxiv.org/abs/1608.00859).
 
 Paper: Graph-Based Global Reasoning Networks, https://arxiv.org/abs/1811.12814
 Code:  https://github.com/facebookresearch/GloRe, data/video_sampler.py
 
-`RandomSampling` and `EvenSampling` return the authors' very indices, odd ones included: positions are computed in the
-same floating point expressions and the random sampler takes the same draws, because rounding decides some starts (6,517
-of 531,495 even starts differ from exact arithmetic by one frame). Different here: the random generator is handed in at
-each call, so a sample is a function of its generator alone; what happens to short videos is a named policy; and
-intervals may be in seconds.
+`RandomSampling` and `EvenSampling` return exactly the authors' indices: positions are computed by the same floating
+point expressions and random draws come in the same order, because rounding decides some starts (6,517 of 531,495 even
+starts differ from exact arithmetic by one frame). Different here: each call takes the random generator, so a clip is a
+function of that generator alone; a named policy handles short videos; and intervals may be in seconds.
 """
 
 import math
@@ -21,19 +21,19 @@ ShortVideo = Literal["consecutive", "repeat_last", "wrap", "error"]
 
 
 class RandomSampling:
-    """A clip at a random place, for training.
+    """A clip at a random position, for training.
 
     Args:
         num_frames: frames in a clip.
-        interval: frames of the video from one frame of the clip to the next; of several, each draw takes one.
-        speed: the interval is multiplied by a factor drawn from this range, cut where the video would end.
-        seconds: the interval in seconds instead, at the frame rate that the video has on average.
-        short: what to do with a video too short for a clip at the lowest speed. "consecutive" is the paper's:
-            neighbouring frames from 0, starting over where the video ends. "repeat_last" keeps the interval and holds
-            the last frame, "wrap" keeps it and starts over at 0, "error" raises ValueError.
+        interval: video frames from one frame of the clip to the next; from several, each call draws one.
+        speed: range of a random factor for the interval, cut off where the clip would leave the video.
+        seconds: the interval in seconds instead, at the video's average frame rate.
+        short: what to do with a video too short for a clip at the lowest speed. "consecutive" is the paper's policy:
+            neighboring frames from 0, starting over at the end of the video. "repeat_last" keeps the interval and
+            repeats the last frame, "wrap" keeps it and starts over at 0, "error" raises ValueError.
 
-    The start is floor(U(0, num_video_frames - 1 - span)) where span is the distance from first to last frame. A uniform
-    draw never reaches its upper end, so at speed 1 the last frame of a longer video is never used: 300 frames
+    The start is floor(U(0, num_video_frames - 1 - span)), where span is the distance from the first to the last frame.
+    A uniform draw never reaches its upper end, so at speed 1 the last frame of a longer video is never used: 300 frames
     have 243 starts for an 8 x 8 clip, not 244.
     """
 
@@ -66,7 +66,7 @@ class RandomSampling:
         if fastest < slowest:
             return _short_clip(num_video_frames, self.num_frames, interval * slowest, self.short)
         span = (self.num_frames - 1) * (rng.uniform(slowest, fastest) * interval)
-        # max: rounding can leave the span an ulp longer than the video, and a Generator refuses an empty range.
+        # max: rounding can make the span an ulp longer than the video, and a Generator rejects an empty range.
         start = rng.uniform(0, max(num_video_frames - 1 - span, 0.0))
         return np.linspace(start, start + span, self.num_frames).astype(int).tolist()
 
@@ -74,10 +74,10 @@ class RandomSampling:
 class EvenSampling:
     """Clip number `clip` of `num_clips` spread evenly over the video, for evaluation.
 
-    A clip spans (num_frames - 1) * interval + 1 frames. If all clips fit side by side they are spaced inside the video
-    with equal gaps before, between and behind them; a single clip is the centre. If they do not fit, they overlap, the
-    first at the start and the last at the end of the video. Clip numbers beyond `num_clips` start over. `short` and
-    `seconds` as in `RandomSampling`.
+    A clip spans (num_frames - 1) * interval + 1 frames. If all clips fit side by side, the gaps before, between and
+    after them are equal; a single clip is in the center. If they do not fit, they overlap, the first at the start and
+    the last at the end of the video. Clip numbers from `num_clips` on start over. `short` and `seconds` as in
+    `RandomSampling`.
     """
 
     def __init__(
@@ -116,9 +116,9 @@ class EvenSampling:
 
 
 class RandomSegments:
-    """One frame of each of `num_frames` equal parts of the video, at a random place in it, for training.
+    """One random frame from each of `num_frames` equal segments of the video, for training.
 
-    Where the video has fewer frames than there are parts, neighboring parts share a frame.
+    If the video has fewer frames than segments, neighboring segments share a frame.
     """
 
     def __init__(self, num_frames: int):
@@ -126,15 +126,17 @@ class RandomSegments:
         self.num_frames = num_frames
 
     def __call__(self, num_video_frames: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
-        """The clip's frame indices, ascending; `fps` is of no account. Draws one number for each part."""
+        """The clip's frame indices, ascending; `fps` is ignored. Draws one number per segment."""
         _check_video(num_video_frames)
         edges = np.arange(self.num_frames + 1) * num_video_frames // self.num_frames
         return rng.integers(edges[:-1], np.maximum(edges[1:], edges[:-1] + 1)).tolist()
 
 
 class EvenSegments:
-    """One frame of each of `num_frames` equal parts of the video, for evaluation: that in the middle of the part, or in
-    clip k of `num_clips` that in the middle of its k-th share of it. Clip numbers beyond start over.
+    """One frame from each of `num_frames` equal segments of the video, for evaluation.
+
+    With one clip it is the middle of the segment; clip k of `num_clips` takes the middle of the segment's k-th part.
+    Clip numbers from `num_clips` on start over.
     """
 
     def __init__(self, num_frames: int, num_clips: int = 1):
@@ -144,17 +146,17 @@ class EvenSegments:
         self.num_frames, self.num_clips = num_frames, num_clips
 
     def __call__(self, num_video_frames: int, clip: int = 0, fps: float | None = None) -> list[int]:
-        """The frame indices of clip number `clip`, ascending; `fps` is of no account."""
+        """The frame indices of clip number `clip`, ascending; `fps` is ignored."""
         _check_video(num_video_frames)
-        num_shares = 2 * self.num_clips  # half shares, so that the middle of each is a whole number of them
-        here = 2 * (clip % self.num_clips) + 1
-        places = np.arange(self.num_frames) * num_shares + here
-        return (places * num_video_frames // (self.num_frames * num_shares)).tolist()
+        num_halves = 2 * self.num_clips  # half parts of a segment, so that the middle of each part is an integer
+        middle = 2 * (clip % self.num_clips) + 1
+        positions = np.arange(self.num_frames) * num_halves + middle
+        return (positions * num_video_frames // (self.num_frames * num_halves)).tolist()
 
 
 def _to_frames(seconds: float, fps: float | None) -> float:
     if not fps:
-        raise ValueError("its frames have no times, so an interval in seconds means nothing; give one in frames")
+        raise ValueError("its frames have no times, so an interval in seconds has no meaning; give it in frames")
     return seconds * fps
 
 
@@ -167,8 +169,8 @@ def _short_clip(num_video_frames: int, num_frames: int, interval: float, short: 
         return [int(i * interval) % num_video_frames for i in range(num_frames)]
     needed = math.ceil((num_frames - 1) * interval) + 1
     raise ValueError(
-        f"the video has {num_video_frames} frames; a clip of {num_frames}, {interval:g} apart, needs {needed}. Take "
-        "fewer frames or a smaller interval, leave the video out, or choose another policy for short videos: "
+        f"the video has {num_video_frames} frames; a clip of {num_frames}, {interval:g} apart, needs {needed}. Use "
+        "fewer frames or a smaller interval, remove the video, or choose another policy for short videos: "
         "consecutive, repeat_last or wrap"
     )
 

@@ -1,8 +1,8 @@
-"""Crops and scales pictures as the decoder has them, before they become RGB: less is converted, and only once.
+"""Crops and scales decoded pictures before they are converted to RGB, so that fewer pixels are converted.
 
-A full-size RGB picture and a second resize cost several times as much. What is seen is the same view within half a
-pixel, but not the same bits: color and brightness are scaled each in its own size, and then made RGB. So this is for
-training; evaluation keeps to `resize.resize_exact`.
+A full-size RGB picture and a separate resize cost several times as much. The view is the same within half a pixel, but
+the bits are not: chroma and luma are scaled at their own resolutions, then converted. So this is for training;
+evaluation uses `resize.resize_exact`.
 """
 
 from fractions import Fraction
@@ -13,21 +13,21 @@ from av.filter import Graph
 
 from datasets.video.resize import View
 
-ALIGNMENT = 4  # pixels; in all common formats two or four neighbors share a color
+ALIGNMENT = 4  # pixels; in all common formats at most four neighbors share a chroma sample
 
 
 class ViewScaler:
     """Takes one view of pictures of one size and format.
 
     Args:
-        frame: a picture like those to come.
-        view: what is kept of it; its size is that of the whole picture, resized.
+        frame: a picture of that size and format.
+        view: the part to keep, see `View`.
     """
 
     def __init__(self, frame: av.VideoFrame, view: View):
         self.kind = _kind(frame)
-        top, height, num_rows, self._top = _part(frame.height, view.height, view.top, view.num_rows)
-        left, width, num_columns, self._left = _part(frame.width, view.width, view.left, view.num_columns)
+        top, height, num_rows, self._top = _aligned_part(frame.height, view.height, view.top, view.num_rows)
+        left, width, num_columns, self._left = _aligned_part(frame.width, view.width, view.left, view.num_columns)
         self._size = view.num_rows, view.num_columns
         self._graph = Graph()
         self._graph.threads = 1
@@ -37,14 +37,14 @@ class ViewScaler:
             ),
             self._graph.add("crop", f"{width}:{height}:{left}:{top}"),
             self._graph.add("scale", f"{num_columns}:{num_rows}:flags=bilinear"),
-            self._graph.add("format", "gbrp"),  # planes of whole bytes, as the network takes them
+            self._graph.add("format", "gbrp"),  # one byte per value, a plane per channel
             self._graph.add("buffersink"),
         ]
         self._graph.link_nodes(*steps).configure()
         self._source, self._sink = steps[0], steps[-1]
 
     def fits(self, frame: av.VideoFrame) -> bool:
-        """Whether the picture is of the size and format for which this was made."""
+        """Whether the picture has the size and format that this scaler was made for."""
         return self.kind == _kind(frame)
 
     def __call__(self, frame: av.VideoFrame, out: np.ndarray) -> None:
@@ -60,11 +60,11 @@ def _kind(frame: av.VideoFrame) -> tuple:
     return frame.width, frame.height, frame.format.name
 
 
-def _part(num_in: int, num_out: int, first: int, count: int) -> tuple[int, int, int, int]:
-    """What to scale along one axis so that `count` pixels from `first` on are in it: first input pixel, number of them,
-    number of output pixels, and where among these the wanted ones begin.
+def _aligned_part(num_in: int, num_out: int, first: int, count: int) -> tuple[int, int, int, int]:
+    """The part of one axis to scale so that the result holds `count` pixels from `first` on.
 
-    The part starts and ends where colors do, so it is somewhat more than is wanted; it is scaled to whole pixels.
+    Returns the first input pixel, the number of input pixels, the number of output pixels, and where among these the
+    wanted ones start. The part is aligned to chroma samples, so it is a little larger than wanted.
     """
     scale = num_out / num_in
     start = int(first / scale) // ALIGNMENT * ALIGNMENT

@@ -1,13 +1,13 @@
-"""Which pictures of a video no other one refers to: where they are not wanted, they need not be decoded.
+"""Which pictures of a video no other picture refers to: the decoder may skip those that are not wanted.
 
-Decoders leave such pictures out when they are told to (FFmpeg's `skip_frame`), packet by packet. They know them by
-marks in H.264 and HEVC, and by their type in MPEG-4, where no picture refers to a B-frame.
+Decoders skip such pictures on request (FFmpeg's `skip_frame`), packet by packet. They recognize them by marks in H.264
+and HEVC, and by their type in MPEG-4, where no picture refers to a B-frame.
 
-In old DivX and Xvid files the B-frames between two others come late: the first lies in the packet of the picture before
-them, each of the rest in the packet that the one before should have had, and an empty packet follows. The decoder keeps
-a B-frame until the next packet comes. If it then leaves that B-frame out, it loses what this packet holds, and would
-take the empty one for a picture. So B-frames in a row are left out together: the packet of the first is sent to make
-the decoder drop what it keeps, those of the others are not sent.
+In old DivX and Xvid files, B-frames between two other frames come late: the first lies in the packet of the picture
+before them, each further one in the packet of the B-frame before it, and an empty packet follows. The decoder keeps a
+B-frame until the next packet comes. If it then skips that B-frame, it loses what this packet holds, and would take the
+empty one for a picture. So consecutive B-frames are skipped together: the packet of the first is sent, to make the
+decoder drop what it keeps, and the packets of the others are not.
 """
 
 from collections.abc import Sequence
@@ -17,18 +17,19 @@ from typing import Literal
 import numpy as np
 
 Marks = Literal["each", "rows"]
-"""How unneeded pictures can be left out: each by itself, or B-frames in a row together."""
+"""How skippable pictures can be skipped: each on its own, or consecutive B-frames together."""
 
 
 def find_marks(
     codec: str, extradata: bytes | None, pictures: Sequence[str], types: Sequence[str] | None, num_frames: int
 ) -> Marks | None:
-    """How a decoder can leave out what is unneeded in a video; None where it cannot be trusted to know.
+    """How the decoder can skip pictures of a video; None where it cannot be trusted to know which.
 
     Args:
-        codec: its name. Its settings as the container has them are `extradata`.
-        pictures: of MPEG-4, the types of the pictures that each packet holds.
-        types: of MPEG-4, the type of the picture that is decoded at each packet; None if unclear.
+        codec: FFmpeg's name of it.
+        extradata: the codec's headers, as the container stores them.
+        pictures: for MPEG-4, the types of the pictures that each packet holds.
+        types: for MPEG-4, the type of the picture decoded at each packet; None if unclear.
         num_frames: how many frames come out.
     """
     if codec == "h264" or (codec == "hevc" and has_one_layer(extradata)):
@@ -41,26 +42,29 @@ def find_marks(
 
 
 def has_one_layer(extradata: bytes | None) -> bool:
-    """Whether a file says of its HEVC that all pictures are of one temporal layer.
+    """Whether an HEVC file says that all its pictures are in one temporal layer.
 
-    Then one that is marked as unreferenced is needed by no other; pictures of a higher layer may refer to it. (H.265,
-    sub-layer non-reference pictures; ISO/IEC 14496-15, numTemporalLayers in the decoder configuration record.)
+    Then no picture refers to one that is marked as unreferenced; with more layers, pictures of a higher one may.
+    (H.265, sub-layer non-reference pictures; ISO/IEC 14496-15, numTemporalLayers in the decoder configuration record.)
     """
     return extradata is not None and len(extradata) > 21 and extradata[0] == 1 and extradata[21] >> 3 & 7 == 1
 
 
-def left_out(marks: Marks, frame_packets: np.ndarray, first: int, wanted: set[int]) -> tuple[set[int], set[int]]:
-    """Of the packets from `first` to the last wanted one: those at which the decoder is to leave out what is unneeded,
-    and those that are not sent to it. `frame_packets` [T]: the packet of each frame."""
+def find_skippable(marks: Marks, frame_packets: np.ndarray, first: int, wanted: set[int]) -> tuple[set[int], set[int]]:
+    """What to skip between packet `first` and the last wanted one.
+
+    `frame_packets` [T] is the packet of each frame. Returns the packets at which the decoder skips what it can, and
+    those that are not sent to it at all.
+    """
     numbers = range(first, max(wanted) + 1)
     if marks == "each":
         return set(numbers) - wanted, set()
     frames = np.argsort(frame_packets)[first : max(wanted) + 1]  # each packet has one
-    comes_late = frames < np.maximum.accumulate(frames)  # a B-frame is shown before one that was decoded before it
-    at, unsent = set(), set()
-    for is_b_frame, row in groupby(numbers, key=lambda number: comes_late[number - first]):
+    is_late = frames < np.maximum.accumulate(frames)  # a B-frame is displayed before a frame that was decoded before it
+    skipped, unsent = set(), set()
+    for is_b_frame, row in groupby(numbers, key=lambda number: is_late[number - first]):
         row = list(row)
         if is_b_frame and wanted.isdisjoint(row):
-            at.add(row[0])
+            skipped.add(row[0])
             unsent.update(row[1:])
-    return at, unsent
+    return skipped, unsent

@@ -1,10 +1,10 @@
-"""What a network sees of decoded frames: a random view in training, the centre or several crops in evaluation.
+"""The network's view of decoded frames: random in training, the center or several crops in evaluation.
 
 Paper: Graph-Based Global Reasoning Networks, https://arxiv.org/abs/1811.12814
 Code:  https://github.com/facebookresearch/GloRe, data/image_transforms.py
 
-Sizes, positions and the order of the random draws are the authors'. Different here: what is drawn is kept apart from
-what is done with it; frames stay uint8 in memory; color work and normalization wait for the device (see `color.py`).
+Sizes, positions and the order of the random draws are the authors'. Different here: drawing is separate from
+transforming; frames stay uint8 in memory; color jitter and normalization wait for the device (see `color.py`).
 """
 
 from collections.abc import Callable
@@ -26,27 +26,27 @@ class TrainViewSettings(Settings):
     """Random scale and aspect, random crop, random flip."""
 
     short_side: tuple[PositiveFloat, PositiveFloat] = Field(
-        (224, 340), description="range that the shorter side of the resized frame is drawn from, in pixels"
+        (224, 340), description="range of the resized frame's shorter side, in pixels"
     )
     aspect: tuple[PositiveFloat, PositiveFloat] = Field(
         (0.8, 1.25),
-        description="range that a factor is drawn from, twice; width is multiplied and height divided by the mean, or "
-        "by its inverse, so width / height changes by the square: 0.64 to 1.56",
+        description="range of a factor, the mean of two draws; it or its inverse multiplies the width and divides the "
+        "height, so width / height changes by its square: 0.64 to 1.56",
     )
-    crop: PositiveInt = Field(224, description="side of the random square that is kept, in pixels")
-    flip: bool = Field(True, description="mirror every other clip; off for classes that tell left from right")
+    crop: PositiveInt = Field(224, description="side of the random square crop, in pixels")
+    flip: bool = Field(True, description="mirror half of the clips; turn off for classes that tell left from right")
     direct: bool = Field(
         False,
-        description="crop and scale the decoder's pictures before they become RGB: faster; the views are the same to "
-        "half a pixel, the pixels are not; off: resized as the authors resize",
+        description="crop and scale decoded pictures before conversion to RGB: faster; views are the same within half "
+        "a pixel, pixels are not; off: resize as the authors do",
     )
     rand_augment: tuple[PositiveInt, Annotated[int, Field(ge=0, le=30)]] | None = Field(
-        None, description="RandAugment: number of operations, and their magnitude of 30; the same for all frames"
+        None, description="RandAugment: number of operations, and their magnitude from 0 to 30; the same for all frames"
     )
     jitter: tuple[Share, Share, Share, Annotated[float, Field(ge=0, le=0.5)]] | None = Field(
         None,
         description="largest change of brightness, contrast, saturation (shares of 1) and hue (share of the circle), "
-        "drawn for the clip as torchvision's ColorJitter does; besides color.hls, which does nearly the same",
+        "drawn per clip by torchvision's ColorJitter; in addition to color.hls, which does nearly the same",
     )
 
     @model_validator(mode="after")
@@ -56,7 +56,7 @@ class TrainViewSettings(Settings):
             if lowest > highest:
                 raise ValueError(f"{name} is ({lowest:g}, {highest:g}); expected the lower end first")
         if self.short_side[0] < self.crop:
-            raise ValueError(f"crop is {self.crop} pixels, more than the least short_side, {self.short_side[0]:g}")
+            raise ValueError(f"crop is {self.crop} pixels, more than the smallest short_side, {self.short_side[0]:g}")
         return self
 
 
@@ -64,7 +64,7 @@ class EvalViewSettings(Settings):
     """Resize, then crop; a fixed view."""
 
     short_side: PositiveInt = Field(256, description="shorter side of the resized frame, in pixels")
-    crop: PositiveInt = Field(224, description="side of the square that is kept, in pixels")
+    crop: PositiveInt = Field(224, description="side of the square crop, in pixels")
 
     @model_validator(mode="after")
     def _check(self) -> "EvalViewSettings":
@@ -74,16 +74,16 @@ class EvalViewSettings(Settings):
 
 
 class DrawnView(NamedTuple):
-    """All that is random about a training clip but its frames."""
+    """Everything random about a training clip except its frame numbers."""
 
     view: View
     flip: bool
     colors: dict[str, Any]  # see `draw_colors`
-    seed: int | None  # of the operations on the clip, where there are any
+    seed: int | None  # of the torchvision operations, if there are any
 
 
 class TrainView:
-    """Draws a view and colors for a clip and takes the view; the colors are left to `ColorTransform`."""
+    """Draws a view and colors for a clip and takes the view; `ColorTransform` applies the colors."""
 
     def __init__(self, settings: TrainViewSettings, colors: ColorSettings):
         self.settings, self.colors = settings, colors
@@ -95,17 +95,17 @@ class TrainView:
         return self.finish(resize_fast(frames, drawn.view), drawn), drawn.colors
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> DrawnView:
-        """What to do with a clip of height x width frames."""
+        """Draws what to do with a clip of height x width frames."""
         view, flip = draw_view(rng, height, width, self.settings)
         colors = draw_colors(rng, self.colors)
         return DrawnView(view, flip, colors, int(rng.integers(2**32)) if self.operations else None)
 
     def finish(self, clip: torch.Tensor, drawn: DrawnView) -> torch.Tensor:
-        """Does to the view of a clip, uint8 [3, T, crop, crop], what is left to do."""
+        """Flips and augments the resized and cropped clip, uint8 [3, T, crop, crop]."""
         if drawn.flip:
             clip = clip.flip(-1)
         if drawn.seed is not None:
-            frames = clip.transpose(0, 1).contiguous()  # [T, 3, crop, crop], which torchvision takes for one video
+            frames = clip.transpose(0, 1).contiguous()  # [T, 3, crop, crop], one video to torchvision
             with seeded_by(np.random.default_rng(drawn.seed)):
                 for operation in self.operations:
                     frames = operation(frames)
@@ -116,7 +116,7 @@ class TrainView:
 def _operations(settings: TrainViewSettings) -> list[Callable[[torch.Tensor], torch.Tensor]]:
     if settings.rand_augment is None and settings.jitter is None:
         return []
-    from torchvision.transforms import v2  # takes a second to import, which only recipes that use it should pay
+    from torchvision.transforms import v2  # takes a second to import; only recipes that use it should pay for it
 
     operations = []
     if settings.rand_augment is not None:
@@ -127,7 +127,7 @@ def _operations(settings: TrainViewSettings) -> list[Callable[[torch.Tensor], to
 
 
 class EvalView:
-    """Resizes the short side and takes `num_crops` squares along the long side: the centre, or from end to end."""
+    """Resizes the short side and takes `num_crops` squares along the long side: the center one, or from end to end."""
 
     def __init__(self, settings: EvalViewSettings, num_crops: int = 1):
         if num_crops < 1:
@@ -138,7 +138,7 @@ class EvalView:
         """uint8 [T, H, W, 3] -> uint8 [num_crops, 3, T, crop, crop], from left to right or from top to bottom."""
         views = even_views(*frames.shape[1:3], self.settings, self.num_crops)
         first, last = views[0], views[-1]
-        hull = first._replace(  # crops overlap, so what any of them needs is computed once
+        hull = first._replace(  # crops overlap, so their union is resized once
             num_rows=last.top + last.num_rows - first.top, num_columns=last.left + last.num_columns - first.left
         )
         resized = resize_exact(frames, hull)  # [3, T, num_rows, num_columns]
@@ -150,7 +150,7 @@ class EvalView:
 def draw_view(
     rng: np.random.Generator | np.random.RandomState, height: int, width: int, settings: TrainViewSettings
 ) -> tuple[View, bool]:
-    """A random view of height x width frames, and whether it is to be mirrored. Seven draws, six without flip."""
+    """A random view of height x width frames, and whether to mirror it. Seven draws, six without flip."""
     aspect = 0.5 * (rng.uniform(*settings.aspect) + rng.uniform(*settings.aspect))
     if rng.random() > 0.5:
         aspect = 1.0 / aspect
@@ -164,9 +164,9 @@ def draw_view(
 
 
 def even_views(height: int, width: int, settings: EvalViewSettings, num_crops: int = 1) -> list[View]:
-    """Views of height x width frames: one in the middle, or several from one end of the long side to the other.
+    """Views of height x width frames: the center one, or several from one end of the long side to the other.
 
-    The long side is truncated to whole pixels and offsets are rounded half to even, which is what the authors do.
+    As the authors do, the long side is truncated to whole pixels and offsets are rounded half to even.
     """
     short = min(height, width)
     new_height, new_width = int(settings.short_side * height / short), int(settings.short_side * width / short)

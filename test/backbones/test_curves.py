@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from backbones.curves import CURVES, curve_order
+from backbones.curves import CURVES, curve_order, order_in_rectangle
 
 # The first 16 digits of the SHA-256 of the authors' orders, as little-endian 64-bit integers.
 AUTHORS = {
@@ -42,6 +42,16 @@ def test_every_position_is_passed_once(name, size):
     assert np.array_equal(np.sort(order), np.arange(size * size))
 
 
+@pytest.mark.parametrize("name", CURVES)
+def test_rectangles_are_filled_in_the_order_of_the_square(name):
+    assert np.array_equal(order_in_rectangle(name, 8, 8, 2), curve_order(name, 8, 2))
+    order = order_in_rectangle(name, 6, 10, 2)
+    assert np.array_equal(np.sort(order), np.arange(60))
+    size = 16 if name in ("zorder", "hilbert") else 10
+    places = [divmod(position, size) for position in curve_order(name, size, 2)]
+    assert [divmod(position, 10) for position in order] == [(r, c) for r, c in places if r < 6 and c < 10]
+
+
 @pytest.mark.parametrize("name", ["scan", "hilbert"])
 def test_curves_without_jumps(name):
     rows, columns = np.divmod(curve_order(name, 32), 32)
@@ -59,13 +69,13 @@ def test_pieces_are_square_patches_along_the_same_curve(name):
 @pytest.mark.parametrize(
     ("curve", "message"),
     [
-        (("hilbrt", 8), "no curve called 'hilbrt'; did you mean 'hilbert'"),
+        (("hilbrt", 8), "no curve is called 'hilbrt'; did you mean 'hilbert'"),
         (("hilbert", 14), "hilbert fills grids whose size is a power of two, not 14"),
         (("zorder", 224), "zorder fills grids whose size is a power of two, not 224"),
-        (("sis", 14), "not a grid of size 14 with patches of size 1; for single elements take sweep"),
+        (("sis", 14), "not a grid of size 14 with patches of size 1; for single elements use sweep"),
         (("sis", 14, 4), "not a grid of size 14 with patches of size 4"),
     ],
 )
-def test_curves_that_are_not_there(curve, message):
+def test_unknown_curves_and_sizes(curve, message):
     with pytest.raises(ValueError, match=message):
         curve_order(*curve)

@@ -50,7 +50,7 @@ def test_gradients_of_gradients():
     torch.testing.assert_close(penalty(depthwise_conv2d(x, weight, bias)), expected, rtol=1e-4, atol=1e-2)
 
 
-def test_mixed_precision_is_torch_s():
+def test_mixed_precision_equals_that_of_torch():
     x, weight, bias = (tensor.requires_grad_() for tensor in tensors(2, 8, 10, 10, 7))
     with torch.autocast("cpu", torch.bfloat16):
         y = depthwise_conv2d(x, weight, bias)

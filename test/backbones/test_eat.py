@@ -5,15 +5,17 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from golden_networks import check_entries, check_numbers
+from golden_networks import check_entries, check_numbers, slow_or_weekly
 from golden_weights import read_golden, state_dict_for
 
 from backbones import eat
 from backbones.curves import CURVES
-from backbones.eat import EAT, BandedAttention, DeformableConv, LocalBlock, TokenConv, eat_debug
+from backbones.eat import EAT, LocalBlock, eat_debug
+from backbones.token_mixing import BandedAttention, DeformableConv, TokenConv
 from models import AUTHORS_NAMES, WeightsError, create_model, load_pretrained, load_weights
 
 NAMES = ["eat_tiny", "eat_small", "eat_medium", "eat_base", "eat_tiny_384", "eat_small_384"]
+WEEKLY = {"eat_base", "eat_small_384"}
 
 
 def save(content, path):
@@ -28,7 +30,7 @@ def shake(model):
     return model.eval()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:])])
 def test_entries_and_operations_equal_the_authors(name):
     check_entries(name, getattr(eat, name))
 
@@ -37,8 +39,7 @@ def test_tiny_network_equals_the_authors():
     check_numbers("eat_tiny", eat.eat_tiny, with_gradients=False)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_or_weekly(NAMES, WEEKLY))
 def test_gradients_equal_the_authors(name):
     check_numbers(name, getattr(eat, name), with_gradients=True)
 
@@ -157,7 +158,7 @@ def test_files_of_distilled_networks_in_every_likely_form(tmp_path, layout):
     assert torch.equal(loaded(images), model(images))
 
 
-def test_files_of_distilled_networks_that_do_not_fit_say_so(tmp_path):
+def test_errors_for_files_of_distilled_networks(tmp_path):
     weights = create_model("eat_debug", num_classes=5, distilled=True).state_dict()
     path = save(weights | {"blocks_dist.0.norm1.weight": torch.ones(64)}, tmp_path / "own_blocks.pth")
     with pytest.raises(WeightsError, match=r"1 not in the model: blocks_dist\.0\.norm1\.weight"):
@@ -216,7 +217,42 @@ def test_fine_tuning_on_larger_images_resizes_positions(tmp_path, curve, level, 
         assert torch.equal(large.pos_embed[:, 0], small.pos_embed[:, 0])
 
 
-def test_files_for_another_image_size_are_told_how_to_load(tmp_path):
+@pytest.mark.parametrize("readout", ["class_attention", "class_token"])
+@pytest.mark.parametrize(("curve", "level"), [("sis", "pixel"), ("zorder", "pixel"), ("scan", "token")])
+def test_the_map_of_another_size_is_that_of_a_network_built_for_it(curve, level, readout):
+    options = {"curve": curve, "curve_level": level, "readout": readout}
+    small, large = (
+        shake(eat_debug(num_classes=5, **options)),
+        eat_debug(image_size=128, num_classes=5, **options).eval(),
+    )
+    large.load_state_dict(large.adapt_weights(small.state_dict(), resize=True))
+    images = torch.randn(2, 3, 128, 128)
+    (level,) = small.forward_pyramid(images)
+    assert level.shape == (2, 64, 16, 16)
+    torch.testing.assert_close(level, large.forward_pyramid(images)[0])
+
+
+@pytest.mark.parametrize(("curve", "level"), [("sis", "pixel"), ("hilbert", "pixel"), ("hilbert", "token")])
+def test_the_map_shows_every_token_where_its_patch_is(curve, level):
+    """Without blocks and positions, a cell of the map depends on its own patch alone."""
+    model = eat_debug(num_classes=5, depth=1, curve=curve, curve_level=level).eval()
+    model.blocks = torch.nn.Identity()
+    torch.nn.init.zeros_(model.pos_embed)
+    images = torch.randn(1, 3, 44, 60)
+    (before,) = model.forward_pyramid(images)
+    images[:, :, 17, 33] += 1  # in the third row of patches, and in the fifth column
+    images[:, :, 43, 59] += 1
+    (after,) = model.forward_pyramid(images)
+    assert before.shape == (1, 64, 6, 8)
+    assert (before != after).any(1)[0].nonzero().tolist() == [[2, 4], [5, 7]]
+
+
+def test_pieces_of_rows_are_no_map():
+    with pytest.raises(ValueError, match=re.escape("pieces of rows of pixels (curve=scan), which lie on no grid")):
+        eat_debug(curve="scan").forward_pyramid(torch.zeros(1, 3, 64, 64))
+
+
+def test_errors_for_another_image_size_suggest_load_pretrained(tmp_path):
     path = save(create_model("eat_debug", readout_depth=2).state_dict(), tmp_path / "small.pth")
     with pytest.raises(WeightsError, match="Try: load_pretrained, which resizes what depends on the size"):
         load_weights(create_model("eat_debug", readout_depth=2, image_size=128), path)
@@ -249,7 +285,7 @@ def test_tokens_stay_rows_in_memory():
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 32, 32), (2, 1, 64, 64), (3, 64, 64), (2, 3, 64, 96)])
-def test_images_that_do_not_fit_are_told_the_size(shape):
+def test_errors_for_other_images_state_the_size(shape):
     message = f"takes RGB images [B, 3, 64, 64], not {list(shape)}; resize them, or build it with another image_size"
     with pytest.raises(ValueError, match=re.escape(message)):
         eat_debug()(torch.zeros(shape))
@@ -258,18 +294,21 @@ def test_images_that_do_not_fit_are_told_the_size(shape):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"local": "deformed"}, "local cannot be 'deformed'; did you mean 'deformable'? Choices: conv, attention"),
-        ({"readout": "means"}, "readout cannot be 'means'; did you mean 'mean'? Choices: class_attention, class_token"),
-        ({"curve_level": "patch"}, "curve_level cannot be 'patch'; Choices: pixel, token"),
-        ({"curve": "hilbrt"}, "no curve called 'hilbrt'; did you mean 'hilbert'?"),
-        ({"curve_level": "token"}, "for single elements take sweep"),
+        ({"local": "deformed"}, "local cannot be 'deformed'; did you mean 'deformable'? (choices: conv, attention"),
+        (
+            {"readout": "means"},
+            "readout cannot be 'means'; did you mean 'mean'? (choices: class_attention, class_token",
+        ),
+        ({"curve_level": "patch"}, "curve_level cannot be 'patch' (choices: pixel, token)"),
+        ({"curve": "hilbrt"}, "no curve is called 'hilbrt'; did you mean 'hilbert'?"),
+        ({"curve_level": "token"}, "for single elements use sweep"),
         ({"image_size": 60}, "image_size=60 is no multiple of patch_size=8"),
         ({"distilled": True, "readout": "mean"}, "readout must be class_attention, not mean"),
-        ({"local_ratio": 1.0}, "local_ratio must leave channels to both halves, not 1.0"),
+        ({"local_ratio": 1.0}, "local_ratio must leave channels for both halves, not 1.0"),
         ({"kernel_size": 4}, "kernel_size must be odd"),
         ({"num_heads": 3}, "num_heads must be even, not 3"),
         ({"num_heads": 6}, "its 3 heads can share equally, not 32"),
-        ({"num_classes": 0}, "num_classes must be 1 or more, not 0"),
+        ({"num_classes": -1}, "num_classes must be 0 or more, not -1"),
     ],
 )
 def test_options_that_do_not_go_together(options, message):

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from golden_networks import check_entries, check_numbers
+from golden_networks import check_entries, check_numbers, slow_or_weekly
 
 from backbones import hornet
 from backbones.hornet import (
@@ -25,6 +25,7 @@ from models import WeightsError, load_pretrained, load_weights
 SIZES = ["tiny", "small", "base", "large"]
 NAMES = [f"hornet_{size}_{kind}" for size in SIZES for kind in ("7x7", "gf")]
 NAMES += ["hornet_base_gf_img384", "hornet_large_gf_img384"]
+WEEKLY = {name for name in NAMES if "base" in name or "large" in name}
 
 
 def unscaled(part, feature):
@@ -32,7 +33,7 @@ def unscaled(part, feature):
     return 3 * feature if part.endswith("dwconv") else feature
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:])])
 def test_entries_and_operations_equal_the_authors(name):
     check_entries(name, getattr(hornet, name))
 
@@ -42,8 +43,7 @@ def test_tiny_networks_equal_the_authors(name):
     check_numbers(name, getattr(hornet, name), with_gradients=False, as_authors=unscaled)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_or_weekly(NAMES, WEEKLY))
 def test_every_number_equals_the_authors(name):
     check_numbers(name, getattr(hornet, name), with_gradients=True, as_authors=unscaled)
 
@@ -215,8 +215,16 @@ def test_any_image_from_32_on(build, size):
     assert model(torch.randn(2, 3, *size)).shape == (2, 5)
 
 
+def test_the_pyramid_crops_what_is_left_of_the_last_cells():
+    model = hornet_debug_gf(5).eval()
+    images = torch.randn(1, 3, 67, 95)
+    maps = model.forward_pyramid(images)
+    assert torch.equal(maps[-1], model.forward_features(images))
+    assert all(map(torch.equal, maps, model.forward_pyramid(images[:, :, :64, :92])))
+
+
 @pytest.mark.parametrize("shape", [(1, 3, 31, 64), (1, 1, 64, 64), (3, 64, 64)])
-def test_images_that_do_not_fit_are_told_the_minimum(shape):
+def test_errors_for_small_images_state_the_minimum(shape):
     message = f"RGB images [B, 3, H, W] of at least H x W = 32 x 32, not {list(shape)}"
     with pytest.raises(ValueError, match=re.escape(message)):
         hornet_debug_7x7()(torch.zeros(shape))
@@ -229,13 +237,14 @@ def test_classifier_for_all_of_imagenet_22k():
     small = hornet_debug_7x7(5).double()
     small.reset_classifier(7)
     assert small(torch.randn(1, 3, 32, 32, dtype=torch.float64)).shape == (1, 7)
-    with pytest.raises(ValueError, match="num_classes must be 1 or more, not 0"):
-        small.reset_classifier(0)
+    with pytest.raises(ValueError, match="num_classes must be 0 or more, not -1"):
+        small.reset_classifier(-1)
 
 
 def test_blocks_are_dropped_more_and_more_often():
-    rates = [module.rate for module in hornet_debug_7x7(drop_path=0.4).modules() if hasattr(module, "rate")]
-    assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+    first, *others = [block.drop_path for stage in hornet_debug_7x7(drop_path=0.4).stages for block in stage]
+    assert isinstance(first, torch.nn.Identity)
+    assert [module.drop_prob for module in others] == pytest.approx([0.1, 0.2, 0.3, 0.4])
 
 
 def test_layers_are_counted_as_by_the_authors():

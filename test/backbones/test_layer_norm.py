@@ -1,4 +1,4 @@
-"""Layer norm of a map: the paper's formula, and where the result lies in memory."""
+"""Layer norm of a map: the paper's formula, and the memory layout of the result."""
 
 import pytest
 import torch

@@ -56,7 +56,7 @@ def test_layers_are_those_of_the_network():
     assert not hasattr(PerFrame(create_model("eat_debug")), "layer_of")
 
 
-def test_what_it_cannot_take_is_said(clips):
+def test_errors_for_inputs_that_do_not_fit(clips):
     with pytest.raises(ValueError, match=r"clips are \[B, 3, T, H, W\], not \[2, 3, 64, 64\]"):
         PerFrame(create_model("eurnet_debug"))(clips[:, :, 0])
     model = PerFrame(create_model("eat_debug", distilled=True)).train()

@@ -1,4 +1,4 @@
-"""Lists of files: what those of videos and of images have in common."""
+"""Lists of files: the common part of video lists and image lists."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_missing_files_are_found(tmp_path):
 def test_an_error_names_file_and_reason():
     error = FileError("a.jpg", "cut short")
     assert (error.path, error.reason, str(error)) == ("a.jpg", "cut short", "a.jpg: cut short")
-    assert str(FileError(str(error))) == str(error)  # as a worker's error comes back
+    assert str(FileError(str(error))) == str(error)  # how a worker's error comes back
 
 
 def test_several_labels(tmp_path):
@@ -57,8 +57,8 @@ def test_several_labels(tmp_path):
     [
         ("3,x", "label '3,x' is not a whole number"),
         ("3,,4", "label '3,,4' is not a whole number"),
-        ("3,-1", "each stands once, and -1 stands alone"),
-        ("3,3", "each stands once"),
+        ("3,-1", "several labels must differ, and -1 must be the only one"),
+        ("3,3", "several labels must differ"),
         ("3,9", "label 9: expected 0 to 4 for 5 classes"),
     ],
 )

@@ -17,10 +17,10 @@ def test_a_table_of_weights(tmp_path):
     (path := tmp_path / "weights.txt").write_text("b c 2.5\n\nd\t0\n")
     assert read_weights(path, files).tolist() == [1, 2.5, 0]
     for text, message in (
-        ("a", "weights.txt:1: expected `id weight`, the weight a number; found 'a'"),
+        ("a", "weights.txt:1: expected `id weight`, where weight is a number; found 'a'"),
         ("a 1\nd -1", "weights.txt:2: expected a weight of 0 or more"),
         ("a nan", "expected a weight of 0 or more"),
-        ("e 1", "1 of its ids are not in the list, the first is 'e'"),
+        ("e 1", "1 of its ids are not in the list, for example 'e'"),
         ("a 0\nb c 0\nd 0", "gives every file weight 0"),
     ):
         path.write_text(text)

@@ -1,4 +1,4 @@
-"""The operator against its equation, on the graphs that PyG knows: bipartite, batched, empty; and what it refuses."""
+"""The operator against its equation, on every kind of PyG graph: bipartite, batched, empty; and its errors."""
 
 import pytest
 import torch
@@ -132,7 +132,7 @@ def test_wrong_inputs_are_named():
     with pytest.raises(ValueError, match=r"edge_weight must be \[2\], one for each edge, not \[2, 1\]"):
         conv(x, edge_index, torch.tensor([0, 1]), torch.ones(2, 1))
     for name, wrong_index in (("sources", [[0, 4], [1, 2]]), ("targets", [[0, 1], [1, 4]])):
-        with pytest.raises(ValueError, match=f"edge_index holds 4 among its {name}, of which x has 4"):
+        with pytest.raises(ValueError, match=f"edge_index holds 4 among its {name}, but x has 4 of them"):
             conv(x, torch.tensor(wrong_index), torch.tensor([0, 1]))
     with pytest.raises(ValueError, match="num_relations must be 1 or more, not 0"):
         GRMPConv(5, 6, num_relations=0)

@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from golden_networks import slow_or_weekly
 from golden_weights import deviation, input_for, read_golden, state_dict_for
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -12,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import eurgraph
 from eurgraph import EurNet, eurnet_debug, eurnet_stages, eurnet_tiny, resize_positions
 from eurgraph.conv import GRMPConv
-from eurgraph.eurnet import DropPath, PatchMerging
+from eurgraph.eurnet import PatchMerging
 from eurgraph.grid import relative_position
 
 NAMES = ["eurnet_tiny", "eurnet_small", "eurnet_base", "eurnet_base_384"]
@@ -99,8 +100,7 @@ def test_tiny_equals_the_authors():
     check_outputs("eurnet_tiny", with_gradients=False)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_or_weekly(NAMES, weekly={"eurnet_base_384"}))
 def test_gradients_equal_the_authors(name):
     check_outputs(name, with_gradients=True)
 
@@ -203,17 +203,37 @@ def test_merging_puts_rows_before_columns():
     merging.norm, merging.downsample = nn.Identity(), nn.Identity()
     x = torch.arange(8.0).view(1, 2, 4, 1)  # rows 0 1 2 3 and 4 5 6 7
     assert merging(x).tolist() == [[[[0, 4, 1, 5], [2, 6, 3, 7]]]]
+    assert merging(x[:, :1, :3]).tolist() == [[[[0, 0, 1, 0], [2, 0, 0, 0]]]]  # odd sides end in zeros
 
 
-def test_drop_path_drops_whole_samples_and_keeps_the_mean():
+def test_the_pyramid_of_another_size_is_that_of_a_network_built_for_it():
     torch.manual_seed(0)
-    drop = DropPath(0.25)
-    kept = drop(torch.ones(4000, 2, 3))
-    assert set(kept.flatten(1).unique(dim=1).flatten().tolist()) <= {0.0, torch.tensor(1 / 0.75).item()}
-    assert abs(kept.mean() - 1) < 0.05
-    assert torch.equal(drop.eval()(kept), kept)
-    rates = [block.drop_path.rate for stage in eurnet_debug(drop_path=0.3).stages for block in stage.blocks]
-    assert rates == pytest.approx([0, 0.1, 0.2, 0.3])
+    small, large = eurnet_debug(5, image_size=64).double(), eurnet_debug(5, image_size=(96, 128)).double()
+    large.load_state_dict(resize_positions(small.state_dict(), large))
+    images = torch.randn(2, 3, 96, 128, dtype=torch.float64)
+    for one, other in zip(small.forward_pyramid(images), large.forward_pyramid(images), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_zeros_complete_the_last_patches():
+    torch.manual_seed(0)
+    model = eurnet_debug(5).eval()
+    images = torch.randn(1, 3, 97, 122)
+    padded = nn.functional.pad(images, (0, 2, 0, 3))
+    assert all(map(torch.equal, model.forward_pyramid(images), model.forward_pyramid(padded)))
+
+
+def test_pyramids_of_inputs_that_do_not_fit():
+    with pytest.raises(ValueError, match=re.escape("takes RGB images [B, 3, H, W], not [1, 1, 64, 64]")):
+        eurnet_debug().forward_pyramid(torch.zeros(1, 1, 64, 64))
+    with pytest.raises(ValueError, match="num_neighbors=4 is impossible on a grid of 2 x 4"):
+        eurnet_debug().forward_pyramid(torch.zeros(1, 3, 32, 64))
+
+
+def test_blocks_are_dropped_more_and_more_often():
+    first, *others = [block.drop_path for stage in eurnet_debug(drop_path=0.3).stages for block in stage.blocks]
+    assert isinstance(first, nn.Identity)
+    assert [module.drop_prob for module in others] == pytest.approx([0.1, 0.2, 0.3])
 
 
 def test_reset_classifier_keeps_type_and_features():
@@ -223,8 +243,8 @@ def test_reset_classifier_keeps_type_and_features():
     model.reset_classifier(9)
     assert model(images).shape == (2, 9) and model.num_classes == 9
     assert torch.equal(model.forward_features(images), features)
-    with pytest.raises(ValueError, match="num_classes must be 1 or more, not 0"):
-        model.reset_classifier(0)
+    with pytest.raises(ValueError, match="num_classes must be 0 or more, not -1"):
+        model.reset_classifier(-1)
 
 
 def test_fine_tuning_can_start_with_a_small_classifier():

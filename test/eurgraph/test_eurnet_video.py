@@ -1,4 +1,4 @@
-"""EurNet for clips: a still clip is its image, time is seen, weights of images are a start, and what is refused."""
+"""EurNet for clips: a still clip equals its image, time matters, image weights are a start; and the errors."""
 
 import re
 
@@ -67,7 +67,7 @@ def test_nearest_patches_of_a_still_clip_are_those_of_the_image_in_every_frame()
     torch.manual_seed(0)
     x = torch.randn(2, 5, 6, 16, dtype=torch.float64)
     image = NearestPatches((5, 6), 16, num_neighbors=3)(x).index  # [2, 30, 3]
-    clip = NearestPatches((5, 6), 16, num_neighbors=3, num_frames=4)(x.unsqueeze(1).repeat(1, 4, 1, 1, 1)).index
+    clip = NearestPatches((5, 6), 16, num_neighbors=3)(x.unsqueeze(1).repeat(1, 4, 1, 1, 1)).index
     expected = torch.cat([image + 30 * t for t in range(4)], dim=2).repeat(1, 4, 1)  # [2, 4 * 30, 4 * 3]
     assert torch.equal(clip.sort().values, expected.sort().values)
 
@@ -104,12 +104,23 @@ def test_image_networks_are_not_inflated():
 
 
 def test_wrong_clips_are_named():
-    message = "takes RGB clips [B, 3, 4, 64, 64], not [1, 3, 8, 64, 64]; build it with the num_frames and image_size of"
+    message = "takes RGB clips [B, 3, 4, 64, 64], not [1, 3, 8, 64, 64]; build it with your own num_frames and image"
     with pytest.raises(ValueError, match=re.escape(message)):
         eurnet_debug_video(num_frames=4)(torch.zeros(1, 3, 8, 64, 64))
     for num_frames in (3, 0):
         with pytest.raises(ValueError, match=f"num_frames must be a multiple of tubelet_size=2, not {num_frames}"):
             eurnet_debug_video(num_frames=num_frames)
+
+
+def test_the_pyramid_of_a_still_clip_is_that_of_the_image_at_any_size():
+    torch.manual_seed(0)
+    image, clip = inflated(num_frames=8)
+    frame = torch.randn(1, 3, 90, 100, dtype=torch.float64)
+    maps = clip.forward_pyramid(frame.unsqueeze(2).expand(-1, -1, 4, -1, -1))
+    for level, expected in zip(maps, image.forward_pyramid(frame), strict=True):
+        torch.testing.assert_close(level, expected.unsqueeze(2).expand(-1, -1, 2, -1, -1), rtol=1e-9, atol=1e-9)
+    with pytest.raises(ValueError, match=re.escape("clips [B, 3, T, H, W] with T a multiple of 2, not [1, 3, 3, 6")):
+        clip.forward_pyramid(torch.zeros(1, 3, 3, 64, 64))
 
 
 def test_tubelets_of_any_size():

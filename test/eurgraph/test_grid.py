@@ -139,5 +139,5 @@ def test_ranges_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match=r"the graph is one of 4 x 5 patches, \[B, \*shape, C\], not \[1, 5, 4, 8\]"):
         GridGraph((4, 5), ()).to_edge_index(torch.zeros(1, 5, 4, 8))
     medium = MediumRange(torch.zeros(1, 20, 2, dtype=torch.long))
-    with pytest.raises(ValueError, match="the medium range was found for 1 grids, and these are 2"):
+    with pytest.raises(ValueError, match="the medium range was found for 1 grids, but x has 2"):
         GridGraph((4, 5), (medium,)).to_edge_index(torch.zeros(2, 4, 5, 8))

@@ -46,7 +46,7 @@ def test_gradients_are_those_of_finite_differences():
     assert torch.autograd.gradcheck(lambda x: layer(x, graph), x)
 
 
-def test_a_patch_hears_only_its_neighbors():
+def test_a_patch_gets_messages_from_its_neighbors_only():
     layer = GridGRMP(4, 4).double()
     x = torch.randn(1, 5, 6, 4, dtype=torch.float64)
     graph = make_graph((5, 6), ("short",), x)

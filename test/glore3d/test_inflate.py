@@ -1,9 +1,10 @@
-"""2-D to 3-D inflation against the authors' numbers, and by its meaning."""
+"""2-D to 3-D inflation against the authors' numbers, and by what it promises."""
 
 from functools import partial
 
 import pytest
 import torch
+from golden_networks import slow_or_weekly
 from golden_weights import deviation, input_for, read_golden, tensor_for
 from torch import nn
 
@@ -43,8 +44,7 @@ def test_kernels_equal_the_authors(name):
         assert (kernel.sum(2) - image[entry]).abs().max() <= 3e-8
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", slow_or_weekly(BUILDERS, weekly={"glore_resnet101_3d"}))
 def test_logits_equal_the_authors(name):
     golden = GOLDEN[name]
     model = BUILDERS[name]()

@@ -1,14 +1,16 @@
-"""The graph benchmark measures both forms of a network, and the layers, in both modes."""
+"""The graph benchmark measures both forms of a network, and the layers."""
 
 import argparse
 
 import pytest
 
 from tools.benchmarks import graph as benchmark
+from tools.benchmarks import timing
 
 
-@pytest.mark.slow
-def test_a_line_for_every_form_and_mode(capsys, monkeypatch):
+@pytest.mark.parametrize("start_method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_a_line_for_every_form_and_layer(capsys, monkeypatch, start_method):
+    monkeypatch.setattr(timing, "START_METHOD", start_method)
     monkeypatch.setattr(benchmark, "LAYERS", ("GRMPConv", "RGCNConv", "FastRGCNConv"))
     monkeypatch.setattr(benchmark, "LARGEST", 0)
     monkeypatch.setattr(benchmark, "MODES", ("training",))

@@ -1,11 +1,18 @@
-"""The model benchmark measures, counts as the papers do, and says what it cannot do."""
+"""The model benchmark measures, counts operations as the papers do, and explains what it cannot do."""
 
 import argparse
 
 import pytest
 
 from tools.benchmarks import model as benchmark
+from tools.benchmarks import timing
 from tools.benchmarks.timing import Contestant, measure
+
+
+@pytest.fixture(autouse=True)
+def forked(monkeypatch):
+    """Contestants that need not import everything again."""
+    monkeypatch.setattr(timing, "START_METHOD", "fork")
 
 
 def arguments(*words):
@@ -15,7 +22,7 @@ def arguments(*words):
 
 
 @pytest.mark.parametrize("modes, layout", [(("evaluation",), "both"), (("training",), "channels_last")])
-def test_table_has_a_line_for_every_mode_and_layout(capsys, monkeypatch, modes, layout):
+def test_the_table_has_a_line_for_every_mode_and_layout(capsys, monkeypatch, modes, layout):
     monkeypatch.setattr(benchmark, "MODES", modes)
     words = ["glore_resnet_debug_3d", "--size=32", "--frames=4", "--batch=2", "--repeats=2", "--device=cpu"]
     benchmark.run(arguments(*words, f"--layout={layout}"))
@@ -28,7 +35,7 @@ def test_table_has_a_line_for_every_mode_and_layout(capsys, monkeypatch, modes, 
     assert rows[0][5] == "1.00x"
 
 
-def test_operations_are_the_authors():
+def test_operations_equal_the_authors():
     with benchmark.torch.device("meta"):
         model = benchmark.create_model("glore_resnet50_3d")
     shape = benchmark.input_shape("glore_resnet50_3d", batch=2, frames=None, size=None)
@@ -36,7 +43,9 @@ def test_operations_are_the_authors():
     assert benchmark.count_flops(model, shape[1:]) == 63_551_766_528
 
 
-def test_failure_of_a_measuring_process_is_passed_on():
+@pytest.mark.parametrize("start_method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_a_contestant_that_fails_is_named(monkeypatch, start_method):
+    monkeypatch.setattr(timing, "START_METHOD", start_method)
     with pytest.raises(RuntimeError, match="the process that measured nothing ended early"):
         measure([Contestant("nothing", int)], num_repeats=1, what="evaluation")
 

@@ -1,4 +1,4 @@
-"""What a step costs beyond its network: the table has a line for each number of ranks, the sums are right."""
+"""What a step costs beyond its network: a line for each number of ranks, and sums that are right."""
 
 import pytest
 
@@ -28,8 +28,8 @@ def test_steps_of_the_trainer_are_measured(tmp_path, monkeypatch):
     assert costs.bare > 0 and costs.checkpoint > 0 and costs.copy > 0
 
 
-def test_costs_are_told_apart():
-    """A loop of 2 s, lines of 3 s each third step, checkpoints of 5 s, 1 of them busy; at times the machine is slow."""
+def test_each_cost_is_found():
+    """A loop of 2 s, log lines of 3 s, checkpoints of 5 s (1 busy); every seventh step is slowed by something else."""
     slow = [(n % 7 == 0) * 100.0 for n in range(1, 122)]
     bare = [Clocks(10 + extra, 8) for extra in slow]
     trainer = [
@@ -39,7 +39,7 @@ def test_costs_are_told_apart():
     assert Turns(bare, trainer).costs(bare=10, copy=1) == Costs(bare=10, loop=2, line=3, checkpoint=5, copy=1)
 
 
-def test_a_run_pays_for_lines_and_checkpoints_as_often_as_it_has_them():
+def test_lines_and_checkpoints_are_spread_over_the_steps_between_them():
     assert Costs(bare=10, loop=2, line=3, checkpoint=5, copy=1).on_top == pytest.approx(2 + 3 / 10 + 5 / 500)
 
 

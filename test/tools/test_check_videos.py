@@ -1,4 +1,4 @@
-"""The script that checks videos, and training that uses what it keeps."""
+"""The script that checks videos, and training that uses its index."""
 
 import csv
 import os
@@ -31,7 +31,7 @@ from tools.check_videos import main
 
 @pytest.fixture
 def videos(tmp_path):
-    """A list of good and bad videos, one of them twice."""
+    """A list of good and bad videos, one of them listed twice."""
     folder = tmp_path / "videos"
     folder.mkdir()
     encode_video(folder / "good.mp4", number_frames(20), gop=5)
@@ -69,7 +69,7 @@ def run(*arguments):
 
 
 def count_checks(monkeypatch, folder):
-    """Notes, in files of `folder`, which videos are really looked at; checks run in processes that are forked off."""
+    """Records, as files in `folder`, which videos are really checked; checks run in forked processes."""
     original = check_module.check_video
 
     def check_video(path, full):
@@ -128,21 +128,21 @@ def test_only_what_changed_is_checked_again(videos, tmp_path, monkeypatch):
     assert rows["good.mp4"]["frames"] == "30" and rows['it\'s [a] "b", c.mp4']["fault"].startswith("No such file")
 
 
-def test_folder_of_sound_videos(motion_videos, tmp_path):
+def test_folder_of_intact_videos(motion_videos, tmp_path):
     shutil.copytree(motion_videos / "val", tmp_path / "val")
     status, rows, _ = run(tmp_path / "val", "--full")
     assert status == 0 and len(rows) == 9 and all(int(row["frames"]) > 10 for row in rows.values())
 
 
-def test_a_video_that_hangs_is_given_up(videos, monkeypatch):
+def test_a_video_that_hangs_is_a_fault(videos, monkeypatch):
     original = check_module.check_video
     monkeypatch.setattr(
         check_videos,
         "check_video",
         lambda path, full: time.sleep(60) if path.endswith("good.mp4") else original(path, full),
     )
-    status, rows, _ = run(videos, "--timeout", "1")
-    assert status == 1 and rows["good.mp4"]["fault"] == "took longer than 1 s"
+    status, rows, _ = run(videos, "--timeout", "4")
+    assert status == 1 and rows["good.mp4"]["fault"] == "took longer than 4 s"
     assert rows['it\'s [a] "b", c.mp4']["fault"] == ""
 
 
@@ -159,7 +159,7 @@ def test_training_takes_indices_from_the_store(motion_videos, tmp_path, monkeypa
     expected = clips(None)
     assert find_store(videos) is None
     assert run(videos)[0] == 0
-    monkeypatch.setattr("datasets.video.reader.scan_video", lambda *_: pytest.fail("scanned once more"))
+    monkeypatch.setattr("datasets.video.reader.scan_video", lambda *_: pytest.fail("scanned again"))
     assert all(a.equal(b) for a, b in zip(clips(find_store(videos)), expected, strict=True))
 
 
@@ -174,7 +174,7 @@ def test_index_elsewhere(videos, tmp_path):
     assert find_store(videos) is None and find_store(videos, index).find(videos.parent / "good.mp4") is not None
     with pytest.raises(FileNotFoundError, match="no index of videos at"):
         find_store(videos, tmp_path / "other.index")
-    with pytest.raises(FileError, match="is its folder there and writable"):
+    with pytest.raises(FileError, match="does its folder exist, is it writable"):
         main([str(videos), "--index", str(tmp_path / "nowhere" / "all.index")])
 
 
@@ -187,7 +187,7 @@ def test_a_video_that_is_gone_after_the_check_is_named(videos):
     assert views[2]["views"].shape == (1, 3, 4, 32, 32)
 
 
-def test_what_is_not_there(tmp_path):
+def test_missing_and_malformed_lists(tmp_path):
     with pytest.raises(SettingsError, match="no list or folder of videos at"):
         main([str(tmp_path / "list.txt")])
     (tmp_path / "list.txt").write_text("a.mp4 0\n")

@@ -1,6 +1,7 @@
-"""Two runs are the same, or the tool says where they part."""
+"""Two runs are the same, or the tool says where they differ."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,10 +16,10 @@ from tools.compare_runs import compare, main
 
 @pytest.fixture
 def runs(tmp_path):
-    """Two runs that are the same but for how long things took."""
+    """Two runs that differ only in their speed."""
     for name, speed in (("a", 1.0), ("b", 2.0)):
-        settings = RunSettings(dir=str(tmp_path / name), seed=3)
-        recipe = {"optimizer": {"lr": 0.1}, "run": settings.model_dump()}
+        settings = SimpleNamespace(run=RunSettings(dir=str(tmp_path / name), seed=3))
+        recipe = {"optimizer": {"lr": 0.1}, "run": settings.run.model_dump()}
         run = open_run("x.yaml", settings, recipe, Ranks(0, 1, torch.device("cpu")))
         for step in range(1, 6):
             run.log(step, "train", {"loss": 1 / step, "samples_per_second": speed})
@@ -29,12 +30,12 @@ def runs(tmp_path):
     return tmp_path / "a", tmp_path / "b"
 
 
-def test_the_same(runs, capsys):
+def test_equal_runs(runs, capsys):
     main([str(run) for run in runs])
     assert "the same" in capsys.readouterr().out
 
 
-def test_where_they_part(runs, capsys):
+def test_where_they_differ(runs, capsys):
     a, b = runs
     lines = (b / "metrics.jsonl").read_text().splitlines()
     lines[2] = json.dumps({"step": 3, "split": "train", "loss": 0.5})
@@ -64,7 +65,7 @@ def test_where_they_part(runs, capsys):
         list(compare(a, b / "evaluations"))
 
 
-def test_what_a_run_was_made_with(runs):
+def test_the_environment_of_a_run(runs):
     (start,) = read_environments(runs[0] / "environment.json")
     assert start["seed"] == 3 and start["num_ranks"] == 1 and start["packages"]["torch"] == torch.__version__
     assert len(start["commit"] or "0" * 40) == 40 and "cores" in start["ranks"][0]["device"]

@@ -1,4 +1,4 @@
-"""Evaluation and prediction as a person starts them, on one process and on two."""
+"""Evaluation and prediction as a person starts them, on one process and on several."""
 
 import csv
 import json
@@ -69,8 +69,8 @@ def test_weights_and_their_average_are_scored_as_in_training(run):
     ],
 )
 def test_more_processes_write_the_files_of_one(run, start, script, views, processes):
-    said = start(script, "--run-dir", run).stderr
-    assert "88.89 %  (8 of 9 videos read" in said
+    output = start(script, "--run-dir", run).stderr
+    assert "88.89 %  (8 of 9 videos read" in output
     one = files_of(run / "evaluations" / views)
     shutil.rmtree(run / "evaluations" / views)
     start(script, "--run-dir", run, processes=processes)
@@ -78,8 +78,8 @@ def test_more_processes_write_the_files_of_one(run, start, script, views, proces
     assert one[0]["clips_per_video"] == {"1x1": 1, "10x3": 30}[views]
 
 
-def test_an_interrupted_evaluation_is_not_done_twice(run, monkeypatch, capsys):
-    """Of nine videos in batches of 4, 4 and 1, the batch with the broken one is tried again."""
+def test_an_interrupted_evaluation_resumes(run, monkeypatch, capsys):
+    """Of nine videos in batches of 4, 4 and 1, the batch with the broken video is tried again."""
     arguments = ["--run-dir", str(run), "--checkpoint", "last", "run.num_threads=1"]
     evaluate.main(arguments)
     whole = files_of(run / "evaluations/1x1-last")
@@ -107,8 +107,9 @@ def test_an_interrupted_evaluation_is_not_done_twice(run, monkeypatch, capsys):
 def test_predict_names_the_classes(run, start, tmp_path):
     videos = sorted((run.parent / "videos/val").glob("*/*.mp4"))
     table = tmp_path / "guesses.csv"
-    said = start("tools/predict.py", "--run-dir", run, "--top", "2", "--csv", table, videos[0], videos[4]).stderr
-    assert f"{videos[0]}\n" in said and f"cannot read {videos[4]}" in said
+    arguments = ("--run-dir", run, "--top", "2", "--csv", table, videos[0], videos[4])
+    output = start("tools/predict.py", *arguments).stderr
+    assert f"{videos[0]}\n" in output and f"cannot read {videos[4]}" in output
     rows = list(csv.DictReader(table.read_text().splitlines()))
     assert len(rows) == 2 and all(row["class"] in {video.parent.name for video in videos} for row in rows)
 

@@ -1,4 +1,4 @@
-"""The script that writes lists: what it writes, and what it says."""
+"""The script that writes lists: what it writes, and what it logs."""
 
 import logging
 
@@ -18,7 +18,7 @@ def test_list_and_table(tmp_path, caplog):
     split.write_text("Biking/b.avi 2\nArchery/a.avi 1\nArchery/gone.avi 1\n")
     arguments = ["ucf101", str(tmp_path / "videos"), "--annotations", str(split), "-o", str(tmp_path / "out/list.txt")]
     main(arguments)
-    assert "1 of 3 videos are missing, such as gone; they stay in the list" in caplog.text
+    assert "1 of 3 videos are missing, for example gone; they stay in the list" in caplog.text
     assert (tmp_path / "out/list.txt").read_text() == (
         "b\t1\tBiking/b.mp4\na\t0\tArchery/a.mp4\ngone\t0\tArchery/gone.avi\n"
     )
@@ -32,7 +32,7 @@ def test_list_and_table(tmp_path, caplog):
         main([*arguments, "--drop-missing"])
 
 
-def test_videos_without_a_class_can_be_left_out(tmp_path):
+def test_videos_without_a_class_can_be_dropped(tmp_path):
     for name in ("A1.mp4", "B2.mp4"):
         (tmp_path / name).touch()
     (tmp_path / "classes.txt").write_text("c000 Holding\nc001 Taking\n")

@@ -1,12 +1,11 @@
-"""How a run ended, by its exit status: told to stop, failed, killed."""
+"""tools/torchrun.py: its exit status says how the run ended (told to stop, failed, killed)."""
 
+import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
-from conftest import ROOT
+from launching import ForkedRun
 
 SAVES_WHEN_TOLD = """
 import os, pathlib, signal, sys, time
@@ -21,33 +20,34 @@ time.sleep(60)
 """
 
 
-def start_run(folder, program: str, *options) -> subprocess.Popen:
+def start_run(folder, program: str, *options) -> ForkedRun:
     """Two processes of `program`, which gets `folder` as its argument."""
     (folder / "program.py").write_text(program)
-    line = [sys.executable, "tools/torchrun.py", "--standalone", "--nproc-per-node", "2", *options]
-    line += [str(folder / "program.py"), str(folder)]
-    return subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    words = ["tools/torchrun.py", "--standalone", "--nproc-per-node", "2", *options]
+    return ForkedRun([*words, str(folder / "program.py"), str(folder)], os.environ | {"OMP_NUM_THREADS": "1"})
 
 
-def test_a_run_that_is_told_to_stop_saves_and_says_so(tmp_path):
+def test_a_run_that_is_told_to_stop_saves_and_ends_with_75(tmp_path):
     run = start_run(tmp_path, SAVES_WHEN_TOLD, "--max-restarts", "3")
     while not all((tmp_path / f"ready{rank}").exists() for rank in (0, 1)):
-        assert run.poll() is None, run.stderr.read()
+        assert run.is_running(), run.finish(0).stderr
         time.sleep(0.1)
-    run.send_signal(signal.SIGUSR1)
-    assert run.wait(40) == 75
+    os.kill(run.pid, signal.SIGUSR1)
+    assert run.finish(40).returncode == 75
     assert all((tmp_path / f"saved{rank}").exists() for rank in (0, 1))
 
 
 @pytest.mark.parametrize(
-    ("program", "status"),
-    [
-        ("import os; os.kill(os.getpid(), 9)", 137),
-        pytest.param("raise SystemExit(2)", 2, marks=pytest.mark.slow),
-    ],
+    ("program", "status"), [("import os; os.kill(os.getpid(), 9)", 137), ("raise SystemExit(2)", 2)]
 )
-def test_a_run_that_fails_ends_with_the_status_of_the_first(tmp_path, program, status):
-    run = start_run(tmp_path, program)
-    said = run.communicate(timeout=60)[1]
-    assert run.returncode == status
-    assert "Traceback" not in said and f"exited with status {status}" in said
+def test_a_run_that_fails_ends_with_the_status_of_the_first_failure(tmp_path, program, status):
+    done = start_run(tmp_path, program).finish(60)
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr and f"exited with status {status}" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_same_from_the_shell(tmp_path, start):
+    (tmp_path / "program.py").write_text("raise SystemExit(2)")
+    done = start("tools/torchrun.py", "--standalone", tmp_path / "program.py", fork=False, check=False)
+    assert done.returncode == 2 and "error: the process of rank 0 exited with status 2" in done.stderr

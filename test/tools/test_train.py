@@ -2,15 +2,12 @@
 
 import json
 import os
-import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, command
+from launching import ROOT, ForkedRun, python_words, shell_environment
 
 TIMING = ("samples_per_second", "waiting_for_data")
 
@@ -25,30 +22,28 @@ def weights(folder):
 
 
 def kill_in_mid_epoch(arguments, folder):
-    """Starts a training run and kills it, with all its workers, by SIGKILL, in the middle of an epoch."""
-    where = {"cwd": ROOT, "env": os.environ | {"OMP_NUM_THREADS": "1"}, "start_new_session": True}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command("tools/train.py", *arguments), **where, **quiet)
+    """Starts a training run and kills it, with its workers, by SIGKILL, in the middle of an epoch."""
+    run = ForkedRun(python_words("tools/train.py", *arguments), os.environ | {"OMP_NUM_THREADS": "1"})
     try:
         deadline = time.monotonic() + 200
         metrics = folder / "metrics.jsonl"
         while not metrics.exists() or len(metrics.read_text().splitlines()) < 9:  # epoch 2 of 3 is steps 7 to 12
-            assert process.poll() is None and time.monotonic() < deadline
+            assert run.is_running() and time.monotonic() < deadline
             time.sleep(0.01)
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        run.kill()
 
 
-def test_a_killed_run_continues_bit_for_bit(recipe, tmp_path, start):
+@pytest.mark.parametrize("fork", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_killed_run_resumes_bit_for_bit(recipe, tmp_path, start, fork):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    start("tools/train.py", "-c", recipe, f"run.dir={whole}")
-    arguments = ["-c", recipe, f"run.dir={cut}", "data.num_workers=2"]  # workers change nothing
+    start("tools/train.py", "-c", recipe, f"run.dir={whole}", fork=fork)
+    arguments = ["-c", recipe, f"run.dir={cut}", "data.num_workers=2"]  # the number of workers changes nothing
     kill_in_mid_epoch(arguments, cut)
     assert len(lines(cut)) < 18
     assert not (cut / "evaluations").exists()
-    said = start("tools/train.py", *arguments).stderr
-    assert f"continuing {cut} after step" in said
+    output = start("tools/train.py", *arguments, fork=fork).stderr
+    assert f"continuing {cut} after step" in output
     assert lines(cut) == lines(whole) and [line["step"] for line in lines(whole)] == list(range(1, 19))
     assert lines(cut, "val")[-1]["loss"] == lines(whole, "val")[-1]["loss"]
     ours, theirs = weights(cut), weights(whole)
@@ -60,7 +55,7 @@ def test_two_processes_give_the_losses_of_one(recipe, tmp_path, start):
     """With the same samples in each forward pass: 2 processes x 2 samples, or 1 process x 2 accumulated x 2 samples."""
     one, two = tmp_path / "one", tmp_path / "two"
     start("tools/train.py", "-c", recipe, f"run.dir={one}", "train.accumulation_steps=2")
-    start("tools/train.py", "-c", recipe, f"run.dir={two}", processes=2)
+    start("tools/train.py", "-c", recipe, f"run.dir={two}", processes=2, fork=False)
     for ours, theirs in zip(lines(one), lines(two), strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4), ours["step"]
     for ours, theirs in zip(lines(one, "val"), lines(two, "val"), strict=True):  # of precise batch norm
@@ -71,13 +66,10 @@ def test_two_processes_give_the_losses_of_one(recipe, tmp_path, start):
     assert {**reported, "clips_per_second": 0} == {**again, "clips_per_second": 0}
 
 
-def test_a_slip_in_a_command_is_one_message_from_the_shell_too(recipe):
-    for processes in ("1", "2"):
-        environment = os.environ | {
-            "NUM_PROCESSES": processes,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        }
-        line = [ROOT / "run_local.sh", recipe, "optimizer.lrr=1"]
-        done = subprocess.run(line, env=environment, text=True, capture_output=True, timeout=100, cwd="/")
-        assert done.returncode != 0 and done.stderr.count("did you mean 'lr'?") == 1, done.stderr
-        assert processes == "2" or "Traceback" not in done.stderr
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_misspelt_setting_is_one_message_from_the_shell(recipe, processes):
+    line = [ROOT / "run_local.sh", recipe, "optimizer.lrr=1"]
+    environment = shell_environment(NUM_PROCESSES=str(processes))
+    done = subprocess.run(line, env=environment, text=True, capture_output=True, timeout=100, cwd="/")
+    assert done.returncode != 0 and done.stderr.count("did you mean 'lr'?") == 1, done.stderr
+    assert processes == 2 or "Traceback" not in done.stderr

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from datasets.video.container import open_container
 from datasets.video.convert import RECIPES, Job, Recipe, convert, scaled_frames
-from datasets.video.index import open_video
 from datasets.video.reader import VideoReader
 from datasets.video.transforms import EvalView, EvalViewSettings
 from tools.benchmarks.data import make_kinetics_like_clips
@@ -129,8 +129,8 @@ def _time_clips(paths: dict[str, str], num_clips: int) -> dict[str, list[float]]
 
 def psnr(original: str, converted: str, recipe: Recipe) -> float:
     """Of the brightness over all frames, in dB; `converted` is the `original` by `recipe`."""
-    container, stream = open_video(original)
-    other_container, other_stream = open_video(converted)
+    container, stream = open_container(original)
+    other_container, other_stream = open_container(converted)
     with container, other_container:
         pairs = zip(
             scaled_frames(original, container, stream, recipe, []), other_container.decode(other_stream), strict=False

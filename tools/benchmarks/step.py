@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from torch import nn
@@ -124,7 +125,8 @@ def measure_here(case: Case, folder: str) -> Costs:
             log_every_steps=LOG_EVERY,
             checkpoint_every_steps=SAVE_EVERY,
         )
-        run = open_run("benchmark.yaml", RunSettings(dir=str(Path(folder, "run"))), {}, ranks)
+        run_settings = SimpleNamespace(run=RunSettings(dir=str(Path(folder, "run"))))
+        run = open_run("benchmark.yaml", run_settings, {}, ranks)
         trainer = Trainer(task, settings, OPTIMIZER, ScheduleSettings(), 0, run, ranks)
         trainer.train()
         run.close()

@@ -1,7 +1,7 @@
-"""Steps that are measured against each other: each in a process of its own, and in turns.
+"""Measures steps against each other, each in its own process, taking turns.
 
-A fresh process for each finds neither the memory nor the caches of another one; steps in turns meet changes of the
-machine's speed alike. So neighbors in time are compared, not medians of all times.
+A fresh process shares neither memory nor caches with the others. Taking turns spreads changes in the machine's speed
+over all of them, so ratios compare neighbors in time, not medians over all times.
 """
 
 import multiprocessing
@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+START_METHOD = "spawn"  # a process of nothing but its contestant: a forked one would share our memory
+
 
 @dataclass(frozen=True)
 class Contestant:
@@ -24,18 +26,19 @@ class Contestant:
 
     name: str
     make_step: Callable[[], Callable[[], Any]]
-    """Called in the process, so it must be picklable; gives a function without arguments that does one step."""
+    """Called in the contestant's process, so it must be picklable; returns a function that runs one step."""
     num_threads: int = 1
     device: str = "cpu"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found, one number of `seconds` for each step."""
+    """The results of one contestant."""
 
     seconds: list[float]
+    """One for each step."""
     memory: int | None
-    """Bytes that the making and the steps added at most; None where that is unknown."""
+    """Peak bytes that building and running it added; None where the system does not tell."""
 
     @property
     def median(self) -> float:
@@ -50,13 +53,13 @@ class Measured:
 
 
 def measure(contestants: list[Contestant], num_repeats: int, what: str) -> list[Measured]:
-    """`num_repeats` steps of each, in turns, after two that do not count; `what` is said while it goes on."""
-    context = multiprocessing.get_context("spawn")
+    """`num_repeats` steps of each, in turns, after two to warm up; `what` labels the progress bar."""
+    context = multiprocessing.get_context(START_METHOD)
     workers: list[_Worker] = []
     try:
         for contestant in contestants:
             workers.append(_Worker(context, contestant))
-            workers[-1].receive()  # warmed up; one after the other, or they would not find their memory undisturbed
+            workers[-1].receive()  # warmed up; one at a time, so that none disturbs another's memory
         seconds = [[] for _ in workers]
         for _ in tqdm(range(num_repeats), desc=what, unit="step", leave=False):
             for worker, times in zip(workers, seconds, strict=True):
@@ -105,13 +108,13 @@ def _work(contestant: Contestant, pipe: Connection) -> None:
 
 
 class _Memory:
-    """Peak memory from its making on: of the process on a CPU, of PyTorch's allocator on a GPU."""
+    """Peak memory since construction: of the process on a CPU, of PyTorch's allocator on a GPU."""
 
     def __init__(self, device: str):
         self.on_gpu = device.startswith("cuda")
         self.status = Path("/proc/self/status")
         if not self.on_gpu and self.status.exists():
-            Path("/proc/self/clear_refs").write_text("5")  # sets the process's peak back to its present size
+            Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the present size
             self.start = self._resident_peak()
 
     def peak(self) -> int | None:

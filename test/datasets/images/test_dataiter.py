@@ -1,4 +1,4 @@
-"""Images of every kind come as RGB, and broken ones as one error."""
+"""Images of every mode become RGB, and broken ones raise one error."""
 
 import numpy as np
 import pytest

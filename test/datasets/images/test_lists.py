@@ -1,4 +1,4 @@
-"""Lists of images in ImageNet's layouts and ours."""
+"""Lists of images in ImageNet's layouts and in ours."""
 
 import json
 
@@ -27,21 +27,21 @@ def test_folders_of_classes(tmp_path):
         (1, f"{tmp_path}/n02/b.JPEG"),
     ]
     assert files.class_names == ("n01", "n02")
-    with pytest.raises(ValueError, match=r"sub-folder 'n02' is none of the 1 class names; the nearest is 'n01'"):
+    with pytest.raises(ValueError, match=r"subfolder 'n02' is not one of the 1 class names; did you mean 'n01'\?"):
         read_images(tmp_path, class_names=["n01"])
 
 
 def test_flat_validation_images_with_kaggles_table(tmp_path):
     """The authors' layout, ILSVRC/Data/CLS-LOC/{train,val}, as Kaggle's archive unpacks."""
     data = touch(tmp_path / "ILSVRC/Data/CLS-LOC", "train/n01/a.JPEG", "train/n02/b.JPEG", "val/1.JPEG", "val/2.JPEG")
-    with pytest.raises(ValueError, match=r"val has no sub-folders, one for each class.*LOC_val_solution\.csv into it"):
+    with pytest.raises(ValueError, match=r"val has no subfolders, one for each class.*LOC_val_solution\.csv into it"):
         read_images(data / "val")
     table = tmp_path / "LOC_val_solution.csv"
     table.write_text("ImageId,PredictionString\n1,n02 3 4 5 6 \n2,n01 1 2 3 4 n01 5 6 7 8 \n")
     assert rows(read_images(data / "val")) == [(1, f"{data}/val/1.JPEG"), (0, f"{data}/val/2.JPEG")]
     assert rows(read_images(data / "val", class_names=["n02", "n01"]))[0] == (0, f"{data}/val/1.JPEG")
     table.write_text("ImageId,PredictionString\n1,n03 3 4 5 6 \n")
-    with pytest.raises(ValueError, match=r"LOC_val_solution\.csv: 1: class 'n03' is none of the 2 class names"):
+    with pytest.raises(ValueError, match=r"LOC_val_solution\.csv: 1: class 'n03' is not one of the 2 class names"):
         read_images(data / "val")
 
 
@@ -53,7 +53,7 @@ def test_the_list_of_imagenet_22k(tmp_path):
     assert files.num_classes == 21841
     for text in ("[[1]]", "[oops", "[]"):
         path.write_text(text)
-        with pytest.raises(ValueError, match=r"expected JSON of the form \[\[path, label|names no images"):
+        with pytest.raises(ValueError, match=r"expected JSON of the form \[\[path, label|lists no images"):
             read_images(path)
 
 
@@ -61,7 +61,7 @@ def test_our_own_lists(tmp_path):
     path = tmp_path / "train.txt"
     path.write_text("a 1 images/a b.jpg\nb\t0\timages/b.png\n")
     assert rows(read_images(path, tmp_path)) == [(1, f"{tmp_path}/images/a b.jpg"), (0, f"{tmp_path}/images/b.png")]
-    with pytest.raises(FileNotFoundError, match=r"no list of images at .*; did you mean .*train\.txt\?"):
+    with pytest.raises(FileNotFoundError, match=r"no list of images at .*; did you mean 'train\.txt'\?"):
         read_images(tmp_path / "trian.txt")
 
 

@@ -1,4 +1,4 @@
-"""What happens to a batch on the device: normalization by hand, mixing that keeps the labels' shares."""
+"""Image batches on the device: normalization by hand, erasing, mixing with matching label shares."""
 
 import random
 
@@ -62,7 +62,7 @@ def test_mixed_labels_are_shares(images, mix, mode):
 
 
 def test_mixup_by_hand(images):
-    """Every image is lambda of itself and 1 - lambda of the one opposite in the batch, and so is its label."""
+    """Every image is lambda of itself and 1 - lambda of the one opposite in the batch; so is its label."""
     seed(5)
     found, labels = pixels(mix={"mixup": 0.8}).in_training(images, LABELS)
     own = labels[0, 0].item()

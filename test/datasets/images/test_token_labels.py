@@ -1,14 +1,20 @@
-"""Token labels follow their image through the training view, and are cut out where the crop is."""
+"""Token labels follow their image through the training view, and are cropped where it is."""
+
+import random
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import ColorJitter, InterpolationMode, RandomResizedCrop
+from torchvision.transforms import functional as F
 
 from datasets.file_list import FileList
 from datasets.images import ImageError, TokenLabelImages, TokenLabelSettings, TokenLabelView, token_targets
 from datasets.images.token_labels import read_label_map
 from datasets.images.transforms import TrainImageViewSettings
+from datasets.seeding import seeded_by
+from datasets.synthetic.image_shapes import draw_image
 
 GRID = 6
 SIDE = 16  # pixels of a cell
@@ -23,8 +29,8 @@ def picture_of_numbers():
 
 
 @pytest.mark.parametrize("policy", [None, "rand-m9-n1-mstd0.5-inc1", "rand-m9-n2-mstd0.5-inc1"])
-def test_the_map_goes_where_its_image_goes(policy, monkeypatch):
-    """Cells whose pixel is still one of the gray levels have to say the number of that gray."""
+def test_the_map_follows_its_image(policy):
+    """Cells whose center pixel still has one of the gray levels must hold that level's number."""
     moving = ("Rotate", "ShearX", "ShearY", "TranslateXRel", "TranslateYRel")
     settings = TrainImageViewSettings(
         size=GRID * SIDE, scale=(1, 1), aspect=(1, 1), auto_augment=policy, color_jitter=0, interpolation="bilinear"
@@ -38,18 +44,17 @@ def test_the_map_goes_where_its_image_goes(policy, monkeypatch):
         pixels, labels, crop = view(image, label_map, np.random.default_rng(seed))
         assert crop.tolist() == [0, 0, 1, 1]
         moved += not torch.equal(labels, label_map)
-        centres = pixels[0, SIDE // 2 :: SIDE, SIDE // 2 :: SIDE].long()  # [GRID, GRID]
-        numbers, rest = (centres - 40) // 5, (centres - 40) % 5
+        centers = pixels[0, SIDE // 2 :: SIDE, SIDE // 2 :: SIDE].long()  # [GRID, GRID]
+        numbers, rest = (centers - 40) // 5, (centers - 40) % 5
         exact = (rest == 0) & (numbers >= 0) & (numbers < GRID * GRID) & (labels[0, 0] > 0)
-        assert (
-            labels[1, 0][exact].long() - numbers[exact]
-        ).abs().float().mean() < 0.35  # the centre may lie on an edge
+        errors = (labels[1, 0][exact].long() - numbers[exact]).abs()
+        assert errors.float().mean() < 0.35  # the center may lie on an edge
         assert set(labels[0].unique().tolist()) <= {0.0, 9.0}
         compared += int(exact.sum())
     assert 10 <= moved <= 38 and compared > 500
 
 
-def test_the_crop_says_where_it_was(monkeypatch):
+def test_crops_are_reported_where_they_were():
     """The mean gray of a crop that is upscaled without borders is that of its part of the image."""
     settings = TrainImageViewSettings(size=64, scale=(0.1, 0.3), flip=0, color_jitter=0, interpolation="bilinear")
     ramp = np.tile(np.arange(200, dtype=np.uint8), (100, 1))  # gray = x
@@ -59,6 +64,24 @@ def test_the_crop_says_where_it_was(monkeypatch):
         pixels, _, (left, top, right, bottom) = view(image, torch.zeros(2, 1, 3, 3), np.random.default_rng(seed))
         assert abs(pixels.float().mean() - 200 * (left + right) / 2) < 1.5
         assert 0 <= top < bottom <= 1 and 0.1 < (right - left) * (bottom - top) / 1 < 0.35
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_the_pixels_are_those_of_the_first_transforms(interpolation):
+    """torchvision.transforms, on which earlier versions were built: the same draws in the same order."""
+    settings = TrainImageViewSettings(size=48, interpolation=interpolation)
+    view, jitter = TokenLabelView(settings), ColorJitter(0.4, 0.4, 0.4)
+    image = Image.fromarray(draw_image("ring", np.random.default_rng(1), (90, 120)))
+    for seed in range(8):
+        found, _, (left, top, right, bottom) = view(image, torch.zeros(2, 1, 3, 3), np.random.default_rng(seed))
+        with seeded_by(np.random.default_rng(seed)):
+            flipped = F.hflip(image) if random.random() < 0.5 else image
+            changed = jitter(flipped)
+            box = RandomResizedCrop.get_params(changed, settings.scale, settings.aspect)
+            expected = F.resized_crop(changed, *box, [48, 48], InterpolationMode(interpolation))
+        assert torch.equal(found, F.pil_to_tensor(expected))
+        assert torch.allclose(torch.stack([top, left, bottom - top, right - left]) * torch.tensor([90, 120, 90, 120]),
+                              torch.tensor(box, dtype=torch.float32))  # fmt: skip
 
 
 def test_targets_by_hand():
@@ -77,19 +100,19 @@ def test_targets_by_hand():
     torch.testing.assert_close(smooth, of_crop * 0.8 + 0.1)
 
 
-def test_what_is_no_label_map_is_said(tmp_path):
+def test_files_that_are_not_label_maps(tmp_path):
     def refused(content, message):
         torch.save(content, tmp_path / "map.pt")
         with pytest.raises(ImageError, match=message):
             read_label_map(tmp_path / "map.pt", num_classes=5)
 
-    refused(torch.zeros(3, 5, 4, 4), r"map\.pt: no label map: expected one tensor \[2, K, h, w\]")
-    refused({"a": 1}, "no label map")
-    refused(torch.full((2, 1, 4, 4), 7), "its classes go to 7, but there are 5")
+    refused(torch.zeros(3, 5, 4, 4), r"map\.pt: not a label map: expected one tensor \[2, K, h, w\]")
+    refused({"a": 1}, "not a label map")
+    refused(torch.full((2, 1, 4, 4), 7), "its classes go up to 7, but there are 5")
     (tmp_path / "map.pt").write_bytes(b"PK\x03\x04")
     with pytest.raises(ImageError, match="not a readable label map"):
         read_label_map(tmp_path / "map.pt", num_classes=5)
-    with pytest.raises(ImageError, match=r"none\.pt: there is no such label map; is data\.token_labels\.root right"):
+    with pytest.raises(ImageError, match=r"none\.pt: no such label map; is data\.token_labels\.root right"):
         read_label_map(tmp_path / "none.pt", num_classes=5)
 
 

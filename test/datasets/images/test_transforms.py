@@ -1,4 +1,4 @@
-"""Views of images, against the pipelines that the papers' recipes were made with."""
+"""Views of images, against the pipelines with which the papers' recipes were made."""
 
 import random
 
@@ -7,6 +7,8 @@ import pytest
 import torch
 from PIL import Image
 from timm.data import create_transform
+from torchvision import tv_tensors
+from torchvision.transforms import functional as F
 
 from datasets.images import EvalImageView, EvalImageViewSettings, TrainImageView, TrainImageViewSettings
 from datasets.seeding import seeded_by
@@ -52,7 +54,7 @@ def test_a_training_view_is_timms(image):
             assert np.array_equal(ours, theirs(image))
 
 
-def test_global_generators_go_on_as_before():
+def test_global_generators_are_restored():
     def draw():
         return random.random(), np.random.rand(), torch.rand(1).item()
 
@@ -77,3 +79,47 @@ def test_global_generators_go_on_as_before():
 def test_wrong_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         TrainImageViewSettings(**settings)
+
+
+def pillow_view(image, size, fraction):
+    """The evaluation view by Pillow's operations alone -> uint8 [3, size, size]."""
+    if fraction is None:
+        resized = image.resize((size, size), Image.Resampling.BICUBIC)
+    else:
+        short = int(size / fraction)
+        scale = short / min(image.size)
+        width, height = (short if side == min(image.size) else int(side * scale) for side in image.size)
+        resized = image.resize((width, height), Image.Resampling.BICUBIC)
+        left, top = round((width - size) / 2), round((height - size) / 2)
+        resized = resized.crop((left, top, left + size, top + size))
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1)  # [H, W, 3] -> [3, H, W]
+
+
+@pytest.mark.parametrize("fraction", [0.875, 0.9, 1.0, None])
+@pytest.mark.parametrize("sides", [(90, 131), (131, 90), (80, 80), (50, 61)])
+def test_evaluation_has_pillows_pixels(sides, fraction):
+    image = Image.fromarray(draw_image("cross", np.random.default_rng(2), sides))
+    view = EvalImageView(EvalImageViewSettings(size=64, crop_fraction=fraction))(image)
+    assert isinstance(view, tv_tensors.Image) and view.dtype == torch.uint8
+    assert torch.equal(view, pillow_view(image, 64, fraction))
+
+
+def test_evaluation_has_the_pixels_of_the_first_transforms(image):
+    """torchvision.transforms.functional, on which earlier versions were built."""
+    for size, fraction in ((64, 0.875), (48, None)):
+        resized = [size, size] if fraction is None else [int(size / fraction)]
+        old = F.center_crop(F.resize(image, resized, F.InterpolationMode.BICUBIC), [size, size])
+        view = EvalImageView(EvalImageViewSettings(size=size, crop_fraction=fraction))(image)
+        assert torch.equal(view, F.pil_to_tensor(old))
+
+
+def test_boxes_and_masks_follow_their_image():
+    pixels = np.zeros((80, 160, 3), np.uint8)
+    pixels[20:60, 60:100] = 255
+    mask = tv_tensors.Mask(torch.from_numpy(pixels[None, :, :, 0] // 255))
+    boxes = tv_tensors.BoundingBoxes(torch.tensor([[60, 20, 100, 60]]), format="XYXY", canvas_size=(80, 160))
+    view = EvalImageView(EvalImageViewSettings(size=64, crop_fraction=0.8))
+    image, mask, boxes = view(Image.fromarray(pixels), mask, boxes)
+    assert torch.equal(mask[0] > 0, image[0] > 127)
+    rows, columns = torch.where(mask[0])
+    assert boxes.tolist() == [[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]]

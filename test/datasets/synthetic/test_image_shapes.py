@@ -1,4 +1,4 @@
-"""The made pictures: their class is the shape in them, and the folder is a data set in each of its forms."""
+"""The synthetic images: their class is the shape, and lists and folders describe the same data set."""
 
 from collections import Counter
 
@@ -19,7 +19,7 @@ def folder(tmp_path_factory):
     return make_image_shapes(tmp_path_factory.mktemp("demo") / "image_shapes", **SMALL)
 
 
-def test_a_picture_is_a_function_of_shape_and_random_state():
+def test_an_image_is_a_function_of_shape_and_random_state():
     picture = draw_image("star", np.random.default_rng(1), (40, 52))
     assert (picture.shape, picture.dtype) == ((40, 52, 3), np.uint8)
     assert np.array_equal(picture, draw_image("star", np.random.default_rng(1), (40, 52)))
@@ -57,10 +57,10 @@ def test_every_picture_decodes(folder):
     assert sizes == {(36, 36), (36, 48), (48, 36)}
 
 
-def test_a_second_start_finds_it_made_and_other_arguments_are_refused(folder, monkeypatch, tmp_path):
+def test_a_complete_set_is_reused_and_other_arguments_are_refused(folder, monkeypatch, tmp_path):
     monkeypatch.setattr(image_shapes, "_make_split", None)
     assert make_image_shapes(folder, **SMALL) == folder
-    with pytest.raises(FileExistsError, match=r"made with .*'seed': 1.*wanted are .*'seed': 2"):
+    with pytest.raises(FileExistsError, match=r"was made with .*'seed': 1.*, not with .*'seed': 2"):
         make_image_shapes(folder, **{**SMALL, "seed": 2})
 
 

@@ -1,4 +1,4 @@
-"""The demo set: its class is the motion and nothing else, and its folder appears whole or not at all."""
+"""The demo set: its class is the motion and nothing else, and its folder is complete or does not exist."""
 
 import json
 from collections import Counter
@@ -61,9 +61,9 @@ def test_position_size_and_turn_of_a_frame_do_not_depend_on_the_class(motion, ti
     axis, sign = MOTIONS[motion]
     phases = np.stack([draw_phases(motion, 40, rng(axis, sign + 1, seed))[time] for seed in range(1000)])  # [N, 4]
     shares = np.arange(1, len(phases) + 1)[:, None] / len(phases)
-    # Kolmogorov and Smirnov: 2.3 / sqrt(N) is passed once in 20,000 comparisons; here are 96.
+    # Kolmogorov-Smirnov: 2.3 / sqrt(N) is exceeded once in 20,000 comparisons; here are 96.
     assert np.abs(np.sort(phases, axis=0) - shares).max() < 2.3 / np.sqrt(len(phases))
-    # Nor do pairs of phases go together, or the frame would show by one what the other does.
+    # Nor are pairs of phases correlated, or one would tell what the other does.
     assert np.abs(np.corrcoef(np.cos(2 * np.pi * phases).T) - np.eye(4)).max() < 4 / np.sqrt(len(phases))
 
 
@@ -90,7 +90,7 @@ def test_shapes_wrap_around_the_frame():
 
 
 def test_unknown_motion():
-    with pytest.raises(ValueError, match="unknown motion 'sideways'; there are left, right, up, down, grow"):
+    with pytest.raises(ValueError, match=r"unknown motion 'sideways' \(choices: left, right, up, down, grow"):
         draw_clip("sideways", rng(0))
 
 
@@ -127,7 +127,7 @@ def test_codec_and_frame_rate_vary(folder):
     assert {rate for _, rate in found} <= set(motion_shapes.FRAME_RATES) and len({rate for _, rate in found}) > 1
 
 
-def test_a_second_start_finds_it_made(folder, monkeypatch):
+def test_a_complete_set_is_reused(folder, monkeypatch):
     monkeypatch.setattr(motion_shapes, "_make_video", None)
     assert make_motion_shapes(folder, **SMALL) == folder
 
@@ -142,13 +142,13 @@ def test_the_same_arguments_make_the_same_frames(folder, tmp_path):
 
 
 def test_other_arguments_are_refused(folder):
-    with pytest.raises(FileExistsError, match=r"made with .*'num_train': 9.*wanted are .*'num_train': 10"):
+    with pytest.raises(FileExistsError, match=r"was made with .*'num_train': 9.*, not with .*'num_train': 10"):
         make_motion_shapes(folder, **{**SMALL, "num_train": 10})
 
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(FileExistsError, match="there are other files, not the made set; name a new folder"):
+    with pytest.raises(FileExistsError, match="holds other files, not the synthetic set; choose another folder"):
         make_motion_shapes(tmp_path, **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
@@ -175,16 +175,16 @@ def test_two_starts_at_once(tmp_path):
 
 
 def test_odd_sizes_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="size is 85: the short side has to be an even number"):
+    with pytest.raises(ValueError, match="size is 85; the shorter side must be an even number"):
         make_motion_shapes(tmp_path / "set", size=85)
 
 
-def test_a_sheet_shows_every_motion(tmp_path):
+def test_the_overview_shows_every_motion(tmp_path):
     save_sheet(tmp_path / "sheet.png", num_columns=2)
     assert (tmp_path / "sheet.png").stat().st_size > 10_000
 
 
-def test_sorted_by_shape_the_motion_is_any(tmp_path, monkeypatch):
+def test_with_shapes_as_classes_the_motion_is_random(tmp_path, monkeypatch):
     drawn = []
 
     def draw(motion, rng, size, num_frames, kind):

@@ -27,20 +27,19 @@ def test_hls_equals_opencv():
     for image, shift, ours in zip(rgb, shifts.numpy(), shifted, strict=True):
         hls = np.clip(cv2.cvtColor(image, cv2.COLOR_RGB2HLS).astype(int) + shift, 0, [180, 255, 255])
         theirs = torch.from_numpy(cv2.cvtColor(hls.astype(np.uint8), cv2.COLOR_HLS2RGB))
-        # Equal where the processor multiplies and adds in one rounding; elsewhere a few hues round the other way.
+        # Equal where the processor has fused multiply-add; elsewhere a few hues round the other way.
         assert (ours != theirs).float().mean() < 1e-3 and (ours - theirs).abs().max() <= 12
 
 
 def test_hls_equals_colorsys():
-    """Against Python's own conversion, rounded to 8 bits; colors that lie halfway between two levels are left out."""
+    """Against Python's own conversion, rounded to 8 bits; skips colors halfway between two levels."""
     checked = 0
     for rgb in np.random.default_rng(0).integers(0, 256, (300, 3)):
-        h, l, s = colorsys.rgb_to_hls(*rgb / 255)  # noqa: E741
-        h, l, s = h * 180 + 9, l * 255 - 20, s * 255 + 12  # noqa: E741
-        if min(abs(value % 1 - 0.5) for value in (h, l, s)) < 1e-3:
+        hls = np.array(colorsys.rgb_to_hls(*rgb / 255)) * [180, 255, 255] + [9, -20, 12]
+        if np.abs(hls % 1 - 0.5).min() < 1e-3:
             continue
-        h, l, s = min(round(h), 180) / 180, max(round(l), 0) / 255, min(round(s), 255) / 255  # noqa: E741
-        expected = torch.tensor([255 * value for value in colorsys.hls_to_rgb(h, l, s)])
+        hls = np.clip(hls.round(), 0, [180, 255, 255]) / [180, 255, 255]
+        expected = torch.tensor([255 * value for value in colorsys.hls_to_rgb(*hls)])
         ours = shift_hls(torch.from_numpy(rgb).view(1, 3, 1), torch.tensor([[9, -20, 12]])).flatten()
         assert (ours - expected).abs().max() < 0.501
         checked += 1
@@ -86,7 +85,7 @@ def test_noise_is_uniform_and_not_clipped():
 def test_draws():
     rng = np.random.default_rng(0)
     shifts = torch.stack([draw_colors(rng, ColorSettings())["hls"] for _ in range(2000)])
-    assert shifts.abs().amax(0).tolist() == [14, 34, 24]  # truncated towards 0, so the largest shift itself never comes
+    assert shifts.abs().amax(0).tolist() == [14, 34, 24]  # truncated towards 0, so the largest shift never occurs
     assert torch.equal(shifts, shifts.round())
     assert draw_colors(rng, ColorSettings(hls=None, noise=0)) == {}
     with pytest.raises(ValidationError, match="noise"):

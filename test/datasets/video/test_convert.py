@@ -1,4 +1,4 @@
-"""Converted videos have the frames of their sources, in the recipe's size and form, by either program."""
+"""Converted videos have the frames of their sources, in the recipe's size and form, with either program."""
 
 import importlib.util
 import os
@@ -30,20 +30,28 @@ def number_video(path, num_frames=40, height=96, width=128, **options):
     return encode_video(path, number_frames(num_frames, height, width), **options)
 
 
+SOURCES = {
+    "h264.mp4": {"fps": Fraction(30000, 1001)},
+    "b_frames.avi": {"codec": "mpeg4", "b_frames": 2},
+    "ten_bit.mkv": {"pix_fmt": "yuv420p10le"},
+    "stream.ts": {"audio": True},
+    "vp9.webm": {"codec": "libvpx-vp9"},
+}
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sources")
+    for name, options in SOURCES.items():
+        number_video(folder / name, **options)
+    return folder
+
+
 @pytest.mark.parametrize("ffmpeg", PROGRAMS)
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("h264.mp4", {"fps": Fraction(30000, 1001)}),
-        ("b_frames.avi", {"codec": "mpeg4", "b_frames": 2}),
-        ("ten_bit.mkv", {"pix_fmt": "yuv420p10le"}),
-        ("stream.ts", {"audio": True}),
-        ("vp9.webm", {"codec": "libvpx-vp9"}),
-    ],
-)
+@pytest.mark.parametrize("name", SOURCES)
 @pytest.mark.parametrize("recipe", ["training", "short160"])
-def test_frames_stay_as_they_are(tmp_path, recipe, name, options, ffmpeg):
-    source = number_video(tmp_path / name, **options)
+def test_frames_stay_as_they_are(sources, tmp_path, recipe, name, ffmpeg):
+    source = sources / name
     job = Job(str(source), str(tmp_path / "new" / "folder" / "out.mp4"))
     assert convert(job, RECIPES[recipe], ffmpeg) == ""
     assert os.listdir(tmp_path / "new/folder") == ["out.mp4"]  # nothing else is left there
@@ -87,7 +95,7 @@ def test_training_recipe_needs_little_decoding(tmp_path, ffmpeg):
         starts = np.unique(video.index.frame_starts)
         assert np.diff([*starts, 60]).max() <= int(RECIPES["training"].options["g"])
         assert video.index.frame_packets.tolist() == list(range(60))  # no B-frames
-    assert Path(job.target).read_bytes().index(b"moov") < 100  # what is read first lies first
+    assert Path(job.target).read_bytes().index(b"moov") < 100  # the table of frames comes first
 
 
 @pytest.mark.parametrize("ffmpeg", PROGRAMS)
@@ -115,7 +123,7 @@ def test_broken_sources(tmp_path, ffmpeg):
 
 
 @pytest.mark.parametrize("ffmpeg", PROGRAMS)
-def test_damage_is_told(tmp_path, ffmpeg):
+def test_damage_is_reported(tmp_path, ffmpeg):
     source = number_video(tmp_path / "a.mp4", 60, gop=10)
     data = bytearray(source.read_bytes())
     with VideoReader(source) as video:
@@ -125,7 +133,7 @@ def test_damage_is_told(tmp_path, ffmpeg):
     assert convert(Job(str(source), str(tmp_path / "out.mp4")), RECIPES["short160"], ffmpeg)
 
 
-def test_what_is_done(tmp_path):
+def test_which_jobs_are_done(tmp_path):
     (tmp_path / "in").mkdir()
     source = number_video(tmp_path / "in" / "a.mp4")
     recipe = RECIPES["training"]
@@ -145,7 +153,7 @@ def test_what_is_done(tmp_path):
     assert not is_done(job, recipe)
 
 
-def test_what_cannot_be_meant(tmp_path):
+def test_impossible_jobs(tmp_path):
     (tmp_path / "in").mkdir()
     with pytest.raises(ValueError, match="no videos in it; expected files that end in"):
         find_jobs(tmp_path / "in", tmp_path / "out")
@@ -153,15 +161,15 @@ def test_what_cannot_be_meant(tmp_path):
         (tmp_path / "in" / name).touch()
     with pytest.raises(ValueError, match=r"a.avi and .*a.mp4 would both become .*out/a.mp4; rename one"):
         find_jobs(tmp_path / "in", tmp_path / "out")
-    with pytest.raises(ValueError, match="lie one in the other"):
+    with pytest.raises(ValueError, match="one is inside the other"):
         find_jobs(tmp_path / "in", tmp_path / "in" / "small")
-    with pytest.raises(ValueError, match="lie one in the other"):
+    with pytest.raises(ValueError, match="one is inside the other"):
         find_jobs(tmp_path / "in", tmp_path)
 
 
 @pytest.mark.skipif(not FFMPEG, reason="no ffmpeg program")
 def test_recipes_as_their_authors_write_them():
-    """The part of the command that says what the video becomes."""
+    """The part of the command that defines the output."""
     line = command("ffmpeg", "IN", "OUT", RECIPES["short288"])
     for part in ([r"-filter:v", r"scale=min(iw\,(288*iw)/min(iw\,ih)):-1"], ["-c:v", "mpeg4"], ["-b:v", "640k"]):
         assert any(line[i : i + 2] == part for i in range(len(line)))
@@ -177,7 +185,8 @@ def test_which_program(tmp_path, monkeypatch):
 
     recipe = RECIPES["training"]
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    monkeypatch.delitem(sys.modules, "imageio_ffmpeg", raising=False)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)  # so that the fake module is removed after the test
+    monkeypatch.delitem(sys.modules, "imageio_ffmpeg")
     wheel = make_program(tmp_path / "wheel" / "ffmpeg", "encoder=mpeg4")
     (tmp_path / "wheel" / "imageio_ffmpeg.py").write_text(f"def get_ffmpeg_exe():\n    return {wheel!r}\n")
     if importlib.util.find_spec("imageio_ffmpeg") is None:
@@ -185,7 +194,7 @@ def test_which_program(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path / "wheel"))
     assert find_ffmpeg(recipe) == wheel
     system = make_program(tmp_path / "bin" / "ffmpeg", "encoder=h264")
-    assert find_ffmpeg(recipe) == wheel  # the system's cannot encode this
+    assert find_ffmpeg(recipe) == wheel  # the system's lacks this codec
     make_program(Path(system), "encoder=mpeg4")
     assert find_ffmpeg(recipe) == system
 
@@ -203,7 +212,7 @@ printf x >"${target#file:}"
 
 
 def run_script(tmp_path, *arguments, stdin=b""):
-    """Runs the script with an ffmpeg that notes its arguments -> (the process, the arguments of each call)."""
+    """Runs the script with an ffmpeg that records its arguments -> (the process, the arguments of each call)."""
     tools = tmp_path / "bin"
     tools.mkdir(exist_ok=True)
     (tools / "ffmpeg").write_text(RECORDER)

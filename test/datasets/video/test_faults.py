@@ -1,4 +1,4 @@
-"""Every fault of a file, as training and evaluation meet it: it is named, and the other videos are what they were."""
+"""Every fault of a file, as training and evaluation meet it: it is named, and the other videos are unaffected."""
 
 import os
 from contextlib import nullcontext
@@ -24,9 +24,9 @@ from datasets.video import (
     VideoViews,
 )
 from datasets.video.check import check_video
-from datasets.video.index_store import StoreWriter
+from datasets.video.index_store import IndexStoreWriter
 
-SUFFIXES = ("mp4", "mkv")  # the one is lost with its end, the other is read up to there
+SUFFIXES = ("mp4", "mkv")  # a truncated MP4 cannot be opened, a truncated Matroska file is read up to its end
 ALL = [(suffix, fault) for suffix in SUFFIXES for fault in FAULTS]
 
 
@@ -39,14 +39,14 @@ def contents(tmp_path_factory):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The folder in which a test is, so that nobody need not pass the folders above it."""
+    """The working folder of a test, so that the user nobody needs no rights in the folders above it."""
     monkeypatch.chdir(tmp_path)
     tmp_path.chmod(0o755)
     return tmp_path
 
 
 def write(folder, contents, suffix):
-    """Two sound videos, and one between them to be damaged."""
+    """Two intact videos, and one between them to be damaged."""
     names = ["a.mp4", f"b.{suffix}", "c.mkv"]
     for name in names:
         (folder / name).write_bytes(contents[name.split(".")[1]])
@@ -54,14 +54,14 @@ def write(folder, contents, suffix):
 
 
 def keep_indices(folder, paths):
-    """The store that checking the videos leaves."""
-    with StoreWriter(folder / "list.index") as writer:
+    """The index store that a check of the videos leaves."""
+    with IndexStoreWriter(folder / "list.index") as writer:
         for path in paths:
             writer.write(*check_video(path, full=False))
     return IndexStore(folder / "list.index")
 
 
-def readers(paths, *stores):
+def make_samples(paths, *stores):
     """-> (clips to train on, clips to evaluate)"""
     opener, files = VideoOpener(timeout_seconds=30, stores=stores), FileList(paths, [0, 1, 2], paths)
     train = TrainView(TrainViewSettings(short_side=(36, 40), crop=32), ColorSettings())
@@ -73,7 +73,7 @@ def readers(paths, *stores):
 
 
 def assert_named(train, views, path, fault, expected):
-    """The damaged file gives clips, or a reason; the sound ones (rows 0 and 2) the `expected` views."""
+    """The damaged file gives clips or a reason; the intact ones (rows 0 and 2) give the `expected` views."""
     found = views[1]
     if "failure" in found:
         assert found["failure"]["path"] == path and found["failure"]["reason"]
@@ -92,42 +92,42 @@ def assert_named(train, views, path, fault, expected):
 @pytest.mark.parametrize(("suffix", "fault"), ALL)
 def test_before_anything_is_known(suffix, fault, contents, folder, capfd):
     paths = write(folder, contents, suffix)
-    _, views = readers(paths)
+    _, views = make_samples(paths)
     expected = [views[row]["views"] for row in range(3)]
     FAULTS[fault](folder / f"b.{suffix}")
     with nullcontext() if fault != "forbidden" else as_nobody():
-        assert_named(*readers(paths), paths[1], fault, expected)
+        assert_named(*make_samples(paths), paths[1], fault, expected)
     assert capfd.readouterr().err == ""
 
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(("suffix", "fault"), ALL)
 def test_between_check_and_training(suffix, fault, contents, folder):
-    """Also where neither size nor time tells: the index that was kept is then that of another file."""
+    """Even if size and time do not change: the stored index is then that of another file."""
     paths = write(folder, contents, suffix)
     store, damaged = keep_indices(folder, paths), folder / f"b.{suffix}"
-    _, views = readers(paths, store)
+    _, views = make_samples(paths, store)
     expected = [views[row]["views"] for row in range(3)]
     before = damaged.stat()
     FAULTS[fault](damaged)
     if damaged.is_file():
         os.utime(damaged, ns=(before.st_atime_ns, before.st_mtime_ns))
     with nullcontext() if fault != "forbidden" else as_nobody():
-        assert_named(*readers(paths, store), paths[1], fault, expected)
+        assert_named(*make_samples(paths, store), paths[1], fault, expected)
 
 
-def test_all_at_once_in_the_processes_of_a_loader(contents, tmp_path):
-    """No fault ends a worker, and each of an epoch is told of."""
-    faults = [(suffix, fault) for suffix, fault in ALL if fault != "forbidden"]  # not to whoever runs this
+def test_all_faults_at_once_in_dataloader_workers(contents, tmp_path):
+    """No fault ends a worker, and every fault of an epoch is reported."""
+    faults = [(suffix, fault) for suffix, fault in ALL if fault != "forbidden"]  # root may read it
     for number, (suffix, fault) in enumerate(faults):
         path = tmp_path / f"{number}.{suffix}"
         path.write_bytes(contents[suffix])
         FAULTS[fault](path)
-    (tmp_path / "sound.mkv").write_bytes(contents["mkv"])
-    names = [f"{number}.{suffix}" for number, (suffix, _) in enumerate(faults)] + ["sound.mkv"] * 3 * len(faults)
+    (tmp_path / "intact.mkv").write_bytes(contents["mkv"])
+    names = [f"{number}.{suffix}" for number, (suffix, _) in enumerate(faults)] + ["intact.mkv"] * 3 * len(faults)
     paths = [str(tmp_path / name) for name in names]
-    train, views = readers(paths[:3])
-    train.files = views.files = FileList(paths, range(len(paths)), paths)
+    train, views = make_samples(paths[:3])
+    train.items = views.items = FileList(paths, range(len(paths)), paths)
 
     def load(dataset, rows):
         batches = [rows[at : at + 4] for at in range(0, len(rows), 4)]

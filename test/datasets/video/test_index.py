@@ -1,4 +1,4 @@
-"""What is found out about a file from its packets, and when its times are not believed."""
+"""What the packets of a file tell, and when its times are not trusted."""
 
 import struct
 from fractions import Fraction
@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from encode import encode_video, number_frames
 
+from datasets.video import frame_order
 from datasets.video import index as index_module
-from datasets.video.index import VideoIndex, open_video, scan_video
+from datasets.video.container import open_container, read_packets
+from datasets.video.index import VideoIndex, scan_video
 
 
 def make(path, num_frames=30, **options):
@@ -17,7 +19,7 @@ def make(path, num_frames=30, **options):
 
 
 def scan(path) -> VideoIndex:
-    container, stream = open_video(path)
+    container, stream = open_container(path)
     with container:
         return scan_video(path, container, stream)
 
@@ -34,7 +36,7 @@ def test_files_with_good_times_are_not_decoded(name, tmp_path, monkeypatch):
         "vp9.webm": {"codec": "libvpx-vp9"},
     }
     path = make(tmp_path / name, **options.get(name, {}))
-    monkeypatch.setattr(index_module, "_order_by_decoding", refuse_to_decode)
+    monkeypatch.setattr(index_module, "order_by_decoding", refuse_to_decode)
     index = scan(path)
     assert sorted(index.frame_packets) == list(range(30))
 
@@ -43,24 +45,24 @@ def test_files_with_good_times_are_not_decoded(name, tmp_path, monkeypatch):
 def test_times_and_decoding_give_the_same_order(name, tmp_path):
     options = {"codec": "mpeg4", "b_frames": 2} if name.startswith("mpeg4") else {"gop": 12}
     path = make(tmp_path / name, **options)
-    order, _, _ = index_module._order_by_decoding(path)
+    order, _, _ = frame_order.order_by_decoding(path)
     assert scan(path).frame_packets.tolist() == order
     assert order != sorted(order)  # there are B-frames
 
 
 def test_order_by_time():
-    assert index_module._order_by_time([0, 3, 1, 2, 4], has_b_frames=True) == [0, 2, 3, 1, 4]
-    assert index_module._order_by_time([0, 1, 2], has_b_frames=False) == [0, 1, 2]
-    assert index_module._order_by_time([0, 1, 2], has_b_frames=True) is None  # written in the order of decoding
-    assert index_module._order_by_time([0, None, 2], has_b_frames=False) is None
-    assert index_module._order_by_time([0, 1, 1], has_b_frames=False) is None
-    assert index_module._order_by_time([*range(100, 200), *range(100)], has_b_frames=False) is None  # two joined files
+    assert frame_order.order_by_time([0, 3, 1, 2, 4], has_b_frames=True) == [0, 2, 3, 1, 4]
+    assert frame_order.order_by_time([0, 1, 2], has_b_frames=False) == [0, 1, 2]
+    assert frame_order.order_by_time([0, 1, 2], has_b_frames=True) is None  # times in decoding order
+    assert frame_order.order_by_time([0, None, 2], has_b_frames=False) is None
+    assert frame_order.order_by_time([0, 1, 1], has_b_frames=False) is None
+    assert frame_order.order_by_time([*range(100, 200), *range(100)], has_b_frames=False) is None  # two joined files
 
 
 def test_decoding_starts_at_the_last_keyframe_that_is_not_displayed_later():
-    """I0 P3 B1 B2 | I6 B4 B5 P7: B4 and B5 come after the second keyframe in the file, but lean on P3 before it."""
+    """I0 P3 B1 B2 | I6 B4 B5 P7: B4 and B5 come after the second keyframe in the file, but refer to P3 before it."""
     order = [0, 2, 3, 1, 5, 6, 4, 7]
-    starts = index_module._decoding_starts(np.array(order), order, np.array([0, 4]), 8)
+    starts = frame_order.decoding_starts(np.array(order), order, np.array([0, 4]), 8)
     assert starts.tolist() == [0, 0, 0, 0, 0, 0, 4, 4]
 
 
@@ -68,25 +70,25 @@ def test_pictures_of_mpeg4_packets():
     start, rest = b"\x00\x00\x01\xb6", b"\x55" * 40
     intra, predicted, bidirectional, sprite = (start + bytes([kind << 6]) + rest for kind in range(4))
     packets = [intra, b"header" + predicted, predicted + bidirectional, sprite, start + b"\x50\x00\x00", b""]
-    assert [index_module._mpeg4_pictures(packet) for packet in packets] == ["I", "P", "PB", "S", "", ""]
+    assert [frame_order.mpeg4_pictures(packet) for packet in packets] == ["I", "P", "PB", "S", "", ""]
 
 
 def test_types_of_mpeg4_packets():
-    types = index_module._mpeg4_types
+    types = frame_order.mpeg4_types
     assert types(["I", "P", "B"], is_packed=False) == ["I", "P", "B"]
     assert types(["I", "PB", "", "P"], is_packed=True) == ["I", "P", "B", "P"]
     assert types(["I", "PB", "B", "", "P"], is_packed=True) == ["I", "P", "B", "B", "P"]
     assert types(["I", "PB", ""], is_packed=False) is None
     assert types(["I", "", "P"], is_packed=True) is None  # "same as before"
-    assert types(["I", "PB", "PB"], is_packed=True) is None  # nothing makes up for the first B-frame
+    assert types(["I", "PB", "PB"], is_packed=True) is None  # no empty packet for the first B-frame
     assert types(["I", "PB"], is_packed=True) == ["I", "P"]
     assert types(["I", "SB", "", "S"], is_packed=True) == ["I", "S", "B", "S"]
 
 
 def test_order_by_type():
-    assert index_module._order_by_type("IPBBPIBP") == [0, 2, 3, 1, 4, 6, 5, 7]
-    assert index_module._order_by_type("IPP") == [0, 1, 2]
-    assert index_module._order_by_type("IBPB") is None  # a B-frame with nothing after it
+    assert frame_order.order_by_type("IPBBPIBP") == [0, 2, 3, 1, 4, 6, 5, 7]
+    assert frame_order.order_by_type("IPP") == [0, 1, 2]
+    assert frame_order.order_by_type("IBPB") is None  # a B-frame with nothing after it
 
 
 @pytest.mark.parametrize(
@@ -95,9 +97,9 @@ def test_order_by_type():
 def test_types_and_decoding_give_the_same_order(options, tmp_path, monkeypatch):
     path = make(tmp_path / "clip.avi", codec="mpeg4", options={"b_strategy": "0"}, **options)
     with monkeypatch.context() as patch:
-        patch.setattr(index_module, "_order_by_type", lambda *_: None)
+        patch.setattr(index_module, "order_by_type", lambda *_: None)
         decoded = scan(path)
-    monkeypatch.setattr(index_module, "_order_by_decoding", refuse_to_decode)
+    monkeypatch.setattr(index_module, "order_by_decoding", refuse_to_decode)
     index = scan(path)
     assert index.frame_packets.tolist() == decoded.frame_packets.tolist() != list(range(30))
     assert index.frame_starts.tolist() == decoded.frame_starts.tolist() and len(np.unique(index.frame_starts)) > 2
@@ -114,7 +116,7 @@ def test_duration(fps, suffix, tmp_path):
 def test_duration_of_a_variable_rate(tmp_path):
     pts = [0, 1, 2, 10, 11, 20]
     index = scan(make(tmp_path / "clip.mkv", num_frames=6, pts=pts, codec="mpeg4"))
-    assert 20 / 25 < float(index.duration) <= 24.5 / 25  # how long the last frame is shown is not stored
+    assert 20 / 25 < float(index.duration) <= 24.5 / 25  # the duration of the last frame is not stored
 
 
 def test_a_wrong_duration_in_the_header_does_not_matter(tmp_path):
@@ -132,9 +134,9 @@ def test_a_wrong_duration_in_the_header_does_not_matter(tmp_path):
 def test_packets_are_recognized(tmp_path):
     path = make(tmp_path / "clip.mp4")
     index = scan(path)
-    container, stream = open_video(path)
+    container, stream = open_container(path)
     with container:
-        for number, packet in enumerate(index_module.read_packets(container, stream)):
+        for number, packet in enumerate(read_packets(container, stream)):
             assert index.find(packet) == number
             assert index.matches(packet, number) and not index.matches(packet, number + 1)
     assert index.find(av.Packet(b"x")) is None

@@ -1,4 +1,4 @@
-"""Indices that are kept on disk: what is written is found again, and only for the file that it was written for."""
+"""Indices kept on disk: what is written is found again, and only for the file it was written for."""
 
 import os
 import pickle
@@ -15,7 +15,8 @@ from encode import encode_video, number_frames, read_numbers
 from datasets.file_list import FileError
 from datasets.video import VideoReader
 from datasets.video import index_store as store_module
-from datasets.video.index_store import IndexStore, StoreWriter, find_store, pack_index, stamp, store_path, unpack_index
+from datasets.video.container import stamp
+from datasets.video.index_store import IndexStore, IndexStoreWriter, find_store, pack_index, store_path, unpack_index
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def index_of(path):
 
 
 def keep(store, *paths):
-    with StoreWriter(store) as writer:
+    with IndexStoreWriter(store) as writer:
         for path in paths:
             writer.write(path, stamp(path), {"fault": ""}, index_of(path))
     return IndexStore(store)
@@ -49,10 +50,10 @@ def test_packed_and_unpacked(tmp_path, name):
     index = index_of(encode_video(tmp_path / name, number_frames(60, 96, 128), **options))
     packed = pack_index(index)
     assert_equal(unpack_index(packed), index)
-    assert len(packed) < 60 * 48 / 4  # of six numbers of eight bytes for each frame
+    assert len(packed) < 60 * 48 / 4  # a quarter of six 8-byte numbers per frame
 
 
-def test_indices_of_another_form_are_not_used(tmp_path, video, monkeypatch):
+def test_indices_with_other_fields_are_ignored(tmp_path, video, monkeypatch):
     packed = pack_index(index_of(video))
     monkeypatch.setattr(store_module, "VideoIndex", make_dataclass("VideoIndex", ["frame_packets", "other"]))
     assert unpack_index(packed) is None
@@ -63,7 +64,7 @@ def test_found_by_a_reader(video, tmp_path, monkeypatch):
     monkeypatch.chdir(video.parent)
     for path in (video, str(video), "a.mp4", "../videos/a.mp4"):
         assert_equal(store.find(path), index_of(video))
-    monkeypatch.setattr("datasets.video.reader.scan_video", lambda *_: pytest.fail("scanned once more"))
+    monkeypatch.setattr("datasets.video.reader.scan_video", lambda *_: pytest.fail("scanned again"))
     with VideoReader(video, index=store.find(video)) as reader:
         assert reader.num_frames == 40 and read_numbers(reader.get_frames([31, 2])) == [31, 2]
 
@@ -97,21 +98,21 @@ def test_list_and_videos_can_be_moved(video, tmp_path):
 @pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_used_by_other_processes(video, tmp_path, start):
     store = keep(tmp_path / "list.txt.index", video)
-    store.find(video)  # its connection must not go along
+    store.find(video)  # opens a connection, which must not be inherited
     with ProcessPoolExecutor(2, get_context(start)) as pool:
         for index in pool.map(store.find, [video] * 4):
             assert_equal(index, index_of(video))
     assert len(pickle.dumps(store)) < 1000
 
 
-def test_writing_goes_on_where_it_was_killed(video, tmp_path):
+def test_committed_entries_survive(video, tmp_path):
     path = tmp_path / "list.txt.index"
-    with StoreWriter(path) as writer:
+    with IndexStoreWriter(path) as writer:
         writer.write(video, stamp(video), {"fault": ""}, None)
         writer.commit()
-        with sqlite3.connect(path) as other:  # what others see of it
+        with sqlite3.connect(path) as other:  # what other processes see
             assert other.execute("SELECT count(*) FROM videos").fetchone() == (1,)
-    with StoreWriter(path) as writer:
+    with IndexStoreWriter(path) as writer:
         assert writer.facts(video) == (stamp(video), {"fault": ""})
         writer.write(video, None, {"fault": "gone"}, None)
         assert writer.facts(video) == ((None, None), {"fault": "gone"})

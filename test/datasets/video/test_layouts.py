@@ -1,4 +1,4 @@
-"""Lists made from tiny trees of each layout."""
+"""Lists made from a tiny tree of each layout."""
 
 import json
 
@@ -31,7 +31,7 @@ def test_folder(make):
     found, missing = read_layout("folder", root)
     assert found.class_names == ("a", "b") and missing == []
     assert rows(found) == [("a/1 x.avi", (0,), "a/1 x.avi"), ("b/2.mp4", (1,), "b/2.mp4")]
-    with pytest.raises(ValueError, match="layout folder takes no annotations: the folders tell the classes"):
+    with pytest.raises(ValueError, match="layout folder takes no annotations: folders are the classes"):
         read_layout("folder", root, root)
 
 
@@ -57,7 +57,7 @@ def test_kinetics(make, layout, caplog):
         ("gone_000005_000015", (0,), "juggling/gone_000005_000015.mp4"),
     ]
     assert missing == [found.videos[2]]
-    assert f"has 2 classes, not {layout[-3:]}: number them by the mapping table of the training list" in caplog.text
+    assert f"has 2 classes, not {layout[-3:]}: give the mapping table of the training list" in caplog.text
 
 
 def test_ucf101_after_a_conversion(make):
@@ -105,7 +105,7 @@ def test_something_something(make):
     assert found.class_names == ("Closing something", "Holding something next to something") and missing == []
     assert rows(found) == [("78687", (1,), "78687.webm"), ("42", (0,), "42.mp4")]
     assert rows(read_layout("something_v2", root / "videos", root / "labels/test.json")[0]) == [("42", (), "42.mp4")]
-    with pytest.raises(ValueError, match=r"entry 1: class 'Closng something' is none .* nearest is 'Closing"):
+    with pytest.raises(ValueError, match=r"entry 1: class 'Closng something' .*; did you mean 'Closing something'"):
         read_layout("something_v2", root / "videos", root / "labels/odd.json")
     with pytest.raises(ValueError, match=r"empty.json holds a dict; expected a list"):
         read_layout("something_v2", root / "videos", root / "labels/empty.json")
@@ -144,7 +144,7 @@ def test_moments_in_time(make):
     ]
 
 
-def test_what_is_not_there(make):
+def test_missing_annotations(make):
     root = make({"train.json": "[]", "train.csv": "a.mp4,b", "videos/a.mp4": ""})
     with pytest.raises(FileNotFoundError, match=r"0 files \*labels.json; expected labels.json"):
         read_layout("something_v2", root, root / "train.json")
@@ -158,7 +158,7 @@ def test_what_is_not_there(make):
                 read_layout(layout, root)
 
 
-def test_what_is_written_is_read_again(make):
+def test_written_lists_are_read_back(make):
     videos = [
         LabeledVideo("a b/1", (1,), "a b/1  x.mp4"),
         LabeledVideo("c", (), "é.mp4"),
@@ -172,9 +172,9 @@ def test_what_is_written_is_read_again(make):
     assert [item.path for item in read] == [str(path.parent / video.path) for video in videos]
     assert read.class_names == ("p", "q r")
     write_list(path, [videos[0], videos[0]._replace(id="a_b/1")])
-    assert [item.id for item in read_videos(path)] == ["0", "1"]  # else they would be the same
-    with pytest.raises(ValueError, match=r"mapping_table.txt is there with other classes or another order"):
+    assert [item.id for item in read_videos(path)] == ["0", "1"]  # the ids would not be unique
+    with pytest.raises(ValueError, match=r"mapping_table.txt exists with other classes or another order"):
         write_table(path.with_name("mapping_table.txt"), ["q r", "p"])
     for name in ("a\nb.mp4", " a.mp4", "a.mp4 ", "\udcff.mp4"):
-        with pytest.raises(ValueError, match=r"a list cannot hold the path .*: rename it"):
+        with pytest.raises(ValueError, match=r"a list cannot hold the path .*: rename the file"):
             write_list(path, [LabeledVideo("a", (), name)])

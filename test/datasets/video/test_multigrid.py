@@ -1,4 +1,4 @@
-"""The shapes of clips: which cycle comes when, that a sample's is a function of its number, what it sees of a video."""
+"""The shapes of clips: which cycle comes when, and that a sample's shape is a function of its number."""
 
 import pickle
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Whatever a list names is opened: files, folders of frames, members of tar files; what hangs is given up."""
+"""Opens whatever a list names: files, folders of frames, members of tar files; gives up on what hangs."""
 
 import gc
 import os
@@ -16,14 +16,14 @@ from encode import encode_video, number_frames, read_numbers
 from PIL import Image
 
 from datasets.video import VideoError, VideoReader
-from datasets.video.frame_folder import FrameFolder
+from datasets.video.frame_folder import FrameFolderReader
 from datasets.video.open_video import VideoOpener, time_limit
 from datasets.video.resize import View, resize_fast
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """12 frames, of which the tenth is img_10: behind img_9."""
+    """12 frames; the tenth is img_10, after img_9."""
     path = tmp_path / "frames"
     path.mkdir()
     for number, picture in enumerate(number_frames(12)):
@@ -34,7 +34,7 @@ def folder(tmp_path):
 
 def test_a_folder_of_frames(folder):
     with VideoOpener()(str(folder)) as frames:
-        assert isinstance(frames, FrameFolder)
+        assert isinstance(frames, FrameFolderReader)
         assert (frames.num_frames, frames.height, frames.width, frames.fps) == (12, 48, 64, None)
         clip = frames.get_frames([11, 0, 9, 9])
         np.testing.assert_array_equal(clip, number_frames(12)[[11, 0, 9, 9]])
@@ -54,7 +54,7 @@ def test_bad_folders_say_why(folder, tmp_path):
         pass
     (folder / "img_3.png").write_bytes(b"no image")
     Image.new("RGB", (5, 7)).save(folder / "img_4.png")
-    with FrameFolder(folder) as frames:
+    with FrameFolderReader(folder) as frames:
         with pytest.raises(VideoError, match=r"img_3\.png cannot be read as an image"):
             frames.get_frames([0, 2])
         with pytest.raises(VideoError, match=r"img_4\.png has 5 x 7 pixels, the first 64 x 48"):
@@ -80,15 +80,15 @@ def test_members_of_a_tar_file(name, tmp_path):
         VideoReader(f"{shard}#gone.mp4")
     with pytest.raises(VideoError, match=re.escape("none.tar#a.mp4: No such file or directory")):
         VideoReader(tmp_path / "none.tar#a.mp4")
-    (tmp_path / "bad.tar").write_bytes(b"no tar file" * 100)
-    with pytest.raises(VideoError, match=r"bad\.tar#a\.mp4: no tar file"):
+    (tmp_path / "bad.tar").write_bytes(b"some text" * 100)
+    with pytest.raises(VideoError, match=r"bad\.tar#a\.mp4: not a tar file"):
         VideoReader(tmp_path / "bad.tar#a.mp4")
-    encode_video(odd := tmp_path / "odd.tar#name.mp4", number_frames(2))  # a file of such a name is itself
+    encode_video(odd := tmp_path / "odd.tar#name.mp4", number_frames(2))  # an existing file with such a name
     with VideoReader(odd) as video:
         assert video.num_frames == 2
 
 
-def test_what_hangs_is_given_up(tmp_path):
+def test_a_time_limit_ends_what_hangs(tmp_path):
     path = encode_video(tmp_path / "clip.mp4", number_frames(2))
     before = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)[0]
     start = time.monotonic()
@@ -106,7 +106,7 @@ def test_what_hangs_is_given_up(tmp_path):
 
 
 def test_an_unknown_reader():
-    with pytest.raises(ValueError, match="no reader 'av'"):
+    with pytest.raises(ValueError, match="no reader is called 'av'; did you mean 'pyav'"):
         VideoOpener("av")
 
 

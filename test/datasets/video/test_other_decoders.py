@@ -1,4 +1,4 @@
-"""Readers of other libraries give the frames that ours gives, every one, or leave the file to ours."""
+"""Readers of other libraries give exactly the frames that ours gives, or leave the file to ours."""
 
 import sys
 
@@ -12,7 +12,7 @@ from datasets.video.reader import VideoReader
 from datasets.video.resize import View, resize_fast
 
 OPEN_GOP = {"x264-params": "open-gop=1:keyint=12:bframes=3"}
-CLIPS = {  # name: how it is encoded, and its divergences
+CLIPS = {  # name: (encoder options, expected divergences)
     "h264.mp4": ({}, set()),
     "h264.mkv": ({"gop": 12}, set()),
     "h264_open_gop.mkv": ({"options": OPEN_GOP}, {"open_gops"}),
@@ -26,7 +26,7 @@ CLIPS = {  # name: how it is encoded, and its divergences
     "vp9.webm": ({"codec": "libvpx-vp9", "gop": 12}, set()),
     "mjpeg.avi": ({"codec": "mjpeg", "pix_fmt": "yuvj420p"}, {"not_420"}),
     "variable_rate.mp4": ({"pts": [round(1.4 * i) for i in range(40)]}, set()),
-    "turned_90.mp4": ({"rotation": 90}, {"turned"}),
+    "rotated_90.mp4": ({"rotation": 90}, {"rotated"}),
     "audio.mp4": ({"audio": True}, set()),
 }
 
@@ -111,18 +111,18 @@ def test_a_gpu_gives_nearly_the_same_frames(clips):
         with VideoReader(path) as video, reader_class(path) as reader:
             for ours, theirs in [
                 (video.get_frames([31, 5]), reader.get_frames([31, 5])),
-                (video.get_resized([([2, 30], view)])[0], reader.get_resized([([2, 30], view)])[0]),
+                (video.get_resized_clips([([2, 30], view)])[0], reader.get_resized_clips([([2, 30], view)])[0]),
             ]:
                 assert theirs.device.type == "cpu" and theirs.dtype == torch.uint8
                 assert (ours.float() - theirs.float()).abs().mean() < 3, path.name
 
 
-def test_a_name_or_a_library_that_is_not_there(monkeypatch):
+def test_unknown_names_and_missing_libraries(monkeypatch):
     assert find_reader("pyav") is VideoReader
-    with pytest.raises(ValueError, match=r"no reader 'decrod', there are pyav, .*; did you mean decord\?"):
+    with pytest.raises(ValueError, match=r"no reader is called 'decrod'; did you mean 'decord'\? \(choices: pyav"):
         find_reader("decrod")
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(ValueError, match=r"reader opencv cannot be used here .* take pyav"):
+    with pytest.raises(ValueError, match=r"reader opencv cannot be used here .* use pyav"):
         find_reader("opencv")
     monkeypatch.setattr(TorchCodecReader, "load", lambda: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -1,4 +1,4 @@
-"""Packets read from where they lie in a file give the frames that demuxed ones give, and only of the file indexed."""
+"""Packets read straight from a file give the same frames as demuxed ones, and only for the file that was indexed."""
 
 import os
 import tarfile
@@ -9,10 +9,10 @@ import pytest
 from encode import encode_video, number_frames
 
 from datasets.video import packets as packets_module
-from datasets.video.packets import make_decoder
-from datasets.video.reader import VideoError, VideoReader
+from datasets.video.container import VideoError, make_decoder
+from datasets.video.reader import VideoReader
 
-STORED = {
+DIRECT = {
     "h264.mp4": {"gop": 12},
     "h264.mkv": {"gop": 12, "audio": True},
     "h264.flv": {"gop": 12},
@@ -21,7 +21,7 @@ STORED = {
     "vp9.webm": {"codec": "libvpx-vp9", "gop": 12},
     "mpeg4.avi": {"codec": "mpeg4", "audio": True},
     "mpeg4_b_frames.avi": {"codec": "mpeg4", "b_frames": 2},
-    "turned.mp4": {"rotation": 90},
+    "rotated.mp4": {"rotation": 90},
 }
 NUMBERS = [37, 3, 14, 15, 3]
 
@@ -39,13 +39,13 @@ def refuse_to_open(path, *_):
     pytest.fail(f"{path} was opened as a video")
 
 
-@pytest.mark.parametrize("name", STORED)
+@pytest.mark.parametrize("name", DIRECT)
 def test_indexed_files_need_not_be_opened(name, tmp_path, monkeypatch):
-    path = make(tmp_path / name, **STORED[name])
+    path = make(tmp_path / name, **DIRECT[name])
     expected, index = read(path)
     with VideoReader(path) as video:
         described = {key: value for key, value in vars(video).items() if not key.startswith("_") and key != "index"}
-    monkeypatch.setattr(packets_module, "open_video", refuse_to_open)
+    monkeypatch.setattr(packets_module, "open_container", refuse_to_open)
     np.testing.assert_array_equal(read(path, index)[0], expected)
     with VideoReader(path, index=index) as video:
         assert described.items() <= vars(video).items()
@@ -57,15 +57,15 @@ def test_members_of_tar_files_need_not_be_opened(tmp_path, monkeypatch):
         tar.add(make(tmp_path / "other.mp4", gop=3), "other.mp4")
         tar.add(path, "clip.mp4")
     expected, index = read(f"{tmp_path}/shard.tar#clip.mp4")
-    monkeypatch.setattr(packets_module, "open_video", refuse_to_open)
+    monkeypatch.setattr(packets_module, "open_container", refuse_to_open)
     np.testing.assert_array_equal(read(f"{tmp_path}/shard.tar#clip.mp4", index)[0], expected)
 
 
 @pytest.mark.parametrize("name", ["stream.ts", "mpeg2.mpg"])
-def test_packets_in_pieces_are_demuxed(name, tmp_path):
+def test_fragmented_packets_are_demuxed(name, tmp_path):
     path = make(tmp_path / name, **({"codec": "mpeg2video"} if name.endswith("mpg") else {}))
     expected, index = read(path)
-    assert not index.is_stored
+    assert not index.is_direct
     np.testing.assert_array_equal(read(path, index)[0], expected)
 
 
@@ -73,21 +73,21 @@ def test_a_file_that_has_changed_is_opened(tmp_path, monkeypatch):
     path = make(tmp_path / "clip.mp4")
     expected, index = read(path)
     os.utime(path, ns=(0, 0))
-    np.testing.assert_array_equal(read(path, index)[0], expected)  # a copy, for one
-    monkeypatch.setattr(packets_module, "open_video", refuse_to_open)
+    np.testing.assert_array_equal(read(path, index)[0], expected)  # another time: perhaps a copy
+    monkeypatch.setattr(packets_module, "open_container", refuse_to_open)
     with pytest.raises(pytest.fail.Exception, match="was opened as a video"):
         read(path, index)
 
 
 @pytest.mark.parametrize("settings", [{"name": "unheard-of"}, {"name": "h264", "extradata": "", "unheard_of": 1}])
-def test_decoders_that_this_machine_lacks(settings, tmp_path):
+def test_an_unknown_decoder_is_not_used(settings, tmp_path):
     path = make(tmp_path / "clip.mp4")
     expected, index = read(path)
     index.facts["decoder"] = settings
     np.testing.assert_array_equal(read(path, index)[0], expected)
 
 
-def test_a_file_that_is_cut_off_while_it_is_read(tmp_path):
+def test_a_file_truncated_while_it_is_open(tmp_path):
     path = make(tmp_path / "clip.mkv")
     with VideoReader(path, index=read(path)[1]) as video:
         os.truncate(path, path.stat().st_size // 2)

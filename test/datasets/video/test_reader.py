@@ -1,5 +1,6 @@
-"""Every frame that a reader gives is the one that decoding the whole file from its start gives; bad files say so."""
+"""Every frame is the one that decoding the whole file from its start gives; bad files are explained."""
 
+import functools
 import gc
 import os
 import pickle
@@ -45,9 +46,9 @@ CLIPS = {
     "bare.h264": {},
     "variable_rate.mp4": {"pts": UNEVEN_TIMES},
     "variable_rate.mkv": {"pts": UNEVEN_TIMES},
-    "turned_90.mp4": {"rotation": 90},
-    "turned_180.mp4": {"rotation": 180},
-    "turned_270.mov": {"rotation": 270, "audio": True},
+    "rotated_90.mp4": {"rotation": 90},
+    "rotated_180.mp4": {"rotation": 180},
+    "rotated_270.mov": {"rotation": 270, "audio": True},
     "audio.mp4": {"audio": True},
     "audio.avi": {"audio": True, "codec": "mpeg4", "b_frames": 2},
     "one_frame.mp4": {"num_frames": 1},
@@ -60,7 +61,7 @@ def make(path: Path, *, num_frames: int = 40, size: tuple[int, int] = (48, 64), 
 
 
 def decode_all(path: Path) -> np.ndarray:
-    """Plain decoding from the start, past errors -> uint8 [T, H, W, 3]."""
+    """Plain decoding from the start, ignoring errors -> uint8 [T, H, W, 3]."""
     frames = []
     with av.open(str(path)) as container:
         container.streams.video[0].thread_count = 1
@@ -79,7 +80,7 @@ def check_all_frames(path: Path) -> None:
         np.testing.assert_array_equal(video.get_frames(range(video.num_frames)), expected)
         index = pickle.loads(pickle.dumps(video.index))
     rng = random.Random(0)
-    with VideoReader(path, index=index) as video:  # single frames and shuffled ones, without reading the file through
+    with VideoReader(path, index=index) as video:  # single and shuffled frames, without reading the whole file
         for _ in range(8):
             numbers = rng.choices(range(len(expected)), k=rng.choice([1, 7]))
             np.testing.assert_array_equal(video.get_frames(numbers), expected[numbers])
@@ -105,7 +106,7 @@ def test_av1(tmp_path):
 @pytest.mark.parametrize("b_frames", [1, 2, 3])
 @pytest.mark.parametrize("size", [(48, 64), (96, 128)])
 def test_packed_b_frames_in_avi(size, b_frames, tmp_path):
-    """As in old DivX and Xvid files: a packet holds a P- and a B-frame, and an empty one makes up for it."""
+    """As in old DivX and Xvid files: a packet holds a P- and a B-frame, and an empty one follows."""
     options = {"b_strategy": "0"}
     plain = make(tmp_path / "plain.avi", codec="mpeg4", b_frames=b_frames, options=options, gop=9, size=size)
     check_all_frames(pack_b_frames(plain, tmp_path / "packed.avi"))
@@ -187,7 +188,7 @@ def test_only_what_is_needed_is_decoded(tmp_path, monkeypatch):
     assert [number for number in sent if number is not None] == [10, 11, 12, 90, 91, 92, 93]
 
 
-UNNEEDED = {  # how files with pictures are encoded that no other one refers to
+SKIPPABLE = {  # encoder options that give pictures no other picture refers to
     "h264.mp4": {"codec": "libx264", "options": {"x264-params": "b-adapt=0:bframes=3:scenecut=0"}},
     "h265.mkv": {"codec": "libx265", "options": {"x265-params": "log-level=none:b-adapt=0:bframes=3:scenecut=0"}},
     "mpeg4.avi": {"codec": "mpeg4", "options": {"b_strategy": "0"}},
@@ -196,8 +197,8 @@ UNNEEDED = {  # how files with pictures are encoded that no other one refers to
 }
 
 
-@pytest.mark.parametrize("name", UNNEEDED)
-def test_pictures_that_nobody_needs_are_not_decoded(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", SKIPPABLE)
+def test_skippable_pictures_are_not_decoded(name, tmp_path, monkeypatch):
     decoded = []
 
     def decode_packet(codec, packet, number):
@@ -207,7 +208,7 @@ def test_pictures_that_nobody_needs_are_not_decoded(name, tmp_path, monkeypatch)
 
     original = reader_module.decode_packet
     frames = np.random.default_rng(0).integers(0, 256, (30, 96, 128, 3), dtype=np.uint8)
-    path = encode_video(tmp_path / name, frames, b_frames=3, gop=30, **UNNEEDED[name])
+    path = encode_video(tmp_path / name, frames, b_frames=3, gop=30, **SKIPPABLE[name])
     if name == "packed.avi":
         path = pack_b_frames(path, tmp_path / "two_in_a_packet.avi")
     expected = decode_all(path)
@@ -285,15 +286,26 @@ def test_permission_denied(tmp_path):
         VideoReader(path)
 
 
+@pytest.fixture(scope="module")
+def contents(tmp_path_factory):
+    """contents(name): the bytes of an intact file, encoded once."""
+
+    @functools.cache
+    def encode(name):
+        codec = {"h264": "libx264", "h265": "libx265", "vp9": "libvpx-vp9"}.get(name.split(".")[0], "mpeg4")
+        return make(tmp_path_factory.mktemp("intact") / name, codec=codec, gop=12).read_bytes()
+
+    return encode
+
+
 @pytest.mark.parametrize("share", [0.1, 0.35, 0.6, 0.9, 0.99])
 @pytest.mark.parametrize("name", ["h264.mkv", "h264.ts", "h264.flv", "h264.avi", "mpeg4.avi", "h265.mkv", "vp9.webm"])
-def test_a_truncated_file_gives_exact_frames_or_an_error(name, share, tmp_path):
-    codec = {"h264": "libx264", "h265": "libx265", "vp9": "libvpx-vp9"}.get(name.split(".")[0], "mpeg4")
-    path = make(tmp_path / name, codec=codec, gop=12)
-    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+def test_a_truncated_file_gives_exact_frames_or_an_error(name, share, contents, tmp_path):
+    path, whole = tmp_path / name, contents(name)
+    path.write_bytes(whole[: int(share * len(whole))])
     try:
         expected = decode_all(path)
-    except (av.FFmpegError, ValueError):  # not to be opened, or not a single frame
+    except (av.FFmpegError, ValueError):  # cannot be opened, or has no frame
         with pytest.raises(VideoError, match=r"can(not)? be (opened|decoded)|no video packets"):
             VideoReader(path)
         return
@@ -351,7 +363,7 @@ def test_errors_survive_pickling_and_the_worker_of_a_loader():
 def test_nothing_stays_open(tmp_path):
     good = make(tmp_path / "good.mp4", num_frames=3)
     make_sound(sound := tmp_path / "sound.mp4")
-    gc.collect()  # of what other tests left
+    gc.collect()  # what other tests left
     num_open = len(os.listdir("/dev/fd"))
     for attempt in range(300):
         with VideoReader(good) as video:
@@ -366,7 +378,7 @@ def test_nothing_stays_open(tmp_path):
 
 
 def copy_packets(source: Path, target: Path, first_shown: int) -> Path:
-    """Copies a video of 25 frames per second and lets it begin later: what comes before has negative times."""
+    """Copies a video of 25 frames per second so that it starts later: earlier frames get negative times."""
     with av.open(str(source)) as read, av.open(str(target), "w", options={"avoid_negative_ts": "disabled"}) as write:
         video = read.streams.video[0]
         copy = write.add_stream_from_template(video)
@@ -379,7 +391,7 @@ def copy_packets(source: Path, target: Path, first_shown: int) -> Path:
 
 
 def pack_b_frames(source: Path, target: Path) -> Path:
-    """Joins each P-frame with the B-frame after it; an empty packet, marked as a keyframe, takes the latter's place."""
+    """Joins each P-frame with the B-frame after it; an empty packet, marked as a keyframe, replaces the B-frame."""
     picture, user_data, empty = b"\x00\x00\x01\xb6", b"\x00\x00\x01\xb2DivX503b1393p", b"\x00\x00\x01\xb6\x10\x00\x00"
     with av.open(str(source)) as read, av.open(str(target), "w") as write:
         video = read.streams.video[0]

@@ -6,12 +6,12 @@ import torch.nn.functional as F
 from datasets.video.resize import View, resize_exact, resize_fast
 
 SIZES = [
-    ((24, 32), (24, 32)),  # kept
+    ((24, 32), (24, 32)),  # unchanged
     ((24, 32), (25, 34)),  # enlarged
     ((36, 64), (32, 56)),  # a little smaller, as 288-line Kinetics
     ((48, 64), (24, 32)),  # exactly half, where OpenCV averages 2 x 2 pixels
-    ((90, 160), (32, 56)),  # much smaller: rows are passed over
-    ((17, 23), (40, 11)),  # one way each
+    ((90, 160), (32, 56)),  # much smaller: rows are skipped
+    ((17, 23), (40, 11)),  # one axis each way
 ]
 
 
@@ -41,7 +41,7 @@ def test_equals_opencv(before, after):
 
 @pytest.mark.parametrize(("before", "after"), SIZES)
 def test_equals_fixed_point_formula(before, after):
-    """OpenCV's arithmetic written out for one pixel at a time, in Python's whole numbers."""
+    """OpenCV's arithmetic written out for one pixel at a time, in Python's integers."""
     frames, view = noise(*before, num_frames=1), part(*after)
 
     def neighbors(num_in, num_out, at):
@@ -71,7 +71,7 @@ def test_both_are_bilinear_without_antialiasing(before, after):
 
 
 def test_antialiasing_would_show():
-    """On a 288-line video, shrunk by an eighth, antialiasing leaves the tolerance that the two ways above keep."""
+    """On a 288-line video, shrunk by an eighth, antialiasing would exceed the tolerance of the test above."""
     frames, view = noise(288, 512, num_frames=1), View(256, 455, 16, 116, 224, 224)
     smooth = F.interpolate(frames.permute(0, 3, 1, 2), (256, 455), mode="bilinear", antialias=True).permute(0, 2, 3, 1)
     assert (resize_exact(frames, view).int() - cut(smooth, view).int()).abs().max() > 10

@@ -1,4 +1,4 @@
-"""Clips that are cropped and scaled before they become RGB show what resized RGB frames show."""
+"""Clips cropped and scaled before conversion to RGB show the same as resized RGB frames."""
 
 import numpy as np
 import pytest
@@ -7,12 +7,12 @@ from encode import encode_video, number_frames
 
 from datasets.video.reader import VideoReader
 from datasets.video.resize import View, resize_fast
-from datasets.video.scaling import _part
+from datasets.video.scaling import _aligned_part
 from datasets.video.transforms import TrainViewSettings, draw_view
 
 
 def smooth_frames(num_frames=6, height=96, width=128):
-    """A color that changes slowly over the picture -> uint8 [T, H, W, 3]."""
+    """A color that changes slowly across the picture -> uint8 [T, H, W, 3]."""
     t, y, x, c = np.ogrid[:num_frames, :height, :width, :3]
     return (128 + 100 * np.sin(0.05 * x + 0.03 * y * (c - 1) + 0.3 * t + 2 * c)).astype(np.uint8)
 
@@ -34,13 +34,13 @@ def test_views_are_those_of_resized_frames(options, tmp_path):
             assert difference.mean() < 4 and difference.max() < 20
 
 
-def test_parts_hold_the_view():
+def test_aligned_parts_hold_the_view():
     rng = np.random.default_rng(0)
     for _ in range(2000):
         num_in, num_out = rng.integers(8, 600, size=2).tolist()
         count = int(rng.integers(1, num_out + 1))
         first = int(rng.integers(num_out - count + 1))
-        start, num_kept, num_scaled, offset = _part(num_in, num_out, first, count)
+        start, num_kept, num_scaled, offset = _aligned_part(num_in, num_out, first, count)
         assert start >= 0 and start % 4 == 0 and num_kept > 0 and start + num_kept <= num_in
         assert 0 <= offset <= num_scaled - count
         center = start + (offset + count / 2) * num_kept / num_scaled  # in pixels of the input

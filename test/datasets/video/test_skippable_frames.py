@@ -1,23 +1,23 @@
-"""What need not be decoded is known, and left out without harm to what is kept."""
+"""Which frames can be skipped is known, and skipping them does not change the others."""
 
 import numpy as np
 import pytest
 from encode import encode_video, number_frames
 
 from datasets.video.reader import VideoReader
-from datasets.video.skippable_frames import find_marks, has_one_layer, left_out
+from datasets.video.skippable_frames import find_marks, find_skippable, has_one_layer
 
 
-def test_marks_are_trusted_where_they_can_be():
+def test_when_marks_are_trusted():
     assert find_marks("h264", None, [], None, 40) == "each"
     assert find_marks("vp9", None, [], None, 40) is None
     assert find_marks("mpeg4", None, ["I", "P", "B"], ["I", "P", "B"], 3) == "each"
     assert find_marks("mpeg4", None, ["I", "PB", ""], ["I", "P", "B"], 3) == "rows"
-    assert find_marks("mpeg4", None, ["I", "PB", ""], ["I", "P", "B"], 2) is None  # a picture that is not shown
+    assert find_marks("mpeg4", None, ["I", "PB", ""], ["I", "P", "B"], 2) is None  # a picture that is not displayed
     assert find_marks("mpeg4", None, ["I", "PB", ""], None, 3) is None
 
 
-def test_layers_of_hevc_may_need_every_picture(tmp_path):
+def test_hevc_with_several_layers_may_refer_to_every_picture(tmp_path):
     path = encode_video(tmp_path / "clip.mp4", number_frames(9, 48, 64), codec="libx265")
     with VideoReader(path) as video:
         record = bytes.fromhex(video.index.facts["decoder"]["extradata"])
@@ -28,7 +28,7 @@ def test_layers_of_hevc_may_need_every_picture(tmp_path):
     assert not has_one_layer(None) and not has_one_layer(b"\0\0\0\1")
 
 
-ROWS = np.array([0, 2, 3, 1, 5, 6, 4, 7])  # decoded as I, P, B, B, P, B, B, P
+ROWS = np.array([0, 2, 3, 1, 5, 6, 4, 7])  # decoding order I, P, B, B, P, B, B, P
 
 
 @pytest.mark.parametrize(
@@ -36,11 +36,11 @@ ROWS = np.array([0, 2, 3, 1, 5, 6, 4, 7])  # decoded as I, P, B, B, P, B, B, P
     [
         ("each", 2, {3, 5}, {2, 4}, set()),
         ("rows", 0, {7}, {2, 5}, {3, 6}),
-        ("rows", 0, {2, 7}, {5}, {6}),  # the row that holds a wanted picture is decoded
+        ("rows", 0, {2, 7}, {5}, {6}),  # a row with a wanted picture is decoded
         ("rows", 0, {3, 4}, set(), set()),
         ("rows", 0, {4}, {2}, {3}),
         ("rows", 4, {5}, set(), set()),
     ],
 )
-def test_b_frames_in_a_row_are_left_out_together(marks, first, wanted, skipped, unsent):
-    assert left_out(marks, ROWS, first, wanted) == (skipped, unsent)
+def test_consecutive_b_frames_are_skipped_together(marks, first, wanted, skipped, unsent):
+    assert find_skippable(marks, ROWS, first, wanted) == (skipped, unsent)

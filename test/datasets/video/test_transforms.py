@@ -29,7 +29,7 @@ def authors_clip(height, width):
 
 
 class AuthorsDraws:
-    """Hands each draw to the generator that the authors give its transform: scale, crop, flip, HLS, pixel jitter."""
+    """Takes each draw from the generator of the authors' transform: scale, crop, flip, HLS, pixel jitter."""
 
     def __init__(self):
         self.states = [np.random.RandomState(seed) for seed in (1, 2, 3, 4, 5)]
@@ -120,7 +120,7 @@ def test_random_scale_distribution():
 
 
 def test_messages():
-    with pytest.raises(ValidationError, match="crop is 256 pixels, more than the least short_side, 224"):
+    with pytest.raises(ValidationError, match="crop is 256 pixels, more than the smallest short_side, 224"):
         TrainViewSettings(crop=256)
     with pytest.raises(ValidationError, match=r"aspect is \(1.25, 0.8\); expected the lower end first"):
         TrainViewSettings(aspect=(1.25, 0.8))

@@ -1,0 +1,48 @@
+"""A network inside another: its weights, layers and classifier under the names that they have there."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+Wrapper = TypeVar("Wrapper", bound=nn.Module)
+
+
+def prefixed(wrapper: Wrapper, prefix: str) -> Wrapper:
+    """Gives `wrapper` what its inner network says of its state dict, with `prefix` before every name.
+
+    These are `adapt_weights`, `classifier_names` (besides the wrapper's own) and, where the inner network has them,
+    `layer_of` and `num_layers`: see `models.Model` and `models.LayerDecay`. Files of the inner network then load into
+    the wrapper as well as its own. Parameters outside the inner network belong to the last layer.
+
+    Args:
+        wrapper: the outer network; changed in place and returned.
+        prefix: how the names of the inner network's entries begin, with the dot: `backbone.`.
+    """
+    inner = wrapper.get_submodule(prefix.removesuffix("."))
+    own_names = getattr(wrapper, "classifier_names", ())
+    wrapper.classifier_names = (*own_names, *(prefix + name for name in inner.classifier_names))
+    # Partial objects, not closures, so that a copy of the wrapper (a moving average) asks its own inner network.
+    wrapper.adapt_weights = partial(_adapt_weights, inner, prefix)
+    if hasattr(inner, "layer_of"):
+        wrapper.num_layers = inner.num_layers
+        wrapper.layer_of = partial(_layer_of, inner, prefix)
+    return wrapper
+
+
+def _adapt_weights(
+    inner: nn.Module, prefix: str, weights: Mapping[str, torch.Tensor], resize: bool = False
+) -> dict[str, torch.Tensor]:
+    """A state dict of the inner network, or of the wrapper, as the wrapper's."""
+    others: dict[str, torch.Tensor] = {}
+    if any(name.startswith(prefix) for name in weights):
+        others = {name: tensor for name, tensor in weights.items() if not name.startswith(prefix)}
+        weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+    adapted = inner.adapt_weights(weights, resize=resize)
+    return {prefix + name: tensor for name, tensor in adapted.items()} | others
+
+
+def _layer_of(inner: nn.Module, prefix: str, name: str) -> int:
+    return inner.layer_of(name.removeprefix(prefix)) if name.startswith(prefix) else inner.num_layers

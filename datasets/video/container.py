@@ -1,0 +1,166 @@
+"""Opens video files with FFmpeg: the container, its packets and its decoder; explains what is wrong with a file.
+
+A video is a regular file or a member of a tar file (see `shards.py`), so it may start in the middle of the file that
+holds it.
+"""
+
+import io
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import av
+from av.video.codeccontext import VideoCodecContext
+
+from datasets.file_list import FileError
+from datasets.video.shards import find_member, split_member
+
+# Containers that store a presentation time with each packet, by FFmpeg's names for them.
+TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv", "mpegts"}
+# Newer releases of PyAV can tell the demuxer which streams are unused, so that it does not read them.
+DISCARD = getattr(av.stream, "Discard", None)
+# What the container tells the decoder about a stream, besides the codec's name and the stream's headers.
+DECODER_SETTINGS = (
+    "width",
+    "height",
+    "pix_fmt",
+    "codec_tag",
+    "reorder_depth",
+    "field_order",
+    "color_range",
+    "color_primaries",
+    "color_trc",
+    "colorspace",
+)
+BUFFER_SIZE = 1 << 16  # bytes read from a file at once
+
+Stamp = tuple[int, int]
+"""Size in bytes and modification time in nanoseconds: they tell whether a file has changed."""
+
+
+class VideoError(FileError):
+    """A video that cannot be read."""
+
+
+def open_container(path, num_threads: int = 1):
+    """Opens a file -> (container, its first video stream, the one OpenCV and PyAV choose). The caller closes it.
+
+    Raises VideoError if there is nothing to decode.
+    """
+    file, start, end = file_range(path)
+    url = f"file:{file}"  # "file:" keeps a colon in the name from being read as a protocol
+    if end is not None:
+        url = f"subfile,,start,{start},end,{end},,:{url}"
+    try:
+        # The whitelist keeps a playlist that poses as a video from waiting for the network.
+        container = av.open(url, container_options={"protocol_whitelist": "file,subfile"})
+    except (av.FFmpegError, OSError) as error:
+        raise VideoError(path, f"cannot be opened as a video: {error.strerror}") from error
+    stream = next(iter(container.streams.video), None)
+    if stream is None or stream.codec_context is None or not stream.codec_context.width:
+        kinds = ", ".join(stream.type for stream in container.streams) or "none"
+        container.close()
+        raise VideoError(path, f"no video stream that can be decoded (its streams: {kinds})")
+    if DISCARD is not None:
+        for other in container.streams:
+            other.discard = DISCARD.default if other is stream else DISCARD.all
+    set_threads(stream.codec_context, num_threads)
+    return container, stream
+
+
+def set_threads(codec: VideoCodecContext, num_threads: int) -> None:
+    codec.thread_count = num_threads
+    if num_threads > 1:
+        codec.thread_type = "AUTO"
+
+
+def read_packets(container, stream):
+    """Yields a stream's packets from the container's position to the end, or as far as the file can be read."""
+    try:
+        for packet in container.demux(stream):
+            if packet.size:  # an empty packet would tell the decoder that the stream ends here
+                yield packet
+    except av.FFmpegError:
+        return
+
+
+def packet_position(packet: av.Packet) -> int:
+    """The packet's byte offset in the file, -1 if the container does not tell."""
+    return -1 if packet.pos is None else packet.pos
+
+
+def decode_packet(codec, packet, number: int | None = None) -> list[av.VideoFrame]:
+    """Sends a packet (None: end of stream) to the decoder -> the frames that are ready; [] if it cannot decode it.
+
+    Decoders pass the time of a packet on to its frame, so a number put there tells which packet a frame came from.
+    """
+    if packet is not None:
+        packet.pts = packet.dts = number
+    try:
+        return codec.decode(packet)
+    except av.FFmpegError:
+        return []
+
+
+def decoder_settings(codec: VideoCodecContext) -> dict[str, Any] | None:
+    """The settings of a decoder that has not decoded anything yet, for `make_decoder`; None if they are unknown."""
+    try:
+        settings = {name: getattr(codec, name) for name in DECODER_SETTINGS}
+    except (AttributeError, UnicodeDecodeError):  # an older PyAV; a four-byte tag that is not text
+        return None
+    settings = {name: value for name, value in settings.items() if value is not None}
+    return {"name": codec.codec.name, "extradata": (codec.extradata or b"").hex(), **settings}
+
+
+def make_decoder(settings: dict[str, Any], num_threads: int) -> VideoCodecContext:
+    """A new decoder from `decoder_settings`."""
+    settings = dict(settings)
+    codec = av.CodecContext.create(settings.pop("name"), "r")
+    extradata = settings.pop("extradata")
+    if extradata:
+        codec.extradata = bytes.fromhex(extradata)
+    for name, value in settings.items():
+        setattr(codec, name, value)
+    set_threads(codec, num_threads)
+    return codec
+
+
+def file_range(path) -> tuple[str, int, int | None]:
+    """The regular file that holds a video, and the video's first byte and end in it; end None: the whole file.
+
+    Raises VideoError if there is no such file.
+    """
+    member = split_member(path)
+    file = os.fspath(path) if member is None else member[0]
+    try:
+        status = os.stat(file)
+    except OSError as error:
+        raise VideoError(path, error.strerror) from error
+    if stat.S_ISDIR(status.st_mode):
+        raise VideoError(path, "is a directory")
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait forever
+        raise VideoError(path, "is not a regular file")
+    if status.st_size == 0:
+        raise VideoError(path, "is empty (0 bytes)")
+    if member is None:
+        return file, 0, None
+    try:
+        return file, *find_member(*member)
+    except FileError as error:
+        raise VideoError(path, error.reason) from error
+
+
+def open_bytes(path) -> tuple[io.BufferedReader, int]:
+    """Opens the file that holds a video -> (file, the video's first byte). Raises VideoError as `file_range` does."""
+    file, start, _ = file_range(path)
+    try:
+        return open(file, "rb", buffering=BUFFER_SIZE), start
+    except OSError as error:
+        raise VideoError(path, f"cannot be opened as a video: {error.strerror}") from error
+
+
+def stamp(file: str | Path | int) -> Stamp:
+    """The stamp of a file, given by path or descriptor; raises OSError if there is no such file."""
+    status = os.stat(file)
+    return status.st_size, status.st_mtime_ns

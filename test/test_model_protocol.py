@@ -1,0 +1,175 @@
+"""Every model of the tables keeps the contract of `models.Model`, and pyramids have the shapes that they promise."""
+
+import pytest
+import torch
+from torch import nn
+
+from backbones import EAT, GLNet, HorNet, PerFrame, TokenLabelGLNet
+from eurgraph import EurNet
+from glore3d import ResNet3d
+from models import (
+    CLIP_MODELS,
+    IMAGE_MODELS,
+    MODELS,
+    LayerDecay,
+    Model,
+    WeightsError,
+    create_model,
+    create_pyramid,
+    list_models,
+    load_pretrained,
+    load_weights,
+    takes_images,
+)
+
+DEBUG = list_models("*debug*")
+SIZES = [(224, 224), (200, 312), (97, 161)]
+CROPPING = ("hornet", "glnet_stl")  # their strided convolutions have no padding
+
+
+def sides(name: str, shape: tuple[int, ...], stride: int | tuple[int, ...]) -> list[int]:
+    """Sides of the map of an input [(T,) H, W]."""
+    strides = stride if isinstance(stride, tuple) else (stride,) * len(shape)
+    rounded_up = [-(-side // step) for side, step in zip(shape, strides, strict=True)]
+    rounded_down = [side // step for side, step in zip(shape, strides, strict=True)]
+    return rounded_down if name.startswith(CROPPING) else rounded_up
+
+
+def check_pyramid(name: str, model: nn.Module, shape: tuple[int, ...]) -> None:
+    maps = model.forward_pyramid(torch.zeros(1, 3, *shape))
+    expected = [
+        [1, channels, *sides(name, shape, stride)]
+        for channels, stride in zip(model.pyramid_channels, model.pyramid_strides, strict=True)
+    ]
+    assert [list(level.shape) for level in maps] == expected
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_keeps_the_contract(name):
+    with torch.device("meta"):
+        model = create_model(name)
+    assert isinstance(model, Model)
+    assert sum(p.numel() for p in model.parameters()) == MODELS[name].num_parameters
+    if isinstance(model, LayerDecay):
+        layers = {model.layer_of(entry) for entry, _ in model.named_parameters()}
+        assert {0, model.num_layers} <= layers <= set(range(model.num_layers + 1))
+    entries = set(model.state_dict())
+    model.reset_classifier(0)
+    classifier = entries - set(model.state_dict())
+    assert classifier and classifier == {entry for entry in entries if entry.startswith(model.classifier_names)}
+
+
+SMALLEST = ["eurnet_tiny", "eurnet_tiny_video", "hornet_tiny_gf", "glnet_4g", "glnet_stl", "eat_tiny", "resnet50_3d"]
+OTHERS = [name for name in MODELS if name not in SMALLEST and "debug" not in name]
+
+
+@pytest.mark.parametrize("name", [*SMALLEST, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
+def test_every_model_takes_its_input_and_gives_its_pyramid(name):
+    """Shapes alone, without memory or numbers."""
+    with torch.device("meta"):
+        model = create_model(name).eval()
+        assert model(torch.empty(1, *MODELS[name].input_shape)).shape == (1, model.num_classes)
+        check_pyramid(name, model, (*MODELS[name].input_shape[1:-2], 97, 161))
+
+
+def test_the_tables_are_told_apart_by_their_inputs():
+    assert IMAGE_MODELS.keys() | CLIP_MODELS.keys() == MODELS.keys()
+    assert all(len(info.input_shape) == 3 for info in IMAGE_MODELS.values())
+    assert all(len(info.input_shape) == 4 for info in CLIP_MODELS.values())
+    assert takes_images("eat_progress3_patch16_224") and not takes_images("resnet50_3d")
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", DEBUG)
+def test_pyramids_have_their_shapes_at_any_size(name, size):
+    model = create_pyramid(name).eval()
+    num_frames = () if takes_images(name) else (4,)
+    with torch.inference_mode():
+        check_pyramid(name, model, (*num_frames, *size))
+
+
+@pytest.mark.parametrize("size", [SIZES[2], *(pytest.param(size, marks=pytest.mark.slow) for size in SIZES[:2])])
+@pytest.mark.parametrize("name", SMALLEST)
+def test_pyramids_of_the_papers_networks_have_their_shapes(name, size):
+    with torch.inference_mode():
+        check_pyramid(name, create_pyramid(name).eval(), size if takes_images(name) else (2, *size))
+
+
+def classify(model: nn.Module, level: torch.Tensor) -> torch.Tensor:
+    """What each family's classifier makes of the last map."""
+    match model:
+        case TokenLabelGLNet():
+            level = model.norm(level)
+            cells = model.tklb_aux_head(level.movedim(1, -1))
+            return model.head(level.mean((2, 3))) + 0.5 * cells.amax((1, 2))
+        case GLNet():
+            return model.head(model.norm(level).mean((2, 3)))
+        case HorNet():
+            return model.head(model.norm(level.mean((2, 3))))
+        case EAT():
+            return model.head(model.read_out(level.flatten(2).mT)[:, 0])
+        case EurNet():
+            return model.head(model.norm(level.flatten(2).mean(2)))
+        case ResNet3d():
+            return model.classifier(model.globalpool(level).flatten(1))
+
+
+@pytest.mark.parametrize("name", DEBUG)
+def test_the_last_map_classified_is_the_forward_pass(name):
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=5).double().eval()
+    x = torch.randn(2, *MODELS[name].input_shape, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(classify(model, model.forward_pyramid(x)[-1]), model(x), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", [*DEBUG, "eat_tiny_dist"])
+def test_without_classes_the_output_is_the_pooled_features(name):
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=5).eval()
+    x = torch.randn(2, *MODELS[name].input_shape)
+    outputs = []
+    head = model.get_submodule(model.classifier_names[0].removesuffix("."))
+    head.register_forward_hook(lambda module, args, output: outputs.append(args[0]))
+    with torch.inference_mode():
+        logits = model(x)
+        model.reset_classifier(0)
+        features = model(x)
+        assert model.num_classes == 0 and features.shape == (2, model.num_features)
+        if name != "eat_tiny_dist":  # which returns the mean of its two queries
+            assert torch.equal(features, outputs[0])
+        assert model.train()(x).shape == features.shape
+        model.reset_classifier(7)
+        assert model.eval()(x).shape == (2, 7) and logits.shape == (2, 5)
+
+
+@pytest.mark.parametrize("name", DEBUG)
+def test_a_pyramid_starts_from_a_file_with_a_classifier(name, tmp_path):
+    model = create_model(name, num_classes=5)
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    backbone = create_pyramid(name, tmp_path / "weights.pth")
+    weights = model.state_dict()
+    assert all(torch.equal(tensor, weights[entry]) for entry, tensor in backbone.state_dict().items())
+    with pytest.raises(WeightsError, match="Try: load_pretrained, which leaves the file's classifier out"):
+        load_weights(create_model(name, num_classes=0), tmp_path / "weights.pth")
+    torch.save(backbone.state_dict(), tmp_path / "backbone.pth")
+    assert load_pretrained(create_model(name, num_classes=3), tmp_path / "backbone.pth").missing
+
+
+@pytest.mark.parametrize("name", [name for name in DEBUG if takes_images(name)])
+def test_a_network_on_frames_keeps_the_contract_too(name):
+    torch.manual_seed(0)
+    network = create_model(name, num_classes=5).eval()
+    model = PerFrame(network)
+    assert isinstance(model, Model) and isinstance(model, LayerDecay) == isinstance(network, LayerDecay)
+    clips = torch.randn(2, 3, 3, 64, 70)
+    with torch.inference_mode():
+        maps = model.forward_pyramid(clips)
+        for i, level in enumerate(maps):
+            assert list(level.shape[2:]) == [3, *sides(name, (64, 70), model.pyramid_strides[i][1])]
+            expected = network.forward_pyramid(clips[:, :, 1])[i]
+            torch.testing.assert_close(level[:, :, 1], expected, rtol=1e-4, atol=1e-4)
+        features = model.forward_features(clips[..., :64])
+    assert features.shape[2 if features.dim() == 5 else 1] == 3
+    model.reset_classifier(0)
+    assert model.num_classes == 0 and model(clips[..., :64]).shape == (2, model.num_features)
