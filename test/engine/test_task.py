@@ -2,13 +2,11 @@
 
 import inspect
 import json
-import os
-import subprocess
 
 import pytest
 import safetensors
 import torch
-from conftest import ROOT, command
+from launching import run_script
 from regression import NUM_VAL, Regression
 
 from engine.distributed import Ranks
@@ -24,6 +22,7 @@ RECIPE = """
     train: {num_epochs: 3, batch_size: 6, checkpoint_every_steps: 4, log_every_steps: 1}
     run: {device: cpu, num_threads: 1}
 """
+STOP_AT_9 = {"STOP_AT": "9"}
 
 
 @pytest.fixture
@@ -32,12 +31,8 @@ def recipe(tmp_path):
     return tmp_path / "recipe.yaml"
 
 
-def run(tool, *arguments, processes=1, check=True, **environment):
-    line = command("test/regression.py", tool, *arguments, processes=processes)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
-    done = subprocess.run(line, cwd=ROOT, env=environment, text=True, capture_output=True, timeout=300)
-    assert not check or done.returncode == 0, done.stdout + done.stderr
-    return done
+def run(*arguments, **options):
+    return run_script("test/regression.py", *arguments, **options)
 
 
 def lines(folder, split):
@@ -64,7 +59,7 @@ def test_it_trains_resumes_after_a_kill_and_scores_the_same_on_one_and_two_ranks
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = run("train", "-c", recipe, f"run.dir={whole}")
     assert "step 15 of 15: mean_squared_error" in done.stderr and "tools/evaluate.py" in done.stderr
-    assert run("train", "-c", recipe, f"run.dir={killed}", check=False, STOP_AT="9").returncode == -9
+    assert run("train", "-c", recipe, f"run.dir={killed}", check=False, environment=STOP_AT_9).returncode == -9
     assert "continuing" in run("train", "-c", recipe, f"run.dir={killed}").stderr
     ends = [torch.load(folder / "checkpoints/last.pt", weights_only=True)["model"] for folder in (whole, killed)]
     assert all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())
