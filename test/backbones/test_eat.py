@@ -15,7 +15,7 @@ from backbones.token_mixing import BandedAttention, DeformableConv, TokenConv
 from models import AUTHORS_NAMES, WeightsError, create_model, load_pretrained, load_weights
 
 NAMES = ["eat_tiny", "eat_small", "eat_medium", "eat_base", "eat_tiny_384", "eat_small_384"]
-WEEKLY = {"eat_base", "eat_small_384"}
+WEEKLY = {"eat_small_384"}
 
 
 def save(content, path):

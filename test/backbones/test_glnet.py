@@ -24,7 +24,7 @@ from backbones.glnet import (
 )
 
 NAMES = [f"glnet_{size}" for size in ("4g", "9g", "16g", "stl", "stl_paramslot", "4g_tklb", "9g_tklb")]
-WEEKLY = {"glnet_9g", "glnet_16g", "glnet_9g_tklb"}
+WEEKLY = {"glnet_16g", "glnet_9g_tklb"}
 
 
 def compare(name, with_gradients):
