@@ -4,7 +4,7 @@
 >>> print(load_weights(model, "resnet50-lite_3d_8x8_w-glore_2-3_ep-0000.pth"))  # doctest: +SKIP
 390 entries loaded
 
-Importing this file imports no network and not even torch, which takes seconds: both are imported where they are used.
+Importing this file imports no network and not even torch, which takes seconds: they are imported where they are used.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import weights as weight_files
-from settings import did_you_mean
 from weights import LoadReport, WeightsError
 
 if TYPE_CHECKING:
@@ -250,6 +249,8 @@ def create_pyramid(name: str, weights: str | Path | None = None, **options: Any)
 
 
 def _unknown(what: str, name: str, choices: list[str]) -> str:
+    from settings import did_you_mean  # with pydantic, which takes longer to import than all the rest here
+
     return f"no {what} is called {name!r}{did_you_mean(name, choices, cutoff=0.4)} (choices: {', '.join(choices)})"
 
 

@@ -1,10 +1,10 @@
-"""Typed settings and YAML recipes: what a person writes is checked before anything starts.
+"""Typed settings and YAML recipes. User input is checked before anything starts.
 
-A recipe is a YAML file; `key=value` arguments change single values by their dotted path. The result is parsed into
-frozen pydantic models that forbid unknown keys. Every problem is reported at once, with the key's path, what is
-accepted and, for an unknown key, the nearest right name.
+A recipe is a YAML file; `key=value` arguments override single values by their dotted path. The result is parsed into
+frozen pydantic models that forbid unknown keys. All problems are reported together, each with the path of its key, what
+is accepted and, for an unknown key, the closest valid name.
 
-This is the bottom of the house: every room may import it, and it imports none.
+This is the lowest layer: every package may import it, and it imports none of them.
 """
 
 import difflib
@@ -21,34 +21,34 @@ Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
 class UserError(Exception):
-    """An error whose message says what is wrong and what to do: commands show it without a traceback."""
+    """An error whose message says what is wrong and what to do. Commands show it without a traceback."""
 
     on_every_rank: ClassVar[bool] = False
-    """Whether all processes of a run raise it at once, so that one of them may speak for all."""
+    """Whether all ranks raise it together, so that a single rank can report it."""
 
 
 class SettingsError(UserError, ValueError):
-    """A recipe or an override that cannot be used."""
+    """A recipe or an override is invalid."""
 
     on_every_rank = True
 
 
 class Settings(BaseModel):
-    """Base class of all typed settings: unknown keys are errors, and values cannot change once parsed."""
+    """Base class of all typed settings. Unknown keys are errors, and instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     CHANGEABLE: ClassVar[tuple[str, ...]] = ()
-    """Settings, or whole sections, of which a run may be resumed with another value."""
+    """Settings or whole sections that may change when a run is resumed."""
 
 
 def did_you_mean(name: str, choices: Iterable[str], cutoff: float = 0.5) -> str:
-    """`; did you mean 'x'?` for the nearest of `choices`, or nothing where none comes near: to end an error with."""
+    """The end of an error message: "; did you mean 'x'?" for the closest of `choices`, or "" if none is close."""
     nearest = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=cutoff)
     return f"; did you mean {nearest[0]!r}?" if nearest else ""
 
 
 def read_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
-    """The recipe at `path` as plain dicts and lists, with `overrides` such as `optimizer.lr=0.1` applied in order."""
+    """Reads a recipe as plain dicts and lists, and applies `overrides` such as `optimizer.lr=0.1` in order."""
     path = Path(path)
     if not path.is_file():
         hint = did_you_mean(str(path), map(str, Path("configs").rglob("*.yaml")), cutoff=0.3)
@@ -58,7 +58,7 @@ def read_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     except yaml.YAMLError as error:
         raise SettingsError(f"recipe {path} is not valid YAML: {error}") from error
     if not isinstance(recipe, dict):
-        raise SettingsError(f"recipe {path} must hold a mapping of settings, it holds {type(recipe).__name__}")
+        raise SettingsError(f"recipe {path} must contain a mapping of settings, got {type(recipe).__name__}")
     for override in overrides:
         _apply_override(recipe, override)
     return recipe
@@ -67,11 +67,11 @@ def read_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
 def _apply_override(recipe: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise SettingsError(f"override {override!r} is not of the form key=value, for example optimizer.lr=0.1")
+        raise SettingsError(f"override {override!r} does not have the form key=value, for example optimizer.lr=0.1")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise SettingsError(f"override {override!r}: {text!r} is not a YAML value") from error
+        raise SettingsError(f"override {override!r}: {text!r} is not valid YAML") from error
     *parents, leaf = key.split(".")
     section = recipe
     for depth, name in enumerate(parents):
@@ -84,7 +84,7 @@ def _apply_override(recipe: dict[str, Any], override: str) -> None:
 
 
 def parse_settings(schema: type[Parsed], values: dict[str, Any], source: str = "recipe") -> Parsed:
-    """`values` as an instance of `schema`; raises SettingsError listing every problem by its dotted key."""
+    """`values` as an instance of `schema`. Raises SettingsError that lists every problem by its dotted key."""
     try:
         return schema.model_validate(values)
     except ValidationError as error:
@@ -101,14 +101,14 @@ def _explain(schema: type[BaseModel], problem: dict[str, Any]) -> str:
         return f"{key}: unknown setting{hint}"
     if problem["type"] == "missing":
         return f"{key}: is required"
-    if problem["type"] == "value_error":  # raised by a validator of ours: its message says it all
+    if problem["type"] == "value_error":  # from one of our validators, whose message is complete
         return f"{key}: {problem['ctx']['error']}" if key else str(problem["ctx"]["error"])
     message = problem["msg"][0].lower() + problem["msg"][1:]
     return f"{key}: {message}, got {problem['input']!r}"
 
 
 def _field_names(schema: type[BaseModel], location: tuple) -> list[str]:
-    """Names of the fields of the model that sits at `location` inside `schema`."""
+    """The field names of the model at `location` in `schema`."""
     for part in location:
         if isinstance(part, int) or part not in schema.model_fields:
             continue
@@ -119,7 +119,7 @@ def _field_names(schema: type[BaseModel], location: tuple) -> list[str]:
 
 
 def _model_inside(annotation: Any) -> type[BaseModel] | None:
-    """The pydantic model in an annotation such as `Model`, `Model | None` or `list[Model]`."""
+    """The pydantic model in an annotation such as `Model`, `Model | None` or `list[Model]`; None if there is none."""
     if (
         isinstance(annotation, type)
         and not isinstance(annotation, types.GenericAlias)
@@ -130,7 +130,7 @@ def _model_inside(annotation: Any) -> type[BaseModel] | None:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """{dotted key: (old value, new value)} of two nested dicts."""
+    """What differs between two nested dicts: {dotted key: (old value, new value)}."""
     found: dict[str, tuple[Any, Any]] = {}
     for key in sorted(old.keys() | new.keys()):
         before, after = old.get(key), new.get(key)
@@ -142,7 +142,7 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> d
 
 
 def is_changeable(schema: type[BaseModel], key: str) -> bool:
-    """Whether a run may be resumed with another value of the setting `key`, such as `data.num_workers`."""
+    """Whether the setting `key`, such as `data.num_workers`, may change when a run is resumed."""
     for name in key.split("."):
         if name in getattr(schema, "CHANGEABLE", ()):
             return True

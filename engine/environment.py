@@ -23,8 +23,8 @@ def describe_environment(ranks: Ranks, seed: int) -> dict[str, Any]:
     """The environment of this start, as plain types. Every rank must call it."""
     device = torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else _processor()
     here = {"host": socket.gethostname(), "device": device, "commit": _git("rev-parse", "HEAD")}
-    of_ranks = ranks.broadcast(ranks.gather(here))
-    commits = {facts.pop("commit") for facts in of_ranks}
+    per_rank = ranks.broadcast(ranks.gather(here))
+    commits = {facts.pop("commit") for facts in per_rank}
     changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
         "started": time.strftime("%Y-%m-%d %H:%M:%S%z"),
@@ -33,7 +33,7 @@ def describe_environment(ranks: Ranks, seed: int) -> dict[str, Any]:
         "uncommitted_changes": None if changes is None else changes.splitlines(),
         "seed": seed,
         "num_ranks": ranks.num_ranks,
-        "ranks": of_ranks,
+        "ranks": per_rank,
         "num_threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "python": platform.python_version(),

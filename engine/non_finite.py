@@ -95,15 +95,15 @@ class Agreement:
 
     def describe(self, record: StepRecord) -> str:
         """Says what is not finite in a step, with its samples and learning rate. Every rank must call it."""
-        of_ranks = self._ranks.broadcast(self._ranks.gather((record.finite(), record.rows)))
+        per_rank = self._ranks.broadcast(self._ranks.gather((record.finite(), record.rows)))
         bad_passes = [
             rows
-            for finite, passes in of_ranks
+            for finite, passes in per_rank
             for is_finite, rows in zip(finite, passes, strict=False)  # `finite` ends with the gradient
             if not is_finite
         ]
         what = "the loss" if bad_passes else "the gradient"
-        rows = [row for of_pass in bad_passes or chain(*(passes for _, passes in of_ranks)) for row in of_pass]
+        rows = [row for pass_rows in bad_passes or chain(*(passes for _, passes in per_rank)) for row in pass_rows]
         shown = ", ".join(map(str, rows[:MOST_SHOWN])) + (", ..." if len(rows) > MOST_SHOWN else "")
         samples = f"; {len(rows)} samples, rows of the training list from 0: {shown}" if rows else ""
         return f"{what} of step {record.step} is not finite (learning rate {record.learning_rate:.3g}{samples})"

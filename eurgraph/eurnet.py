@@ -339,6 +339,9 @@ class EurNet(nn.Module):
         Images [B, 3, H, W] to maps [B, C_i, H_i, W_i]; clips [B, 3, T, H, W] of whole tubelets to
         [B, C_i, T / S, H_i, W_i]. Where a side is no multiple of the stride, zeros complete the map on the right and
         below. Absolute positions are resized to the patches at hand, and graphs are found among them.
+
+        Raises:
+            ValueError: inputs of another rank, or so small that a stage has fewer patches than neighbors to find.
         """
         num_axes = 2 if self.num_frames is None else 3
         if x.dim() != 2 + num_axes or x.shape[1] != 3 or (num_axes == 3 and x.shape[2] % self.tubelet_size):

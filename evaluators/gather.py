@@ -71,8 +71,8 @@ def gather(
     if gathered is None:
         return None
     kept = [] if resumable is None else resumable.found
-    parts = [*kept, *(rows for of_rank, _ in gathered for rows in of_rank)]
-    failures = [failure for _, of_rank in gathered for failure in of_rank]
+    parts = [*kept, *(rows for rank_parts, _ in gathered for rows in rank_parts)]
+    failures = [failure for _, rank_failures in gathered for failure in rank_failures]
     return Gathered(
         rows=_merge(parts) if parts else {},
         failures=sorted(failures, key=lambda failure: failure["index"]),

@@ -1,4 +1,4 @@
-"""Tasks: each joins a model, a data set, a loss and an evaluator, and holds the typed settings that are its own."""
+"""Tasks. Each combines a model, a data set, a loss and an evaluator, and defines its own typed settings."""
 
 from importlib import import_module
 from typing import Any
@@ -10,11 +10,11 @@ TASKS: dict[str, str | type[Task]] = {
     "clip_classification": "tasks.clip_classification:ClipClassification",
     "image_classification": "tasks.image_classification:ImageClassification",
 }
-"""What a recipe's `task:` may name: the class, or `module:class`, imported when a recipe asks for it."""
+"""Name in a recipe (`task:`) -> the class, or "module:class", which is imported on first use."""
 
 
 def find_task(recipe: dict[str, Any], source: str) -> type[Task]:
-    """The task class that the recipe's `task:` names."""
+    """The task class of a recipe."""
     name = recipe.get("task")
     if name not in TASKS:
         hint = did_you_mean(str(name), TASKS)

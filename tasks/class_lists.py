@@ -1,4 +1,4 @@
-"""The lists of a classification recipe: labeled files, names of the classes, how often each file is seen."""
+"""The lists of a classification recipe: labeled files, class names, sampling weights."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -17,16 +17,16 @@ Result = TypeVar("Result")
 
 
 class ClassLists:
-    """The lists that a recipe names, each read from disk when it is first asked for: prediction reads no training list.
+    """The lists of a recipe, read on first use: prediction, for example, never reads the training list.
 
     Args:
-        data: the recipe's section.
-        num_classes: classes of the network; None: as many as the lists have.
+        data: the section `data` of the recipe.
+        num_classes: number of classes of the network; None: as many as the lists have.
         multi_label: whether a file may have several classes.
-        item: what a file is called in messages.
-        ranks: the processes of the run, of which the main one makes demo files.
-        read_files: (source, root, class names, split) -> the files that a setting means.
-        make_demo: (root, options) makes the recipe's demo files, unless they are there.
+        item: the word for a file in messages, such as "video".
+        ranks: the ranks of the run; the main one makes demo files.
+        read_files: (source, root, class names, split) -> the files of a list setting.
+        make_demo: (root, options) makes the demo files of the recipe if they do not exist.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class ClassLists:
     ):
         self.data, self._num_classes, self._multi_label = data, num_classes, multi_label
         self._item, self._ranks, self._read_files, self._make_demo_files = item, ranks, read_files, make_demo
-        self._more: list[FileList] = []  # those of data.more, once they are read
+        self._more: list[FileList] = []  # the lists of data.more, filled by `train`
 
     @cached_property
     def train(self) -> FileList:
@@ -57,7 +57,7 @@ class ClassLists:
 
     @cached_property
     def train_weights(self) -> np.ndarray | None:
-        """How often each training file is seen [N], see `TrainSamples`; None: each once an epoch."""
+        """Sampling weights [N] of the training files, see `TrainSamples`; None: each file once per epoch."""
         data, files = self.data, self.train
         if not data.class_balance and data.weights is None and all(more.times == 1 for more in data.more):
             return None
@@ -83,14 +83,14 @@ class ClassLists:
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
-        """A name for each class of the network; `class 7` where there is none."""
+        """A name for each class of the network; "class 7" for class 7 if it has none."""
         if len(self._names) > self.num_classes:
-            raise SettingsError(f"there are {len(self._names)} class names, but model.num_classes={self.num_classes}")
+            raise SettingsError(f"found {len(self._names)} class names, but model.num_classes={self.num_classes}")
         return (*self._names, *(f"class {label}" for label in range(len(self._names), self.num_classes)))
 
     @cached_property
     def _names(self) -> tuple[str, ...]:
-        """Names of the table, else of the training files; none if these cannot be read and need not be."""
+        """Names from the table, else from the training list; () if that is unreadable and not needed."""
         if self._table is not None:
             return self._table
         try:
@@ -125,26 +125,26 @@ class ClassLists:
 
 
 def read_setting(key: str, read: Callable[..., Result], *arguments: Any) -> Result:
-    """`read(*arguments)`, with its errors as errors of the setting `key`."""
+    """Returns `read(*arguments)`; turns its errors into a SettingsError that names the setting `key`."""
     try:
         return read(*arguments)
     except (OSError, TypeError, ValueError) as error:
         raise SettingsError(f"{key}: {error}") from error
 
 
-def _check_labels(key: str, files: FileList, lowest: int, num_classes: int, several: bool) -> None:
-    """Raises SettingsError where a label is below `lowest` or beyond the network's classes, or one of several."""
-    if files.has_several and not several:
+def _check_labels(key: str, files: FileList, lowest: int, num_classes: int, multi_label: bool) -> None:
+    """Raises SettingsError if a label is below `lowest` or at least `num_classes`, or if a file has too many labels."""
+    if files.has_several and not multi_label:
         item = next(item for item in files if len(files.labels_of(item.index)) > 1)
         raise SettingsError(
-            f"{key}: {item.path} has several labels; clip_classification learns them with loss.multi_label=true"
+            f"{key}: {item.path} has several labels; clip_classification trains on them with loss.multi_label=true"
         )
     if (unlabeled := (files.labels < lowest).nonzero()[0]).size:
         item = files[int(unlabeled[0])]
-        raise SettingsError(f"{key}: {item.path} has no label ({item.label}); training needs one for every file")
+        raise SettingsError(f"{key}: {item.path} has no label ({item.label}); every training file needs one")
     rows, labels = files.labeled_rows()
-    if (beyond := (labels >= num_classes).nonzero()[0]).size:
+    if (too_large := (labels >= num_classes).nonzero()[0]).size:
         raise SettingsError(
-            f"{key}: {files[int(rows[beyond[0]])].path} has label {labels[beyond[0]]}, but the network has "
-            f"{num_classes} classes (0 to {num_classes - 1}); set model.num_classes={labels.max() + 1} or mend the list"
+            f"{key}: {files[int(rows[too_large[0]])].path} has label {labels[too_large[0]]}, but the network has "
+            f"{num_classes} classes (0 to {num_classes - 1}); set model.num_classes={labels.max() + 1} or fix the list"
         )

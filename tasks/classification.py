@@ -1,4 +1,4 @@
-"""What the classification tasks have in common: their lists, names, labels, weights and scores."""
+"""What clip and image classification share: lists, class names, loss, dataloaders, prediction and scores."""
 
 import functools
 import hashlib
@@ -41,33 +41,33 @@ from tasks.losses import cross_entropy
 log = logging.getLogger(__name__)
 
 CLASS_NAMES = "class_names.txt"
-HOW_FILES_ARE_READ = ("num_workers", "worker_start", "timeout_seconds")
+WORKER_SETTINGS = ("num_workers", "worker_start", "timeout_seconds")  # do not change predictions
 
 
 class Classification(Task):
-    """A task up to what the network sees: subclasses say how files become batches."""
+    """Everything about a classification task except its inputs: subclasses define how files become batches."""
 
     item: ClassVar[str]
-    """What a file is called: video, image."""
+    """The word for a file: "video", "image"."""
     view: ClassVar[str]
-    """What a view of a file is called: clip, crop."""
+    """The word for a view of a file: "clip", "crop"."""
     curves: ClassVar[Mapping[str, str]] = {"loss": "loss", "top1": "top-1 accuracy"}
     multi_label: bool = False
     """Whether a file may have several classes."""
 
-    # What subclasses know.
+    # Implemented by subclasses.
 
     @staticmethod
     def find_inputs(places: Iterable[str | Path]) -> FileList:
-        """The files at `places`, without labels."""
+        """The files in `places`, without labels."""
         raise NotImplementedError
 
     def read_files(self, source: str, root: str | None, names: tuple | None, split: str | None) -> FileList:
-        """The files that `source`, the value of a setting, means."""
+        """The files of the list setting `source`."""
         raise NotImplementedError
 
     def make_demo(self, root: str, options: dict[str, Any]) -> None:
-        """Makes the recipe's demo files below `root`, unless they are there."""
+        """Makes the demo files of the recipe below `root` if they do not exist."""
         raise NotImplementedError
 
     def train_samples(self, stream: str) -> TrainSamples:
@@ -77,21 +77,21 @@ class Classification(Task):
         raise NotImplementedError
 
     def training_input(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the network takes of a batch, float [B, 3, ..., S, S], and labels [B], or shares of classes [B, C]."""
+        """Network input of a batch, float [B, 3, ..., S, S], and targets: labels [B] or class probabilities [B, C]."""
         raise NotImplementedError
 
     def network_input(self, views: torch.Tensor) -> torch.Tensor:
-        """Views in evaluation, uint8 as they were read, to what the network takes."""
+        """Turns evaluation views, uint8 as read, into network input."""
         raise NotImplementedError
 
     @property
     def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and deviation of red, green and blue, as shares of 255, by which `network_input` normalizes."""
+        """Mean and standard deviation of red, green and blue, as fractions of 255, used by `network_input`."""
         raise NotImplementedError
 
     @property
     def views_per_forward(self) -> int:
-        """Views that pass through the network at once in evaluation."""
+        """Views per forward pass in evaluation."""
         raise NotImplementedError
 
     @cached_property
@@ -106,7 +106,7 @@ class Classification(Task):
 
     @property
     def train_weights(self) -> np.ndarray | None:
-        """How often each training file is seen [N], see `TrainSamples`; None: each once an epoch."""
+        """Sampling weights [N] of the training files, see `TrainSamples`; None: each file once per epoch."""
         return self.lists.train_weights
 
     @property
@@ -122,25 +122,25 @@ class Classification(Task):
         """A name for each class of the network."""
         return self.lists.class_names
 
-    # What engine.task asks for.
+    # The contract of engine.task.Task.
 
     @property
     def num_train_samples(self) -> int:
         return len(self.train_files)
 
     def check(self) -> None:
-        """Reads all that the recipe names, so that what is wrong with it is said before anything starts."""
+        """Checks everything the recipe refers to, so that mistakes are reported before training starts."""
         if self.settings.data.mix.is_on and self.settings.train.samples_per_forward(self.ranks) % 2:
             raise SettingsError(
-                f"data.mix takes {self.item}s in pairs; set train.batch_size so that each process has an even part"
+                f"data.mix takes {self.item}s in pairs; set a train.batch_size that gives each process an even number"
             )
-        for use, files in (("training", self.train_files), ("validation", self.val_files)):
-            log.info("%s: %d %ss of %d classes", use, len(files), self.item, files.num_classes)
+        for split, files in (("training", self.train_files), ("validation", self.val_files)):
+            log.info("%s: %d %ss of %d classes", split, len(files), self.item, files.num_classes)
         if self.train_weights is not None:
-            log.info("training: %d %ss have a weight", np.count_nonzero(self.train_weights), self.item)
+            log.info("training: %d %ss with a nonzero weight", np.count_nonzero(self.train_weights), self.item)
         data = self.settings.data
         if data.num_workers == 0 and "timeout_seconds" in data.model_fields_set:
-            log.warning("data.timeout_seconds is ignored: with data.num_workers=0 nothing watches over the reading")
+            log.warning("data.timeout_seconds is ignored: it needs at least one worker, but data.num_workers=0")
         with torch.device("meta"):
             self.build_model()
 
@@ -160,25 +160,25 @@ class Classification(Task):
         return to_device(loader, ranks.device)
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Mean loss of the batch, and sums over it: `loss`, and where nothing is mixed `top1`, `top5`."""
+        """Mean loss of the batch, and sums over it: `loss`, and without mixing `top1` and `top5`."""
         views, target = self.training_input(batch)
         logits = model(views).float()  # [B, num_classes]
         loss = cross_entropy(logits, target, self.settings.loss.label_smoothing)
         return loss, self.training_sums(loss, logits, batch["label"])
 
     def training_sums(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """What is logged of a training step, summed over its batch; what is mixed has no one right class."""
+        """Sums over a training batch to log. Mixed samples have no single correct class, so only the loss is logged."""
         sums = {"loss": loss * len(labels)}
         if not self.settings.data.mix.is_on:
             sums |= {"top1": count_correct(logits, labels, 1), "top5": count_correct(logits, labels, 5)}
         return sums
 
     def evaluate(self, model: nn.Module) -> ClassificationEvaluation | None:
-        """Scores of `model` on every validation file. Raises FileError if not one of them can be read."""
+        """Scores `model` on all validation files. Raises FileError if none of them can be read."""
         return self._evaluate(self.predict(model, self.val_files))
 
     def evaluate_resumably(self, model: nn.Module, folder: ResumeFolder) -> ClassificationEvaluation | None:
-        key = folder.key | self._what_predictions_depend_on()
+        key = folder.key | self._prediction_key()
         resumable = ResumablePredictions(folder.path, key, self.ranks, write_atomically)
         return self._evaluate(self.predict(model, self.val_files, resumable=resumable))
 
@@ -190,30 +190,31 @@ class Classification(Task):
             raise FileError(first["path"], f"{first['reason']}; no {self.item} of data.val can be read")
         return self.score(predictions)
 
-    def _what_predictions_depend_on(self) -> dict[str, Any]:
+    def _prediction_key(self) -> dict[str, Any]:
+        """Everything that predictions for the validation files depend on, apart from the weights."""
         recipe = self.resolved_recipe()
         files = hashlib.sha256("".join(f"{item.label} {item.path}\n" for item in self.val_files).encode())
         settings = {name: recipe[name] for name in ("task", "model", "evaluation")}
-        settings["data"] = {name: value for name, value in recipe["data"].items() if name not in HOW_FILES_ARE_READ}
+        settings["data"] = {name: value for name, value in recipe["data"].items() if name not in WORKER_SETTINGS}
         settings["precision"] = recipe["train"]["precision"]
         here = {"device": self.ranks.device.type, "num_threads": torch.get_num_threads()}
         return {"files": files.hexdigest(), "settings": settings, **here}
 
     def view_scorer(self, files: FileList, num_guesses: int) -> ViewScorer:
-        """How the views of `files` are scored; at least `num_guesses` of each file are kept."""
+        """Scores the views of `files` and keeps at least `num_guesses` guesses per file."""
         return functools.partial(score_views, num_guesses=num_guesses)
 
     def score(self, predictions: Predictions) -> ClassificationEvaluation:
-        """The scores of predictions for the validation files."""
+        """Scores predictions for the validation files."""
         return evaluate_predictions(predictions, self.naming)
 
     @property
     def naming(self) -> Naming:
-        """What reports call the validation files and their classes."""
+        """The names of validation files and classes in reports."""
         return Naming(self.item, self.view, self.class_names, self._describe)
 
     def _describe(self, index: int) -> tuple[str, str]:
-        """Identifier and path of validation file `index`."""
+        """Id and path of validation file `index`."""
         item = self.val_files[index]
         return item.id, item.path
 
@@ -224,9 +225,9 @@ class Classification(Task):
         num_guesses: int = NUM_GUESSES,
         resumable: ResumablePredictions | None = None,
     ) -> Predictions | None:
-        """Predictions for `files` from the recipe's views, on the main rank; `model` is in evaluation mode.
+        """Predictions for `files` with the views of the recipe; None on ranks other than the main one.
 
-        What `resumable` has of an interrupted evaluation is not predicted again.
+        `model` is in eval mode. Files that `resumable` already holds are not predicted again.
         """
         dataset = self.eval_views(files)
         files_per_batch = max(1, self.views_per_forward // dataset.num_views)
@@ -249,25 +250,25 @@ class Classification(Task):
         return gathered and predictions_from(gathered, dataset.num_views, self.num_classes)
 
     def resolved_recipe(self) -> dict[str, Any]:
-        """The whole recipe with every default and the number of classes filled in, as plain types."""
+        """The full recipe with all defaults and the number of classes filled in, as plain types."""
         recipe = super().resolved_recipe()
         recipe["model"]["num_classes"] = self.num_classes
         return recipe
 
     def run_files(self) -> dict[str, str]:
-        """The names of the classes: `index<TAB>name`, a line each."""
+        """The class names: one line `index<TAB>name` per class."""
         return {CLASS_NAMES: "".join(f"{label}\t{name}\n" for label, name in enumerate(self.class_names))}
 
     @classmethod
     def overrides_of_run(cls, run: Path) -> list[str]:
-        """The class names that the run kept: then the training files need not be there."""
+        """Takes the class names from the run directory, so that the training files are not needed."""
         names = run / CLASS_NAMES
         return [f"data.class_names={json.dumps(str(names))}"] if names.exists() else []
 
     def report_facts(self) -> dict[str, Any]:
         return {"list": self.settings.data.val, **self.settings.evaluation.model_dump()}
 
-    # What tools/predict.py and tools/show_data.py ask for: engine.task.Predicts and Shows.
+    # engine.task.Predicts and engine.task.Shows, for tools/predict.py and tools/show_data.py.
 
     def answer(self, model: nn.Module, inputs: FileList, num_answers: int) -> Answers | None:
         predictions = self.predict(model, inputs, num_guesses=num_answers)

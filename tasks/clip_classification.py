@@ -1,8 +1,8 @@
-"""Clip classification: clips of raw videos, one class each, trained by cross entropy, scored by clip and by video.
+"""Clip classification: clips of raw videos, one class per video, cross-entropy loss, scores per clip and per video.
 
-Where videos have several classes (`loss.multi_label`): binary cross entropy, scored by mean average precision.
+With several classes per video (`loss.multi_label`): binary cross entropy and mean average precision.
 
-The protocol of GloRe's Kinetics runs (arXiv 1811.12814, section 4.3): clips of 8 frames, 8 frames apart, at 224 x 224.
+The defaults follow GloRe's Kinetics runs (arXiv 1811.12814, section 4.3): clips of 8 frames, 8 frames apart, 224 x 224.
 """
 
 import logging
@@ -59,55 +59,55 @@ log = logging.getLogger(__name__)
 
 
 class ClipDataSettings(DataSettings):
-    """Which videos, and what the network sees of them. Lists may also be Kinetics CSVs, or splits of UCF101, HMDB51."""
+    """Videos, clips and views. Lists may also be Kinetics CSV files, or splits of UCF101 and HMDB51."""
 
-    train_split: str | None = Field(None, description="split of `train`, where one file or folder holds several")
-    val_split: str | None = Field(None, description="the same for `val`")
+    train_split: str | None = Field(None, description="split of `train`, if one file or folder holds several")
+    val_split: str | None = Field(None, description="split of `val`, if one file or folder holds several")
     index: str | None = Field(
-        None, description="index that tools/check_videos.py wrote with --index; none: those beside the lists, if any"
+        None, description="index written by tools/check_videos.py --index; none: indices next to the lists, if any"
     )
-    make: MotionShapesSettings | None = Field(None, description="demo videos to make in `root` if they are not there")
+    make: MotionShapesSettings | None = Field(None, description="demo videos to make in `root` if they do not exist")
     reader: ReaderName = Field(
         "pyav",
-        description="library that decodes; all give the same frames but torchcodec_cuda, whose colors are near them",
+        description="decoding library; all give identical frames, except torchcodec_cuda, whose colors differ slightly",
     )
     timeout_seconds: float | None = Field(
-        300, gt=0, description="a video that takes longer to read counts as unreadable; null: wait for ever"
+        300, gt=0, description="a video that takes longer to read counts as unreadable; null: wait forever"
     )
-    num_frames: int = Field(8, gt=0, description="frames of a clip")
+    num_frames: int = Field(8, gt=0, description="frames per clip")
     sampling: Literal["dense", "segments"] = Field(
         "dense",
-        description="dense: frames at an interval; segments: one frame of each of num_frames equal parts of the video",
+        description="dense: frames at a fixed interval; segments: one frame from each of num_frames equal segments",
     )
-    frame_interval: int = Field(8, gt=0, description="distance between two frames of a clip, in frames of the video")
-    frame_seconds: float | None = Field(None, gt=0, description="that distance in seconds instead, at any frame rate")
-    short_video: ShortVideo = Field("consecutive", description="what to do with videos shorter than a clip")
+    frame_interval: int = Field(8, gt=0, description="distance between frames of a clip, in frames of the video")
+    frame_seconds: float | None = Field(None, gt=0, description="distance in seconds instead of frame_interval")
+    short_video: ShortVideo = Field("consecutive", description="how to handle videos shorter than a clip")
     train_view: TrainViewSettings = TrainViewSettings()
     val_view: EvalViewSettings = EvalViewSettings()
     multigrid: MultigridSettings | None = Field(
-        None, description="training clips that change in length and size from step to step, to train in less time"
+        None, description="vary the length and size of training clips from step to step, to train faster"
     )
     color: ColorSettings = ColorSettings()
 
     @model_validator(mode="after")
     def _segments_have_no_interval(self):
         if self.sampling == "segments" and self.frame_seconds is not None:
-            raise ValueError("with sampling: segments, frame_seconds does nothing; leave it out")
+            raise ValueError("frame_seconds has no effect with sampling: segments; remove it")
         return self
 
     @model_validator(mode="after")
     def _forked_processes_have_no_gpu(self):
         if self.worker_start == "fork" and self.num_workers != 0 and not READERS[self.reader].can_fork:
-            raise ValueError(f"reader: {self.reader} does not work in forked processes; set worker_start to spawn")
+            raise ValueError(f"reader: {self.reader} does not work in forked workers; set worker_start to spawn")
         return self
 
 
 class ClipEvaluationSettings(Settings):
-    """The views of each video in evaluation; their probabilities are averaged."""
+    """The views of each video in evaluation. Their probabilities are averaged."""
 
-    num_clips: int = Field(1, gt=0, description="clips along the video")
-    num_crops: int = Field(1, gt=0, description="crops across the frame: 1 the centre, more from one end to the other")
-    clips_per_forward: int = Field(16, gt=0, description="clips that pass through the network at once, per rank")
+    num_clips: int = Field(1, gt=0, description="clips, evenly spaced along the video")
+    num_crops: int = Field(1, gt=0, description="crops per clip: 1: the centre; more: evenly spaced across the frame")
+    clips_per_forward: int = Field(16, gt=0, description="clips per forward pass, per rank")
 
 
 class ClipClassificationSettings(TaskSettings):
@@ -130,20 +130,20 @@ class ClipClassificationSettings(TaskSettings):
     def _several_classes_have_no_balance(self):
         if self.loss.multi_label and self.data.class_balance:
             raise ValueError(
-                "loss.multi_label: a video of several classes has no one size of class; data.class_balance "
-                "must be 0, data.weights gives each video a weight of its own"
+                "data.class_balance needs a single class per video; with loss.multi_label set it to 0, and use "
+                "data.weights to weight single videos"
             )
         return self
 
 
 class ClipClassification(Classification):
-    """Trains and scores a network on clips of videos."""
+    """Trains and evaluates a network on video clips."""
 
     Settings = ClipClassificationSettings
     item, view = "video", "clip"
     advice = """\
-  python test/test-multi-clip.py            ten clips and three crops of each video instead of one
-  python tools/predict.py VIDEO             what the network sees in a video of yours"""
+  python test/test-multi-clip.py            scores from ten clips x three crops per video instead of one
+  python tools/predict.py VIDEO             predictions for your own videos"""
     find_inputs = staticmethod(find_videos)
 
     def __init__(self, settings: ClipClassificationSettings, ranks: Ranks):
@@ -165,10 +165,10 @@ class ClipClassification(Classification):
         return read_videos(source, root, names, split)
 
     def opener(self, *lists: str) -> VideoOpener:
-        """How videos are opened; indices of those in `lists` are taken from where tools/check_videos.py kept them."""
+        """Opens videos, using the indices that tools/check_videos.py stored for `lists`."""
         data = self.settings.data
-        found = [read_setting("data.index", find_store, name, data.index) for name in lists]
-        stores = tuple(store for store in found if store is not None)
+        stores = (read_setting("data.index", find_store, name, data.index) for name in lists)
+        stores = tuple(store for store in stores if store is not None)
         return read_setting("data.reader", VideoOpener, data.reader, data.timeout_seconds, stores)
 
     def _workers(self) -> dict[str, Any]:
@@ -186,7 +186,7 @@ class ClipClassification(Classification):
         make_motion_shapes(root, **options)
 
     def build_model(self) -> nn.Module:
-        """The recipe's network; one for images is applied to each frame."""
+        """The network of the recipe. Image networks are applied to each frame."""
         model = super().build_model()
         return PerFrame(model) if takes_images(self.settings.model.name) else model
 
@@ -201,13 +201,13 @@ class ClipClassification(Classification):
 
     @cached_property
     def multigrid(self) -> Multigrid:
-        """The shapes of the clips of each step."""
+        """The clip shapes of each step."""
         data, train = self.settings.data, self.settings.train
         num_steps = math.ceil((train.num_samples or train.num_epochs * self.num_train_samples) / train.batch_size)
         return Multigrid(data.multigrid, data.num_frames, data.train_view.crop, num_steps)
 
     def grid(self, shape: ClipShape) -> tuple[RandomSampling | RandomSegments, TrainView]:
-        """What takes training clips of a shape. Of the video, smaller ones see as much as full ones, or less."""
+        """Sampler and transform for training clips of a shape. Smaller clips cover as much of a video or less."""
         data, view = self.settings.data, self.settings.data.train_view
         if shape.size != view.crop:
             lowest, highest = view.short_side
@@ -235,7 +235,7 @@ class ClipClassification(Classification):
         clips = self.color(batch["clip"], batch.get("hls"), batch.get("noise_seed"))  # uint8 -> float [B, 3, T, S, S]
         labels = batch["label"]
         if self.multi_label:
-            rows = batch["index"].tolist()  # of the training list, also where a video stands for an unreadable one
+            rows = batch["index"].tolist()  # rows of the videos that were read, including replacements
             targets = torch.from_numpy(self.train_files.targets(rows, self.num_classes))
             labels = targets.float().to(clips.device)
         if self.mixer is None:

@@ -1,8 +1,8 @@
-"""Learning from a teacher's predictions as well as from the labels.
+"""Knowledge distillation: learns from the predictions of a teacher as well as from the labels.
 
 Paper: Touvron et al., Training data-efficient image transformers & distillation through attention, ICML 2021,
-https://arxiv.org/abs/2012.12877, section 4: a second classifier of the student, with a query of its own, learns what
-the teacher says of the same augmented and mixed images; hard (its best class) or soft (its probabilities).
+https://arxiv.org/abs/2012.12877, section 4. A second classifier of the student, with its own query, learns the
+teacher's predictions for the same augmented and mixed images: its best class (hard) or its probabilities (soft).
 """
 
 from pathlib import Path
@@ -18,24 +18,24 @@ from settings import Settings, SettingsError, did_you_mean
 
 
 class DistillationSettings(Settings):
-    """Who the teacher is, and how much it counts."""
+    """The teacher and its weight in the loss."""
 
-    teacher: str = Field(description="a network of timm, such as regnety_160")
-    weights: str = Field(description="file of its weights, for the classes of the recipe")
-    kind: Literal["hard", "soft"] = Field("hard", description="learn its best class, or its probabilities")
-    weight: float = Field(0.5, gt=0, le=1, description="share of the teacher in the loss; the labels have the rest")
-    temperature: float = Field(1.0, gt=0, description="soft: what logits are divided by before the softmax")
+    teacher: str = Field(description="a timm network, such as regnety_160")
+    weights: str = Field(description="file of the teacher's weights, for the classes of the recipe")
+    kind: Literal["hard", "soft"] = Field("hard", description="learn the teacher's best class or its probabilities")
+    weight: float = Field(0.5, gt=0, le=1, description="share of the teacher in the loss; the labels get the rest")
+    temperature: float = Field(1.0, gt=0, description="soft: logits are divided by it before the softmax")
 
 
 def load_teacher(settings: DistillationSettings, num_classes: int, device: torch.device) -> nn.Module:
-    """The teacher, ready to predict. Raises SettingsError if timm has none of that name or the weights do not fit."""
-    import timm  # takes seconds, which only recipes with a teacher should pay
+    """The teacher in eval mode. Raises SettingsError if timm does not have it or the weights do not fit."""
+    import timm  # imported here: it takes seconds, and only recipes with a teacher need it
 
     if not timm.is_model(settings.teacher):
         hint = did_you_mean(settings.teacher, timm.list_models())
         raise SettingsError(f"loss.distillation.teacher: timm has no network {settings.teacher!r}{hint}")
-    if not Path(settings.weights).is_file():  # said before a large network is built
-        raise SettingsError(f"loss.distillation.weights: there is no file {settings.weights}")
+    if not Path(settings.weights).is_file():  # checked before a large network is built
+        raise SettingsError(f"loss.distillation.weights: file {settings.weights} does not exist")
     teacher = timm.create_model(settings.teacher, num_classes=num_classes)
     try:
         load_weights(teacher, settings.weights)
@@ -47,11 +47,11 @@ def load_teacher(settings: DistillationSettings, num_classes: int, device: torch
 def distillation_loss(
     loss: torch.Tensor, logits: torch.Tensor, teacher_logits: torch.Tensor, settings: DistillationSettings
 ) -> torch.Tensor:
-    """`loss` of the labels, joined with that of the second classifier's `logits` [B, C] and the teacher's [B, C]."""
+    """Combines `loss`, of the labels, with that of the distillation head's `logits` [B, C] and the teacher's."""
     if settings.kind == "hard":
-        of_teacher = F.cross_entropy(logits, teacher_logits.argmax(dim=1))
+        teacher_loss = F.cross_entropy(logits, teacher_logits.argmax(dim=1))
     else:
         student, teacher = ((values / settings.temperature).log_softmax(dim=1) for values in (logits, teacher_logits))
         divergence = F.kl_div(student, teacher, reduction="sum", log_target=True) * settings.temperature**2
-        of_teacher = divergence / student.numel()  # the mean over the classes, too, as in the authors' code
-    return (1 - settings.weight) * loss + settings.weight * of_teacher
+        teacher_loss = divergence / student.numel()  # a mean over the classes as well, like the authors' code
+    return (1 - settings.weight) * loss + settings.weight * teacher_loss

@@ -1,6 +1,6 @@
-"""Image classification: one class each, trained as the recipes of EurNet, HorNet, GLNet and EAT on ImageNet say.
+"""Image classification, one class per image, as in the ImageNet recipes of EurNet, HorNet, GLNet and EAT.
 
-Their common protocol: one centre crop, 224 of the 256 pixels of the resized image's shorter side.
+Evaluation uses one centre crop: resize the shorter side to 256 pixels, crop 224 x 224.
 """
 
 import logging
@@ -37,15 +37,15 @@ from settings import Settings, SettingsError
 from tasks.classification import Classification
 from tasks.classification_settings import DataSettings, ModelSettings, check_pairs
 from tasks.distillation import distillation_loss, load_teacher
-from tasks.losses import ImageLossSettings, cross_entropy, shares, token_labeling_loss
+from tasks.losses import ImageLossSettings, class_probabilities, cross_entropy, token_labeling_loss
 
 log = logging.getLogger(__name__)
 
 
 class ImageDataSettings(DataSettings):
-    """Which images, and what the network sees of them. Lists may also be ImageNet's own, see `read_images`."""
+    """Images and views. Lists may also be in ImageNet's own formats, see `read_images`."""
 
-    make: ImageShapesSettings | None = Field(None, description="demo images to make in `root` if they are not there")
+    make: ImageShapesSettings | None = Field(None, description="demo images to make in `root` if they do not exist")
     train_view: TrainImageViewSettings = TrainImageViewSettings()
     val_view: EvalImageViewSettings = EvalImageViewSettings()
     pixels: PixelSettings = PixelSettings()
@@ -54,9 +54,9 @@ class ImageDataSettings(DataSettings):
 
 
 class ImageEvaluationSettings(Settings):
-    """How images are scored."""
+    """How images are evaluated."""
 
-    images_per_forward: int = Field(64, gt=0, description="images that pass through the network at once, per rank")
+    images_per_forward: int = Field(64, gt=0, description="images per forward pass, per rank")
 
 
 class ImageClassificationSettings(TaskSettings):
@@ -75,19 +75,19 @@ class ImageClassificationSettings(TaskSettings):
         check_pairs(self)
         if self.data.mix.is_on and self.data.token_labels:
             raise ValueError(
-                "data.mix does not know data.token_labels; the networks for token labels mix by themselves"
+                "data.mix does not work with data.token_labels; networks for token labels mix images themselves"
             )
         return self
 
 
 class ImageClassification(Classification):
-    """Trains and scores a network on images."""
+    """Trains and evaluates a network on images."""
 
     Settings = ImageClassificationSettings
     item, view = "image", "crop"
     advice = """\
-  python tools/predict.py IMAGE             what the network sees in an image of yours
-  python tools/evaluate.py                  the scores once more, with a report of every image"""
+  python tools/predict.py IMAGE             predictions for your own images
+  python tools/evaluate.py                  the scores once more, with a report on every image"""
     find_inputs = staticmethod(find_images)
 
     @cached_property
@@ -104,13 +104,13 @@ class ImageClassification(Classification):
 
     @cached_property
     def teacher(self) -> nn.Module | None:
-        """Whom the network learns from besides the labels."""
+        """The teacher for distillation; None if the recipe has none."""
         settings = self.settings.loss.distillation
         return settings and load_teacher(settings, self.num_classes, self.ranks.device)
 
     def read_files(self, source: str, root: str | None, names: tuple | None, split: str | None) -> FileList:
         if split is not None:
-            raise ValueError(f"split={split!r}, but only lists of videos have splits")
+            raise ValueError(f"split={split!r}, but only video lists have splits")
         return read_images(source, root, names)
 
     def make_demo(self, root: str, options: dict[str, Any]) -> None:
@@ -127,12 +127,12 @@ class ImageClassification(Classification):
         name = self.settings.model.name
         model = super().build_model()
         if not takes_images(name):
-            raise SettingsError(f"model.name: {name} is for clips; models.list_models() has the networks for images")
+            raise SettingsError(f"model.name: {name} is for clips; models.list_models() lists the image networks")
         loss = self.settings.loss
         if loss.distillation and not getattr(model, "distilled", False):
-            raise SettingsError(f"loss.distillation: {name} has no classifier for a teacher; take eat_tiny_dist")
+            raise SettingsError(f"loss.distillation: {name} has no distillation head; use eat_tiny_dist, for example")
         if loss.token_weight != ImageLossSettings().token_weight and not isinstance(model, TokenLabelGLNet):
-            raise SettingsError(f"loss.token_weight: {name} has no classifier for cells; take glnet_4g_tklb")
+            raise SettingsError(f"loss.token_weight: {name} has no token-label head; use glnet_4g_tklb, for example")
         return model
 
     def train_samples(self, stream: str) -> TrainImages | TokenLabelImages:
@@ -149,23 +149,23 @@ class ImageClassification(Classification):
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         settings, labels = self.settings.loss, batch["label"]
         images, target = self.training_input(batch)
-        of_cells = None
+        cell_targets = None
         if "label_map" in batch:
             grid = self.settings.data.token_labels.grid
             options = (self.num_classes, grid, settings.label_smoothing)
-            target, of_cells = token_targets(batch["label_map"], batch["crop"], *options)
+            target, cell_targets = token_targets(batch["label_map"], batch["crop"], *options)
         outputs = model(images)
         if isinstance(outputs, TokenLabeling):
-            of_images = shares(target, self.num_classes, settings.label_smoothing)
-            loss = token_labeling_loss(outputs, of_images, of_cells, settings.token_weight)
+            image_targets = class_probabilities(target, self.num_classes, settings.label_smoothing)
+            loss = token_labeling_loss(outputs, image_targets, cell_targets, settings.token_weight)
             return loss, {"loss": loss * len(labels)}
-        # A distilled network has a second opinion, for the teacher's labels.
-        logits, *second = (part.float() for part in (outputs if isinstance(outputs, tuple) else (outputs,)))
+        # A distilled network also returns the logits of its distillation head.
+        logits, *distilled = (part.float() for part in (outputs if isinstance(outputs, tuple) else (outputs,)))
         loss = cross_entropy(logits, target, settings.label_smoothing)
         if self.teacher is not None:
             with torch.no_grad():
                 teacher_logits = self.teacher(images).float()
-            loss = distillation_loss(loss, *second, teacher_logits, settings.distillation)
+            loss = distillation_loss(loss, *distilled, teacher_logits, settings.distillation)
         return loss, self.training_sums(loss, logits, labels)
 
     def eval_views(self, files: FileList) -> ImageViews:

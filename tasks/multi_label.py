@@ -1,4 +1,4 @@
-"""Training on samples that may have several classes: one yes-or-no question for each class."""
+"""Training on samples that may have several classes: one binary decision per class."""
 
 import torch
 import torch.nn.functional as F
@@ -9,8 +9,8 @@ def multi_label_step(
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Mean binary cross entropy of `logits` [B, C] with `targets` [B, C] in 0..1, over samples and classes.
 
-    Besides it what is logged, summed over the samples: `loss`, and where nothing is mixed `top1`, how many best guesses
-    are one of the sample's classes.
+    Also returns sums over the samples to log: `loss`, and without mixing `top1`, the number of best guesses that are a
+    class of their sample.
     """
     loss = F.binary_cross_entropy_with_logits(logits, targets)
     sums = {"loss": loss * len(targets)}

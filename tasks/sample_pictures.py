@@ -1,4 +1,4 @@
-"""Samples of a classification task to be looked at: the files' own frames, and what the network takes of them."""
+"""Pictures of the samples of a classification task: the frames in the file, and the input of the network."""
 
 import logging
 from typing import TYPE_CHECKING
@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 
 
 def training_pictures(task: "Classification", count: int) -> list[Picture]:
-    """The first `count` samples, or as many as pass through the network at once, from the whole file to the network."""
+    """The first `count` training samples, at most one batch: frames of the file, and network input."""
     batch_size = task.settings.train.samples_per_forward(task.ranks)
-    if not task.settings.data.mix.is_on:  # with mixing, others of the batch show through
+    if not task.settings.data.mix.is_on:  # mixing needs the whole batch
         batch_size = min(batch_size, count)
     (batch,) = task.train_batches(0, 1, batch_size, "train")
     seed_position(task.settings.run.seed, 0)
@@ -36,21 +36,21 @@ def training_pictures(task: "Classification", count: int) -> list[Picture]:
 
 
 def validation_pictures(task: "Classification", count: int) -> list[Picture]:
-    """Every view of the first `count` validation files that can be read."""
+    """All views of the first `count` validation files; unreadable files are skipped."""
     dataset, pictures = task.eval_views(task.val_files), []
     for number in range(min(count, len(dataset))):
-        read, item = dataset[number], dataset.items[number]
-        if "failure" in read:
-            log.warning("cannot read %s: %s", item.path, read["failure"]["reason"])
+        sample, item = dataset[number], dataset.items[number]
+        if "failure" in sample:
+            log.warning("cannot read %s: %s", item.path, sample["failure"]["reason"])
             continue
-        views = task.network_input(read["views"].to(task.ranks.device))  # [V, 3, ..., S, S]
+        views = task.network_input(sample["views"].to(task.ranks.device))  # [V, 3, ..., S, S]
         stages = {f"{task.view} {k + 1} of {len(views)}": to_frames(task, view) for k, view in enumerate(views)}
         pictures.append(Picture([_caption(task, dataset.items, item)], stages))
     return pictures or [Picture(["no validation file can be read"], {"": torch.zeros(1, 8, 8, 3, dtype=torch.uint8)})]
 
 
 def to_frames(task: "Classification", view: torch.Tensor) -> torch.Tensor:
-    """What the network takes, float [3, S, S] or [3, T, S, S] -> uint8 [T, S, S, 3], no longer normalized."""
+    """Network input, float [3, S, S] or [3, T, S, S] -> uint8 [T, S, S, 3], with the normalization undone."""
     clip = view if view.ndim == 4 else view[:, None]  # [3, T, S, S]
     mean, std = (torch.tensor(values, device=clip.device).view(3, 1, 1, 1) for values in task.normalization)
     levels = ((clip.float() * std + mean) * 255).round().clamp(0, 255)
@@ -58,7 +58,7 @@ def to_frames(task: "Classification", view: torch.Tensor) -> torch.Tensor:
 
 
 def class_counts(task: "Classification") -> dict[str, np.ndarray]:
-    """Files of each class [C] by list, and how often those of training are seen in an epoch where that differs."""
+    """Files per class [C] of each list, and with sampling weights how often they are seen per training epoch."""
     num_classes, weights = task.num_classes, task.train_weights
     rows, labels = task.train_files.labeled_rows()
     counts = {"training, listed": np.bincount(labels, minlength=num_classes)}
@@ -75,7 +75,7 @@ def _caption(task: "Classification", files: FileList, item: FileItem) -> str:
 
 
 def _mixture(task: "Classification", target: torch.Tensor) -> list[str]:
-    """What a mixed sample is made of; nothing for a plain label."""
+    """The classes of a mixed sample and their shares; [] without mixing."""
     if not task.settings.data.mix.is_on:
         return []
     largest = target.topk(min(8 if task.multi_label else 2, len(target)))

@@ -1,7 +1,7 @@
-"""A task of exactly the abstract members, as a script: it fits a line to made numbers, and its scores are negative.
+"""A task with only the abstract members, as a script: a linear regression on synthetic data with negative scores.
 
-python test/regression.py train|evaluate ARGUMENTS     as tools/train.py and tools/evaluate.py take them
-STOP_AT=N                                              in the environment: dies without a word in the N-th batch
+python test/regression.py train|evaluate ARGUMENTS     the arguments of tools/train.py or tools/evaluate.py
+STOP_AT=N                                              in the environment: kills the process in batch N
 """
 
 import os
@@ -23,15 +23,15 @@ from tools.errors import clear_errors
 NUM_VAL = 23
 
 
-def made(number: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sample `number`: x [3] and y = 2 x_0 - x_1 + 0.5, a little off."""
+def sample(number: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sample `number`: x [3] and y = 2 x_0 - x_1 + 0.5 plus noise."""
     generator = torch.Generator().manual_seed(number)
     x = torch.randn(3, generator=generator)
     return x, 2 * x[0] - x[1] + 0.5 + 0.1 * torch.randn((), generator=generator)
 
 
 class NegativeError(Evaluation):
-    """Minus the mean squared error: larger is better, and every score is below 0."""
+    """Minus the mean squared error: larger is better, and every score is negative."""
 
     def __init__(self, errors):
         self.mean, self.count = float(errors.mean()), len(errors)
@@ -59,7 +59,7 @@ class Regression(Task):
             if str(batch) == os.environ.get("STOP_AT"):
                 os.kill(os.getpid(), signal.SIGKILL)
             start = (batch * self.ranks.num_ranks + self.ranks.rank) * batch_size
-            x, y = zip(*(made(number % 30) for number in range(start, start + batch_size)), strict=True)
+            x, y = zip(*(sample(number % 30) for number in range(start, start + batch_size)), strict=True)
             yield torch.stack(x), torch.stack(y)
 
     def training_step(self, model, batch):
@@ -72,7 +72,7 @@ class Regression(Task):
         batches = ({"index": torch.tensor([number]), "failures": []} for number in numbers)
 
         def rows_of(batch):
-            x, y = made(1000 + int(batch["index"]))
+            x, y = sample(1000 + int(batch["index"]))
             return to_columns(index=batch["index"], error=(model(x[None]).squeeze(1) - y) ** 2)
 
         gathered = gather(batches, rows_of, self.ranks, num_items=NUM_VAL)

@@ -1,4 +1,4 @@
-"""The house: imports point down only, the engine knows no class, and nothing outgrows one sitting."""
+"""The layout of the code: imports only point down, the engine knows no classes, functions and files stay short."""
 
 import ast
 from pathlib import Path
@@ -14,7 +14,7 @@ FLOORS = (
     {"tools"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-MAY_IMPORT_OF_ITS_FLOOR = {"models": {"weights"}}
+ALLOWED_ON_SAME_FLOOR = {"models": {"weights"}}
 SOURCES = sorted(
     path
     for path in ROOT.rglob("*.py")
@@ -28,7 +28,7 @@ def room_of(path: Path) -> str:
 
 
 def imports_of(tree: ast.AST, only_at_start: bool = False):
-    """Modules that a file imports; those under TYPE_CHECKING are none."""
+    """The modules that a file imports, except under TYPE_CHECKING."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             continue
@@ -44,14 +44,14 @@ def imports_of(tree: ast.AST, only_at_start: bool = False):
 @pytest.mark.parametrize("path", OURS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_down(path):
     room = room_of(path)
-    allowed = {room, *MAY_IMPORT_OF_ITS_FLOOR.get(room, ())}
+    allowed = {room, *ALLOWED_ON_SAME_FLOOR.get(room, ())}
     for name in imports_of(ast.parse(path.read_text())):
         other = name.split(".")[0]
         if other in FLOOR_OF and other not in allowed:
             assert FLOOR_OF[other] < FLOOR_OF[room], f"{path.relative_to(ROOT)} imports {name}"
 
 
-def test_no_import_goes_in_a_circle():
+def test_there_are_no_circular_imports():
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in OURS}
     graph = {
         name: {other for other in imports_of(ast.parse(path.read_text()), only_at_start=True) if other in modules}
@@ -78,8 +78,8 @@ WORDS_OF_TASKS = {
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "engine").glob("*.py")), ids=lambda path: path.name)
-def test_the_engine_speaks_of_no_class_and_no_file_format(path):
-    """Neither by a name nor by a key: what knows classes or files is a task's, a data set's or an evaluator's."""
+def test_the_engine_knows_no_classes_and_no_file_formats(path):
+    """No identifier and no key in engine/ mentions them: they belong to tasks, data sets and evaluators."""
     for node in ast.walk(ast.parse(path.read_text())):
         words = {
             ast.Name: lambda node: [node.id],
@@ -90,22 +90,22 @@ def test_the_engine_speaks_of_no_class_and_no_file_format(path):
             ast.Constant: lambda node: [node.value],
             ast.ImportFrom: lambda node: [*node.module.split("."), *(alias.name for alias in node.names)],
         }.get(type(node), lambda node: [])(node)
-        allowed = {"label"} if path.name == "plots.py" else set()  # of a line in a plot
+        allowed = {"label"} if path.name == "plots.py" else set()  # the label of a curve
         assert not (WORDS_OF_TASKS - allowed) & {word for word in words if isinstance(word, str)}, ast.unparse(node)
 
 
-def test_nothing_outgrows_one_sitting():
-    """Where something must, the line on top says why: `# longer than 60 lines, because ...`."""
-    grown = []
+def test_functions_classes_and_files_stay_short():
+    """An exception needs a line above it with the reason: `# longer than 60 lines, because ...`."""
+    too_long = []
     for path in SOURCES:
         text = path.read_text()
         rows = text.splitlines()
         if len(rows) > 450 and "longer than 450 lines" not in rows[0]:
-            grown.append(f"{path.relative_to(ROOT)}: {len(rows)} lines")
+            too_long.append(f"{path.relative_to(ROOT)}: {len(rows)} lines")
         for node in ast.walk(ast.parse(text)):
             limit = 60 if isinstance(node, ast.FunctionDef) else 300 if isinstance(node, ast.ClassDef) else None
             if limit and node.end_lineno - node.lineno + 1 > limit:
                 first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
                 if f"longer than {limit} lines" not in rows[first - 2]:
-                    grown.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}")
-    assert grown == []
+                    too_long.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}")
+    assert too_long == []

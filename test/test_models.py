@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from golden_networks import slow_or_weekly
 from golden_weights import GOLDEN, read_golden, state_dict_for
 from torch import nn
 
@@ -236,10 +237,12 @@ def test_image_weights_that_do_not_fit(tmp_path, model, weights):
 
 
 WITHOUT_REFERENCE = [name for name in list_models() if not (GOLDEN / f"{name}.json").exists()]
+DEBUG = [name for name in WITHOUT_REFERENCE if "debug" in name]
+FULL_SIZE = sorted(set(WITHOUT_REFERENCE) - set(DEBUG))
 
 
 @pytest.mark.parametrize(
-    "name", [name if "debug" in name else pytest.param(name, marks=pytest.mark.slow) for name in WITHOUT_REFERENCE]
+    "name", [*DEBUG, *slow_or_weekly(FULL_SIZE, weekly={"eurnet_small_video", "eurnet_base_video"})]
 )
 def test_models_without_golden_gradients_learn_and_come_back_from_their_files(name, tmp_path):
     """Forward and backward at a small size, then saved, loaded into another and compared."""

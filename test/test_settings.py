@@ -1,4 +1,4 @@
-"""Recipes, overrides, and what is said when they are wrong."""
+"""Recipes, overrides, and the errors about bad ones."""
 
 import pytest
 
@@ -50,9 +50,9 @@ def test_overrides_change_single_values(recipe):
         ("views=[{lr: 1}, {l: 1}]", r"views\.1\.lr: is required"),
         ("optimizer.lr=fast", r"optimizer\.lr: input should be a valid number.*got 'fast'"),
         ("steps=2.5", r"steps: input should be a valid integer.*got 2\.5"),
-        ("steps", r"'steps' is not of the form key=value"),
+        ("steps", r"'steps' does not have the form key=value"),
         ("steps.x=1", r"steps is a value, not a section"),
-        ("steps=[", r"is not a YAML value"),
+        ("steps=[", r"is not valid YAML"),
     ],
 )
 def test_bad_overrides_are_explained(recipe, override, message):
@@ -70,7 +70,7 @@ def test_bad_files_are_explained(tmp_path):
     with pytest.raises(SettingsError, match=r"nowhere\.yaml does not exist"):
         read_recipe(tmp_path / "nowhere.yaml")
     (tmp_path / "list.yaml").write_text("- 1\n")
-    with pytest.raises(SettingsError, match="must hold a mapping of settings, it holds list"):
+    with pytest.raises(SettingsError, match="must contain a mapping of settings, got list"):
         read_recipe(tmp_path / "list.yaml")
     (tmp_path / "broken.yaml").write_text("a: [1\n")
     with pytest.raises(SettingsError, match="is not valid YAML"):

@@ -1,1 +1,1 @@
-"""What a person starts: train, evaluate, predict, benchmark."""
+"""Command-line tools: train, evaluate, predict, benchmark and more."""

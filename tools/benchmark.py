@@ -1,4 +1,4 @@
-"""Measures speed: of reading videos, of networks, and of graphs.
+"""Benchmarks for reading videos, networks, graphs and training steps.
 
     python tools/benchmark.py data [FILES ...]
     python tools/benchmark.py recipes [FILES ...]
@@ -7,9 +7,9 @@
     python tools/benchmark.py graph
     python tools/benchmark.py step [NAME]
 
-`data` compares our video reader with decord, OpenCV and torchcodec, `recipes` the ways to re-encode videos; `model`
-shows what a network costs, `throughput` makes a table of networks as papers print it; `graph` shows what message
-passing costs on grids and on lists of edges, `step` what a training step costs beyond its network.
+`data` compares our video reader with decord, OpenCV and torchcodec. `recipes` compares ways to re-encode videos.
+`model` measures the cost of a network, and `throughput` prints a table of networks like those in papers. `graph`
+measures message passing on grids and on edge lists. `step` measures the overhead of a training step over its network.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that wait leave the cores to the decoders
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
 from tools.errors import clear_errors
 
@@ -30,13 +30,13 @@ BENCHMARKS = (
     "throughput",
     "graph",
     "step",
-)  # modules of tools/benchmarks, each with HELP, add_arguments(parser) and run(args)
+)  # modules in tools/benchmarks; each has HELP, add_arguments(parser) and run(args)
 
 
 def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("benchmark", choices=BENCHMARKS, help="what to measure; `data --help` tells its options")
+    parser.add_argument("benchmark", choices=BENCHMARKS, help="what to measure; `data --help` lists its options")
     name = parser.parse_args(argv[:1]).benchmark
     module = importlib.import_module(f"tools.benchmarks.{name}")
     parser = argparse.ArgumentParser(

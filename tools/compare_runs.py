@@ -1,8 +1,8 @@
-"""Shows where two runs part: their recipes, surroundings, losses step by step, and scores.
+"""Shows where two runs differ: recipes, environments, losses step by step, and scores.
 
     python tools/compare_runs.py runs/demo/glore_motion runs/demo/glore_motion-2
 
-Ends with status 0 where they are the same, 1 where they differ. How long things took is left out.
+Exits with status 0 if they are the same and 1 if they differ. Timings are ignored.
 """
 
 import argparse
@@ -23,23 +23,23 @@ from settings import SettingsError, differences
 from tools.errors import clear_errors
 
 TIMING = ("waiting_for_data", "_per_second")
-OF_THE_START = ("started", "command")
-MOST_LINES = 12
+START_ONLY = ("started", "command")  # differ between any two starts
+MAX_LINES = 12
 
 
 def compare(a: Path, b: Path) -> Iterator[tuple[str, list[str]]]:
-    """(heading, lines) of each thing in which the runs in the folders `a` and `b` differ.
+    """Yields (heading, differences) for each aspect of the runs in the folders `a` and `b`.
 
-    Raises SettingsError where one of them is no run.
+    Raises SettingsError if one of them is not a run directory.
     """
     for folder in (a, b):
         if not (folder / "recipe.yaml").exists():
-            raise SettingsError(f"{folder} is no run directory: it has no recipe.yaml")
+            raise SettingsError(f"{folder} is not a run directory: it has no recipe.yaml")
     recipes = (yaml.safe_load((folder / "recipe.yaml").read_text()) for folder in (a, b))
     yield "recipe", [_change(*change) for change in differences(*recipes).items() if change[0] != "run.dir"]
     yield "environment", _environments(a, b)
     rows = [_rows(folder / "metrics.jsonl") for folder in (a, b)]
-    for split in sorted({key[1] for of_one in rows for key in of_one}):
+    for split in sorted({split for run_rows in rows for _, split in run_rows}):
         yield f"{split} lines of metrics.jsonl", _metrics(split, *rows)
     reports = sorted({path.parent.name for folder in (a, b) for path in folder.glob("evaluations/*/summary.json")})
     for report in reports:
@@ -51,22 +51,21 @@ def _environments(a: Path, b: Path) -> list[str]:
     ours, theirs = (read_environments(folder / "environment.json") for folder in (a, b))
     lines = []
     if len(ours) != len(theirs):
-        lines.append(f"starts: {len(ours)} -> {len(theirs)}; the last ones are compared")
+        lines.append(f"starts: {len(ours)} -> {len(theirs)}; comparing the last of each")
     last = (
-        {} if not starts else {k: v for k, v in starts[-1].items() if k not in OF_THE_START}
-        for starts in (ours, theirs)
+        {} if not starts else {k: v for k, v in starts[-1].items() if k not in START_ONLY} for starts in (ours, theirs)
     )
     return lines + [_change(*change) for change in differences(*last).items()]
 
 
 def _metrics(split: str, ours: dict, theirs: dict) -> list[str]:
-    """The first step where lines of `split` differ, and how far apart the runs get after it."""
+    """The first step at which lines of `split` differ, and the largest difference of each value."""
     steps = [sorted(step for step, other in rows if other == split) for rows in (ours, theirs)]
     lines, largest = [], {}
     if steps[0] != steps[1]:
-        parting = next(pair for pair in zip_longest(*steps) if pair[0] != pair[1])
-        lines.append(f"steps: {len(steps[0])} -> {len(steps[1])} lines; the first without its like is of step "
-                     f"{min(step for step in parting if step is not None)}")  # fmt: skip
+        unmatched = next(pair for pair in zip_longest(*steps) if pair[0] != pair[1])
+        lines.append(f"steps: {len(steps[0])} -> {len(steps[1])} lines; the first without a match is of step "
+                     f"{min(step for step in unmatched if step is not None)}")  # fmt: skip
     first = None
     for step in sorted(set(steps[0]) & set(steps[1])):
         changes = differences(ours[step, split], theirs[step, split])
@@ -82,7 +81,7 @@ def _metrics(split: str, ours: dict, theirs: dict) -> list[str]:
 
 
 def _rows(path: Path) -> dict[tuple[int, str], dict[str, Any]]:
-    """(step, split) -> values, of a metrics.jsonl."""
+    """The lines of a metrics.jsonl, as (step, split) -> values."""
     if not path.exists():
         return {}
     rows = map(json.loads, path.read_text().splitlines())
@@ -107,18 +106,18 @@ def _change(key: str, pair: tuple[Any, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("a", type=Path, metavar="RUN_A", help="a run directory")
-    parser.add_argument("b", type=Path, metavar="RUN_B", help="another")
+    parser.add_argument("b", type=Path, metavar="RUN_B", help="another run directory")
     args = parser.parse_args(argv)
-    found = [(heading, lines) for heading, lines in compare(args.a, args.b) if lines]
-    for heading, lines in found:
+    changed = [(heading, lines) for heading, lines in compare(args.a, args.b) if lines]
+    for heading, lines in changed:
         print(f"{heading}:")
-        for line in lines[:MOST_LINES]:
+        for line in lines[:MAX_LINES]:
             print(f"  {line}")
-        if len(lines) > MOST_LINES:
-            print(f"  ... and {len(lines) - MOST_LINES} more")
-    if found:
+        if len(lines) > MAX_LINES:
+            print(f"  ... and {len(lines) - MAX_LINES} more")
+    if changed:
         sys.exit(1)
-    print("the same: recipe, environment, every line of metrics.jsonl, every report")
+    print("recipe, environment, every line of metrics.jsonl and every report are the same")
 
 
 if __name__ == "__main__":

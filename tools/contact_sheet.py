@@ -1,4 +1,4 @@
-"""Pictures of samples: contact sheets, animations, and how many files a class has; drawn without a display."""
+"""Contact sheets and animations of samples, and bar charts of class counts. Needs no display."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,20 +11,20 @@ from PIL import Image, ImageDraw, ImageFont
 
 from engine.task import Picture
 
-HEIGHT = 112  # pixels of a frame
-GAP = 6  # pixels between frames
-LINE = 16  # pixels of a line of text
-SHEET_WIDTH = 1200  # pixels, unless one sample is wider
-MAX_FRAMES = 8  # frames of a clip that a sheet shows
+HEIGHT = 112  # of a frame, in pixels
+GAP = 6  # between frames, in pixels
+LINE = 16  # height of a line of text, in pixels
+SHEET_WIDTH = 1200  # in pixels, unless a single sample is wider
+MAX_FRAMES = 8  # frames per clip on a sheet
 
 
 def draw_sheet(samples: Sequence[Picture], path: Path) -> None:
-    """A sheet of all the samples: under its text the stages of each, one below the other; images side by side."""
+    """Draws all samples on one sheet: caption, then one row of frames per stage. Stages of images share a row."""
     _tile([[_draw_sample(sample) for sample in samples]])[0].save(path)
 
 
 def draw_animation(samples: Sequence[Picture], path: Path, frames_per_second: float) -> None:
-    """A GIF of all the samples at once, their stages side by side; of images, one stage after the other."""
+    """Animates all samples at once, with their stages side by side; shows the stages of images in turn."""
     num_frames = max(len(frames) for sample in samples for frames in sample.stages.values())
     moments = []
     for t in range(num_frames if num_frames > 1 else len(samples[0].stages)):
@@ -41,12 +41,12 @@ def draw_animation(samples: Sequence[Picture], path: Path, frames_per_second: fl
 
 
 def draw_classes(counts: dict[str, np.ndarray], class_names: Sequence[str], path: Path) -> None:
-    """Bars of the numbers of files, [C] for each name in `counts`; classes in the order of their labels."""
+    """Draws a bar chart of the files per class [C] for each name in `counts`, with classes in label order."""
     num_classes = len(class_names)
     figure = Figure(figsize=(min(24.0, max(6.0, 0.25 * num_classes)), 3.2 * len(counts)), layout="constrained")
     for axes, (name, values) in zip(figure.subplots(len(counts), 1, squeeze=False)[:, 0], counts.items(), strict=True):
         axes.bar(np.arange(num_classes), values, width=0.8)
-        axes.set(title=f"{name}: {values.sum():.0f} files, {values.min():.0f} to {values.max():.0f} of a class")
+        axes.set(title=f"{name}: {values.sum():.0f} files, {values.min():.0f} to {values.max():.0f} per class")
         axes.set_xlim(-0.6, num_classes - 0.4)
         axes.grid(axis="y", alpha=0.3)
         if num_classes <= 100:
@@ -82,7 +82,7 @@ def _draw_sample(sample: Picture) -> Image.Image:
 
 
 def _tile(moments: list[list[Image.Image]]) -> list[Image.Image]:
-    """One picture of each list of blocks; a block has the same place in all of them."""
+    """Tiles each list of blocks into one picture. A block has the same position in every picture."""
     width, height = (GAP + max(block.size[axis] for blocks in moments for block in blocks) for axis in (0, 1))
     num_blocks = len(moments[0])
     num_columns = min(num_blocks, max(1, SHEET_WIDTH // width))

@@ -1,4 +1,4 @@
-"""Shows errors that the user can fix as one clear message; all others keep their traceback."""
+"""Shows errors that the user can fix as one clear message. All others keep their traceback."""
 
 import logging
 import os
@@ -10,10 +10,10 @@ from settings import UserError
 
 
 def clear_errors(main: Callable[[], None]) -> None:
-    """Runs `main`; a UserError is shown without a traceback and ends the process with status 2.
+    """Runs `main`. A UserError is shown without a traceback, and the process exits with status 2.
 
-    A run that was asked to stop, and saved, ends with status 75 (EX_TEMPFAIL): start it again. Where every process of a
-    run meets the same error, the first on each machine shows it.
+    A run that saved and stopped on request exits with status 75 (EX_TEMPFAIL): start it again to resume. If all ranks
+    raise the same error, only the first one on each machine shows it.
     """
     is_first_here = os.environ.get("LOCAL_RANK", "0") == "0"
     try:
@@ -24,27 +24,27 @@ def clear_errors(main: Callable[[], None]) -> None:
         sys.exit(2)
     except Stopped as stopped:
         if is_first_here:
-            _show(f"stopped by {stopped}; saved, and the same command continues")
+            _show(f"stopped by {stopped}; the run is saved, and the same command resumes it")
         sys.exit(EXIT_AGAIN)
     except KeyboardInterrupt:
-        _show("interrupted; the same command continues from the last checkpoint")
+        _show("interrupted; the same command resumes from the last checkpoint")
         sys.exit(130)
 
 
 def _with_worker_deaths(main: Callable[[], None]) -> None:
-    """Runs `main`; torch raises a RuntimeError anywhere in it when a dataloader worker dies."""
+    """Runs `main`. If a dataloader worker dies, torch raises a RuntimeError at an arbitrary point of it."""
     try:
         main()
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise
-        from datasets.dataloader import worker_death  # imports torch, which is loaded where a worker can die
+        from datasets.dataloader import worker_death  # imported here: torch is already loaded if a worker died
 
         raise worker_death(error) from error
 
 
 def _show(message: str) -> None:
-    """Prints to standard error, and to the log of the run where one is open."""
+    """Prints to standard error and to the log of the run, if one is open."""
     print(message, file=sys.stderr)
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):

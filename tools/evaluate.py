@@ -1,11 +1,11 @@
-"""Evaluates a trained network on the recipe's validation list, every video exactly once.
+"""Evaluates a trained network on the validation set of a recipe. Every item counts exactly once.
 
-    python tools/evaluate.py                                        the newest run, as its recipe says
+    python tools/evaluate.py                                        the newest run, with its own recipe
     python tools/evaluate.py --run-dir runs/demo/glore_motion --checkpoint last
     python tools/evaluate.py -c configs/kinetics/glore_resnet50_8x8.yaml --checkpoint FILE evaluation.num_clips=10
 
-FILE is one of our checkpoints or a file that the authors released. The report goes to `evaluations/` in the run
-directory.
+FILE is a checkpoint of this suite or a file that the authors released. The report is written to `evaluations/` in the
+run directory.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that wait leave the cores to the decoders
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
 from engine.distributed import join_ranks
 from engine.run import start_logging
@@ -29,7 +29,7 @@ def main(
     description: str | None = __doc__,
     task: str | None = None,
 ) -> None:
-    """`presets` are overrides that the arguments may override again; they are for the task `task` alone, if given."""
+    """`presets` are overrides that the command line may override again. `task` rejects recipes for any other task."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_run_arguments(parser)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as data.val=LIST")

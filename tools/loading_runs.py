@@ -1,4 +1,4 @@
-"""What the scripts share: which run is meant, its weights, its network, and the report of an evaluation."""
+"""Shared by the scripts: finding a run and its weights, loading the network, writing the report of an evaluation."""
 
 import argparse
 import hashlib
@@ -22,19 +22,21 @@ log = logging.getLogger(__name__)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that say which weights are meant."""
-    parser.add_argument("-c", "--config", metavar="RECIPE", help="a recipe; without one: that of the run")
-    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="a run directory; else the recipe's, or the newest")
-    parser.add_argument("--checkpoint", metavar="FILE", help="best, last, or a file; without it: best, else last")
-    parser.add_argument("--average", action="store_true", help="of a file with both, the moving average of the weights")
+    """Adds the arguments that select a recipe, a run and its weights."""
+    parser.add_argument("-c", "--config", metavar="RECIPE", help="a recipe (default: the recipe of the run)")
+    parser.add_argument(
+        "--run-dir", type=Path, metavar="DIR", help="a run directory (default: that of the recipe, or the newest run)"
+    )
+    parser.add_argument("--checkpoint", metavar="FILE", help="best, last or a file (default: best, else last)")
+    parser.add_argument("--average", action="store_true", help="use the averaged weights if the file has both")
 
 
 def find_run(
     args: argparse.Namespace, overrides: Sequence[str], task: str | None = None
 ) -> tuple[type[Task], TaskSettings, Path]:
-    """The task class, the settings and the run directory that the arguments of `add_run_arguments` mean.
+    """The task class, settings and run directory for the arguments of `add_run_arguments`.
 
-    Raises SettingsError where the recipe is of another task than `task`.
+    Raises SettingsError if the recipe is for another task than `task`.
     """
     run = args.run_dir
     if args.config is None:
@@ -45,32 +47,32 @@ def find_run(
         overrides = [*task_class.overrides_of_run(run), *overrides]
     recipe = read_recipe(source, overrides)
     if task not in (None, recipe["task"]):
-        raise SettingsError(f"{source} is of the task {recipe['task']}, not {task}; score it by tools/evaluate.py")
+        raise SettingsError(f"{source} is for the task {recipe['task']}, not {task}; use tools/evaluate.py")
     settings = parse_settings(task_class.Settings, recipe, source)
     return task_class, settings, run or run_folder(source, settings.run)
 
 
 def find_weights(run: Path, checkpoint: str | None) -> Path:
-    """The file that `checkpoint` names: "best" or "last" of the run directory, or a path; None: best, else last."""
+    """The file for `checkpoint`: "best" or "last" of the run, or a path; None: best, else last."""
     named = {"best": run / "checkpoints/best.safetensors", "last": run / "checkpoints/last.pt"}
     if checkpoint is None:
         found = next((path for path in named.values() if path.exists()), None)
         if found is None:
-            raise SettingsError(f"{run} holds no checkpoint; train first, or name a file with --checkpoint")
+            raise SettingsError(f"{run} has no checkpoint; train first, or give a file with --checkpoint")
         return found
     return named.get(checkpoint, Path(checkpoint))
 
 
 def load_model(task: Task, weights: Path, ranks: Ranks, average: bool = False) -> nn.Module:
-    """The recipe's network with the weights of the file, or their moving average, ready to predict."""
+    """The network of the recipe in eval mode, with the weights of a file or their moving average."""
     model = task.build_model()
     log.info("%s: %s", weights, load_weights(model, weights, average=average))
     return place_model(model, ranks.device, task.settings.train.channels_last).eval()
 
 
 def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average: bool = False) -> None:
-    """Evaluates the weights that `checkpoint` names, prints the scores and writes the report below `run`."""
-    weights = ranks.on_main(lambda: find_weights(run, checkpoint))  # the same file for every rank
+    """Evaluates the weights `checkpoint` (see `find_weights`), logs the scores and writes the report below `run`."""
+    weights = ranks.on_main(lambda: find_weights(run, checkpoint))  # the same file on every rank
     model = load_model(task, weights, ranks, average)
     suffixes = [weights.stem] * bool(checkpoint) + ["average"] * average
     folder = run / "evaluations" / "-".join([task.protocol, *suffixes])

@@ -1,12 +1,12 @@
-"""Says what a trained network sees in your own videos, or images.
+"""Predicts on your own videos or images with a trained network.
 
-    python tools/predict.py VIDEO [VIDEO ...]                       by the newest run
+    python tools/predict.py VIDEO [VIDEO ...]                       with the newest run
     python tools/predict.py --run-dir runs/demo/glore_motion --top 3 --csv guesses.csv VIDEO ...
     python tools/predict.py -c RECIPE --checkpoint FILE data.class_names=TABLE VIDEO ...
-    python tools/predict.py --above 0.5 --top 157 VIDEO ...         of several classes, all that are likely
+    python tools/predict.py --above 0.5 --top 157 VIDEO ...         multi-label: all likely classes
 
-A folder stands for all the videos in it. The views of each video are those of the recipe; for example, ten clips:
-evaluation.num_clips=10 as a further argument.
+A folder means all videos in it. The recipe sets the views of each video; for ten clips per video, for example, add
+evaluation.num_clips=10.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that wait leave the cores to the decoders
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
 from engine.distributed import join_ranks
 from engine.precision import autocast
@@ -34,13 +34,13 @@ log = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_run_arguments(parser)
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="guesses to show for each file (5)")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="guesses to show per file (5)")
     parser.add_argument(
-        "--above", type=float, default=0.0, metavar="P", help="show only guesses of at least this probability (0)"
+        "--above", type=float, default=0.0, metavar="P", help="show only guesses with at least this probability (0)"
     )
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the guesses as a table")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the guesses to a CSV file")
     parser.add_argument(
-        "arguments", nargs="+", metavar="FILE | key=value", help="videos or images, folders, settings to change"
+        "arguments", nargs="+", metavar="FILE | key=value", help="videos, images or folders, and settings to change"
     )
     args = parser.parse_args(argv)
     overrides = [argument for argument in args.arguments if "=" in argument and not Path(argument).exists()]

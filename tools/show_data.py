@@ -1,14 +1,14 @@
-"""Shows what a network really sees: samples before and after they are changed, with labels and ids.
+"""Shows what a network really sees: samples before and after their transforms, with labels and ids.
 
     python tools/show_data.py configs/demo/glore_motion.yaml
     python tools/show_data.py configs/demo/eurnet_shapes.yaml --count 12 data.train_view.color_jitter=0
 
-It takes the first samples of the run that the recipe would be, as the first step of one process would have them, and
-writes into the output folder
-  train.png    the files' own frames, and what the network takes of them: cropped, colored, mixed
-  train.gif    the same, moving
-  val.png      every view of the first validation files
-  classes.png  how many files each class has; in training, how often they are seen in an epoch, too
+It takes the first samples of a run of the recipe, exactly as the first step on one process gets them, and writes these
+files to the output folder:
+  train.png    frames of the files, and the network's input: cropped, color-augmented, mixed
+  train.gif    the same as an animation
+  val.png      all views of the first validation files
+  classes.png  files per class, and for training also how often they are seen per epoch
 """
 
 import argparse
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that wait leave the cores to the decoders
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
 from engine.distributed import join_ranks
 from engine.run import start_logging
@@ -38,12 +38,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change: data.repeats=2")
     parser.add_argument("--count", type=int, default=8, metavar="N", help="samples to show (8)")
     parser.add_argument("--fps", type=float, default=4, metavar="N", help="frames per second of the GIF (4)")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="where to (pictures/ and the recipe's name)")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="output folder (pictures/ plus the recipe's name)")
     args = parser.parse_intermixed_args(argv)
     if args.count < 1 or args.fps <= 0:
-        parser.error(
-            f"--count is {args.count} and --fps {args.fps:g}; expected at least one sample, and a rate above 0"
-        )
+        parser.error(f"got --count {args.count} and --fps {args.fps:g}; --count must be at least 1, --fps above 0")
     recipe = read_recipe(args.config, args.overrides)
     task_class = find_task(recipe, args.config)
     settings = parse_settings(task_class.Settings, recipe, args.config)

@@ -1,10 +1,10 @@
-"""Trains a network by a recipe, or continues a run that was interrupted.
+"""Trains a network with a recipe, or resumes an interrupted run.
 
     python tools/train.py -c configs/demo/glore_motion.yaml [key=value ...]
     torchrun --nproc-per-node 8 tools/train.py -c configs/kinetics/glore_resnet50_8x8.yaml
 
-./run_local.sh starts it with one process per GPU. The same command again continues where the run stopped. SIGTERM and
-SIGUSR1 make it save and end with status 75: start it again (docs/runs.md says what happens when what goes wrong).
+./run_local.sh starts it with one process per GPU. The same command resumes a run from its last checkpoint. On SIGTERM
+and SIGUSR1 it saves and exits with status 75: start it again (docs/runs.md lists what can go wrong and what happens).
 """
 
 import argparse
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that wait leave the cores to the decoders
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
 from engine.distributed import join_ranks
 from engine.run import open_run, start_logging
@@ -28,7 +28,7 @@ from tools.loading_runs import report
 log = logging.getLogger(__name__)
 
 NEXT = """
-All of the run lies in %s: look at curves.png and at the report in evaluations/. What to try next:
+Everything is in %s: see curves.png and the report in evaluations/. What to try next:
 %s
   ./run_local.sh CONFIG run.resume=false    another run, with other settings"""
 

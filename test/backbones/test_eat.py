@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from golden_networks import check_entries, check_numbers, slow_or_weekly
+from golden_networks import check_entries, check_numbers
 from golden_weights import read_golden, state_dict_for
 
 from backbones import eat
@@ -15,7 +15,6 @@ from backbones.token_mixing import BandedAttention, DeformableConv, TokenConv
 from models import AUTHORS_NAMES, WeightsError, create_model, load_pretrained, load_weights
 
 NAMES = ["eat_tiny", "eat_small", "eat_medium", "eat_base", "eat_tiny_384", "eat_small_384"]
-WEEKLY = {"eat_base", "eat_small_384"}
 
 
 def save(content, path):
@@ -39,7 +38,8 @@ def test_tiny_network_equals_the_authors():
     check_numbers("eat_tiny", eat.eat_tiny, with_gradients=False)
 
 
-@pytest.mark.parametrize("name", slow_or_weekly(NAMES, WEEKLY))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_gradients_equal_the_authors(name):
     check_numbers(name, getattr(eat, name), with_gradients=True)
 

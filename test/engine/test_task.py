@@ -22,6 +22,7 @@ RECIPE = """
     train: {num_epochs: 3, batch_size: 6, checkpoint_every_steps: 4, log_every_steps: 1}
     run: {device: cpu, num_threads: 1}
 """
+STOP_AT_9 = {"STOP_AT": "9"}
 
 
 @pytest.fixture
@@ -30,8 +31,8 @@ def recipe(tmp_path):
     return tmp_path / "recipe.yaml"
 
 
-def run(tool, *arguments, processes=1, check=True, **environment):
-    return run_script("test/regression.py", tool, *arguments, processes=processes, check=check, environment=environment)
+def run(*arguments, **options):
+    return run_script("test/regression.py", *arguments, **options)
 
 
 def lines(folder, split):
@@ -58,7 +59,7 @@ def test_it_trains_resumes_after_a_kill_and_scores_the_same_on_one_and_two_ranks
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = run("train", "-c", recipe, f"run.dir={whole}")
     assert "step 15 of 15: mean_squared_error" in done.stderr and "tools/evaluate.py" in done.stderr
-    assert run("train", "-c", recipe, f"run.dir={killed}", check=False, STOP_AT="9").returncode == -9
+    assert run("train", "-c", recipe, f"run.dir={killed}", check=False, environment=STOP_AT_9).returncode == -9
     assert "continuing" in run("train", "-c", recipe, f"run.dir={killed}").stderr
     ends = [torch.load(folder / "checkpoints/last.pt", weights_only=True)["model"] for folder in (whole, killed)]
     assert all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())

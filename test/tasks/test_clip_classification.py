@@ -1,4 +1,4 @@
-"""The task on small sets: what it says to bad input, and that a broken video costs coverage, never a wrong number."""
+"""Clip classification on small data sets: batches, evaluation, unreadable videos, and errors about bad input."""
 
 import shutil
 
@@ -44,11 +44,11 @@ def make_task(folder, **changes) -> ClipClassification:
 
 @pytest.fixture
 def videos(motion_videos, tmp_path):
-    """A copy of the motion videos that a test may break."""
+    """A copy of the motion videos that tests may damage."""
     return shutil.copytree(motion_videos, tmp_path / "videos")
 
 
-def test_batches_are_what_the_recipe_says(motion_videos):
+def test_batches_follow_the_recipe(motion_videos):
     task = make_task(motion_videos)
     batches = list(task.train_batches(0, 3, batch_size=4, stream="train"))
     assert [batch["clip"].shape for batch in batches] == [(4, 3, 4, 32, 32)] * 3
@@ -59,8 +59,8 @@ def test_batches_are_what_the_recipe_says(motion_videos):
     assert task.class_names == tuple(f"class {label}" for label in range(8)) and task.num_classes == 8
 
 
-def test_a_sample_is_a_function_of_seed_and_number_alone(motion_videos):
-    """Not of the workers, of the batch, of where the run began, nor of the other ranks."""
+def test_a_sample_depends_only_on_seed_and_number(motion_videos):
+    """Not on the workers, the batch, the first step of the run or the number of ranks."""
     whole = list(make_task(motion_videos).train_batches(0, 16, 4, "train"))
     clips = torch.cat([batch["clip"] for batch in whole])
     index = torch.cat([batch["index"] for batch in whole])
@@ -77,7 +77,7 @@ def test_a_sample_is_a_function_of_seed_and_number_alone(motion_videos):
     assert not torch.equal(other["clip"], clips[:4])
 
 
-def test_evaluation_lists_what_it_cannot_read(videos):
+def test_evaluation_reports_unreadable_videos(videos):
     broken = sorted(videos.glob("val/*/*.mp4"))[3]
     broken.write_bytes(broken.read_bytes()[:200])
     task = make_task(videos)
@@ -90,8 +90,8 @@ def test_evaluation_lists_what_it_cannot_read(videos):
     assert task.naming.describe(failure["index"])[1] == str(broken)
 
 
-def test_each_view_is_its_own_clip_and_crop(motion_videos):
-    """However the frames of a video's clips are shared while they are read."""
+def test_each_view_has_its_own_clip_and_crop(motion_videos):
+    """Although frames that several clips share are decoded only once."""
     task = make_task(motion_videos)
     sampling, view = EvenSampling(4, 3, num_clips=5), EvalView(task.settings.data.val_view, num_crops=3)
     views = VideoViews(task.val_files, sampling, view)[2]["views"]
@@ -103,7 +103,7 @@ def test_each_view_is_its_own_clip_and_crop(motion_videos):
 
 
 @pytest.mark.parametrize("worker_start", ["spawn", "forkserver"])
-def test_workers_may_start_in_other_ways(motion_videos, worker_start):
+def test_workers_may_start_by_spawn_or_forkserver(motion_videos, worker_start):
     ours, theirs = (
         next(iter(make_task(motion_videos, **options).train_batches(2, 1, 4, "train")))
         for options in ({}, {"data__num_workers": 1, "data__worker_start": worker_start})
@@ -111,20 +111,20 @@ def test_workers_may_start_in_other_ways(motion_videos, worker_start):
     assert torch.equal(ours["clip"], theirs["clip"])
 
 
-def test_a_gpu_decodes_in_processes_that_are_not_forked(motion_videos, monkeypatch):
+def test_gpu_decoding_uses_spawned_workers(motion_videos, monkeypatch):
     monkeypatch.setattr(READERS["torchcodec_cuda"], "load", lambda: None)
-    asked = []
-    monkeypatch.setattr("tasks.classification.train_loader", lambda *_, **workers: asked.append(workers) or [])
+    options = []
+    monkeypatch.setattr("tasks.classification.train_loader", lambda *_, **workers: options.append(workers) or [])
     make_task(motion_videos, data__reader="torchcodec_cuda").train_batches(0, 1, 4, "train")
-    assert asked[0]["worker_start"] == "spawn"
-    with pytest.raises(SettingsError, match="torchcodec_cuda does not work in forked processes; set worker_start to"):
+    assert options[0]["worker_start"] == "spawn"
+    with pytest.raises(SettingsError, match="torchcodec_cuda does not work in forked workers; set worker_start to"):
         make_task(motion_videos, data__reader="torchcodec_cuda", data__num_workers=1, data__worker_start="fork")
 
 
 @pytest.mark.parametrize(
     ("options", "name"), [({"data__class_names": "mapping_table.txt"}, "left"), ({"model__num_classes": 8}, "class 0")]
 )
-def test_weights_are_scored_without_the_training_videos(motion_videos, options, name):
+def test_evaluation_does_not_need_the_training_videos(motion_videos, options, name):
     options = {k: f"{motion_videos}/{v}" if k == "data__class_names" else v for k, v in options.items()}
     task = make_task(motion_videos, data__train="gone.txt", **options)
     assert task.class_names[0] == name and task.evaluate(task.build_model().eval()).num_read == 9
@@ -142,7 +142,7 @@ def test_views_are_averaged(motion_videos):
     assert not np.allclose(predictions.probabilities, one.predict(model, one.val_files).probabilities)
 
 
-def test_an_unreadable_training_video_is_replaced_by_a_fixed_rule(videos):
+def test_an_unreadable_training_video_is_replaced_deterministically(videos):
     broken = sorted(videos.glob("train/*/*.mp4"))[5]
     broken.unlink()
     runs = [list(make_task(videos).train_batches(0, 6, 4, "train")) for _ in range(2)]
@@ -153,21 +153,19 @@ def test_an_unreadable_training_video_is_replaced_by_a_fixed_rule(videos):
     assert failures[0]["index"] not in index and len(index) == 24
     for ours, theirs in zip(*runs, strict=True):
         assert torch.equal(ours["clip"], theirs["clip"]) and torch.equal(ours["label"], theirs["label"])
-    labels = make_task(videos).train_files.labels[index]
-    assert (
-        labels.tolist() == torch.cat([batch["label"] for batch in runs[0]]).tolist()
-    )  # its own label, not the lost one's
+    labels = make_task(videos).train_files.labels[index]  # of the replacement, not of the unreadable video
+    assert labels.tolist() == torch.cat([batch["label"] for batch in runs[0]]).tolist()
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_nothing_readable_is_one_clear_error(videos, num_workers):
+def test_a_data_set_without_readable_videos_raises_a_clear_error(videos, num_workers):
     shutil.rmtree(videos / "train")
     with pytest.raises(VideoError, match="10 files in a row could not be read") as error:
         next(iter(make_task(videos, data__num_workers=num_workers).train_batches(0, 1, 4, "train")))
     assert error.value.path.endswith(".mp4") and "Traceback" not in str(error.value)
 
 
-def test_an_audio_file_and_an_empty_file_are_named(tmp_path):
+def test_unreadable_files_are_reported_with_reasons(tmp_path):
     encode_video(tmp_path / "good.mp4", number_frames(9, 48, 64))
     encode_video(tmp_path / "sound.mp4", None, audio=True)
     (tmp_path / "empty.mp4").touch()
@@ -223,15 +221,15 @@ def test_bad_settings_are_explained(motion_videos, changes, message):
         assert task.val_files and task.build_model()
 
 
-def test_a_bad_line_is_named(videos):
+def test_a_bad_line_in_a_list_is_reported(videos):
     (videos / "val.txt").write_text("0 1 a.mp4\nx one b.mp4\n")
     with pytest.raises(SettingsError, match=r"val\.txt:2: .*label 'one' is not a whole number"):
         make_task(videos).val_files  # noqa: B018
 
 
-def test_labels_must_fit(videos):
+def test_labels_out_of_range_are_reported(videos):
     for name, line, message in (
-        ("train", "x -1 a.mp4\n", r"data\.train: .*a\.mp4 has no label \(-1\); training needs one"),
+        ("train", "x -1 a.mp4\n", r"data\.train: .*a\.mp4 has no label \(-1\); every training file needs one"),
         ("val", "x 8 a.mp4\n", r"data\.val: .*a\.mp4 has label 8, but the network has 8 classes"),
     ):
         listed = (videos / f"{name}.txt").read_text()
@@ -241,7 +239,7 @@ def test_labels_must_fit(videos):
         (videos / f"{name}.txt").write_text(listed)
 
 
-def test_folders_give_classes_and_names(motion_videos):
+def test_folders_define_classes_and_their_names(motion_videos):
     task = make_task(motion_videos, data__train=f"{motion_videos}/train", data__val=f"{motion_videos}/val")
     assert task.class_names == tuple(sorted(path.name for path in (motion_videos / "train").iterdir()))
     assert len(task.train_files) == 24 and len(task.val_files) == 9
@@ -255,7 +253,7 @@ def test_an_unknown_task_is_explained():
         find_task({"task": "clips"}, "recipe.yaml")
 
 
-def numbers_seen(task, num_epochs):
+def rows_seen(task, num_epochs):
     samples = task.train_samples("train")
     return [int(samples[number]["index"]) for number in range(num_epochs * len(samples))]
 
@@ -267,7 +265,7 @@ def test_lists_are_mixed_and_classes_balanced(motion_videos, tmp_path):
     more = {"train": str(tmp_path / "more.txt"), "root": str(motion_videos), "times": 2}
     task = make_task(tmp_path, data__train=str(tmp_path / "few.txt"), data__root=str(motion_videos), data__more=[more])
     assert task.num_train_samples == 6 and task.train_weights.tolist() == [1, 1, 1, 2, 2, 2]
-    seen = np.bincount(numbers_seen(task, 3), minlength=6)
+    seen = np.bincount(rows_seen(task, 3), minlength=6)
     assert (seen[:3] >= 1).all() and seen[3:].sum() > seen[:3].sum()
 
     task = make_task(motion_videos, data__class_balance=1.0)
@@ -275,13 +273,13 @@ def test_lists_are_mixed_and_classes_balanced(motion_videos, tmp_path):
     assert np.allclose(np.bincount(task.train_files.labels, task.train_weights), counts > 0)
     (tmp_path / "weights.txt").write_text(f"{task.train_files[0].id} 0")
     task = make_task(motion_videos, data__weights=str(tmp_path / "weights.txt"))
-    assert 0 not in numbers_seen(task, 1)
+    assert 0 not in rows_seen(task, 1)
     with pytest.raises(SettingsError, match=r"data\.more\.0\.train: no list of videos at gone\.txt"):
         make_task(motion_videos, data__more=[{"train": "gone.txt"}]).check()
 
 
 @pytest.mark.parametrize("direct", [False, True])
-def test_repeats_are_other_clips_of_one_video_in_one_pass(motion_videos, direct):
+def test_repeats_are_different_clips_of_one_video(motion_videos, direct):
     task = make_task(motion_videos, data__repeats=2, data__train_view=VIEW | {"direct": direct})
     (batch,) = task.train_batches(0, 1, batch_size=4, stream="train")
     assert batch["index"][::2].tolist() == batch["index"][1::2].tolist() and len(set(batch["index"].tolist())) == 2
@@ -302,7 +300,7 @@ def test_repeats_are_other_clips_of_one_video_in_one_pass(motion_videos, direct)
     ],
     ids=str,
 )
-def test_ways_of_sampling_and_changing_clips(motion_videos, changes):
+def test_sampling_and_augmentation_options(motion_videos, changes):
     task = make_task(motion_videos, **changes)
     task.check()
     (batch,) = task.train_batches(0, 1, batch_size=4, stream="train")
@@ -313,7 +311,7 @@ def test_ways_of_sampling_and_changing_clips(motion_videos, changes):
     assert views.shape == (1, 3, 4, 32, 32)
 
 
-def test_a_frame_folder_in_the_list(videos):
+def test_a_list_may_contain_frame_folders(videos):
     line = (videos / "val.txt").read_text().splitlines()[0].split()
     path = videos / line[2]
     with VideoReader(path) as video:
@@ -326,13 +324,13 @@ def test_a_frame_folder_in_the_list(videos):
     assert torch.equal(make_task(videos).eval_views(make_task(videos).val_files)[0]["views"], expected)
 
 
-def test_settings_that_do_nothing_are_refused(motion_videos):
+def test_settings_without_effect_are_rejected(motion_videos):
     for changes, message in (
         (
             {"data__sampling": "segments", "data__frame_seconds": 0.1},
-            "with sampling: segments, frame_seconds does",
+            "frame_seconds has no effect with sampling: segments",
         ),
-        ({"data__mix": {"mixup": 0.8}, "train__batch_size": 5}, r"data\.mix takes samples in pairs, .* to 5 at once"),
+        ({"data__mix": {"mixup": 0.8}, "train__batch_size": 5}, r"data\.mix takes samples in pairs, .* 5 per pass"),
         ({"data__reader": "decrod"}, r"data\.reader: .*'pyav', 'decord', 'torchcodec', 'torchcodec_cuda' or 'opencv'"),
     ):
         with pytest.raises(SettingsError, match=message):

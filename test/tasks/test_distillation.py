@@ -1,4 +1,4 @@
-"""Distillation: its equations, and which teachers are refused."""
+"""Distillation: its equations, and errors about the teacher."""
 
 import pytest
 import timm
@@ -16,17 +16,17 @@ def settings(**changes):
 
 def test_losses_by_hand():
     torch.manual_seed(0)
-    student, teacher, of_labels = torch.randn(3, 7), torch.randn(3, 7), torch.tensor(2.0)
+    student, teacher, label_loss = torch.randn(3, 7), torch.randn(3, 7), torch.tensor(2.0)
     hard = -student.log_softmax(1)[torch.arange(3), teacher.argmax(1)].mean()
-    torch.testing.assert_close(distillation_loss(of_labels, student, teacher, settings()), 1 + 0.5 * hard)
+    torch.testing.assert_close(distillation_loss(label_loss, student, teacher, settings()), 1 + 0.5 * hard)
     p, q = (teacher / 4).softmax(1), (student / 4).softmax(1)
     soft = 16 * (p * (p / q).log()).sum() / 21
     chosen = settings(kind="soft", temperature=4, weight=0.25)
-    torch.testing.assert_close(distillation_loss(of_labels, student, teacher, chosen), 1.5 + 0.25 * soft)
-    torch.testing.assert_close(distillation_loss(of_labels, teacher, teacher, chosen), torch.tensor(1.5))
+    torch.testing.assert_close(distillation_loss(label_loss, student, teacher, chosen), 1.5 + 0.25 * soft)
+    torch.testing.assert_close(distillation_loss(label_loss, teacher, teacher, chosen), torch.tensor(1.5))
 
 
-def test_a_teacher_comes_from_its_file_and_stays_as_it_is(tmp_path):
+def test_a_teacher_is_loaded_from_its_file_and_frozen(tmp_path):
     original = timm.create_model("resnet10t", num_classes=6).eval()
     torch.save({"model": original.state_dict()}, tmp_path / "teacher.pth")
     chosen = settings(weights=str(tmp_path / "teacher.pth"))
@@ -42,9 +42,9 @@ def test_a_teacher_comes_from_its_file_and_stays_as_it_is(tmp_path):
     ("changes", "message"),
     [
         ({"teacher": "regnety_16"}, "timm has no network 'regnety_16'; did you mean 'regnety_160'"),
-        ({"weights": "no/such.pth"}, r"loss\.distillation\.weights: there is no file no/such\.pth"),
+        ({"weights": "no/such.pth"}, r"loss\.distillation\.weights: file no/such\.pth does not exist"),
     ],
 )
-def test_what_is_wrong_is_said(changes, message):
+def test_a_bad_teacher_is_explained(changes, message):
     with pytest.raises(SettingsError, match=message):
         load_teacher(settings(**changes), num_classes=6, device=CPU)

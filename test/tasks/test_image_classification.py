@@ -1,4 +1,4 @@
-"""Images as a task: a sample is a function of its number, a broken file costs coverage, a run continues as it was."""
+"""Image classification: reproducible samples, unreadable files, errors, exact resume, reports."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ from tools import evaluate, predict, train
 from tools.errors import clear_errors
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
-clips = partial(evaluate.main, presets=["evaluation.num_clips=1"], task="clip_classification")  # as test-single-clip.py
+single_clip = partial(evaluate.main, presets=["evaluation.num_clips=1"], task="clip_classification")
 AUGMENT = {"size": 64, "auto_augment": "rand-m9-mstd0.5-inc1"}
 
 
@@ -33,7 +33,7 @@ def shapes(tmp_path_factory):
 
 @pytest.fixture
 def images(shapes, tmp_path):
-    """A copy of the set that a test may break."""
+    """A copy of the data set that tests may damage."""
     return shutil.copytree(shapes, tmp_path / "images")
 
 
@@ -62,8 +62,8 @@ def batches(task, first=0, count=6, stream="train"):
     return list(task.train_batches(first, count, 4, stream))
 
 
-def test_a_sample_is_a_function_of_seed_and_number_alone(shapes):
-    """Also where timm's operations draw from global generators, in one process or in workers."""
+def test_a_sample_depends_only_on_seed_and_number(shapes):
+    """Even though timm's transforms draw from global generators, in the main process and in workers."""
     whole = batches(make_task(shapes), count=9)
     pictures = torch.cat([batch["image"] for batch in whole])
     assert pictures.shape == (36, 3, 64, 64) and pictures.dtype == torch.uint8
@@ -75,14 +75,14 @@ def test_a_sample_is_a_function_of_seed_and_number_alone(shapes):
     assert not torch.equal(other["image"], pictures[:4])
 
 
-def test_repeats_are_other_views_of_one_image(shapes):
+def test_repeats_are_different_views_of_one_image(shapes):
     first = batches(make_task(shapes, data__repeats=2), count=1)[0]
     assert first["index"][0] == first["index"][1] != first["index"][2] == first["index"][3]
     assert not torch.equal(first["image"][0], first["image"][1])
 
 
-def test_losses_are_those_of_the_recipe(shapes):
-    """Smoothed cross entropy of plain labels; of mixed labels, the same in the shares of the mix."""
+def test_losses_by_hand(shapes):
+    """Smoothed cross entropy, with plain labels and with mixed ones."""
     batch = batches(make_task(shapes), count=1)[0]
     plain = make_task(shapes, loss__label_smoothing=0.1)
     torch.manual_seed(0)
@@ -96,10 +96,10 @@ def test_losses_are_those_of_the_recipe(shapes):
     mixed = make_task(shapes, loss__label_smoothing=0.1, data__mix={"mixup": 0.8, "probability": 1e-9})
     same, sums = mixed.training_step(model, batch)
     torch.testing.assert_close(same, loss)
-    assert sums.keys() == {"loss"}  # a mixed image has no one right class
+    assert sums.keys() == {"loss"}  # a mixed image has no single correct class
 
 
-def test_evaluation_lists_what_it_cannot_read(images):
+def test_evaluation_reports_unreadable_images(images):
     broken = sorted(images.glob("val/*/*"))[3]
     broken.write_bytes(broken.read_bytes()[:200])
     task = make_task(images)
@@ -136,7 +136,7 @@ def test_an_unreadable_training_image_is_replaced_and_reported(images):
         ({"model__name": "glore_resnet_debug_3d"}, r"model\.name: glore_resnet_debug_3d is for clips"),
         (
             {"data__mix": {"mixup": 0.8}, "train__batch_size": 5},
-            r"data\.mix takes samples in pairs, but .* to 5 at once",
+            r"data\.mix takes samples in pairs, but .* gives 5 per pass",
         ),
         ({"data__mix": {"mode": "pair"}}, r"without mixup or cutmix, mode does nothing"),
         ({"data__val_view": {"sise": 64}}, r"data\.val_view\.sise: unknown setting; did you mean 'size'"),
@@ -149,12 +149,12 @@ def test_bad_settings_are_explained(shapes, changes, message):
         make_task(shapes, **changes).check()
 
 
-# Whole runs, with everything on that draws random numbers.
+# Whole runs, with every source of random numbers enabled.
 
 
 @pytest.fixture(scope="module")
 def recipe(shapes, tmp_path_factory):
-    """A recipe of 12 steps, on a set whose validation images are 9, one of them broken."""
+    """A recipe of 12 steps, with 9 validation images, one of them unreadable."""
     folder = tmp_path_factory.mktemp("image_runs")
     pictures = shutil.copytree(shapes, folder / "images")
     sorted(pictures.glob("val/*/*"))[4].write_bytes(b"")
@@ -189,7 +189,7 @@ def losses(run):
     return [row["loss"] for row in rows if row["split"] == "train"]
 
 
-def test_an_interrupted_run_continues_bit_for_bit(run, recipe, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_bit_for_bit(run, recipe, tmp_path, monkeypatch):
     step, calls = ImageClassification.training_step, []
 
     def interrupted(*arguments):
@@ -211,17 +211,17 @@ def test_an_interrupted_run_continues_bit_for_bit(run, recipe, tmp_path, monkeyp
 
 
 class TwoRanks(Ranks):
-    """Two ranks, one after the other: the second, asked first, leaves what it found for the main one."""
+    """Simulates two ranks: rank 1 runs first and leaves its value for rank 0, which gathers."""
 
-    left: ClassVar[list] = []
+    values: ClassVar[list] = []
 
     def gather(self, value):
-        self.left.append(value)
-        return [self.left.pop(), self.left.pop()] if self.is_main else None
+        self.values.append(value)
+        return [self.values.pop(), self.values.pop()] if self.is_main else None
 
 
-def test_two_ranks_find_what_one_finds(images):
-    """On an odd number of images, one of which cannot be read."""
+def test_two_ranks_predict_the_same_as_one(images):
+    """With an odd number of images, one of them unreadable."""
     sorted(images.glob("val/*/*"))[4].write_bytes(b"")
     task = make_task(images, evaluation__images_per_forward=2)
     model = task.build_model().eval()
@@ -241,7 +241,7 @@ def tables(report):
 
 
 @pytest.mark.slow
-def test_two_processes_write_the_report_of_one(run, start):
+def test_two_processes_write_the_same_report_as_one(run, start):
     report = run / "evaluations/centre"
     one = tables(report)
     assert (one[0]["images_read"], one[0]["images_listed"], one[0]["crops_per_image"]) == (8, 9, 1)
@@ -250,7 +250,7 @@ def test_two_processes_write_the_report_of_one(run, start):
     assert tables(report) == one
 
 
-def test_predict_names_the_shapes(run, recipe, tmp_path):
+def test_predict_writes_class_names(run, recipe, tmp_path):
     paths = sorted((recipe.parent / "images/val").glob("*/*"))
     predict.main(["--run-dir", str(run), "--top", "2", "--csv", str(tmp_path / "guesses.csv"), str(paths[0])])
     rows = list(csv.DictReader((tmp_path / "guesses.csv").read_text().splitlines()))
@@ -262,23 +262,23 @@ def test_predict_names_the_shapes(run, recipe, tmp_path):
     ("main", "arguments", "message"),
     [
         (predict.main, ["gone.jpg"], "no file or folder of images at gone.jpg"),
-        (clips, [], "is of the task image_classification, not clip_classification; score it by tools/evaluate.py"),
+        (single_clip, [], "is for the task image_classification, not clip_classification; use tools/evaluate.py"),
     ],
 )
-def test_errors_are_one_message(run, main, arguments, message, capsys):
+def test_errors_are_shown_as_one_message(run, main, arguments, message, capsys):
     with pytest.raises(SystemExit):
         clear_errors(lambda: main(["--run-dir", str(run), *arguments]))
     assert message in capsys.readouterr().err
 
 
-def test_token_labels_train_a_network_with_a_classifier_for_cells(shapes, tmp_path):
-    """Maps that say the image's class everywhere lead to the loss of plain labels, smoothed by their softmax alone."""
+def test_token_labels_train_a_network_with_a_token_label_head(shapes, tmp_path):
+    """Label maps with the image's class in every cell give the same loss as plain labels."""
     files = make_task(shapes).train_files
     for item in (files[number] for number in range(len(files))):
         target = tmp_path / Path(item.path).parent.name / f"{Path(item.path).stem}.pt"
         target.parent.mkdir(exist_ok=True)
         torch.save(torch.stack([torch.full((1, 4, 4), 60.0), torch.full((1, 4, 4), item.label)]), target)
-    # RandAugment might move cells without scores into the view.
+    # No RandAugment: it could move cells without scores into the view.
     changes = {"model__name": "glnet_debug_tklb", "loss__token_weight": 0.3, "data__train_view": {"size": 64}}
     task = make_task(shapes, data__token_labels={"root": str(tmp_path), "grid": 2}, **changes)
     task.check()
@@ -288,7 +288,7 @@ def test_token_labels_train_a_network_with_a_classifier_for_cells(shapes, tmp_pa
     assert batch["label_map"].shape == (4, 2, 1, 4, 4) and batch["crop"].shape == (4, 4)
 
     def loss_of(task):
-        torch.manual_seed(5)  # of the box
+        torch.manual_seed(5)  # for the box that the network mixes
         loss, sums = task.training_step(model, batch)
         assert sums.keys() == {"loss"}
         return loss
@@ -301,7 +301,7 @@ def test_token_labels_train_a_network_with_a_classifier_for_cells(shapes, tmp_pa
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_a_teacher_adds_its_part(shapes, tmp_path):
+def test_a_teacher_contributes_to_the_loss(shapes, tmp_path):
     teacher = timm.create_model("resnet10t", num_classes=6).eval()
     torch.save(teacher.state_dict(), tmp_path / "teacher.pth")
     distillation = {"teacher": "resnet10t", "weights": str(tmp_path / "teacher.pth"), "kind": "hard"}
@@ -310,10 +310,10 @@ def test_a_teacher_adds_its_part(shapes, tmp_path):
     task.check()
     model, batch = task.build_model(), batches(task, count=1)[0]
     both, _ = task.training_step(model, batch)
-    of_labels, _ = alone.training_step(model, batch)
+    label_loss, _ = alone.training_step(model, batch)
     images = task.pixels(batch["image"])
-    of_teacher = torch.nn.functional.cross_entropy(model(images)[1], teacher(images).argmax(1))
-    torch.testing.assert_close(both, (of_labels + of_teacher) / 2)
+    teacher_loss = torch.nn.functional.cross_entropy(model(images)[1], teacher(images).argmax(1))
+    torch.testing.assert_close(both, (label_loss + teacher_loss) / 2)
     predictions = task.predict(model.eval(), task.val_files)
     assert predictions.probabilities.shape == (9, 5)
 
@@ -323,12 +323,12 @@ def test_a_teacher_adds_its_part(shapes, tmp_path):
     [
         (
             {"loss__distillation": {"teacher": "resnet10t", "weights": "w"}},
-            "eurnet_debug has no classifier for a teacher",
+            "eurnet_debug has no distillation head",
         ),
-        ({"loss__token_weight": 1.0}, "eurnet_debug has no classifier for cells; take glnet_4g_tklb"),
-        ({"data__token_labels": {"root": "maps"}, "data__mix": {"mixup": 0.8}}, "the networks for token labels mix by"),
+        ({"loss__token_weight": 1.0}, "eurnet_debug has no token-label head; use glnet_4g_tklb"),
+        ({"data__token_labels": {"root": "maps"}, "data__mix": {"mixup": 0.8}}, "networks for token labels mix images"),
     ],
 )
-def test_losses_that_a_network_cannot_have_are_refused(shapes, changes, message):
+def test_losses_that_a_network_does_not_support_are_rejected(shapes, changes, message):
     with pytest.raises(SettingsError, match=message):
         make_task(shapes, **changes).build_model()

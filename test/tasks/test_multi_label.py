@@ -1,4 +1,4 @@
-"""Videos with two classes each: their motion, and the kind of motion; trained, scored, guessed and shown."""
+"""Videos with two classes each, a motion and a kind of motion: training, scores, predictions and pictures."""
 
 import csv
 import json
@@ -15,12 +15,12 @@ from tasks.multi_label import multi_label_step
 from tools import predict, train
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
-KINDS = ("sideways", "upright", "in size", "in turn")  # of the motions 0 and 1, 2 and 3, ...
+KINDS = ("sideways", "upright", "in size", "in turn")  # one kind per pair of motions: 0 and 1, 2 and 3, ...
 
 
 @pytest.fixture
 def recipe(recipe, motion_videos, tmp_path):
-    """That of the motion videos, whose lists name two classes for each but the last."""
+    """The recipe of the motion videos, with lists that give every video but the last a second class."""
     for name in ("train", "val"):
         rows = [line.split("\t") for line in (motion_videos / f"{name}.txt").read_text().splitlines()]
         labels = [f"{label},{8 + int(label) // 2}" for _, label, _ in rows]
@@ -41,7 +41,7 @@ def make_task(recipe, *overrides):
     return task_class(parse_settings(task_class.Settings, settings, str(recipe)), ALONE)
 
 
-def test_trained_scored_and_guessed(recipe, tmp_path, capfd):
+def test_a_run_trains_evaluates_and_predicts(recipe, tmp_path, capfd):
     run = tmp_path / "run"
     train.main(["-c", str(recipe), "loss.multi_label=true", f"run.dir={run}", "train.num_epochs=1"])
     summary = json.loads((run / "evaluations/1x1/summary.json").read_text())
@@ -65,7 +65,7 @@ def test_trained_scored_and_guessed(recipe, tmp_path, capfd):
     assert len(list(csv.DictReader(guesses.open()))) == 4
 
 
-def test_batches_have_the_classes_of_their_videos(recipe):
+def test_targets_are_the_classes_of_the_videos(recipe):
     task = make_task(recipe)
     (batch,) = task.train_batches(0, 1, 24, "train")
     _, targets = task.training_input(batch)
@@ -74,7 +74,7 @@ def test_batches_have_the_classes_of_their_videos(recipe):
     assert targets.shape == (24, 12) and targets.sum() == 47
 
 
-def test_the_loss_is_that_of_each_class(recipe):
+def test_the_loss_by_hand(recipe):
     logits, targets = torch.tensor([[2.0, -1.0], [0.5, 3.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     loss, sums = multi_label_step(logits, targets, is_mixed=False)
     p = 1 / (1 + np.exp(-logits.numpy()))
@@ -84,19 +84,19 @@ def test_the_loss_is_that_of_each_class(recipe):
 
 
 @pytest.mark.parametrize("options", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.8, "mode": "elem"}])
-def test_labels_are_mixed_as_the_pictures(options):
-    """With one class each, several labels mix to what one label does."""
+def test_labels_are_mixed_like_their_clips(options):
+    """One-hot multi-label targets mix to the same targets as single labels."""
     settings, x = MixSettings(**options), torch.rand(4, 3, 2, 16, 16)
     labels = torch.tensor([0, 1, 2, 1])
     results = []
-    for given in (labels, torch.nn.functional.one_hot(labels, 5).float()):
+    for targets in (labels, torch.nn.functional.one_hot(labels, 5).float()):
         np.random.seed(3)
-        results.append(Mixer(settings, 5, 0.0)(x.clone(), given))
+        results.append(Mixer(settings, 5, 0.0)(x.clone(), targets))
     assert torch.equal(results[0][0], results[1][0])
     torch.testing.assert_close(results[0][1].float(), results[1][1], atol=1e-6, rtol=0)
 
 
-def test_samples_show_all_their_classes(recipe):
+def test_pictures_show_all_classes(recipe):
     task = make_task(recipe, "data.mix={mixup: 0.8}")
     sample = task.training_pictures(1)[0]
     first, second = sample.lines[0].split(": ")[1].split(", ")
@@ -108,11 +108,11 @@ def test_samples_show_all_their_classes(recipe):
     ("overrides", "message"),
     [
         (["loss.multi_label=false"], r"data\.train: .* has several labels; .* loss\.multi_label=true"),
-        (["loss.label_smoothing=0.1"], "with multi_label, label_smoothing does nothing"),
-        (["data.class_balance=1"], r"no one size of class; data\.class_balance must be 0"),
+        (["loss.label_smoothing=0.1"], "label_smoothing has no effect with multi_label"),
+        (["data.class_balance=1"], r"data\.class_balance needs a single class per video"),
         (["model.num_classes=9", "data.class_names=null"], r"has label \d+, but the network has 9 classes"),
     ],
 )
-def test_what_does_not_fit_is_explained(recipe, overrides, message):
+def test_bad_settings_are_explained(recipe, overrides, message):
     with pytest.raises(SettingsError, match=message):
         make_task(recipe, *overrides).train_files  # noqa: B018

@@ -1,4 +1,4 @@
-"""Training with clips that change in shape: the same clips from the middle of a run as from its start."""
+"""Multigrid training: clip shapes vary by step, and a run that starts midway sees the same clips."""
 
 import json
 
@@ -23,8 +23,8 @@ def make_task(recipe, *overrides, rank=0, num_ranks=1):
 
 
 @pytest.mark.parametrize("overrides", [[], ["data.repeats=2", "data.sampling=segments"]])
-def test_clips_are_a_function_of_their_number(recipe, overrides):
-    """18 steps of 4 samples: 14 in the cycle, 4 of full clips."""
+def test_clips_depend_only_on_their_number(recipe, overrides):
+    """18 steps of 4 samples: 14 steps of the cycle, then 4 with full-size clips."""
     whole = [batch["clip"] for batch in make_task(recipe, *overrides).train_batches(0, 18, 4, "train")]
     shapes = [(clip.shape[2], clip.shape[4]) for clip in whole]
     assert shapes == [tuple(make_task(recipe).multigrid.at(step)) for step in range(18)]
@@ -38,7 +38,7 @@ def test_clips_are_a_function_of_their_number(recipe, overrides):
     assert batch["clip"].shape == (4, 3, 4, 32, 32)
 
 
-def test_small_clips_see_as_much_or_less(recipe):
+def test_small_clips_cover_as_much_of_a_video_or_less(recipe):
     sampling, view = make_task(recipe).grid(ClipShape(1, 32))
     full, _ = make_task(recipe).grid(ClipShape(4, 32))
     assert full.speed == (1, 1) and sampling.speed == (1, 4)
@@ -46,7 +46,7 @@ def test_small_clips_see_as_much_or_less(recipe):
     assert small.settings.short_side == (18, 44) and small.settings.crop == 16 and view.settings.short_side == (36, 44)
 
 
-def test_a_run_learns_with_them(recipe, tmp_path, capfd):
+def test_a_run_trains_with_multigrid(recipe, tmp_path, capfd):
     run = tmp_path / "run"
     full = ["data.num_frames=8", "data.train_view={short_side: [64, 70], crop: 64}", "data.val_view.crop=64"]
     full.append("data.val_view.short_side=64")
@@ -56,6 +56,6 @@ def test_a_run_learns_with_them(recipe, tmp_path, capfd):
     assert "multigrid: clips of 2 x 32" in capfd.readouterr().err
 
 
-def test_clips_too_small_for_the_network_are_named(recipe):
+def test_clips_too_small_for_the_network_are_reported(recipe):
     with pytest.raises(SettingsError, match=r"data\.multigrid: clips of 1 x 16: the network takes .* at least"):
         make_task(recipe).check()

@@ -1,6 +1,6 @@
-"""Tasks that are no classification, through the same dataloader, device transfer, trainer and evaluator.
+"""Tasks other than clip and image classification with the same dataloader, device transfer, trainer and evaluator.
 
-Segmentation of squares (tv_tensors, boxes of unequal number, a confusion matrix), and graphs of unequal size.
+Segmentation of squares (tv_tensors, a varying number of boxes, a confusion matrix), and graphs of varying size.
 """
 
 import numpy as np
@@ -25,7 +25,7 @@ WORKERS = {"num_workers": 1, "timeout_seconds": 60}
 
 
 def squares(number, rng=None):
-    """A picture of one to three bright squares: image [1, 16, 16], mask [16, 16] of 0 and 1, boxes [N, 4]."""
+    """One to three bright squares: image [1, 16, 16], mask [16, 16] with 0 and 1, boxes [N, 4]."""
     draw = np.random.default_rng(number)
     mask = np.zeros((16, 16), dtype=np.int64)
     corners = [draw.integers(0, 12, 2) for _ in range(draw.integers(1, 4))]
@@ -40,20 +40,20 @@ def squares(number, rng=None):
     }
 
 
-class Ragged:
-    """Boxes differ in number from picture to picture: a batch holds them as a list."""
+class RaggedBoxes:
+    """Collates boxes into a list, because their number varies from image to image."""
 
     def collate(self, samples):
         boxes = [sample.pop("boxes") for sample in samples]
         return super().collate(samples) | {"boxes": boxes}
 
 
-class TrainSquares(Ragged, TrainSamples):
+class TrainSquares(RaggedBoxes, TrainSamples):
     def read(self, item, rng):
         return squares(item, rng)
 
 
-class EvalSquares(Ragged, EvalSamples):
+class EvalSquares(RaggedBoxes, EvalSamples):
     def read(self, item):
         return squares(item)
 
@@ -84,15 +84,15 @@ class Segmentation(Task):
         loss = nn.functional.cross_entropy(model(batch["image"]), batch["mask"])
         return loss, {"loss": loss * len(batch["mask"])}
 
-    def gathered(self, model, resumable=None):
+    def gather_rows(self, model, resumable=None):
         loader = eval_loader(EvalSquares(range(100, 121)), 4, self.ranks.rank, self.ranks.num_ranks, **WORKERS)
 
         def rows_of(batch):
-            guesses = model(batch["image"]).argmax(1)
+            predicted = model(batch["image"]).argmax(1)
             counts = torch.stack(
                 [
                     (2 * mask + guess).flatten().bincount(minlength=4).view(2, 2)
-                    for mask, guess in zip(batch["mask"], guesses, strict=True)
+                    for mask, guess in zip(batch["mask"], predicted, strict=True)
                 ]
             )
             boxes = [np.asarray(boxes) for boxes in batch["boxes"]]
@@ -101,12 +101,12 @@ class Segmentation(Task):
         return gather(to_device(loader, self.ranks.device), rows_of, self.ranks, 21, resumable)
 
     def evaluate(self, model):
-        gathered = self.gathered(model)
+        gathered = self.gather_rows(model)
         return gathered and MeanIoU(gathered.rows["confusion"].sum(0))
 
 
 def graph(number, num_nodes):
-    """A ring, numbered anew in each sample, whose nodes are warm or cold: y is whether most are warm."""
+    """A ring with random node features x [N, 1]. The label y is whether their mean is positive."""
     from torch_geometric.data import Data
 
     generator = torch.Generator().manual_seed(number)
@@ -145,12 +145,12 @@ class GraphNetwork(nn.Module):
         return self.head(global_mean_pool(self.conv(batch.x, batch.edge_index), batch.batch))[:, 0]
 
 
-class Share(Evaluation):
-    def __init__(self, right):
-        self.score = float(right.mean())
+class Accuracy(Evaluation):
+    def __init__(self, correct):
+        self.score = float(correct.mean())
 
     def summary(self):
-        return {"right": self.score}
+        return {"accuracy": self.score}
 
 
 class GraphClassification(Task):
@@ -173,14 +173,14 @@ class GraphClassification(Task):
         loader = eval_loader(EvalGraphs(range(41)), 6, self.ranks.rank, self.ranks.num_ranks, **WORKERS)
 
         def rows_of(batch):
-            right = (model(batch["graph"]) > 0) == (batch["graph"].y > 0)
-            return to_columns(index=batch["index"], right=right.double())
+            correct = (model(batch["graph"]) > 0) == (batch["graph"].y > 0)
+            return to_columns(index=batch["index"], correct=correct.double())
 
         gathered = gather(to_device(loader, self.ranks.device), rows_of, self.ranks, 41)
-        return gathered and Share(gathered.rows["right"])
+        return gathered and Accuracy(gathered.rows["correct"])
 
 
-def trained(task_class, folder, ranks=ALONE):
+def train_toy(task_class, folder, ranks=ALONE):
     recipe = {
         "task": task_class.__name__,
         "optimizer": {"name": "adamw", "lr": 0.02},
@@ -194,19 +194,19 @@ def trained(task_class, folder, ranks=ALONE):
     before = task.evaluate(trainer.model.eval()).score
     summary = trainer.train()
     run.close()
-    return task, trainer.model.eval(), before, summary
+    return before, summary
 
 
 @pytest.mark.parametrize(
-    ("task_class", "name", "least"), [(Segmentation, "mean_iou", 0.8), (GraphClassification, "right", 0.85)]
+    ("task_class", "name", "threshold"), [(Segmentation, "mean_iou", 0.8), (GraphClassification, "accuracy", 0.85)]
 )
-def test_a_toy_learns(task_class, name, least, tmp_path):
-    _, _, before, summary = trained(task_class, tmp_path)
-    assert before < least <= summary[name]
+def test_a_toy_learns(task_class, name, threshold, tmp_path):
+    before, summary = train_toy(task_class, tmp_path)
+    assert before < threshold <= summary[name]
 
 
-class Together:
-    """Stands for several ranks in one process: what each hands in is merged at the end."""
+class SequentialRanks:
+    """Simulates several ranks in one process: they run one after the other, and the last one gathers."""
 
     def __init__(self, rank, num_ranks, parts):
         self.rank, self.num_ranks, self.device, self.parts = rank, num_ranks, torch.device("cpu"), parts
@@ -217,17 +217,17 @@ class Together:
         return self.parts if self.is_main else None
 
 
-def test_rows_of_unequal_size_are_the_same_on_any_number_of_ranks_and_after_an_interruption(tmp_path):
+def test_ragged_rows_are_the_same_on_any_number_of_ranks_and_after_a_resume(tmp_path):
     task = Segmentation(None, ALONE)
     model = task.build_model().eval()
-    alone = task.gathered(model).rows
+    alone = task.gather_rows(model).rows
     assert alone["index"].tolist() == list(range(21)) and len({len(boxes) for boxes in alone["boxes"]}) == 3
 
     parts = []
     for rank in range(3):
-        gathered = Segmentation(None, Together(rank, 3, parts)).gathered(model)
+        gathered = Segmentation(None, SequentialRanks(rank, 3, parts)).gather_rows(model)
     kept = ResumablePredictions(tmp_path / "kept", {}, ALONE, write_atomically, 0)
-    task.gathered(model, kept)
+    task.gather_rows(model, kept)
     again = ResumablePredictions(tmp_path / "kept", {}, ALONE, write_atomically, 0)
     assert again.done == set(range(21))
     for rows in (gathered.rows, gather([], None, ALONE, 21, again).rows):

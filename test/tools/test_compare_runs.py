@@ -49,19 +49,19 @@ def test_where_they_differ(runs, capsys):
     found = dict(compare(a, b))
     assert found == {
         "recipe": ["optimizer.lr: 0.1 -> 0.2"],
-        "environment": ["starts: 1 -> 2; the last ones are compared", "num_ranks: 1 -> 2"],
+        "environment": ["starts: 1 -> 2; comparing the last of each", "num_ranks: 1 -> 2"],
         "train lines of metrics.jsonl": [
-            "steps: 5 -> 4 lines; the first without its like is of step 5",
+            "steps: 5 -> 4 lines; the first without a match is of step 5",
             "first at step 3: loss: 0.333333333 -> 0.5",
             "largest: loss by 33.3 % at step 3",
         ],
-        "val lines of metrics.jsonl": ["steps: 1 -> 0 lines; the first without its like is of step 5"],
+        "val lines of metrics.jsonl": ["steps: 1 -> 0 lines; the first without a match is of step 5"],
         "evaluation 1x1": ["video_top1: 0.5 -> 0.25"],
     }
     with pytest.raises(SystemExit) as end:
         main([str(a), str(b)])
     assert end.value.code == 1 and "optimizer.lr: 0.1 -> 0.2" in capsys.readouterr().out
-    with pytest.raises(SettingsError, match="is no run directory"):
+    with pytest.raises(SettingsError, match="is not a run directory"):
         list(compare(a, b / "evaluations"))
 
 

@@ -120,7 +120,7 @@ def test_predict_names_the_classes(run, start, tmp_path):
         (evaluate.main, ["--run-dir", "RUN", "--checkpoint", "gone.pth"], "gone.pth: there is no such file of weights"),
         (evaluate.main, ["--run-dir", "RUN", "model.name=resnet_debug_3d"], "best.safetensors: does not fit"),
         (evaluate.main, ["--run-dir", "RUN/run"], "recipe RUN/run/recipe.yaml does not exist"),
-        (evaluate.main, ["-c", "RECIPE", "run.dir=RUN/run"], "RUN/run holds no checkpoint; train first"),
+        (evaluate.main, ["-c", "RECIPE", "run.dir=RUN/run"], "RUN/run has no checkpoint; train first"),
         (train.main, ["-c", "RECIPE", "data.val=RUN/vall.txt", "run.dir=RUN/new"], "data.val: no list of videos at"),
         (evaluate.main, ["--run-dir", "RUN", "data.vall=x"], "data.vall: unknown setting; did you mean 'val'?"),
         (predict.main, ["--run-dir", "RUN", "gone.mp4"], "no file or folder of videos at gone.mp4"),

@@ -43,11 +43,11 @@ def test_a_run_that_is_told_to_stop_saves_and_ends_with_75(tmp_path):
 def test_a_run_that_fails_ends_with_the_status_of_the_first_failure(tmp_path, program, status):
     done = start_run(tmp_path, program).finish(60)
     assert done.returncode == status
-    assert "Traceback" not in done.stderr and f"ended with {status}" in done.stderr
+    assert "Traceback" not in done.stderr and f"exited with status {status}" in done.stderr
 
 
 @pytest.mark.slow
 def test_the_same_from_the_shell(tmp_path, start):
     (tmp_path / "program.py").write_text("raise SystemExit(2)")
     done = start("tools/torchrun.py", "--standalone", tmp_path / "program.py", fork=False, check=False)
-    assert done.returncode == 2 and "error: the process of rank 0 ended with 2" in done.stderr
+    assert done.returncode == 2 and "error: the process of rank 0 exited with status 2" in done.stderr
