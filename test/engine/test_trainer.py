@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import signal
 import time
 
@@ -377,7 +376,7 @@ def test_an_uneven_batch_is_rejected():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler on CPUs")
+@pytest.mark.needs("compiler")
 def test_a_compiled_network_trains_like_a_plain_one(tmp_path):
     """Up to rounding. Without dropout, because compiled code draws other random numbers."""
 

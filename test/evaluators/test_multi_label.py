@@ -40,8 +40,10 @@ def test_average_precision_equals_its_definition(random_scores):
 
 
 @pytest.mark.slow  # torchmetrics takes long to import
+@pytest.mark.needs("torchmetrics")
 def test_average_precision_equals_torchmetrics(random_scores):
-    metrics = pytest.importorskip("torchmetrics.functional.classification")
+    import torchmetrics.functional.classification as metrics
+
     scores, targets = random_scores
     expected = metrics.multilabel_average_precision(
         torch.from_numpy(scores), torch.from_numpy(targets).long(), num_labels=9, average="none"

@@ -19,8 +19,10 @@ def test_hls_table_is_the_authors(row):
     assert shift_hls(rgb, torch.tensor([row["shift"]]))[0].T.tolist() == row["rgb_out"]
 
 
+@pytest.mark.needs("opencv")
 def test_hls_equals_opencv():
-    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
+    import cv2
+
     rgb = np.random.default_rng(0).integers(0, 256, (4, 250, 1000, 3), dtype=np.uint8)
     shifts = torch.tensor([(0, 0, 0), (14, 34, -24), (-14, -34, 24), (7, -20, 12)])
     shifted = shift_hls(torch.from_numpy(rgb).permute(0, 3, 1, 2), shifts).permute(0, 2, 3, 1)

@@ -20,7 +20,7 @@ from datasets.video.convert import RECIPES, Job, command, convert, find_ffmpeg, 
 FFMPEG = find_ffmpeg(RECIPES["training"])
 PROGRAMS = [
     pytest.param(None, id="PyAV"),
-    pytest.param(FFMPEG, id="ffmpeg", marks=pytest.mark.skipif(not FFMPEG, reason="no ffmpeg program")),
+    pytest.param(FFMPEG, id="ffmpeg", marks=pytest.mark.needs("ffmpeg")),
 ]
 SCRIPT = Path(__file__).parents[3] / "tools" / "convert_videos.sh"
 AWKWARD = ["-i.mp4", 'it\'s [1] "quoted".avi', "a:b %03d $HOME;ls.mp4", "two\nlines é.mkv"]
@@ -167,7 +167,7 @@ def test_impossible_jobs(tmp_path):
         find_jobs(tmp_path / "in", tmp_path)
 
 
-@pytest.mark.skipif(not FFMPEG, reason="no ffmpeg program")
+@pytest.mark.needs("ffmpeg")
 def test_recipes_as_their_authors_write_them():
     """The part of the command that defines the output."""
     line = command("ffmpeg", "IN", "OUT", RECIPES["short288"])

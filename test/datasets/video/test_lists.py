@@ -226,7 +226,7 @@ def test_large_list_is_small(large_list):
 
 @pytest.mark.slow
 @pytest.mark.alone
-@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="memory is read from /proc")
+@pytest.mark.needs("proc")
 def test_large_list_is_quick_and_shared_by_workers(large_list):
     start = time.process_time()
     videos = read_videos(large_list)
@@ -244,6 +244,7 @@ class LabelsOnly(TrainSamples):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_an_epoch_of_a_large_list(large_list, record_property):
     """Each video comes up once, and workers receive little data; no video is read."""
     start = time.process_time()

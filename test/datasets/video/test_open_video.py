@@ -111,7 +111,7 @@ def test_an_unknown_reader():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory of the process from /proc")
+@pytest.mark.needs("proc")
 def test_memory_stays_flat_over_ten_thousand_clips(tmp_path):
     path = str(encode_video(tmp_path / "clip.mp4", number_frames(6)))
     opener, view, used = VideoOpener(timeout_seconds=60), View(72, 96, 4, 8, 64, 64), []

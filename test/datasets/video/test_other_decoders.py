@@ -48,12 +48,12 @@ def test_divergences_are_found(clips):
 
 
 @pytest.mark.slow  # imports OpenCV, decord and torchcodec, where there are any
-@pytest.mark.parametrize("name", [name for name in READERS if name not in ("pyav", "torchcodec_cuda")])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.needs(name)) for name in READERS if name not in ("pyav", "torchcodec_cuda")],
+)
 def test_every_frame_is_the_same(name, clips):
-    try:
-        reader_class = find_reader(name)
-    except ValueError as error:
-        pytest.skip(str(error))
+    reader_class = find_reader(name)
     for path in clips:
         with VideoReader(path) as video:
             expected = video.get_frames(range(video.num_frames))
@@ -78,8 +78,10 @@ def test_every_frame_is_the_same(name, clips):
 
 
 @pytest.mark.slow  # imports torchcodec
+@pytest.mark.needs("torchcodec")
 def test_the_gpu_of_the_rank_decodes(clips, monkeypatch):
-    decoders = pytest.importorskip("torchcodec.decoders", exc_type=(ImportError, OSError, RuntimeError))
+    from torchcodec import decoders
+
     asked = []
 
     def decoder_of_a_cpu(path, device, **options):
@@ -100,12 +102,9 @@ def test_the_gpu_of_the_rank_decodes(clips, monkeypatch):
 
 
 @pytest.mark.slow  # imports torchcodec
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.needs("gpu", "torchcodec")
 def test_a_gpu_gives_nearly_the_same_frames(clips):
-    try:
-        reader_class = find_reader("torchcodec_cuda")
-    except ValueError as error:
-        pytest.skip(str(error))
+    reader_class = find_reader("torchcodec_cuda")
     view = View(96, 128, 8, 16, 64, 64)
     for path in clips:
         with VideoReader(path) as video, reader_class(path) as reader:
