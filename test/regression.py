@@ -79,8 +79,7 @@ class Regression(Task):
         return gathered and NegativeError(gathered.rows["error"])
 
 
-TASKS["regression"] = Regression
-
 if __name__ == "__main__":
+    TASKS["regression"] = Regression
     tool = {"train": train, "evaluate": evaluate}[sys.argv[1]]
     clear_errors(lambda: tool.main(sys.argv[2:]))

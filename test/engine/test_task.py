@@ -12,6 +12,7 @@ from regression import NUM_VAL, Regression
 from engine.distributed import Ranks
 from engine.task import Predicts, Shows, Task, TaskSettings, failures_of, rows_of
 from settings import SettingsError, parse_settings
+from tasks import TASKS
 from tools import predict, show_data
 from tools.errors import clear_errors
 
@@ -87,7 +88,8 @@ def test_it_trains_resumes_after_a_kill_and_scores_the_same_on_one_and_two_ranks
         (lambda r: show_data.main([r]), "the task regression cannot show its samples"),
     ],
 )
-def test_tools_report_what_a_task_cannot_do(recipe, main, message, capsys):
+def test_tools_report_what_a_task_cannot_do(recipe, main, message, capsys, monkeypatch):
+    monkeypatch.setitem(TASKS, "regression", Regression)
     with pytest.raises(SystemExit) as end:
         clear_errors(lambda: main(str(recipe)))
     assert end.value.code == 2 and message in capsys.readouterr().err
