@@ -25,14 +25,17 @@ fail() {
 cd "${SLURM_SUBMIT_DIR:-.}" && [ -x run_dist.sh ] || fail "there is no run_dist.sh in $PWD; submit the job from the suite's folder"
 
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-90} # of 120 s after the signal
-out_of_time='' cancelled=''
+out_of_time='' cancelled='' interrupted=''
 ./run_dist.sh "$@" &
 run=$!
-trap 'out_of_time=1; kill -s USR1 "$run"' USR1 # srun forwards it to every node
-trap 'cancelled=1' TERM                        # from scancel; SLURM signals the nodes itself
-while kill -0 "$run" 2>/dev/null; do wait "$run"; done # a signal interrupts wait, not the run
-wait "$run"
-status=$?
+trap 'interrupted=1 out_of_time=1; kill -s USR1 "$run"' USR1 # srun forwards it to every node
+trap 'interrupted=1 cancelled=1' TERM                        # from scancel; SLURM signals the nodes itself
+while # a signal interrupts wait, whose status then says nothing, and not the run: wait again
+    interrupted=''
+    wait "$run"
+    status=$?
+    [ -n "$interrupted" ]
+do :; done
 
 # 75: the run saved and wants to continue. A run that ran out of time before saving continues from an older checkpoint.
 if [ -z "$cancelled" ] && { [ "$status" -eq 75 ] || { [ -n "$out_of_time" ] && [ "$status" -ne 0 ]; }; }; then
