@@ -25,17 +25,15 @@ fail() {
 cd "${SLURM_SUBMIT_DIR:-.}" && [ -x run_dist.sh ] || fail "there is no run_dist.sh in $PWD; submit the job from the suite's folder"
 
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-90} # of 120 s after the signal
-out_of_time='' cancelled='' interrupted=''
+out_of_time='' cancelled=''
 ./run_dist.sh "$@" &
 run=$!
-trap 'interrupted=1 out_of_time=1; kill -s USR1 "$run"' USR1 # srun forwards it to every node
-trap 'interrupted=1 cancelled=1' TERM                        # from scancel; SLURM signals the nodes itself
-while # a signal interrupts wait, whose status then says nothing, and not the run: wait again
-    interrupted=''
-    wait "$run"
-    status=$?
-    [ -n "$interrupted" ]
-do :; done
+trap 'out_of_time=1; kill -s USR1 "$run"' USR1 # srun forwards it to every node
+trap 'cancelled=1' TERM                        # from scancel; SLURM signals the nodes itself
+# No `wait` until it has ended: bash can lose the status of a process while a signal interrupts a wait.
+while kill -0 "$run" 2>/dev/null; do sleep 1; done
+wait "$run"
+status=$?
 
 # 75: the run saved and wants to continue. A run that ran out of time before saving continues from an older checkpoint.
 if [ -z "$cancelled" ] && { [ "$status" -eq 75 ] || { [ -n "$out_of_time" ] && [ "$status" -ne 0 ]; }; }; then
