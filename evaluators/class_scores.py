@@ -21,6 +21,11 @@ def rank_of_label(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return (~(logits <= value) | ((logits == value) & before)).sum(dim=-1)
 
 
+def mean_or_nan(values: np.ndarray) -> float:
+    """The mean of `values` [N]; NaN if N is 0."""
+    return float(values.mean()) if len(values) else float("nan")
+
+
 @dataclass(frozen=True)
 class ClassScores:
     """Accuracies as fractions in 0..1; NaN without samples.
@@ -55,7 +60,7 @@ class ClassScores:
     @property
     def mean_class_accuracy(self) -> float:
         accuracies = self.per_class_accuracy[self.per_class_count > 0]
-        return float(accuracies.mean()) if len(accuracies) else float("nan")
+        return mean_or_nan(accuracies)
 
     def _per_class(self, counts: np.ndarray) -> np.ndarray:
         """Sums `counts` [P] by true class -> [C]."""
@@ -67,10 +72,9 @@ class ClassScores:
 def score_classes(guesses: np.ndarray, ranks: np.ndarray, labels: np.ndarray, num_classes: int) -> ClassScores:
     """Scores the best `guesses` [N] and the `ranks` [N] (see `rank_of_label`) of the `labels` [N]."""
     pairs, counts = np.unique(np.stack([labels, guesses], axis=1), axis=0, return_counts=True)
-    is_empty = len(labels) == 0
     return ClassScores(
-        top1=float("nan") if is_empty else float((ranks < 1).mean()),
-        top5=float("nan") if is_empty else float((ranks < 5).mean()),
+        top1=mean_or_nan(ranks < 1),
+        top5=mean_or_nan(ranks < 5),
         num_classes=num_classes,
         pairs=pairs,
         counts=counts,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from evaluators.class_scores import ClassScores, rank_of_label, score_classes
+from evaluators.class_scores import ClassScores, mean_or_nan, rank_of_label, score_classes
 from evaluators.classification_report import NUM_GUESSES, summary_lines, write_report
 from evaluators.gather import Gathered, to_columns
 from evaluators.resumable_predictions import Rows
@@ -173,9 +173,6 @@ def evaluate_predictions(predictions: Predictions, naming: Naming) -> Classifica
     """Scores the items with a label; NaN if there are none."""
     known = predictions.label >= 0
 
-    def mean(values: np.ndarray) -> float:
-        return float(values[known].mean()) if known.any() else float("nan")
-
     return ClassificationEvaluation(
         predictions=predictions,
         naming=naming,
@@ -185,7 +182,7 @@ def evaluate_predictions(predictions: Predictions, naming: Naming) -> Classifica
             predictions.label[known],
             predictions.num_classes,
         ),
-        view_top1=mean(predictions.view_top1),
-        view_top5=mean(predictions.view_top5),
-        loss=mean(predictions.view_loss),
+        view_top1=mean_or_nan(predictions.view_top1[known]),
+        view_top5=mean_or_nan(predictions.view_top5[known]),
+        loss=mean_or_nan(predictions.view_loss[known]),
     )

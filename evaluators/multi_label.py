@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from evaluators.class_scores import mean_or_nan
 from evaluators.classification import ClassificationEvaluation, Naming, Predictions
 from evaluators.gather import to_columns
 from evaluators.resumable_predictions import Rows
@@ -47,7 +48,7 @@ class MultiLabelScores:
     def mean_average_precision(self) -> float:
         """The mean over all classes with items."""
         present = self.count > 0
-        return float(self.average_precision[present].mean()) if present.any() else float("nan")
+        return mean_or_nan(self.average_precision[present])
 
 
 @dataclass(frozen=True)
@@ -120,20 +121,17 @@ def evaluate_multi_label(predictions: Predictions, targets: np.ndarray, naming: 
     probabilities = np.empty_like(predictions.probabilities)  # [N, C], in the order of the classes
     np.put_along_axis(probabilities, predictions.guesses, predictions.probabilities, axis=1)
 
-    def mean(values: np.ndarray) -> float:
-        return float(values[known].mean()) if known.any() else float("nan")
-
     return MultiLabelEvaluation(
         predictions=predictions,
         naming=naming,
         item_scores=MultiLabelScores(
-            top1=mean(predictions.label_rank < 1),
-            top5=mean(predictions.label_rank < 5),
+            top1=mean_or_nan(predictions.label_rank[known] < 1),
+            top5=mean_or_nan(predictions.label_rank[known] < 5),
             average_precision=average_precision(probabilities[known], targets[known]),
             count=targets.sum(axis=0),
         ),
-        view_top1=mean(predictions.view_top1),
-        view_top5=mean(predictions.view_top5),
-        loss=mean(predictions.view_loss),
+        view_top1=mean_or_nan(predictions.view_top1[known]),
+        view_top5=mean_or_nan(predictions.view_top5[known]),
+        loss=mean_or_nan(predictions.view_loss[known]),
         targets=targets,
     )
