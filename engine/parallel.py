@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook, fp16_compress_hook
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -90,8 +92,10 @@ def shard(model: nn.Module, blocks: list[nn.Module]) -> None:
     gradients.
     """
     scalars = {parameter for parameter in model.parameters() if parameter.dim() == 0}
+    device = next(model.parameters()).device
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))  # the default is a mesh of GPUs where there are any
     for module in (*blocks, model):
-        fully_shard(module, ignored_params=scalars)
+        fully_shard(module, mesh=mesh, ignored_params=scalars)
 
 
 def average_scalars(network: nn.Module, ranks: Ranks) -> None:

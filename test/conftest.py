@@ -81,6 +81,7 @@ def write_recipe(path: Path, videos: Path) -> Path:
         schedule: {{name: cosine, warmup_steps: 3}}
         train: {{num_epochs: 3, batch_size: 4, checkpoint_every_steps: 2, log_every_steps: 1, precise_bn_batches: 2}}
         evaluation: {{clips_per_forward: 4}}
+        run: {{device: cpu}}
     """)
     return path
 

@@ -174,6 +174,7 @@ def recipe(shapes, tmp_path_factory):
         schedule: {{warmup_epochs: 1, warmup_prefix: false}}
         train: {{num_epochs: 2, batch_size: 4, checkpoint_every_steps: 2, log_every_steps: 1, evaluate_every_epochs: 2}}
         evaluation: {{images_per_forward: 2}}
+        run: {{device: cpu}}
     """)
     return folder / "recipe.yaml"
 

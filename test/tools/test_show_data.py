@@ -84,6 +84,7 @@ def test_images(tmp_path):
           val_view: {{size: 32}}
         optimizer: {{lr: 0.1}}
         train: {{num_epochs: 1, batch_size: 4}}
+        run: {{device: cpu}}
     """)
     sheet, animation = show(tmp_path / "pictures", recipe)
     assert animation.n_frames == 2 and sheet.height < 2 * HEIGHT
