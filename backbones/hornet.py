@@ -99,6 +99,8 @@ def resize_filters(weight: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 def filter_by_fft(x: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
     """Filters [B, H, W, C] by a response [H, W // 2 + 1, C, 2]."""
+    if x.is_cuda and torch.compiler.is_compiling():  # compiled GPU kernels know no complex numbers
+        return filter_by_matrices(x, response)
     spectrum = torch.fft.rfft2(x, dim=(1, 2), norm="ortho")  # [B, H, W // 2 + 1, C], complex
     spectrum = spectrum * torch.view_as_complex(response)
     return torch.fft.irfft2(spectrum, s=x.shape[1:3], dim=(1, 2), norm="ortho")

@@ -22,6 +22,19 @@ from eurgraph.grid import GridGraph, Place
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 
 
+Places = Sequence[tuple[int, Place, Place]]
+"""For each relation: the number of its values, the sources among them, and their targets."""
+
+
+def add_updates(
+    total: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, places: Places, values: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """`AddUpdates` without a gradient."""
+    for r, (i, source, target) in enumerate(places):
+        total[target].addcmul_(weight[..., r : r + 1][target], F.gelu(values[i][source] * scale[r]))
+    return total
+
+
 class AddUpdates(torch.autograd.Function):
     r"""Adds the weighted updates of all relations to `total`, in place.
 
@@ -41,11 +54,10 @@ class AddUpdates(torch.autograd.Function):
         total: torch.Tensor,
         weight: torch.Tensor,
         scale: torch.Tensor,
-        places: Sequence[tuple[int, Place, Place]],
+        places: Places,
         *values: torch.Tensor,
     ) -> torch.Tensor:
-        for r, (i, source, target) in enumerate(places):
-            total[target].addcmul_(weight[..., r : r + 1][target], F.gelu(values[i][source] * scale[r]))
+        add_updates(total, weight, scale, places, values)
         ctx.mark_dirty(total)
         ctx.save_for_backward(weight, scale, *values)
         ctx.places = places
@@ -134,7 +146,9 @@ class GridGRMP(nn.Module):
         else:
             update = torch.zeros_like(message)
         values, places = graph.gather(message)
-        return AddUpdates.apply(update, weight, scale, places, *values)
+        if torch.is_grad_enabled():
+            return AddUpdates.apply(update, weight, scale, places, *values)
+        return add_updates(update, weight, scale, places, values)
 
     def context(self, message: torch.Tensor) -> torch.Tensor:
         context = message.movedim(-1, 1)  # [B, *shape, C] -> [B, C, *shape]

@@ -50,6 +50,21 @@ def _batch_norm(num_channels: int) -> nn.BatchNorm3d:
     return nn.BatchNorm3d(num_channels, eps=BATCH_NORM_EPS)
 
 
+class MaxPoolFrames(nn.MaxPool2d):
+    """Max pooling of each frame: [B, C, T, H, W] -> [B, C, T, H', W'], in the memory layout of the input.
+
+    The gradient of nn.MaxPool3d differs from run to run on a GPU; that of nn.MaxPool2d does not.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        num_clips, num_channels, num_frames = x.shape[:3]
+        if x.stride(1) == 1:  # channels last: frames are maps of their own, [B, C, T, H, W] -> [B * T, C, H, W]
+            pooled = super().forward(x.transpose(1, 2).flatten(0, 1))
+            return pooled.unflatten(0, (num_clips, num_frames)).transpose(1, 2)
+        pooled = super().forward(x.flatten(1, 2))  # [B, C, T, H, W] -> [B, C * T, H, W]
+        return pooled.unflatten(1, (num_channels, num_frames))
+
+
 class PreActConv(nn.Sequential):
     """Batch norm, ReLU, convolution: [B, num_in, T, H, W] -> [B, num_out, T', H', W']."""
 
@@ -124,7 +139,7 @@ class ResNet3d(nn.Module):
                 conv=_conv(3, stem_width, (3, 5, 5), stride=(1, 2, 2)),
                 bn=_batch_norm(stem_width),
                 relu=nn.ReLU(inplace=True),
-                max_pool=nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
+                max_pool=MaxPoolFrames(kernel_size=3, stride=2, padding=1),
             )
         )
         num_features = stem_width

@@ -86,6 +86,12 @@ def write_recipe(path: Path, videos: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def forked_contestants(monkeypatch) -> None:
+    """The processes of benchmarks need not import everything again. A process that has used a GPU cannot be forked."""
+    monkeypatch.setattr("tools.benchmarks.timing.START_METHOD", "spawn" if torch.cuda.is_available() else "fork")
+
+
 @pytest.fixture(scope="session")
 def start():
     """start(script, *arguments, processes=1, fork=True, ...): `launching.run_script`."""

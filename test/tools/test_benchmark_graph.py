@@ -6,13 +6,11 @@ import importlib
 import pytest
 
 from tools.benchmarks import graph as benchmark
-from tools.benchmarks import timing
 
 
 @pytest.mark.slow
-def test_a_line_for_every_form_and_layer(capsys, monkeypatch):
+def test_a_line_for_every_form_and_layer(capsys, monkeypatch, forked_contestants):
     importlib.import_module("torch_geometric.nn")  # once, here, and not in each contestant
-    monkeypatch.setattr(timing, "START_METHOD", "fork")
     monkeypatch.setattr(benchmark, "LAYERS", ("GRMPConv", "RGCNConv", "FastRGCNConv"))
     monkeypatch.setattr(benchmark, "LARGEST", 0)
     monkeypatch.setattr(benchmark, "MODES", ("training",))

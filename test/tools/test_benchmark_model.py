@@ -8,11 +8,7 @@ from tools.benchmarks import model as benchmark
 from tools.benchmarks import timing
 from tools.benchmarks.timing import Contestant, measure
 
-
-@pytest.fixture(autouse=True)
-def forked(monkeypatch):
-    """Contestants that need not import everything again."""
-    monkeypatch.setattr(timing, "START_METHOD", "fork")
+pytestmark = pytest.mark.usefixtures("forked_contestants")
 
 
 def arguments(*words):

@@ -4,13 +4,9 @@ import argparse
 
 import pytest
 
-from tools.benchmarks import throughput, timing
+from tools.benchmarks import throughput
 
-
-@pytest.fixture(autouse=True)
-def forked(monkeypatch):
-    """Contestants that need not import everything again."""
-    monkeypatch.setattr(timing, "START_METHOD", "fork")
+pytestmark = pytest.mark.usefixtures("forked_contestants")
 
 
 def table(capsys, *words):

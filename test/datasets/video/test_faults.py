@@ -117,7 +117,7 @@ def test_between_check_and_training(suffix, fault, contents, folder):
 
 
 def test_all_faults_at_once_in_dataloader_workers(contents, tmp_path):
-    """No fault ends a worker, and every fault of an epoch is reported."""
+    """No fault ends a worker, and every fault that training meets is reported."""
     faults = [(suffix, fault) for suffix, fault in ALL if fault != "forbidden"]  # root may read it
     for number, (suffix, fault) in enumerate(faults):
         path = tmp_path / f"{number}.{suffix}"
@@ -140,4 +140,7 @@ def test_all_faults_at_once_in_dataloader_workers(contents, tmp_path):
         assert failure["path"] == paths[failure["index"]] and failure["reason"]
     samples = load(train, range(len(paths)))
     assert not any("error" in sample for sample in samples)
-    assert {f["index"] for f in failures} <= {f["index"] for sample in samples for f in sample["failures"]}
+    reported = {failure["index"] for sample in samples for failure in sample["failures"]}
+    assert reported >= {row for row, (_, fault) in enumerate(faults) if fault in UNREADABLE}
+    read = {sample["index"] for sample in samples}  # a file that fails in one place may be read in another
+    assert read | reported == set(range(len(paths)))
