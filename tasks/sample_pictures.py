@@ -28,7 +28,7 @@ def training_pictures(task: "Classification", count: int) -> list[Picture]:
     for number in range(min(count, batch_size)):
         item = dataset.items[int(batch["index"][number])]
         lines = [_caption(task, dataset.items, item), *_mixture(task, targets[number])]
-        stages = {"the file's": dataset.whole(number), "the network's": to_frames(task, views[number])}
+        stages = {"as decoded": dataset.whole(number), "network input": to_frames(task, views[number])}
         pictures.append(Picture(lines, stages))
     for failure in batch["failures"]:
         log.warning("cannot read %s: %s", failure["path"], failure["reason"])
