@@ -78,6 +78,21 @@ def encode_video(
     return path
 
 
+def encode_two_streams(path: Path, num_frames: int) -> Path:
+    """A file with two video streams of `num_frames` numbered frames: 48 x 64 and 96 x 128 pixels."""
+    sizes = [(48, 64), (96, 128)]
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("mpeg4", rate=25) for _ in sizes]
+        for stream, (height, width) in zip(streams, sizes, strict=True):
+            stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        for stream, size in zip(streams, sizes, strict=True):
+            for picture in number_frames(num_frames, *size):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        for stream in streams:
+            container.mux(stream.encode(None))
+    return path
+
+
 def _add_video(container, frames, codec, pix_fmt, fps, options, gop, b_frames):
     stream = container.add_stream(codec, rate=Fraction(fps), options={**QUIET.get(codec, {}), **(options or {})})
     stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pix_fmt

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from encode import encode_video, number_frames, read_numbers
+from encode import encode_two_streams, encode_video, number_frames, read_numbers
 
 from datasets.video.other_decoders import READERS, TorchCodecCudaReader, TorchCodecReader, find_divergences, find_reader
 from datasets.video.reader import VideoReader
@@ -130,16 +130,6 @@ def test_unknown_names_and_missing_libraries(monkeypatch):
 
 
 def test_several_streams_are_a_divergence(tmp_path):
-    import av
-
-    path = tmp_path / "two.mkv"
-    with av.open(str(path), "w") as container:
-        streams = [container.add_stream("mpeg4", rate=25) for _ in range(2)]
-        for stream, size in zip(streams, [(48, 64), (96, 128)], strict=True):
-            stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
-        for stream, size in zip(streams, [(48, 64), (96, 128)], strict=True):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(number_frames(1, *size)[0])))
-            container.mux(stream.encode(None))
-    with VideoReader(path) as video:
+    with VideoReader(encode_two_streams(tmp_path / "two.mkv", num_frames=1)) as video:
         assert find_divergences(video) == {"streams"}
         assert read_numbers(np.asarray(video.get_frames([0]))) == [0]

@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from encode import encode_video, number_frames, read_numbers
+from encode import encode_two_streams, encode_video, number_frames, read_numbers
 from faults import as_nobody
 from torch.utils.data import DataLoader
 
@@ -148,17 +148,7 @@ def test_description(tmp_path):
 
 
 def test_the_first_of_two_video_streams_is_read(tmp_path):
-    path = tmp_path / "two.mkv"
-    with av.open(str(path), "w") as container:
-        streams = [container.add_stream("mpeg4", rate=25) for _ in range(2)]
-        for stream, size in zip(streams, [(48, 64), (96, 128)], strict=True):
-            stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
-        for stream, size in zip(streams, [(48, 64), (96, 128)], strict=True):
-            for picture in number_frames(6, *size):
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
-        for stream in streams:
-            container.mux(stream.encode(None))
-    check_all_frames(path)
+    check_all_frames(encode_two_streams(tmp_path / "two.mkv", num_frames=6))
 
 
 def test_numbers_of_frames(tmp_path):
