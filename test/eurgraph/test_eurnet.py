@@ -322,3 +322,12 @@ def test_wrong_sizes_are_named():
             eurnet_debug(image_size=size)
     with pytest.raises(ValueError, match="num_neighbors=12 is impossible on a grid of 4 x 4"):
         eurnet_tiny(image_size=64)
+
+
+@pytest.mark.slow
+def test_it_compiles_without_gradients():
+    """On the graph that torch.compile captures, without the compiler."""
+    torch.manual_seed(0)
+    model, images = eurnet_debug().eval(), torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(torch.compile(model, backend="eager")(images), model(images))

@@ -21,6 +21,7 @@ from glore3d import (
     resnet101_3d,
     resnet_debug_3d,
 )
+from glore3d.resnet3d import MaxPoolFrames
 
 BUILDERS = {"glore_resnet50_3d": glore_resnet50_3d, "glore_resnet101_3d": glore_resnet101_3d}
 
@@ -184,3 +185,20 @@ def test_layouts_agree():
     logits = model(clip)
     last = model.to(memory_format=torch.channels_last_3d)(clip.to(memory_format=torch.channels_last_3d))
     torch.testing.assert_close(logits, last, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last_3d])
+def test_frames_are_pooled_as_by_a_3d_pool(memory_format):
+    """Bit for bit, ties and gradients included, and in the memory layout of the input."""
+    ours = MaxPoolFrames(kernel_size=3, stride=2, padding=1)
+    theirs = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
+    clips = torch.randn(2, 5, 3, 9, 12).relu().contiguous(memory_format=memory_format)
+    results = []
+    for pool in (ours, theirs):
+        x = clips.clone().requires_grad_()
+        y = pool(x)
+        (grad,) = torch.autograd.grad((y * torch.arange(1.0, y[0, 0].numel() + 1).view(y.shape[2:])).sum(), x)
+        results.append((y, grad))
+    for mine, other in zip(*results, strict=True):
+        assert torch.equal(mine, other)
+    assert results[0][0].is_contiguous(memory_format=memory_format)
