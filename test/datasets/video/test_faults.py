@@ -142,5 +142,6 @@ def test_all_faults_at_once_in_dataloader_workers(contents, tmp_path):
     assert not any("error" in sample for sample in samples)
     reported = {failure["index"] for sample in samples for failure in sample["failures"]}
     assert reported >= {row for row, (_, fault) in enumerate(faults) if fault in UNREADABLE}
-    read = {sample["index"] for sample in samples}  # a file that fails in one place may be read in another
-    assert read | reported == set(range(len(paths)))
+    # A file that fails in one place may be read in another. Either way each row's own sample says so.
+    rows = [(sample["failures"] or [sample])[0]["index"] for sample in samples]
+    assert sorted(rows) == list(range(len(paths)))
