@@ -9,6 +9,7 @@ tests that pass `fork=False`.
 
 import atexit
 import contextlib
+import functools
 import multiprocessing
 import os
 import random
@@ -43,7 +44,6 @@ PRELOADED = (
     "torch.distributed.fsdp",
     "torch.distributed.checkpoint.state_dict",
 )
-_served: list[bool] = []  # whether the fork server is ours
 HANDLED_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGCHLD)
 
 
@@ -124,12 +124,11 @@ class ForkedRun:
         return [Path(path).read_text() if os.path.exists(path) else "" for path in self.outputs]
 
 
+@functools.cache
 def _server() -> multiprocessing.context.BaseContext:
     """The context of the fork server, which starts with the first run and ends with the tests."""
     context = multiprocessing.get_context("forkserver")
-    if not _served:  # a dataloader of an earlier test may have started one, which has nothing imported
-        forkserver._forkserver._stop()
-        _served.append(True)
+    forkserver._forkserver._stop()  # a dataloader of an earlier test may have started one, which has nothing imported
     context.set_forkserver_preload(list(PRELOADED))
     paths = os.pathsep.join([str(ROOT), str(ROOT / "test"), *filter(None, [os.environ.get("PYTHONPATH")])])
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
