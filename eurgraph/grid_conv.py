@@ -21,7 +21,6 @@ from eurgraph.grid import GridGraph, Place
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 
-
 Places = Sequence[tuple[int, Place, Place]]
 """For each relation: the number of its values, the sources among them, and their targets."""
 
