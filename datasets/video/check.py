@@ -75,7 +75,7 @@ def _find_damage(path: str, index: VideoIndex) -> str:
     try:
         with container, av.logging.Capture() as complaints:
             for number, packet in enumerate([*read_packets(container, stream), None]):
-                for frame in decode_packet(stream.codec_context, packet, number):
+                for frame in decode_packet(stream.codec_context, packet, number) or []:
                     if not frame.is_corrupt:
                         missing.discard(frame.pts)
     finally:

@@ -7,6 +7,7 @@ holds it.
 import io
 import os
 import stat
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ from datasets.video.shards import find_member, split_member
 TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv", "mpegts"}
 # Newer releases of PyAV can tell the demuxer which streams are unused, so that it does not read them.
 DISCARD = getattr(av.stream, "Discard", None)
+# Codecs of pictures, which a file may hold beside its sound or video.
+PICTURE_CODECS = {"mjpeg", "png", "bmp", "gif", "tiff", "webp", "jpeg2000", "jpegxl"}
+# Codecs that several threads decode as one does. Theora, for one, gives other frames after a seek then.
+THREADED_CODECS = {"h264", "hevc", "vp9", "av1", "mpeg4"}
 # What the container tells the decoder about a stream, besides the codec's name and the stream's headers.
 DECODER_SETTINGS = (
     "width",
@@ -43,36 +48,89 @@ class VideoError(FileError):
     """A video that cannot be read."""
 
 
-def open_container(path, num_threads: int = 1):
-    """Opens a file -> (container, its first video stream, the one OpenCV and PyAV choose). The caller closes it.
+def open_container(path, num_threads: int = 1, is_strict: bool = False):
+    """Opens a file -> (container, its first video stream that is no still picture). The caller closes the container.
 
-    Raises VideoError if there is nothing to decode.
+    A still picture beside other streams is the cover of a song or film. Raises VideoError if there is nothing to
+    decode. `num_threads`, `is_strict`: see `set_up_decoder`.
     """
+    container = _open(path)
+    number = _find_stream(container)
+    if number is None:
+        kinds = ", ".join(_kind(stream) for stream in container.streams) or "none"
+        container.close()
+        raise VideoError(path, f"no video stream that can be decoded (its streams: {kinds})")
+    if any(_may_be_still(stream) for stream in container.streams.video[: number + 1]):
+        container.close()  # packets were read to find out
+        container = _open(path)
+    stream = container.streams.video[number]
+    if DISCARD is not None:
+        for other in container.streams:
+            other.discard = DISCARD.default if other is stream else DISCARD.all
+    set_up_decoder(stream.codec_context, num_threads, is_strict)
+    return container, stream
+
+
+def _open(path):
     file, start, end = file_range(path)
     url = f"file:{file}"  # "file:" keeps a colon in the name from being read as a protocol
     if end is not None:
         url = f"subfile,,start,{start},end,{end},,:{url}"
     try:
         # The whitelist keeps a playlist that poses as a video from waiting for the network.
-        container = av.open(url, container_options={"protocol_whitelist": "file,subfile"})
+        options = {"protocol_whitelist": "file,subfile"}
+        return av.open(url, container_options=options, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
         raise VideoError(path, f"cannot be opened as a video: {error.strerror}") from error
-    stream = next(iter(container.streams.video), None)
-    if stream is None or stream.codec_context is None or not stream.codec_context.width:
-        kinds = ", ".join(stream.type for stream in container.streams) or "none"
-        container.close()
-        raise VideoError(path, f"no video stream that can be decoded (its streams: {kinds})")
-    if DISCARD is not None:
-        for other in container.streams:
-            other.discard = DISCARD.default if other is stream else DISCARD.all
-    set_threads(stream.codec_context, num_threads)
-    return container, stream
 
 
-def set_threads(codec: VideoCodecContext, num_threads: int) -> None:
+def _find_stream(container) -> int | None:
+    """Which of the video streams is the video; None if there is none."""
+    for number, stream in enumerate(container.streams.video):
+        if stream.codec_context is not None and stream.codec_context.width and not _is_still(container, stream):
+            return number
+    return None
+
+
+def _is_still(container, stream) -> bool:
+    return _is_attached(stream) or (_may_be_still(stream) and len(list(islice(read_packets(container, stream), 2))) < 2)
+
+
+def _may_be_still(stream) -> bool:
+    """Whether it takes reading packets to tell a still picture from a video: Matroska keeps covers as video."""
+    codec = stream.codec_context
+    return (
+        codec is not None
+        and codec.codec.canonical_name in PICTURE_CODECS
+        and len(stream.container.streams) > 1
+        and stream.frames < 2
+        and not _is_attached(stream)
+    )
+
+
+def _is_attached(stream) -> bool:
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def _kind(stream) -> str:
+    is_picture = stream.type == "video" and (_is_attached(stream) or _may_be_still(stream))
+    return "still picture" if is_picture else stream.type
+
+
+def set_up_decoder(codec: VideoCodecContext, num_threads: int, is_strict: bool) -> None:
+    """Sets how a decoder works that has not decoded anything yet.
+
+    Args:
+        codec: the decoder.
+        num_threads: of a codec that several threads decode as one does; one thread decodes any other.
+        is_strict: it gives up on a damaged picture, instead of completing it from what its buffers happen to hold.
+    """
+    num_threads = num_threads if codec.codec.canonical_name in THREADED_CODECS else 1
     codec.thread_count = num_threads
     if num_threads > 1:
         codec.thread_type = "AUTO"
+    if is_strict:
+        codec.options = {"err_detect": "explode"}
 
 
 def read_packets(container, stream):
@@ -90,8 +148,8 @@ def packet_position(packet: av.Packet) -> int:
     return -1 if packet.pos is None else packet.pos
 
 
-def decode_packet(codec, packet, number: int | None = None) -> list[av.VideoFrame]:
-    """Sends a packet (None: end of stream) to the decoder -> the frames that are ready; [] if it cannot decode it.
+def decode_packet(codec, packet, number: int | None = None) -> list[av.VideoFrame] | None:
+    """Sends a packet (None: end of stream) to the decoder -> the frames that are ready; None if it cannot decode it.
 
     Decoders pass the time of a packet on to its frame, so a number put there tells which packet a frame came from.
     """
@@ -100,7 +158,7 @@ def decode_packet(codec, packet, number: int | None = None) -> list[av.VideoFram
     try:
         return codec.decode(packet)
     except av.FFmpegError:
-        return []
+        return None if packet else []
 
 
 def decoder_settings(codec: VideoCodecContext) -> dict[str, Any] | None:
@@ -114,7 +172,7 @@ def decoder_settings(codec: VideoCodecContext) -> dict[str, Any] | None:
 
 
 def make_decoder(settings: dict[str, Any], num_threads: int) -> VideoCodecContext:
-    """A new decoder from `decoder_settings`."""
+    """A new decoder from `decoder_settings`; strict, see `set_up_decoder`."""
     settings = dict(settings)
     codec = av.CodecContext.create(settings.pop("name"), "r")
     extradata = settings.pop("extradata")
@@ -122,7 +180,7 @@ def make_decoder(settings: dict[str, Any], num_threads: int) -> VideoCodecContex
         codec.extradata = bytes.fromhex(extradata)
     for name, value in settings.items():
         setattr(codec, name, value)
-    set_threads(codec, num_threads)
+    set_up_decoder(codec, num_threads, is_strict=True)
     return codec
 
 

@@ -50,7 +50,7 @@ def order_by_decoding(path):
     with container:
         order, keyframes, first_frame = [], [], None
         for number, packet in enumerate(chain(read_packets(container, stream), [None])):
-            for frame in decode_packet(stream.codec_context, packet, number):
+            for frame in decode_packet(stream.codec_context, packet, number) or []:
                 order.append(frame.pts)
                 if frame.key_frame:
                     keyframes.append(frame.pts)

@@ -5,7 +5,8 @@ which packet that is: frame counts in headers are wrong or missing, packets lie 
 order, some are decoded but never displayed (edit lists), and AVI stores no presentation times, so FFmpeg invents them
 for its B-frames. Hence the rule: where the container stores a presentation time with each packet and nothing looks
 unusual, these times give the order; in AVI, the types of MPEG-4 pictures do; any other file is decoded once, and every
-frame tells which packet it came from. `frame_order.py` has these three.
+frame tells which packet it came from. `frame_order.py` has these three. `bitstream.py` tells at which packets decoding
+may start, and whether each holds one picture.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 
+from datasets.video.bitstream import Contents, packet_parser
 from datasets.video.container import (
     TIMED_CONTAINERS,
     VideoError,
@@ -35,9 +37,10 @@ from datasets.video.frame_order import (
     order_by_type,
     packed_starts,
 )
+from datasets.video.orientation import Orientation, read_orientation
 from datasets.video.skippable_frames import find_marks
 
-# Codecs in which one packet is one frame (VP8, for one, has packets that are never displayed).
+# Codecs whose packets are known to hold one frame each; VP8, for one, has packets that are never displayed.
 FRAME_PER_PACKET_CODECS = {"h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg"}
 # Codecs whose decoders need only their settings and the packets, not the container.
 DIRECT_CODECS = {"h264", "hevc", "vp9", "av1", "mpeg4"}
@@ -58,7 +61,7 @@ class VideoIndex:
     packet_times: np.ndarray  # int64 [N], where to seek for the packet, in ticks of the stream
     data_offsets: np.ndarray  # int64 [N], bytes from the position to the packet's data; -1 if not there in one piece
     duration: Fraction  # seconds from the start of the first frame to the end of the last
-    rotation: int  # 0, 90, 180 or 270: degrees counter-clockwise that turn frames upright
+    orientation: Orientation  # how frames are turned upright
     facts: dict[str, Any]
     """codec, container, pixel_format, height and width (as stored), num_streams; stamp: of the file; decoder: its
     settings; marks: see `skippable_frames.find_marks`."""
@@ -67,6 +70,11 @@ class VideoIndex:
     def is_direct(self) -> bool:
         """Whether packets can be read straight from the file's bytes, without a demuxer."""
         return self.facts["decoder"] is not None and bool((self.data_offsets >= 0).all())
+
+    def leading_packets(self, start: int) -> set[int]:
+        """Packets after the keyframe `start` whose frames need what comes before it."""
+        after = self.frame_packets > start
+        return set(self.frame_packets[after & (self.frame_starts < start)].tolist())
 
     def find(self, packet: av.Packet) -> int | None:
         """The number of a packet; None if it is not in this index, or matches several."""
@@ -89,7 +97,8 @@ class _Scan(NamedTuple):
     dts: tuple
     positions: tuple
     sizes: tuple
-    is_keyframe: tuple
+    is_start: tuple  # marked as a keyframe, and one by its content
+    num_displayed: tuple  # pictures
     is_discard: tuple  # decoded, but never displayed
     data_offsets: tuple
     pictures: list[str]  # of MPEG-4, see `mpeg4_pictures`; else empty
@@ -120,7 +129,7 @@ def scan_video(path, container, stream) -> VideoIndex:
         packet_times=np.array([0 if time is None else time for time in times]),
         data_offsets=np.array(scan.data_offsets),
         duration=_duration(frame_times, scan.last_duration, stream),
-        rotation=round(first_frame.rotation / 90) * 90 % 360,
+        orientation=read_orientation(first_frame),
         facts={
             "codec": codec,
             "container": container.format.name,
@@ -137,16 +146,21 @@ def scan_video(path, container, stream) -> VideoIndex:
 
 def _read_all(path, container, stream, with_offsets: bool) -> _Scan:
     """Reads every packet once. `with_offsets`: also finds where in the file the data of each is."""
-    is_mpeg4 = stream.codec_context.codec.canonical_name == "mpeg4"
+    codec = stream.codec_context
+    is_mpeg4 = codec.codec.canonical_name == "mpeg4"
+    parse = packet_parser(codec.codec.canonical_name, codec.extradata)
     is_timed = container.format.name in TIMED_CONTAINERS
     rows, pictures, is_packed, duration, first_frame = [], [], False, None, None
     file, start = open_bytes(path)
     with file:
         unchanged, find_data = list(stamp(file.fileno())), _DataFinder(file, start)
         for packet in read_packets(container, stream):
+            if packet.has_sidedata("encryption_info"):
+                raise VideoError(path, "is encrypted; decrypt it first")
             data = bytes(packet)
             offset = find_data(packet, data) if with_offsets else -1
-            flags = packet.is_keyframe, packet.is_discard
+            contents = parse(data) if parse else Contents(True, 1)
+            flags = packet.is_keyframe and contents.is_start, contents.num_displayed, packet.is_discard
             rows.append((packet.pts, packet.dts, packet_position(packet), len(data), *flags, offset))
             duration = packet.duration
             if is_mpeg4:
@@ -164,20 +178,22 @@ def _find_order(path, container, stream, scan: _Scan, types):
     codec, has_b_frames = stream.codec_context.codec.canonical_name, stream.codec_context.has_b_frames
     is_timed = container.format.name in TIMED_CONTAINERS
     is_plain = codec in FRAME_PER_PACKET_CODECS and (is_timed or codec in {"mpeg4", "mjpeg"})
-    keyframes, first_frame = np.flatnonzero(scan.is_keyframe), scan.first_frame
+    is_plain = is_plain and all(number == 1 for number in scan.num_displayed)
+    keyframes, first_frame = np.flatnonzero(scan.is_start), scan.first_frame
     if scan.is_packed:
         keyframes = packed_starts(keyframes, types)
+    if types:
+        keyframes = keyframes[[types[number] == "I" for number in keyframes]]
     if not is_plain or types is None:
         order = None
     elif "B" in types and not is_timed:
         order = order_by_type(types) if has_b_frames else None
-        keyframes = keyframes[[types[number] == "I" for number in keyframes]]
     else:
         order = order_by_time(scan.pts, has_b_frames)
     # Frames displayed before the first keyframe may not decode, and two packets may be one interlaced frame.
     if order is None or order[0] != 0 or first_frame is None or first_frame.interlaced_frame:
         order, decoded_keyframes, first_frame = order_by_decoding(path)
-        keyframes = np.intersect1d(keyframes, decoded_keyframes)
+        keyframes = np.intersect1d(keyframes, np.array(decoded_keyframes, dtype=np.int64))
     return order, keyframes, first_frame
 
 
@@ -209,7 +225,7 @@ class _DataFinder:
 def _decode_alone(stream, packet):
     """The frame that a packet gives by itself, or None. The decoder is reset afterwards."""
     codec = stream.codec_context
-    frames = decode_packet(codec, packet, 0) + decode_packet(codec, None)
+    frames = (decode_packet(codec, packet, 0) or []) + decode_packet(codec, None)
     codec.flush_buffers()
     return next(iter(frames), None)
 

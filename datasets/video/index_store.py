@@ -23,8 +23,10 @@ import numpy as np
 from datasets.file_list import FileError, existing_path
 from datasets.video.container import Stamp, stamp
 from datasets.video.index import VideoIndex
+from datasets.video.orientation import Orientation
 
-VERSION = 3  # of what an entry holds; entries of other versions are ignored
+VERSION = 4  # of what an entry holds; entries of other versions are ignored
+FROM_JSON = {"fraction": Fraction, "orientation": lambda value: Orientation(*value), "plain": lambda value: value}
 SECONDS_TO_WAIT = 60  # while another process writes
 
 
@@ -148,6 +150,8 @@ def pack_index(index: VideoIndex) -> bytes:
             parts.append(differences.astype("<i8").view(np.uint8).reshape(-1, 8).T.tobytes())
         elif isinstance(value, Fraction):
             header[field.name] = ["fraction", str(value)]
+        elif isinstance(value, Orientation):
+            header[field.name] = ["orientation", list(value)]
         else:
             header[field.name] = ["plain", value]
     return zlib.compress(b"".join([json.dumps(header).encode(), b"\n", *parts]))
@@ -166,5 +170,5 @@ def unpack_index(packed: bytes) -> VideoIndex | None:
             values[name] = planes.T.copy().view("<i8")[:, 0].cumsum().astype(dtype[0])
             start += 8 * value
         else:
-            values[name] = Fraction(value) if kind == "fraction" else value
+            values[name] = FROM_JSON[kind](value)
     return VideoIndex(**values)

@@ -6,6 +6,7 @@ time in which a clip is read, and demuxing costs as much Python as decoding does
 """
 
 import io
+import math
 from collections.abc import Iterator
 from itertools import chain
 
@@ -21,13 +22,13 @@ CHANGED = "the file does not match its index; was it changed?"
 
 
 class DemuxedPackets:
-    """Packets from FFmpeg's demuxer. `codec` is their decoder."""
+    """Packets from FFmpeg's demuxer. `codec` is their decoder; `num_threads`, `is_strict`: see `set_up_decoder`."""
 
-    def __init__(self, path: str, num_threads: int):
-        self.container, self.stream = open_container(path, num_threads)
+    def __init__(self, path: str, num_threads: int, is_strict: bool = True):
+        self.container, self.stream = open_container(path, num_threads, is_strict)
         self.codec = self.stream.codec_context
-        self._path = path
-        self._packets, self._next_packet = read_packets(self.container, self.stream), 0
+        self._path, self._can_seek = path, True
+        self._start_reading()
 
     def close(self) -> None:
         self._packets = self.stream = None
@@ -35,17 +36,25 @@ class DemuxedPackets:
 
     def read(self, index: VideoIndex, first: int, last: int) -> Iterator[tuple[int, av.Packet]]:
         """Yields the packets `first` to `last` with their numbers; ends early if the file does."""
-        if not 0 <= first - self._next_packet <= NUM_PACKETS_PER_SEEK:
+        if not 0 <= first - self._next_packet <= (NUM_PACKETS_PER_SEEK if self._can_seek else math.inf):
             self._seek(index, first)
         for packet in self._packets:
             number = self._next_packet
             if not index.matches(packet, number):
-                raise VideoError(self._path, CHANGED)
+                break
             self._next_packet += 1
             if number >= first:
                 yield number, packet
             if number == last:
                 return
+        else:
+            return
+        if not self._has_sought:
+            raise VideoError(self._path, CHANGED)
+        # After a seek, some demuxers give other packets (ASF). From the start they give what they gave the index.
+        self._can_seek = False
+        self._reopen()
+        yield from self.read(index, max(first, number), last)
 
     def mark_all_read(self, index: VideoIndex) -> None:
         """Tells that the container stands at the end of the file."""
@@ -53,6 +62,8 @@ class DemuxedPackets:
 
     def _seek(self, index: VideoIndex, number: int) -> None:
         """Moves to a packet or to one before it; to the start of the file if it is unclear where the seek ended."""
+        if not self._can_seek:
+            return self._reopen()
         try:
             self.container.seek(int(index.packet_times[number]), stream=self.stream)
         except av.FFmpegError:  # nothing to seek by, as in a bare H.264 stream
@@ -62,13 +73,16 @@ class DemuxedPackets:
         found = None if landed is None else index.find(landed)
         if found is None or found > number:
             return self._reopen()
-        self._packets, self._next_packet = chain([landed], packets), found
+        self._packets, self._next_packet, self._has_sought = chain([landed], packets), found, True
 
     def _reopen(self) -> None:
         """Opens the file again, and keeps the decoder."""
         self.container.close()
         self.container, self.stream = open_container(self._path)
-        self._packets, self._next_packet = read_packets(self.container, self.stream), 0
+        self._start_reading()
+
+    def _start_reading(self) -> None:
+        self._packets, self._next_packet, self._has_sought = read_packets(self.container, self.stream), 0, False
 
 
 class DirectPackets:

@@ -7,7 +7,7 @@ only, once for each view. Where the index says how, it does so without opening t
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import chain
 
 import av
@@ -30,13 +30,13 @@ ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
 class VideoReader(FrameReader):
-    """Random access to the frames of the first video stream of a file.
+    """Random access to the frames of a video file.
 
         with VideoReader("clip.mp4") as video:
             clip = video.get_frames(range(0, 64, 8))  # uint8 [8, H, W, 3]
 
     Frame i is the i-th frame that decoding the file from its start gives. Frames are RGB, in the size in which they are
-    stored, turned upright if the file says by how much.
+    stored, turned or mirrored if the file says how.
 
     In a damaged file, a frame whose packet is present but does not decode keeps its number: `num_frames` counts it,
     asking for it raises VideoError, and all other frames keep the numbers they have in the intact file.
@@ -54,9 +54,9 @@ class VideoReader(FrameReader):
         fps: average frames per second; the frame rate may vary.
         duration_seconds: from the start of the first frame to the end of the last.
         height, width: of the upright frames, in pixels.
-        rotation: degrees counter-clockwise that turn stored frames upright: 0, 90, 180 or 270.
+        rotation, is_mirrored: how stored frames are turned upright, see `Orientation`.
         codec, container, pixel_format: FFmpeg's names, such as "h264", "matroska,webm" and "yuv420p".
-        num_streams: video streams in the file, of which the first is read.
+        num_streams: video streams in the file; the first that is no attached picture is read.
         index: where the frames are in the file; small and plain, to be kept, pickled and given to the next reader.
 
     Raises VideoError, with path and reason, if the file is missing, is not a video or has no frame that decodes.
@@ -75,11 +75,12 @@ class VideoReader(FrameReader):
         self.num_frames = len(self.index.frame_packets)
         self.duration_seconds = float(self.index.duration)
         self.fps = float(self.num_frames / self.index.duration)
-        self.rotation = self.index.rotation
+        self._orientation = self.index.orientation
+        self.rotation, self.is_mirrored = self._orientation
         self.codec, self.container, self.pixel_format = facts["codec"], facts["container"], facts["pixel_format"]
         self.num_streams = facts["num_streams"]
         self._stored_size = facts["height"], facts["width"]
-        self.height, self.width = self._stored_size if self.rotation % 180 == 0 else self._stored_size[::-1]
+        self.height, self.width = self._stored_size[::-1] if self._orientation.swaps_sides else self._stored_size
 
     def close(self):
         """Closes the file. The attributes stay available."""
@@ -95,9 +96,11 @@ class VideoReader(FrameReader):
         self._check_open()
         indices = self.check_indices(indices)
         clip = np.empty((len(indices), self.height, self.width, 3), dtype=np.uint8)
-        for i, frame in self._read_frames(indices):
-            places = [place for place, index in enumerate(indices) if index == i]
-            clip[places] = self._to_rgb(frame)
+
+        def take(i: int, frame: av.VideoFrame) -> None:
+            clip[[place for place, index in enumerate(indices) if index == i]] = self._to_rgb(frame)
+
+        self._read_frames(indices, take)
         return torch.from_numpy(clip)
 
     def get_clips(self, requests: Iterable[ClipRequest]) -> list[torch.Tensor]:
@@ -110,7 +113,8 @@ class VideoReader(FrameReader):
         requests = [(self.check_indices(indices), view) for indices, view in requests]
         clips = [np.empty((3, len(indices), view.num_rows, view.num_columns), np.uint8) for indices, view in requests]
         scalers: dict[View, ViewScaler] = {}
-        for i, frame in self._read_frames([i for indices, _ in requests for i in indices]):
+
+        def take(i: int, frame: av.VideoFrame) -> None:
             taken: dict[View, np.ndarray] = {}  # views of this frame; clips with the same view share it
             for (indices, view), clip in zip(requests, clips, strict=True):
                 for place in [place for place, index in enumerate(indices) if index == i]:
@@ -119,56 +123,79 @@ class VideoReader(FrameReader):
                     else:
                         taken[view] = clip[:, place]
                         self._write_view(frame, view, scalers, taken[view])
+
+        self._read_frames([i for indices, _ in requests for i in indices], take)
         return [torch.from_numpy(clip) for clip in clips]
 
     def _check_open(self) -> None:
         if self._packets is None:
             raise ValueError(f"{self.path}: the reader is closed; open a new one to read frames")
 
-    def _read_frames(self, indices: Iterable[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Decodes each of the frames once, even if it is repeated -> (its number, frame), in packet order.
+    def _read_frames(self, indices: Iterable[int], take: Callable[[int, av.VideoFrame], None]) -> None:
+        """Decodes each of the frames once, even if it is repeated, and calls `take(its number, frame)`, in packet order.
 
-        Raises VideoError if one of them cannot be decoded, after yielding the others.
+        Raises VideoError if one of them cannot be decoded, after taking the others.
         """
         numbers = {int(self.index.frame_packets[i]): i for i in indices}  # packet number -> frame number
         runs = defaultdict(set)  # packet number of a keyframe -> wanted packets that are decoded from there
         for packet, i in numbers.items():
             runs[int(self.index.frame_starts[i])].add(packet)
         for start, wanted in sorted(runs.items()):
-            for packet, frame in self._decode(start, wanted):
-                yield numbers.pop(packet), frame
-        if numbers:  # a keyframe was no clean start, or the file is damaged: decoding from the start is the truth
-            self._packets.close()
-            self._packets = DemuxedPackets(self.path, self._num_threads)
-            for packet, frame in self._decode(0, set(numbers), plain=True):
-                yield numbers.pop(packet), frame
+            self._decode(start, wanted, lambda frame: take(numbers.pop(frame.pts), frame))
+        if numbers:  # the file is damaged, or a keyframe was no clean start: decoding from the start is the truth
+            self._decode_plainly(set(numbers), lambda frame: take(numbers.pop(frame.pts), frame))
         if numbers:
             raise VideoError(self.path, f"frame {min(numbers.values())} of {self.num_frames} cannot be decoded")
 
-    def _decode(self, start: int, wanted: set[int], plain: bool = False) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Decodes from packet `start` to the last wanted one -> (packet number, frame) of each wanted packet.
+    def _decode(self, start: int, wanted: set[int], take: Callable[[av.VideoFrame], None]) -> None:
+        """Decodes from packet `start` to the last wanted one, and takes the frame of each wanted packet.
 
-        Plain decoding skips no packet, and takes what the decoder makes of a damaged one.
+        Ends early where a packet is damaged: the frames after it may refer to it.
         """
         codec = self._packets.codec
         codec.flush_buffers()
         # Frame threads look ahead, so a skip meant for one packet would hit another.
-        can_skip = not plain and self.index.facts["marks"] and self._num_threads == 1
+        can_skip = self.index.facts["marks"] and codec.thread_count == 1
         skipped, unsent = set(), set()
         if can_skip:
             skipped, unsent = find_skippable(self.index.facts["marks"], self.index.frame_packets, start, wanted)
+        leading = self.index.leading_packets(start)
         missing = set(wanted)
         for number, packet in chain(self._packets.read(self.index, start, max(wanted)), [(None, None)]):
             if number in unsent:
                 continue
             if can_skip:
                 codec.skip_frame = "NONREF" if number in skipped else "DEFAULT"
-            for frame in decode_packet(codec, packet, number):
-                if frame.pts in missing and (plain or not frame.is_corrupt):
+            frames = decode_packet(codec, packet, number)
+            if frames is None and number not in leading:
+                return
+            for frame in frames or []:
+                if frame.is_corrupt and frame.pts not in leading:
+                    return
+                if frame.pts in missing and not frame.is_corrupt:
                     missing.remove(frame.pts)
-                    yield frame.pts, frame
+                    take(frame)
             if not missing:
                 return
+
+    def _decode_plainly(self, wanted: set[int], take: Callable[[av.VideoFrame], None]) -> None:
+        """Like `_decode`, but from the start, without skipping, and with what the decoder makes of damaged packets.
+
+        That may show what an earlier frame left in one of the decoder's buffers, so each time all of them are decoded,
+        by one thread, and none is kept: which buffers are free then never depends on the frames that are wanted.
+        """
+        packets = DemuxedPackets(self.path, 1, is_strict=False)
+        missing = set(wanted)
+        try:
+            for number, packet in chain(packets.read(self.index, 0, max(wanted)), [(None, None)]):
+                for frame in decode_packet(packets.codec, packet, number) or []:
+                    if frame.pts in missing:
+                        missing.remove(frame.pts)
+                        take(frame)
+                if not missing:
+                    return
+        finally:
+            packets.close()
 
     def _scan(self) -> VideoIndex:
         """Makes the index, and keeps open what reads the packets best from here on."""
@@ -191,7 +218,7 @@ class VideoReader(FrameReader):
         height, width = self._stored_size
         plane = self._reformatter.reformat(frame, width, height, "rgb24", **ONE_THREAD).planes[0]
         picture = np.ndarray((height, width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))
-        return np.ascontiguousarray(np.rot90(picture, self.rotation // 90)) if self.rotation else picture
+        return np.ascontiguousarray(self._orientation.turn(picture))
 
     def _write_view(self, frame: av.VideoFrame, view: View, scalers: dict[View, ViewScaler], out: np.ndarray) -> None:
         """Writes a view of a frame into `out`, uint8 [3, rows, columns]; `scalers` are those made so far."""
@@ -201,14 +228,5 @@ class VideoReader(FrameReader):
             out[:] = resize_fast(rgb, view)[:, 0].numpy()
             return
         if view not in scalers or not scalers[view].fits(frame):
-            scalers[view] = ViewScaler(frame, _as_stored(view, self.rotation))
-        # Turned back, `out` has the orientation of stored frames.
-        scalers[view](frame, np.rot90(out, -self.rotation // 90, axes=(1, 2)) if self.rotation else out)
-
-
-def _as_stored(view: View, rotation: int) -> View:
-    """The view of stored frames that becomes `view` when they are turned by `rotation` degrees counter-clockwise."""
-    for _ in range(rotation // 90):
-        height, width, top, left, num_rows, num_columns = view
-        view = View(width, height, left, height - top - num_rows, num_columns, num_rows)
-    return view
+            scalers[view] = ViewScaler(frame, self._orientation.stored_view(view))
+        scalers[view](frame, self._orientation.turn_back(out, axes=(1, 2)))
