@@ -74,7 +74,8 @@ def encode_video(
         if sound is not None:
             _write_tone(container, sound, 1.0 if frames is None else len(frames) / float(fps))
     if rotation:
-        _write_rotation(path, rotation)
+        cosine, sine = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[rotation % 360]
+        write_matrix(path, cosine, -sine, sine, cosine)
     return path
 
 
@@ -119,12 +120,11 @@ def _write_tone(container, stream, num_seconds):
     container.mux(stream.encode(None))
 
 
-def _write_rotation(path, rotation):
-    """Sets the display matrix in the track header of an MP4 file, which only new releases of PyAV can write."""
-    cosine, sine = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[rotation % 360]
-    rows = [[cosine, -sine, 0], [sine, cosine, 0]]
-    matrix = b"".join((value << 16).to_bytes(4, "big", signed=True) for row in rows for value in row)
+def write_matrix(path: Path, a: float, b: float, c: float, d: float) -> Path:
+    """Sets the display matrix in the first track header of an MP4 file, which only new releases of PyAV can write."""
+    values = [round(value * 65536) for value in (a, b, 0, c, d, 0)]
     content = bytearray(path.read_bytes())
     start = content.index(b"tkhd") + 4 + 40  # version 0: 40 bytes of times, ids and volume come before the matrix
-    content[start : start + 24] = matrix
+    content[start : start + 24] = b"".join(value.to_bytes(4, "big", signed=True) for value in values)
     path.write_bytes(content)
+    return path
