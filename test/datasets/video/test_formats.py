@@ -142,7 +142,9 @@ def make_plain(folder: Path, codec: str, container: str) -> Path:
 
 def interlaced(folder: Path, options: list[str], path: Path) -> None:
     x265 = options[1] == "libx265"
-    flags = ["-x265-params", "log-level=none:keyint=12:interlace=tff"] if x265 else ["-flags", "+ildct+ilme", "-top", "1"]
+    flags = (
+        ["-x265-params", "log-level=none:keyint=12:interlace=tff"] if x265 else ["-flags", "+ildct+ilme", "-top", "1"]
+    )
     run_ffmpeg(*raw_frames(folder), *options, *flags, path)
 
 
@@ -198,6 +200,13 @@ def size_change(folder: Path, options: list[str], path: Path) -> None:
         run_ffmpeg("-i", joined, "-c", "copy", path)
 
 
+def hidden_frames_apart(folder: Path, options: list[str], path: Path) -> None:
+    whole = path.with_name("whole.mkv")
+    run_ffmpeg(*raw_frames(folder), *options, whole)
+    split = {"libvpx-vp9": "vp9_superframe_split", "libaom-av1": "av1_frame_split"}[options[1]]
+    run_ffmpeg("-i", whole, "-c", "copy", "-bsf:v", split, path)
+
+
 def joined_recordings(folder: Path, options: list[str], path: Path) -> None:
     part = path.with_name(f"part{path.suffix}")
     run_ffmpeg(*raw_frames(folder), *options, part)
@@ -213,6 +222,7 @@ ODD: dict[str, tuple[Callable, set[str]]] = {  # function, containers that can h
     "equal times": (equal_times, {"mkv"}),
     "cover first": (cover, {"mp4", "mkv"}),
     "change of size": (size_change, {"ts", "mkv", "mp4"}),
+    "hidden frames apart": (hidden_frames_apart, {"mp4"}),
     "joined": (joined_recordings, {"ts", "mpg"}),
 }
 # Codecs of which ffmpeg cannot make such files; of AV1, FFmpeg before release 6 also shows what an edit list cuts off.
@@ -221,6 +231,7 @@ ODD_UNLESS = {
     "edit list": {"av1"},
     "variable rate": {"mpeg4", "mpeg2video", "mjpeg"},
     "change of size": {"vp9", "av1", "mjpeg"},
+    "hidden frames apart": {"h264", "hevc", "mpeg4"},
 }
 
 
