@@ -11,7 +11,6 @@ bitstream specification, 5.3 and 5.9.2.
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-
 H264_SEI = 6  # the kind of unit that holds supplemental information
 UNIT_HEADER = 24  # bytes; a slice header begins with what is read here
 

@@ -132,7 +132,7 @@ class VideoReader(FrameReader):
             raise ValueError(f"{self.path}: the reader is closed; open a new one to read frames")
 
     def _read_frames(self, indices: Iterable[int], take: Callable[[int, av.VideoFrame], None]) -> None:
-        """Decodes each of the frames once, even if it is repeated, and calls `take(its number, frame)`, in packet order.
+        """Decodes each of the frames once, and calls `take(its number, frame)` for it, in packet order.
 
         Raises VideoError if one of them cannot be decoded, after taking the others.
         """

@@ -1,5 +1,6 @@
-"""Reads made files of about every format that the ffmpeg program can write, plain and odd; docs/video_formats.md has the
-table of what comes out.
+"""Reads made files of about every format that the ffmpeg program can write, plain and odd.
+
+docs/video_formats.md has the table of what comes out.
 
     ./run_tests.sh -m weekly test/datasets/video/test_formats.py
     python test/datasets/video/test_formats.py             writes the table again, from the repository's root
@@ -14,8 +15,8 @@ from functools import cache
 from itertools import chain
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[3]
-sys.path[:0] = [str(ROOT), str(ROOT / "test")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import av
 import numpy as np
@@ -26,7 +27,7 @@ from datasets.video import VideoError, VideoReader
 from datasets.video.check import check_video
 from datasets.video.container import decode_packet, open_container, read_packets
 
-TABLE = ROOT / "docs" / "video_formats.md"
+TABLE = Path(__file__).resolve().parents[3] / "docs" / "video_formats.md"
 NUM_FRAMES = 40
 COMMON = ["-g", "12", "-pix_fmt", "yuv420p"]
 H264 = ["-c:v", "libx264", "-preset", "veryfast", "-bf", "2", *COMMON]
@@ -113,9 +114,11 @@ ODD_BASES = {
     "mjpeg": (MJPEG, "avi mov"),
 }
 MIRRORS = {"mirror": (-1, 0, 0, 1), "transpose": (0, 1, 1, 0), "turn": (0, 1, -1, 0), "zeros": (0, 0, 0, 0)}
-CUT_FILES = [("h264, index first", "mp4"), ("h264, fragmented", "mp4"), ("h264", "mkv"), ("h264", "ts"), ("h264", "avi"), ("h264", "flv"), ("hevc", "mkv"),
-             ("mpeg4", "avi"), ("mpeg2video", "mpg"), ("vp8", "webm"), ("vp9", "webm"), ("av1", "mkv"),
-             ("mjpeg", "avi"), ("theora", "ogv"), ("wmv2", "wmv"), ("prores", "mkv"), ("png", "avi")]  # fmt: skip
+CUT_FILES = [
+    *(("h264, index first", "mp4"), ("h264, fragmented", "mp4"), ("h264", "mkv"), ("h264", "ts"), ("h264", "avi")),
+    *(("h264", "flv"), ("hevc", "mkv"), ("mpeg4", "avi"), ("mpeg2video", "mpg"), ("vp8", "webm"), ("vp9", "webm")),
+    *(("av1", "mkv"), ("mjpeg", "avi"), ("theora", "ogv"), ("wmv2", "wmv"), ("prores", "mkv"), ("png", "avi")),
+]
 
 
 def run_ffmpeg(*arguments) -> None:
