@@ -50,6 +50,8 @@ def check_video(path: str, full: bool) -> CheckResult:
         facts["fault"] = fault or (_find_damage(path, index) if full else "")
     except VideoError as error:
         facts["fault"] = error.reason
+    except Exception as error:  # whatever a file brings about, the others are still checked
+        facts["fault"] = f"cannot be checked: {type(error).__name__}: {error}"
     return CheckResult(path, found, facts, index)
 
 
