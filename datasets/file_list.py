@@ -2,24 +2,22 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from settings import UserError, did_you_mean
+from datasets.class_table import class_name, label_finder
+from datasets.class_table import read_class_names as read_class_names  # tables belong to lists
+from datasets.find_files import FileKind, class_folders, find_files
+from datasets.text_files import bad_line, existing_path, numbered_lines, shorten, whole_numbers
+from settings import UserError
 
 log = logging.getLogger(__name__)
 
 UNLABELED = -1
-
-
-class FileKind(NamedTuple):
-    """A kind of file: its name in messages, and its suffixes."""
-
-    name: str
-    suffixes: tuple[str, ...]
+MAX_CLASSES = 10_000_000  # a list that names none: a larger label is a mistake, and each class has a name in memory
 
 
 class FileError(UserError):
@@ -73,15 +71,20 @@ class FileList(Sequence):
             raise ValueError(f"{len(ids)} ids, {len(labels)} labels and {len(paths)} paths; expected equal numbers")
         self.has_several = any(isinstance(label, tuple) for label in labels)
         sets = [label if isinstance(label, tuple) else (label,) for label in labels] if self.has_several else labels
-        self.labels = np.array([labels[0] for labels in sets] if self.has_several else sets, dtype=np.int64)
-        # All labels, file by file [M], and where those of each file end [N]; M is N if no file has several.
-        self._all_labels = np.array([label for labels in sets for label in labels]) if self.has_several else self.labels
+        limit = MAX_CLASSES if class_names is None else len(class_names)
+        try:
+            self.labels = np.array([labels[0] for labels in sets] if self.has_several else sets, dtype=np.int64)
+            # All labels, file by file [M], and where those of each file end [N]; M is N if no file has several.
+            each = [label for labels in sets for label in labels] if self.has_several else self.labels
+            self._all_labels = np.asarray(each, dtype=np.int64)
+        except OverflowError:
+            raise ValueError(f"a label has more than 64 bits; {accepted_labels(class_names)}") from None
         self._label_ends = np.cumsum([len(labels) for labels in sets]) if self.has_several else None
-        num_classes = self._all_labels.max(initial=UNLABELED) + 1 if class_names is None else len(class_names)
-        beyond = np.flatnonzero((self._all_labels < UNLABELED) | (self._all_labels >= num_classes))
+        beyond = np.flatnonzero((self._all_labels < UNLABELED) | (self._all_labels >= limit))
         if len(beyond):
             path = paths[int(self._rows()[beyond[0]])]
             raise ValueError(f"{path} has label {self._all_labels[beyond[0]]}; {accepted_labels(class_names)}")
+        num_classes = self._all_labels.max(initial=UNLABELED) + 1 if class_names is None else len(class_names)
         self.labels.setflags(write=False)
         self.class_names = tuple(class_names or ())
         self.num_classes = int(num_classes)
@@ -132,9 +135,19 @@ class _PackedTexts:
     """Immutable strings, packed."""
 
     def __init__(self, texts: Iterable[str]):
-        encoded = [text.encode("utf-8", "surrogateescape") for text in texts]  # as Python encodes file names
+        encoded = [self._encode(text) for text in texts]
         self._bytes = b"".join(encoded)
         self._ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+
+    @staticmethod
+    def _encode(text: str) -> bytes:
+        try:
+            encoded = text.encode("utf-8", "surrogateescape")  # as Python encodes file names
+        except UnicodeEncodeError:
+            raise ValueError(f"{text!r} holds a lone surrogate; no file can have this name") from None
+        if b"\0" in encoded:
+            raise ValueError(f"{text!r} holds a NUL character; no file can have this name")
+        return encoded
 
     def __getitem__(self, index: int) -> str:
         start, end = self._ends[index : index + 2].tolist()
@@ -147,48 +160,59 @@ def read_list(path: Path, root: Path, class_names: Sequence[str] | None) -> File
     Several labels are joined by commas: `id 3,17,92 path`.
     """
     ids, labels, paths = [], [], []
+    limit = MAX_CLASSES if class_names is None else len(class_names)
     for number, line in numbered_lines(path):
         fields = line.split(None, 2)
         if len(fields) != 3:
             raise bad_line(path, number, line, "expected `id label path`, separated by tabs or spaces")
-        try:
-            several = tuple(map(int, fields[1].split(",")))
-        except ValueError:
+        several = whole_numbers(fields[1].split(","))
+        if several is None:
             expected = f"expected `id label path`, but the label {fields[1]!r} is not a whole number"
-            raise bad_line(path, number, line, expected) from None
+            raise bad_line(path, number, line, expected)
         for label in several:
-            if label < UNLABELED or (class_names is not None and label >= len(class_names)):
-                raise bad_line(path, number, line, f"label {label}: {accepted_labels(class_names)}")
+            if not UNLABELED <= label < limit:
+                raise bad_line(path, number, line, f"label {shorten(label)}: {accepted_labels(class_names)}")
         if len(several) > 1 and (UNLABELED in several or len(set(several)) < len(several)):
             raise bad_line(path, number, line, f"several labels must differ, and {UNLABELED} must be the only one")
         ids.append(fields[0])
-        labels.append(several[0] if len(several) == 1 else several)
+        labels.append(several[0] if len(several) == 1 else tuple(several))
         paths.append(fields[2].rstrip())
     return FileList(ids, labels, paths, class_names, str(root))
 
 
 def read_folder(folder: Path, root: Path, class_names: Sequence[str] | None, kind: FileKind) -> FileList:
-    """The files of one subfolder per class, labels in sorted order of their names."""
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not classes:
+    """The files of one subfolder per class, labels in sorted order of their names.
+
+    Subfolders whose names differ in whitespace at the ends are one class.
+    """
+    subfolders = {name: class_name(name, f"{folder}: subfolder {name!r}") for name in class_folders(folder)}
+    if not subfolders:
         raise ValueError(f"{folder} has no subfolders; expected one for each class, with its {kind.name}")
-    label_of = label_finder(class_names or classes)
+    class_names = class_names or sorted(set(subfolders.values()))
+    label_of = label_finder(class_names)
+    files: dict[str, list[str]] = {name: [] for name in subfolders}
+    outside = []
+    for path in find_files(folder, kind):
+        subfolder, separator, _ = path.partition(os.sep)
+        (files[subfolder] if separator else outside).append(path)
+    if outside:
+        log.warning("%s: %s passed over, because they are in no subfolder: %d, for example %r",
+                    folder, kind.name, len(outside), outside[0])  # fmt: skip
     paths, labels = [], []
-    for name in classes:
-        label = label_of(name, f"{folder}: subfolder {name!r}")
-        found = [os.path.join(name, path) for path in find_files(folder / name, kind)]
+    for name, found in files.items():
+        label = label_of(subfolders[name], f"{folder}: subfolder {name!r}")
         if not found:
             log.warning("%s: no %s in subfolder %s", folder, kind.name, name)
         paths += found
         labels += [label] * len(found)
     if not paths:
         raise ValueError(
-            f"{folder}: no {kind.name} in any of its {len(classes)} subfolders; expected files that end in "
+            f"{folder}: no {kind.name} in any of its {len(files)} subfolders; expected files that end in "
             + " ".join(kind.suffixes)
         )
     if root != folder:
         paths = [os.path.relpath(folder / path, root) for path in paths]
-    return FileList(paths, labels, paths, class_names or classes, str(root))
+    return FileList(paths, labels, paths, class_names, str(root))
 
 
 def find_unlabeled(places: Iterable[str | Path], kind: FileKind) -> FileList:
@@ -205,73 +229,7 @@ def find_unlabeled(places: Iterable[str | Path], kind: FileKind) -> FileList:
     return FileList(paths, [UNLABELED] * len(paths), paths)
 
 
-def read_class_names(path: str | Path) -> tuple[str, ...]:
-    """Class names in order of their labels, from lines `index name` (counted from 0 or from 1) or one name per line."""
-    path = existing_path(Path(path).expanduser(), "file of class names")
-    lines = [line.strip() for _, line in numbered_lines(path)]
-    fields = [line.split(None, 1) for line in lines]
-    if not all(len(field) == 2 and field[0].isdecimal() for field in fields):
-        return tuple(lines)
-    names = {int(index): name for index, name in fields}
-    first = min(names)
-    if first > 1 or sorted(names) != list(range(first, first + len(fields))):
-        raise ValueError(
-            f"{path}: the {len(fields)} indices must be 0 to {len(fields) - 1}, or 1 to {len(fields)}, each once; "
-            f"found {len(names)} different ones from {first} to {max(names)}"
-        )
-    return tuple(names[index] for index in sorted(names))
-
-
-def find_files(folder: Path, kind: FileKind) -> list[str]:
-    """Paths, relative to `folder`, of the files of a kind anywhere in it; sorted, without hidden files and folders."""
-    found = []
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            os.path.relpath(os.path.join(parent, name), folder)
-            for name in files
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in kind.suffixes
-        ]
-    return sorted(found)
-
-
-def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, with their numbers from 1."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # drops the byte order mark that some editors write
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text, see byte {error.start}; expected a list") from None
-    if not text.strip():
-        raise ValueError(f"{path} is empty; expected a line for each entry")
-    return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
-
-
-def label_finder(class_names: Sequence[str]) -> Callable[[str, str], int]:
-    """A function (name, where) -> label that raises ValueError for a name not in `class_names`."""
-    labels = {name: label for label, name in enumerate(class_names)}
-
-    def label_of(name: str, where: str) -> int:
-        if name not in labels:
-            raise ValueError(f"{where} is not one of the {len(labels)} class names{did_you_mean(name, labels)}")
-        return labels[name]
-
-    return label_of
-
-
 def accepted_labels(class_names: Sequence[str] | None) -> str:
     if class_names is None:
-        return f"expected 0 or more, or {UNLABELED} for unknown"
+        return f"expected 0 to {MAX_CLASSES - 1}, or {UNLABELED} for unknown"
     return f"expected 0 to {len(class_names) - 1} for {len(class_names)} classes, or {UNLABELED} for unknown"
-
-
-def bad_line(path: Path, number: int, line: str, expected: str) -> ValueError:
-    return ValueError(f"{path}:{number}: {expected}; found {line.strip()!r}")
-
-
-def existing_path(path: Path, what: str) -> Path:
-    """`path` if it exists; else FileNotFoundError says up to where it exists, and suggests a similar name there."""
-    if path.exists():
-        return path
-    parent = next(folder for folder in path.absolute().parents if folder.exists())
-    lost = path.absolute().relative_to(parent).parts[0]
-    raise FileNotFoundError(f"no {what} at {path}: {parent} has no {lost!r}{did_you_mean(lost, os.listdir(parent))}")

@@ -170,7 +170,7 @@ def open_run(recipe: str | Path, settings: Any, resolved: dict[str, Any], ranks:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "recipe.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
             add_environment(folder / "environment.json", environment)
-            handler = logging.FileHandler(folder / "log.txt")
+            handler = logging.FileHandler(folder / "log.txt", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise SettingsError(f"cannot write the run directory {folder}: {error}; choose another run.dir") from error
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

@@ -69,7 +69,8 @@ def _prediction_rows(evaluation: "ClassificationEvaluation") -> Iterator[tuple]:
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Any]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    # A path that is not UTF-8 is escaped: one odd name must not make the table unreadable for other programs.
+    with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(rows)

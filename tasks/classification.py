@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from datasets.class_table import class_table
 from datasets.dataloader import default_num_workers, eval_loader, to_device, train_loader
 from datasets.file_list import FileError, FileList
 from datasets.samples import EvalViews, TrainSamples
@@ -193,7 +194,9 @@ class Classification(Task):
     def _prediction_key(self) -> dict[str, Any]:
         """Everything that predictions for the validation files depend on, apart from the weights."""
         recipe = self.resolved_recipe()
-        files = hashlib.sha256("".join(f"{item.label} {item.path}\n" for item in self.val_files).encode())
+        files = hashlib.sha256(
+            "".join(f"{item.label} {item.path}\n" for item in self.val_files).encode("utf-8", "surrogateescape")
+        )
         settings = {name: recipe[name] for name in ("task", "model", "evaluation")}
         settings["data"] = {name: value for name, value in recipe["data"].items() if name not in WORKER_SETTINGS}
         settings["precision"] = recipe["train"]["precision"]
@@ -257,7 +260,7 @@ class Classification(Task):
 
     def run_files(self) -> dict[str, str]:
         """The class names: one line `index<TAB>name` per class."""
-        return {CLASS_NAMES: "".join(f"{label}\t{name}\n" for label, name in enumerate(self.class_names))}
+        return {CLASS_NAMES: class_table(self.class_names)}
 
     @classmethod
     def overrides_of_run(cls, run: Path) -> list[str]:

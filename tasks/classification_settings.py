@@ -40,7 +40,7 @@ class DataSettings(Settings):
     root: str | None = Field(None, description="folder that listed paths are relative to; none: the list's folder")
     val_root: str | None = Field(None, description="root of the validation list, if it differs")
     class_names: str | None = Field(
-        None, description="table of class names (index, name); none: from the training files"
+        None, description="table of class names: lines `label name`, CSV or JSON; none: from the training files"
     )
     more: list[MoreFiles] = Field([], description="additional training lists; an epoch covers the files of all lists")
     class_balance: float = Field(
@@ -50,7 +50,9 @@ class DataSettings(Settings):
         description="how often classes are seen: 0: as often as listed; 1: equally often; 0.5: by the square root",
     )
     weights: str | None = Field(
-        None, description="table with lines `id weight`: how often training files are seen; 1 for files not in it"
+        None,
+        description="table with lines `id weight`, each the id of one file: how often training files are seen; 1 for "
+        "files not in it",
     )
     repeats: int = Field(1, gt=0, description="repeated augmentation: consecutive samples from the same file")
     mix: MixSettings = MixSettings()

@@ -53,8 +53,11 @@ def encode_video(
     rotation: int = 0,
     gop: int | None = None,
     b_frames: int | None = None,
+    format: str | None = None,
 ) -> Path:
-    """Encodes frames (uint8 [T, H, W, 3]) into the file `path`; its suffix chooses the container. Returns the path.
+    """Encodes frames (uint8 [T, H, W, 3]) into the file `path`. Returns the path.
+
+    format: the container, by FFmpeg's name, instead of the one that the path's suffix chooses.
 
     pts: when each frame is shown, in units of 1 / fps seconds, increasing (0, 1, 2, ... if not given).
     audio: adds a tone as long as the frames (one second when `frames` is None: a file without a video stream).
@@ -62,7 +65,7 @@ def encode_video(
     gop, b_frames: frames between keyframes and consecutive B-frames at most, instead of the encoder's own choice.
     """
     path = Path(path)
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", format=format) as container:
         video = None if frames is None else _add_video(container, frames, codec, pix_fmt, fps, options, gop, b_frames)
         sound = container.add_stream(AUDIO_CODECS.get(path.suffix, "aac"), rate=48000) if audio else None
         if video is not None:

@@ -126,7 +126,10 @@ def _damaged_before(report: Path) -> dict[str, str]:
     if not report.exists():
         return {}
     with report.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        return {path: reason for kind, path, reason in csv.reader(file) if kind == DAMAGED}
+        try:
+            return {path: reason for kind, path, reason in csv.reader(file, strict=True) if kind == DAMAGED}
+        except (csv.Error, ValueError) as error:
+            raise SettingsError(f"{report} is not a report of this script ({error}); move it away") from error
 
 
 def _write(report: Path, rows: list[tuple[str, str, str]]) -> None:

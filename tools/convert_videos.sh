@@ -65,16 +65,32 @@ case $source/ in "$destination"/*) inside=1 ;; esac
 case $destination/ in "$source"/*) inside=1 ;; esac
 [ -z "${inside:-}" ] || { echo "error: $2 and $3 must not contain each other" >&2; exit 2; }
 
+# The suffixes, and what is passed over, are those of tools/convert_videos.py (datasets/video/lists.py, find_files.py).
+suffixes=(
+    264 265 3g2 3gp amv asf avc avi divx dv dvr-ms evo f4v flv gif gxf h261 h263 h264 h265 hevc ismv ivf m1v m2p
+    m2t m2ts m2v m4v mj2 mjpeg mjpg mk3d mkv mod mov mp4 mp4v mpe mpeg mpg mts mxf nut obu ogm ogv qt rm rmvb
+    tod tp trp ts vob vro webm wm wmv wtv xvid y4m
+)
+system_names=(
+    __macosx @eadir '#recycle' @recycle lost+found '$recycle.bin' recycler
+    'system volume information' thumbs.db ehthumbs.db desktop.ini __pycache__
+)
 kinds=() # not -regex: find's regular expressions stop at a line break in a name
-for suffix in 3gp avi flv m2ts m4v mkv mov mp4 mpeg mpg mts ogv ts vob webm wmv; do
-    kinds+=(${kinds[@]:+-o} -iname "*.$suffix")
-done
+for suffix in "${suffixes[@]}"; do kinds+=(${kinds[@]:+-o} -iname "*.$suffix"); done
+system=(-name '.?*')
+for name in "${system_names[@]}"; do system+=(-o -iname "$name"); done
+
+leads_up='real=$(readlink -f -- "$0") && here=$(cd -- "${0%/*}" && pwd -P) && [[ $here/ == "${real%/}"/* ]]'
+list() { # ARGUMENTS of find: prints the files below SOURCE, through links to folders, except into a folder they are in
+    (cd "$source" && LC_ALL=C find -L . \( "${system[@]}" \) -prune -o -xtype l -type d -exec bash -c "$leads_up" {} \; -prune \
+        -o \( -type f -o -type l \) "$@") 2> >(grep -vE 'loop detected|Too many levels' >&2) || true # it skips such loops
+}
 if [ "$part" = - ]; then
     mapfile -d '' -t chosen
 else
-    mapfile -d '' -t names < <(
-        cd "$source" && find -L . -type f -not -path '*/.*' \( "${kinds[@]}" \) -printf '%P\0' | LC_ALL=C sort -z
-    )
+    mapfile -d '' -t names < <(list \( "${kinds[@]}" \) -printf '%P\0' | LC_ALL=C sort -z)
+    others=$(list -not \( "${kinds[@]}" \) -printf . | wc -c)
+    [ "$others" = 0 ] || echo "files passed over, because videos have other suffixes: $others" >&2
     chosen=()
     for ((i = ${part%/*} - 1; i < ${#names[@]}; i += ${part#*/})); do chosen+=("${names[i]}"); done
 fi

@@ -72,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for failure in answers.failures:
         log.warning("cannot read %s: %s", failure["path"], failure["reason"])
     if args.csv:
-        with open(args.csv, "w", newline="", encoding="utf-8") as file:
+        # A path that is not UTF-8 is escaped: one odd name must not make the table unreadable for other programs.
+        with open(args.csv, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             csv.writer(file).writerows([("path", "class", "probability"), *rows])
 
 

@@ -1,13 +1,31 @@
 """Lists of images with their labels: ImageNet's layouts, and our own list files."""
 
-import csv
-import json
+import codecs
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from datasets.file_list import FileKind, FileList, existing_path, find_unlabeled, label_finder, read_folder, read_list
+from datasets.class_table import class_names_from, label_finder
+from datasets.file_list import (
+    MAX_CLASSES,
+    UNLABELED,
+    FileList,
+    accepted_labels,
+    find_unlabeled,
+    read_folder,
+    read_list,
+)
+from datasets.find_files import FileKind, class_folders
+from datasets.text_files import bad_line, existing_path, read_csv, read_json, shorten
 
-IMAGES = FileKind("images", (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+IMAGES = FileKind(
+    "images",
+    (
+        *(".apng", ".avif", ".bmp", ".bw", ".dds", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe"),
+        *(".jpeg", ".jpf", ".jpg", ".jpx", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".rgb", ".rgba"),
+        *(".sgi", ".tga", ".tif", ".tiff", ".webp"),
+    ),
+)
+"""The pictures that Pillow's own wheel decodes. AVIF needs Pillow 11.3."""
 KAGGLE_LABELS = "LOC_val_solution.csv"
 
 
@@ -33,12 +51,14 @@ def read_images(
     """
     source = existing_path(Path(source).expanduser(), "list of images")
     root = None if root is None else existing_path(Path(root).expanduser(), "root folder of the images")
+    if class_names is not None:
+        class_names = class_names_from(class_names, "class_names")
     if source.is_dir():
-        if not any(entry.is_dir() for entry in source.iterdir()):
+        if not class_folders(source):
             return _read_flat(source, root or source, class_names)
         return read_folder(source, root or source, class_names, IMAGES)
     with open(source, "rb") as file:
-        is_json = file.read(1) == b"["
+        is_json = file.read(1000).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
     if is_json:
         return _read_22k(source, root or source.parent, class_names)
     return read_list(source, root or source.parent, class_names)
@@ -62,22 +82,28 @@ def _read_flat(folder: Path, root: Path, class_names: Sequence[str] | None) -> F
     if class_names is None:
         if not train.is_dir():
             raise ValueError(f"{folder}: the folders in {train} number the classes, but it does not exist")
-        class_names = sorted(entry.name for entry in train.iterdir() if entry.is_dir())
+        class_names = class_names_from(class_folders(train), str(train))
     label_of = label_finder(class_names)
-    with table.open(newline="") as file:
-        rows = [(row["ImageId"], row["PredictionString"].split()[0]) for row in csv.DictReader(file)]
-    names = [name for name, _ in rows]
-    labels = [label_of(synset, f"{table}: {name}: class {synset!r}") for name, synset in rows]
+    names, labels = [], []
+    for number, row in read_csv(table, ("ImageId", "PredictionString"), "Kaggle's labels"):
+        name, boxes = row["ImageId"], row["PredictionString"].split()
+        if not name or not boxes:
+            raise bad_line(table, number, ",".join(row.values()), "expected `image,class box ...`")
+        names.append(name)
+        labels.append(label_of(boxes[0], f"{table}: {name}: class {boxes[0]!r}"))
     paths = [str((folder / f"{name}.JPEG").relative_to(root)) for name in names]
     return FileList(names, labels, paths, class_names, str(root))
 
 
 def _read_22k(path: Path, root: Path, class_names: Sequence[str] | None) -> FileList:
-    try:
-        rows = [(str(row[0]), int(row[1])) for row in json.loads(path.read_text(encoding="utf-8"))]
-    except (ValueError, TypeError, IndexError, KeyError) as error:
-        raise ValueError(f"{path}: expected JSON of the form [[path, label, ...], ...] ({error})") from None
+    rows = read_json(path)
     if not rows:
         raise ValueError(f"{path} lists no images")
-    paths = [image for image, _ in rows]
-    return FileList(paths, [label for _, label in rows], paths, class_names, str(root))
+    limit = MAX_CLASSES if class_names is None else len(class_names)
+    for row in rows:
+        if not isinstance(row, list) or len(row) < 2 or type(row[0]) is not str or type(row[1]) is not int:
+            raise ValueError(f"{path}: expected JSON of the form [[path, label, ...], ...]; found {shorten(row)}")
+        if not UNLABELED <= row[1] < limit:
+            raise ValueError(f"{path}: {accepted_labels(class_names)}; found {shorten(row)}")
+    paths = [row[0] for row in rows]
+    return FileList(paths, [row[1] for row in rows], paths, class_names, str(root))

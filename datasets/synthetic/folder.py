@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from datasets.class_table import class_table
+
 
 def make_folder_once(folder: str | Path, arguments: dict[str, Any], build: Callable[[Path], None]) -> Path:
     """Fills the set's folder by `build(staging)`, unless it is complete already, and returns it.
@@ -50,5 +52,4 @@ def write_lists(folder: Path, split: str, class_names: list[str], labels: list[i
     """Writes `folder/<split>.txt` (id, label, path) and `folder/mapping_table.txt` (label, name), separated by tabs."""
     rows = (f"{Path(path).stem}\t{label}\t{path}\n" for label, path in zip(labels, paths, strict=True))
     (folder / f"{split}.txt").write_text("".join(rows))
-    table = "".join(f"{label}\t{name}\n" for label, name in enumerate(class_names))
-    (folder / "mapping_table.txt").write_text(table)
+    (folder / "mapping_table.txt").write_text(class_table(class_names))

@@ -193,8 +193,8 @@ def file_range(path) -> tuple[str, int, int | None]:
     file = os.fspath(path) if member is None else member[0]
     try:
         status = os.stat(file)
-    except OSError as error:
-        raise VideoError(path, error.strerror) from error
+    except (OSError, ValueError) as error:  # a NUL character is a ValueError
+        raise VideoError(path, getattr(error, "strerror", None) or str(error)) from error
     if stat.S_ISDIR(status.st_mode):
         raise VideoError(path, "is a directory")
     if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait forever

@@ -66,7 +66,7 @@ class IndexStore:
         """The index of a video; None if the store has none for the file as it is now."""
         try:
             size, time = stamp(path)
-        except OSError:
+        except (OSError, ValueError):  # a NUL character is a ValueError
             return None  # whoever opens the file reports what is wrong with it
         with self._errors():
             row = self._open().execute(

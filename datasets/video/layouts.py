@@ -5,18 +5,19 @@ has their labels joined by commas: `YSKX3 3,17,92 YSKX3.mp4`. A mapping table ha
 Videos may be in other folders and in another container than the annotations say, as after a conversion.
 """
 
-import csv
-import json
 import logging
 import os
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from datasets.file_list import UNLABELED, bad_line, existing_path, find_files, label_finder, numbered_lines
-from datasets.file_list import read_class_names as read_table
+from datasets.class_table import class_names_from, class_table, label_finder
+from datasets.class_table import read_class_names as read_table
+from datasets.file_list import UNLABELED
+from datasets.find_files import find_files, is_passed_over
+from datasets.text_files import bad_line, csv_rows, existing_path, numbered_lines, read_csv, read_json, whole_number
 from datasets.video.lists import VIDEOS, read_videos
 
 log = logging.getLogger(__name__)
@@ -130,17 +131,18 @@ def _read_something(request: LayoutRequest) -> Annotations:
     path = request.annotations
     class_names = request.class_names
     if class_names is None:
-        table = _find_beside(path, "*labels.json", "labels.json, the classes of Something-Something")
-        numbers = {name: int(number) for name, number in _load_json(table, dict).items()}
-        class_names = tuple(sorted(numbers, key=numbers.__getitem__))
+        class_names = read_table(_find_beside(path, "*labels.json", "labels.json, the classes of Something-Something"))
     label_of = label_finder(class_names)
     videos = []
-    for number, entry in enumerate(_load_json(path, list), 1):
-        if not isinstance(entry, dict) or "id" not in entry:
+    content = read_json(path)
+    if not isinstance(content, list):
+        raise ValueError(f"{path} holds a {type(content).__name__}; expected a list")
+    for number, entry in enumerate(content, 1):
+        if not isinstance(entry, dict) or type(entry.get("id")) not in (str, int):
             raise ValueError(f"{path}: entry {number} has no id; found {str(entry)[:100]}")
         labels: tuple[int, ...] = ()
         if "template" in entry:
-            name = entry["template"].replace("[", "").replace("]", "")
+            name = str(entry["template"]).replace("[", "").replace("]", "")
             labels = (label_of(name, f"{path}: entry {number}: class {name!r}"),)
         videos.append(LabeledVideo(str(entry["id"]), labels, f"{entry['id']}.webm"))
     return Annotations(videos, class_names)
@@ -159,21 +161,19 @@ def _read_charades(request: LayoutRequest) -> Annotations:
         for position, (number, line, *fields) in enumerate(lines):
             if len(fields) != 2 or fields[0] != f"c{position:03d}":
                 raise bad_line(table, number, line, f"expected `c{position:03d} name`")
-        class_names = tuple(fields[1].strip() for _, _, *fields in lines)
+        class_names = class_names_from([fields[1] for _, _, *fields in lines], str(table))
     videos = []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        if absent := sorted({"id", "actions"} - set(reader.fieldnames or ())):
-            raise ValueError(f"{path}:1: no column {', '.join(absent)}; expected Charades annotations")
-        for row in reader:
-            labels = set()
-            for action in filter(None, (row["actions"] or "").split(";")):
-                code = action.split()[0]
-                if not code[1:].isdecimal() or int(code[1:]) >= len(class_names):
-                    expected = f"expected actions c000 to c{len(class_names) - 1:03d}"
-                    raise bad_line(path, reader.line_num, action, expected)
-                labels.add(int(code[1:]))
-            videos.append(LabeledVideo(row["id"], tuple(sorted(labels)), f"{row['id']}.mp4"))
+    for number, row in read_csv(path, ("id", "actions"), "Charades annotations"):
+        if not row["id"]:
+            raise bad_line(path, number, ",".join(row.values()), "expected an id")
+        labels = set()
+        for action in filter(None, map(str.strip, row["actions"].split(";"))):
+            code = action.split()[0]
+            label = whole_number(code[1:]) if code[0] == "c" else None
+            if label is None or not 0 <= label < len(class_names):
+                raise bad_line(path, number, action, f"expected actions c000 to c{len(class_names) - 1:03d}")
+            labels.add(label)
+        videos.append(LabeledVideo(row["id"], tuple(sorted(labels)), f"{row['id']}.mp4"))
     return Annotations(videos, class_names)
 
 
@@ -185,43 +185,24 @@ def _read_moments(request: LayoutRequest) -> Annotations:
     path = request.annotations
     class_names = request.class_names
     if class_names is None:
-        table = _find_beside(path, "moments_categories.txt", "moments_categories.txt")
-        numbers = {}
-        for number, line in numbered_lines(table):
-            name, comma, label = line.strip().rpartition(",")
-            if not comma or not label.isdecimal():
-                raise bad_line(table, number, line, "expected `class,number`")
-            numbers[name] = int(label)
-        class_names = tuple(sorted(numbers, key=numbers.__getitem__))
+        class_names = read_table(_find_beside(path, "moments_categories.txt", "moments_categories.txt"))
     label_of = label_finder(class_names)
     videos = []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file)
-        for row in filter(None, reader):
-            if len(row) < 2:
-                raise bad_line(path, reader.line_num, ",".join(row), "expected `path,class`")
-            label = label_of(row[1], f"{path}:{reader.line_num}: class {row[1]!r}")
-            videos.append(LabeledVideo(os.path.splitext(row[0])[0], (label,), row[0]))
+    for number, row in csv_rows(path):
+        if len(row) < 2:
+            raise bad_line(path, number, ",".join(row), "expected `path,class`")
+        label = label_of(row[1], f"{path}:{number}: class {row[1]!r}")
+        videos.append(LabeledVideo(os.path.splitext(row[0])[0], (label,), row[0]))
     return Annotations(videos, class_names)
 
 
 def _find_beside(path: Path, pattern: str, what: str) -> Path:
-    found = sorted(path.parent.glob(pattern))
+    found = sorted(file for file in path.parent.glob(pattern) if not is_passed_over(file.name))
     if len(found) != 1:
         raise FileNotFoundError(
             f"{path.parent} has {len(found)} files {pattern}; expected {what} there, or give a mapping table"
         )
     return found[0]
-
-
-def _load_json(path: Path, kind: type) -> Any:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(content, kind):
-        raise ValueError(f"{path} holds a {type(content).__name__}; expected a {kind.__name__}")
-    return content
 
 
 # name -> (function that reads the annotations, which annotations it needs)
@@ -252,7 +233,7 @@ def write_list(path: Path, videos: Sequence[LabeledVideo]) -> None:
         ids = [str(position) for position in range(len(videos))]
     lines = []
     for name, video in zip(ids, videos, strict=True):
-        if video.path != video.path.strip() or re.search("[\n\r\udc80-\udcff]", video.path):
+        if video.path != video.path.strip() or re.search("[\0\n\r\ud800-\udfff]", video.path):
             raise ValueError(
                 f"a list cannot hold the path {video.path!r}: rename the file, without line breaks, whitespace at its "
                 "ends or characters that are not UTF-8"
@@ -266,7 +247,7 @@ def write_table(path: Path, class_names: Sequence[str]) -> None:
     """Writes a mapping table. Raises ValueError if one exists that numbers the classes differently."""
     if path.exists() and read_table(path) != tuple(class_names):
         raise ValueError(f"{path} exists with other classes or another order; number by it, or choose another table")
-    _write(path, "".join(f"{label}\t{name}\n" for label, name in enumerate(class_names)))
+    _write(path, class_table(class_names))
 
 
 def _write(path: Path, text: str) -> None:

@@ -6,37 +6,30 @@ it drops nothing and caches nothing: a missing file stays in the list, fails whe
 that an evaluation reports.
 """
 
-import csv
 import logging
 import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from datasets.file_list import (
-    UNLABELED,
-    FileKind,
-    FileList,
-    bad_line,
-    existing_path,
-    find_files,
-    find_unlabeled,
-    label_finder,
-    numbered_lines,
-    read_class_names,
-    read_folder,
-    read_list,
-)
+from datasets.class_table import class_names_from, label_finder, read_class_names
+from datasets.file_list import UNLABELED, FileList, find_unlabeled, read_folder, read_list
+from datasets.find_files import FileKind, find_files, is_passed_over
+from datasets.text_files import bad_line, existing_path, numbered_lines, parse_number, read_csv
 
 log = logging.getLogger(__name__)
 
 VIDEOS = FileKind(
     "videos",
     (
-        *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
-        *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+        *(".264", ".265", ".3g2", ".3gp", ".amv", ".asf", ".avc", ".avi", ".divx", ".dv", ".dvr-ms", ".evo", ".f4v"),
+        *(".flv", ".gif", ".gxf", ".h261", ".h263", ".h264", ".h265", ".hevc", ".ismv", ".ivf", ".m1v", ".m2p"),
+        *(".m2t", ".m2ts", ".m2v", ".m4v", ".mj2", ".mjpeg", ".mjpg", ".mk3d", ".mkv", ".mod", ".mov", ".mp4"),
+        *(".mp4v", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".obu", ".ogm", ".ogv", ".qt", ".rm", ".rmvb"),
+        *(".tod", ".tp", ".trp", ".ts", ".vob", ".vro", ".webm", ".wm", ".wmv", ".wtv", ".xvid", ".y4m"),
     ),
 )
+"""What PyAV's own FFmpeg opens and decodes, under the suffixes that cameras and programs give it."""
 
 
 def read_videos(
@@ -68,8 +61,10 @@ def read_videos(
         root = existing_path(Path(root).expanduser(), "root folder of the videos")
     if isinstance(class_names, str | Path):
         class_names = read_class_names(class_names)
+    elif class_names is not None:
+        class_names = class_names_from(class_names, "class_names")
 
-    if source.is_dir() and any(source.glob("*_test_split?.txt")):
+    if source.is_dir() and _hmdb51_files(source, "_test_split?.txt"):
         return _read_hmdb51(source, root or source, class_names, split)
     if source.suffix.lower() == ".csv":
         return _read_kinetics(source, root or source.parent, class_names, split)
@@ -83,31 +78,24 @@ def read_videos(
 
 
 def _read_kinetics(path: Path, root: Path, class_names: Sequence[str] | None, split: str | None) -> FileList:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
-        wanted = {"youtube_id", "time_start", "time_end"} | ({"split"} if split else set())
-        if absent := sorted(wanted - set(columns)):
-            raise ValueError(f"{path}:1: no column {', '.join(absent)}; expected Kinetics annotations, found {columns}")
-        rows = [(reader.line_num, row) for row in reader if split is None or row["split"] == split]
+    """A video whose label is blank, or in a table without labels, is unlabeled: so are those of a test set."""
+    wanted = {"youtube_id", "time_start", "time_end"} | ({"split"} if split else set())
+    rows = read_csv(path, wanted, "Kinetics annotations")
+    rows = [(number, row) for number, row in rows if split is None or row["split"] == split]
     if not rows:
         of_split = f" of split {split!r}" if split else ""
         raise ValueError(f"{path} has no videos{of_split}; expected a line for each")
     if class_names is None:
-        class_names = sorted({row["label"] for _, row in rows} if "label" in columns else ())
+        class_names = class_names_from(sorted({row["label"] for _, row in rows if row.get("label")}), str(path))
     label_of = label_finder(class_names)
 
     there = {Path(video).stem: video for video in find_files(root, VIDEOS)}
     ids, labels, paths, missing = [], [], [], []
     for number, row in rows:
-        try:
-            start, end = (int(float(row[column])) for column in ("time_start", "time_end"))
-        except (TypeError, ValueError):
-            raise bad_line(path, number, str(row), "expected time_start and time_end in seconds") from None
-        name = f"{row['youtube_id']}_{start:06d}_{end:06d}"
+        name = _kinetics_name(path, number, row)
         ids.append(name)
-        label = row.get("label")  # a test set's annotations have none
-        labels.append(UNLABELED if label is None else label_of(label, f"{path}:{number}: label {label!r}"))
+        label = row.get("label")
+        labels.append(label_of(label, f"{path}:{number}: label {label!r}") if label else UNLABELED)
         if name not in there:
             missing.append(name)
         paths.append(there.get(name, os.path.join(label or "", f"{name}.mp4")))
@@ -117,6 +105,21 @@ def _read_kinetics(path: Path, root: Path, class_names: Sequence[str] | None, sp
             path, len(missing), len(rows), root, ", ".join(missing[:3]),
         )  # fmt: skip
     return FileList(ids, labels, paths, class_names, str(root))
+
+
+def _kinetics_name(path: Path, number: int, row: dict[str, str]) -> str:
+    """The name of a row's video, without suffix: `<youtube_id>_<start>_<end>`, whole seconds in six digits."""
+    try:
+        times = [parse_number(row[column]) for column in ("time_start", "time_end")]
+    except ValueError:
+        times = [-1.0]
+    if not all(0 <= time < 1e6 for time in times):
+        expected = "expected time_start and time_end in seconds, from 0 to 999999"
+        raise bad_line(path, number, ",".join(row.values()), expected)
+    if not row["youtube_id"]:
+        raise bad_line(path, number, ",".join(row.values()), "expected a youtube_id")
+    start, end = map(int, times)
+    return f"{row['youtube_id']}_{start:06d}_{end:06d}"
 
 
 def _read_ucf101(path: Path, root: Path, class_names: Sequence[str] | None) -> FileList:
@@ -140,8 +143,8 @@ def _read_hmdb51(folder: Path, root: Path, class_names: Sequence[str] | None, sp
     if not match:
         raise ValueError(f"split={split!r} of HMDB51 in {folder}; expected train1 to train3 or test1 to test3")
     use, suffix = {"train": "1", "test": "2"}[match[1]], f"_test_split{match[2]}.txt"
-    files = sorted(folder.glob(f"*{suffix}"))
-    class_names = class_names or [file.name.removesuffix(suffix) for file in files]
+    files = _hmdb51_files(folder, suffix)
+    class_names = class_names or class_names_from([file.name.removesuffix(suffix) for file in files], str(folder))
     label_of = label_finder(class_names)
     labels, paths = [], []
     for file in files:
@@ -155,6 +158,10 @@ def _read_hmdb51(folder: Path, root: Path, class_names: Sequence[str] | None, sp
                 labels.append(label)
                 paths.append(os.path.join(name, fields[0]))
     return FileList([Path(video).stem for video in paths], labels, paths, class_names, str(root))
+
+
+def _hmdb51_files(folder: Path, suffix: str) -> list[Path]:
+    return sorted(file for file in folder.glob(f"*{suffix}") if not is_passed_over(file.name))
 
 
 def find_videos(places: Iterable[str | Path]) -> FileList:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from datasets.file_list import FileError, FileList, read_list
+from datasets.file_list import FileError, FileList, read_folder, read_list
+from datasets.find_files import FileKind
 from datasets.sampling_weights import join_lists
 
 
@@ -20,6 +21,42 @@ def test_list_is_a_sequence_that_cannot_change():
         FileList(["x"], [2], ["a.mp4"], ["p", "q"])
     with pytest.raises(ValueError, match="2 ids, 1 labels and 1 paths"):
         FileList(["x", "y"], [0], ["a.mp4"])
+
+
+def test_labels_and_names_that_no_list_can_hold():
+    for label, message in (
+        (10**20, "a label has more than 64 bits; expected 0 to 9999999, or -1"),
+        ((0, 10**20), "a label has more than 64 bits"),
+        (2**63 - 1, "a.mp4 has label 9223372036854775807; expected 0 to 9999999"),
+        (-2, "a.mp4 has label -2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            FileList(["x"], [label], ["a.mp4"])
+    for path, message in (("a\0.mp4", "holds a NUL character"), ("\ud800.mp4", "holds a lone surrogate")):
+        with pytest.raises(ValueError, match=message):
+            FileList(["x"], [0], [path])
+
+
+def test_folders_of_one_class_and_folders_that_are_none(tmp_path, caplog):
+    kind = FileKind("texts", (".txt",))
+    for name in ("x/1.txt", "x /2.txt", "y/3.txt", "__MACOSX/x/._1.txt", "top.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    files = read_folder(tmp_path, tmp_path, None, kind)
+    assert files.class_names == ("x", "y") and [(item.id, item.label) for item in files] == [
+        ("x/1.txt", 0),
+        ("x /2.txt", 0),
+        ("y/3.txt", 1),
+    ]
+    assert "texts passed over, because they are in no subfolder: 1, for example 'top.txt'" in caplog.text
+    for name, message in (
+        ("a\nb", "a control character"),
+        ("caf\udce9", r"'caf\\udce9' holds bytes that are not UTF-8"),
+    ):
+        (tmp_path / name).mkdir()
+        with pytest.raises(ValueError, match=f"{tmp_path}: subfolder .*{message}"):
+            read_folder(tmp_path, tmp_path, None, kind)
+        (tmp_path / name).rmdir()
 
 
 def test_missing_files_are_found(tmp_path):
@@ -60,6 +97,12 @@ def test_several_labels(tmp_path):
         ("3,-1", "several labels must differ, and -1 must be the only one"),
         ("3,3", "several labels must differ"),
         ("3,9", "label 9: expected 0 to 4 for 5 classes"),
+        ("9" * 20, "label 9{20}: expected 0 to 4"),
+        ("-" + "9" * 20, "label -9{20}: expected 0 to 4"),
+        ("1e3", "label '1e3' is not a whole number"),
+        ("1_0", "label '1_0' is not a whole number"),
+        ("\u00b2", "label '\u00b2' is not a whole number"),
+        ("\uff13", "label '\uff13' is not a whole number"),
     ],
 )
 def test_bad_labels_are_named(tmp_path, label, message):

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 
-from datasets.file_list import FileError
+from datasets.file_list import FileError, read_class_names
 from datasets.synthetic.image_shapes import make_image_shapes
 from engine.distributed import Ranks
+from engine.task import ResumeFolder
 from settings import SettingsError, parse_settings
 from tasks.image_classification import ImageClassification, ImageClassificationSettings
 from tools import evaluate, predict, train
@@ -111,6 +113,24 @@ def test_evaluation_reports_unreadable_images(images):
         path.write_bytes(b"")
     with pytest.raises(FileError, match=r"cannot identify image file; no image of data\.val can be read"):
         task.evaluate(task.build_model().eval())
+
+
+def test_names_that_people_and_other_systems_give(tmp_path):
+    """Classes keep their names through class_names.txt; a file whose name is not UTF-8 does not spoil a table."""
+    for name in ("3 point shot ", '"quoted"', "10", "0", "a, b"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (64, 64)).save(tmp_path / name / "caf\udce9.png")
+    task = make_task(tmp_path, data__train=str(tmp_path), data__val=str(tmp_path))
+    (table := tmp_path / "class_names.txt").write_text(task.run_files()["class_names.txt"])
+    assert read_class_names(table) == task.class_names == ('"quoted"', "0", "10", "3 point shot", "a, b")
+    folder = ResumeFolder(tmp_path / "predictions", {})
+    task.evaluate_resumably(task.build_model().eval(), folder).write(tmp_path / "report")
+    with open(tmp_path / "report/predictions.csv", newline="", encoding="utf-8") as file:
+        rows = [(row["id"], row["class"]) for row in csv.DictReader(file)]
+    assert rows[3] == (r"3 point shot /caf\udce9.png", "3 point shot") and len(rows) == 5
+    (tmp_path / "th\udce9").mkdir()
+    with pytest.raises(SettingsError, match=r"data\.train: .*subfolder 'th\\udce9': .*bytes that are not UTF-8"):
+        make_task(tmp_path, data__train=str(tmp_path)).check()
 
 
 def test_an_unreadable_training_image_is_replaced_and_reported(images):

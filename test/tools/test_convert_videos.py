@@ -95,6 +95,16 @@ def test_failures_are_listed_and_tried_again(source, tmp_path):
     assert run(source, out) == 0 and not (out / "conversion_failures.csv").exists()
 
 
+def test_a_report_that_is_none_is_left_alone(source, tmp_path):
+    (tmp_path / "out").mkdir()
+    report = tmp_path / "out/conversion_failures.csv"
+    for text in ("some notes\n", f'damaged,"{"a" * 131_073}",x\n'):
+        report.write_text(text)
+        with pytest.raises(SettingsError, match=r"conversion_failures\.csv is not a report of this script .*; move it"):
+            run(source, tmp_path / "out", "--pyav")
+        assert report.read_text() == text
+
+
 def test_a_video_that_hangs_is_a_failure(source, tmp_path, monkeypatch):
     original = convert_videos.convert
 

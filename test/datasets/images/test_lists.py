@@ -3,8 +3,11 @@
 import json
 
 import pytest
+from PIL import Image, features
 
 from datasets.images import find_images, read_images
+from datasets.images.dataiter import read_image
+from datasets.images.lists import IMAGES
 
 
 def touch(folder, *names):
@@ -51,10 +54,33 @@ def test_the_list_of_imagenet_22k(tmp_path):
     files = read_images(path)
     assert rows(files) == [(0, f"{tmp_path}/n00004475/n00004475_32.JPEG"), (21840, f"{tmp_path}/n02/x.JPEG")]
     assert files.num_classes == 21841
-    for text in ("[[1]]", "[oops", "[]"):
+    for text in ("[[1]]", "[oops", "[]", '[["a", 1.5]]', '[["a", true]]', '[["a", NaN]]', "[3]"):
         path.write_text(text)
-        with pytest.raises(ValueError, match=r"expected JSON of the form \[\[path, label|lists no images"):
+        with pytest.raises(
+            ValueError, match=r"expected JSON of the form \[\[path, label|is not valid JSON|lists no images"
+        ):
             read_images(path)
+
+
+@pytest.mark.parametrize("suffix", IMAGES.suffixes)
+def test_files_with_a_listed_suffix_are_images(tmp_path, suffix):
+    if suffix == ".avif" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    picture = Image.new("RGB", (16, 16), (200, 100, 50))
+    picture.save(tmp_path / f"a{suffix}") if suffix != ".pbm" else picture.convert("1").save(tmp_path / "a.pbm")
+    (item,) = find_images([tmp_path])
+    assert read_image(item.path).size == (16, 16)
+
+
+def test_what_is_no_folder_of_a_class(tmp_path):
+    touch(tmp_path, "n02/b.jfif", "n01/a.JPE", "__MACOSX/n01/._a.JPE", "@eaDir/a.jpg", ".x/a.jpg", "n01/Thumbs.db")
+    assert read_images(tmp_path).class_names == ("n01", "n02")
+    data = touch(tmp_path / "imagenet", "train/n01/a.JPEG", "train/.x/a.JPEG", "val/1.JPEG", "val/@eaDir/1.JPEG")
+    (data / "LOC_val_solution.csv").write_text("ImageId,PredictionString\n1,n01 3 4 5 6 \n")
+    assert read_images(data / "val").class_names == ("n01",)
+    (data / "LOC_val_solution.csv").write_text("ImageId,PredictionString\n1,\n")
+    with pytest.raises(ValueError, match=r"LOC_val_solution\.csv:2: expected `image,class box"):
+        read_images(data / "val")
 
 
 def test_our_own_lists(tmp_path):

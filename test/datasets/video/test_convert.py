@@ -14,8 +14,10 @@ import pytest
 from encode import encode_video, number_frames, read_numbers
 from torch.nn.functional import adaptive_avg_pool2d
 
+from datasets.find_files import SYSTEM_NAMES
 from datasets.video import VideoError, VideoReader
 from datasets.video.convert import RECIPES, Job, command, convert, find_ffmpeg, find_jobs, is_done, partial_path
+from datasets.video.lists import VIDEOS
 
 FFMPEG = find_ffmpeg(RECIPES["training"])
 PROGRAMS = [
@@ -241,6 +243,39 @@ def test_script_gives_the_same_command(tmp_path, recipe):
     assert run_script(tmp_path, recipe, source, destination)[1] == []  # all is done
     os.utime(jobs[0].target, (0, 0))
     assert len(run_script(tmp_path, recipe, source, destination)[1]) == 1
+
+
+@needs_bash
+def test_script_converts_the_same_files(tmp_path):
+    listed = SCRIPT.read_text().split("suffixes=(", 1)[1].split(")", 1)[0].split()
+    assert [f".{suffix}" for suffix in listed] == list(VIDEOS.suffixes)
+    source, destination = tmp_path / "in", tmp_path / "out"
+    names = [f"a/{number}{suffix.upper()}" for number, suffix in enumerate(VIDEOS.suffixes)]
+    for name in [
+        *names,
+        "b/1.mp4",
+        "b/notes.txt",
+        ".x/1.mp4",
+        "../pool/2.mp4",
+        *(f"{name}/1.mp4" for name in SYSTEM_NAMES),
+    ]:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).touch()
+    links = {
+        "a/loop": ".",
+        "a/up": "..",
+        "b/top": "/",
+        "b/pool": "../../pool",
+        "b/to_a": "../a",
+        "a/gone.mp4": "nowhere",
+    }
+    for link, target in {**links, "../pool/back": "../in/b", "a/itself": "itself"}.items():
+        (source / link).symlink_to(target)
+    done, calls = run_script(tmp_path, "training", source, destination)
+    assert done.returncode == 0 and done.stderr.decode() == "files passed over, because videos have other suffixes: 1\n"
+    jobs = find_jobs(source, destination)
+    assert len(jobs) == 2 * len(names) + 4
+    assert sorted(call[-1] for call in calls) == sorted(f"file:{partial_path(job.target)}" for job in jobs)
 
 
 @needs_bash

@@ -83,6 +83,7 @@ def test_not_found(video, tmp_path):
     assert store.find(video) is None  # another size
     video.unlink()
     assert store.find(video) is None  # gone
+    assert store.find("a\0.mp4") is None  # no file can have this name
 
 
 def test_list_and_videos_can_be_moved(video, tmp_path):

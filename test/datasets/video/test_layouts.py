@@ -144,6 +144,52 @@ def test_moments_in_time(make):
     ]
 
 
+@pytest.mark.parametrize(
+    ("layout", "table", "annotations", "message"),
+    [
+        ("charades", "c000 A\nc001 A \n", "id,actions\nA1,c000 1 2\n", "labels 0 and 1 both have the class name 'A'"),
+        ("charades", "c000 A\nc001 B\n", "id,actions\nA1,c\u00b2 1 2\n", "csv:2: expected actions c000 to c001"),
+        ("charades", "c000 A\nc001 B\n", "id,actions\nA1,x001 1 2\n", "csv:2: expected actions c000 to c001"),
+        ("charades", "c000 A\nc001 B\n", "id,actions\nA1,a b,c000 1 2\n", "csv:2: expected 2 fields"),
+        ("charades", "c000 A\nc001 B\n", f'id,actions\nA1,"{"c000 1 2;" * 20_000}"\n', "field larger than field limit"),
+        ("moments", "A,0\nB,\u00b2\n", "A/a.mp4,A\n", "class name"),
+        ("moments", "A,0\nB,2\n", "A/a.mp4,A\n", "the 2 indices must be 0 to 1"),
+        ("moments", "A,0\nB,1\n", '"A/a.mp4,A\n', "csv:1: not valid CSV"),
+        ("something_v2", '{"A": "0", "A": "1"}', '[{"id": "1"}]', "the key 'A' stands 2 times"),
+        ("something_v2", '{"A": "0", "B": "2"}', '[{"id": "1"}]', "the 2 indices must be 0 to 1"),
+        ("something_v2", '{"A": "0"}', '[{"id": null}]', "entry 1 has no id"),
+        ("something_v2", '{"A": "0"}', '[{"id": "1", "template": null}]', "entry 1: class 'None' is not one of"),
+    ],
+)
+def test_annotations_that_are_refused(make, layout, table, annotations, message):
+    names = {"charades": "classes.txt", "moments": "moments_categories.txt", "something_v2": "labels.json"}
+    root = make({f"lists/{names[layout]}": table, "lists/all.csv": annotations, f"lists/._{names[layout]}": "\0"})
+    with pytest.raises(ValueError, match=message):
+        read_layout(layout, root, root / "lists/all.csv")
+
+
+def test_class_names_have_no_whitespace_at_their_ends(make):
+    root = make({
+        "classes.txt": "c000 A \nc001 B\n",
+        "charades.csv": "id , actions\nA1 , c001 1 2 ; c000 1 2\n",
+        "moments_categories.txt": "A ,1\nB,0\n",
+        "moments.csv": "A/a.mp4, A \n",
+        "labels.json": '{"A ": "0", "B": "1"}',
+        "train.json": '[{"id": "1", "template": " [B]"}]',
+        "splits/A _test_split1.txt": "a.avi 1\n",
+        "splits/._A_test_split1.txt": "\0",
+        "videos/A /a.avi": "",
+    })  # fmt: skip
+    charades, _ = read_layout("charades", root, root / "charades.csv")
+    assert charades.class_names == ("A", "B") and rows(charades) == [("A1", (0, 1), "A1.mp4")]
+    moments, _ = read_layout("moments", root, root / "moments.csv")
+    assert moments.class_names == ("B", "A") and moments.videos[0].labels == (1,)
+    something, _ = read_layout("something_v2", root, root / "train.json")
+    assert something.class_names == ("A", "B") and something.videos[0].labels == (1,)
+    hmdb51, missing = read_layout("hmdb51", root / "videos", root / "splits", "train1")
+    assert hmdb51.class_names == ("A",) and rows(hmdb51) == [("a", (0,), "A /a.avi")] and missing == []
+
+
 def test_missing_annotations(make):
     root = make({"train.json": "[]", "train.csv": "a.mp4,b", "videos/a.mp4": ""})
     with pytest.raises(FileNotFoundError, match=r"0 files \*labels.json; expected labels.json"):
@@ -175,6 +221,6 @@ def test_written_lists_are_read_back(make):
     assert [item.id for item in read_videos(path)] == ["0", "1"]  # the ids would not be unique
     with pytest.raises(ValueError, match=r"mapping_table.txt exists with other classes or another order"):
         write_table(path.with_name("mapping_table.txt"), ["q r", "p"])
-    for name in ("a\nb.mp4", " a.mp4", "a.mp4 ", "\udcff.mp4"):
+    for name in ("a\nb.mp4", " a.mp4", "a.mp4 ", "\udcff.mp4", "\ud800.mp4", "a\0.mp4"):
         with pytest.raises(ValueError, match=r"a list cannot hold the path .*: rename the file"):
             write_list(path, [LabeledVideo("a", (), name)])

@@ -1,6 +1,7 @@
 import logging
 import pickle
 import random
+import shutil
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -8,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from encode import encode_video, number_frames
 
 from datasets.dataloader import train_loader
 from datasets.file_list import FileItem, read_class_names
 from datasets.samples import TrainSamples
-from datasets.video.lists import find_videos, read_videos
+from datasets.video import VideoReader
+from datasets.video.lists import VIDEOS, find_videos, read_videos
 
 
 def rows(videos):
@@ -147,8 +150,16 @@ def test_other_csv(tmp_path):
     assert read_videos(test, class_names=["a"]).labels.tolist() == [-1]
     with pytest.raises(ValueError, match=r"no column time_end, youtube_id; expected Kinetics annotations"):
         read_videos(write(tmp_path / "bad.csv", "label,time_start\na,1\n"))
-    with pytest.raises(ValueError, match=r"late.csv:2: expected time_start and time_end in seconds"):
-        read_videos(write(tmp_path / "late.csv", "youtube_id,time_start,time_end\nabc,1,\n"))
+    for times in ("1,", "1,inf", "nan,2", "-1,2", "1,1e300", "1_0,20"):
+        with pytest.raises(ValueError, match=r"late.csv:2: expected time_start and time_end in seconds"):
+            read_videos(write(tmp_path / "late.csv", f"youtube_id,time_start,time_end\nabc,{times}\n"))
+
+
+def test_labels_of_a_kinetics_csv(tmp_path):
+    lines = ["label,youtube_id,time_start,time_end", "x,a,0,10", "x ,b,0,10", ",c,0,10", '"y, ""z""",d,1e1,20.0', ""]
+    videos = read_videos(write(tmp_path / "list.csv", "\ufeff" + "\r\n".join(lines), encoding="utf-8", newline=""))
+    assert videos.class_names == ("x", 'y, "z"') and videos.labels.tolist() == [0, 0, -1, 1]
+    assert videos[3].id == "d_000010_000020"
 
 
 # ---- UCF101, HMDB51
@@ -281,6 +292,63 @@ def memory_of_an_epoch(seed):
 def private_bytes():
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+
+
+# container and codec of the files, and the suffixes under which they are found; .amv needs sound beside its frames
+FORMATS = {
+    ("mp4", "libx264"): ".mp4 .m4v .mp4v .f4v",
+    ("mov", "libx264"): ".mov .qt",
+    ("mov", "jpeg2000"): ".mj2",
+    ("3gp", "libx264"): ".3gp",
+    ("3g2", "libx264"): ".3g2",
+    ("ismv", "libx264"): ".ismv",
+    ("matroska", "libx264"): ".mkv .mk3d",
+    ("webm", "libvpx"): ".webm",
+    ("avi", "mpeg4"): ".avi .divx .xvid",
+    ("asf", "msmpeg4"): ".asf .wmv .wm .dvr-ms",
+    ("flv", "flv"): ".flv",
+    ("mpeg", "mpeg2video"): ".mpg .mpeg .mpe .m2p .mod .vro .evo",
+    ("vob", "mpeg2video"): ".vob",
+    ("mpeg1video", "mpeg1video"): ".m1v",
+    ("mpeg2video", "mpeg2video"): ".m2v",
+    ("mpegts", "mpeg2video"): ".ts .tp .trp .m2t .tod .m2ts .mts",
+    ("ogg", "libvpx"): ".ogv .ogm",
+    ("rm", "rv20"): ".rm .rmvb",
+    ("mxf", "mpeg2video"): ".mxf",
+    ("gxf", "mpeg2video"): ".gxf",
+    ("wtv", "mpeg2video"): ".wtv",
+    ("dv", "dvvideo"): ".dv",
+    ("nut", "mpeg4"): ".nut",
+    ("ivf", "libvpx"): ".ivf",
+    ("yuv4mpegpipe", "rawvideo"): ".y4m",
+    ("h261", "h261"): ".h261",
+    ("h263", "h263"): ".h263",
+    ("h264", "libx264"): ".h264 .264 .avc",
+    ("hevc", "libx265"): ".hevc .h265 .265",
+    ("obu", "libsvtav1"): ".obu",
+    ("mjpeg", "mjpeg"): ".mjpeg .mjpg",
+    ("gif", "gif"): ".gif",
+}
+
+
+@pytest.mark.parametrize(("container", "codec"), FORMATS)
+def test_files_with_a_listed_suffix_are_videos(tmp_path, container, codec):
+    height, width = {"dv": (576, 720), "gxf": (576, 720), "h261": (144, 176)}.get(container, (96, 128))
+    pix_fmt = {"gif": "rgb8", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
+    suffixes = FORMATS[container, codec].split()
+    path = tmp_path / f"clip{suffixes[0]}"
+    encode_video(path, number_frames(5, height, width), codec=codec, pix_fmt=pix_fmt, format=container)
+    for suffix in suffixes[1:]:
+        shutil.copy(path, path.with_suffix(suffix))
+    videos = find_videos([tmp_path])
+    assert len(videos) == len(suffixes)
+    for video in videos:
+        with VideoReader(video.path) as reader:
+            assert len(reader.get_frames(range(reader.num_frames))) == 5
+
+
+def test_the_table_of_suffixes():
+    assert sorted([*" ".join(FORMATS.values()).split(), ".amv"]) == list(VIDEOS.suffixes)
 
 
 def test_find_videos(tmp_path):

@@ -83,6 +83,9 @@ def test_members_of_a_tar_file(name, tmp_path):
     (tmp_path / "bad.tar").write_bytes(b"some text" * 100)
     with pytest.raises(VideoError, match=r"bad\.tar#a\.mp4: not a tar file"):
         VideoReader(tmp_path / "bad.tar#a.mp4")
+    for path in ("a\0.mp4", "a\0.tar#a.mp4"):
+        with pytest.raises(VideoError, match="null"), VideoOpener()(path):
+            pass
     encode_video(odd := tmp_path / "odd.tar#name.mp4", number_frames(2))  # an existing file with such a name
     with VideoReader(odd) as video:
         assert video.num_frames == 2

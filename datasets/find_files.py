@@ -1,0 +1,119 @@
+"""Finds the files of a kind below a folder, as people copy, unpack and link such folders."""
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+log = logging.getLogger(__name__)
+
+SYSTEM_NAMES = {
+    *("__macosx", "@eadir", "#recycle", "@recycle", "lost+found", "$recycle.bin", "recycler"),
+    *("system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini", "__pycache__"),
+}
+"""What operating systems, network disks and archives leave behind; in lower case."""
+MOST_SUFFIXES = 8  # in a message
+
+
+class FileKind(NamedTuple):
+    """A kind of file: its name in messages, and its suffixes."""
+
+    name: str
+    suffixes: tuple[str, ...]
+
+
+def is_passed_over(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or no part of a data set: `.git`, `._a.mp4`, `__MACOSX`."""
+    return name.startswith(".") or name.lower() in SYSTEM_NAMES
+
+
+def class_folders(folder: Path) -> list[str]:
+    """The names of the subfolders that may be classes, sorted."""
+    places = _places_above(folder)
+    return sorted(
+        entry.name
+        for entry in os.scandir(folder)
+        if not is_passed_over(entry.name) and _is_folder(entry) and not _leads_up(entry, places)
+    )
+
+
+def find_files(folder: Path, kind: FileKind) -> list[str]:
+    """Paths, relative to `folder`, of the files of a kind anywhere in it; sorted.
+
+    Links to folders are followed, except to a folder that they are in. How many files have other suffixes is logged.
+    """
+    found, others = [], {}
+    for path in _walk(folder):
+        suffix = os.path.splitext(path)[1].lower()
+        if suffix in kind.suffixes:
+            found.append(path)
+        else:
+            count, example = others.get(suffix, (0, path))
+            others[suffix] = count + 1, min(example, path)
+    if others:
+        common = sorted(others, key=lambda suffix: (-others[suffix][0], suffix))
+        named = [f"{suffix or 'no suffix'} ({others[suffix][0]})" for suffix in common[:MOST_SUFFIXES]]
+        log.warning(
+            "%s: files passed over, because %s have other suffixes: %d, for example %r; %s%s",
+            folder, kind.name, sum(count for count, _ in others.values()), others[common[0]][1], ", ".join(named),
+            ", ..." if len(common) > MOST_SUFFIXES else "",
+        )  # fmt: skip
+    return sorted(found)
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """The paths of all files in a folder, relative to it. Raises OSError for a folder that cannot be read."""
+    loops, repeats = [], []  # links
+    waiting = [("", _places_above(folder))]
+    root = os.path.join(os.path.realpath(folder), "")
+    while waiting:
+        place, places = waiting.pop()
+        with os.scandir(os.path.join(folder, place)) as entries:
+            for entry in entries:
+                path = os.path.join(place, entry.name)
+                if is_passed_over(entry.name):
+                    continue
+                if not _is_folder(entry):
+                    yield path
+                elif not entry.is_symlink():
+                    waiting.append((path, places))
+                else:
+                    places_here = (os.path.realpath(os.path.join(folder, place)), *places)
+                    if _leads_up(entry, places_here):
+                        loops.append(path)
+                        continue
+                    waiting.append((path, places_here))
+                    if os.path.realpath(entry.path).startswith(root):
+                        repeats.append(path)
+    if loops:
+        log.warning(
+            "%s: links passed over, because they lead to a folder that they are in: %d, for example %r",
+            folder, len(loops), min(loops),
+        )  # fmt: skip
+    if repeats:
+        log.warning(
+            "%s: links to folders that are in it as well, so that their files are listed again: %d, for example %r",
+            folder, len(repeats), min(repeats),
+        )  # fmt: skip
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _places_above(folder: Path) -> tuple[str, ...]:
+    """The real places of a folder and of those it is in, by its path as it is given."""
+    folder = Path(folder).absolute()
+    return tuple(os.path.realpath(place) for place in (folder, *folder.parents))
+
+
+def _leads_up(entry: os.DirEntry, places: Iterable[str]) -> bool:
+    """Whether a folder is a link to one of `places`, or to a folder that one of them is in: a loop."""
+    if not entry.is_symlink():
+        return False
+    inside = os.path.join(os.path.realpath(entry.path), "")
+    return any(os.path.join(place, "").startswith(inside) for place in places)
