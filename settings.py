@@ -4,20 +4,29 @@ A recipe is a YAML file; `key=value` arguments override single values by their d
 frozen pydantic models that forbid unknown keys. All problems are reported together, each with the path of its key, what
 is accepted and, for an unknown key, the closest valid name.
 
+Plain words are read by the rules of YAML 1.2: `1e-4` is a number, `no` and `1:20` are text. So is `020`, which a
+setting that takes a number reads as 20. A key that stands twice in a section is an error.
+
 This is the lowest layer: every package may import it, and it imports none of them.
 """
 
 import difflib
+import re
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
+LARGEST = 10**15
+"""No number in a recipe may be larger: no run has as many samples, and whole numbers up to it are exact in floats."""
+
+
+LONGEST_SHOWN = 100  # characters of a value in a message
 
 
 class UserError(Exception):
@@ -34,11 +43,37 @@ class SettingsError(UserError, ValueError):
 
 
 class Settings(BaseModel):
-    """Base class of all typed settings. Unknown keys are errors, and instances are immutable."""
+    """Base class of all typed settings. Unknown keys are errors, and instances are immutable.
+
+    Numbers are finite and at most `LARGEST`. Text is not empty: none is null.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     CHANGEABLE: ClassVar[tuple[str, ...]] = ()
-    """Settings or whole sections that may change when a run is resumed."""
+    """Settings or whole sections that may change when a run is resumed: they do not touch the weights."""
+
+    @field_validator("*")
+    @classmethod
+    def _within_reason(cls, value: Any) -> Any:
+        for leaf in _leaves(value):
+            if isinstance(leaf, int | float) and not abs(leaf) <= LARGEST:
+                raise ValueError(f"{_shown(leaf)} is beyond reason; expected a finite number of at most {LARGEST:g}")
+            if leaf == "":
+                raise ValueError("is empty; write null for none")
+            if isinstance(leaf, str) and "\0" in leaf:
+                raise ValueError(f"{_shown(leaf)} has a null character, which no file name can have")
+        return value
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """The plain values in nested lists and dicts. Sections are left out: they have checked themselves."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for inner in value:
+            yield from _leaves(inner)
+    else:
+        yield value
 
 
 def did_you_mean(name: str, choices: Iterable[str], cutoff: float = 0.5) -> str:
@@ -54,9 +89,11 @@ def read_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
         hint = did_you_mean(str(path), map(str, Path("configs").rglob("*.yaml")), cutoff=0.3)
         raise SettingsError(f"recipe {path} does not exist{hint}")
     try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise SettingsError(f"recipe {path} is not valid YAML: {error}") from error
+        text = path.read_text(encoding="utf-8-sig")  # drops the byte order mark that some editors write
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"it is not UTF-8 text, see byte {error.start}"
+        raise SettingsError(f"cannot read the recipe {path}: {reason}") from error
+    recipe = parse_yaml(text, f"recipe {path}")
     if not isinstance(recipe, dict):
         raise SettingsError(f"recipe {path} must contain a mapping of settings, got {type(recipe).__name__}")
     for override in overrides:
@@ -68,10 +105,9 @@ def _apply_override(recipe: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise SettingsError(f"override {override!r} does not have the form key=value, for example optimizer.lr=0.1")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"override {override!r}: {text!r} is not valid YAML") from error
+    if re.search(r"(^|\s)#", re.sub(r"""'[^']*'|"[^"]*\"""", "", text)):
+        raise SettingsError(f"override {override!r}: YAML takes # for the start of a comment; put the value in quotes")
+    value = parse_yaml(text, f"override {override!r}")
     *parents, leaf = key.split(".")
     section = recipe
     for depth, name in enumerate(parents):
@@ -81,6 +117,80 @@ def _apply_override(recipe: dict[str, Any], override: str) -> None:
         if not isinstance(section, dict):
             raise SettingsError(f"override {override!r}: {'.'.join(parents[: depth + 1])} is a value, not a section")
     section[leaf] = value
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """The plain value of a YAML text: see the top of this file. Raises SettingsError, which names `source`."""
+    try:
+        value = yaml.load(text, _Loader)  # a SafeLoader
+        sum(1 for _ in _leaves(value))  # never ends in a list that contains itself
+        return value
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+        raise SettingsError(f"{source} is not valid YAML: {error.problem or error.context}{where}") from error
+    except RecursionError:
+        raise SettingsError(f"{source} is not valid YAML: it is nested too deeply") from None
+    except (yaml.YAMLError, KeyError, ValueError) as error:  # the last two: `!!int x`, a number of 5,000 digits
+        raise SettingsError(f"{source} is not valid YAML: {str(error).splitlines()[0]}") from error
+
+
+def write_yaml(values: dict[str, Any]) -> str:
+    """Plain values as YAML that `parse_yaml` and YAML 1.1 parsers read alike."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False)
+
+
+class _Loader(yaml.SafeLoader):
+    """The core schema of YAML 1.2, with merge keys (`<<`). PyYAML's own loader is for YAML 1.1."""
+
+    yaml_implicit_resolvers: ClassVar[dict] = {}
+    yaml_constructors: ClassVar[dict] = {}
+
+    def compose_mapping_node(self, anchor):
+        node = super().compose_mapping_node(anchor)
+        first: dict[tuple[str, str], int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if (key.tag, key.value) in first:
+                line = first[key.tag, key.value] + 1
+                problem = f"the key {key.value!r} stands twice in a section, first in line {line}; remove one of them"
+                raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
+            first[key.tag, key.value] = key.start_mark.line
+        return node
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that either version of YAML would take for something else."""
+
+    yaml_implicit_resolvers: ClassVar[dict] = dict(yaml.SafeDumper.yaml_implicit_resolvers)
+
+
+_TAG = "tag:yaml.org,2002:"
+_WHOLE = r"(?:0|[1-9][0-9]*)"
+_PLAIN_WORDS = {  # tag -> the words that have it without quotes, and their first characters
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "int": (rf"[-+]?{_WHOLE}", list("-+0123456789")),
+    "float": (
+        rf"[-+]?(?:{_WHOLE}(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+    "merge": (r"<<", ["<"]),
+}
+_MEANINGS = {
+    "null": lambda loader, node: None,
+    "bool": lambda loader, node: {"true": True, "false": False}[node.value.lower()],
+    "int": lambda loader, node: int(node.value),
+    "float": lambda loader, node: float(node.value.replace(".", "", node.value.lower()[-3:] in ("inf", "nan"))),
+    "str": yaml.SafeLoader.construct_yaml_str,
+    "seq": yaml.SafeLoader.construct_yaml_seq,
+    "map": yaml.SafeLoader.construct_yaml_map,
+}
+for _name, (_pattern, _first) in _PLAIN_WORDS.items():
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(_TAG + _name, re.compile(f"^(?:{_pattern})$"), _first)
+for _name, _meaning in _MEANINGS.items():
+    _Loader.add_constructor(_TAG + _name, _meaning)
+_Loader.add_constructor(None, yaml.SafeLoader.construct_undefined)
 
 
 def parse_settings(schema: type[Parsed], values: dict[str, Any], source: str = "recipe") -> Parsed:
@@ -104,7 +214,14 @@ def _explain(schema: type[BaseModel], problem: dict[str, Any]) -> str:
     if problem["type"] == "value_error":  # from one of our validators, whose message is complete
         return f"{key}: {problem['ctx']['error']}" if key else str(problem["ctx"]["error"])
     message = problem["msg"][0].lower() + problem["msg"][1:]
-    return f"{key}: {message}, got {problem['input']!r}"
+    shown = _shown(problem["input"])
+    hint = "; put it in quotes if it is text" if problem["type"] == "string_type" and shown[0] in "-.0123456789" else ""
+    return f"{key}: {message}, got {shown}{hint}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def _field_names(schema: type[BaseModel], location: tuple) -> list[str]:

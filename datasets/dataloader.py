@@ -181,7 +181,8 @@ def _watched(loader: DataLoader) -> Iterator[dict[str, Any]]:
                 paths = ", ".join(loader.dataset.path(n) for n in loader.batch_sampler[number])
                 raise WorkerError(
                     f"no batch within data.timeout_seconds={loader.timeout:g}: a worker hangs on one of these files, "
-                    f"or their disk is gone: {paths}. Remove the file from the list, or raise the limit"
+                    f"or their disk is gone: {paths}. Repair or delete the file (it then counts as unreadable), or "
+                    "raise the limit"
                 ) from error
             raise
         yield batch

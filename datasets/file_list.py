@@ -1,5 +1,6 @@
 """Lists of files with their labels: the common part of video lists and image lists."""
 
+import itertools
 import logging
 import os
 from collections.abc import Iterable, Sequence
@@ -121,6 +122,11 @@ class FileList(Sequence):
             target[list(of_file)] = True
         return targets
 
+    def identities(self) -> Iterator[str]:
+        """Id, labels and file name of each file: what tells it from others, wherever its folder is."""
+        for index, (name, path) in enumerate(zip(self._ids, self._paths, strict=True)):
+            yield f"{name}\t{self.labels_of(index)}\t{os.path.basename(path)}"
+
     def _rows(self) -> np.ndarray:
         """The row of each label [M]."""
         counts = 1 if self._label_ends is None else np.diff(self._label_ends, prepend=0)
@@ -152,6 +158,10 @@ class _PackedTexts:
     def __getitem__(self, index: int) -> str:
         start, end = self._ends[index : index + 2].tolist()
         return self._bytes[start:end].decode("utf-8", "surrogateescape")
+
+    def __iter__(self) -> Iterator[str]:
+        for start, end in itertools.pairwise(self._ends.tolist()):
+            yield self._bytes[start:end].decode("utf-8", "surrogateescape")
 
 
 def read_list(path: Path, root: Path, class_names: Sequence[str] | None) -> FileList:

@@ -11,6 +11,8 @@ from pydantic import Field, model_validator
 
 from settings import Settings
 
+SMALLEST_ALPHA = 1e-3  # of a beta distribution that NumPy can draw from
+
 
 class MixSettings(Settings):
     """Mixup and cutmix: two training samples become one, and their labels with them."""
@@ -32,8 +34,22 @@ class MixSettings(Settings):
     def is_on(self) -> bool:
         return bool(self.mixup or self.cutmix or self.cutmix_minmax)
 
+    def check_side(self, side: int) -> None:
+        """Raises ValueError if cutmix's box has no whole number of pixels to choose from in inputs of this side."""
+        lowest, highest = self.cutmix_minmax or (0, 1)
+        if int(side * lowest) >= int(side * highest):
+            raise ValueError(
+                f"cutmix_minmax ({lowest:g}, {highest:g}) leaves no choice of a box in {side} pixels; widen the range"
+            )
+
     @model_validator(mode="after")
     def _check(self) -> "MixSettings":
+        for name in ("mixup", "cutmix"):
+            if 0 < getattr(self, name) < SMALLEST_ALPHA:
+                raise ValueError(f"{name} is {getattr(self, name):g}; expected 0, or {SMALLEST_ALPHA:g} or more")
+        lowest, highest = self.cutmix_minmax or (0, 1)
+        if not 0 <= lowest < highest <= 1:
+            raise ValueError(f"cutmix_minmax is ({lowest:g}, {highest:g}); expected two shares, the lower one first")
         changed = [name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default]
         if changed and not self.is_on:
             raise ValueError(f"without mixup or cutmix, {', '.join(changed)} does nothing; remove it")

@@ -110,6 +110,7 @@ class Agreement:
 
 
 ADVICE = (
-    "Lower optimizer.lr, increase schedule.warmup_steps or set optimizer.clip_grad_norm; train.non_finite=skip skips "
-    "isolated steps like this one. The last checkpoint predates the problem"
+    "Lower optimizer.lr, increase schedule.warmup_steps or set optimizer.clip_grad_norm in a new run "
+    "(run.resume=false), or resume this one with train.non_finite=skip, which skips isolated steps. The last "
+    "checkpoint predates the problem"
 )

@@ -1,13 +1,15 @@
 """Optimizers, with learning-rate multipliers and weight decay by parameter name."""
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, field_validator, model_validator
 from torch import nn
 
 from settings import Settings, SettingsError
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimizerSettings(Settings):
@@ -17,12 +19,12 @@ class OptimizerSettings(Settings):
     lr: float = Field(gt=0, description="peak learning rate for the whole batch of a step")
     momentum: float = Field(0.9, ge=0, lt=1, description="sgd: momentum")
     nesterov: bool = Field(True, description="sgd: use Nesterov momentum")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="adamw: decay rates of the two moments")
+    betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="adamw: decay rates of the two moments")
     eps: float = Field(1e-8, gt=0, description="adamw: added to the root of the second moment")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty (sgd) or decoupled decay (adamw), per step")
     no_decay: list[str] = Field([], description="patterns of parameters without weight decay")
     no_decay_vectors: bool = Field(False, description="no weight decay for 1-D parameters: biases, norms, scales")
-    lr_multipliers: dict[str, float] = Field(
+    lr_multipliers: dict[str, Annotated[float, Field(ge=0)]] = Field(
         {}, description="pattern: factor on the learning rate; the first match counts"
     )
     layer_decay: float | None = Field(

@@ -20,15 +20,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field
 
-from engine.checkpoint import CheckpointFolder, cannot_write
+from engine.checkpoint import CheckpointFolder, cannot_write, write_atomically
 from engine.distributed import Ranks
 from engine.environment import add_environment, describe_environment
 from engine.json_io import to_json
 from engine.plots import plot_curves
-from settings import Settings, SettingsError, differences, is_changeable
+from settings import Settings, SettingsError, differences, is_changeable, read_recipe, write_yaml
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +41,13 @@ class RunSettings(Settings):
     resume: bool = Field(True, description="resume the run in `dir`; false: start a new run in a new directory")
     seed: int = Field(0, ge=0, description="seed of all random numbers")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda|cuda:\d+)$", description="auto, cpu, cuda or cuda:N")
-    num_threads: int | None = Field(None, gt=0, description="CPU threads of each process; none: torch's default")
+    num_threads: int | None = Field(
+        None, gt=0, le=1024, description="CPU threads of each process; none: torch's default"
+    )
     deterministic: bool = Field(False, description="use deterministic kernels wherever torch has them (slower)")
-    timeout_minutes: float = Field(30, gt=0, description="minutes a rank waits for the others before it stops")
+    timeout_minutes: float = Field(
+        30, ge=0.01, le=1e6, description="minutes a rank waits for the others before it stops"
+    )
 
     def process_options(self) -> dict[str, Any]:
         """The arguments for `engine.distributed.join_ranks`."""
@@ -168,7 +171,7 @@ def open_run(recipe: str | Path, settings: Any, resolved: dict[str, Any], ranks:
         _check_recipe(folder, resolved, type(settings))
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "recipe.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
+            write_atomically(folder / "recipe.yaml", lambda path: path.write_text(write_yaml(resolved)))
             add_environment(folder / "environment.json", environment)
             handler = logging.FileHandler(folder / "log.txt", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
@@ -189,7 +192,7 @@ def _check_recipe(folder: Path, resolved: dict[str, Any], schema: type[Settings]
     path = folder / "recipe.yaml"
     if not path.exists() or not any((folder / "checkpoints").glob("*.pt")):
         return  # nothing to continue
-    changed = differences(yaml.safe_load(path.read_text()) or {}, resolved)
+    changed = differences(read_recipe(path), resolved)
     changed = {key: pair for key, pair in changed.items() if not is_changeable(schema, key)}
     if changed:
         listed = "\n  ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())

@@ -5,6 +5,7 @@ With only these, tools/train.py can train and resume it, and tools/evaluate.py c
 other member has a default. What only some tasks can do is an optional protocol, at the end of this file.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,14 @@ import torch
 from torch import nn
 
 from engine.distributed import Ranks
+from engine.fingerprint import Contents, Part
 from engine.optimizer import OptimizerSettings
 from engine.run import RunSettings
 from engine.schedule import ScheduleSettings
 from engine.train_settings import TrainSettings
 from settings import Settings, SettingsError
+
+log = logging.getLogger(__name__)
 
 Batch = Any
 """What `Task.training_step` takes: any type. A mapping or object may also have `index` (rows [B] of the training list,
@@ -34,6 +38,17 @@ class TaskSettings(Settings):
     schedule: ScheduleSettings = ScheduleSettings()
     train: TrainSettings
     run: RunSettings = RunSettings()
+
+    def check_length(self, samples_per_epoch: int) -> None:
+        """Raises SettingsError if the run has no whole batch; warns if the learning rate never reaches its peak."""
+        num_steps = self.train.num_steps(samples_per_epoch)
+        milestones = self.schedule.milestones(self.train.batch_size, samples_per_epoch)
+        if milestones.warmup + milestones.cooldown > num_steps:
+            log.warning(
+                "schedule: the warm-up of %d steps and the cooldown of %d are longer than the run of %d steps, so the "
+                "learning rate does not reach optimizer.lr",
+                *(milestones.warmup, milestones.cooldown, num_steps),
+            )
 
 
 class Evaluation(Protocol):
@@ -120,6 +135,15 @@ class Task(ABC):
         """Checks everything the recipe refers to, so that mistakes are reported before training starts."""
         if self.num_train_samples < 1:
             raise SettingsError(f"the task {self.settings.task} has no training samples")
+        self.settings.check_length(self.num_train_samples)
+
+    def fingerprint(self, part: Part) -> Mapping[str, Contents]:
+        """What `part` of the task depends on besides the recipe, by name: the contents of lists and tables.
+
+        Checkpoints store it. A run is not resumed with other "training" or "outputs"; if "validation" has changed, it
+        says so and starts a new search for the best score. Leave out where files are: they may move.
+        """
+        return {"training samples": Contents(self.num_train_samples)} if part == "training" else {}
 
     def load_initial_weights(self, model: nn.Module) -> None:
         """Loads pretrained weights if the recipe names any."""

@@ -17,12 +17,14 @@ class TrainSettings(Settings):
 
     CHANGEABLE = (
         *("log_every_steps", "checkpoint_every_steps", "keep_checkpoints", "keep_every_steps"),
-        *("non_finite", "sharding", "activation_checkpointing"),
+        *("non_finite", "sharding", "activation_checkpointing", "max_unreadable", "evaluate_every_epochs"),
     )
 
-    num_epochs: float | None = Field(None, gt=0, description="length of the run in epochs")
+    num_epochs: float | None = Field(None, gt=0, le=1e6, description="length of the run in epochs")
     num_samples: int | None = Field(None, gt=0, description="length of the run in samples, instead of num_epochs")
-    batch_size: int = Field(gt=0, description="samples per optimizer step, over all ranks and accumulated batches")
+    batch_size: int = Field(
+        gt=0, le=2**24, description="samples per optimizer step, over all ranks and accumulated batches"
+    )
     accumulation_steps: int = Field(1, gt=0, description="forward and backward passes per optimizer step")
     precision: Literal["float32", "bf16", "fp16"] = Field("float32", description="float32, or mixed precision")
     channels_last: bool = Field(True, description="use the channels-last memory layout (faster)")
@@ -31,7 +33,10 @@ class TrainSettings(Settings):
     )
     sync_batch_norm: bool = Field(False, description="batch norm statistics over all GPUs instead of per GPU")
     precise_bn_batches: int = Field(
-        0, ge=0, description="batches of batch_size samples that recompute batch norm statistics before an evaluation"
+        0,
+        ge=0,
+        le=100_000,
+        description="batches of batch_size samples that recompute batch norm statistics before an evaluation",
     )
     compile: bool = Field(False, description="torch.compile the network (needs a C++ compiler on CPUs)")
     sharding: Sharding = Field("none", description="none: a full network on each rank; fsdp: a shard on each rank")
@@ -45,7 +50,7 @@ class TrainSettings(Settings):
         "stop", description="on a NaN or infinite loss or gradient: stop, or skip the step (syncs at every step)"
     )
     evaluate_every_epochs: float = Field(
-        1.0, gt=0, description="epochs between evaluations; there is always one after the last step"
+        1.0, ge=1e-6, description="epochs between evaluations; there is always one after the last step"
     )
     checkpoint_every_steps: int = Field(500, gt=0, description="optimizer steps between checkpoints")
     keep_checkpoints: int = Field(2, gt=0, description="how many of the newest checkpoints to keep")
@@ -71,6 +76,16 @@ class TrainSettings(Settings):
         if self.sharding == "fsdp" and self.gradient_compression != "none":
             raise ValueError("gradient_compression does not work with sharding=fsdp; set one of them to none")
         return self
+
+    def num_steps(self, samples_per_epoch: int) -> int:
+        """Optimizer steps of the run. Raises SettingsError if it has fewer samples than one batch."""
+        num_samples = self.num_samples or self.num_epochs * samples_per_epoch
+        if self.batch_size > max(1, num_samples):
+            raise SettingsError(
+                f"train.batch_size={self.batch_size} is more than the {num_samples:g} samples of the whole run "
+                f"({samples_per_epoch} per epoch); lower it, or train longer"
+            )
+        return math.ceil(num_samples / self.batch_size)
 
     def samples_per_forward(self, ranks: Ranks) -> int:
         """Samples per forward pass on one rank. Raises SettingsError if the batch does not divide evenly."""

@@ -18,6 +18,8 @@ from torch import nn
 
 from engine.checkpoint import CheckpointError
 from engine.distributed import Ranks
+from engine.fingerprint import PARTS, as_plain, check_same_on_all_ranks, check_same_training, is_validation_other
+from engine.json_io import to_json
 from engine.non_finite import ADVICE, Agreement, NotFinite, record_step
 from engine.optimizer import build_optimizer, set_learning_rate
 from engine.parallel import average_scalars, clip_gradient, full_tensors, gradient_sync, local_shard, unsharded
@@ -56,8 +58,9 @@ class Trainer:
         self.settings, self.seed = task.settings.train, task.settings.run.seed
         self.samples_per_epoch = task.num_train_samples
         self.samples_per_forward = self.settings.samples_per_forward(ranks)
-        num_samples = self.settings.num_samples or self.settings.num_epochs * self.samples_per_epoch
-        self.num_steps = math.ceil(num_samples / self.settings.batch_size)
+        self.num_steps = self.settings.num_steps(self.samples_per_epoch)
+        self.fingerprint = {part: task.fingerprint(part) for part in PARTS}
+        check_same_on_all_ranks(self.fingerprint, ranks)
         self.meter, self.progress = Meter(ranks), Progress()
         run.checkpoints.num_kept = self.settings.keep_checkpoints
         run.checkpoints.keep_every_steps = self.settings.keep_every_steps
@@ -66,6 +69,8 @@ class Trainer:
         seed_position(self.seed, -1)
         model = task.build_model()
         saved = run.checkpoints.read_newest()
+        if saved is not None:
+            check_same_training(saved, self.fingerprint, run)
         if saved is None:
             task.load_initial_weights(model)
         self.placed = place_network(model, self.settings, ranks)
@@ -231,7 +236,7 @@ class Trainer:
             raise TooManyFailures(
                 f"{self.progress.num_unreadable} of {num_seen} samples could not be read, more than "
                 f"train.max_unreadable={self.settings.max_unreadable} allows. {self.run.folder / 'failures.jsonl'} "
-                "lists them with reasons: repair or remove them, check data.root, or raise the limit"
+                "lists them with reasons: repair them, check data.root, or raise the limit"
             )
         shown = {name: name for name in self.task.curves}
         shown |= {"samples_per_second": "samples/s", "waiting_for_data": "waiting for data"}
@@ -282,6 +287,7 @@ class Trainer:
             self.progress.best_score, self.progress.best_step = score, step
             weights = full_tensors(model.state_dict())
             facts = {"step": str(step), "score": repr(score), "weights": split.replace("val", "model")}
+            facts |= {"fingerprint": to_json(as_plain(self.fingerprint))}
             if self.ranks.is_main:
                 self.run.checkpoints.start_writing_best(weights, facts)
         return summary, score
@@ -319,6 +325,7 @@ class Trainer:
         self.progress.step, self.progress.window = step, self.meter.state()
         state = take_state(self.placed, self.optimizer, self.scaler, self.progress)
         state |= {"samples_seen": step * self.settings.batch_size, "seed": self.seed}
+        state |= {"fingerprint": as_plain(self.fingerprint)}
         if self.ranks.is_main:
             self.run.checkpoints.start_writing(step, state)
 
@@ -330,6 +337,8 @@ class Trainer:
                 f"{self.run.checkpoints.last} does not fit the network of this run ({error}); choose another run.dir"
             ) from error
         self.meter.restore(self.progress.window)
+        if is_validation_other(saved, self.fingerprint):
+            self.progress.best_score, self.progress.best_step = -math.inf, 0
         log.info("continuing %s after step %d of %d", self.run.folder, self.progress.step, self.num_steps)
 
 

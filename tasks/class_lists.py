@@ -1,8 +1,8 @@
 """The lists of a classification recipe: labeled files, class names, sampling weights."""
 
+import os
 from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -105,7 +105,7 @@ class ClassLists:
         path = self.data.class_names
         if path is None:
             return None
-        if not Path(path).exists():
+        if not os.path.exists(path):  # False for a name that is too long
             self._make_demo()
         return read_setting("data.class_names", read_class_names, path)
 

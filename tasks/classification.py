@@ -18,6 +18,7 @@ from datasets.dataloader import default_num_workers, eval_loader, to_device, tra
 from datasets.file_list import FileError, FileList
 from datasets.samples import EvalViews, TrainSamples
 from engine.checkpoint import write_atomically
+from engine.fingerprint import Contents, Part
 from engine.progress import progress_bar
 from engine.task import Answers, Batch, Picture, ResumeFolder, Task
 from evaluators.class_scores import count_correct
@@ -36,8 +37,10 @@ from evaluators.resumable_predictions import ResumablePredictions, Rows
 from models import create_model, load_pretrained
 from settings import SettingsError
 from tasks import sample_pictures
-from tasks.class_lists import ClassLists, read_setting
+from tasks.class_lists import ClassLists
+from tasks.lists_fingerprint import fingerprint_lists
 from tasks.losses import cross_entropy
+from tasks.network_check import check_network, check_validation
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +58,8 @@ class Classification(Task):
     curves: ClassVar[Mapping[str, str]] = {"loss": "loss", "top1": "top-1 accuracy"}
     multi_label: bool = False
     """Whether a file may have several classes."""
+    checked_shape: tuple[str, tuple[int, ...]] | None = None
+    """The `validation_shape` that `check_validation` found the network to take."""
 
     # Implemented by subclasses.
 
@@ -95,6 +100,14 @@ class Classification(Task):
         """Views per forward pass in evaluation."""
         raise NotImplementedError
 
+    def training_shapes(self) -> list[tuple[str, tuple[int, ...]]]:
+        """(key of a setting, shape of the input that it gives the network in training, without the batch)."""
+        raise NotImplementedError
+
+    def validation_shape(self) -> tuple[str, tuple[int, ...]]:
+        """The same in evaluation."""
+        raise NotImplementedError
+
     @cached_property
     def lists(self) -> ClassLists:
         settings = self.settings
@@ -131,6 +144,7 @@ class Classification(Task):
 
     def check(self) -> None:
         """Checks everything the recipe refers to, so that mistakes are reported before training starts."""
+        self.settings.check_length(self.num_train_samples)
         if self.settings.data.mix.is_on and self.settings.train.samples_per_forward(self.ranks) % 2:
             raise SettingsError(
                 f"data.mix takes {self.item}s in pairs; set a train.batch_size that gives each process an even number"
@@ -142,12 +156,21 @@ class Classification(Task):
         data = self.settings.data
         if data.num_workers == 0 and "timeout_seconds" in data.model_fields_set:
             log.warning("data.timeout_seconds is ignored: it needs at least one worker, but data.num_workers=0")
-        with torch.device("meta"):
-            self.build_model()
+        self.train_samples("train"), self.eval_views(self.val_files)
+        check_network(self)
+
+    def check_outputs(self, shape: tuple[int, ...], outputs: Any) -> None:
+        """Raises SettingsError if the loss cannot take the outputs for a training input of `shape`."""
+
+    def fingerprint(self, part: Part) -> Mapping[str, Contents]:
+        return fingerprint_lists(self, part)
 
     def build_model(self) -> nn.Module:
         model = self.settings.model
-        return read_setting("model", lambda: create_model(model.name, num_classes=self.num_classes, **model.options))
+        try:
+            return create_model(model.name, num_classes=self.num_classes, **model.options)
+        except Exception as error:  # of any kind: each builder has its own options
+            raise SettingsError(f"model: {error}") from error
 
     def load_initial_weights(self, model: nn.Module) -> None:
         if self.settings.model.pretrained:
@@ -232,6 +255,7 @@ class Classification(Task):
 
         `model` is in eval mode. Files that `resumable` already holds are not predicted again.
         """
+        check_validation(self)
         dataset = self.eval_views(files)
         files_per_batch = max(1, self.views_per_forward // dataset.num_views)
         done = () if resumable is None else resumable.done

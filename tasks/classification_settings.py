@@ -11,8 +11,12 @@ from settings import Settings
 class ModelSettings(Settings):
     """The network and its initial weights."""
 
+    CHANGEABLE = ("pretrained",)
+
     name: str = Field(description="a name from models.list_models(); for clips, image networks process each frame")
-    num_classes: int | None = Field(None, gt=0, description="number of classes; none: from the training list")
+    num_classes: int | None = Field(
+        None, gt=0, le=10_000_000, description="number of classes; none: from the training list"
+    )
     pretrained: str | None = Field(
         None, description="file of initial weights; 3-D networks inflate the weights of a 2-D ImageNet network"
     )
@@ -27,13 +31,19 @@ class MoreFiles(Settings):
     train: str = Field(description="like data.train")
     root: str | None = Field(None, description="like data.root")
     split: str | None = Field(None, description="split of `train`, if one file or folder holds several")
-    times: float = Field(1.0, gt=0, description="how often its files are seen, relative to those of data.train")
+    times: float = Field(
+        1.0, ge=1e-6, le=1e6, description="how often its files are seen, relative to those of data.train"
+    )
 
 
 class DataSettings(Settings):
     """The files and the dataloader workers that read them."""
 
-    CHANGEABLE = ("root", "val_root", "num_workers", "worker_start", "timeout_seconds")
+    # Where the lists are may change, because checkpoints know what is in them: see `Task.fingerprint`.
+    CHANGEABLE = (
+        *("train", "root", "class_names", "more", "weights", "val", "val_root", "val_view"),
+        *("num_workers", "worker_start", "timeout_seconds"),
+    )
 
     train: str = Field(description="training files: a list file, a folder with one folder per class, or see the task")
     val: str = Field(description="validation files, in the same formats")
@@ -57,12 +67,14 @@ class DataSettings(Settings):
     repeats: int = Field(1, gt=0, description="repeated augmentation: consecutive samples from the same file")
     mix: MixSettings = MixSettings()
     num_workers: int | None = Field(
-        None, ge=0, description="dataloader workers per rank; none: from the number of cores"
+        None, ge=0, le=1024, description="dataloader workers per rank; none: from the number of cores"
     )
     worker_start: Literal["fork", "forkserver", "spawn"] | None = Field(
         None, description="how workers start; none: fork on Linux, spawn elsewhere"
     )
-    timeout_seconds: float = Field(600, gt=0, description="seconds to wait for a batch before the run stops")
+    timeout_seconds: float = Field(
+        600, ge=0.001, le=1e7, description="seconds to wait for a batch before the run stops"
+    )
 
 
 def check_pairs(settings: Any) -> None:

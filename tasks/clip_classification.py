@@ -6,7 +6,6 @@ The defaults follow GloRe's Kinetics runs (arXiv 1811.12814, section 4.3): clips
 """
 
 import logging
-import math
 from functools import cached_property, partial
 from typing import Any, Literal
 
@@ -61,6 +60,8 @@ log = logging.getLogger(__name__)
 class ClipDataSettings(DataSettings):
     """Videos, clips and views. Lists may also be Kinetics CSV files, or splits of UCF101 and HMDB51."""
 
+    CHANGEABLE = (*DataSettings.CHANGEABLE, "train_split", "val_split", "index")
+
     train_split: str | None = Field(None, description="split of `train`, if one file or folder holds several")
     val_split: str | None = Field(None, description="split of `val`, if one file or folder holds several")
     index: str | None = Field(
@@ -72,15 +73,19 @@ class ClipDataSettings(DataSettings):
         description="decoding library; all give identical frames, except torchcodec_cuda, whose colors differ slightly",
     )
     timeout_seconds: float | None = Field(
-        300, gt=0, description="a video that takes longer to read counts as unreadable; null: wait forever"
+        300, ge=0.001, le=1e7, description="a video that takes longer to read counts as unreadable; null: wait forever"
     )
-    num_frames: int = Field(8, gt=0, description="frames per clip")
+    num_frames: int = Field(8, gt=0, le=10_000, description="frames per clip")
     sampling: Literal["dense", "segments"] = Field(
         "dense",
         description="dense: frames at a fixed interval; segments: one frame from each of num_frames equal segments",
     )
-    frame_interval: int = Field(8, gt=0, description="distance between frames of a clip, in frames of the video")
-    frame_seconds: float | None = Field(None, gt=0, description="distance in seconds instead of frame_interval")
+    frame_interval: int = Field(
+        8, gt=0, le=1_000_000, description="distance between frames of a clip, in frames of the video"
+    )
+    frame_seconds: float | None = Field(
+        None, ge=1e-6, le=1e6, description="distance in seconds instead of frame_interval"
+    )
     short_video: ShortVideo = Field("consecutive", description="how to handle videos shorter than a clip")
     train_view: TrainViewSettings = TrainViewSettings()
     val_view: EvalViewSettings = EvalViewSettings()
@@ -105,9 +110,11 @@ class ClipDataSettings(DataSettings):
 class ClipEvaluationSettings(Settings):
     """The views of each video in evaluation. Their probabilities are averaged."""
 
-    num_clips: int = Field(1, gt=0, description="clips, evenly spaced along the video")
-    num_crops: int = Field(1, gt=0, description="crops per clip: 1: the centre; more: evenly spaced across the frame")
-    clips_per_forward: int = Field(16, gt=0, description="clips per forward pass, per rank")
+    num_clips: int = Field(1, gt=0, le=1000, description="clips, evenly spaced along the video")
+    num_crops: int = Field(
+        1, gt=0, le=1000, description="crops per clip: 1: the centre; more: evenly spaced across the frame"
+    )
+    clips_per_forward: int = Field(16, gt=0, le=2**20, description="clips per forward pass, per rank")
 
 
 class ClipClassificationSettings(TaskSettings):
@@ -203,7 +210,7 @@ class ClipClassification(Classification):
     def multigrid(self) -> Multigrid:
         """The clip shapes of each step."""
         data, train = self.settings.data, self.settings.train
-        num_steps = math.ceil((train.num_samples or train.num_epochs * self.num_train_samples) / train.batch_size)
+        num_steps = train.num_steps(self.num_train_samples)
         return Multigrid(data.multigrid, data.num_frames, data.train_view.crop, num_steps)
 
     def grid(self, shape: ClipShape) -> tuple[RandomSampling | RandomSegments, TrainView]:
@@ -226,10 +233,17 @@ class ClipClassification(Classification):
         if self.settings.data.multigrid:
             shapes = [f"{shape.num_frames} x {shape.size}" for shape in self.multigrid.shapes()]
             log.info("multigrid: clips of %s; %.0f %% of the pixels", ", ".join(shapes), 100 * self.multigrid.cost())
-            with torch.device("meta"):
-                num_frames, size = self.multigrid.shapes()[0]
-                clip = torch.empty(1, 3, num_frames, size, size)
-                read_setting(f"data.multigrid: clips of {num_frames} x {size}", self.build_model().eval(), clip)
+
+    def training_shapes(self) -> list[tuple[str, tuple[int, ...]]]:
+        data = self.settings.data
+        shapes = [("data.train_view.crop", ClipShape(data.num_frames, data.train_view.crop))]
+        if data.multigrid:
+            shapes += [("data.multigrid", shape) for shape in self.multigrid.shapes()]
+        return [(key, (3, shape.num_frames, shape.size, shape.size)) for key, shape in shapes]
+
+    def validation_shape(self) -> tuple[str, tuple[int, ...]]:
+        data = self.settings.data
+        return "data.val_view.crop", (3, data.num_frames, data.val_view.crop, data.val_view.crop)
 
     def training_input(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         clips = self.color(batch["clip"], batch.get("hls"), batch.get("noise_seed"))  # uint8 -> float [B, 3, T, S, S]

@@ -24,7 +24,7 @@ class DistillationSettings(Settings):
     weights: str = Field(description="file of the teacher's weights, for the classes of the recipe")
     kind: Literal["hard", "soft"] = Field("hard", description="learn the teacher's best class or its probabilities")
     weight: float = Field(0.5, gt=0, le=1, description="share of the teacher in the loss; the labels get the rest")
-    temperature: float = Field(1.0, gt=0, description="soft: logits are divided by it before the softmax")
+    temperature: float = Field(1.0, ge=0.01, le=1000, description="soft: logits are divided by it before the softmax")
 
 
 def load_teacher(settings: DistillationSettings, num_classes: int, device: torch.device) -> nn.Module:

@@ -34,10 +34,12 @@ from datasets.synthetic.image_shapes import ImageShapesSettings, make_image_shap
 from engine.task import Batch, TaskSettings
 from models import takes_images
 from settings import Settings, SettingsError
+from tasks.class_lists import read_setting
 from tasks.classification import Classification
 from tasks.classification_settings import DataSettings, ModelSettings, check_pairs
 from tasks.distillation import distillation_loss, load_teacher
 from tasks.losses import ImageLossSettings, class_probabilities, cross_entropy, token_labeling_loss
+from tasks.network_check import run_copy_on_meta
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +58,7 @@ class ImageDataSettings(DataSettings):
 class ImageEvaluationSettings(Settings):
     """How images are evaluated."""
 
-    images_per_forward: int = Field(64, gt=0, description="images per forward pass, per rank")
+    images_per_forward: int = Field(64, gt=0, le=2**20, description="images per forward pass, per rank")
 
 
 class ImageClassificationSettings(TaskSettings):
@@ -118,10 +120,29 @@ class ImageClassification(Classification):
 
     def check(self) -> None:
         super().check()
-        if self.settings.data.token_labels:
-            self.train_samples("train")  # reads the first label map
         if self.teacher is not None:
-            log.info("teacher: %s", self.settings.loss.distillation.teacher)
+            name, size = self.settings.loss.distillation.teacher, self.settings.data.train_view.size
+            log.info("teacher: %s", name)
+            run_copy_on_meta(
+                f"loss.distillation.teacher: {name} at data.train_view.size", self.teacher, (1, 3, size, size)
+            )
+
+    def training_shapes(self) -> list[tuple[str, tuple[int, ...]]]:
+        size = self.settings.data.train_view.size
+        return [("data.train_view.size", (3, size, size))]
+
+    def validation_shape(self) -> tuple[str, tuple[int, ...]]:
+        size = self.settings.data.val_view.size
+        return "data.val_view.size", (3, size, size)
+
+    def check_outputs(self, shape: tuple[int, ...], outputs: Any) -> None:
+        labels = self.settings.data.token_labels
+        if labels and isinstance(outputs, TokenLabeling) and outputs.token_logits.shape[1] != labels.grid**2:
+            num_cells = outputs.token_logits.shape[1]
+            raise SettingsError(
+                f"data.token_labels.grid={labels.grid} is {labels.grid**2} cells, but for images of {shape[-1]} x "
+                f"{shape[-1]} pixels the network has {num_cells}"
+            )
 
     def build_model(self) -> nn.Module:
         name = self.settings.model.name
@@ -139,9 +160,10 @@ class ImageClassification(Classification):
         data, seed = self.settings.data, self.settings.run.seed
         options = (seed, stream, data.repeats, self.train_weights)
         if data.token_labels:
-            view = TokenLabelView(data.train_view)
+            view = read_setting("data.train_view", TokenLabelView, data.train_view)
             return TokenLabelImages(self.train_files, data.token_labels, view, self.num_classes, *options)
-        return TrainImages(self.train_files, TrainImageView(data.train_view), *options)
+        view = read_setting("data.train_view", TrainImageView, data.train_view)
+        return TrainImages(self.train_files, view, *options)
 
     def training_input(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         return self.pixels.in_training(batch["image"], batch["label"])  # uint8 -> float [B, 3, S, S]

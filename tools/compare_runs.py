@@ -16,10 +16,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import yaml
 
 from engine.environment import read_environments
-from settings import SettingsError, differences
+from settings import SettingsError, differences, read_recipe
 from tools.errors import clear_errors
 
 TIMING = ("waiting_for_data", "_per_second")
@@ -35,7 +34,7 @@ def compare(a: Path, b: Path) -> Iterator[tuple[str, list[str]]]:
     for folder in (a, b):
         if not (folder / "recipe.yaml").exists():
             raise SettingsError(f"{folder} is not a run directory: it has no recipe.yaml")
-    recipes = (yaml.safe_load((folder / "recipe.yaml").read_text()) for folder in (a, b))
+    recipes = (read_recipe(folder / "recipe.yaml") for folder in (a, b))
     yield "recipe", [_change(*change) for change in differences(*recipes).items() if change[0] != "run.dir"]
     yield "environment", _environments(a, b)
     rows = [_rows(folder / "metrics.jsonl") for folder in (a, b)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from engine.distributed import Ranks
+from engine.fingerprint import warn_of_other_outputs
 from engine.json_io import to_json
 from engine.precision import autocast, place_model
 from engine.run import newest_run, run_folder
@@ -67,6 +68,7 @@ def load_model(task: Task, weights: Path, ranks: Ranks, average: bool = False) -
     """The network of the recipe in eval mode, with the weights of a file or their moving average."""
     model = task.build_model()
     log.info("%s: %s", weights, load_weights(model, weights, average=average))
+    warn_of_other_outputs(weights, task.fingerprint("outputs"))
     return place_model(model, ranks.device, task.settings.train.channels_last).eval()
 
 

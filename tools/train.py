@@ -47,9 +47,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         task = task_class(settings, ranks)
         task.check()
         run = open_run(args.config, settings, task.resolved_recipe(), ranks)
-        run.write_files(task.run_files())
         log.info("run directory: %s", run.folder)
-        Trainer(task, run, ranks).train()
+        trainer = Trainer(task, run, ranks)
+        run.write_files(task.run_files())  # once it is clear that they are those of the run so far
+        trainer.train()
         run.close()
         report(task, run.folder, checkpoint=None, ranks=ranks)
         log.info(NEXT, run.folder, task.advice)

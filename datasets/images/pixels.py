@@ -4,13 +4,15 @@ Random Erasing, https://arxiv.org/abs/1708.04896, is timm's; it draws from Pytho
 seeds by the position in the run. Mixing: see `datasets.mixing`.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 
 from datasets.mixing import Mixer, MixSettings
 from settings import Settings
+
+Deviation = Annotated[float, Field(ge=1e-6)]
 
 
 class PixelSettings(Settings):
@@ -19,7 +21,7 @@ class PixelSettings(Settings):
     mean: tuple[float, float, float] = Field(
         (0.485, 0.456, 0.406), description="mean of red, green and blue, subtracted; as a share of 255"
     )
-    std: tuple[float, float, float] = Field(
+    std: tuple[Deviation, Deviation, Deviation] = Field(
         (0.229, 0.224, 0.225),
         description="standard deviation of red, green and blue, the divisor; as a share of 255",
     )
@@ -32,7 +34,7 @@ class EraseSettings(Settings):
     mode: Literal["const", "rand", "pixel"] = Field(
         "pixel", description="const: zeros, rand: one random color, pixel: random pixels"
     )
-    max_count: int = Field(1, gt=0, description="largest number of rectangles per image")
+    max_count: int = Field(1, gt=0, le=1000, description="largest number of rectangles per image")
 
 
 class Pixels:

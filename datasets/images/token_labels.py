@@ -36,8 +36,10 @@ GEOMETRIC = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY", "Translat
 class TokenLabelSettings(Settings):
     """Where the label maps of the training images are."""
 
+    CHANGEABLE = ("root",)
+
     root: str = Field(description="folder of the maps: <class>/<image>.pt, [2, K, h, w] of scores and classes")
-    grid: int = Field(7, gt=0, description="number of rows and of columns of cells in the network's output")
+    grid: int = Field(7, gt=0, le=1000, description="number of rows and of columns of cells in the network's output")
 
 
 def read_label_map(path: Path, num_classes: int) -> torch.Tensor:

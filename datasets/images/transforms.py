@@ -8,37 +8,55 @@ Evaluation uses `torchvision.transforms.v2`, so that boxes and masks (tv_tensors
 take seconds to import: only the views import them.
 """
 
-from typing import Any
+import re
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from datasets.seeding import seeded_by
 from settings import Settings
+
+Side = Annotated[int, Field(gt=0, le=10_000)]  # in pixels
+Share = Annotated[float, Field(gt=0, le=1)]
+Ratio = Annotated[float, Field(ge=0.01, le=100)]
+
+POLICIES = (
+    r"rand(-(m|n|mmax)\d{1,2}|-inc[01]|-(mstd|p)\d+(\.\d+)?|-t(weights|3aw|3a|default))*",
+    r"(original|originalr|v0|v0r|3a)(-mstd\d+(\.\d+)?)?",
+    r"augmix(-(m|d)\d{1,2}|-w[1-9]|-b[01]|-mstd\d+(\.\d+)?|-a[1-9]\d*(\.\d+)?)*",
+)
+"""What timm reads, without the words that it passes over in silence, such as `-minf`."""
 
 
 class TrainImageViewSettings(Settings):
     """Random crop of random scale and aspect, random flip, random changes of color and shape."""
 
-    size: PositiveInt = Field(224, description="side of the network's square input, in pixels")
-    scale: tuple[PositiveFloat, PositiveFloat] = Field(
-        (0.08, 1), description="range of the crop's area, as a share of the image's"
-    )
-    aspect: tuple[PositiveFloat, PositiveFloat] = Field(
-        (3 / 4, 4 / 3), description="range of the crop's width / height"
-    )
+    size: Side = Field(224, description="side of the network's square input, in pixels")
+    scale: tuple[Share, Share] = Field((0.08, 1), description="range of the crop's area, as a share of the image's")
+    aspect: tuple[Ratio, Ratio] = Field((3 / 4, 4 / 3), description="range of the crop's width / height")
     flip: float = Field(0.5, ge=0, le=1, description="share of images that are mirrored, from 0 to 1")
     auto_augment: str | None = Field(
         None, description="timm's name of a policy, such as rand-m9-mstd0.5-inc1; replaces the color jitter"
     )
     color_jitter: float = Field(
-        0.4, ge=0, description="largest change of brightness, contrast and saturation, as a share of 1"
+        0.4, ge=0, le=10, description="largest change of brightness, contrast and saturation, as a share of 1"
     )
     interpolation: str = Field(
         "bicubic", pattern="^(bilinear|bicubic|random)$", description="bilinear, bicubic, or random: one of both"
     )
+
+    @field_validator("auto_augment")
+    @classmethod
+    def _is_a_policy(cls, name: str | None) -> str | None:
+        if name is not None and not any(re.fullmatch(pattern, name) for pattern in POLICIES):
+            raise ValueError(
+                f"timm has no policy {name!r}; expected rand-m9-mstd0.5-inc1 (sections m, n, p, mstd, mmax, inc, t), "
+                "original, originalr, v0, v0r or 3a (section mstd), or augmix-m5-w4-d2 (sections m, w, d, b, a, mstd)"
+            )
+        return name
 
     @model_validator(mode="after")
     def _check(self) -> "TrainImageViewSettings":
@@ -52,10 +70,10 @@ class TrainImageViewSettings(Settings):
 class EvalImageViewSettings(Settings):
     """Resize, then crop the center; a fixed view."""
 
-    size: PositiveInt = Field(224, description="side of the network's square input, in pixels")
+    size: Side = Field(224, description="side of the network's square input, in pixels")
     crop_fraction: float | None = Field(
         0.875,
-        gt=0,
+        ge=0.1,
         le=1,
         description="size over the resized image's shorter side; null: the whole image, squeezed to a square",
     )

@@ -24,10 +24,10 @@ VERSION = 1  # of the whole set: a new number makes existing folders count as ot
 class ImageShapesSettings(Settings):
     """The set that `make_image_shapes` makes."""
 
-    num_train: int = Field(1200, gt=0, description="number of training images")
-    num_val: int = Field(301, gt=0, description="number of validation images")
+    num_train: int = Field(1200, gt=0, le=10_000_000, description="number of training images")
+    num_val: int = Field(301, gt=0, le=10_000_000, description="number of validation images")
     seed: int = Field(0, ge=0, description="seed of all random numbers")
-    size: int = Field(72, ge=32, description="shorter side, in pixels")
+    size: int = Field(72, ge=32, le=10_000, description="shorter side, in pixels")
 
 
 def make_image_shapes(

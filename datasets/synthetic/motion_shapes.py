@@ -58,11 +58,11 @@ SPEEDS = (0.015, 0.03)  # phase per frame
 class MotionShapesSettings(Settings):
     """The set that `make_motion_shapes` makes."""
 
-    num_train: int = Field(480, gt=0, description="number of training videos")
-    num_val: int = Field(163, gt=0, description="number of validation videos")
+    num_train: int = Field(480, gt=0, le=10_000_000, description="number of training videos")
+    num_val: int = Field(163, gt=0, le=10_000_000, description="number of validation videos")
     seed: int = Field(0, ge=0, description="seed of all random numbers")
-    size: int = Field(84, ge=32, description="shorter side, in pixels; even")
-    num_frames: int = Field(40, gt=0, description="mean length, in frames; lengths vary by up to a fifth")
+    size: int = Field(84, ge=32, le=10_000, multiple_of=2, description="shorter side, in pixels; even")
+    num_frames: int = Field(40, gt=0, le=1_000_000, description="mean length, in frames; lengths vary by up to a fifth")
     label: Literal["motion", "shape"] = Field("motion", description="what the class is: the motion, or the shape")
 
 

@@ -8,31 +8,34 @@ noise are drawn per clip. Different here: a whole batch at once, in a few vector
 generator seeded per clip.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field
 
 from settings import Settings
+
+Levels = Annotated[float, Field(ge=0, le=255)]
+Deviation = Annotated[float, Field(ge=1e-6)]
 
 
 class ColorSettings(Settings):
     """Color jitter of training clips, and normalization of all clips."""
 
-    hls: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] | None = Field(
+    hls: tuple[Levels, Levels, Levels] | None = Field(
         (15, 35, 25),
         description="largest shift of hue (in steps of 2 degrees), lightness and saturation (in levels of 255), drawn "
         "per clip; null: no shift, which is faster",
     )
-    noise: NonNegativeFloat = Field(
+    noise: Levels = Field(
         20, description="largest noise of a pixel, in levels of 255; each clip draws a range within it; 0: no noise"
     )
     mean: tuple[float, float, float] = Field(
         (124 / 255, 117 / 255, 104 / 255),
         description="mean of red, green and blue, subtracted; as a share of 255",
     )
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field(
+    std: tuple[Deviation, Deviation, Deviation] = Field(
         (1 / (0.0167 * 255),) * 3,
         description="standard deviation of red, green and blue, the divisor; as a share of 255",
     )

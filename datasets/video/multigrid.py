@@ -7,6 +7,7 @@ higher learning rate, so that a run has fewer steps; here a run keeps its steps,
 of smaller clips costs less. Sizes are multiples of `SIZE_UNIT` pixels.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ class MultigridSettings(Settings):
     long_cycles: int = Field(
         3,
         gt=0,
+        le=1000,
         description="how often the run cycles through clips of 1/4, 1/2, 1/2 and 1 of the frames at 0.7, 0.7, 1 and 1 "
         "of the size; the paper has one cycle per level of the learning rate",
     )
@@ -51,11 +53,11 @@ class Multigrid:
     def __init__(self, settings: MultigridSettings, num_frames: int, size: int, num_steps: int):
         self.settings, self.num_steps = settings, num_steps
         self.full = ClipShape(num_frames, size)
+        self._num_cycled = round(num_steps * (1 - settings.final))
 
     def at(self, step: int) -> ClipShape:
         """The shape of the clips of a step; steps count from 0."""
-        settings = self.settings
-        num_cycled = round(self.num_steps * (1 - settings.final))
+        settings, num_cycled = self.settings, self._num_cycled
         if step >= num_cycled:
             return self.full
         num_phases = settings.long_cycles * len(LONG_CYCLE)
@@ -66,12 +68,22 @@ class Multigrid:
 
     def shapes(self) -> list[ClipShape]:
         """All shapes of the run, smallest first."""
-        return sorted({self.at(step) for step in range(self.num_steps)})
+        return sorted(self._counts())
 
     def cost(self) -> float:
         """Pixels of all clips of the run, as a share of a run of full clips."""
-        pixels = [shape.num_frames * shape.size**2 for shape in map(self.at, range(self.num_steps))]
-        return sum(pixels) / (self.num_steps * self.full.num_frames * self.full.size**2)
+        pixels = sum(count * shape.num_frames * shape.size**2 for shape, count in self._counts().items())
+        return pixels / (self.num_steps * self.full.num_frames * self.full.size**2)
+
+    def _counts(self) -> Counter[ClipShape]:
+        """How many steps have each shape. Goes by phases of the long cycle, not by steps: a run may have millions."""
+        num_cycled, num_phases = self._num_cycled, self.settings.long_cycles * len(LONG_CYCLE)
+        counts = Counter({self.full: self.num_steps - num_cycled})
+        for phase in range(num_phases):
+            start, end = (-(-number * num_cycled // num_phases) for number in (phase, phase + 1))
+            for step in range(start, min(end, start + len(SHORT_CYCLE))):
+                counts[self.at(step)] += len(range(step, end, len(SHORT_CYCLE)))
+        return +counts  # without those that no step has
 
     def _rounded(self, share: float) -> int:
         if share == 1:

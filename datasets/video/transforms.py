@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from datasets.seeding import seeded_by
 from datasets.video.color import ColorSettings, draw_colors
@@ -20,27 +20,30 @@ from datasets.video.resize import View, resize_exact, resize_fast
 from settings import Settings
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Side = Annotated[int, Field(gt=0, le=10_000)]  # in pixels
+Length = Annotated[float, Field(gt=0, le=10_000)]  # in pixels
+Factor = Annotated[float, Field(ge=0.01, le=100)]
 
 
 class TrainViewSettings(Settings):
     """Random scale and aspect, random crop, random flip."""
 
-    short_side: tuple[PositiveFloat, PositiveFloat] = Field(
+    short_side: tuple[Length, Length] = Field(
         (224, 340), description="range of the resized frame's shorter side, in pixels"
     )
-    aspect: tuple[PositiveFloat, PositiveFloat] = Field(
+    aspect: tuple[Factor, Factor] = Field(
         (0.8, 1.25),
         description="range of a factor, the mean of two draws; it or its inverse multiplies the width and divides the "
         "height, so width / height changes by its square: 0.64 to 1.56",
     )
-    crop: PositiveInt = Field(224, description="side of the random square crop, in pixels")
+    crop: Side = Field(224, description="side of the random square crop, in pixels")
     flip: bool = Field(True, description="mirror half of the clips; turn off for classes that tell left from right")
     direct: bool = Field(
         False,
         description="crop and scale decoded pictures before conversion to RGB: faster; views are the same within half "
         "a pixel, pixels are not; off: resize as the authors do",
     )
-    rand_augment: tuple[PositiveInt, Annotated[int, Field(ge=0, le=30)]] | None = Field(
+    rand_augment: tuple[Annotated[int, Field(gt=0, le=100)], Annotated[int, Field(ge=0, le=30)]] | None = Field(
         None, description="RandAugment: number of operations, and their magnitude from 0 to 30; the same for all frames"
     )
     jitter: tuple[Share, Share, Share, Annotated[float, Field(ge=0, le=0.5)]] | None = Field(
@@ -63,8 +66,8 @@ class TrainViewSettings(Settings):
 class EvalViewSettings(Settings):
     """Resize, then crop; a fixed view."""
 
-    short_side: PositiveInt = Field(256, description="shorter side of the resized frame, in pixels")
-    crop: PositiveInt = Field(224, description="side of the square crop, in pixels")
+    short_side: Side = Field(256, description="shorter side of the resized frame, in pixels")
+    crop: Side = Field(224, description="side of the square crop, in pixels")
 
     @model_validator(mode="after")
     def _check(self) -> "EvalViewSettings":

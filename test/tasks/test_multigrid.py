@@ -57,5 +57,8 @@ def test_a_run_trains_with_multigrid(recipe, tmp_path, capfd):
 
 
 def test_clips_too_small_for_the_network_are_reported(recipe):
-    with pytest.raises(SettingsError, match=r"data\.multigrid: clips of 1 x 16: the network takes .* at least"):
+    with pytest.raises(
+        SettingsError,
+        match=r"data\.multigrid: the network does not take clips of 1 x 16 x 16: the network takes .* at least",
+    ):
         make_task(recipe).check()

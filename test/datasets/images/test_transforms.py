@@ -123,3 +123,20 @@ def test_boxes_and_masks_follow_their_image():
     assert torch.equal(mask[0] > 0, image[0] > 127)
     rows, columns = torch.where(mask[0])
     assert boxes.tolist() == [[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_known"),
+    [
+        *((name, True) for name in ("rand", "rand-m9-mstd0.5-inc1", "rand-n3-p0.7-mmax20-tweights", "v0r-mstd1")),
+        *((name, True) for name in ("augmix-m5-w4-d2-b1-a1.5", "original", "3a")),
+        *((name, False) for name in ("", "rand-m9-foo5", "rand-m", "rand-minf", "random", "v1", "original-m9")),
+        *((name, False) for name in ("Rand-m9", "rand_m9", "rand-m-9", "rand-n1000", "rand-m9 ", "augmix-a0")),
+    ],
+)
+def test_policies_are_those_that_timm_reads(name, is_known):
+    if is_known:
+        TrainImageView(TrainImageViewSettings(size=32, auto_augment=name))
+    else:
+        with pytest.raises(ValueError, match=r"timm has no policy|is empty"):
+            TrainImageViewSettings(auto_augment=name)

@@ -42,3 +42,18 @@ def test_a_sample_has_the_shape_of_its_step():
     grids = pickle.loads(pickle.dumps(StepGrids(shapes, 4, tuple)))
     assert [grids(number) for number in range(120)] == [shapes.at(number // 4) for number in range(120)]
     assert grids(119) == ClipShape(8, 224)
+
+
+@pytest.mark.parametrize("settings", [{}, {"short_cycle": False, "final": 0.5}, {"long_cycles": 40, "final": 0}])
+@pytest.mark.parametrize("num_steps", [1, 5, 47, 1500])
+def test_shapes_and_cost_are_those_of_all_steps(settings, num_steps):
+    shapes = Multigrid(MultigridSettings(**settings), 8, 224, num_steps)
+    steps = [shapes.at(step) for step in range(num_steps)]
+    assert shapes.shapes() == sorted(set(steps))
+    pixels = sum(shape.num_frames * shape.size**2 for shape in steps)
+    assert shapes.cost() == pytest.approx(pixels / (num_steps * 8 * 224**2), rel=1e-12)
+
+
+def test_a_run_of_millions_of_steps_is_not_walked():
+    shapes = Multigrid(MultigridSettings(), 8, 224, 10**12)  # walking it would take days
+    assert shapes.shapes()[-1] == (8, 224) and 0.2 < shapes.cost() < 1

@@ -1,0 +1,124 @@
+"""What the numbers of a run depend on besides its recipe: the contents of its lists and tables, as counts and digests.
+
+A checkpoint holds the fingerprint of its run. A resumed run compares it with its own, because the lists that a recipe
+names may have changed in the meantime.
+"""
+
+import hashlib
+import json
+import logging
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import safetensors
+import torch
+
+from engine.checkpoint import CheckpointError
+from engine.distributed import Ranks
+from engine.run import Run
+from settings import SettingsError
+
+log = logging.getLogger(__name__)
+
+Part = Literal["training", "outputs", "validation"]
+"""training: what the weights depend on; outputs: what the network's outputs stand for; validation: what the scores
+depend on."""
+PARTS: tuple[Part, ...] = ("training", "outputs", "validation")
+
+
+class Contents(NamedTuple):
+    """How many things there are, and a digest of what they are."""
+
+    count: int
+    digest: str = ""
+
+    @classmethod
+    def of(cls, things: Iterable[str]) -> "Contents":
+        """The contents of a list, in its order."""
+        count, digest = 0, hashlib.sha256()
+        for count, thing in enumerate(things, 1):  # noqa: B007
+            digest.update(thing.encode("utf-8", "surrogateescape") + b"\n")
+        return cls(count, digest.hexdigest()[:16])
+
+
+Fingerprint = Mapping[str, Mapping[str, Contents]]
+"""Part -> name -> contents: {"training": {"training files": Contents(240_000, "1f0c...")}}."""
+
+
+def as_plain(fingerprint: Fingerprint) -> dict[str, Any]:
+    """The fingerprint as a checkpoint stores it."""
+    return {part: {name: list(contents) for name, contents in names.items()} for part, names in fingerprint.items()}
+
+
+def changes(saved: dict[str, Any], now: Fingerprint, part: Part) -> list[str]:
+    """What differs in a part between a stored fingerprint and that of this start, in words; [] if nothing does.
+
+    What only one of them has is not compared: it is of another version of the task.
+    """
+    found = []
+    for name, (count, digest) in now.get(part, {}).items():
+        before, digest_before = saved.get(part, {}).get(name, (count, digest))
+        if before != count:
+            found.append(f"{name}: {before} before, {count} now")
+        elif digest_before != digest:
+            found.append(f"{name}: {count} as before, but not the same ones or in another order")
+    return found
+
+
+def check_same_on_all_ranks(fingerprint: Fingerprint, ranks: Ranks) -> None:
+    """Raises CheckpointError on a rank that has read other lists than the main rank."""
+    on_main = ranks.broadcast(as_plain(fingerprint))
+    found = [change for part in PARTS for change in changes(on_main, fingerprint, part)]
+    if found:
+        raise CheckpointError(
+            f"rank {ranks.rank} reads other data than rank 0 ({'; '.join(found)}, where before is rank 0); all "
+            "machines of a run need the same lists"
+        )
+
+
+def check_same_training(saved: dict[str, Any], fingerprint: Fingerprint, run: Run) -> None:
+    """Raises SettingsError if the run in `run` was trained on other data than this start reads."""
+    if "fingerprint" not in saved:
+        log.warning("%s was written before checkpoints knew their data: make sure that it is the same", run.folder)
+        return
+    found = [change for part in ("training", "outputs") for change in changes(saved["fingerprint"], fingerprint, part)]
+    if found:
+        listed = "\n  ".join(found)
+        raise SettingsError(
+            f"{run.folder} holds a run on other data, which has changed since its last checkpoint:\n  {listed}\n"
+            "Restore the data to resume it, or set run.resume=false to start a new run next to it, which may start "
+            f"from the weights so far: model.pretrained={run.checkpoints.last}"
+        )
+
+
+def is_validation_other(saved: dict[str, Any], fingerprint: Fingerprint) -> bool:
+    """Whether scores before and after a restart do not compare, which is also logged."""
+    found = changes(saved.get("fingerprint", {}), fingerprint, "validation")
+    if found:
+        log.warning(
+            "the validation has changed since the last checkpoint (%s): earlier scores do not compare with the new "
+            "ones, so the search for the best weights starts over",
+            "; ".join(found),
+        )
+    return bool(found)
+
+
+def read_fingerprint(weights: Path) -> dict[str, Any]:
+    """The fingerprint in a file of weights, without reading the weights; {} if it has none."""
+    try:
+        if weights.suffix == ".safetensors":
+            with safetensors.safe_open(weights, "pt") as file:
+                return json.loads((file.metadata() or {}).get("fingerprint", "{}"))
+        saved = torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError):  # another format, such as an older torch.save
+        return {}
+    found = saved.get("fingerprint") if isinstance(saved, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def warn_of_other_outputs(weights: Path, outputs: Mapping[str, Contents]) -> None:
+    """Logs a warning if the network in a file was trained for other outputs, such as other classes."""
+    for change in changes(read_fingerprint(weights), {"outputs": outputs}, "outputs"):
+        log.warning("%s was trained with other outputs: %s. Scores go by number", weights, change)

@@ -1,0 +1,81 @@
+"""Finds before the first step whether a network takes the input that a recipe gives it.
+
+The network runs on torch's meta device, which computes shapes and no numbers: in milliseconds to two seconds, without
+memory.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from settings import SettingsError
+from tasks.class_lists import read_setting
+
+if TYPE_CHECKING:
+    from tasks.classification import Classification
+
+
+def check_network(task: Classification) -> None:
+    """Raises SettingsError if the network of a task does not take the inputs of its training and its evaluation."""
+    with torch.device("meta"):
+        model = task.build_model()
+    batch_size = task.settings.train.samples_per_forward(task.ranks)
+    for key, shape in task.training_shapes():
+        read_setting("data.mix", task.settings.data.mix.check_side, shape[-1])
+        task.check_outputs(shape, run_on_meta(key, model, (batch_size, *shape), training=True))
+    _check_validation(task, model)
+
+
+def check_validation(task: Classification) -> None:
+    """Raises SettingsError if the network does not take the inputs of an evaluation. Looks only once."""
+    if task.validation_shape() != task.checked_shape:
+        with torch.device("meta"):
+            _check_validation(task, task.build_model())
+
+
+def _check_validation(task: Classification, model: nn.Module) -> None:
+    key, shape = task.validation_shape()
+    run_on_meta(key, model, (1, *shape), training=False)
+    task.checked_shape = key, shape
+
+
+def run_on_meta(key: str, model: nn.Module, shape: tuple[int, ...], training: bool) -> Any:
+    """What a `model` on the meta device returns for input of `shape`, the batch included.
+
+    None if it decides by the values of a tensor, which do not exist there.
+
+    Raises:
+        SettingsError: the network does not take such input; the message starts with the setting `key`.
+    """
+    model.train(training)
+    try:
+        with torch.device("meta"), torch.no_grad():
+            return model(torch.empty(shape))
+    except NotImplementedError:
+        return None
+    except Exception as error:  # of any kind: networks do not agree on one
+        if "meta tensor" in str(error):
+            return None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SettingsError(f"{key}: the network does not take {describe(shape)}: {reason}") from error
+
+
+def run_copy_on_meta(key: str, model: nn.Module, shape: tuple[int, ...]) -> Any:
+    """Like `run_on_meta`, for a `model` with weights on another device, in eval mode. The model stays as it is."""
+
+    class OnMeta(nn.Module):
+        def forward(self, x: torch.Tensor) -> Any:
+            return torch.func.functional_call(model, weights, x)
+
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    weights = {name: tensor.to("meta") for name, tensor in tensors.items()}
+    return run_on_meta(key, OnMeta(), shape, training=False)
+
+
+def describe(shape: tuple[int, ...]) -> str:
+    *batch, height, width = shape
+    frames = f"clips of {batch[2]} x " if len(batch) > 2 else "images of "
+    return f"{frames}{height} x {width}"

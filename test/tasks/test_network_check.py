@@ -1,0 +1,106 @@
+"""What a network cannot take is found before the first step, on the meta device."""
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from datasets.synthetic.image_shapes import make_image_shapes
+from engine.distributed import Ranks
+from models import MODELS, create_model, list_models
+from settings import SettingsError, parse_settings
+from tasks.clip_classification import ClipClassification
+from tasks.image_classification import ImageClassification
+from tasks.network_check import run_copy_on_meta, run_on_meta
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    "name", [name if "debug" in name else pytest.param(name, marks=pytest.mark.weekly) for name in list_models()]
+)
+def test_every_network_takes_its_own_input_on_the_meta_device(name):
+    with torch.device("meta"):
+        model = create_model(name, num_classes=7)
+    shape = (2, *MODELS[name].input_shape)
+    assert run_on_meta("size", model, shape, training=False).shape == (2, 7)
+    assert run_on_meta("size", model, shape, training=True) is not None
+
+
+def test_a_network_that_looks_at_values_is_not_checked():
+    class Looks(nn.Module):
+        def forward(self, x):
+            return x[: int(x.sum().item())]
+
+    assert run_on_meta("size", Looks(), (1, 3, 8, 8), training=True) is None
+
+
+def test_a_network_with_weights_stays_as_it_is():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert run_copy_on_meta("size", model, (2, 3, 8, 8)).shape == (2, 4, 6, 6)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    with pytest.raises(SettingsError, match=r"^size: the network does not take images of 2 x 2: "):
+        run_copy_on_meta("size", model, (2, 3, 2, 2))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return make_image_shapes(tmp_path_factory.mktemp("images") / "shapes", num_train=8, num_val=6, size=48)
+
+
+def image_task(images, model, train=64, val=64, options=None, loss=None, **data):
+    recipe = {
+        "task": "image_classification",
+        "model": {"name": model, "options": options or {}},
+        "data": {"train": f"{images}/train.txt", "val": f"{images}/val.txt", "num_workers": 0, **data},
+        "optimizer": {"name": "adamw", "lr": 0.001},
+        "train": {"num_epochs": 1, "batch_size": 2},
+        "loss": loss or {},
+    }
+    recipe["data"] |= {"train_view": {"size": train}, "val_view": {"size": val}}
+    return ImageClassification(parse_settings(ImageClassification.Settings, recipe), ALONE)
+
+
+@pytest.mark.parametrize("view", ["train", "val"])
+@pytest.mark.parametrize("model", ["eat_debug", "hornet_debug_gf"])
+def test_an_image_of_the_wrong_size_is_refused_in_both_views(images, model, view):
+    size = {"eat_debug": 224, "hornet_debug_gf": 8}[model]
+    with pytest.raises(SettingsError, match=rf"data\.{view}_view\.size: .* does not take images of {size} x {size}"):
+        image_task(images, model, **{view: size}).check()
+
+
+def test_evaluation_refuses_it_too(images):
+    task = image_task(images, "eat_debug", val=224)
+    with pytest.raises(SettingsError, match=r"data\.val_view\.size: "):
+        task.evaluate(task.build_model().eval())
+
+
+def test_cells_and_teachers_of_another_size_are_refused(images, tmp_path):
+    task = image_task(images, "glnet_debug_tklb", token_labels={"root": str(tmp_path), "grid": 7})
+    with torch.device("meta"):
+        outputs = run_on_meta("size", task.build_model(), (2, 3, 64, 64), training=True)
+    with pytest.raises(SettingsError, match=r"grid=7 is 49 cells, but for images of 64 x 64 pixels the network has 4"):
+        task.check_outputs((3, 64, 64), outputs)
+    teacher = timm.create_model("vit_tiny_patch16_224", num_classes=6)
+    torch.save(teacher.state_dict(), tmp_path / "teacher.pth")
+    distillation = {"teacher": "vit_tiny_patch16_224", "weights": str(tmp_path / "teacher.pth")}
+    with pytest.raises(SettingsError, match=r"loss\.distillation\.teacher: .* does not take images of 64 x 64"):
+        image_task(images, "eat_debug", options={"distilled": True}, loss={"distillation": distillation}).check()
+
+
+@pytest.mark.parametrize("view", ["train", "val"])
+def test_clips_of_the_wrong_size_are_refused_in_both_views(motion_videos, view):
+    sizes = {"train": 64, "val": 64} | {view: 96}
+    lists = {"train": f"{motion_videos}/train.txt", "val": f"{motion_videos}/val.txt", "num_workers": 0}
+    views = {"train_view": {"short_side": [96, 96], "crop": sizes["train"]}}
+    views["val_view"] = {"short_side": 96, "crop": sizes["val"]}
+    recipe = {
+        "task": "clip_classification",
+        "model": {"name": "eat_debug"},
+        "data": lists | views | {"num_frames": 2},
+        "optimizer": {"lr": 0.1},
+        "train": {"num_epochs": 1, "batch_size": 2},
+    }
+    with pytest.raises(SettingsError, match=rf"data\.{view}_view\.crop: .* does not take clips of 2 x 96 x 96"):
+        ClipClassification(parse_settings(ClipClassification.Settings, recipe), ALONE).check()
