@@ -1,6 +1,6 @@
-"""Damages videos and images at random: nothing but the file's own error comes out of what reads them, and nothing hangs.
+"""Damages videos and images at random: nothing but the file's own error comes out of readers, and nothing hangs.
 
-    ./run_tests.sh -m weekly test/datasets/test_damaged_files.py
+./run_tests.sh -m weekly test/datasets/test_damaged_files.py
 """
 
 import io
@@ -10,17 +10,20 @@ from collections import Counter
 from pathlib import Path
 
 import av
-import numpy as np
 import pytest
+import torch
+from conftest import write_recipe
+from datasets.image_file import ImageError, read_image
 from encode import encode_video, number_frames
 from PIL import Image
 
-from datasets.image_file import ImageError, read_image
+from datasets.synthetic.image_shapes import make_image_shapes
 from datasets.video import VideoError, VideoReader
 from datasets.video.check import check_video
 from datasets.video.convert import RECIPES, Job, convert
 from datasets.video.resize import View
 from datasets.worker_pool import Lost, run_each
+from models import create_model
 
 NUM_FILES = 3000
 SECONDS_PER_FILE = 20
@@ -48,7 +51,7 @@ VIDEOS = {
     "flv1.flv": {"codec": "flv", "gop": 6},
     "gif.gif": {"codec": "gif", "pix_fmt": "rgb8"},
 }
-IMAGES = ("jpeg", "png", "gif", "bmp", "webp", "tiff", "ppm", "tga", "ico", "jpeg2000", "pcx", "sgi")
+IMAGES = ("jpeg", "png", "gif", "bmp", "webp", "tiff", "ppm", "tga", "jp2", "pcx", "dds")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +62,7 @@ def intact(tmp_path_factory) -> list[tuple[str, bytes]]:
     files = [(name, encode_video(folder / name, frames, **options).read_bytes()) for name, options in VIDEOS.items()]
     for kind in IMAGES:
         buffer = io.BytesIO()
-        Image.fromarray(frames[5]).save(buffer, kind)
+        Image.fromarray(frames[5]).save(buffer, {"jp2": "jpeg2000"}.get(kind, kind))
         files.append((f"image.{kind}", buffer.getvalue()))
     return files
 
@@ -152,6 +155,39 @@ def test_damaged_files(intact, tmp_path):
                 wrong.append(f"seed {seed}, {name}: {outcome}")
     assert not wrong, f"{len(wrong)} of {NUM_FILES}:\n" + "\n".join(wrong[:20])
     assert outcomes["read"] > NUM_FILES / 10 and outcomes["refused"] > NUM_FILES / 20
+
+
+@pytest.mark.weekly
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["clip", "image"])
+def test_prediction_of_a_damaged_folder(kind, intact, tmp_path, start, request):
+    """Each file of a folder gets a guess or a reason, from the command as a person starts it."""
+    files = [(name, content) for name, content in intact if name.startswith("image.") == (kind == "image")]
+    for seed in range(300):
+        name, content = files[seed % len(files)]
+        path = tmp_path / "files" / f"{seed:03d}.{name}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(damage(content, random.Random(seed)))
+    recipe = tmp_path / "recipe.yaml"
+    if kind == "clip":
+        videos, model = request.getfixturevalue("motion_videos"), "glore_resnet_debug_3d"
+        num_classes = len((videos / "mapping_table.txt").read_text().splitlines())
+        write_recipe(recipe, videos)
+    else:
+        pictures, model = make_image_shapes(tmp_path / "shapes", 20, 10), "hornet_debug_7x7"
+        num_classes = len(list((pictures / "train").iterdir()))
+        recipe.write_text(
+            f"task: image_classification\nmodel: {{name: {model}}}\noptimizer: {{name: adamw, lr: 0.001}}\n"
+            f"data: {{train: {pictures}/train, val: {pictures}/val, val_view: {{size: 64}}, num_workers: 2}}\n"
+            "schedule: {name: constant}\ntrain: {num_epochs: 1, batch_size: 4}\nrun: {device: cpu}\n"
+        )
+    torch.manual_seed(0)
+    torch.save(create_model(model, num_classes=num_classes).state_dict(), tmp_path / "weights.pth")
+    arguments = ("-c", recipe, "--checkpoint", tmp_path / "weights.pth", "--top", "1")
+    output = start("tools/predict.py", *arguments, "--csv", tmp_path / "guesses.csv", tmp_path / "files").stderr
+    guesses = (tmp_path / "guesses.csv").read_text().count(f"{tmp_path}/files/")
+    assert guesses + output.count("cannot read ") == len(list((tmp_path / "files").iterdir()))
+    assert guesses > 50
 
 
 def caught(entry) -> tuple[str, float]:
