@@ -117,6 +117,9 @@ class GRMPConv(MessagePassing):
     :math:`R C^2` weights and :math:`O(N R C^2 + E C)` work. Only pairs of target and relation with an edge are
     computed, so :math:`N R C` is at most :math:`E C`.
 
+    Between the linear layers everything is computed in float32, or in float64 if x is: in half precision, sums over
+    many edges would overflow.
+
     There are first derivatives only. With PyG's switch `fuse` off, it makes a message for each edge instead of
     summing over sorted edges, which is slower and takes more memory.
 
@@ -131,13 +134,14 @@ class GRMPConv(MessagePassing):
     Shapes:
         x: [N, in_channels], or (x_source [N_s, in_channels[0]], x_target [N_t, in_channels[1]]).
         edge_index: [2, E], sources above targets. Batched graphs are one graph of several parts, as everywhere in PyG.
-        edge_type: [E], integers 0 to R - 1.
-        edge_weight: [E], not negative, or None for all ones.
+        edge_type: [E], integers 0 to R - 1. It and edge_index may have any integer dtype.
+        edge_weight: [E], real numbers of any dtype, or None for all ones. Negative ones are allowed, but as in the
+            equation, the mean has no bound where they nearly cancel.
         result: [N, C], or [N_t, C]. N and E may be 0.
 
     Raises:
-        ValueError: an edge has an end that is no node, or a type that is none of the relations; types or weights are
-            not one per edge; there is no relation; or a bipartite graph meets a context.
+        ValueError: an edge has an end that is no node, or a type that is none of the relations; these are no integers;
+            types or weights are not one per edge; there is no relation; or a bipartite graph meets a context.
     """
 
     SUPPORTS_FUSED_EDGE_INDEX: Final[bool] = True
@@ -180,6 +184,7 @@ class GRMPConv(MessagePassing):
         edge_weight: OptTensor = None,
     ) -> torch.Tensor:
         x_source, x_target = (x, x) if isinstance(x, torch.Tensor) else x
+        edge_index, edge_type = _to_int64(edge_index, "edge_index"), _to_int64(edge_type, "edge_type")
         self._check(x_source, x_target, edge_index, edge_type, edge_weight)
         message = self.message_linear(x_source)  # [N_s, C]
         num_targets = x_target.shape[0]
@@ -194,34 +199,29 @@ class GRMPConv(MessagePassing):
             edges, size = torch.stack([edge_index[0][order], pair]), (x_source.shape[0], len(pairs))
             edges = EdgeIndex(edges, sparse_size=size, sort_order="col")
             edge_weight = None if edge_weight is None else edge_weight[order]
-        mean = self.propagate(edges, x=message, edge_weight=edge_weight, size=size)  # [P, C]
+        dtype = torch.promote_types(message.dtype, torch.float32)
+        share = _shares(edge_weight, pair, len(pairs), dtype)
+        mean = self.propagate(edges, x=message.to(dtype), share=share, size=size)  # [P, C]
         first = num_targets * torch.arange(self.num_relations + 1, device=pairs.device)
         ends = torch.searchsorted(pairs, first).tolist()
         weight = self.weight_linear(x_target)  # [N_t, R] or [N_t, R + 1]
-        scale = self.linear.weight.view(self.num_relations, self.out_channels).to(mean.dtype)
-        update = AddPairs.apply(mean, weight, scale, pairs % max(num_targets, 1), ends)
+        scale = self.linear.weight.view(self.num_relations, self.out_channels).to(dtype)
+        update = AddPairs.apply(mean, weight.to(dtype), scale, pairs % max(num_targets, 1), ends).to(message.dtype)
         if self.context is not None:
             update = update + weight[:, self.num_relations :] * self.context(message)
         return self.self_loop(x_target) * self.gate_linear(update)
 
-    def message(self, x_j: torch.Tensor, edge_weight: OptTensor) -> torch.Tensor:
-        return x_j if edge_weight is None else x_j * edge_weight.unsqueeze(-1).to(x_j.dtype)
+    def message(self, x_j: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+        return x_j * share.unsqueeze(-1)
 
-    def aggregate(
-        self, inputs: torch.Tensor, index: torch.Tensor, edge_weight: OptTensor, dim_size: int
-    ) -> torch.Tensor:
-        """Weighted means: messages [E, C] -> [P, C], a row for each pair of target and relation."""
-        share = _share(edge_weight, index, dim_size, inputs)
-        return scatter(inputs * share.unsqueeze(-1), index, dim_size=dim_size)
+    def aggregate(self, inputs: torch.Tensor, index: torch.Tensor, dim_size: int) -> torch.Tensor:
+        """Weighted means: messages times shares [E, C] -> [P, C], a row for each pair of target and relation."""
+        return scatter(inputs, index, dim_size=dim_size)
 
-    def message_and_aggregate(self, edge_index: EdgeIndex, x: torch.Tensor, edge_weight: OptTensor) -> torch.Tensor:
+    def message_and_aggregate(self, edge_index: EdgeIndex, x: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
         """The same in one step, for edges in order: [N_s, C] -> [P, C]."""
         (ptr, source), _ = edge_index.get_csc()
-        target = edge_index[1].as_tensor()
-        share = _share(edge_weight, target, len(ptr) - 1, x)
-        if edge_weight is not None:
-            share = share * edge_weight.to(x.dtype)
-        return SumOverEdges.apply(x, share, source, target, ptr)
+        return SumOverEdges.apply(x, share, source, edge_index[1].as_tensor(), ptr)
 
     def _check(
         self,
@@ -255,8 +255,22 @@ class GRMPConv(MessagePassing):
         return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, num_relations={self.num_relations})"
 
 
-def _share(edge_weight: OptTensor, target: torch.Tensor, num_targets: int, like: torch.Tensor) -> torch.Tensor:
-    """[E]: 1 / the sum of the weights of all edges that end where this one ends; 1 where that is 0."""
-    weight = like.new_ones(target.shape) if edge_weight is None else edge_weight.to(like.dtype)
+def _to_int64(value: torch.Tensor, name: str) -> torch.Tensor:
+    """Smaller integers would overflow where the type of an edge is multiplied by the number of targets."""
+    if value.dtype == torch.bool or value.is_floating_point() or value.is_complex():
+        raise ValueError(f"{name} must hold integers, such as torch.int64, not {value.dtype}")
+    return value.long()
+
+
+def _shares(edge_weight: OptTensor, target: torch.Tensor, num_targets: int, dtype: torch.dtype) -> torch.Tensor:
+    """[E]: the weight of each edge over the sum of all that end where it ends; 0 where that is 0."""
+    if edge_weight is None:
+        weight = torch.ones(target.shape, dtype=dtype, device=target.device)
+    else:
+        weight = edge_weight.to(torch.promote_types(edge_weight.dtype, dtype))
+        # Divided by a power of two near the largest one, which is exact, they add up without overflow or underflow.
+        largest = scatter(weight.detach().abs(), target, dim_size=num_targets, reduce="max")  # [E] -> [P]
+        power = largest / (2 * largest.frexp().mantissa)
+        weight = (weight / power.masked_fill(largest == 0, 1)[target]).to(dtype)
     total = scatter(weight, target, dim_size=num_targets)  # [E] -> [P]
-    return total.masked_fill(total == 0, 1).reciprocal()[target]
+    return weight * total.masked_fill(total == 0, torch.inf).reciprocal()[target]

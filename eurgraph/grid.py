@@ -75,7 +75,9 @@ class MediumRange:
         first = num_patches * torch.arange(num_grids, device=self.index.device).view(-1, 1, 1)
         bags = (self.index + first).flatten(0, 1)  # [B, N, k] -> [B * N, k]
         rows = message.reshape(len(bags), -1)  # [B, *shape, C] -> [B * N, C]
-        return F.embedding_bag(bags, rows, mode="mean").view(message.shape)
+        if rows.dtype == torch.float16:  # whose sums overflow where their means do not
+            rows = rows.float()
+        return F.embedding_bag(bags, rows, mode="mean").to(message.dtype).view(message.shape)
 
     def edges(self, patches: torch.Tensor, virtual: torch.Tensor) -> Edges:
         patches = patches.flatten(1)  # [B, *shape] -> [B, N]

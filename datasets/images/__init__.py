@@ -3,7 +3,8 @@
 image file -> list -> dataiter -> transforms -> dataloader -> device -> pixels (normalize, erase, mix)
 """
 
-from datasets.images.dataiter import ImageError, ImageViews, TrainImages
+from datasets.image_file import ImageError
+from datasets.images.dataiter import ImageViews, TrainImages
 from datasets.images.lists import find_images, read_images
 from datasets.images.pixels import EraseSettings, Pixels, PixelSettings
 from datasets.images.token_labels import TokenLabelImages, TokenLabelSettings, TokenLabelView, token_targets

@@ -4,28 +4,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-from datasets.file_list import FileError, FileItem, FileList
+from datasets.file_list import FileItem, FileList
+from datasets.image_file import ImageError, read_image
 from datasets.images.transforms import EvalImageView, TrainImageView
 from datasets.samples import EvalViews, TrainSamples
 
-
-class ImageError(FileError):
-    """An image that cannot be read."""
-
-
-def read_image(path: str) -> Image.Image:
-    """The image of a file, converted to RGB; orientation tags are ignored, as in ImageNet's recipes.
-
-    Raises ImageError if the file is missing, truncated or not an image.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or str(error).removesuffix(f" {path!r}") or type(error).__name__
-        raise ImageError(path, reason) from error
+__all__ = ["ImageError", "ImageViews", "TrainImages", "read_image"]
 
 
 class TrainImages(TrainSamples):

@@ -22,7 +22,7 @@ from PIL import Image
 from pydantic import Field
 
 from datasets.file_list import FileItem, FileList
-from datasets.images.dataiter import ImageError, read_image
+from datasets.image_file import ImageError, read_image
 from datasets.images.transforms import TrainImageViewSettings
 from datasets.samples import TrainSamples
 from datasets.seeding import seeded_by

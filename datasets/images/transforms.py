@@ -29,6 +29,8 @@ POLICIES = (
     r"augmix(-(m|d)\d{1,2}|-w[1-9]|-b[01]|-mstd\d+(\.\d+)?|-a[1-9]\d*(\.\d+)?)*",
 )
 """What timm reads, without the words that it passes over in silence, such as `-minf`."""
+MAX_ASPECT = 16
+"""Of an image whose longer side is more than so many times the shorter one, evaluation resizes only the middle."""
 
 
 class TrainImageViewSettings(Settings):
@@ -113,7 +115,24 @@ class EvalImageView:
         self.transform = v2.Compose(
             [v2.Resize(resized, v2.InterpolationMode.BICUBIC), v2.CenterCrop(size), v2.ToImage()]
         )
+        self.squeezes = fraction is None
 
     def __call__(self, image: Image.Image, *targets: torch.Tensor) -> Any:
         """The view of an image, or with `targets` (boxes and masks as tv_tensors) a tuple of the view and theirs."""
+        if not self.squeezes and max(image.size) > MAX_ASPECT * min(image.size):
+            image, *targets = _crop_ends(image, *targets)
         return self.transform(image, *targets)
+
+
+def _crop_ends(image: Image.Image, *targets: torch.Tensor) -> tuple[Any, ...]:
+    """Crops the longer side to about `MAX_ASPECT` times the shorter one, around the center.
+
+    The center crop does not show what goes, but resizing would take memory for it: 1 x 4000 pixels, resized to 256 on
+    the shorter side, are 256 x 1,024,000.
+    """
+    from torchvision.transforms.v2 import functional as F
+
+    longest = MAX_ASPECT * min(image.size)
+    # As many pixels go at one end as at the other, so that the center stays where it is.
+    width, height = (side if side <= longest else longest + (side - longest) % 2 for side in image.size)
+    return tuple(F.center_crop(value, [height, width]) for value in (image, *targets))

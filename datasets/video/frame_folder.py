@@ -1,26 +1,27 @@
 """Reads the frames of a video from a folder of images, in the order of the numbers in their names."""
 
 import os
-import re
 from collections.abc import Iterable
 
 import numpy as np
 import torch
-from PIL import Image
 
+from datasets.image_file import SUFFIXES, ImageError, read_image
 from datasets.video.container import VideoError
+from datasets.video.frame_names import find_frames
 from datasets.video.frame_reader import FrameReader
-
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 
 class FrameFolderReader(FrameReader):
     """Reads frames from a folder such as `clip/img_00001.jpg`, `clip/img_00002.jpg`, ...
 
-    Frame i is the i-th image: names are sorted with the numbers in them as numbers, so img_9 comes before img_10. All
-    have the size of the first. `fps` is None, because images carry no times.
+    Frame i is the i-th image by the numbers in the names, so img_9 comes before img_10, and missing numbers leave no
+    gap. Of images of several kinds, such as `img_*` and `flow_x_*`, one kind is the video, see `frame_names`. All
+    frames are upright, see `datasets.image_file`, and have the size of the first. `fps` is None, because images carry
+    no times.
 
-    Raises VideoError if there is no such folder, no image in it, or the first cannot be read.
+    Raises VideoError if there is no such folder, no image in it, it is unclear which images are the frames and in which
+    order, or the first cannot be read.
     """
 
     fps = None
@@ -28,12 +29,12 @@ class FrameFolderReader(FrameReader):
     def __init__(self, path):
         self.path = str(path)
         try:
-            names = [name for name in os.listdir(path) if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
+            names = os.listdir(path)
         except OSError as error:
             raise VideoError(self.path, error.strerror) from error
-        if not names:
+        self._names = find_frames(self.path, names)
+        if not self._names:
             raise VideoError(self.path, f"is a directory without images (names that end in {' '.join(SUFFIXES)})")
-        self._names = sorted(names, key=_numeric_key)
         self.num_frames = len(self._names)
         self.height, self.width = self._read(0).shape[:2]
 
@@ -52,12 +53,6 @@ class FrameFolderReader(FrameReader):
 
     def _read(self, i: int) -> np.ndarray:
         try:
-            with Image.open(os.path.join(self.path, self._names[i])) as image:
-                return np.asarray(image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-            raise VideoError(self.path, f"{self._names[i]} cannot be read as an image") from error
-
-
-def _numeric_key(name: str) -> list[tuple[int, str]]:
-    """A sort key that compares the numbers in names as numbers."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+            return np.asarray(read_image(os.path.join(self.path, self._names[i])))
+        except ImageError as error:
+            raise VideoError(self.path, f"{self._names[i]} cannot be read as an image: {error.reason}") from error

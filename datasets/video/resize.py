@@ -12,6 +12,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+MAX_RESIZED_PIXELS = 1 << 22
+"""Per frame; beyond, `resize_fast` computes only the view. 340 lines of an aspect of 12:1 are a third of it."""
+
 
 class View(NamedTuple):
     """What to keep of a frame resized to `height` x `width`: `num_rows` from `top`, `num_columns` from `left`."""
@@ -86,7 +89,13 @@ def _neighbors(num_in: int, num_out: int, first: int, count: int) -> tuple[np.nd
 
 
 def resize_fast(frames: torch.Tensor, view: View) -> torch.Tensor:
-    """uint8 [T, H, W, 3] -> uint8 [3, T, num_rows, num_columns], within one level of `resize_exact`."""
+    """uint8 [T, H, W, 3] -> uint8 [3, T, num_rows, num_columns], within one level of `resize_exact`.
+
+    It resizes whole frames. Of a line of pixels, 1 x 4000, that would be 340 x 1,360,000: such views are left to
+    `resize_exact`.
+    """
+    if view.height * view.width > MAX_RESIZED_PIXELS:
+        return resize_exact(frames.cpu(), view).to(frames.device)
     frames = frames.permute(0, 3, 1, 2)  # [T, 3, H, W], channels last in memory, torch's fast path
     if (view.height, view.width) != frames.shape[2:]:
         values = frames if frames.device.type == "cpu" else frames.float()  # other devices may lack 8-bit bilinear

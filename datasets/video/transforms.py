@@ -141,12 +141,14 @@ class EvalView:
         """uint8 [T, H, W, 3] -> uint8 [num_crops, 3, T, crop, crop], from left to right or from top to bottom."""
         views = even_views(*frames.shape[1:3], self.settings, self.num_crops)
         first, last = views[0], views[-1]
-        hull = first._replace(  # crops overlap, so their union is resized once
+        hull = first._replace(
             num_rows=last.top + last.num_rows - first.top, num_columns=last.left + last.num_columns - first.left
         )
-        resized = resize_exact(frames, hull)  # [3, T, num_rows, num_columns]
-        corners = [(view.top - first.top, view.left - first.left) for view in views]
         size = self.settings.crop
+        if hull.num_rows * hull.num_columns > self.num_crops * size**2:  # of a very long frame
+            return torch.stack([resize_exact(frames, view) for view in views])
+        resized = resize_exact(frames, hull)  # [3, T, num_rows, num_columns]; crops overlap, so it is done once
+        corners = [(view.top - first.top, view.left - first.left) for view in views]
         return torch.stack([resized[:, :, top : top + size, left : left + size] for top, left in corners])
 
 

@@ -1,5 +1,7 @@
 """The operator against its equation, on every kind of PyG graph: bipartite, batched, empty; and its errors."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -95,11 +97,91 @@ def test_without_edges_a_node_is_gated_by_the_bias():
     assert not torch.equal(one_edge[1], isolated[1])
 
 
+SMALLER = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16, torch.uint32, torch.uint64]
+
+
+@pytest.mark.parametrize("dtype", SMALLER)
+def test_integers_of_any_size_give_the_same(dtype):
+    """edge_type * num_targets exceeds 8 and 16 bits."""
+    conv, x, num_relations = GRMPConv(5, 6, num_relations=100), torch.randn(110, 5), 100
+    edge_index, edge_type = random_graph(110, 110, num_relations, 700)
+    expected = conv(x, edge_index, edge_type)
+    assert torch.equal(conv(x, edge_index, edge_type.to(dtype)), expected)
+    assert torch.equal(conv(x, edge_index.to(dtype), edge_type), expected)
+
+
+WEIGHTS = {
+    "none": lambda num_edges: None,
+    "ordinary": torch.rand,
+    "sum beyond float16": lambda num_edges: torch.full((num_edges,), 1000.0),
+    "sum beyond float32": lambda num_edges: torch.rand(num_edges) * 3.4e38,
+    "subnormal": lambda num_edges: torch.rand(num_edges) * 1e-40,
+    "of all sizes": lambda num_edges: torch.exp(torch.randn(num_edges) * 40).clamp(1e-42, 1e37),
+    "beyond float32": lambda num_edges: torch.rand(num_edges).double() * 1e300,
+    "half": lambda num_edges: torch.rand(num_edges).half() * 60_000,
+    "integers": lambda num_edges: torch.randint(0, 256, (num_edges,)).to(torch.uint8),
+    "some negative": lambda num_edges: torch.rand(num_edges) - 0.2,
+    "zeros": torch.zeros,
+}
+FORMATS = {  # of the layer, of autocast, tolerance
+    "float32": (torch.float32, None, 2e-5),
+    "float16": (torch.float16, None, 0.02),
+    "bfloat16": (torch.bfloat16, None, 0.1),
+    "autocast to float16": (torch.float32, torch.float16, 0.02),
+    "autocast to bfloat16": (torch.float32, torch.bfloat16, 0.1),
+}
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("name", FORMATS)
+def test_any_format_equals_float64_within_its_precision(name, weights, fuse):
+    torch.manual_seed(0)
+    dtype, autocast, tolerance = FORMATS[name]
+    conv = GRMPConv(5, 6, num_relations=3)
+    for parameter in conv.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    x, (edge_index, edge_type) = torch.randn(20, 5), random_graph(20, 20, 3, 3000)
+    edge_index[1, :2000] = 0  # a hub
+    edge_weight = WEIGHTS[weights](3000)
+    double = copy.deepcopy(conv).double()
+    in_double = None if edge_weight is None else edge_weight.double() / edge_weight.double().max().clamp(min=1e-45)
+    expected = outputs_and_gradients(
+        lambda x: double(x, edge_index, edge_type, in_double), [x.double()], list(double.parameters())
+    )
+    conv = conv.to(dtype)
+    conv.fuse = fuse
+    with torch.autocast("cpu", autocast, enabled=autocast is not None):
+        actual = outputs_and_gradients(
+            lambda x: conv(x, edge_index, edge_type, edge_weight), [x.to(dtype)], list(conv.parameters())
+        )
+    for ours, theirs in zip(actual, expected, strict=True):
+        assert (ours.double() - theirs).norm() <= tolerance * theirs.norm()  # False if anything is NaN
+
+
+def test_means_over_many_edges_in_half_precision():
+    """More edges than float16 can count, of messages whose sum it cannot hold."""
+    torch.manual_seed(0)
+    conv, num_edges = GRMPConv(5, 6, num_relations=1), 100_000
+    for parameter in conv.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    edge_index = torch.stack([torch.randint(20, (num_edges,)), torch.zeros(num_edges, dtype=torch.long)])
+    edge_type, x = torch.zeros(num_edges, dtype=torch.long), torch.randn(20, 5) + 3
+    expected = conv(x, edge_index, edge_type)[0]
+    half = conv.half()(x.half(), edge_index, edge_type)[0].float()
+    assert (half - expected).norm() < 0.01 * expected.norm()
+
+
 def test_weights_that_sum_to_zero_count_as_no_edge():
     conv = GRMPConv(5, 6, num_relations=2)
     x, edge_index, edge_type = torch.randn(3, 5), torch.tensor([[0, 1], [2, 2]]), torch.tensor([0, 1])
     silent = conv(x, edge_index, edge_type, torch.tensor([0.0, 2.0]))
     torch.testing.assert_close(silent, conv(x, edge_index[:, 1:], edge_type[1:]))
+    edge_weight = torch.tensor([1.0, -1.0], requires_grad=True)  # of one relation, so they cancel
+    silent = conv(x, edge_index, torch.tensor([0, 0]), edge_weight)
+    torch.testing.assert_close(silent, conv(x, edge_index[:, :0], edge_type[:0]))
+    silent.sum().backward()
+    assert edge_weight.grad.tolist() == [0, 0]
 
 
 def test_context_is_one_more_update_without_edges():
@@ -131,6 +213,11 @@ def test_wrong_inputs_are_named():
         conv(x, edge_index, torch.tensor([0, 1, 2]))
     with pytest.raises(ValueError, match=r"edge_weight must be \[2\], one for each edge, not \[2, 1\]"):
         conv(x, edge_index, torch.tensor([0, 1]), torch.ones(2, 1))
+    for dtype in (torch.bool, torch.float32):
+        with pytest.raises(ValueError, match=f"edge_type must hold integers, such as torch.int64, not {dtype}"):
+            conv(x, edge_index, torch.tensor([0, 1]).to(dtype))
+        with pytest.raises(ValueError, match=f"edge_index must hold integers, such as torch.int64, not {dtype}"):
+            conv(x, edge_index.to(dtype), torch.tensor([0, 1]))
     for name, wrong_index in (("sources", [[0, 4], [1, 2]]), ("targets", [[0, 1], [1, 4]])):
         with pytest.raises(ValueError, match=f"edge_index holds 4 among its {name}, but x has 4 of them"):
             conv(x, torch.tensor(wrong_index), torch.tensor([0, 1]))
@@ -151,5 +238,7 @@ def test_explained_edge_by_edge_it_gives_the_same(weighted):
     conv.explain = True
     conv._edge_mask, conv._loop_mask, conv._apply_sigmoid = torch.ones(40).double(), None, False
     torch.testing.assert_close(conv(x, edge_index, edge_type, edge_weight), expected)
-    message = conv.message_linear(x)[edge_index[0]]
-    torch.testing.assert_close(messages[0], message if edge_weight is None else message * edge_weight[:, None])
+    weight = torch.ones(40).double() if edge_weight is None else edge_weight
+    total = torch.zeros(3, 9).double().index_put_((edge_type, edge_index[1]), weight, accumulate=True)
+    share = weight / total[edge_type, edge_index[1]]
+    torch.testing.assert_close(messages[0], conv.message_linear(x)[edge_index[0]] * share[:, None])

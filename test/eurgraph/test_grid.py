@@ -141,3 +141,11 @@ def test_ranges_that_do_not_fit_are_named():
     medium = MediumRange(torch.zeros(1, 20, 2, dtype=torch.long))
     with pytest.raises(ValueError, match="the medium range was found for 1 grids, but x has 2"):
         GridGraph((4, 5), (medium,)).to_edge_index(torch.zeros(2, 4, 5, 8))
+
+
+def test_means_in_half_precision_do_not_overflow():
+    """The sum of 12 patches of 20,000 exceeds float16, their mean does not."""
+    index = torch.arange(12).expand(1, 12, 12)
+    message = torch.full((1, 3, 4, 2), 20_000.0, dtype=torch.float16)
+    (medium, long), _ = GridGraph((3, 4), (MediumRange(index), LongRange())).gather(message)
+    assert torch.equal(medium, message) and torch.equal(long.expand_as(message), message)

@@ -113,6 +113,33 @@ def test_evaluation_has_the_pixels_of_the_first_transforms(image):
         assert torch.equal(view, F.pil_to_tensor(old))
 
 
+@pytest.mark.parametrize("sides", [(90, 4), (91, 4), (4, 92), (5, 301)])
+def test_of_long_images_only_the_middle_is_resized(sides):
+    """Up to rounding: the ratio of the cropped image to the resized one is not exactly that of the whole."""
+    image = Image.fromarray(draw_image("ring", np.random.default_rng(3), (100, 100))).resize(sides[::-1])
+    view = EvalImageView(EvalImageViewSettings(size=64))(image)
+    assert (view.int() - pillow_view(image, 64, 0.875).int()).abs().max() <= 2
+
+
+@pytest.mark.parametrize("sides", [(4000, 1), (1, 4000), (1, 65535)])
+@pytest.mark.parametrize("fraction", [0.875, None])
+def test_long_images_take_little_memory(sides, fraction, monkeypatch):
+    largest = 0
+    resize = Image.Image.resize
+
+    def measured(image, size, *args, **options):
+        nonlocal largest
+        largest = max(largest, size[0] * size[1], size[0] * image.size[1])  # Pillow resizes rows first
+        return resize(image, size, *args, **options)
+
+    monkeypatch.setattr(Image.Image, "resize", measured)
+    image, rng = Image.new("RGB", sides[::-1], (9, 90, 200)), np.random.default_rng(1)
+    view = EvalImageView(EvalImageViewSettings(size=64, crop_fraction=fraction))(image)
+    assert view.shape == (3, 64, 64) and view.float().std((1, 2)).max() == 0
+    assert TrainImageView(TrainImageViewSettings(size=64))(image, rng).shape == (3, 64, 64)
+    assert largest <= 64 * 65535
+
+
 def test_boxes_and_masks_follow_their_image():
     pixels = np.zeros((80, 160, 3), np.uint8)
     pixels[20:60, 60:100] = 255

@@ -61,6 +61,22 @@ def test_bad_folders_say_why(folder, tmp_path):
             frames.get_frames([3])
 
 
+def test_frames_of_any_depth_and_orientation(tmp_path):
+    ramp = np.linspace(0, 65535, 48 * 64).reshape(48, 64).astype(np.uint16)
+    Image.fromarray(ramp).save(tmp_path / "a_1.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.fromarray(np.rot90(ramp >> 8).astype(np.uint8)).save(tmp_path / "a_2.png", exif=exif)
+    Image.fromarray((ramp >> 8) / np.float32(255)).save(tmp_path / "a_3.tif")
+    with FrameFolderReader(tmp_path) as frames:
+        assert (frames.num_frames, frames.height, frames.width) == (3, 48, 64)
+        for frame in frames.get_frames(range(3)):
+            assert np.array_equal(frame, np.repeat((ramp >> 8)[..., None], 3, axis=2))
+    Image.fromarray(ramp.astype(np.int32)).save(tmp_path / "a_4.tif")
+    with FrameFolderReader(tmp_path) as frames, pytest.raises(VideoError, match=r"a_4\.tif cannot .* signed numbers"):
+        frames.get_frames([3])
+
+
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.avi"])
 def test_members_of_a_tar_file(name, tmp_path):
     path = encode_video(tmp_path / name, number_frames(40), gop=12)

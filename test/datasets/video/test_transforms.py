@@ -97,6 +97,20 @@ def test_crops_from_end_to_end():
     assert torch.equal(EvalView(settings)(frames)[0], crops[1])
 
 
+@pytest.mark.parametrize("size", [(1, 4000), (4000, 1), (3, 901)])
+def test_views_of_very_long_frames(size):
+    """Only the views are computed: the resized frame would have up to 256 x 1,024,000 pixels."""
+    frames = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (2, *size, 3), dtype=np.uint8))
+    settings = EvalViewSettings()
+    crops = EvalView(settings, 3)(frames)
+    for crop, view in zip(crops, even_views(*size, settings, 3), strict=True):
+        assert torch.equal(crop, resize_exact(frames, view))
+    train = TrainView(TrainViewSettings(), ColorSettings())
+    drawn = train.draw(*size, np.random.default_rng(2))
+    assert torch.equal(resize_fast(frames, drawn.view), resize_exact(frames, drawn.view))
+    assert train(frames, np.random.default_rng(2))[0].shape == (3, 2, 224, 224)
+
+
 def test_training_view_is_a_function_of_its_generator():
     frames, view = authors_clip(60, 80), TrainView(TrainViewSettings(short_side=(40, 60), crop=40), ColorSettings())
     clips = [view(frames, np.random.default_rng(seed)) for seed in (1, 1, 2)]

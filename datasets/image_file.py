@@ -1,0 +1,115 @@
+"""Reads an image file as 8-bit RGB, the same way for images and for folders of frames.
+
+Pillow decodes, but clips what has more than 8 bits. So gray values are brought to 8 bits by the range of their format:
+
+    16 bits   the high byte, which is also what Pillow keeps of 16-bit colors; 12 bits of a TIFF alike
+    float     0 is black and 1 is white; other values, NaN too, are refused
+    others    signed numbers and whole numbers of 32 bits have no agreed range: refused
+
+Images are turned upright as EXIF says. Transparency is dropped, and the colors under it are kept, as timm and
+torchvision do. Of an animation, or a file of several pages, the first is read.
+"""
+
+import os
+import stat
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from datasets.file_list import FileError
+
+SUFFIXES = (
+    *(".apng", ".avif", ".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpf", ".jpg"),
+    *(".jpx", ".pbm", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".sgi", ".tga", ".tif", ".tiff"),
+    ".webp",
+)
+"""How the names of images end that Pillow reads by itself, in lower case."""
+
+UNREAD_SUFFIXES = (".cr2", ".dng", ".exr", ".hdr", ".heic", ".heif", ".jxl", ".nef", ".raw", ".svg")
+"""How the names of images end that are not read, in lower case."""
+
+MAX_PIXELS, MAX_SIDE = 100_000_000, 65_535
+"""Larger images are refused before they are decoded: a file of a few bytes can claim any size."""
+
+_SCALE_DOWN = f"the limit is {MAX_PIXELS // 10**6} million, {MAX_SIDE:,} on a side; scale it down or cut it up"
+_NO_RANGE = "which have no agreed black and white; save it with 8 or 16 bits, or as floats from 0 to 1"
+_16_BIT_FORMATS = ("JPEG2000", "PNG", "PPM")  # they have no more than 16 bits, though Pillow may give 32
+_TO_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # by EXIF's orientation; 1 is upright
+
+
+class ImageError(FileError):
+    """An image that cannot be read."""
+
+
+def read_image(path: str) -> Image.Image:
+    """The image of a file: upright, in mode RGB, 8 bits per channel.
+
+    Raises ImageError if the file is missing, damaged or no image, is too large, or holds numbers whose black and
+    white are unknown.
+    """
+    try:
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a pipe would wait forever
+            raise ImageError(path, "is not a regular file")
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
+                raise ImageError(path, f"has {image.width} x {image.height} pixels; {_SCALE_DOWN}")
+            return _to_rgb(path, image)
+    except FileError:  # raised above, or by a time limit
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(path, f"has too many pixels; {_SCALE_DOWN}") from error
+    except Exception as error:  # on damaged files, Pillow's decoders raise whatever the bytes lead to
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0].removesuffix(f" {path!r}")
+        raise ImageError(path, reason or type(error).__name__) from error
+
+
+def _to_rgb(path: str, image: Image.Image) -> Image.Image:
+    image.load()
+    transpose = _TO_UPRIGHT.get(_orientation(image))
+    image.info.pop("transparency", None)  # of a palette: Pillow would warn that RGB has none
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    if 2 in np.atleast_1d(tags.get(ExifTags.Base.SampleFormat, 1)):
+        raise ImageError(path, f"holds signed numbers, {_NO_RANGE}")
+    if image.mode == "F" or image.mode.startswith("I"):
+        gray = _float_to_bytes(path, image) if image.mode == "F" else _integers_to_bytes(path, image, tags)
+        if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:  # white is 0; Pillow heeds it up to 8 bits
+            np.subtract(255, gray, out=gray)
+        image = Image.fromarray(gray)
+    rgb = image.convert("RGB")
+    return rgb if transpose is None else rgb.transpose(transpose)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation; 1 where it is unknown or its bytes are damaged."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a damaged tag raises whatever its bytes lead to, and spoils no pixel
+        return 1
+
+
+def _integers_to_bytes(path: str, image: Image.Image, tags: dict) -> np.ndarray:
+    """The 8 high bits of an image of 12 or 16 bits: uint8 [H, W]."""
+    if image.mode == "I" and image.format not in _16_BIT_FORMATS:
+        raise ImageError(path, f"holds whole numbers of 32 bits, {_NO_RANGE}")
+    num_bits = 12 if tags.get(ExifTags.Base.BitsPerSample) == (12,) else 16
+    return (np.asarray(image) >> (num_bits - 8)).astype(np.uint8)
+
+
+def _float_to_bytes(path: str, image: Image.Image) -> np.ndarray:
+    """An image of floats from 0 to 1: uint8 [H, W]."""
+    values = np.array(image)  # a copy
+    low, high = values.min(), values.max()  # NaN if any value is
+    if not (low >= 0 and high <= 1):
+        found = "NaN" if np.isnan(low) else f"numbers from {low:g} to {high:g}"
+        raise ImageError(path, f"holds {found}; expected floats from 0 (black) to 1 (white)")
+    values *= 255
+    return np.rint(values, out=values).astype(np.uint8)
