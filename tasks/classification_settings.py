@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from datasets.mixing import MixSettings
+from evaluators.classification import MAX_NON_FINITE
 from settings import Settings
 
 
@@ -61,6 +62,17 @@ class DataSettings(Settings):
         None, description="how workers start; none: fork on Linux, spawn elsewhere"
     )
     timeout_seconds: float = Field(600, gt=0, description="seconds to wait for a batch before the run stops")
+
+
+class EvaluationSettings(Settings):
+    """How files are evaluated."""
+
+    max_non_finite: float = Field(
+        MAX_NON_FINITE,
+        ge=0,
+        le=1,
+        description="stop if a larger share of files has NaN or infinite outputs; up to it they count as wrong",
+    )
 
 
 def check_pairs(settings: Any) -> None:
