@@ -5,7 +5,8 @@
 #   ./run_dist.sh [OPTIONS] CONFIG [key=value ...]      inside a SLURM allocation: on its nodes, over srun
 #   ./run_dist.sh --nnodes 2 --node-rank 0 --master HOST CONFIG [key=value ...]      this machine's part, by hand
 #
-#   --hosts FILE        one machine per line: NAME [address=ADDRESS] [slots=PROCESSES]; # starts a comment (Hosts)
+#   --hosts FILE        one machine per line: [USER@]NAME [address=ADDRESS] [slots=PROCESSES]; # starts a comment (Hosts;
+#                       a file that is named here is used in a SLURM allocation, too)
 #   --dry-run           print the command for each machine and start nothing
 #   --rsh COMMAND       runs a shell line on a machine, as COMMAND NAME LINE (ssh, without a password prompt; it drops
 #                       a machine that does not respond for a minute)
@@ -20,13 +21,9 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source tools/environment.sh
 
-usage() { sed -n '2,19s/^# \{0,1\}//p' run_dist.sh; }
-fail() {
-    echo "error: $1" >&2
-    exit 2
-}
+usage() { sed -n '2,20s/^# \{0,1\}//p' run_dist.sh; }
 
-hosts=Hosts
+hosts=''
 rsh='ssh -tt -o BatchMode=yes -o ServerAliveInterval=15 -o ServerAliveCountMax=4'
 nproc='' port=29500 max_restarts=3 nnodes='' node_rank='' master='' address=''
 dry_run=
@@ -37,14 +34,31 @@ while [[ ${1:-} == -* ]]; do
         --hosts | --rsh | --nproc | --port | --max-restarts | --nnodes | --node-rank | --master | --address) ;;
         *) fail "there is no option $1; ./run_dist.sh --help lists them" ;;
     esac
-    [ $# -ge 2 ] || fail "$1 needs a value"
+    [ -n "${2:-}" ] || fail "$1 needs a value"
     name=${1#--} && printf -v "${name//-/_}" %s "$2" && shift 2
 done
 config=${1:-}
 [ -n "$config" ] || fail "which recipe? for example ./run_dist.sh configs/kinetics/glore_resnet50_8x8.yaml"
 [ -f "$config" ] || fail "there is no recipe $config"
-for number in nproc port max_restarts nnodes node_rank; do
-    [[ ${!number} =~ ^[0-9]*$ ]] || fail "--${number//_/-} must be a number, got ${!number}"
+for number in nproc:1 port:1 max_restarts:0 nnodes:1 node_rank:0; do
+    lowest=${number#*:} number=${number%:*}
+    [ -z "${!number}" ] || is_number "${!number}" "$lowest" ||
+        fail "--${number//_/-} must be a number, got ${!number} (a whole number of at least $lowest)"
+done
+[ "$port" -le 65535 ] || fail "--port must be a number, got $port (the highest port is 65535)"
+
+# The host of $1, which may have the form USER@HOST or [IPV6] as ssh and URLs take it; fails if it is none.
+host_of() {
+    local host=${1##*@}
+    host=${host#[} host=${host%]}
+    local name='^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?$' ipv6='^[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*$'
+    [[ ($host =~ $name || $host =~ $ipv6) && $1 != -* && $1 != @* ]] && echo "$host"
+}
+is_loopback() { [[ $1 == localhost || $1 == localhost.* || $1 == 127.* || $1 == ::1 ]]; }
+for name in master address; do
+    [ -n "${!name}" ] || continue
+    host=$(host_of "${!name}") || fail "--$name must be a host name or an IP address, got ${!name}"
+    printf -v "$name" %s "$host"
 done
 
 # The shell line for machine $1 of $2, at address $3, with $4 processes; $5 is the rendezvous host.
@@ -60,11 +74,14 @@ part_of_machine() {
 run_this_machine() {
     [ -n "$node_rank" ] && [ -n "$master" ] || fail "--nnodes also needs --node-rank (from 0) and --master (the first machine)"
     [ "$node_rank" -lt "$nnodes" ] || fail "--node-rank $node_rank is beyond --nnodes $nnodes (ranks start at 0)"
+    forget_other_launchers
     find_python "" ""
     local processes=${nproc:-$(count_gpus)}
     share_cores "$processes"
+    local endpoint=$master:$port
+    [[ $master != *:* ]] || endpoint="[$master]:$port"
     local run=("$PYTHON" tools/torchrun.py --nnodes "$nnodes" --nproc-per-node "$processes"
-        --rdzv-backend c10d --rdzv-endpoint "$master:$port" --rdzv-id "$(basename "$config" .yaml)" --max-restarts "$max_restarts"
+        --rdzv-backend c10d --rdzv-endpoint "$endpoint" --rdzv-id "$(basename "$config" .yaml)" --max-restarts "$max_restarts"
         --rdzv-conf "is_host=$((node_rank == 0))")
     if [ -n "$address" ]; then
         run+=(--local-addr "$address")
@@ -83,8 +100,16 @@ run_this_machine() {
 }
 
 run_in_slurm() {
-    master=${master:-$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)}
-    local command
+    local variable command
+    local needed=(SLURM_NNODES)
+    [ -n "$master" ] || needed+=(SLURM_JOB_NODELIST)
+    for variable in "${needed[@]}"; do
+        [ -n "${!variable:-}" ] ||
+            fail "SLURM_JOB_ID is $SLURM_JOB_ID, but $variable is not set, so this is no allocation; unset SLURM_JOB_ID"
+    done
+    is_number "$SLURM_NNODES" 1 || fail "SLURM_NNODES must be a whole number of at least 1, got $SLURM_NNODES"
+    master=${master:-$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)} ||
+        fail "scontrol cannot list the machines of SLURM_JOB_NODELIST=$SLURM_JOB_NODELIST; is this inside the allocation?"
     command=$(part_of_machine @node@ "$SLURM_NNODES" @name@ "$nproc" "$master" "$@")
     command=${command/@node@/\$SLURM_NODEID} command=${command/@name@/\$SLURMD_NODENAME} # only known on each node
     local run=(srun --nodes "$SLURM_NNODES" --ntasks-per-node 1 --cpu-bind=none --kill-on-bad-exit=1)
@@ -94,24 +119,41 @@ run_in_slurm() {
     exec "${run[@]}" "$command"
 }
 
-run_over_ssh() {
-    [ -f "$hosts" ] || fail "there is no hosts file $hosts (one machine per line); see ./run_dist.sh --help"
-    local names=() addresses=() slots=() line words word address processes
+# Reads the hosts file into `names` (for ssh), `addresses` (for the other machines) and `slots`.
+read_hosts() {
+    [ -f "$hosts" ] && [ -r "$hosts" ] || fail "there is no hosts file $hosts (one machine per line); see ./run_dist.sh --help"
+    local line words word name host address processes hosts_seen=' '
     while read -r line || [ -n "$line" ]; do
+        line=${line#$'\xef\xbb\xbf'} # the byte order mark of Windows' editors
         read -r -a words <<<"${line%%#*}"
         [ ${#words[@]} -gt 0 ] || continue
-        address=${words[0]} processes=$nproc
+        local wrong="$hosts: ${line@Q}: expected [USER@]NAME [address=ADDRESS] [slots=PROCESSES]"
+        name=${words[0]} processes=$nproc
+        host=$(host_of "$name") || fail "$wrong; $name is no host name and no IP address"
+        [[ $hosts_seen != *" $host "* ]] || fail "$hosts lists $host twice; slots=2 starts two processes on it"
+        hosts_seen+="$host " address=$host
         for word in "${words[@]:1}"; do
             case $word in
-                address=?*) address=${word#address=} ;;
-                slots=[1-9]*) processes=${word#slots=} ;;
-                *) fail "$hosts: '$line': expected NAME [address=ADDRESS] [slots=PROCESSES]" ;;
+                address=?*) address=$(host_of "${word#address=}") || fail "$wrong; ${word#address=} is no address" ;;
+                slots=?*) processes=${word#slots=} && is_number "$processes" 1 || fail "$wrong; slots counts from 1" ;;
+                *) fail "$wrong" ;;
             esac
         done
-        names+=("${words[0]}") addresses+=("$address") slots+=("$processes")
-    done <"$hosts"
-    local count=${#names[@]} rank pids=() status=0
-    [ "$count" -gt 0 ] || fail "$hosts lists no machine"
+        names+=("${name%"${name##*@}"}$host") # without the brackets of an IPv6 address, which ssh does not take
+        addresses+=("$address") slots+=("$processes")
+    done < <(tr '\r' '\n' <"$hosts") # files from Windows end their lines with both
+    [ ${#names[@]} -gt 0 ] || fail "$hosts lists no machine"
+    local num_loopback=0
+    for address in "${addresses[@]}"; do ! is_loopback "$address" || num_loopback=$((num_loopback + 1)); done
+    [ "$num_loopback" -eq 0 ] || [ "$num_loopback" -eq ${#addresses[@]} ] ||
+        fail "$hosts: the other machines cannot reach localhost; give this machine its name or address=ADDRESS"
+}
+
+run_over_ssh() {
+    local names=() addresses=() slots=() rank pids=() status=0
+    read_hosts
+    local count=${#names[@]}
+    [ -n "$dry_run" ] || command -v "${rsh%% *}" >/dev/null || fail "there is no program ${rsh%% *}; --rsh takes another"
     # However this script ends, it stops every machine's part: ssh -tt forwards the hang-up.
     trap '[ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true' EXIT
     trap 'exit 130' INT
@@ -136,8 +178,9 @@ run_over_ssh() {
 
 if [ -n "$nnodes" ]; then
     run_this_machine "$@"
-elif [ -n "${SLURM_JOB_ID:-}" ]; then
+elif [ -n "${SLURM_JOB_ID:-}" ] && [ -z "$hosts" ]; then
     run_in_slurm "$@"
 else
+    hosts=${hosts:-Hosts}
     run_over_ssh "$@"
 fi

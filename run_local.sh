@@ -16,6 +16,10 @@ esac
 if [ ! -f "$config" ] && [ -f "$here/$config" ]; then config=$here/$config; fi
 
 source tools/environment.sh
+if [ -n "${NUM_PROCESSES:-}" ] && ! is_number "$NUM_PROCESSES" 1; then
+    fail "NUM_PROCESSES must be a whole number of at least 1, got '$NUM_PROCESSES'; without it: one process per GPU"
+fi
+forget_other_launchers
 find_python "" ""
 
 if [ -n "${NUM_PROCESSES:-}" ]; then

@@ -1,10 +1,12 @@
 """The ranks of a run: which rank this process is, which device it uses, and the collectives between ranks.
 
-torchrun starts the processes and sets RANK, WORLD_SIZE and LOCAL_RANK. Without them the run is a single process. GPUs
-communicate over NCCL, CPUs over Gloo.
+torchrun starts the processes and tells each its rank (engine/launch.py). Without a launcher the run is a single
+process. GPUs communicate over NCCL, CPUs over Gloo.
 """
 
+import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,9 +18,13 @@ import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from engine.heartbeat import Heartbeat
+from engine.launch import Launch, LaunchError, network_reason, read_launch
 from settings import SettingsError, UserError
 
+log = logging.getLogger(__name__)
+
 Result = TypeVar("Result")
+SECONDS_UNTIL_SAID = 30  # a rank that waits longer than this for the others to start says so
 
 
 class RanksError(UserError, RuntimeError):
@@ -126,38 +132,67 @@ def join_ranks(
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required for deterministic cuBLAS
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     torch.backends.cudnn.benchmark = not deterministic  # inputs keep their size, so the kernel search pays off
-    rank, num_ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    chosen = _choose_device(device, int(os.environ.get("LOCAL_RANK", 0)), num_ranks)
+    launch = read_launch()
+    os.environ["LOCAL_RANK"] = str(launch.local_rank)  # for dataloader workers that decode on the GPU of their rank
+    chosen = _choose_device(device, launch.local_rank, launch.num_ranks)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    num_ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    if num_ranks == 1:
-        yield Ranks(rank, num_ranks, chosen, num_ranks_here)
+    if launch.num_ranks == 1:
+        yield Ranks(0, 1, chosen)
         return
     timeout = timedelta(minutes=timeout_minutes)
-    store, _, _ = next(rendezvous("env://", rank, num_ranks, timeout=timeout))
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo",
-        store=dist.PrefixStore("group", store),
-        rank=rank,
-        world_size=num_ranks,
-        timeout=timeout,
-        device_id=chosen if chosen.type == "cuda" else None,  # makes NCCL connect right away; Gloo takes none
-    )
+    store = _connect(launch, chosen, timeout)
+    rank, num_ranks = launch.rank, launch.num_ranks
     heartbeat = Heartbeat(rank, num_ranks, dist.PrefixStore("heartbeat", store.clone()), timeout.total_seconds())
     try:
-        yield Ranks(rank, num_ranks, chosen, num_ranks_here, heartbeat)
+        yield Ranks(rank, num_ranks, chosen, launch.num_ranks_here, heartbeat)
     except RuntimeError as error:
-        if isinstance(error, dist.DistError) or "gloo" in str(error):
-            reason = str(error).split("\n")[0].split("] ")[-1].split(". ")[0]
+        if _is_of_the_network(error):
             raise RanksError(
-                f"rank {rank} lost contact with the others ({reason}). Last known state:\n{heartbeat.describe()}\n"
-                "Run the same command to resume from the last checkpoint; run.timeout_minutes sets how long a rank "
-                "waits"
+                f"rank {rank} lost contact with the others ({network_reason(error)}). Last known state:\n"
+                f"{heartbeat.describe()}\nRun the same command to resume from the last checkpoint; "
+                "run.timeout_minutes sets how long a rank waits"
             ) from error
         raise
     heartbeat.close()
     dist.destroy_process_group()
+
+
+def _connect(launch: Launch, device: torch.device, timeout: timedelta) -> dist.Store:
+    """Creates the process group -> the store that the ranks share. Raises LaunchError or RanksError."""
+    place = f"{launch.host}:{launch.port} (MASTER_ADDR, MASTER_PORT)"
+    message = "rank %d of %d waits for the others at %s"
+    waiting = threading.Timer(SECONDS_UNTIL_SAID, log.warning, (message, launch.rank, launch.num_ranks, place))
+    waiting.daemon = True
+    waiting.start()
+    try:
+        store, _, _ = next(rendezvous("env://", launch.rank, launch.num_ranks, timeout=timeout))
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+            store=dist.PrefixStore("group", store),
+            rank=launch.rank,
+            world_size=launch.num_ranks,
+            timeout=timeout,
+            device_id=device if device.type == "cuda" else None,  # makes NCCL connect right away; Gloo takes none
+        )
+    except RuntimeError as error:
+        if "EADDRINUSE" in str(error):
+            raise LaunchError(
+                f"port {launch.port} of this machine is in use, by another run or program; set MASTER_PORT to a free "
+                "one on every machine"
+            ) from error
+        if _is_of_the_network(error):
+            raise RanksError(
+                f"rank {launch.rank} cannot join the others at {place}: {network_reason(error)}"
+            ) from error
+        raise
+    finally:
+        waiting.cancel()
+    return store
+
+
+def _is_of_the_network(error: RuntimeError) -> bool:
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 def _choose_device(device: str, local_rank: int, num_ranks: int) -> torch.device:
@@ -167,7 +202,11 @@ def _choose_device(device: str, local_rank: int, num_ranks: int) -> torch.device
         return torch.device("cpu")
     num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if num_gpus == 0:
-        raise SettingsError(f"run.device is {device}, but this machine has no usable GPU; use run.device=cpu or auto")
+        hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+        why = "" if hidden is None else f" (CUDA_VISIBLE_DEVICES={hidden!r})"
+        raise SettingsError(
+            f"run.device is {device}, but this machine has no usable GPU{why}; use run.device=cpu or auto"
+        )
     if device != "cuda" and num_ranks > 1:
         raise SettingsError(f"{num_ranks} processes cannot share run.device={device}; use run.device=cuda")
     index = local_rank if device == "cuda" else int(device.removeprefix("cuda:"))

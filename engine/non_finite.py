@@ -3,8 +3,11 @@
 Each rank sees only its own losses, and reading a value from a GPU blocks the host. To avoid that, the flags of step s
 are copied asynchronously, sent to the other ranks at step s + 1 and received at step s + 2. A run therefore detects a
 bad step two steps late, but before it saves or scores any weights that depend on it.
+
+Finite weights may still give outputs that are not: `check_score`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -12,13 +15,14 @@ from itertools import chain
 import torch
 
 from engine.distributed import Ranks
+from engine.task import Evaluation
 from settings import UserError
 
 MOST_SHOWN = 64  # samples listed in a message
 
 
 class NotFinite(UserError, FloatingPointError):
-    """A loss, gradient or weight is NaN or infinite. All ranks raise it together."""
+    """A loss, gradient, weight or score is NaN or infinite. All ranks raise it together."""
 
     on_every_rank = True
 
@@ -114,3 +118,17 @@ ADVICE = (
     "(run.resume=false), or resume this one with train.non_finite=skip, which skips isolated steps. The last "
     "checkpoint predates the problem"
 )
+
+
+def check_score(evaluation: Evaluation | None, ranks: Ranks, weights: str) -> None:
+    """Raises NotFinite on all ranks if `evaluation`, which only the main rank has, has a NaN score.
+
+    `weights` says what was evaluated. Every rank must call it.
+    """
+    is_nan = evaluation is not None and math.isnan(evaluation.score)
+    headline = ranks.broadcast(evaluation.headline() if is_nan else None)
+    if headline is not None:
+        raise NotFinite(
+            f"{weights}: the score is NaN ({headline}). Half precision may overflow (train.precision), or batch norm "
+            "statistics may be NaN"
+        )

@@ -16,9 +16,9 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -28,6 +28,9 @@ from engine.environment import add_environment, describe_environment
 from engine.json_io import to_json
 from engine.plots import plot_curves
 from settings import Settings, SettingsError, differences, is_changeable, read_recipe, write_yaml
+
+if TYPE_CHECKING:
+    from engine.task import Evaluation
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +85,8 @@ class Run:
             os.replace(temporary, self._metrics)
         from torch.utils.tensorboard import SummaryWriter  # imported here: it takes a second, and only training logs
 
-        self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1)
+        with self._survives_without_board():
+            self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1)
 
     def log(self, step: int, split: str, values: dict[str, float]) -> None:
         """Appends `values` of `split` ("train", "val", "val_ema") at `step` to metrics.jsonl and TensorBoard."""
@@ -90,11 +94,19 @@ class Run:
             return
         _append(self._metrics, to_json({"step": step, "split": split, **values}) + "\n")
         if self._board is not None:
-            try:
+            with self._survives_without_board():
                 for name, value in values.items():
                     self._board.add_scalar(f"{split}/{name}", value, step)
-            except OSError as error:
-                raise cannot_write(self.folder / "tensorboard", error) from error
+
+    @contextlib.contextmanager
+    def _survives_without_board(self) -> Iterator[None]:
+        """Context in which an error is a warning, and the last use of TensorBoard: metrics.jsonl has its numbers."""
+        try:
+            yield
+        except Exception as error:
+            folder = self.folder / "tensorboard"
+            log.warning("cannot write %s any more: %s; metrics.jsonl has all numbers", folder, error)
+            self._board = None
 
     def write_files(self, files: Mapping[str, str]) -> None:
         """Writes text files (name -> content) into the run directory. Raises SettingsError if it cannot."""
@@ -115,17 +127,21 @@ class Run:
             _append(self._failures, "".join(to_json(failure) + "\n" for failure in fresh.values()))
 
     def plot(self, curves: Mapping[str, str], seconds_between: float = 0) -> None:
-        """Redraws curves.png, unless it was drawn less than `seconds_between` ago (drawing takes a second)."""
+        """Redraws curves.png, unless it was drawn less than `seconds_between` ago (drawing takes a second).
+
+        A failure is a warning: a plot must not cost a run.
+        """
         if self._is_main and self._metrics.exists() and time.monotonic() >= self._plotted + seconds_between:
             try:
                 plot_curves(self._metrics, self.folder / "curves.png", curves)
-            except OSError as error:
-                raise cannot_write(self.folder / "curves.png", error) from error
+            except Exception as error:
+                log.warning("cannot draw %s: %s; metrics.jsonl has its numbers", self.folder / "curves.png", error)
             self._plotted = time.monotonic()
 
     def close(self) -> None:
         if self._board is not None:
-            self._board.close()
+            with self._survives_without_board():
+                self._board.close()
 
 
 def _append(path: Path, text: str) -> None:
@@ -201,6 +217,23 @@ def _check_recipe(folder: Path, resolved: dict[str, Any], schema: type[Settings]
             "Restore the old values to resume it, set run.resume=false to start a new run next to it, or choose "
             "another directory with run.dir=DIR"
         )
+
+
+def report_evaluation(folder: Path, title: str, facts: dict[str, Any], evaluation: "Evaluation") -> None:
+    """Logs the scores and writes the report of an evaluation into `folder`: scores first, for the rest may fail.
+
+    `facts` go into summary.json beside the scores. Raises CheckpointError if the report cannot be written.
+    """
+    log.info("%s:", title)
+    for line in evaluation.lines():
+        log.info("%s", line)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "summary.json").write_text(to_json({**facts, **evaluation.summary()}, indent=2) + "\n")
+        evaluation.write(folder)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    log.info("report: %s", folder)
 
 
 def newest_run(root: str | Path = "runs") -> Path:

@@ -55,7 +55,8 @@ class Evaluation(Protocol):
     """The scores of a set of weights. Subclass it to inherit the default methods."""
 
     score: float
-    """The number that ranks checkpoints: larger is better, -inf if nothing could be scored."""
+    """The number that ranks checkpoints: larger is better, -inf if nothing could be scored. NaN: the outputs cannot be
+    trusted. Then the report is written, the weights are not the best, and the command stops with an error."""
     failures: Sequence[dict[str, Any]] = ()
     """Items that could not be read: dicts with path, reason, index."""
 
@@ -191,9 +192,12 @@ class Answers(NamedTuple):
     """A network's predictions for some inputs."""
 
     rows: list[tuple[str, list[tuple[str, float]]]]
-    """One (path, [(answer, probability), ...]) per readable input, most probable answer first."""
+    """One (path, [(answer, probability), ...]) per readable input, most probable answer first; without answers if the
+    network's outputs are NaN or infinite."""
     failures: list[dict[str, Any]]
     """Inputs that could not be read: dicts with path, reason."""
+    problem: str = ""
+    """Why the answers as a whole cannot be trusted; "" if they can."""
 
 
 @runtime_checkable

@@ -20,14 +20,14 @@ from engine.checkpoint import CheckpointError
 from engine.distributed import Ranks
 from engine.fingerprint import PARTS, as_plain, check_same_on_all_ranks, check_same_training, is_validation_other
 from engine.json_io import to_json
-from engine.non_finite import ADVICE, Agreement, NotFinite, record_step
+from engine.non_finite import ADVICE, Agreement, NotFinite, check_score, record_step
 from engine.optimizer import build_optimizer, set_learning_rate
 from engine.parallel import average_scalars, clip_gradient, full_tensors, gradient_sync, local_shard, unsharded
 from engine.placement import place_network
 from engine.precise_bn import update_batch_norm
 from engine.precision import autocast
 from engine.progress import Meter, progress_bar
-from engine.run import Run
+from engine.run import Run, report_evaluation
 from engine.schedule import learning_rate
 from engine.seeding import seed_position
 from engine.signals import Stopped, StopSignals
@@ -280,9 +280,11 @@ class Trainer:
                 evaluation = self.task.evaluate(model)
             model.train()
         summary, score = ({}, -math.inf) if evaluation is None else (evaluation.summary(), evaluation.score)
-        is_best = self.ranks.broadcast(score >= self.progress.best_score)  # ties go to the later step
+        # Ties go to the later step. Weights that could not be scored are never the best: -inf, NaN.
+        is_best = self.ranks.broadcast(-math.inf < score >= self.progress.best_score)
         if evaluation is not None:
             self._log_evaluation(step, split, evaluation, summary, is_best)
+        check_score(evaluation, self.ranks, f"weights of step {step}")
         if is_best:
             self.progress.best_score, self.progress.best_step = score, step
             weights = full_tensors(model.state_dict())
@@ -300,6 +302,10 @@ class Trainer:
         which = ", averaged weights" if split == "val_ema" else ""
         best = ", the best so far" if is_best else ""
         log.info("step %d of %d%s: %s%s", step, self.num_steps, which, evaluation.headline(), best)
+        if math.isnan(evaluation.score):  # the run stops: this is the last chance to say what it scored
+            folder = self.run.folder / "evaluations" / self.task.protocol
+            facts = {"weights": f"{split} of step {step}", **self.task.report_facts()}
+            report_evaluation(folder, f"step {step}, evaluated as {self.task.protocol}", facts, evaluation)
 
     def _refresh_batch_norm(self, model: nn.Module) -> None:
         def forward(batch: Batch) -> None:

@@ -5,6 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+NO_GUESS = -1
+"""The guess for an item whose outputs are NaN or infinite."""
+NO_RANK = np.iinfo(np.int64).max
+"""The rank of the label of such an item: beyond every class."""
+
 
 def count_correct(logits: torch.Tensor, labels: torch.Tensor, k: int) -> torch.Tensor:
     """How many of `labels` [B] are among the `k` largest of `logits` [B, C] (all of them if C <= k)."""
@@ -30,21 +35,28 @@ def mean_or_nan(values: np.ndarray) -> float:
 class ClassScores:
     """Accuracies as fractions in 0..1; NaN without samples.
 
-    The confusion matrix is stored sparsely: for 22,000 classes the full one would take gigabytes.
+    The confusion matrix is stored sparsely: for 22,000 classes the full one would take gigabytes. Items without a guess
+    (`NO_GUESS`) count as wrong, and are not in the matrix.
     """
 
     top1: float
     top5: float
     num_classes: int
-    pairs: np.ndarray  # [P, 2]: (true class, predicted class) pairs that occur, sorted
+    pairs: np.ndarray  # [P, 2]: (true class, predicted class) pairs that occur, sorted; NO_GUESS may be predicted
     counts: np.ndarray  # [P]: how often each pair occurs
 
     @property
     def confusion(self) -> np.ndarray:
         """[C, C] counts: row = true class, column = predicted class."""
         matrix = np.zeros((self.num_classes, self.num_classes), dtype=np.int64)
-        matrix[tuple(self.pairs.T)] = self.counts
+        pairs, counts = self.guessed_pairs()
+        matrix[tuple(pairs.T)] = counts
         return matrix
+
+    def guessed_pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """`pairs` [Q, 2] and `counts` [Q] of the items with a guess."""
+        has_guess = self.pairs[:, 1] != NO_GUESS
+        return self.pairs[has_guess], self.counts[has_guess]
 
     @property
     def per_class_count(self) -> np.ndarray:
@@ -70,7 +82,10 @@ class ClassScores:
 
 
 def score_classes(guesses: np.ndarray, ranks: np.ndarray, labels: np.ndarray, num_classes: int) -> ClassScores:
-    """Scores the best `guesses` [N] and the `ranks` [N] (see `rank_of_label`) of the `labels` [N]."""
+    """Scores the best `guesses` [N] and the `ranks` [N] (see `rank_of_label`) of the `labels` [N].
+
+    Items whose outputs are not finite have the guess `NO_GUESS` and the rank `NO_RANK`.
+    """
     pairs, counts = np.unique(np.stack([labels, guesses], axis=1), axis=0, return_counts=True)
     return ClassScores(
         top1=mean_or_nan(ranks < 1),

@@ -2,6 +2,9 @@
 
 An item (a video, an image) has one or more views. Its probabilities are the softmax averaged over the views. Only the
 best few probabilities and the rank of the label are kept.
+
+An item with a NaN or infinite logit in any of its views has no guess: it is counted, and counts as wrong. If more than
+`max_non_finite` of the items are such, the evaluation has no score.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,11 +16,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from evaluators.class_scores import ClassScores, mean_or_nan, rank_of_label, score_classes
+from evaluators.class_scores import NO_GUESS, NO_RANK, ClassScores, mean_or_nan, rank_of_label, score_classes
 from evaluators.classification_report import NUM_GUESSES, summary_lines, write_report
 from evaluators.gather import Gathered, to_columns
 from evaluators.resumable_predictions import Rows
 
+MAX_NON_FINITE = 0.01
 ViewScorer = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Rows]
 """(index, labels, logits) -> rows, like `score_views`."""
 
@@ -47,12 +51,34 @@ class Predictions:
     view_loss: np.ndarray  # [N] float64: cross entropy averaged over views (0 if the label is unknown)
     view_top1: np.ndarray  # [N] float64: share of views whose best guess is correct
     view_top5: np.ndarray  # [N] float64: share of views with the label among the five best guesses
+    # A row whose outputs are not finite has guesses NO_GUESS, probabilities NaN, label_rank NO_RANK and view_loss NaN.
     failures: list[dict[str, Any]]  # items that could not be read: index, path, reason
     num_items: int  # items in the list, readable or not
     num_views: int  # views per item
     num_classes: int
     seconds: float  # wall-clock time
     num_kept: int = 0  # items restored from an interrupted evaluation, which cost no time
+
+    @property
+    def is_finite(self) -> np.ndarray:
+        """[N] bool: whether all outputs for an item are finite."""
+        return np.isfinite(self.probabilities).all(axis=1)
+
+    @property
+    def num_non_finite(self) -> int:
+        return int((~self.is_finite).sum())
+
+    def has_too_many_non_finite(self, max_share: float) -> bool:
+        """Whether more than a share `max_share` of the items have NaN or infinite outputs."""
+        return self.num_non_finite > max_share * len(self.index)
+
+    def say_non_finite(self, max_share: float) -> str:
+        """How many items have NaN or infinite outputs, and whether those are too many; "" without any."""
+        if self.num_non_finite == 0:
+            return ""
+        counted = f"NaN or infinite outputs for {self.num_non_finite} of {len(self.index)}"
+        limit = f", more than evaluation.max_non_finite={max_share:g} allows"
+        return counted + limit * self.has_too_many_non_finite(max_share)
 
 
 def predictions_from(gathered: Gathered, num_views: int, num_classes: int) -> Predictions:
@@ -77,7 +103,8 @@ class ClassificationEvaluation:
     item_scores: ClassScores  # of the probabilities averaged over views
     view_top1: float
     view_top5: float
-    loss: float
+    loss: float  # of the items with finite outputs
+    max_non_finite: float  # share of items with NaN or infinite outputs above which there is no score
 
     @property
     def failures(self) -> list[dict[str, Any]]:
@@ -89,8 +116,19 @@ class ClassificationEvaluation:
 
     @property
     def score(self) -> float:
-        """The number that ranks checkpoints: top-1 of the items, -inf without labels."""
-        return self.item_scores.top1 if (self.predictions.label >= 0).any() else float("-inf")
+        """Ranks checkpoints: `main_score`; -inf if no item can be scored, NaN with too many NaN or infinite outputs."""
+        if self.predictions.has_too_many_non_finite(self.max_non_finite):
+            return float("nan")
+        return self.main_score if (self.is_labeled & self.predictions.is_finite).any() else float("-inf")
+
+    @property
+    def main_score(self) -> float:
+        return self.item_scores.top1
+
+    @property
+    def is_labeled(self) -> np.ndarray:
+        """[N] bool: whether the class of an item is known."""
+        return self.predictions.label >= 0
 
     def accuracies(self) -> dict[str, float]:
         """The scores by name, as fractions in 0..1, those of the views first."""
@@ -120,6 +158,7 @@ class ClassificationEvaluation:
             "loss": self.loss,
             f"{item}s_read": self.num_read,
             f"{item}s_scored": int((predictions.label >= 0).sum()),
+            f"{item}s_non_finite": predictions.num_non_finite,
             f"{item}s_listed": predictions.num_items,
             "coverage": self.num_read / max(1, predictions.num_items),
             f"{view}s_per_{item}": predictions.num_views,
@@ -128,9 +167,12 @@ class ClassificationEvaluation:
         }
 
     def headline(self) -> str:
-        top1, top5 = 100 * self.item_scores.top1, 100 * self.item_scores.top5
         counts = f"{self.num_read} of {self.predictions.num_items} {self.naming.item}s"
-        return f"{top1:.2f} % top-1, {top5:.2f} % top-5 on {counts}"
+        parts = [f"{self._headline_scores()} on {counts}", self.predictions.say_non_finite(self.max_non_finite)]
+        return "; ".join(filter(None, parts))
+
+    def _headline_scores(self) -> str:
+        return f"{100 * self.item_scores.top1:.2f} % top-1, {100 * self.item_scores.top5:.2f} % top-5"
 
     def lines(self) -> list[str]:
         return summary_lines(self)
@@ -144,6 +186,8 @@ def score_views(
 ) -> Rows:
     """The columns `index` to `view_top5` of `Predictions`, for items [B] with logits [B, V, C] of their views."""
     num_items, num_views, _ = logits.shape
+    finite_views = logits.isfinite().all(dim=-1)  # [B, V]
+    is_finite = finite_views.all(dim=1)  # [B]
     labels = labels.to(logits.device)
     known = labels >= 0
     valid_labels = labels.clamp(min=0)  # unknown labels become 0 and are masked by `known`
@@ -155,12 +199,12 @@ def score_views(
     return to_columns(
         index=index,
         label=labels,
-        guesses=best.indices[:, :num_guesses],
-        probabilities=best.values[:, :num_guesses],
-        label_rank=rank_of_label(probabilities, valid_labels) * known,
-        view_loss=loss.mean(dim=1) * known,
-        view_top1=(view_rank < 1).double().mean(dim=1) * known,
-        view_top5=(view_rank < 5).double().mean(dim=1) * known,
+        guesses=best.indices[:, :num_guesses].masked_fill(~is_finite[:, None], NO_GUESS),
+        probabilities=best.values[:, :num_guesses].masked_fill(~is_finite[:, None], torch.nan),
+        label_rank=rank_of_label(probabilities, valid_labels).masked_fill(~is_finite, NO_RANK) * known,
+        view_loss=loss.mean(dim=1).masked_fill(~is_finite, torch.nan).masked_fill(~known, 0),
+        view_top1=((view_rank < 1) & finite_views).double().mean(dim=1) * known,
+        view_top5=((view_rank < 5) & finite_views).double().mean(dim=1) * known,
     )
 
 
@@ -169,7 +213,9 @@ def _no_rows(num_classes: int) -> Rows:
     return score_views(empty, empty, torch.zeros(0, 1, num_classes, dtype=torch.float64))
 
 
-def evaluate_predictions(predictions: Predictions, naming: Naming) -> ClassificationEvaluation:
+def evaluate_predictions(
+    predictions: Predictions, naming: Naming, max_non_finite: float = MAX_NON_FINITE
+) -> ClassificationEvaluation:
     """Scores the items with a label; NaN if there are none."""
     known = predictions.label >= 0
 
@@ -184,5 +230,6 @@ def evaluate_predictions(predictions: Predictions, naming: Naming) -> Classifica
         ),
         view_top1=mean_or_nan(predictions.view_top1[known]),
         view_top5=mean_or_nan(predictions.view_top5[known]),
-        loss=mean_or_nan(predictions.view_loss[known]),
+        loss=mean_or_nan(predictions.view_loss[known & predictions.is_finite]),
+        max_non_finite=max_non_finite,
     )

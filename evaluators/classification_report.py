@@ -2,29 +2,34 @@
 
 per_class.csv      number of items and accuracy of each class (average precision if items have several classes)
 confusion.csv      the confusion matrix; above 2,000 classes a list of the pairs that occur, and no plot
-confusion.png      a plot of it; both only if every item has a single class
 predictions.csv    a row per item: its class or classes, the five best guesses and their probabilities
 unreadable.csv     the items that could not be read, and why
+confusion.png      a plot of the confusion matrix, written last; matrix and plot only if every item has a single class
+
+An item whose outputs are NaN or infinite has no guesses in predictions.csv, and is not in the confusion matrix.
 """
 
 import csv
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluators.class_scores import ClassScores
+from evaluators.class_scores import NO_GUESS, ClassScores
 from evaluators.confusion_plot import plot_confusion
 
 if TYPE_CHECKING:
     from evaluators.classification import ClassificationEvaluation
+
+log = logging.getLogger(__name__)
 
 MAX_MATRIX_CLASSES = 2000
 NUM_GUESSES = 5
 
 
 def write_report(folder: Path, evaluation: "ClassificationEvaluation") -> None:
-    """Writes the report's files into `folder`."""
+    """Writes the report's files into `folder`. A plot that fails is a warning: it must not cost a result."""
     folder.mkdir(parents=True, exist_ok=True)
     naming, (measure, counts, scores) = evaluation.naming, evaluation.class_scores()
     _write_csv(
@@ -35,7 +40,8 @@ def write_report(folder: Path, evaluation: "ClassificationEvaluation") -> None:
             for label, (count, score) in enumerate(zip(counts, scores, strict=True))
         ),
     )
-    if isinstance(evaluation.item_scores, ClassScores):
+    has_matrix = isinstance(evaluation.item_scores, ClassScores)
+    if has_matrix:
         _write_confusion(folder, evaluation.item_scores, naming.class_names)
     columns = (f"{name}{n}" for n in range(1, NUM_GUESSES + 1) for name in ("guess", "probability"))
     _write_csv(folder / "predictions.csv", ("index", "id", "path", "class", *columns), _prediction_rows(evaluation))
@@ -44,26 +50,32 @@ def write_report(folder: Path, evaluation: "ClassificationEvaluation") -> None:
         ("index", "id", "path", "reason"),
         ((f["index"], naming.describe(f["index"])[0], f["path"], f["reason"]) for f in evaluation.failures),
     )
+    if has_matrix and evaluation.item_scores.num_classes <= MAX_MATRIX_CLASSES:
+        path = folder / "confusion.png"
+        try:
+            plot_confusion(evaluation.item_scores.confusion, naming.class_names, path)
+        except Exception as error:
+            log.warning("cannot draw %s: %s; confusion.csv has its numbers", path, error)
 
 
 def _write_confusion(folder: Path, scores: ClassScores, class_names: Sequence[str]) -> None:
     if scores.num_classes > MAX_MATRIX_CLASSES:
-        pairs = zip(scores.pairs.tolist(), scores.counts.tolist(), strict=True)
+        pairs = zip(*(column.tolist() for column in scores.guessed_pairs()), strict=True)
         rows = ((class_names[true], class_names[guess], count) for (true, guess), count in pairs)
         _write_csv(folder / "confusion.csv", ("true class", "predicted class", "count"), rows)
         return
-    confusion = scores.confusion
-    rows = zip(class_names, confusion.tolist(), strict=True)
+    rows = zip(class_names, scores.confusion.tolist(), strict=True)
     _write_csv(folder / "confusion.csv", ("true class", *class_names), ((name, *counts) for name, counts in rows))
-    plot_confusion(confusion, class_names, folder / "confusion.png")
 
 
 def _prediction_rows(evaluation: "ClassificationEvaluation") -> Iterator[tuple]:
     predictions, naming = evaluation.predictions, evaluation.naming
     columns = (predictions.index, predictions.guesses[:, :NUM_GUESSES], predictions.probabilities[:, :NUM_GUESSES])
     for row, (item, guesses, probabilities) in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
-        best = zip(guesses, probabilities, strict=True)
-        pairs = [(naming.class_names[guess], f"{probability:.6f}") for guess, probability in best]
+        pairs = [
+            ("", "") if guess == NO_GUESS else (naming.class_names[guess], f"{probability:.6f}")
+            for guess, probability in zip(guesses, probabilities, strict=True)
+        ]
         classes = "; ".join(naming.class_names[label] for label in evaluation.labels_of(row))
         yield (item, *naming.describe(item), classes, *chain.from_iterable(pairs))
 
@@ -87,6 +99,10 @@ def summary_lines(evaluation: "ClassificationEvaluation") -> list[str]:
         f"  {'coverage':<{width}} {100 * summary['coverage']:6.2f} %  ({summary[f'{item}s_read']:,} of "
         f"{summary[f'{item}s_listed']:,} {item}s read, {summary[f'{item}s_scored']:,} with a label)"
     )
+    if problem := evaluation.predictions.say_non_finite(evaluation.max_non_finite):
+        lines.append(
+            f"  {'not finite':<{width}} {problem}; they count as wrong, and predictions.csv has no guess for them"
+        )
     speed, per_item = summary[f"{view}s_per_second"], summary[f"{view}s_per_{item}"]
     lines.append(f"  {'speed':<{width}} {speed:6.1f} {view}s/s  ({per_item} per {item})")
     return lines

@@ -2,7 +2,7 @@
 
 The scores of an item are the sigmoids of the logits, averaged over its views. Each class is evaluated separately: items
 are sorted by score, and average precision is the mean, over the items of the class, of the precision among all items
-with the same or a higher score.
+with the same or a higher score. An item with NaN or infinite outputs is never found, whatever its classes.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,8 +12,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from evaluators.class_scores import mean_or_nan
-from evaluators.classification import ClassificationEvaluation, Naming, Predictions
+from evaluators.class_scores import NO_GUESS, NO_RANK, mean_or_nan
+from evaluators.classification import MAX_NON_FINITE, ClassificationEvaluation, Naming, Predictions
 from evaluators.gather import to_columns
 from evaluators.resumable_predictions import Rows
 
@@ -21,16 +21,17 @@ from evaluators.resumable_predictions import Rows
 def average_precision(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Average precision per class [C] from `scores` [N, C] and `targets` bool [N, C]; NaN for classes without items.
 
-    It is the area under the stepwise precision-recall curve. Items with tied scores form one step.
+    It is the area under the stepwise precision-recall curve. Items with tied scores form one step. An item of the class
+    whose score is NaN is never found: it lowers the recall.
     """
-    order = np.argsort(-scores, axis=0, kind="stable")
+    order = np.argsort(-scores, axis=0, kind="stable")  # NaN comes last
     found = np.cumsum(np.take_along_axis(targets, order, axis=0), axis=0)  # [N, C]: hits among the n + 1 highest
     precision = found / np.arange(1, len(scores) + 1)[:, None]
     result = np.full(scores.shape[1], np.nan)
     for label in np.flatnonzero(targets.any(axis=0)):
         ranked = scores[order[:, label], label]
         ends_tie = np.append(ranked[1:] != ranked[:-1], True)  # last of each group of tied scores
-        gained = np.diff(found[ends_tie, label], prepend=0)
+        gained = np.diff(found[ends_tie, label], prepend=0) * ~np.isnan(ranked[ends_tie])
         result[label] = (gained * precision[ends_tie, label]).sum() / found[-1, label]
     return result
 
@@ -62,9 +63,12 @@ class MultiLabelEvaluation(ClassificationEvaluation):
     targets: np.ndarray
 
     @property
-    def score(self) -> float:
-        """The number that ranks checkpoints: mean average precision, -inf without labels."""
-        return self.item_scores.mean_average_precision if self.targets.any() else float("-inf")
+    def main_score(self) -> float:
+        return self.item_scores.mean_average_precision
+
+    @property
+    def is_labeled(self) -> np.ndarray:
+        return self.targets.any(axis=1)
 
     def accuracies(self) -> dict[str, float]:
         return {
@@ -75,8 +79,8 @@ class MultiLabelEvaluation(ClassificationEvaluation):
             f"{self.naming.item}_top5": self.item_scores.top5,
         }
 
-    def headline(self) -> str:
-        return f"{super().headline()}, mean average precision {100 * self.item_scores.mean_average_precision:.2f} %"
+    def _headline_scores(self) -> str:
+        return f"{super()._headline_scores()}, mean average precision {100 * self.main_score:.2f} %"
 
     def labels_of(self, row: int) -> list[int]:
         return np.flatnonzero(self.targets[row]).tolist()
@@ -98,6 +102,8 @@ def score_multi_label_views(
     """
     targets = torch.from_numpy(targets_of(index.tolist())).to(logits.device)  # [B, C]
     known = targets.any(dim=1)
+    finite_views = logits.isfinite().all(dim=-1)  # [B, V]
+    is_finite = finite_views.all(dim=1)  # [B]
     view_targets = targets[:, None].expand_as(logits)  # [B, V, C]
     loss = F.binary_cross_entropy_with_logits(logits, view_targets.to(logits.dtype), reduction="none").mean(dim=(1, 2))
     hits = view_targets.gather(2, logits.argsort(dim=2, descending=True, stable=True)[..., :5])  # [B, V, 5]
@@ -106,20 +112,23 @@ def score_multi_label_views(
     return to_columns(
         index=index,
         label=labels,
-        guesses=best.indices,
-        probabilities=best.values,
-        label_rank=targets.gather(1, best.indices).int().argmax(dim=1),
-        view_loss=loss * known,
-        view_top1=hits[..., 0].double().mean(dim=1),
-        view_top5=hits.any(dim=2).double().mean(dim=1),
+        guesses=best.indices.masked_fill(~is_finite[:, None], NO_GUESS),
+        probabilities=best.values.masked_fill(~is_finite[:, None], torch.nan),
+        label_rank=targets.gather(1, best.indices).int().argmax(dim=1).masked_fill(~is_finite, NO_RANK),
+        view_loss=loss.masked_fill(~is_finite, torch.nan).masked_fill(~known, 0),
+        view_top1=(hits[..., 0] & finite_views).double().mean(dim=1),
+        view_top5=(hits.any(dim=2) & finite_views).double().mean(dim=1),
     )
 
 
-def evaluate_multi_label(predictions: Predictions, targets: np.ndarray, naming: Naming) -> MultiLabelEvaluation:
+def evaluate_multi_label(
+    predictions: Predictions, targets: np.ndarray, naming: Naming, max_non_finite: float = MAX_NON_FINITE
+) -> MultiLabelEvaluation:
     """Scores the items with a label; NaN if there are none. `targets` [N, C]: one row per prediction."""
-    known = targets.any(axis=1)
-    probabilities = np.empty_like(predictions.probabilities)  # [N, C], in the order of the classes
-    np.put_along_axis(probabilities, predictions.guesses, predictions.probabilities, axis=1)
+    known, is_finite = targets.any(axis=1), predictions.is_finite
+    probabilities = np.full(predictions.probabilities.shape, np.nan)  # [N, C], in the order of the classes
+    rows = np.flatnonzero(is_finite)[:, None]
+    probabilities[rows, predictions.guesses[is_finite]] = predictions.probabilities[is_finite]
 
     return MultiLabelEvaluation(
         predictions=predictions,
@@ -132,6 +141,7 @@ def evaluate_multi_label(predictions: Predictions, targets: np.ndarray, naming: 
         ),
         view_top1=mean_or_nan(predictions.view_top1[known]),
         view_top5=mean_or_nan(predictions.view_top5[known]),
-        loss=mean_or_nan(predictions.view_loss[known]),
+        loss=mean_or_nan(predictions.view_loss[known & is_finite]),
+        max_non_finite=max_non_finite,
         targets=targets,
     )

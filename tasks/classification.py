@@ -21,7 +21,7 @@ from engine.checkpoint import write_atomically
 from engine.fingerprint import Contents, Part
 from engine.progress import progress_bar
 from engine.task import Answers, Batch, Picture, ResumeFolder, Task
-from evaluators.class_scores import count_correct
+from evaluators.class_scores import NO_GUESS, count_correct
 from evaluators.classification import (
     NUM_GUESSES,
     ClassificationEvaluation,
@@ -221,6 +221,7 @@ class Classification(Task):
             "".join(f"{item.label} {item.path}\n" for item in self.val_files).encode("utf-8", "surrogateescape")
         )
         settings = {name: recipe[name] for name in ("task", "model", "evaluation")}
+        settings["evaluation"] = {k: v for k, v in recipe["evaluation"].items() if k != "max_non_finite"}
         settings["data"] = {name: value for name, value in recipe["data"].items() if name not in WORKER_SETTINGS}
         settings["precision"] = recipe["train"]["precision"]
         here = {"device": self.ranks.device.type, "num_threads": torch.get_num_threads()}
@@ -232,7 +233,7 @@ class Classification(Task):
 
     def score(self, predictions: Predictions) -> ClassificationEvaluation:
         """Scores predictions for the validation files."""
-        return evaluate_predictions(predictions, self.naming)
+        return evaluate_predictions(predictions, self.naming, self.settings.evaluation.max_non_finite)
 
     @property
     def naming(self) -> Naming:
@@ -304,9 +305,12 @@ class Classification(Task):
         columns = (predictions.index, predictions.guesses, predictions.probabilities)
         rows = []
         for index, guesses, probabilities in zip(*(column.tolist() for column in columns), strict=True):
-            names = [self.class_names[guess] for guess in guesses[:num_answers]]
-            rows.append((inputs[index].path, list(zip(names, probabilities, strict=False))))
-        return Answers(rows, predictions.failures)
+            pairs = zip(guesses[:num_answers], probabilities, strict=False)
+            named = [(self.class_names[guess], probability) for guess, probability in pairs if guess != NO_GUESS]
+            rows.append((inputs[index].path, named))
+        max_share = self.settings.evaluation.max_non_finite
+        is_problem = predictions.has_too_many_non_finite(max_share)
+        return Answers(rows, predictions.failures, predictions.say_non_finite(max_share) if is_problem else "")
 
     def training_pictures(self, count: int) -> list[Picture]:
         return sample_pictures.training_pictures(self, count)

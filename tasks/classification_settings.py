@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from datasets.mixing import MixSettings
+from evaluators.classification import MAX_NON_FINITE
 from settings import Settings
 
 
@@ -74,6 +75,17 @@ class DataSettings(Settings):
     )
     timeout_seconds: float = Field(
         600, ge=0.001, le=1e7, description="seconds to wait for a batch before the run stops"
+    )
+
+
+class EvaluationSettings(Settings):
+    """How files are evaluated."""
+
+    max_non_finite: float = Field(
+        MAX_NON_FINITE,
+        ge=0,
+        le=1,
+        description="stop if a larger share of files has NaN or infinite outputs; up to it they count as wrong",
     )
 
 

@@ -47,10 +47,9 @@ from engine.task import Batch, TaskSettings
 from evaluators.classification import ClassificationEvaluation, Predictions, ViewScorer
 from evaluators.multi_label import evaluate_multi_label, score_multi_label_views
 from models import takes_images
-from settings import Settings
 from tasks.class_lists import read_setting
 from tasks.classification import Classification
-from tasks.classification_settings import DataSettings, ModelSettings, check_pairs
+from tasks.classification_settings import DataSettings, EvaluationSettings, ModelSettings, check_pairs
 from tasks.losses import ClipLossSettings
 from tasks.multi_label import multi_label_step
 
@@ -107,7 +106,7 @@ class ClipDataSettings(DataSettings):
         return self
 
 
-class ClipEvaluationSettings(Settings):
+class ClipEvaluationSettings(EvaluationSettings):
     """The views of each video in evaluation. Their probabilities are averaged."""
 
     num_clips: int = Field(1, gt=0, le=1000, description="clips, evenly spaced along the video")
@@ -272,7 +271,7 @@ class ClipClassification(Classification):
         if not self.multi_label:
             return super().score(predictions)
         targets = self.val_files.targets(predictions.index, self.num_classes)
-        return evaluate_multi_label(predictions, targets, self.naming)
+        return evaluate_multi_label(predictions, targets, self.naming, self.settings.evaluation.max_non_finite)
 
     def eval_views(self, files: FileList) -> VideoViews:
         data, views = self.settings.data, self.settings.evaluation

@@ -33,10 +33,10 @@ from datasets.images import (
 from datasets.synthetic.image_shapes import ImageShapesSettings, make_image_shapes
 from engine.task import Batch, TaskSettings
 from models import takes_images
-from settings import Settings, SettingsError
+from settings import SettingsError
 from tasks.class_lists import read_setting
 from tasks.classification import Classification
-from tasks.classification_settings import DataSettings, ModelSettings, check_pairs
+from tasks.classification_settings import DataSettings, EvaluationSettings, ModelSettings, check_pairs
 from tasks.distillation import distillation_loss, load_teacher
 from tasks.losses import ImageLossSettings, class_probabilities, cross_entropy, token_labeling_loss
 from tasks.network_check import run_copy_on_meta
@@ -55,7 +55,7 @@ class ImageDataSettings(DataSettings):
     token_labels: TokenLabelSettings | None = Field(None, description="label maps of the training images")
 
 
-class ImageEvaluationSettings(Settings):
+class ImageEvaluationSettings(EvaluationSettings):
     """How images are evaluated."""
 
     images_per_forward: int = Field(64, gt=0, le=2**20, description="images per forward pass, per rank")

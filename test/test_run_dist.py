@@ -20,7 +20,7 @@ def run_dist(*arguments, **environment):
 @pytest.fixture
 def hosts(tmp_path):
     def write(text):
-        (tmp_path / "Hosts").write_text(text)
+        (tmp_path / "Hosts").write_bytes(text.encode())
         return tmp_path / "Hosts"
 
     return write
@@ -52,6 +52,38 @@ def test_the_part_of_one_machine_is_a_torchrun_command():
     assert words[2:] == [*options.split(), *more.split(), "tools/train.py", "-c", RECIPE, "optimizer.lr=0.1"]
 
 
+@pytest.mark.parametrize(
+    ("text", "machines"),
+    [
+        ("a1 slots=2\r\na2 slots=2\r\n", ["a1 a1 2", "a2 a2 2"]),  # Windows
+        ("\ufeff# the cluster\r\n\r\na1\t slots=2 \t\r\n  a2  # the last", ["a1 a1 2", "a2 a2"]),
+        ("a1\ra2\r", ["a1 a1", "a2 a2"]),
+        ("me@a1\nyou@a2 address=you@10.0.0.2\n", ["me@a1 a1", "you@a2 10.0.0.2"]),  # ssh takes users, torchrun none
+        ("[fe80::1]\nme@[fe80::2]", ["fe80::1 fe80::1", "me@fe80::2 fe80::2"]),
+        ("localhost slots=2", ["localhost localhost 2"]),
+    ],
+)
+def test_hosts_files_as_people_write_them(hosts, text, machines):
+    done = run_dist("--hosts", hosts(text), "--dry-run", RECIPE, SLURM_JOB_ID="1")  # the file that is named counts
+    assert done.returncode == 0, done.stderr
+    found = []
+    for line in done.stdout.splitlines():
+        *_, name, part = shlex.split(line)
+        options = shlex.split(part)
+        found.append([name, options[options.index("--address") + 1]])
+        assert options[options.index("--master") + 1] == machines[0].split()[1]
+        if "--nproc" in options:
+            found[-1].append(options[options.index("--nproc") + 1])
+    assert [" ".join(words) for words in found] == machines
+
+
+def test_torchrun_gets_a_host_and_an_address_of_ipv6_in_brackets():
+    for master, endpoint in (("me@node1", "node1:29500"), ("fe80::1", "[fe80::1]:29500")):
+        by_hand = ("--nnodes", 2, "--node-rank", 1, "--nproc", 1, "--master", master, "--dry-run")
+        words = shlex.split(run_dist(*by_hand, RECIPE).stdout)
+        assert words[words.index("--rdzv-endpoint") + 1] == endpoint
+
+
 def test_slurm_starts_one_part_on_each_machine():
     job = {"SLURM_JOB_ID": "1", "SLURM_NNODES": "3", "SLURM_CPUS_PER_TASK": "12"}
     done = run_dist("--master", "node07", "--dry-run", RECIPE, **job)
@@ -69,21 +101,54 @@ def test_slurm_starts_one_part_on_each_machine():
         (["--host", "x", RECIPE], "there is no option --host; ./run_dist.sh --help lists them"),
         (["--hosts"], "--hosts needs a value"),
         (["--hosts", "no/such", RECIPE], "there is no hosts file no/such"),
+        (["--hosts", "", RECIPE], "--hosts needs a value"),
         (["--nproc", "two", RECIPE], "--nproc must be a number, got two"),
+        (["--nproc", "08", RECIPE], "--nproc must be a number, got 08 (a whole number of at least 1)"),
+        (["--nnodes", "0", RECIPE], "--nnodes must be a number, got 0"),
+        (["--port", "70000", RECIPE], "--port must be a number, got 70000 (the highest port is 65535)"),
+        (["--master", "a:29500", RECIPE], "--master must be a host name or an IP address, got a:29500"),
+        (["--rsh", "no-such-program -p 22", "--hosts", "HOSTS", RECIPE], "there is no program no-such-program; --rsh"),
         (["--nnodes", "2", RECIPE], "--nnodes also needs --node-rank (from 0) and --master"),
         (["--nnodes", "2", "--node-rank", "2", "--master", "a", RECIPE], "--node-rank 2 is beyond --nnodes 2"),
     ],
 )
-def test_wrong_arguments(arguments, message):
-    done = run_dist(*arguments)
+def test_wrong_arguments(hosts, arguments, message):
+    file = hosts("a1")
+    done = run_dist(*(file if argument == "HOSTS" else argument for argument in arguments))
     assert done.returncode == 2 and message in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("# nobody\n", "lists no machine"), ("a slot=2\n", "'a slot=2': expected")]
+    ("text", "message"),
+    [
+        ("# nobody\n", "lists no machine"),
+        ("\r\n", "lists no machine"),
+        ("a slot=2\n", "'a slot=2': expected"),
+        ("a slots=08\n", "'a slots=08': expected [USER@]NAME [address=ADDRESS] [slots=PROCESSES]; slots counts from 1"),
+        ("a slots = 2\n", "'a slots = 2': expected"),
+        ("a:8\n", "a:8 is no host name and no IP address"),
+        ("-oProxyCommand=x\n", "is no host name and no IP address"),
+        ("@a\n", "is no host name and no IP address"),
+        ("a address=b:1\n", "b:1 is no address"),
+        ("a\nb\nme@a\n", "lists a twice; slots=2 starts two processes on it"),
+        ("localhost\na\n", "the other machines cannot reach localhost"),
+    ],
 )
 def test_wrong_hosts_files(hosts, text, message):
     done = run_dist("--hosts", hosts(text), RECIPE)
+    assert done.returncode == 2 and message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("job", "message"),
+    [
+        ({}, "SLURM_JOB_ID is 1, but SLURM_NNODES is not set, so this is no allocation; unset SLURM_JOB_ID"),
+        ({"SLURM_NNODES": "2"}, "SLURM_JOB_ID is 1, but SLURM_JOB_NODELIST is not set"),
+        ({"SLURM_NNODES": "2(x3)", "SLURM_JOB_NODELIST": "a"}, "SLURM_NNODES must be a whole number"),
+    ],
+)
+def test_what_is_left_of_a_slurm_job(job, message):
+    done = run_dist("--dry-run", RECIPE, SLURM_JOB_ID="1", **job)
     assert done.returncode == 2 and message in done.stderr
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -10,12 +11,14 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from engine.task import Picture
+from evaluators.confusion_plot import PLAIN_TEXT, one_line, plot_names
 
 HEIGHT = 112  # of a frame, in pixels
 GAP = 6  # between frames, in pixels
 LINE = 16  # height of a line of text, in pixels
 SHEET_WIDTH = 1200  # in pixels, unless a single sample is wider
 MAX_FRAMES = 8  # frames per clip on a sheet
+MAX_LINE = 160  # characters of a line of text
 
 
 def draw_sheet(samples: Sequence[Picture], path: Path) -> None:
@@ -43,21 +46,24 @@ def draw_animation(samples: Sequence[Picture], path: Path, frames_per_second: fl
 def draw_classes(counts: dict[str, np.ndarray], class_names: Sequence[str], path: Path) -> None:
     """Draws a bar chart of the files per class [C] for each name in `counts`, with classes in label order."""
     num_classes = len(class_names)
-    figure = Figure(figsize=(min(24.0, max(6.0, 0.25 * num_classes)), 3.2 * len(counts)), layout="constrained")
-    for axes, (name, values) in zip(figure.subplots(len(counts), 1, squeeze=False)[:, 0], counts.items(), strict=True):
-        axes.bar(np.arange(num_classes), values, width=0.8)
-        axes.set(title=f"{name}: {values.sum():.0f} files, {values.min():.0f} to {values.max():.0f} per class")
-        axes.set_xlim(-0.6, num_classes - 0.4)
-        axes.grid(axis="y", alpha=0.3)
-        if num_classes <= 100:
-            axes.set_xticks(range(num_classes), class_names, rotation=90 if num_classes > 12 else 20)
-        else:
-            axes.set_xlabel("label")
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=100)
+    with matplotlib.rc_context(PLAIN_TEXT):
+        figure = Figure(figsize=(min(24.0, max(6.0, 0.25 * num_classes)), 3.2 * len(counts)), layout="constrained")
+        panels = figure.subplots(len(counts), 1, squeeze=False)[:, 0]
+        for axes, (name, values) in zip(panels, counts.items(), strict=True):
+            axes.bar(np.arange(num_classes), values, width=0.8)
+            axes.set(title=f"{name}: {values.sum():.0f} files, {values.min():.0f} to {values.max():.0f} per class")
+            axes.set_xlim(-0.6, num_classes - 0.4)
+            axes.grid(axis="y", alpha=0.3)
+            if num_classes <= 100:
+                axes.set_xticks(range(num_classes), plot_names(class_names), rotation=90 if num_classes > 12 else 20)
+            else:
+                axes.set_xlabel("label")
+        FigureCanvasAgg(figure)
+        figure.savefig(path, dpi=100)
 
 
 def _draw_sample(sample: Picture) -> Image.Image:
+    lines = [one_line(line, MAX_LINE) for line in sample.lines]
     rows = []
     for name, frames in sample.stages.items():
         some = np.linspace(0, len(frames) - 1, min(len(frames), MAX_FRAMES)).astype(int)
@@ -65,11 +71,11 @@ def _draw_sample(sample: Picture) -> Image.Image:
     if all(len(pictures) == 1 for _, pictures in rows):  # images
         rows = [(" | ".join(name for name, _ in rows), [picture for _, pictures in rows for picture in pictures])]
     width = max(sum(picture.width + GAP for picture in pictures) for _, pictures in rows)
-    width = max(width, *(round(_font().getlength(line)) + GAP for line in sample.lines))
-    top = LINE * len(sample.lines)
+    width = max(width, *(round(_font().getlength(line)) + GAP for line in lines))
+    top = LINE * len(lines)
     block = Image.new("RGB", (width, top + sum(LINE + HEIGHT for _ in rows) + GAP), "white")
     draw = ImageDraw.Draw(block)
-    for number, line in enumerate(sample.lines):
+    for number, line in enumerate(lines):
         draw.text((0, number * LINE), line, fill="black", font=_font())
     for name, pictures in rows:
         draw.text((0, top), name, fill="gray", font=_font())
@@ -97,9 +103,11 @@ def _tile(moments: list[list[Image.Image]]) -> list[Image.Image]:
 
 
 def _to_picture(frame: torch.Tensor) -> Image.Image:
-    """uint8 [H, W, 3] -> a picture `HEIGHT` pixels high."""
+    """uint8 [H, W, 3] -> a picture `HEIGHT` pixels high, or lower if it would be wider than a sheet."""
     picture = Image.fromarray(frame.numpy())
-    return picture.resize((max(1, round(picture.width * HEIGHT / picture.height)), HEIGHT), Image.Resampling.BILINEAR)
+    scale = min(HEIGHT / picture.height, SHEET_WIDTH / picture.width)
+    size = (max(1, round(side * scale)) for side in picture.size)
+    return picture.resize(tuple(size), Image.Resampling.BILINEAR)
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -1,8 +1,22 @@
-# Sourced by run_local.sh, run_dist.sh and run_tests.sh: sets $PYTHON to a Python that has the suite's packages, and
-# divides the cores between the processes of a run.
+# Sourced by run_local.sh, run_dist.sh and run_tests.sh: sets $PYTHON to a Python that has the suite's packages, divides
+# the cores between the processes of a run, and checks what a person typed.
 #
 # Order: the active environment if it has them, .venv in the suite's folder, a new .venv.
 # find_python MODULES EXTRAS: modules needed beyond the core ones, and the pip extras that provide them.
+
+fail() {
+    echo "error: $1" >&2
+    exit 2
+}
+
+# Whether $1 is a whole number from $2 up, as the shell's arithmetic and torchrun take it.
+is_number() { [[ $1 =~ ^(0|[1-9][0-9]{0,8})$ ]] && [ "$1" -ge "$2" ]; }
+
+# Variables of another launcher, such as those of a scheduler or of the job around this shell, are not about this run.
+forget_other_launchers() {
+    unset RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE GROUP_RANK ROLE_RANK ROLE_WORLD_SIZE MASTER_ADDR MASTER_PORT
+    unset ${!TORCHELASTIC_@} ${!PET_@} # PET_X is the default of torchrun's option X
+}
 
 CORE="torch torchvision torch_geometric av PIL einops yaml pydantic safetensors timm tqdm matplotlib tensorboard"
 
@@ -23,15 +37,13 @@ find_python() {
     if [ -n "$PYTHON" ] && has_packages "$PYTHON" "$modules"; then return; fi
     if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then # missing, or half created
         if ! "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-            echo "error: Python 3.11 or newer is required; python3 here is: ${PYTHON:-not found}" >&2
-            exit 2
+            fail "Python 3.11 or newer is required; python3 here is: ${PYTHON:-not found}"
         fi
         echo "creating .venv (once; PyTorch is a large download) ..." >&2
         rm -rf .venv
         if ! "$PYTHON" -m venv .venv; then
             rm -rf .venv
-            echo "error: $PYTHON cannot create an environment; on Debian and Ubuntu: apt install python3-venv" >&2
-            exit 2
+            fail "$PYTHON cannot create an environment; on Debian and Ubuntu: apt install python3-venv"
         fi
     fi
     PYTHON=.venv/bin/python

@@ -1,10 +1,10 @@
 """Shows errors that the user can fix as one clear message. All others keep their traceback."""
 
 import logging
-import os
 import sys
 from collections.abc import Callable
 
+from engine.launch import LaunchError, read_launch
 from engine.signals import EXIT_AGAIN, Stopped
 from settings import UserError
 
@@ -15,20 +15,27 @@ def clear_errors(main: Callable[[], None]) -> None:
     A run that saved and stopped on request exits with status 75 (EX_TEMPFAIL): start it again to resume. If all ranks
     raise the same error, only the first one on each machine shows it.
     """
-    is_first_here = os.environ.get("LOCAL_RANK", "0") == "0"
     try:
         _with_worker_deaths(main)
     except UserError as error:
-        if is_first_here or not error.on_every_rank:
+        if not error.on_every_rank or _is_first_here():
             _show(f"error: {error}")
         sys.exit(2)
     except Stopped as stopped:
-        if is_first_here:
+        if _is_first_here():
             _show(f"stopped by {stopped}; the run is saved, and the same command resumes it")
         sys.exit(EXIT_AGAIN)
     except KeyboardInterrupt:
         _show("interrupted; the same command resumes from the last checkpoint")
         sys.exit(130)
+
+
+def _is_first_here() -> bool:
+    """Whether no other rank on this machine comes before this one."""
+    try:
+        return read_launch().local_rank == 0
+    except LaunchError:
+        return True
 
 
 def _with_worker_deaths(main: Callable[[], None]) -> None:

@@ -11,9 +11,9 @@ from torch import nn
 
 from engine.distributed import Ranks
 from engine.fingerprint import warn_of_other_outputs
-from engine.json_io import to_json
+from engine.non_finite import check_score
 from engine.precision import autocast, place_model
-from engine.run import newest_run, run_folder
+from engine.run import newest_run, report_evaluation, run_folder
 from engine.task import ResumeFolder, Task, TaskSettings
 from models import load_weights
 from settings import SettingsError, parse_settings, read_recipe
@@ -73,7 +73,10 @@ def load_model(task: Task, weights: Path, ranks: Ranks, average: bool = False) -
 
 
 def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average: bool = False) -> None:
-    """Evaluates the weights `checkpoint` (see `find_weights`), logs the scores and writes the report below `run`."""
+    """Evaluates the weights `checkpoint` (see `find_weights`), logs the scores and writes the report below `run`.
+
+    Raises NotFinite after that if the score is NaN.
+    """
     weights = ranks.on_main(lambda: find_weights(run, checkpoint))  # the same file on every rank
     model = load_model(task, weights, ranks, average)
     suffixes = [weights.stem] * bool(checkpoint) + ["average"] * average
@@ -81,17 +84,12 @@ def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average:
     unfinished = ResumeFolder(folder / "unfinished", {"weights": _hash(weights), "average": average})
     with autocast(task.settings.train.precision, ranks.device):
         evaluation = task.evaluate_resumably(model, unfinished)
-    if evaluation is None:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    facts = {"weights": str(weights), **task.report_facts(), **evaluation.summary()}
-    (folder / "summary.json").write_text(to_json(facts, indent=2) + "\n")
-    evaluation.write(folder)
-    shutil.rmtree(unfinished.path, ignore_errors=True)
-    log.info("%s, evaluated as %s:", task.settings.task.replace("_", " "), task.protocol)
-    for line in evaluation.lines():
-        log.info("%s", line)
-    log.info("report: %s", folder)
+    title = f"{task.settings.task.replace('_', ' ')}, evaluated as {task.protocol}"
+    facts = {"weights": str(weights), **task.report_facts()}
+    ranks.on_main(lambda: report_evaluation(folder, title, facts, evaluation))
+    if ranks.is_main:
+        shutil.rmtree(unfinished.path, ignore_errors=True)
+    check_score(evaluation, ranks, str(weights))
 
 
 def _hash(path: Path) -> str:

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
 from engine.distributed import join_ranks
+from engine.non_finite import NotFinite
 from engine.precision import autocast
 from engine.run import start_logging
 from engine.task import Predicts
@@ -43,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "arguments", nargs="+", metavar="FILE | key=value", help="videos, images or folders, and settings to change"
     )
     args = parser.parse_args(argv)
+    if args.top < 1:
+        parser.error(f"got --top {args.top}; it must be at least 1")
     overrides = [argument for argument in args.arguments if "=" in argument and not Path(argument).exists()]
     task_class, settings, run = find_run(args, overrides)
     if not issubclass(task_class, Predicts):
@@ -65,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = []
     for path, guesses in answers.rows:
         log.info("%s", path)
+        if not guesses:
+            log.warning("  no guess: the network's outputs are NaN or infinite")
         for name, probability in guesses:
             if probability >= args.above:
                 log.info("  %6.2f %%  %s", 100 * probability, name)
@@ -72,9 +77,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     for failure in answers.failures:
         log.warning("cannot read %s: %s", failure["path"], failure["reason"])
     if args.csv:
-        # A path that is not UTF-8 is escaped: one odd name must not make the table unreadable for other programs.
-        with open(args.csv, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        _write_table(args.csv, rows)
+    if answers.problem:
+        raise NotFinite(answers.problem)
+
+
+def _write_table(path: Path, rows: list[tuple[str, str, str]]) -> None:
+    try:
+        # A path that is not valid UTF-8 is written with escapes, so that the table is.
+        with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             csv.writer(file).writerows([("path", "class", "probability"), *rows])
+    except OSError as error:
+        raise SettingsError(f"--csv: cannot write {path}: {error.strerror}") from error
 
 
 if __name__ == "__main__":

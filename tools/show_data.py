@@ -15,7 +15,8 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -54,14 +55,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     with join_ranks(**settings.run.process_options()) as ranks:
         start_logging(ranks)
         task = task_class(settings, ranks)
-        folder.mkdir(parents=True, exist_ok=True)
-        pictures = task.training_pictures(args.count)
-        draw_sheet(pictures, folder / "train.png")
-        draw_animation(pictures, folder / "train.gif", args.fps)
-        draw_sheet(task.validation_pictures(args.count), folder / "val.png")
+        pictures, shown = task.training_pictures(args.count), task.validation_pictures(args.count)
         kinds, counts = task.sample_counts()
-        draw_classes(counts, kinds, folder / "classes.png")
-    log.info("%s: train.png, train.gif, val.png, classes.png", folder)
+        drawings = {
+            "train.png": partial(draw_sheet, pictures),
+            "train.gif": partial(draw_animation, pictures, frames_per_second=args.fps),
+            "val.png": partial(draw_sheet, shown),
+            "classes.png": partial(draw_classes, counts, kinds),
+        }
+        failed = [name for name, draw in drawings.items() if not _draw(draw, folder / name)]
+    log.info("%s: %s", folder, ", ".join(name for name in drawings if name not in failed))
+    if failed:
+        raise SettingsError(f"could not draw {', '.join(failed)} in {folder}; the warnings above say why")
+
+
+def _draw(draw: Callable[..., None], path: Path) -> bool:
+    """Calls `draw(path=path)` -> whether it worked. A failure is a warning, so that the other pictures are drawn."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draw(path=path)
+    except Exception as error:
+        log.warning("cannot draw %s: %s", path, error)
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import pytest
 import torch
@@ -96,3 +97,28 @@ def test_the_newest_run_is_the_one_with_the_newest_weights(tmp_path):
         weights.touch()
         os.utime(weights, (1000 - age, 1000 - age))
     assert newest_run(tmp_path) == tmp_path / "demo/a"
+
+
+def test_plots_and_tensorboard_cost_no_numbers(tmp_path, monkeypatch, caplog):
+    def no_space(*_):
+        raise OSError(28, "No space left on device")
+
+    run = Run(tmp_path, ALONE)
+    run.start_at(0, 0)
+    monkeypatch.setattr("engine.run.plot_curves", no_space)
+    monkeypatch.setattr(run._board, "add_scalar", no_space)
+    for step in (1, 2):
+        run.log(step, "train", {"loss": 1.0})
+    run.plot({"loss": "loss"})
+    run.close()
+    assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [1, 2]
+    curves, board = "cannot draw .*curves.png: .*No space left", "cannot write .*tensorboard any more: .*No space left"
+    assert [len(re.findall(pattern, caplog.text)) for pattern in (curves, board)] == [1, 1]
+
+
+def test_tensorboard_takes_any_tag(tmp_path, caplog):
+    run = Run(tmp_path, ALONE)
+    run.start_at(0, 0)
+    run.log(1, "val", {"from_$5 to /$9//": 1.0, "\u732b": float("nan"), "": float("inf")})
+    run.close()
+    assert "any more" not in caplog.text

@@ -12,6 +12,7 @@ from torch import nn
 
 from engine.checkpoint import CheckpointError
 from engine.distributed import Ranks
+from engine.non_finite import NotFinite
 from engine.optimizer import OptimizerSettings
 from engine.run import Run, RunSettings
 from engine.schedule import ScheduleSettings
@@ -107,6 +108,24 @@ def run_toy(folder, task=None, seed=0, **settings):
         return Trainer(task, run, ALONE).train()
     finally:
         run.close()
+
+
+def test_a_nan_score_stops_the_run_with_a_report_and_is_not_the_best(tmp_path):
+    class TurnsNaN(Toy):
+        def evaluate(self, model):
+            score = super().evaluate(model)
+            score.shift = math.nan if (tmp_path / "checkpoints/best.safetensors").exists() else 0.0
+            return score
+
+    with pytest.raises(NotFinite, match=r"weights of step 10: the score is NaN \(point_top1 .*train\.precision"):
+        run_toy(tmp_path, TurnsNaN())
+    assert [row["score"] is None for row in lines(tmp_path, "val")] == [False, True]
+    assert json.loads((tmp_path / "evaluations/val/summary.json").read_text())["weights"] == "val of step 10"
+    with safetensors.safe_open(tmp_path / "checkpoints/best.safetensors", "pt") as best:
+        assert best.metadata()["step"] == "5"
+    with pytest.raises(NotFinite, match="weights of step 10"):  # again, instead of going on without a score
+        run_toy(tmp_path, TurnsNaN())
+    assert run_toy(tmp_path)["point_top1"] > 0.5
 
 
 def weights(folder, which="model"):

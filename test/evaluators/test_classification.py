@@ -4,6 +4,7 @@ import contextlib
 import math
 
 import numpy as np
+import pytest
 import torch
 
 from engine.checkpoint import write_atomically
@@ -95,3 +96,54 @@ def test_an_interrupted_evaluation_resumes(tmp_path):
     (tmp_path / "kept/00000002.npz").write_bytes(b"damaged")
     assert kept("a").done == {0, 1, 3, 4, 5, 6, 7}
     assert kept("b").done == set() and kept("a").done == set()
+
+
+def predictions_with(value, views, num_items=200):
+    """Of `num_items` videos with 10 views each, all right, the one in the middle has `value` in some `views`."""
+    logits = torch.zeros(num_items, 10, 7)
+    logits[:, :, 3] = 5
+    logits[num_items // 2, views, 3] = value
+    batches = [batch([n], [3], logits[[n]]) for n in range(num_items)]
+    return predict(batches, num_items, num_views=10)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("views", [[4], list(range(10))])
+def test_an_item_with_non_finite_outputs_is_counted_and_wrong(value, views):
+    evaluation = evaluate_predictions(predictions_with(value, views), NAMING)
+    assert evaluation.score == evaluation.item_scores.top1 == evaluation.item_scores.top5 == 199 / 200
+    assert evaluation.item_scores.mean_class_accuracy == 199 / 200 and evaluation.item_scores.confusion.sum() == 199
+    assert evaluation.view_top1 == evaluation.view_top5 == pytest.approx(1 - len(views) / 2000)
+    assert evaluation.loss == pytest.approx(math.log(1 + 6 * math.exp(-5)))
+    assert evaluation.summary()["videos_non_finite"] == 1 and evaluation.summary()["videos_read"] == 200
+    assert evaluation.headline().endswith("on 200 of 200 videos; NaN or infinite outputs for 1 of 200")
+
+
+def test_too_many_non_finite_outputs_leave_no_score():
+    predictions = predictions_with(math.nan, [0], num_items=99)
+    evaluation = evaluate_predictions(predictions, NAMING)
+    assert math.isnan(evaluation.score) and evaluation.item_scores.top1 == 98 / 99
+    assert "1 of 99, more than evaluation.max_non_finite=0.01 allows" in "".join(evaluation.lines())
+    assert evaluate_predictions(predictions, NAMING, max_non_finite=0.02).score == 98 / 99
+
+
+def test_a_network_of_nan_is_wrong_everywhere_and_never_the_best():
+    """Also where there are fewer than five classes, and with every share allowed."""
+    rows = score_views(torch.arange(3), torch.tensor([0, 1, 2]), torch.full((3, 2, 3), math.nan))
+    gathered = gather([{"index": torch.arange(3), "failures": []}], lambda _: rows, ALONE, 3)
+    predictions = predictions_from(gathered, num_views=2, num_classes=3)
+    evaluation = evaluate_predictions(predictions, NAMING)
+    assert math.isnan(evaluation.score) and math.isnan(evaluation.loss)
+    assert evaluation.accuracies() == dict.fromkeys(evaluation.accuracies(), 0.0)
+    assert evaluate_predictions(predictions, NAMING, max_non_finite=1).score == -math.inf
+
+
+def test_non_finite_outputs_survive_an_interruption(tmp_path):
+    logits = torch.zeros(2, 1, 7)
+    logits[0, 0, 2] = math.nan
+    whole = predict([batch([0, 1], [0, 0], logits)], 2, 1)
+    for _ in range(2):
+        kept = ResumablePredictions(tmp_path, {}, ALONE, write_atomically, seconds_between=0)
+        resumed = predict([] if kept.done else [batch([0, 1], [0, 0], logits)], 2, 1, kept)
+    assert resumed.num_kept == 2 and resumed.num_non_finite == whole.num_non_finite == 1
+    assert evaluate_predictions(resumed, NAMING).accuracies() == evaluate_predictions(whole, NAMING).accuracies()

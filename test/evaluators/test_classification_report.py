@@ -1,10 +1,12 @@
 """The files of a report agree with the scores."""
 
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
 
+from evaluators.class_scores import NO_GUESS, NO_RANK
 from evaluators.classification import Naming, Predictions, evaluate_predictions
 
 
@@ -60,6 +62,36 @@ def test_files(evaluation, tmp_path):
 def test_lines(evaluation):
     text = "\n".join(evaluation.lines())
     assert "video top-1           66.67 %" in text and "75.00 %  (3 of 4 videos read, 3 with a label)" in text
+
+
+def test_a_plot_that_fails_costs_no_file(evaluation, tmp_path, monkeypatch, caplog):
+    def fail(*_):
+        raise ValueError("Expected end of text")
+
+    monkeypatch.setattr("evaluators.classification_report.plot_confusion", fail)
+    evaluation.write(tmp_path)
+    assert len(rows(tmp_path / "predictions.csv")) == 3 and len(rows(tmp_path / "unreadable.csv")) == 1
+    assert f"cannot draw {tmp_path / 'confusion.png'}: Expected end of text" in caplog.text
+
+
+def test_an_item_with_non_finite_outputs_has_no_guess(evaluation, tmp_path, monkeypatch):
+    predictions = evaluation.predictions
+    predictions.guesses[1], predictions.probabilities[1], predictions.label_rank[1] = NO_GUESS, np.nan, NO_RANK
+    evaluation = evaluate_predictions(predictions, evaluation.naming)
+    evaluation.write(tmp_path)
+    assert [row["guess1"] for row in rows(tmp_path / "predictions.csv")] == ["a", "", "b, or so"]
+    assert [row["accuracy"] for row in rows(tmp_path / "per_class.csv")] == ["0.500000", "0.000000", ""]
+    assert [row["b, or so"] for row in rows(tmp_path / "confusion.csv")] == ["1", "0", "0"]
+    monkeypatch.setattr("evaluators.classification_report.MAX_MATRIX_CLASSES", 2)
+    evaluation.write(tmp_path)
+    found = [(row["true class"], row["predicted class"]) for row in rows(tmp_path / "confusion.csv")]
+    assert found == [("a", "a"), ("a", "b, or so")]
+
+
+def test_a_path_that_is_not_valid_utf8(evaluation, tmp_path):
+    naming = dataclasses.replace(evaluation.naming, describe=lambda i: (str(i), "caf\udce9.mp4"))
+    evaluate_predictions(evaluation.predictions, naming).write(tmp_path)
+    assert rows(tmp_path / "predictions.csv")[0]["path"] == "caf\\udce9.mp4"
 
 
 def test_with_many_classes_the_confusion_matrix_is_a_list_of_pairs(evaluation, tmp_path, monkeypatch):

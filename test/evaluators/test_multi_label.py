@@ -106,3 +106,27 @@ def test_report(predicted, tmp_path):
 def test_an_evaluation_without_labels(predicted):
     evaluation = evaluate_multi_label(predicted[2], np.zeros((5, 4), dtype=bool), NAMING)
     assert evaluation.score == -math.inf and math.isnan(evaluation.item_scores.mean_average_precision)
+
+
+def test_an_item_with_non_finite_outputs_is_never_found(predicted):
+    logits, targets, _ = predicted
+    logits = logits.clone()
+    logits[0, 1, 2] = math.nan
+    first = torch.tensor([0, 2, 0, -1, 1])
+    batches = [{"index": torch.arange(5), "label": first, "logits": logits, "failures": []}]
+
+    def rows_of(batch):
+        return score_multi_label_views(batch["index"], batch["label"], batch["logits"].double(), lambda rows: targets)
+
+    predictions = predictions_from(gather(batches, rows_of, ALONE, 6), num_views=3, num_classes=4)
+    evaluation = evaluate_multi_label(predictions, targets, NAMING, max_non_finite=0.2)
+    means = logits.double().sigmoid().mean(1).numpy()
+    rest = average_precision(means[[1, 2, 4]], targets[[1, 2, 4]])  # the recall of classes 0 and 1 lacks one of two
+    np.testing.assert_allclose(evaluation.item_scores.average_precision, rest * [0.5, 0.5, 1, 1])
+    assert evaluation.score == evaluation.item_scores.mean_average_precision
+    assert evaluation.item_scores.top5 == 3 / 4 and evaluation.view_top5 == pytest.approx(11 / 12)
+    assert math.isfinite(evaluation.loss) and evaluation.summary()["videos_non_finite"] == 1
+    assert math.isnan(evaluate_multi_label(predictions, targets, NAMING).score)
+    assert (
+        "NaN or infinite outputs for 1 of 5, more than" in evaluate_multi_label(predictions, targets, NAMING).headline()
+    )

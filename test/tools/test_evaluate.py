@@ -6,9 +6,11 @@ import shutil
 from functools import partial
 
 import pytest
+import safetensors.torch
 import torch
 from conftest import write_recipe
 
+from engine.non_finite import NotFinite
 from evaluators.resumable_predictions import ResumablePredictions
 from tasks import classification
 from tools import evaluate, predict, train
@@ -102,6 +104,46 @@ def test_an_interrupted_evaluation_resumes(run, monkeypatch, capsys):
     assert "resuming an interrupted evaluation: 4 of 9 videos are done" in capsys.readouterr().err
     assert files_of(run / "evaluations/1x1-last") == whole
     assert not (run / "evaluations/1x1-last/unfinished").exists()
+
+
+@pytest.fixture(scope="module")
+def overflowing(run):
+    """A file of finite weights whose outputs overflow."""
+    weights = safetensors.torch.load_file(run / "checkpoints/best.safetensors")
+    weights["classifier.weight"] = torch.full_like(weights["classifier.weight"], 3e38)
+    safetensors.torch.save_file(weights, run.parent / "overflowing.safetensors")
+    return run.parent / "overflowing.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("script", "processes"),
+    [
+        ("tools/evaluate.py", 1),
+        pytest.param("test/test-multi-clip.py", 1, marks=pytest.mark.slow),
+        pytest.param("test/test-single-clip.py", 2, marks=pytest.mark.slow),
+    ],
+)
+def test_outputs_that_are_not_finite_end_with_an_error_after_the_report(run, start, overflowing, script, processes):
+    views = ("evaluation.num_clips=2", "evaluation.num_crops=1")
+    done = start(script, "--run-dir", run, "--checkpoint", overflowing, *views, processes=processes, check=False)
+    assert done.returncode == (2 if processes == 1 else 1)  # torchrun has its own
+    message = "the score is NaN (0.00 % top-1, 0.00 % top-5 on 8 of 9 videos; NaN or infinite outputs for 8 of 8, more"
+    assert done.stderr.count(f"error: {overflowing}: {message}") == 1, done.stderr
+    report = run / "evaluations/2x1-overflowing"
+    summary, files = files_of(report)
+    assert summary["video_top1"] == summary["mean_class_accuracy"] == 0 and summary["videos_non_finite"] == 8
+    assert summary["loss"] is None and not (report / "unfinished").exists()
+    assert {row["guess1"] for row in csv.DictReader(files["predictions.csv"].decode().splitlines())} == {""}
+
+
+def test_predictions_that_are_not_finite_are_no_classes(run, overflowing, tmp_path, capsys):
+    videos = [str(path) for path in sorted((run.parent / "videos/val").glob("*/*.mp4"))[:2]]
+    arguments = ["--run-dir", str(run), "--checkpoint", str(overflowing), "--csv", str(tmp_path / "guesses.csv")]
+    with pytest.raises(NotFinite, match=r"outputs for 2 of 2, more than evaluation\.max_non_finite=0\.01"):
+        predict.main([*arguments, *videos])
+    assert capsys.readouterr().err.count("no guess: the network's outputs are NaN or infinite") == 2
+    assert (tmp_path / "guesses.csv").read_text().split() == ["path,class,probability"]
+    predict.main([*arguments, *videos, "evaluation.max_non_finite=1"])
 
 
 def test_predict_names_the_classes(run, start, tmp_path):

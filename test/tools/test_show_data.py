@@ -7,10 +7,11 @@ from PIL import Image
 
 from datasets.video import VideoError
 from engine.distributed import Ranks
-from settings import parse_settings, read_recipe
+from engine.task import Picture
+from settings import SettingsError, parse_settings, read_recipe
 from tasks import find_task
 from tools import show_data
-from tools.contact_sheet import HEIGHT
+from tools.contact_sheet import HEIGHT, draw_animation, draw_classes, draw_sheet
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 
@@ -67,6 +68,26 @@ def test_a_replaced_sample_shows_its_own_file(recipe):
     sample = dataset[5]
     assert sample["failures"] and sample["index"] != broken
     assert not torch.equal(dataset.whole(5)[:, :8, :8], whole[:, :8, :8])
+
+
+def test_any_name_is_drawn(tmp_path):
+    names = ["from_$5_to_$9", r"$\frac{", "two\nlines", "caf\udce9", "\u732b", "x" * 5000]
+    wide = torch.zeros(2, 3, 9000, 3, dtype=torch.uint8)
+    pictures = [Picture([f"1: {name}"], {"as\ndecoded": wide}) for name in names]
+    draw_sheet(pictures, tmp_path / "a.png")
+    draw_animation(pictures, tmp_path / "a.gif", 4)
+    draw_classes({"training": np.zeros(6), "$ $": np.full(6, np.nan)}, names, tmp_path / "classes.png")
+    assert Image.open(tmp_path / "a.png").width < 3000 and (tmp_path / "classes.png").stat().st_size > 5000
+
+
+def test_a_picture_that_fails_costs_no_other(recipe, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(show_data, "draw_animation", fail)
+    with pytest.raises(SettingsError, match=r"could not draw train\.gif in .*; the warnings above say why"):
+        show(tmp_path, recipe)
+    assert {path.name for path in tmp_path.glob("*.png")} == {"train.png", "val.png", "classes.png"}
 
 
 def test_images(tmp_path):

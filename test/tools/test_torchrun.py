@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 
 import pytest
@@ -44,6 +45,25 @@ def test_a_run_that_fails_ends_with_the_status_of_the_first_failure(tmp_path, pr
     done = start_run(tmp_path, program).finish(60)
     assert done.returncode == status
     assert "Traceback" not in done.stderr and f"exited with status {status}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [
+        ("127.0.0.1", "error: port PORT of 127.0.0.1 is in use, by another run or program"),
+        ("a" * 100, "error: rendezvous: this machine finds no address for the host 'aaa"),
+        ("me@a1", "error: The hostname of the rendezvous endpoint 'me@a1:PORT' must be"),
+    ],
+)
+def test_machines_that_cannot_meet(tmp_path, start, host, message):
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        endpoint = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"{host}:{port}", "--rdzv-conf", "is_host=1"]
+        arguments = ["--nnodes", 2, "--nproc-per-node", 1, *endpoint, "--local-addr", "127.0.0.1", "gone.py"]
+        done = start("tools/torchrun.py", *arguments, check=False)
+    assert done.returncode == 2 and done.stderr.startswith(message.replace("PORT", port)), done.stderr
 
 
 @pytest.mark.slow
