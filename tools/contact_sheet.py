@@ -97,9 +97,10 @@ def _tile(moments: list[list[Image.Image]]) -> list[Image.Image]:
 
 
 def _to_picture(frame: torch.Tensor) -> Image.Image:
-    """uint8 [H, W, 3] -> a picture `HEIGHT` pixels high."""
+    """uint8 [H, W, 3] -> a picture `HEIGHT` pixels high; a very long one is squeezed to the sheet's width."""
     picture = Image.fromarray(frame.numpy())
-    return picture.resize((max(1, round(picture.width * HEIGHT / picture.height)), HEIGHT), Image.Resampling.BILINEAR)
+    width = min(max(1, round(picture.width * HEIGHT / picture.height)), SHEET_WIDTH)
+    return picture.resize((width, HEIGHT), Image.Resampling.BILINEAR)
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
