@@ -257,15 +257,17 @@ def _unknown(what: str, name: str, choices: list[str]) -> str:
 def load_weights(model: nn.Module, path: str | Path, strict: bool = True, average: bool = False) -> LoadReport:
     """Fills a model from a file of its own weights: ours, or the authors' released one.
 
-    The file is a state dict by itself or under `state_dict`, `model` or `model_ema`, written by torch.save or as
-    safetensors, with or without the prefix `module.`. Code in the file never runs.
+    The file is a state dict by itself or under `state_dict`, `model`, `module`, `model_state_dict`, `model_ema`,
+    `state_dict_ema` or `ema`, written by torch.save or as safetensors. Names may have the prefixes of what held the
+    model: `module.`, `model.`, `net.` or `network.` before all of them, `_orig_mod.` of torch.compile anywhere. Code in
+    the file never runs.
 
     Args:
         model: the model to fill, in place; untouched if the file is refused.
         path: the file.
         strict: refuse the file unless every entry fits. Otherwise whatever fits by name and shape is loaded, and the
             report names the rest.
-        average: where the file holds weights and their moving average (`model_ema`), take the average.
+        average: take the moving average of the weights (`model_ema`, `state_dict_ema` or `ema`), not the weights.
 
     Raises:
         WeightsError: the file is missing or broken, or does not fit.

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
 Weights = Mapping[str, "torch.Tensor"]
 Suggest = Callable[[str, Weights], str | None]
 """(the model's name, weights that do not fit it) -> the name of another model that they fit, if there is one."""
+
+STATE_DICTS = ("state_dict", "model", "module", "model_state_dict")
+AVERAGES = ("model_ema", "state_dict_ema", "ema")
+"""Under which keys training scripts put the weights, and their moving average."""
+
+_COMPILED = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""What wrappers of single layers and of whole networks put into the names of entries, anywhere."""
+_HOLDERS = ("module.", "model.", "net.", "network.")
+"""What objects that hold the network, such as DistributedDataParallel, put before the names of all entries."""
 
 
 class WeightsError(UserError, ValueError):
@@ -70,17 +80,19 @@ class LoadReport:
 
 def load(model: nn.Module, path: str | Path, strict: bool, average: bool, suggest: Suggest) -> LoadReport:
     """See `models.load_weights`."""
+    model = getattr(model, "_orig_mod", model)  # compiled
     weights = adapt(model, path, read(path, average))
     report = compare(model, weights)
     if not report.loaded or (strict and report.misfits()):
         raise WeightsError(_misfit(model, path, weights, report, suggest))
-    return _fill(model, weights, report)
+    return _fill(model, path, weights, report)
 
 
 def load_into_another(model: nn.Module, path: str | Path, suggest: Suggest) -> LoadReport:
     """See `models.load_pretrained`."""
     from glore3d.inflate import inflate_weights
 
+    model = getattr(model, "_orig_mod", model)  # compiled
     weights = adapt(model, path, read(path), resize=True)
     weights, inflated = inflate_weights(weights, _shapes(model))
     report = compare(model, weights)
@@ -89,62 +101,125 @@ def load_into_another(model: nn.Module, path: str | Path, suggest: Suggest) -> L
     unexcused = report.excusing((*classifiers(model), *units))
     if not report.loaded or unexcused.misfits():
         raise WeightsError(_misfit(model, path, weights, unexcused, suggest))
-    return _fill(model, weights, report)
+    return _fill(model, path, weights, report)
 
 
 def read(path: str | Path, average: bool = False) -> dict[str, torch.Tensor]:
-    """The state dict in a file, on the CPU, whatever it is wrapped in; `average`: the one under `model_ema`."""
-    import safetensors.torch
+    """The state dict in a file, on the CPU, whatever it is wrapped in; `average`: the one under one of `AVERAGES`."""
     import torch
 
     path = Path(path)
+    content = _read_file(path)
+    if average and _holds(content, AVERAGES) is None:
+        raise WeightsError(
+            f"{path}: holds no moving average of the weights ({AVERAGES[0]}), nor one under "
+            f"{' or '.join(AVERAGES[1:])}, but {_summary(content)}"
+        )
+    keys = AVERAGES if average else STATE_DICTS + AVERAGES
+    for _ in range(3):  # a file may nest them, but a damaged one may also hold itself
+        if (inner := _holds(content, keys)) is not None:
+            content, keys = inner, STATE_DICTS
+    entries = content if isinstance(content, Mapping) else {}
+    if not any(isinstance(value, torch.Tensor) for value in entries.values()):
+        raise WeightsError(
+            f"{path}: holds no state dict, neither by itself nor under {', '.join(STATE_DICTS + AVERAGES[:-1])} or "
+            f"{AVERAGES[-1]}, but {_summary(content)}"
+        )
+    for name, value in entries.items():
+        if not isinstance(value, torch.Tensor) or not isinstance(name, str):
+            found = f"{type(value).__name__} under {name!r}"
+            raise WeightsError(f"{path}: holds one {found}; expected a state dict, which has only tensors under names")
+    weights = {_COMPILED.sub("", name): tensor for name, tensor in entries.items()}
+    if len(weights) < len(entries):
+        raise WeightsError(
+            f"{path}: holds entries twice, with and without _orig_mod. or the like; save only one of them"
+        )
+    return weights
+
+
+def _read_file(path: Path) -> Any:
+    import safetensors.torch
+    import torch
+
+    if path.is_dir():
+        raise WeightsError(f"{path}: is a folder; name the file of weights in it")
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such file of weights")
+    if path.suffix == ".json":
+        raise WeightsError(f"{path}: holds no weights; if it is the index of several files, join these into one")
     try:
         if path.suffix == ".safetensors":
-            content = safetensors.torch.load_file(path)
-        else:
-            with torch.serialization.safe_globals([argparse.Namespace]):
-                content = torch.load(path, map_location="cpu", weights_only=True)
+            return safetensors.torch.load_file(path)
+        with torch.serialization.safe_globals(_plain_types()):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken pickle raises whatever its bytes happen to mean
-        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
         size = f"{path.stat().st_size:,} bytes"
         raise WeightsError(
-            f"{path}: not a readable file of weights, {size} ({type(error).__name__}: {reason}). "
+            f"{path}: not a readable file of weights, {size} ({_reason(error)}). "
             "It may be cut short, or hold more than tensors and plain values, which is refused: download it again, or "
             "save its state dict alone"
         ) from error
-    if average and "model_ema" not in content:
-        raise WeightsError(f"{path}: holds no moving average of the weights (model_ema), but {_summary(content)}")
-    for key in ("model_ema",) if average else ("state_dict", "model", "model_ema"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    tensors = content.values() if isinstance(content, Mapping) else ()
-    if not tensors or not all(isinstance(tensor, torch.Tensor) for tensor in tensors):
-        raise WeightsError(
-            f"{path}: holds no state dict, neither by itself nor under state_dict, model or model_ema, "
-            f"but {_summary(content)}"
-        )
-    if all(name.startswith("module.") for name in content):
-        content = {name.removeprefix("module."): tensor for name, tensor in content.items()}
-    return dict(content)
+
+
+def _plain_types() -> list[Any]:
+    """What scripts put beside the weights and cannot run code: their arguments, and numbers of NumPy."""
+    import numpy as np
+
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = [type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?US"]
+    return [
+        argparse.Namespace,
+        np.dtype,
+        *kinds,
+        *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    ]
+
+
+def _reason(error: Exception) -> str:
+    """Why a file cannot be read, on one line; torch's advice to read it without protection is left out."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    if foreign := re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", text):
+        return f"it holds {foreign[1]}"
+    stated = re.search(r"WeightsUnpickler error: (.+)", text) or re.search(r"(.+)", text)
+    return f"{type(error).__name__}: {stated[1].split('. ')[0][:200]}" if stated else type(error).__name__
+
+
+def _holds(content: Any, keys: tuple[str, ...]) -> Mapping | None:
+    """What is under the first of `keys` that holds a dict; None if none does."""
+    inner = (content.get(key) for key in keys) if isinstance(content, Mapping) else ()
+    return next((value for value in inner if isinstance(value, Mapping)), None)
 
 
 def _summary(content: Any) -> str:
     if isinstance(content, Mapping):
         return f"the keys {', '.join(map(str, list(content)[:8]))}" if content else "nothing"
-    return f"one {type(content).__name__}"
+    return "nothing" if content is None else f"one {type(content).__name__}"
 
 
 def adapt(model: nn.Module, path: str | Path, weights: dict[str, torch.Tensor], resize: bool = False) -> dict:
     """The weights in the model's own form, if the model knows other forms (`adapt_weights`)."""
-    if not hasattr(model, "adapt_weights"):
-        return weights
-    try:
-        return model.adapt_weights(weights, resize=resize)
-    except ValueError as error:
-        raise WeightsError(f"{path}: does not fit {_name(model)}: {error}") from error
+    weights = _without_holders(model, weights)
+    if hasattr(model, "adapt_weights"):
+        try:
+            weights = model.adapt_weights(weights, resize=resize)
+        except ValueError as error:
+            raise WeightsError(f"{path}: does not fit {_name(model)}: {error}") from error
+    own = {_COMPILED.sub("", name): name for name in _shapes(model)}  # some of its layers may be compiled
+    return {own.get(name, name): tensor for name, tensor in weights.items()}
+
+
+def _without_holders(model: nn.Module, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights without the prefixes that all names share and none of the model's has, such as `module.`."""
+    own = _shapes(model)
+    weights = dict(weights)
+    if "n_averaged" not in own:
+        weights.pop("n_averaged", None)  # torch's AveragedModel counts its updates
+    while weights:
+        shared = [prefix for prefix in _HOLDERS if all(name.startswith(prefix) for name in weights)]
+        if not shared or any(name.startswith(shared[0]) for name in own):
+            break
+        weights = {name.removeprefix(shared[0]): tensor for name, tensor in weights.items()}
+    return weights
 
 
 def _name(model: nn.Module) -> str:
@@ -175,7 +250,20 @@ def compare(model: nn.Module, weights: Weights) -> LoadReport:
     return report
 
 
-def _fill(model: nn.Module, weights: Weights, report: LoadReport) -> LoadReport:
+def _fill(model: nn.Module, path: str | Path, weights: Weights, report: LoadReport) -> LoadReport:
+    import torch
+
+    own = model.state_dict()
+    for name in report.loaded:
+        ours, theirs = own[name], weights[name]
+        same_kind = ours.is_floating_point() == theirs.is_floating_point() and ours.is_complex() == theirs.is_complex()
+        counts = not ours.is_floating_point() and not ours.is_complex()  # whole numbers; files may hold them as floats
+        if theirs.is_meta or theirs.layout != torch.strided or not (same_kind or counts):
+            found = "no values" if theirs.is_meta else f"values of {theirs.dtype}, {theirs.layout}"
+            raise WeightsError(
+                f"{path}: {name} holds {found}; they cannot become {ours.dtype}; save the weights dense "
+                "and not quantized"
+            )
     model.load_state_dict({name: weights[name] for name in report.loaded}, strict=False)
     return report
 

@@ -19,11 +19,11 @@ from PIL import ExifTags, Image
 from datasets.file_list import FileError
 
 SUFFIXES = (
-    *(".apng", ".avif", ".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpf", ".jpg"),
-    *(".jpx", ".pbm", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".sgi", ".tga", ".tif", ".tiff"),
-    ".webp",
+    *(".apng", ".avif", ".bmp", ".bw", ".dds", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe"),
+    *(".jpeg", ".jpf", ".jpg", ".jpx", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".rgb", ".rgba"),
+    *(".sgi", ".tga", ".tif", ".tiff", ".webp"),
 )
-"""How the names of images end that Pillow reads by itself, in lower case."""
+"""How the names of images end that Pillow's own wheel decodes, in lower case. AVIF needs Pillow 11.3."""
 
 UNREAD_SUFFIXES = (".cr2", ".dng", ".exr", ".hdr", ".heic", ".heif", ".jxl", ".nef", ".raw", ".svg")
 """How the names of images end that are not read, in lower case."""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -95,12 +96,57 @@ def test_every_layout_loads(tmp_path, model, weights, key, prefix):
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
 
 
+def prefixed(prefix, weights):
+    return {prefix + name: tensor for name, tensor in weights.items()}
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+@pytest.mark.parametrize(
+    "prefix",
+    ["_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "module.module.", "model.", "model._orig_mod.", "net."],
+)
+def test_prefixes_of_what_held_the_network_are_dropped(tmp_path, model, weights, prefix, suffix):
+    path = tmp_path / f"weights.{suffix}"
+    (safetensors.torch.save_file if suffix == "safetensors" else torch.save)(prefixed(prefix, weights), path)
+    assert sorted(load_weights(model, path).loaded) == sorted(weights)
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
+
+
+def test_parts_may_be_compiled_and_averages_counted(tmp_path, model, weights):
+    inside = {name.replace(".", "._orig_mod.", 1): tensor for name, tensor in weights.items()}
+    averaged = {"n_averaged": torch.tensor(3), **prefixed("module.", weights)}  # as torch.optim.swa_utils writes it
+    for content in (inside, averaged):
+        assert len(load_weights(model, save(content, tmp_path / "odd.pth")).loaded) == len(weights)
+    with pytest.raises(WeightsError, match=r"holds entries twice, with and without _orig_mod\."):
+        load_weights(model, save(weights | prefixed("_orig_mod.", weights), tmp_path / "twice.pth"))
+
+
+def test_a_compiled_network_is_filled(tmp_path, model, weights):
+    path = save(weights, tmp_path / "weights.pth")
+    assert sorted(load_weights(torch.compile(model), path).loaded) == sorted(weights)
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
+    model = create_model("glore_resnet_debug_3d", num_classes=5)
+    model.classifier = torch.compile(model.classifier)
+    load_weights(model, path)
+    assert torch.equal(model.classifier._orig_mod.weight, weights["classifier.weight"])
+
+
+def test_a_prefix_that_the_network_has_itself_stays(tmp_path):
+    network = nn.Sequential()
+    network.add_module("model", nn.Linear(2, 3))
+    assert load_weights(network, save(network.state_dict(), tmp_path / "own.pth")).loaded == [
+        "model.weight",
+        "model.bias",
+    ]
+
+
 def test_weights_or_their_average_load(tmp_path, model, weights):
     average = {name: tensor + 1 for name, tensor in weights.items()}
-    path = save({"model": weights, "model_ema": average}, tmp_path / "both.pth")
-    for wanted, expected in ((False, weights), (True, average)):
-        load_weights(model, path, average=wanted)
-        assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+    for key in ("model_ema", "state_dict_ema", "ema"):
+        path = save({"model": weights, key: prefixed("module.", average)}, tmp_path / "both.pth")
+        for wanted, expected in ((False, weights), (True, average)):
+            load_weights(model, path, average=wanted)
+            assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
     with pytest.raises(WeightsError, match=r"plain\.pth: holds no moving average of the weights \(model_ema\)"):
         load_weights(model, save({"model": weights}, tmp_path / "plain.pth"), average=True)
 
@@ -153,10 +199,64 @@ def test_code_in_a_file_is_never_run(tmp_path, model, weights):
     assert not sprung.exists()
 
 
-@pytest.mark.parametrize("content", [{"epoch": 1, "optimizer": {}}, [1, 2], {}, {"model": {"lr": 0.1}}])
-def test_file_without_a_state_dict(tmp_path, model, content):
-    with pytest.raises(WeightsError, match="holds no state dict, neither by itself nor under state_dict"):
-        load_weights(model, save(content, tmp_path / "odd.pth"))
+@pytest.mark.parametrize("average", [False, True])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *({}, {"model": {}}, {"epoch": 1, "optimizer": {}}, {"model": {"lr": 0.1}}),
+        *([1, 2], [torch.zeros(2)], torch.zeros(3), 3, "text", None),
+    ],
+)
+def test_file_without_a_state_dict(tmp_path, model, content, average):
+    message = "moving average of the weights" if average else "state dict, neither by itself nor under state_dict"
+    with pytest.raises(WeightsError, match=f"holds no {message}"):
+        load_weights(model, save(content, tmp_path / "odd.pth"), average=average)
+
+
+def test_numpys_numbers_beside_the_weights_are_plain_values(tmp_path, model, weights):
+    kinds = (np.float64, np.float32, np.float16, np.int64, np.int32, np.uint8, np.bool_, np.str_)
+    content = {
+        "model": weights,
+        "args": argparse.Namespace(lr=np.float64(0.1)),
+        **{str(kind): kind(1) for kind in kinds},
+    }
+    assert len(load_weights(model, save(content, tmp_path / "numbers.pth")).loaded) == len(weights)
+
+
+class Opaque:
+    pass
+
+
+def test_what_a_file_holds_is_said_on_one_line(tmp_path, model, weights):
+    first = next(iter(weights))
+    holds_itself = {}
+    holds_itself["model"] = holds_itself
+    for content, message in (
+        ({1: torch.zeros(2)}, "holds one Tensor under 1; expected a state dict"),
+        (weights | {"epoch": 3}, "holds one int under 'epoch'; expected a state dict"),
+        ({"model": weights, "more": Opaque()}, r"\(it holds [\w.]*Opaque\)\. It may be cut short"),
+        (model, r"\(it holds glore3d\.resnet3d\.\w+\)"),
+        (holds_itself, "holds no state dict"),
+        ({name: t.to(torch.int8) for name, t in weights.items()}, f"{first} holds values of torch.int8, .* quantized"),
+        ({name: t.to("meta") for name, t in weights.items()}, f"{first} holds no values"),
+    ):
+        with pytest.raises(WeightsError, match=message) as error:
+            load_weights(model, save(content, tmp_path / "odd.pth"))
+        assert "\n" not in str(error.value) and "\x1b" not in str(error.value)
+
+
+def test_folders_and_indices_hold_no_weights(tmp_path, model):
+    with pytest.raises(WeightsError, match="is a folder; name the file of weights in it"):
+        load_weights(model, tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}')
+    with pytest.raises(WeightsError, match=r"json: holds no weights; if it is the index of several files, join these"):
+        load_weights(model, tmp_path / "model.safetensors.index.json")
+
+
+def test_half_precision_is_widened(tmp_path, model, weights):
+    load_weights(model, save({name: tensor.half() for name, tensor in weights.items()}, tmp_path / "half.pth"))
+    for name, tensor in model.state_dict().items():
+        assert tensor.dtype == weights[name].dtype and torch.equal(tensor, weights[name].half().to(tensor.dtype))
 
 
 def test_file_of_another_model_is_recognized(tmp_path, model, weights):

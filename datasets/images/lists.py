@@ -15,17 +15,10 @@ from datasets.file_list import (
     read_list,
 )
 from datasets.find_files import FileKind, class_folders
+from datasets.image_file import SUFFIXES
 from datasets.text_files import bad_line, existing_path, read_csv, read_json, shorten
 
-IMAGES = FileKind(
-    "images",
-    (
-        *(".apng", ".avif", ".bmp", ".bw", ".dds", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe"),
-        *(".jpeg", ".jpf", ".jpg", ".jpx", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".rgb", ".rgba"),
-        *(".sgi", ".tga", ".tif", ".tiff", ".webp"),
-    ),
-)
-"""The pictures that Pillow's own wheel decodes. AVIF needs Pillow 11.3."""
+IMAGES = FileKind("images", SUFFIXES)
 KAGGLE_LABELS = "LOC_val_solution.csv"
 
 

@@ -52,8 +52,7 @@ def read_label_map(path: Path, num_classes: int) -> torch.Tensor:
     except FileNotFoundError:
         raise ImageError(str(path), "no such label map; is data.token_labels.root right?") from None
     except Exception as error:  # a broken file may raise anything
-        reason = str(error).strip().split("\n")[0][:100] or type(error).__name__
-        raise ImageError(str(path), f"not a readable label map ({reason})") from error
+        raise ImageError(str(path), f"not a readable label map ({type(error).__name__})") from error
     if not isinstance(label_map, torch.Tensor) or label_map.dim() != 4 or len(label_map) != 2:
         raise ImageError(str(path), "not a label map: expected one tensor [2, K, h, w] of scores and classes")
     label_map = label_map.float()
