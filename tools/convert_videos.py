@@ -6,7 +6,8 @@
 
 The same command continues after an interruption: it skips files that are complete, made by this recipe and newer than
 their source. DESTINATION/conversion_failures.csv lists the videos that cannot be converted, and those that were
-converted although parts of them are damaged. Exit status: 0, or 1 if a video could not be converted.
+converted although parts of them are damaged. Exit status: 0, or 1 if a video could not be converted. A converted video
+has every frame of its source, in order and at its time; the report counts what a damaged one has lost.
 """
 
 import argparse
@@ -24,7 +25,8 @@ from tqdm import tqdm
 
 from datasets.dataloader import default_num_workers
 from datasets.video.container import VideoError
-from datasets.video.convert import RECIPES, Job, Recipe, convert, find_ffmpeg, find_jobs, is_done, partial_path
+from datasets.video.convert import Job, convert, find_ffmpeg, find_jobs, is_done, partial_path
+from datasets.video.recipes import RECIPES, Recipe
 from datasets.worker_pool import Lost, run_each
 from settings import SettingsError
 from tools.errors import clear_errors

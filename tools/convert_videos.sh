@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Re-encodes videos like tools/convert_videos.py, but needs only bash and ffmpeg: for clusters without the suite.
+# Re-encodes videos like tools/convert_videos.py, but needs only bash, ffmpeg and ffprobe: for clusters without the suite.
 #
 #   tools/convert_videos.sh RECIPE SOURCE DESTINATION            every video under the folder SOURCE
 #   tools/convert_videos.sh RECIPE SOURCE DESTINATION 3/8        part 3 of 8
@@ -9,8 +9,13 @@
 # RECIPE: training, short288, short256 or short160. Parts split the sorted names under SOURCE; "-" reads null-terminated
 # names relative to SOURCE from standard input. JOBS: how many videos to convert at once (the number of cores).
 #
-# Run the same command again to resume: targets that are not older than their source are skipped. Videos that fail are
-# listed in DESTINATION/conversion_failures.PART.txt, and the exit status is 1.
+# Run the same command again to resume: targets of this recipe that are not older than their source are skipped. Videos
+# that fail are listed in DESTINATION/conversion_failures.PART.txt, and the exit status is 1. What ffmpeg says of videos
+# that it converted all the same is added to DESTINATION/conversion_damaged.PART.txt.
+#
+# Every frame that ffmpeg decodes is kept, but evenly spaced: where the source's frame rate varies, the times are lost.
+# Whether mirrored and turned videos become upright depends on ffmpeg's release. tools/convert_videos.py does better in
+# both, counts lost frames, and converts this script's results again.
 set -euo pipefail
 
 usage() {
@@ -18,30 +23,52 @@ usage() {
     exit 2
 }
 
+probe() { # VIDEO: its first video stream, unless that is a cover before a film, and this one's average frames per second
+    local stream codec rate found=
+    while IFS=, read -r stream codec rate _; do
+        [ -n "$found" ] || found="$stream $rate"
+        case $codec in mjpeg | png | bmp | gif | webp | tiff) continue ;; esac
+        found="$stream $rate"
+        break
+    done < <(ffprobe -v quiet -protocol_whitelist file -select_streams V \
+        -show_entries stream=index,codec_name,avg_frame_rate -of csv=p=0 "file:$1" </dev/null)
+    read -r stream rate <<<"${found:-0 0/0}"
+    if ! [[ $rate =~ ^[0-9]{1,9}/[1-9][0-9]{0,8}$ ]] || ((rate < 1 || rate > 240)); then rate=25; fi
+    echo "$stream $rate"
+}
+
 convert_one() { # RECIPE SOURCE DESTINATION NAME: converts one video unless it is done
-    local recipe=$1 source=$2/$4 target=$3/${4%.*}.mp4 even=0 side codec options muxer=()
+    local recipe=$1 source=$2/$4 target=$3/${4%.*}.mp4 even=0 side codec options muxer=+write_colr
     case $recipe in
         short288) side=288 codec=mpeg4 options="b=640k" ;;
         short256) side=256 codec=mpeg4 options="b=512k" ;;
         short160) side=160 codec=mpeg4 options="b=240k" ;;
         training)
-            side=256 codec=mpeg4 even=1 muxer=(-movflags +faststart)
+            side=256 codec=mpeg4 even=1 muxer=+faststart+write_colr
             options="b=512k g=4 bf=0 mbd=rd trellis=1 cmp=satd subcmp=satd"
             ;;
     esac
-    if [ -s "$target" ] && ! [ "$source" -nt "$target" ]; then return; fi
+    local comment="short side $side, $codec $options, every frame"
+    if [ -s "$target" ] && ! [ "$source" -nt "$target" ] && grep -qaF -- "$comment" "$target"; then return; fi
     local width="min(iw\,($side*iw)/min(iw\,ih))" height=-1 encoder=() option
     if [ $even = 1 ]; then width="trunc($width/2)*2" height=-2; fi
     for option in $options; do encoder+=("-${option%%=*}:v" "${option#*=}"); done
-    local partial=${target%/*}/.${target##*/}.partial
+    local partial=${target%/*}/.${target##*/}.partial stream rate report complaint failed=0
     mkdir -p "${target%/*}"
-    if ffmpeg -nostdin -y -v error -threads 1 -protocol_whitelist file -i "file:$source" -map 0:v:0 -an \
-        -c:v $codec -filter:v "scale=$width:$height" -pix_fmt yuv420p "${encoder[@]}" -threads 1 "${muxer[@]}" \
-        -map_metadata -1 -metadata "comment=short side $side, $codec $options" -f mp4 "file:$partial" &&
-        [ -s "$partial" ]; then
+    read -r stream rate < <(probe "$source")
+    # "-r" before the input numbers the frames, whatever their times, so that none is dropped or repeated.
+    if ! report=$(ffmpeg -nostdin -y -v error -progress pipe:1 -threads 1 -protocol_whitelist file \
+        -r "$rate" -i "file:$source" -map "0:$stream" \
+        -c:v $codec -filter:v "scale=$width:$height:out_range=tv" -pix_fmt yuv420p "${encoder[@]}" -threads 1 \
+        -movflags $muxer -map_metadata -1 -metadata "comment=$comment at a constant rate" -f mp4 "file:$partial" 2>&1)
+    then failed=1; fi
+    complaint=$(grep -vE '^[a-z0-9_]+= *[^ ]*$' <<<"$report") || true
+    if [ $failed = 0 ] && [[ $report =~ frame=\ *[1-9] && ! $report =~ (dup|drop)_frames=\ *[1-9] ]]; then
+        [ -z "$complaint" ] || printf '%s: %s\n' "$source" "$complaint" >>"$DAMAGED"
         mv -f -- "$partial" "$target"
     else
         rm -f -- "$partial"
+        echo "$source cannot be converted: ${complaint:-ffmpeg lost or repeated frames}" >&2
         printf '%s\n' "$source" >>"$FAILURES"
     fi
 }
@@ -58,7 +85,9 @@ fi
 part=${4:-1/1}
 [[ $part =~ ^([1-9][0-9]*/[1-9][0-9]*|-)$ ]] || usage
 [ -d "$2" ] || { echo "error: there is no folder $2" >&2; exit 2; }
-command -v ffmpeg >/dev/null || { echo "error: ffmpeg not found; tools/convert_videos.py does without" >&2; exit 2; }
+for program in ffmpeg ffprobe; do
+    command -v $program >/dev/null || { echo "error: $program not found; tools/convert_videos.py does without" >&2; exit 2; }
+done
 mkdir -p -- "$3"
 source=$(cd -- "$2" && pwd) destination=$(cd -- "$3" && pwd)
 case $source/ in "$destination"/*) inside=1 ;; esac
@@ -98,9 +127,11 @@ fi
 
 tag=${part//\//-of-}
 export FAILURES=$destination/conversion_failures.${tag/#-/names}.txt
+export DAMAGED=$destination/conversion_damaged.${tag/#-/names}.txt
 rm -f -- "$FAILURES"
 printf '%s\0' "${chosen[@]}" |
     xargs -0 -n 8 -P "${JOBS:-$(nproc)}" bash "$0" --names "$1" "$source" "$destination"
+if [ -s "$DAMAGED" ]; then echo "damaged videos: $DAMAGED" >&2; fi
 if [ -s "$FAILURES" ]; then
     echo "$(wc -l <"$FAILURES") of ${#chosen[@]} videos could not be converted: $FAILURES" >&2
     exit 1

@@ -5,7 +5,8 @@ import csv
 import pytest
 from encode import encode_video, number_frames
 
-from datasets.video.convert import RECIPES, Job, convert
+from datasets.video.convert import Job, convert
+from datasets.video.recipes import RECIPES
 from tools.benchmark import main
 from tools.benchmarks.recipes import psnr, variants
 

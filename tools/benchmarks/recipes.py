@@ -13,8 +13,10 @@ import torch
 from tqdm import tqdm
 
 from datasets.video.container import open_container
-from datasets.video.convert import RECIPES, Job, Recipe, convert, scaled_frames
+from datasets.video.convert import Job, convert
 from datasets.video.reader import VideoReader
+from datasets.video.recipes import RECIPES, Recipe
+from datasets.video.reencode import read_source, scaled_frames
 from datasets.video.transforms import EvalView, EvalViewSettings
 from tools.benchmarks.data import make_kinetics_like_clips
 
@@ -129,12 +131,10 @@ def _time_clips(paths: dict[str, str], num_clips: int) -> dict[str, list[float]]
 
 def psnr(original: str, converted: str, recipe: Recipe) -> float:
     """PSNR of the luma over all frames, in dB; `converted` is the `original` by `recipe`."""
-    container, stream = open_container(original)
-    other_container, other_stream = open_container(converted)
-    with container, other_container:
-        pairs = zip(
-            scaled_frames(original, container, stream, recipe, []), other_container.decode(other_stream), strict=False
-        )
+    container, stream = open_container(converted)
+    with container:
+        frames = (frame for _, frame in scaled_frames(read_source(original, recipe)))
+        pairs = zip(frames, container.decode(stream), strict=False)
         errors = [np.square(_luma(frame) - _luma(other)).mean() for frame, other in pairs]
     return 10 * math.log10(255**2 / max(float(np.mean(errors)), 1e-9))
 

@@ -16,8 +16,10 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from datasets.find_files import SYSTEM_NAMES
 from datasets.video import VideoError, VideoReader
-from datasets.video.convert import RECIPES, Job, command, convert, find_ffmpeg, find_jobs, is_done, partial_path
+from datasets.video.convert import Job, convert, find_ffmpeg, find_jobs, is_done, partial_path
 from datasets.video.lists import VIDEOS
+from datasets.video.recipes import RECIPES
+from datasets.video.reencode import command, read_source
 
 FFMPEG = find_ffmpeg(RECIPES["training"])
 PROGRAMS = [
@@ -169,12 +171,11 @@ def test_impossible_jobs(tmp_path):
         find_jobs(tmp_path / "in", tmp_path)
 
 
-@pytest.mark.needs("ffmpeg")
 def test_recipes_as_their_authors_write_them():
-    """The part of the command that defines the output."""
-    line = command("ffmpeg", "IN", "OUT", RECIPES["short288"])
-    for part in ([r"-filter:v", r"scale=min(iw\,(288*iw)/min(iw\,ih)):-1"], ["-c:v", "mpeg4"], ["-b:v", "640k"]):
-        assert any(line[i : i + 2] == part for i in range(len(line)))
+    """The parts of the authors' command that define the output."""
+    recipe = RECIPES["short288"]
+    assert recipe.filter.startswith(r"scale=min(iw\,(288*iw)/min(iw\,ih)):-1")
+    assert recipe.codec == "mpeg4" and recipe.options == {"b": "640k"}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="programs are scripts here")
@@ -208,8 +209,21 @@ RECORDER = """#!/usr/bin/env bash
 printf '%s\\0' "$@" >>"$RECORD"
 printf '\\n\\0' >>"$RECORD"
 target="${@: -1}"
-case $target in *broken*) exit 1 ;; esac
-printf x >"${target#file:}"
+case $target in
+    *broken*) exit 1 ;;
+    *nothing*) echo frame=0 ;;
+    *dropped*) printf 'frame=   9\\ndup_frames=0\\ndrop_frames=2\\n' ;;
+    *damaged*) printf 'frame=   9\\nbad block\\ndrop_frames=0\\n' ;;
+    *) printf 'frame=9\\ndup_frames=0\\ndrop_frames=0\\n' ;;
+esac
+printf '%s\\n' "$@" >"${target#file:}"
+"""
+PROBE = """#!/usr/bin/env bash
+case "${@: -1}" in
+    *cover*) printf '0,mjpeg,90000/1\\n1,h264,30/1\\n' ;;
+    *slide*) printf '2,mjpeg,0/0\\n' ;;
+    *) printf '0,h264,30000/1001,\\n' ;;
+esac
 """
 
 
@@ -217,8 +231,9 @@ def run_script(tmp_path, *arguments, stdin=b""):
     """Runs the script with an ffmpeg that records its arguments -> (the process, the arguments of each call)."""
     tools = tmp_path / "bin"
     tools.mkdir(exist_ok=True)
-    (tools / "ffmpeg").write_text(RECORDER)
-    (tools / "ffmpeg").chmod(0o755)
+    for name, script in (("ffmpeg", RECORDER), ("ffprobe", PROBE)):
+        (tools / name).write_text(script)
+        (tools / name).chmod(0o755)
     record = tmp_path / "record"
     record.write_bytes(b"")
     env = os.environ | {"PATH": f"{tools}:{os.environ['PATH']}", "RECORD": str(record), "JOBS": "1"}
@@ -237,12 +252,45 @@ def test_script_gives_the_same_command(tmp_path, recipe):
     done, calls = run_script(tmp_path, recipe, source, destination)
     assert done.returncode == 0, done.stderr
     jobs = find_jobs(source, destination)
-    expected = [command("", job.source, partial_path(job.target), RECIPES[recipe])[1:] for job in jobs]
-    assert sorted(calls) == sorted(expected)
-    assert all(Path(job.target).read_text() == "x" for job in jobs)
+    assert sorted(call[-1] for call in calls) == sorted(f"file:{partial_path(job.target)}" for job in jobs)
+    ours = command("", read_source(number_video(tmp_path / "a.mp4", 1), RECIPES[recipe]), RECIPES[recipe])
+    ours[ours.index("-filter:v") + 1] = RECIPES[recipe].filter
+    encoding = ours[ours.index("-c:v") : ours.index("-f")]
+    for call in calls:
+        assert call[call.index("-c:v") : call.index("-movflags")] == encoding
+        assert call[call.index("-movflags") + 1] == RECIPES[recipe].muxer["movflags"]
+        assert call[call.index("-r") + 1] == "30000/1001" and call[call.index("-map") + 1] == "0:0"
     assert run_script(tmp_path, recipe, source, destination)[1] == []  # all is done
+    Path(jobs[1].target).write_bytes(b"made by another recipe, or an older release")
     os.utime(jobs[0].target, (0, 0))
-    assert len(run_script(tmp_path, recipe, source, destination)[1]) == 1
+    assert len(run_script(tmp_path, recipe, source, destination)[1]) == 2
+
+
+@needs_bash
+def test_script_checks_what_ffmpeg_did(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("broken", "nothing", "dropped", "damaged", "cover", "slide"):
+        (tmp_path / "in" / f"{name}.mp4").write_text("x")
+    done, calls = run_script(tmp_path, "training", tmp_path / "in", tmp_path / "out")
+    assert done.returncode == 1
+    failures = (tmp_path / "out" / "conversion_failures.1-of-1.txt").read_text().split()
+    assert sorted(Path(path).stem for path in failures) == ["broken", "dropped", "nothing"]
+    assert sorted(path.stem for path in (tmp_path / "out").glob("*.mp4")) == ["cover", "damaged", "slide"]
+    assert "damaged.mp4: bad block" in (tmp_path / "out" / "conversion_damaged.1-of-1.txt").read_text()
+    chosen = {Path(call[-1]).name: (call[call.index("-map") + 1], call[call.index("-r") + 1]) for call in calls}
+    assert chosen[".cover.mp4.partial"] == ("0:1", "30/1") and chosen[".slide.mp4.partial"] == ("0:2", "25")
+
+
+@needs_bash
+@pytest.mark.needs("ffmpeg")
+def test_script_converts_every_frame(tmp_path):
+    (tmp_path / "in").mkdir()
+    number_video(tmp_path / "in" / "a.mp4", pts=[i * i for i in range(40)])
+    subprocess.run(["bash", SCRIPT, "training", tmp_path / "in", tmp_path / "out"], check=True, timeout=60)
+    (job,) = find_jobs(tmp_path / "in", tmp_path / "out")
+    with VideoReader(job.target) as video:
+        assert read_numbers(video.get_frames(range(video.num_frames))) == list(range(40))
+    assert not is_done(job, RECIPES["training"])  # its times are not those of the source
 
 
 @needs_bash
