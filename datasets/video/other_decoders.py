@@ -7,21 +7,30 @@ it has, and `VideoReader` reads those files of which a library is known to give 
 |---|---|---|---|
 | members of tar files | errors | errors | errors |
 | several video streams | takes the "best" one | the same | the first, as we do |
-| more than 8 bits per color, or subsampled colors at an odd size | other colors | other colors | other colors |
+| more than 8 bits per color, rare formats, subsampled colors at an odd size | other colors | the same | the same |
+| colors in BT.2020 | right | right | other colors |
+| interlaced frames | other colors | other colors | other frames |
+| a change of size or scanning in mid-stream | other frames | errors | other frames |
 | containers other than MP4, MOV, Matroska and AVI | other frames, errors | the same | other frames after a seek |
-| AVI with B-frames | other frames after a seek | other frames, errors | right |
+| AVI | other frames after a seek | other frames, errors | right |
 | open GOPs: frames that refer to frames before a keyframe | other frames after a seek | the same | right |
-| rotated frames | errors | right | right |
+| false keyframes, as where H.264 refreshes its picture gradually | other frames after a seek | the same | right here |
+| times that are equal or go back | other frames | other frames, errors | other counts |
+| frames that are not evenly spaced in time | right | right | errors |
+| packets that display nothing, as edit lists cut them | other counts | other frames | other counts |
+| turned or mirrored frames | errors, as stored | right if turned, and not by H.264 | the same |
 | AV1 | errors | right | errors |
 
-All return full-size frames; their `get_clips` is `get_resized_clips`. One case goes unnoticed: H.264 that refreshes its
-picture gradually instead of by keyframes, where decord and torchcodec give incomplete frames after a seek.
+A file in which a library finds another number of frames, or fails, is left to `VideoReader` as well. All return
+full-size frames; their `get_clips` is `get_resized_clips`. One case goes unnoticed: for a damaged frame, libraries give
+what their decoder makes of it, where `VideoReader` raises an error; `tools/check_videos.py --full` finds such files.
 
 `torchcodec_cuda` decodes in a GPU's video unit, which rounds colors in its own way: its frames are close to ours, not
-equal. It gets only upright files in YUV 4:2:0 of limited range, which all such units support.
+equal. It gets only files in YUV 4:2:0 of limited range, which all such units support.
 """
 
 import importlib
+import logging
 import os
 from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
@@ -30,7 +39,6 @@ import av
 import numpy as np
 import torch
 
-from datasets.video.container import VideoError
 from datasets.video.frame_reader import FrameReader
 from datasets.video.index import VideoIndex
 from datasets.video.reader import VideoReader
@@ -39,13 +47,34 @@ from settings import did_you_mean
 
 ReaderName = Literal["pyav", "decord", "torchcodec", "torchcodec_cuda", "opencv"]
 
+log = logging.getLogger(__name__)
+
 COMMON_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}
+# Pixel formats in which all libraries have been seen to give our colors.
+COMMON_FORMATS = {
+    *("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "yuva420p"),
+    *("gray", "gbrp", "rgb24", "bgr24"),
+}
+BT2020 = {9, 10}  # by FFmpeg's numbers of colorspaces
 
 
 class OtherDecoderReader(FrameReader):
     """Base class of readers that decode with another library. Arguments, attributes and errors as in `VideoReader`."""
 
-    diverges_on: ClassVar[frozenset[str]] = frozenset({"streams", "colors", "container", "member"})
+    diverges_on: ClassVar[frozenset[str]] = frozenset(
+        {
+            "streams",
+            "colors",
+            "interlaced",
+            "changes",
+            "container",
+            "member",
+            "false_keyframes",
+            "times",
+            "hidden",
+            "turned",
+        }
+    )
     """The divergences, by their names in `find_divergences`, for which `VideoReader` reads the file instead."""
 
     def __init__(self, path, *, index: VideoIndex | None = None, num_threads: int = 1):
@@ -58,7 +87,7 @@ class OtherDecoderReader(FrameReader):
         try:
             if not self.divergences:
                 self._decoder = self._call(self.open_decoder, self.path, num_threads)
-                if self.count_frames() != self.num_frames:
+                if self._decoder is not None and self.count_frames() != self.num_frames:
                     self._decoder, self.divergences = None, {"count"}
         except BaseException:
             ours.close()
@@ -79,18 +108,26 @@ class OtherDecoderReader(FrameReader):
         if not indices:
             return self._ours.get_frames([])
         wanted = sorted(set(indices))
-        frames = self._call(self.decode_frames, wanted)
-        if tuple(frames.shape[1:3]) != (self.height, self.width):
-            raise VideoError(self.path, f"frames of {tuple(frames.shape[1:3])} instead of {(self.height, self.width)}")
+        frames = self._call(self._decode, wanted)
+        if frames is None:
+            return self._ours.get_frames(indices)
         return frames if wanted == indices else frames[np.searchsorted(wanted, indices)]
 
+    def _decode(self, wanted: list[int]) -> torch.Tensor:
+        frames = self.decode_frames(wanted)
+        if tuple(frames.shape[1:3]) != (self.height, self.width):
+            raise RuntimeError(f"frames of {tuple(frames.shape[1:3])} instead of {(self.height, self.width)}")
+        return frames
+
     def _call(self, function, *arguments):
-        """`function(*arguments)`; raises VideoError for any error of the library."""
+        """`function(*arguments)`; None if the library raises an error: from then on, `VideoReader` reads the file."""
         try:
             return function(*arguments)
         except Exception as error:  # each library raises its own, mostly RuntimeError
             reason = (str(error).strip() or type(error).__name__).split("\n")[0]
-            raise VideoError(self.path, f"{type(self).__name__}: {reason}") from error
+            log.warning("%s: %s failed (%s); PyAV reads it", self.path, type(self).__name__, reason)
+            self._decoder, self.divergences = None, {"error"}
+            return None
 
     # What a subclass implements.
 
@@ -115,7 +152,7 @@ class OtherDecoderReader(FrameReader):
 class DecordReader(OtherDecoderReader):
     """decord, https://github.com/dmlc/decord."""
 
-    diverges_on = OtherDecoderReader.diverges_on | {"b_frames_in_avi", "open_gops", "rotated", "av1"}
+    diverges_on = OtherDecoderReader.diverges_on | {"avi", "open_gops", "av1"}
 
     @staticmethod
     def load() -> None:
@@ -139,7 +176,7 @@ class TorchCodecReader(OtherDecoderReader):
     """torchcodec, https://github.com/meta-pytorch/torchcodec, in its exact mode on the CPU."""
 
     device = "cpu"
-    diverges_on = OtherDecoderReader.diverges_on | {"b_frames_in_avi", "open_gops"}
+    diverges_on = OtherDecoderReader.diverges_on | {"avi", "open_gops"}
 
     @staticmethod
     def load() -> None:
@@ -160,7 +197,7 @@ class TorchCodecReader(OtherDecoderReader):
 class TorchCodecCudaReader(TorchCodecReader):
     """torchcodec in the video unit of this rank's GPU; frames are resized on the GPU, and leave it as clips."""
 
-    diverges_on = TorchCodecReader.diverges_on | {"rotated", "not_420"}
+    diverges_on = TorchCodecReader.diverges_on | {"not_420"}
     can_fork = False
 
     @property
@@ -177,7 +214,7 @@ class TorchCodecCudaReader(TorchCodecReader):
 class OpenCVReader(OtherDecoderReader):
     """OpenCV's VideoCapture, with a seek where that saves decoding."""
 
-    diverges_on = OtherDecoderReader.diverges_on | {"av1"}
+    diverges_on = OtherDecoderReader.diverges_on | {"av1", "uneven_times", "bt2020"}
 
     @staticmethod
     def load() -> None:
@@ -237,25 +274,43 @@ def find_reader(name: str) -> type:
 
 def find_divergences(video: VideoReader) -> set[str]:
     """Which rows of the table above apply to a video."""
-    index, divergences = video.index, set()
-    if video.num_streams > 1:
-        divergences.add("streams")
-    colors = av.VideoFormat(video.pixel_format, 2, 2).components if video.pixel_format else []
-    is_subsampled = any(part.width < 2 or part.height < 2 for part in colors)
-    if not colors or colors[0].bits != 8 or (is_subsampled and (video.height % 2 or video.width % 2)):
-        divergences.add("colors")
-    if video.pixel_format != "yuv420p":
-        divergences.add("not_420")
-    if video.container not in COMMON_CONTAINERS:
-        divergences.add("container")
-    if video.container == "avi" and (np.diff(index.frame_packets) < 0).any():
-        divergences.add("b_frames_in_avi")
-    if (np.diff(index.frame_starts[np.argsort(index.frame_packets)]) < 0).any():
-        divergences.add("open_gops")
-    if split_member(video.path):
-        divergences.add("member")
-    if video.rotation:
-        divergences.add("rotated")
-    if video.codec == "av1":
-        divergences.add("av1")
-    return divergences
+    index, facts = video.index, video.index.facts
+    settings = facts["decoder"] or {}
+    times = index.packet_times[settings.get("reorder_depth", 0) :]  # Matroska does not tell when the first are decoded
+    is_reordered = (np.diff(index.frame_starts[np.argsort(index.frame_packets)]) < 0).any()
+    found = {
+        "streams": video.num_streams > 1,
+        "colors": not _has_common_colors(video),
+        "not_420": video.pixel_format != "yuv420p",
+        "bt2020": settings.get("colorspace") in BT2020,
+        "interlaced": facts.get("interlaced", False),
+        "changes": facts.get("changes", False),
+        "container": video.container not in COMMON_CONTAINERS,
+        "avi": video.container == "avi",
+        "open_gops": is_reordered,
+        "false_keyframes": facts.get("false_keyframes", False),
+        "times": (np.diff(times) <= 0).any(),
+        "uneven_times": not _is_even(times),
+        "hidden": len(index.frame_packets) != len(index.packet_sizes),
+        "member": split_member(video.path) is not None,
+        "turned": not index.orientation.is_upright,
+        "av1": video.codec == "av1",
+    }
+    return {name for name, applies in found.items() if applies}
+
+
+def _has_common_colors(video: VideoReader) -> bool:
+    if video.pixel_format not in COMMON_FORMATS:
+        return False
+    is_subsampled = any(
+        part.width < 2 or part.height < 2 for part in av.VideoFormat(video.pixel_format, 2, 2).components
+    )
+    return not (is_subsampled and (video.height % 2 or video.width % 2))
+
+
+def _is_even(times: np.ndarray) -> bool:
+    """Whether each time is within a quarter of a step of where it would be if all were evenly spaced."""
+    if len(times) < 2:
+        return True
+    even, step = np.linspace(times[0], times[-1], len(times), retstep=True)
+    return bool(np.abs(times - even).max() <= step / 4)

@@ -13,14 +13,15 @@ import av
 import pytest
 import torch
 from conftest import write_recipe
-from datasets.image_file import ImageError, read_image
 from encode import encode_video, number_frames
 from PIL import Image
 
+from datasets.image_file import ImageError, read_image
 from datasets.synthetic.image_shapes import make_image_shapes
 from datasets.video import VideoError, VideoReader
 from datasets.video.check import check_video
-from datasets.video.convert import RECIPES, Job, convert
+from datasets.video.convert import Job, convert
+from datasets.video.recipes import RECIPES
 from datasets.video.resize import View
 from datasets.worker_pool import Lost, run_each
 from models import create_model
