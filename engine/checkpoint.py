@@ -190,6 +190,10 @@ class CheckpointFolder:
         while self._pending:
             self._pending.pop(0).result()
 
+    def close(self) -> None:
+        """Finishes what is being written."""
+        self._writer.shutdown()
+
     def _rotate(self, step: int) -> None:
         """Links `last.pt` as `step-*.pt` if it must outlive `previous.pt`, then deletes expired checkpoints."""
 

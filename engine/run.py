@@ -139,6 +139,7 @@ class Run:
             self._plotted = time.monotonic()
 
     def close(self) -> None:
+        self.checkpoints.close()
         if self._board is not None:
             with self._survives_without_board():
                 self._board.close()
