@@ -1,5 +1,7 @@
 """What a packet holds, by the first bits of its pictures: can decoding start there, and is one picture displayed?
 
+Its headers, too: when they change, pictures have another size, other colors, or are scanned in another way.
+
 Containers flag keyframes, but not always rightly: a table of keyframes may be missing, which flags every packet, and
 H.264 that refreshes its picture gradually flags packets from which the picture becomes whole only many frames later.
 Some packets are never displayed (the hidden frames of AV1 and VP9) or hold no picture at all.
@@ -8,10 +10,11 @@ H.264: Rec. ITU-T H.264, 7.3 and D.1.8; HEVC: H.265, 7.3.1.2; VP9: bitstream spe
 bitstream specification, 5.3 and 5.9.2.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-H264_SEI = 6  # the kind of unit that holds supplemental information
+H264_SEI, H264_SPS, HEVC_SPS = 6, 7, 33  # kinds of units: supplemental information, sequence parameters
 UNIT_HEADER = 24  # bytes; a slice header begins with what is read here
 
 
@@ -20,6 +23,7 @@ class Contents(NamedTuple):
 
     is_start: bool  # a decoder that starts here gives this picture and the ones displayed after it
     num_displayed: int  # pictures that are displayed
+    header: bytes = b""  # of the stream, as far as it says how pictures are stored; empty if the packet has none
 
 
 class Malformed(ValueError):
@@ -32,16 +36,16 @@ PacketParser = Callable[[bytes], Contents]
 def packet_parser(codec: str, extradata: bytes | None) -> PacketParser | None:
     """A function that tells what a packet of the codec holds; None for codecs that are not looked into.
 
-    A damaged packet counts as one picture at which decoding cannot start.
+    A damaged packet counts as one picture at which decoding cannot start. For codecs in which no packet is hidden, and
+    keyframes are flagged rightly, only the header is looked for.
 
     Args:
         codec: FFmpeg's name of it.
         extradata: the codec's headers, as the container stores them.
     """
-    if codec not in ("h264", "hevc", "vp9", "av1"):
+    if codec not in PARSERS:
         return None
-    length_size = _length_size(codec, extradata or b"")
-    parse = {"h264": _parse_h264, "hevc": _parse_hevc, "vp9": _parse_vp9, "av1": _parse_av1}[codec]
+    parse, length_size = PARSERS[codec], _length_size(codec, extradata or b"")
 
     def parse_packet(data: bytes) -> Contents:
         try:
@@ -92,7 +96,7 @@ def _start_codes(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _parse_h264(units: Iterator[bytes]) -> Contents:
-    has_idr, slice_types, recovery_count = False, set(), None
+    has_idr, slice_types, recovery_count, header = False, set(), None, b""
     for unit in units:
         kind = unit[0] & 31
         if kind in (1, 2, 5):  # slices; 2 is the first part of a partitioned one
@@ -102,11 +106,13 @@ def _parse_h264(units: Iterator[bytes]) -> Contents:
             slice_types.add(bits.read_golomb() % 5)
         elif kind == H264_SEI:
             recovery_count = _recovery_count(_unescape(unit[1:]), recovery_count)
+        elif kind == H264_SPS:
+            header = unit
     if recovery_count is None:
         is_start = has_idr or (bool(slice_types) and slice_types <= {2, 4})  # I and SI
     else:
         is_start = has_idr or recovery_count == 0
-    return Contents(is_start and bool(slice_types), int(bool(slice_types)))
+    return Contents(is_start and bool(slice_types), int(bool(slice_types)), header)
 
 
 def _recovery_count(sei: bytes, found: int | None) -> int | None:
@@ -128,17 +134,21 @@ def _recovery_count(sei: bytes, found: int | None) -> int | None:
 
 
 def _parse_hevc(units: Iterator[bytes]) -> Contents:
-    headers = [unit[:2] for unit in units if len(unit) >= 2]
-    kinds = [header[0] >> 1 & 63 for header in headers if not header[0] & 1 and not header[1] >> 3]  # of the base layer
-    return Contents(any(16 <= kind <= 23 for kind in kinds), int(any(kind <= 31 for kind in kinds)))
+    of_base_layer = [unit for unit in units if len(unit) >= 2 and not unit[0] & 1 and not unit[1] >> 3]
+    kinds = {unit[0] >> 1 & 63: unit for unit in of_base_layer}
+    header = kinds.get(HEVC_SPS, b"")
+    return Contents(any(16 <= kind <= 23 for kind in kinds), int(any(kind <= 31 for kind in kinds)), header)
 
 
 # VP9 and AV1: frames with a flag that says whether they are displayed ----------------------------------------------
 
 
 def _parse_vp9(data: bytes) -> Contents:
-    frames = [_vp9_frame(frame) for frame in _vp9_frames(data)]
-    return Contents(bool(frames) and frames[0][0], sum(is_displayed for _, is_displayed in frames))
+    frames = list(_vp9_frames(data))
+    kinds = [_vp9_frame(frame) for frame in frames]
+    is_start = bool(kinds) and kinds[0][0]
+    header = frames[0][4:8] if is_start else b""  # after the sync code: colors, width, most of the height
+    return Contents(is_start, sum(is_displayed for _, is_displayed in kinds), header)
 
 
 def _vp9_frames(data: bytes) -> Iterator[bytes]:
@@ -172,13 +182,15 @@ def _vp9_frame(frame: bytes) -> tuple[bool, bool]:
 
 
 def _parse_av1(data: bytes) -> Contents:
-    position, is_start, num_frames, num_displayed = 0, False, 0, 0
+    position, is_start, num_frames, num_displayed, sequence = 0, False, 0, 0, b""
     while position < len(data):
         header, position = data[position], position + 1
         position += header >> 2 & 1  # extension
         size = len(data) - position
         if header >> 1 & 1:
             size, position = _read_leb128(data, position)
+        if header >> 3 & 15 == 1:
+            sequence = data[position : position + size]
         if header >> 3 & 15 in (3, 6):  # frame header, frame
             bits = _Bits(data[position : position + 1])
             shows_earlier, kind, is_displayed = bits.read(1), bits.read(2), bits.read(1)
@@ -187,7 +199,7 @@ def _parse_av1(data: bytes) -> Contents:
             num_frames += 1
             num_displayed += shows_earlier or is_displayed
         position += size
-    return Contents(is_start, num_displayed)
+    return Contents(is_start, num_displayed, sequence)
 
 
 def _read_leb128(data: bytes, position: int) -> tuple[int, int]:
@@ -199,6 +211,41 @@ def _read_leb128(data: bytes, position: int) -> tuple[int, int]:
         if byte < 128:
             return number, position
     raise Malformed
+
+
+# Codecs of which only the header is looked for ---------------------------------------------------------------------
+
+
+def _parse_vp8(data: bytes) -> Contents:
+    return Contents(True, 1, data[6:10] if not data[0] & 1 else b"")  # width and height of a keyframe
+
+
+def _parse_mpeg12(data: bytes) -> Contents:
+    start = data.find(b"\0\0\1\xb3")
+    return Contents(True, 1, data[start + 4 : start + 8] if start >= 0 else b"")  # width, height, aspect, frame rate
+
+
+def _parse_mpeg4(data: bytes) -> Contents:
+    layer = re.search(rb"\x00\x00\x01[\x20-\x2f].*?(?=\x00\x00\x01|$)", data, re.DOTALL)
+    return Contents(True, 1, layer[0] if layer else b"")
+
+
+def _parse_mjpeg(data: bytes) -> Contents:
+    frame = re.search(rb"\xff[\xc0-\xc2]\x00.(.{6})", data, re.DOTALL)  # bits, height, width, number of components
+    return Contents(True, 1, frame[1] if frame else b"")
+
+
+PARSERS: dict[str, Callable] = {
+    "h264": _parse_h264,
+    "hevc": _parse_hevc,
+    "vp8": _parse_vp8,
+    "vp9": _parse_vp9,
+    "av1": _parse_av1,
+    "mpeg1video": _parse_mpeg12,
+    "mpeg2video": _parse_mpeg12,
+    "mpeg4": _parse_mpeg4,
+    "mjpeg": _parse_mjpeg,
+}
 
 
 # Bits --------------------------------------------------------------------------------------------------------------

@@ -5,26 +5,35 @@ MPEG-4 pictures, and otherwise from decoding the whole file once.
 """
 
 import re
-from itertools import chain
+from heapq import heappop, heappush
+from itertools import chain, pairwise
 
 import numpy as np
 
 from datasets.video.container import VideoError, decode_packet, open_container, read_packets
 
-# No decoder delays frames by more than this; times that claim it are broken, as where recordings were joined.
-MAX_REORDERING = 32
 MPEG4_PICTURE = b"\x00\x00\x01\xb6"  # start code; the two bits after it are the picture's type
 PACKED_MPEG4 = re.compile(rb"DivX\d+(b|Build)\d+p")  # encoders that put two pictures into a packet say so like this
 MAX_EMPTY = 19  # bytes; a packet of up to this size may hold no picture
 
 
-def order_by_time(times, has_b_frames):
-    """Packet numbers in the order of their presentation times; None if that cannot be the display order."""
+def order_by_time(times, num_delayed):
+    """Packet numbers in the order of their presentation times; None if that cannot be the display order.
+
+    `num_delayed`: how many frames the decoder holds back to bring them into order. Times that would need more are
+    broken, as where recordings were joined, and so are times without any reordering if it holds frames back.
+    """
     if None in times or len(set(times)) < len(times):
         return None
-    order = sorted(range(len(times)), key=times.__getitem__)
-    distance = np.abs(order - np.arange(len(order))).max()
-    return order if bool(has_b_frames) <= distance <= MAX_REORDERING else None
+    held, order = [], []
+    for number, time in enumerate(times):
+        heappush(held, (time, number))
+        if len(held) > num_delayed:
+            order.append(heappop(held)[1])
+    order += [number for _, number in sorted(held)]
+    is_increasing = all(times[before] < times[after] for before, after in pairwise(order))
+    is_reordered = order != sorted(order)
+    return order if is_increasing and is_reordered == (num_delayed > 0) else None
 
 
 def order_by_type(types):

@@ -44,6 +44,7 @@ from datasets.video.skippable_frames import find_marks
 FRAME_PER_PACKET_CODECS = {"h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg"}
 # Codecs whose decoders need only their settings and the packets, not the container.
 DIRECT_CODECS = {"h264", "hevc", "vp9", "av1", "mpeg4"}
+MAX_DELAYED = 16  # frames that a decoder may hold back
 MAX_HEADER = 32  # bytes that a container puts before the data of a packet
 
 
@@ -64,7 +65,8 @@ class VideoIndex:
     orientation: Orientation  # how frames are turned upright
     facts: dict[str, Any]
     """codec, container, pixel_format, height and width (as stored), num_streams; stamp: of the file; decoder: its
-    settings; marks: see `skippable_frames.find_marks`."""
+    settings; marks: see `skippable_frames.find_marks`; interlaced: the first frame; false_keyframes: packets are marked
+    that are none; changes: the stream's headers do."""
 
     @property
     def is_direct(self) -> bool:
@@ -99,10 +101,12 @@ class _Scan(NamedTuple):
     sizes: tuple
     is_start: tuple  # marked as a keyframe, and one by its content
     num_displayed: tuple  # pictures
+    is_false_keyframe: tuple  # marked as a keyframe only
     is_discard: tuple  # decoded, but never displayed
     data_offsets: tuple
     pictures: list[str]  # of MPEG-4, see `mpeg4_pictures`; else empty
     is_packed: bool  # packets may hold two pictures
+    changes: bool  # the stream's headers
     last_duration: int | None  # of the last packet, in ticks
     first_frame: av.VideoFrame | None  # what the first packet gives by itself
     stamp: list[int]
@@ -140,6 +144,9 @@ def scan_video(path, container, stream) -> VideoIndex:
             "stamp": scan.stamp,
             "decoder": settings,
             "marks": find_marks(codec, stream.codec_context.extradata, scan.pictures, types, len(frame_packets)),
+            "interlaced": bool(first_frame.interlaced_frame),
+            "false_keyframes": any(scan.is_false_keyframe),
+            "changes": scan.changes,
         },
     )
 
@@ -150,7 +157,7 @@ def _read_all(path, container, stream, with_offsets: bool) -> _Scan:
     is_mpeg4 = codec.codec.canonical_name == "mpeg4"
     parse = packet_parser(codec.codec.canonical_name, codec.extradata)
     is_timed = container.format.name in TIMED_CONTAINERS
-    rows, pictures, is_packed, duration, first_frame = [], [], False, None, None
+    rows, pictures, headers, is_packed, duration, first_frame = [], [], set(), False, None, None
     file, start = open_bytes(path)
     with file:
         unchanged, find_data = list(stamp(file.fileno())), _DataFinder(file, start)
@@ -160,7 +167,9 @@ def _read_all(path, container, stream, with_offsets: bool) -> _Scan:
             data = bytes(packet)
             offset = find_data(packet, data) if with_offsets else -1
             contents = parse(data) if parse else Contents(True, 1)
-            flags = packet.is_keyframe and contents.is_start, contents.num_displayed, packet.is_discard
+            headers.add(contents.header)
+            is_start, is_marked = contents.is_start, packet.is_keyframe
+            flags = is_marked and is_start, contents.num_displayed, is_marked and not is_start, packet.is_discard
             rows.append((packet.pts, packet.dts, packet_position(packet), len(data), *flags, offset))
             duration = packet.duration
             if is_mpeg4:
@@ -170,7 +179,14 @@ def _read_all(path, container, stream, with_offsets: bool) -> _Scan:
                 first_frame = _decode_alone(stream, packet)
     if not rows:
         raise VideoError(path, "no video packets")
-    return _Scan(*zip(*rows, strict=True), pictures, is_packed, duration, first_frame, unchanged)
+    changes = _has_changes(headers - {b""}, codec.extradata or b"")
+    return _Scan(*zip(*rows, strict=True), pictures, is_packed, changes, duration, first_frame, unchanged)
+
+
+def _has_changes(headers: set[bytes], extradata: bytes) -> bool:
+    """Whether the headers in the packets differ from each other, or from the one that the container has."""
+    others = [header for header in headers if header not in extradata]
+    return len(others) > (len(others) == len(headers))
 
 
 def _find_order(path, container, stream, scan: _Scan, types):
@@ -189,12 +205,17 @@ def _find_order(path, container, stream, scan: _Scan, types):
     elif "B" in types and not is_timed:
         order = order_by_type(types) if has_b_frames else None
     else:
-        order = order_by_time(scan.pts, has_b_frames)
+        order = order_by_time(scan.pts, _num_delayed(stream.codec_context))
     # Frames displayed before the first keyframe may not decode, and two packets may be one interlaced frame.
     if order is None or order[0] != 0 or first_frame is None or first_frame.interlaced_frame:
         order, decoded_keyframes, first_frame = order_by_decoding(path)
         keyframes = np.intersect1d(keyframes, np.array(decoded_keyframes, dtype=np.int64))
     return order, keyframes, first_frame
+
+
+def _num_delayed(codec) -> int:
+    """How many frames the decoder holds back to bring them into display order."""
+    return getattr(codec, "reorder_depth", MAX_DELAYED if codec.has_b_frames else 0)  # older releases of PyAV lack it
 
 
 class _DataFinder:
@@ -231,8 +252,13 @@ def _decode_alone(stream, packet):
 
 
 def _duration(times, last_duration, stream):
-    """Seconds from the first frame's start to the last one's end; by the stream's frame rate if times are missing."""
+    """Seconds from the first frame's start to the last one's end; by the stream's frame rate if times are missing.
+
+    Where times do not increase, as where recordings were joined, frames count as one usual period apart.
+    """
     if None in times or min(times) == max(times):
         return len(times) / Fraction(stream.average_rate or stream.guessed_rate or 25)
-    span = max(times) - min(times)
+    steps = np.diff(times)
+    period = int(np.median(steps[steps > 0])) if (steps > 0).any() else 1
+    span = int(np.where(steps > 0, steps, period).sum())
     return (span + (last_duration or Fraction(span, len(times) - 1))) * stream.time_base

@@ -141,11 +141,18 @@ class VideoReader(FrameReader):
         for packet, i in numbers.items():
             runs[int(self.index.frame_starts[i])].add(packet)
         for start, wanted in sorted(runs.items()):
-            self._decode(start, wanted, lambda frame: take(numbers.pop(frame.pts), frame))
+            self._decode(start, wanted, lambda frame: self._take(frame, numbers, take))
         if numbers:  # the file is damaged, or a keyframe was no clean start: decoding from the start is the truth
-            self._decode_plainly(set(numbers), lambda frame: take(numbers.pop(frame.pts), frame))
+            self._decode_plainly(set(numbers), lambda frame: self._take(frame, numbers, take))
         if numbers:
             raise VideoError(self.path, f"frame {min(numbers.values())} of {self.num_frames} cannot be decoded")
+
+    def _take(self, frame: av.VideoFrame, numbers: dict[int, int], take: Callable[[int, av.VideoFrame], None]) -> None:
+        try:
+            take(numbers.pop(frame.pts), frame)
+        except (av.FFmpegError, OSError) as error:
+            reason = f"cannot be converted from {frame.format.name} to RGB: {error.strerror}"
+            raise VideoError(self.path, f"a frame {reason}") from error
 
     def _decode(self, start: int, wanted: set[int], take: Callable[[av.VideoFrame], None]) -> None:
         """Decodes from packet `start` to the last wanted one, and takes the frame of each wanted packet.

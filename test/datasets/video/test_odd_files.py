@@ -1,5 +1,6 @@
 """Files that say less, or something else, than they hold: each frame is that of a plain decode, or it is refused."""
 
+import contextlib
 import random
 
 import av
@@ -152,6 +153,85 @@ def test_an_encrypted_file_is_refused(tmp_path):
     remux(source, path, encryption_scheme="cenc-aes-ctr", encryption_key=key, encryption_kid=key)
     with pytest.raises(VideoError, match="is encrypted"):
         VideoReader(path)
+
+
+def test_colors_that_cannot_be_converted_are_the_files_fault(tmp_path):
+    path = encode_video(tmp_path / "a.mp4", WIDE, options={"x264-params": "colormatrix=ycgco"})
+    with VideoReader(path) as video, contextlib.suppress(VideoError):  # FFmpeg 8 does not convert YCgCo
+        assert video.get_frames([3]).shape == (1, 48, 64, 3)
+
+
+# Clocks ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("b_frames", [0, 2])
+def test_a_clock_that_is_set_back(b_frames, tmp_path):
+    """By 12 frames at frame 24: no decoder reorders so many."""
+    source = encode_video(tmp_path / "whole.mkv", WIDE, gop=12, b_frames=b_frames)
+    path = tmp_path / "back.mkv"
+    with av.open(str(source)) as read, av.open(str(path), "w") as write:
+        copy = write.add_stream_from_template(read.streams.video[0])
+        for number, packet in enumerate(read.demux(video=0)):
+            if packet.size:
+                packet.pts -= 500 * (number >= 24)  # ms
+                packet.dts = number - 10_000  # increases, and never exceeds a presentation time
+                packet.stream = copy
+                write.mux_one(packet)
+    expected = decode_all(path)
+    check_random_frames(path, expected)
+    with VideoReader(path) as video:
+        assert read_numbers(video.get_frames(range(video.num_frames))) == read_numbers(expected)
+
+
+def test_the_duration_of_joined_recordings(tmp_path):
+    part = encode_video(tmp_path / "a.ts", WIDE)
+    path = tmp_path / "b.ts"
+    path.write_bytes(part.read_bytes() * 2)
+    with VideoReader(path) as video:
+        assert video.num_frames == 80
+        assert video.fps == pytest.approx(25, rel=0.02)
+
+
+# What other decoders need to know ----------------------------------------------------------------------------------
+
+
+def join_sizes(folder, codec, **options):
+    """A transport stream whose pictures change from 48 x 64 to 64 x 96."""
+    parts = [encode_video(folder / f"{h}.ts", number_frames(12, h, w), codec=codec, **options) for h, w in SIZES]
+    path = folder / "joined.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+SIZES = [(48, 64), (64, 96)]
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg2video", "mpeg4"])
+def test_a_change_of_size_is_known(codec, tmp_path):
+    with VideoReader(join_sizes(tmp_path, codec)) as video:
+        assert video.index.facts["changes"] and not video.index.facts["false_keyframes"]
+        assert video.get_frames([0, video.num_frames - 1]).shape == (2, 48, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        *(("a.mp4", "libx264"), ("a.ts", "libx264"), ("a.flv", "libx264"), ("a.mkv", "libx265"), ("a.avi", "mpeg4")),
+        *(("a.mpg", "mpeg2video"), ("a.webm", "libvpx"), ("a.webm", "libvpx-vp9"), ("a.avi", "mjpeg")),
+    ],
+)
+def test_no_change_is_seen_where_there_is_none(name, codec, tmp_path):
+    pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    with VideoReader(encode_video(tmp_path / name, WIDE, codec=codec, gop=10, pix_fmt=pix_fmt)) as video:
+        facts = video.index.facts
+        assert (facts["changes"], facts["interlaced"], facts["false_keyframes"]) == (False, False, False)
+
+
+def test_interlaced_frames_and_false_keyframes_are_known(tmp_path):
+    interlaced = encode_video(tmp_path / "a.mp4", WIDE, options={"x264-params": "tff=1"})
+    gradual = encode_video(tmp_path / "b.mp4", WIDE, options={"x264-params": "intra-refresh=1:keyint=12"}, b_frames=0)
+    with VideoReader(interlaced) as one, VideoReader(gradual) as other:
+        assert one.index.facts["interlaced"] and other.index.facts["false_keyframes"]
 
 
 # Orientation -------------------------------------------------------------------------------------------------------
