@@ -81,7 +81,8 @@ class OtherDecoderReader(FrameReader):
         ours = self._ours = VideoReader(path, index=index, num_threads=num_threads)
         self.path, self.index, self.num_frames = ours.path, ours.index, ours.num_frames
         self.fps, self.duration_seconds = ours.fps, ours.duration_seconds
-        self.height, self.width, self.rotation, self.codec = ours.height, ours.width, ours.rotation, ours.codec
+        self.height, self.width, self.codec = ours.height, ours.width, ours.codec
+        self.rotation, self.is_mirrored = ours.rotation, ours.is_mirrored
         self.divergences = find_divergences(ours) & self.diverges_on
         self._decoder = None
         try:

@@ -112,17 +112,8 @@ def command(ffmpeg: str, source: Source, recipe: Recipe) -> list[str]:
     return [
         *(ffmpeg, "-nostdin", "-v", "error", "-threads", "1", "-protocol_whitelist", "file"),
         *("-noautorotate", "-r", str(source.encoder_rate), "-i", f"file:{source.path}"),
-        *(
-            "-map",
-            f"0:{source.stream_index}",
-            "-c:v",
-            recipe.codec,
-            "-filter:v",
-            ",".join(source.filters),
-            "-pix_fmt",
-            "yuv420p",
-            *encoder,
-        ),
+        *("-map", f"0:{source.stream_index}", "-c:v", recipe.codec, "-filter:v", ",".join(source.filters)),
+        *("-pix_fmt", "yuv420p", *encoder),
         *("-threads", "1", "-f", "nut", "-"),
     ]
 
