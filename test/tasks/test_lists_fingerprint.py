@@ -35,13 +35,16 @@ def make_task(folder, overrides=()):
     return ImageClassification(parse_settings(ImageClassification.Settings, recipe), ALONE)
 
 
-def start(folder, *overrides):
-    """A run in `folder`, as tools/train.py starts or resumes it, but not trained yet."""
+def start(folder, *overrides, trains=False):
+    """A run in `folder`, as tools/train.py starts or resumes it; trained to its end only if it `trains`."""
     task = make_task(folder, overrides)
     task.check()
     run = open_run("recipe.yaml", task.settings, task.resolved_recipe(), ALONE)
     try:
-        return Trainer(task, run, ALONE)
+        trainer = Trainer(task, run, ALONE)
+        if trains:
+            trainer.train()
+        return trainer
     finally:
         run.close()
         logging.getLogger().handlers[-1].close()
@@ -61,7 +64,7 @@ def trained(tmp_path_factory):
     for name in ("train.txt", "val.txt"):
         (folder / name).write_text("\n".join(lines))
     (folder / "names.txt").write_text("0 cat\n1 dog\n")
-    start(folder).train()
+    start(folder, trains=True)
     return folder
 
 
