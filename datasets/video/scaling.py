@@ -29,6 +29,9 @@ class ViewScaler:
         top, height, num_rows, self._top = _aligned_part(frame.height, view.height, view.top, view.num_rows)
         left, width, num_columns, self._left = _aligned_part(frame.width, view.width, view.left, view.num_columns)
         self._size = view.num_rows, view.num_columns
+        # One byte per value, a plane per channel; but without scaling, FFmpeg 8 leaves the last columns of some widths
+        # black in these.
+        pixel_format = "gbrp" if (height, width) != (num_rows, num_columns) else "rgb24"
         self._graph = Graph()
         self._graph.threads = 1
         steps = [
@@ -37,7 +40,7 @@ class ViewScaler:
             ),
             self._graph.add("crop", f"{width}:{height}:{left}:{top}"),
             self._graph.add("scale", f"{num_columns}:{num_rows}:flags=bilinear"),
-            self._graph.add("format", "gbrp"),  # one byte per value, a plane per channel
+            self._graph.add("format", pixel_format),
             self._graph.add("buffersink"),
         ]
         self._graph.link_nodes(*steps).configure()
@@ -51,9 +54,15 @@ class ViewScaler:
         """Writes the view of a picture into `out`, uint8 [3, num_rows, num_columns]."""
         self._source.push(frame)
         planes = self._sink.pull().planes
+        rows, columns = slice(self._top, self._top + self._size[0]), slice(self._left, self._left + self._size[1])
+        if len(planes) == 1:
+            (plane,) = planes
+            pixels = np.ndarray((plane.height, plane.width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))
+            out[:] = pixels[rows, columns].transpose(2, 0, 1)
+            return
         for plane, channel in zip(planes, (1, 2, 0), strict=True):  # green, blue, red
             pixels = np.ndarray((plane.height, plane.width), np.uint8, plane, strides=(plane.line_size, 1))
-            out[channel] = pixels[self._top : self._top + self._size[0], self._left : self._left + self._size[1]]
+            out[channel] = pixels[rows, columns]
 
 
 def _kind(frame: av.VideoFrame) -> tuple:

@@ -10,6 +10,7 @@ from encode import encode_video, number_frames, read_numbers, write_matrix
 
 from datasets.video import VideoError, VideoReader
 from datasets.video.check import check_video
+from datasets.video.resize import View
 
 WIDE = number_frames(40, 48, 64)
 
@@ -255,6 +256,10 @@ def test_mirrored_frames(matrix, turn, tmp_path):
         upright = turn(stored[7])
         assert (video.height, video.width) == upright.shape[:2]
         np.testing.assert_array_equal(video.get_frames([7])[0], upright)
+        height, width = upright.shape[:2]
+        (clip,) = video.get_clips([([7], View(height, width, 4, 8, height - 12, width - 24))])
+        part = upright[4 : height - 8, 8 : width - 16].astype(int)
+        assert np.abs(clip[:, 0].permute(1, 2, 0).numpy() - part).mean() < 6
 
 
 @pytest.mark.parametrize("orientation", [(90, False), (0, True), (270, True)])
