@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+from av.stream import Discard, Disposition
 from av.video.codeccontext import VideoCodecContext
 
 from datasets.file_list import FileError
@@ -19,8 +20,6 @@ from datasets.video.shards import find_member, split_member
 
 # Containers that store a presentation time with each packet, by FFmpeg's names for them.
 TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv", "mpegts"}
-# Newer releases of PyAV can tell the demuxer which streams are unused, so that it does not read them.
-DISCARD = getattr(av.stream, "Discard", None)
 # Codecs of pictures, which a file may hold beside its sound or video.
 PICTURE_CODECS = {"mjpeg", "png", "bmp", "gif", "tiff", "webp", "jpeg2000", "jpegxl"}
 # Codecs that several threads decode as one does. Theora, for one, gives other frames after a seek then.
@@ -64,9 +63,8 @@ def open_container(path, num_threads: int = 1, is_strict: bool = False):
         container.close()  # packets were read to find out
         container = _open(path)
     stream = container.streams.video[number]
-    if DISCARD is not None:
-        for other in container.streams:
-            other.discard = DISCARD.default if other is stream else DISCARD.all
+    for other in container.streams:  # the demuxer does not read unused ones
+        other.discard = Discard.default if other is stream else Discard.all
     set_up_decoder(stream.codec_context, num_threads, is_strict)
     return container, stream
 
@@ -109,7 +107,7 @@ def _may_be_still(stream) -> bool:
 
 
 def _is_attached(stream) -> bool:
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+    return bool(stream.disposition & Disposition.attached_pic)
 
 
 def _kind(stream) -> str:
@@ -165,7 +163,7 @@ def decoder_settings(codec: VideoCodecContext) -> dict[str, Any] | None:
     """The settings of a decoder that has not decoded anything yet, for `make_decoder`; None if they are unknown."""
     try:
         settings = {name: getattr(codec, name) for name in DECODER_SETTINGS}
-    except (AttributeError, UnicodeDecodeError):  # an older PyAV; a four-byte tag that is not text
+    except UnicodeDecodeError:  # a four-byte tag that is not text
         return None
     settings = {name: value for name, value in settings.items() if value is not None}
     return {"name": codec.codec.name, "extradata": (codec.extradata or b"").hex(), **settings}

@@ -44,7 +44,6 @@ from datasets.video.skippable_frames import find_marks
 FRAME_PER_PACKET_CODECS = {"h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg"}
 # Codecs whose decoders need only their settings and the packets, not the container.
 DIRECT_CODECS = {"h264", "hevc", "vp9", "av1", "mpeg4"}
-MAX_DELAYED = 16  # frames that a decoder may hold back
 MAX_HEADER = 32  # bytes that a container puts before the data of a packet
 
 
@@ -205,17 +204,12 @@ def _find_order(path, container, stream, scan: _Scan, types):
     elif "B" in types and not is_timed:
         order = order_by_type(types) if has_b_frames else None
     else:
-        order = order_by_time(scan.pts, _num_delayed(stream.codec_context))
+        order = order_by_time(scan.pts, stream.codec_context.reorder_depth)
     # Frames displayed before the first keyframe may not decode, and two packets may be one interlaced frame.
     if order is None or order[0] != 0 or first_frame is None or first_frame.interlaced_frame:
         order, decoded_keyframes, first_frame = order_by_decoding(path)
         keyframes = np.intersect1d(keyframes, np.array(decoded_keyframes, dtype=np.int64))
     return order, keyframes, first_frame
-
-
-def _num_delayed(codec) -> int:
-    """How many frames the decoder holds back to bring them into display order."""
-    return getattr(codec, "reorder_depth", MAX_DELAYED if codec.has_b_frames else 0)  # older releases of PyAV lack it
 
 
 class _DataFinder:

@@ -25,9 +25,6 @@ from datasets.video.skippable_frames import find_skippable
 
 __all__ = ["VideoError", "VideoReader"]
 
-# Since release 17, PyAV converts colors with as many threads as there are cores, unless told otherwise.
-ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
-
 
 class VideoReader(FrameReader):
     """Random access to the frames of a video file.
@@ -223,7 +220,7 @@ class VideoReader(FrameReader):
     def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
         """A frame as upright RGB, uint8 [H, W, 3]; valid until the next call."""
         height, width = self._stored_size
-        plane = self._reformatter.reformat(frame, width, height, "rgb24", **ONE_THREAD).planes[0]
+        plane = self._reformatter.reformat(frame, width, height, "rgb24", threads=1).planes[0]
         picture = np.ndarray((height, width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))
         return np.ascontiguousarray(self._orientation.turn(picture))
 

@@ -240,8 +240,7 @@ def _open_target(source: Source, target: str, recipe: Recipe):
 def _tag_colors(codec, picture: av.VideoFrame) -> None:
     """Says in the target how its colors are coded, so that readers convert them to RGB as they did the source's."""
     for name in COLOR_TAGS:
-        value = getattr(picture, name, None)  # older releases of PyAV lack some
-        if value is not None:
+        if (value := getattr(picture, name)) is not None:
             setattr(codec, name, value)
 
 
