@@ -26,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tqdm import tqdm
 
 from datasets.dataloader import default_num_workers
-from datasets.file_list import FileList, existing_path
+from datasets.file_list import FileList
+from datasets.text_files import existing_path
 from datasets.video.check import CheckResult, check_video
 from datasets.video.container import Stamp, stamp
 from datasets.video.index_store import IndexStoreWriter, store_path

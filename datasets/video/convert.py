@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import av
 
-from datasets.file_list import existing_path, find_files
+from datasets.find_files import find_files
+from datasets.text_files import existing_path
 from datasets.video.container import VideoError, open_container
 from datasets.video.lists import VIDEOS
 from datasets.video.recipes import Recipe

@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from datasets.file_list import FileError, existing_path
+from datasets.file_list import FileError
+from datasets.text_files import existing_path
 from datasets.video.container import Stamp, stamp
 from datasets.video.index import VideoIndex
 from datasets.video.orientation import Orientation

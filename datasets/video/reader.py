@@ -53,7 +53,7 @@ class VideoReader(FrameReader):
         height, width: of the upright frames, in pixels.
         rotation, is_mirrored: how stored frames are turned upright, see `Orientation`.
         codec, container, pixel_format: FFmpeg's names, such as "h264", "matroska,webm" and "yuv420p".
-        num_streams: video streams in the file; the first that is no attached picture is read.
+        num_streams: video streams in the file; the first that is no still picture is read.
         index: where the frames are in the file; small and plain, to be kept, pickled and given to the next reader.
 
     Raises VideoError, with path and reason, if the file is missing, is not a video or has no frame that decodes.
