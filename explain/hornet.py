@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from backbones.hornet import GnConv
+from eurgraph.grid import describe
+from explain.panels import MapPanel, Section
 from explain.recording import modules_of, record
 
 
@@ -36,3 +38,17 @@ def interactions(model: nn.Module, x: torch.Tensor) -> list[Interactions]:
         strength = torch.stack([product.detach().square().mean(1).sqrt() for product in products])
         found.append(Interactions(name, strength))
     return found
+
+
+def hornet_sections(model: nn.Module, x: torch.Tensor) -> list[Section]:
+    """Strength of the interactions of each order, in the last block of each stage."""
+    last = {found.name.split(".")[1]: found for found in interactions(model, x)}  # stages.<number>.<block>.gnconv
+    sections = []
+    for found in last.values():
+        maps = tuple(MapPanel(f"after gate {order}", p) for order, p in enumerate(found.strength, start=1))
+        note = (
+            f"Strength of the products p_1 to p_{len(maps)} of the recursive gated convolution, whose order grows "
+            f"with each gate; {describe(found.strength.shape[1:])} positions (T x H x W)."
+        )
+        sections.append(Section(f"HorNet {found.name}", note, maps))
+    return sections

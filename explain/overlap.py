@@ -30,7 +30,8 @@ from glore3d import GloReUnit
 from settings import SettingsError
 from tasks.classification import Classification
 
-ON = 0.5  # share of a pixel that shapes must cover, for the pixel to be on them
+GRID = 32  # cells of a view each way, on which maps and masks are compared
+ON = 0.5  # share of a cell that shapes must cover, for the cell to be on them
 
 
 class Overlap(NamedTuple):
@@ -39,7 +40,7 @@ class Overlap(NamedTuple):
     share: float
     """Share of the map, its negative values left out, that is on the shapes; at random it is the shapes' area."""
     auc: float
-    """Chance that a pixel on a shape has a larger value than one beside; at random 0.5."""
+    """Chance that a cell on a shape has a larger value than one beside; at random 0.5."""
 
 
 def overlap(values: torch.Tensor, mask: torch.Tensor) -> Overlap:
@@ -47,23 +48,21 @@ def overlap(values: torch.Tensor, mask: torch.Tensor) -> Overlap:
 
     A map that is zero everywhere has the share 0 and the AUC 0.5. The mask is neither empty nor full.
     """
-    values = F.interpolate(values[None, None].double(), mask.shape, mode="trilinear", align_corners=False)[0, 0]
-    weight = values.clamp(min=0)
+    values = F.interpolate(values[None, None].float(), mask.shape, mode="trilinear", align_corners=False)[0, 0]
+    weight = values.clamp(min=0).double()
     share = float(weight[mask].sum() / weight.sum()) if weight.sum() > 0 else 0.0
     return Overlap(share, _auc(values[mask], values[~mask]))
 
 
 def _auc(positive: torch.Tensor, negative: torch.Tensor) -> float:
-    """Chance that one of `positive` is larger than one of `negative`; ties count half. By ranks, as Mann and Whitney."""
-    _, inverse, counts = torch.cat([positive, negative]).unique(return_inverse=True, return_counts=True)
-    ends = counts.cumsum(0).double()
-    rank = (ends - (counts.double() - 1) / 2)[inverse]  # mean rank of equal values, from 1
-    n = len(positive)
-    return float((rank[:n].sum() - n * (n + 1) / 2) / (n * len(negative)))
+    """Chance that one of `positive` is larger than one of `negative`; ties count half."""
+    negative = negative.sort().values
+    below, not_above = (torch.searchsorted(negative, positive, right=right) for right in (False, True))
+    return float((below + not_above).double().mean() / (2 * len(negative)))
 
 
 def mask_of_view(task: Classification, views: EvalViews, index: int) -> torch.Tensor:
-    """Where the shapes are in the first view of validation file `index`: bool [T, S, S], T = 1 for an image.
+    """Where the shapes are in the first view of validation file `index`: bool [T, 32, 32], T = 1 for an image.
 
     Raises SettingsError if the recipe does not make its files (`data.make`).
     """
@@ -77,7 +76,7 @@ def mask_of_view(task: Classification, views: EvalViews, index: int) -> torch.Te
         mask = np.uint8(255 * mask_of_video(data.root, "val", index))
         frames = mask[views.sampling(len(mask))]  # the network's frames, [T, H, W]
         view = views.view(torch.from_numpy(frames)[..., None].expand(-1, -1, -1, 3).contiguous())[0]
-    return view[0] > 255 * ON
+    return F.adaptive_avg_pool2d(view[0] / 255, GRID) > ON
 
 
 def own_maps(model: nn.Module, x: torch.Tensor, mask: torch.Tensor) -> dict[str, list[torch.Tensor]]:
