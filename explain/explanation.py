@@ -8,7 +8,7 @@ from torch import nn
 from datasets.file_list import FileError
 from explain.grad_cam import grad_cam
 from explain.layers import map_layers
-from explain.sections import Options, cam_section, own_sections
+from explain.sections import DEFAULT_OPTIONS, Options, cam_section, own_sections
 from explain.sheet import Explanation
 from settings import SettingsError, did_you_mean
 from tasks.classification import Classification
@@ -59,7 +59,7 @@ def explain(
     name: str = "",
     label: int | None = None,
     layer: str | None = None,
-    options: Options = Options(),
+    options: Options = DEFAULT_OPTIONS,
 ) -> Explanation:
     """Everything there is to show of one view.
 

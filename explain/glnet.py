@@ -45,7 +45,7 @@ def _parts(block: GLMixBlock) -> dict[str, nn.Module]:
 
 
 def glnet_sections(model: nn.Module, x: torch.Tensor, num_maps: int) -> list[Section]:
-    """All clusters by color, some of them by themselves, and each slot's own map, in the last such block of each stage."""
+    """All clusters by color, some by themselves, and the map of each slot, in the last such block of each stage."""
     last = {found.name.split(".")[1]: found for found in clusters(model, x)}  # stages.<number>.blocks.<block>
     sections = []
     for found in last.values():

@@ -49,7 +49,7 @@ class Section:
 
 
 def paint(frames: np.ndarray, panel: MapPanel) -> np.ndarray:
-    """The map over the frames, uint8 [T, H, W, 3] to the same. Its largest value in the clip has the strongest color."""
+    """The map over the frames, uint8 [T, H, W, 3] to the same. The clip's largest value has the strongest color."""
     values = panel.values.detach().float().cpu()
     if panel.style == "marks":
         colors = _resize(values.permute(3, 0, 1, 2), frames.shape[:3], "nearest-exact").permute(1, 2, 3, 0).numpy()
@@ -76,16 +76,18 @@ def _resize(values: torch.Tensor, size: tuple[int, int, int], mode: str) -> torc
 
 
 def representatives(maps: torch.Tensor, count: int) -> list[int]:
-    """Maps [K, ...] that differ from each other: first the one that varies most, then always the one farthest from all.
+    """Maps [K, ...] that differ from each other: the one that varies most, then always the one explained least.
 
-    Returns the numbers of at most `count` of them, in ascending order.
+    What the chosen maps explain of another is its projection on them, so that neither sign nor scale make a difference
+    (a QR decomposition with pivots). Returns the numbers of at most `count` maps, in ascending order.
     """
-    rows = maps.detach().float().flatten(1)
+    rows = maps.detach().double().flatten(1)
     rows = rows - rows.mean(1, keepdim=True)
-    chosen = [int(rows.norm(dim=1).argmax())]
-    distance = (rows - rows[chosen[0]]).norm(dim=1)
-    while len(chosen) < min(count, len(rows)):
-        chosen.append(int(distance.argmax()))
-        distance = torch.minimum(distance, (rows - rows[chosen[-1]]).norm(dim=1))
-        distance[chosen] = -1
+    chosen: list[int] = []
+    for _ in range(min(count, len(rows))):
+        lengths = rows.norm(dim=1)
+        lengths[chosen] = -1
+        chosen.append(int(lengths.argmax()))
+        direction = F.normalize(rows[chosen[-1]], dim=0)
+        rows = rows - (rows @ direction)[:, None] * direction
     return sorted(chosen)
