@@ -72,13 +72,13 @@ def _stretched(values: torch.Tensor) -> torch.Tensor:
 
 
 def _mixture_of_colors(assignment: torch.Tensor) -> torch.Tensor:
-    """Each position's slots as one color [T, h, w, 4], with shares stretched as they differ from the slot's mean."""
+    """Each position's slots as one color [T, h, w, 4]; what counts is how much a slot's share exceeds its mean."""
     num_slots = len(assignment)
     hue = torch.arange(num_slots, device=assignment.device) * 0.618034 % 1  # golden ratio: neighbors differ in hue
     angles = 2 * torch.pi * (hue[:, None] + torch.tensor([0, 1 / 3, 2 / 3], device=hue.device))
     palette = 0.5 + 0.5 * torch.cos(angles)  # [S, 3]
-    excess = assignment / assignment.mean((1, 2, 3), keepdim=True).clamp(min=1e-12)
-    share = (8 * excess.log()).softmax(0)
+    excess = (assignment / assignment.mean((1, 2, 3), keepdim=True).clamp(min=1e-12)).clamp(min=1e-12).log()
+    share = (3 * excess / excess.std().clamp(min=1e-12)).softmax(0)
     color = torch.einsum("sthw,sc->thwc", share, palette)
     return torch.cat([color, torch.full_like(color[..., :1], 0.7)], dim=3)
 
@@ -89,8 +89,9 @@ def _draw_mosaic(maps: torch.Tensor, chosen: list[int], axes: Any) -> None:
     tiles = torch.stack([_stretched(values) for values in maps]).cpu()
     _, height, width = tiles.shape
     picture = tiles.unflatten(0, (side, side)).permute(0, 2, 1, 3).flatten(2).flatten(0, 1)  # [side * h, side * w]
-    axes.imshow(picture, cmap="inferno", interpolation="nearest", aspect="auto")
+    axes.imshow(picture.numpy(), cmap="inferno", interpolation="nearest", aspect="auto")
     axes.set(xticks=[], yticks=[])
+    axes.set_box_aspect(height / width)
     for edge in range(1, side):
         axes.axhline(edge * height - 0.5, color="white", linewidth=0.6)
         axes.axvline(edge * width - 0.5, color="white", linewidth=0.6)

@@ -58,7 +58,9 @@ def grad_cam(model: nn.Module, x: torch.Tensor, label: int | None = None, layer:
         with whole_maps(model):
             logits = model(x)[0].float()
             label = int(logits.argmax()) if label is None else label
-            (gradient,) = torch.autograd.grad(logits[label], maps[0], allow_unused=True)
+            gradient = None
+            if logits.requires_grad:
+                (gradient,) = torch.autograd.grad(logits[label], maps[0], allow_unused=True)
     finally:
         handle.remove()
     if gradient is None:

@@ -2,25 +2,28 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import av
 import numpy as np
+from PIL import Image
 
 from engine.checkpoint import write_atomically
 from evaluators.confusion_plot import PLAIN_TEXT, one_line
-from explain.panels import COLORS, Chart, MapPanel, Section, paint
+from explain.page import MARGIN, WIDTH, Page
+from explain.panels import COLORS, Chart, Section, paint
 from settings import SettingsError, did_you_mean
 
 FORMATS = (".png", ".gif", ".mp4")
-DPI = 100
-WIDTH = 12.4  # of a picture, in inches; so are all sizes below
-MARGIN = 0.2
-TILE = 1.9  # height of a map that stands by itself
+TILE = 1.9  # height of a map that stands by itself, in inches; so are all sizes below
 STRIP = 1.2  # height of a frame in a row of frames
 STRIP_LABEL = 1.7
 LINE = 0.22
+LETTER = 0.075  # width of a letter, about
 CHART = 2.9
 MAX_FRAMES = 8  # of a clip, on a sheet
 MAX_LINE = 150  # characters
@@ -36,10 +39,15 @@ class Explanation(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A part of a picture: `draw(figure, top)` fills `height` inches from `top` on."""
+    """A part of a page: `draw(page, top)` fills `height` inches from `top` on."""
 
     height: float
-    draw: Callable[[Any, float], None]
+    draw: Callable[[Page, float], None]
+
+
+Pictures = Sequence[tuple[str, np.ndarray]]
+"""Titles and frames, uint8 [T, H, W, 3]."""
+LayOut = Callable[[Pictures], list[Item]]
 
 
 def check_output(path: Path, num_frames: int | None = None) -> None:
@@ -72,148 +80,95 @@ def write(explanation: Explanation, path: Path, frames_per_second: float = 4) ->
 
 def _write_png(explanation: Explanation, path: Path, frames_per_second: float) -> None:
     lay_out = _strips if len(explanation.frames) > 1 else _tiles
-    _figure(explanation, lay_out, with_charts=True).savefig(path, dpi=DPI, format="png")
+    (picture,) = _lay_out_page(explanation, lay_out, with_charts=True).render()
+    Image.fromarray(picture).save(path, format="PNG", optimize=True)
 
 
 def _write_gif(explanation: Explanation, path: Path, frames_per_second: float) -> None:
-    from PIL import Image
-
-    pictures = [Image.fromarray(picture) for picture in _moments(explanation)]
+    first, *others = (Image.fromarray(picture) for picture in _moments(explanation))
     duration = round(1000 / frames_per_second)
-    pictures[0].save(path, format="GIF", save_all=True, append_images=pictures[1:], duration=duration, loop=0)
+    first.save(path, format="GIF", save_all=True, append_images=others, duration=duration, loop=0)
 
 
 def _write_mp4(explanation: Explanation, path: Path, frames_per_second: float) -> None:
-    from fractions import Fraction
-
-    import av
-
     with av.open(str(path), "w", format="mp4") as container:
         rate = Fraction(frames_per_second).limit_denominator(1000)
         stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
+        stream.pix_fmt = "yuv420p"
         for number, picture in enumerate(_moments(explanation)):
-            picture = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]  # the codec wants even sides
             if number == 0:
-                stream.height, stream.width, stream.pix_fmt = *picture.shape[:2], "yuv420p"
+                stream.height, stream.width = (side // 2 * 2 for side in picture.shape[:2])  # the codec wants even ones
+            picture = np.ascontiguousarray(picture[: stream.height, : stream.width])
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
 
 
-def _moments(explanation: Explanation) -> list[np.ndarray]:
-    """One picture per frame, uint8 [H, W, 3], with all maps as tiles."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    painted = {id(panel): paint(explanation.frames, panel) for part in explanation.sections for panel in part.maps}
-    moments = []
-    for t in range(len(explanation.frames)):
-        figure = _figure(explanation, _tiles, with_charts=False, moment=t, painted=painted)
-        canvas = FigureCanvasAgg(figure)
-        figure.set_dpi(DPI)
-        canvas.draw()
-        moments.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-    return moments
+def _moments(explanation: Explanation) -> Iterator[np.ndarray]:
+    """One picture per frame, uint8 [H, W, 3], with all maps beside each other."""
+    return _lay_out_page(explanation, _tiles, with_charts=False).render(len(explanation.frames))
 
 
-def _figure(
-    explanation: Explanation,
-    lay_out: Callable[..., list[Item]],
-    with_charts: bool,
-    moment: int = 0,
-    painted: dict[int, np.ndarray] | None = None,
-):
-    from matplotlib.figure import Figure
-
-    frames = explanation.frames
-    items = [_text(one_line(explanation.title, MAX_LINE), size=13, weight="bold", height=0.42)]
-    shown = [Section("", "", (MapPanel("network input", np.zeros(0), "marks"),)), *explanation.sections]
-    for number, section in enumerate(shown):
+def _lay_out_page(explanation: Explanation, lay_out: LayOut, with_charts: bool) -> Page:
+    items = [_text(one_line(explanation.title, MAX_LINE), size=13, weight="bold", height=0.36)]
+    pictures = [("network input", explanation.frames)]
+    if lay_out is _strips:
+        items += [_space(0.06), *lay_out(pictures)]
+    for number, section in enumerate(explanation.sections):
         if not with_charts and not section.maps:
             continue
-        if section.title:
-            items += _heading(section)
-        pictures = []
-        for panel in section.maps:
-            if number == 0:
-                pictures.append((panel.title, frames))
-            else:
-                found = None if painted is None else painted[id(panel)]
-                pictures.append((panel.title, paint(frames, panel) if found is None else found))
-        items += lay_out(pictures, moment)
+        own = [(panel.title, paint(explanation.frames, panel)) for panel in section.maps]
+        with_input = number == 0 and lay_out is _tiles
+        items += [*_heading(section), *lay_out([*pictures, *own] if with_input else own)]
         if with_charts and section.charts:
             items += _charts(section.charts)
-    height = sum(item.height for item in items) + MARGIN
-    figure = Figure(figsize=(WIDTH, height))
-    top = 0.0
+    page, top = Page(sum(item.height for item in items) + MARGIN), 0.0
     for item in items:
-        item.draw(figure, top)
+        item.draw(page, top)
         top += item.height
-    return figure
+    return page
 
 
-def _axes(figure: Any, left: float, top: float, width: float, height: float):
-    """Axes at a place in inches from the top left corner."""
-    total = figure.get_figheight()
-    return figure.add_axes([left / WIDTH, 1 - (top + height) / total, width / WIDTH, height / total])
-
-
-def _write(figure: Any, left: float, top: float, text: str, **style: Any) -> None:
-    figure.text(left / WIDTH, 1 - top / figure.get_figheight(), text, va="top", **style)
+def _space(height: float) -> Item:
+    return Item(height, lambda page, top: None)
 
 
 def _text(text: str, height: float = LINE, **style: Any) -> Item:
-    return Item(height, lambda figure, top: _write(figure, MARGIN, top + 0.08, text, **style))
+    return Item(height, lambda page, top: page.text(MARGIN, top + 0.08, text, **style))
 
 
 def _heading(section: Section) -> list[Item]:
-    """Title, note and the legend of its colors."""
+    """Title, the legend of its colors, and note."""
 
-    def draw(figure: Any, top: float) -> None:
-        line = figure.add_artist(_rule(figure, top + 0.08))
-        line.set_zorder(-1)
-        _write(figure, MARGIN, top + 0.16, one_line(section.title, MAX_LINE), size=11, weight="bold")
-        _legend(figure, section, top + 0.2)
+    def draw(page: Page, top: float) -> None:
+        page.rule(top + 0.08)
+        page.text(MARGIN, top + 0.16, one_line(section.title, MAX_LINE), size=11, weight="bold")
+        _legend(page, section, top + 0.2)
 
     notes = [_text(line, color="0.35") for line in section.note.split("\n") if line]
-    return [Item(0.42, draw), *notes, Item(0.06, lambda figure, top: None)]
+    return [_space(0.06), Item(0.36, draw), *notes, _space(0.08)]
 
 
-def _rule(figure: Any, top: float):
-    from matplotlib.lines import Line2D
-
-    y = 1 - top / figure.get_figheight()
-    return Line2D(
-        [MARGIN / WIDTH, 1 - MARGIN / WIDTH], [y, y], transform=figure.transFigure, color="0.8", linewidth=0.8
-    )
-
-
-def _legend(figure: Any, section: Section, top: float) -> None:
+def _legend(page: Page, section: Section, top: float) -> None:
+    """From right to left."""
     right = WIDTH - MARGIN
     for color, label in reversed(section.legend):
-        _write(figure, right, top, label, ha="right", size=9)
-        right -= 0.075 * len(label) + 0.12
-        axes = _axes(figure, right - 0.14, top + 0.02, 0.14, 0.14)
+        page.text(right, top, label, ha="right", size=9)
+        right -= LETTER * len(label) + 0.2
+        axes = page.axes(right - 0.1, top + 0.02, 0.14, 0.14)
         axes.set(xticks=[], yticks=[], facecolor=color)
         right -= 0.3
     for style in sorted({panel.style for panel in section.maps} & set(COLORS)):
         low, high = ("0", "largest") if style == "heat" else ("negative", "positive")
-        _write(figure, right, top, high, ha="right", size=9)
-        right -= 0.075 * len(high) + 0.1
-        axes = _axes(figure, right - 1.2, top + 0.02, 1.2, 0.14)
+        page.text(right, top, high, ha="right", size=9)
+        right -= LETTER * len(high) + 0.1
+        axes = page.axes(right - 1.2, top + 0.02, 1.2, 0.14)
         axes.imshow(np.linspace(0, 1, 128)[None], aspect="auto", cmap=COLORS[style])
         axes.set(xticks=[], yticks=[])
-        _write(figure, right - 1.28, top, low, ha="right", size=9)
-        right -= 1.5 + 0.075 * len(low)
+        page.text(right - 1.28, top, low, ha="right", size=9)
+        right -= 1.5 + LETTER * len(low)
 
 
-def _show(figure: Any, left: float, top: float, width: float, height: float, picture: np.ndarray) -> None:
-    axes = _axes(figure, left, top, width, height)
-    axes.imshow(picture, interpolation="nearest", aspect="auto")
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
-def _strips(pictures: Sequence[tuple[str, np.ndarray]], moment: int) -> list[Item]:
+def _strips(pictures: Pictures) -> list[Item]:
     """A row of frames for each map, with its title on the left."""
     items = []
     for title, frames in pictures:
@@ -222,35 +177,42 @@ def _strips(pictures: Sequence[tuple[str, np.ndarray]], moment: int) -> list[Ite
         scale = min(STRIP / some.shape[1], room / some.shape[2])
         height, width = scale * some.shape[1], scale * some.shape[2]
 
-        def draw(figure, top, title=title, some=some, width=width, height=height) -> None:
-            _write(figure, MARGIN, top + 0.04, _wrap(title, 24), size=9)
-            for t, frame in enumerate(some):
-                _show(figure, MARGIN + STRIP_LABEL + t * (width + 0.05), top, width, height, frame)
+        def draw(page: Page, top: float, title=title, some=some, width=width, height=height) -> None:
+            page.text(MARGIN, top + 0.04, _wrap(title, STRIP_LABEL), size=9)
+            for t in range(len(some)):
+                page.picture(MARGIN + STRIP_LABEL + t * (width + 0.05), top, width, height, some[t : t + 1])
 
         items.append(Item(height + 0.06, draw))
     return items
 
 
-def _tiles(pictures: Sequence[tuple[str, np.ndarray]], moment: int) -> list[Item]:
-    """All maps of one moment beside each other, each under its title."""
+def _tiles(pictures: Pictures) -> list[Item]:
+    """All maps beside each other, each under its title."""
     items = []
-    if not pictures:
-        return items
-    height, width = TILE, TILE * pictures[0][1].shape[2] / pictures[0][1].shape[1]
-    num_columns = max(1, int((WIDTH - 2 * MARGIN + 0.1) / (width + 0.1)))
-    for start in range(0, len(pictures), num_columns):
-        row = pictures[start : start + num_columns]
-        titles = [_wrap(title, max(12, int(width / 0.075))) for title, _ in row]
-        lines = max(title.count("\n") + 1 for title in titles)
+    for row in _rows(pictures):
+        width = TILE * row[0][1].shape[2] / row[0][1].shape[1]
+        titles = [_wrap(title, width) for title, _ in row]
+        height = 0.17 * max(title.count("\n") + 1 for title in titles)
 
-        def draw(figure, top, row=row, titles=titles, lines=lines) -> None:
+        def draw(page: Page, top: float, row=row, titles=titles, width=width, height=height) -> None:
             for column, ((_, frames), title) in enumerate(zip(row, titles, strict=True)):
                 left = MARGIN + column * (width + 0.1)
-                _write(figure, left, top + 0.02, title, size=9)
-                _show(figure, left, top + 0.17 * lines, width, height, frames[moment])
+                page.text(left, top + 0.02, title, size=9)
+                page.picture(left, top + height, width, TILE, frames)
 
-        items.append(Item(height + 0.17 * lines + 0.08, draw))
+        items.append(Item(TILE + height + 0.08, draw))
     return items
+
+
+def _rows(pictures: Pictures) -> Iterator[Pictures]:
+    """As many of the pictures, which are all of one size, as fit side by side."""
+    for start in range(0, len(pictures), num_columns := _num_columns(pictures)):
+        yield pictures[start : start + num_columns]
+
+
+def _num_columns(pictures: Pictures) -> int:
+    _, height, width, _ = pictures[0][1].shape if pictures else (0, 1, 1, 0)
+    return max(1, int((WIDTH - 2 * MARGIN + 0.1) / (TILE * width / height + 0.1)))
 
 
 def _charts(charts: Sequence[Chart]) -> list[Item]:
@@ -260,19 +222,18 @@ def _charts(charts: Sequence[Chart]) -> list[Item]:
             rows.append([])
         rows[-1].append(chart)
 
-    def draw(figure, top, row) -> None:
+    def draw(page: Page, top: float, row: list[Chart]) -> None:
         left = MARGIN
         for chart in row:
-            axes = _axes(figure, left + 0.5, top + 0.35, chart.width - 0.75, CHART - 0.85)
+            axes = page.axes(left + 0.5, top + 0.35, chart.width - 0.75, CHART - 0.85)
             axes.set_title(chart.title, size=9, loc="left")
             axes.tick_params(labelsize=8)
             chart.draw(axes)
             left += chart.width
 
-    return [Item(CHART, lambda figure, top, row=row: draw(figure, top, row)) for row in rows]
+    return [Item(CHART, lambda page, top, row=row: draw(page, top, row)) for row in rows]
 
 
-def _wrap(text: str, width: int) -> str:
-    import textwrap
-
-    return "\n".join(textwrap.wrap(one_line(text, MAX_LINE), width)[:4])
+def _wrap(text: str, width: float) -> str:
+    """Four lines of this width in inches, at most."""
+    return "\n".join(textwrap.wrap(one_line(text, MAX_LINE), int(width / LETTER))[:4])
