@@ -115,6 +115,6 @@ def test_measuring_a_network(images):
     assert list(found) == ["area of the shapes", "Grad-CAM", "class attention of a head"]
     assert found["area of the shapes"].auc == 0.5
     area = [mask_of_view(images, images.eval_views(images.val_files), index).float().mean() for index in range(4)]
-    assert found["area of the shapes"].share == pytest.approx(sum(area) / 4, abs=1e-3)
+    assert found["area of the shapes"].share == pytest.approx(float(sum(area)) / 4, abs=1e-3)
     with pytest.raises(SettingsError, match="two files or more, not 1"):
         measure(images, model, num_files=1)
