@@ -13,7 +13,7 @@ from typing import Any
 
 from datasets.file_list import Given
 from datasets.video.stream import is_stream
-from engine.task import Answer, Predicts, PredictsParts
+from engine.task import Answer, Predicts, PredictsParts, Task
 from inference.prediction import Prediction
 from inference.trained import load_trained
 from settings import SettingsError
@@ -52,10 +52,7 @@ class Predictor:
         options = {"config": config, "run_dir": run_dir, "device": device, "average": average}
         self.task, self.model, self.weights = load_trained(source, overrides, **options)
         self.top = top
-        if not isinstance(self.task, Predicts):
-            raise SettingsError(
-                f"the task {self.task.settings.task} cannot predict on your own files: it does not implement `answer`"
-            )
+        check_predicts(type(self.task), self.task.settings.task)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -142,6 +139,12 @@ class Predictor:
     def _prediction(self, answer: Answer) -> Prediction:
         probabilities = dict(answer.guesses)
         return Prediction(answer.path, tuple(answer.guesses[: self.top]), answer.failure, probabilities, answer.seconds)
+
+
+def check_predicts(task_class: type[Task], name: str) -> None:
+    """Raises SettingsError if the task `name` cannot predict."""
+    if not issubclass(task_class, Predicts):
+        raise SettingsError(f"the task {name} cannot predict on your own files: it does not implement `answer`")
 
 
 def _is_single(inputs: Any) -> bool:

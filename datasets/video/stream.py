@@ -57,6 +57,7 @@ class VideoStream:
         fps: average frames per second, as the source says.
         duration_seconds: as the source says; None if it does not, as live streams do not.
         is_live: whether frames are lost unless they are read as fast as they come.
+        start_seconds: the source's own time of the first frame, once that is read.
 
     Raises VideoError, with path and reason, if the source cannot be opened or has no video.
     """
@@ -70,8 +71,11 @@ class VideoStream:
             self._container, self._stream = open_container(self.path, num_threads)
         rate = self._stream.average_rate or self._stream.guessed_rate or FALLBACK_RATE
         self.fps = float(rate)
-        duration = self._container.duration  # in microseconds
-        self.duration_seconds = duration / 1e6 if duration and duration > 0 else None
+        ticks, length = self._stream.duration, self._container.duration
+        # Some containers give only the length of all streams, in microseconds.
+        duration = float(ticks * self._stream.time_base) if ticks else (length or 0) / 1e6
+        self.duration_seconds = duration if duration > 0 else None
+        self.start_seconds = 0.0
         self._to_rgb: UprightRgb | None = None
 
     def __enter__(self):
@@ -81,15 +85,19 @@ class VideoStream:
         self._container.close()
 
     def __iter__(self) -> Iterator[StreamFrame]:
-        first, seconds = None, -1 / self.fps
+        seconds = -1 / self.fps
+        first = None
         for number, picture in enumerate(self._decode()):
             time = picture.time
-            first = time if first is None else first
+            if first is None and time is not None:
+                self.start_seconds = first = time
             usual = seconds + 1 / self.fps
             # Clocks that stand still, go back or jump ahead count as usual.
             is_usable = time is not None and 0 < time - first - seconds <= MAX_GAP_SECONDS
             seconds = time - first if is_usable else usual
             yield StreamFrame(number, seconds, picture)
+        if seconds < 0:
+            raise VideoError(self.path, "no frame can be decoded")
 
     def to_rgb(self, frame: StreamFrame):
         """The upright picture of a frame: uint8 [H, W, 3] in NumPy, valid until the next call."""

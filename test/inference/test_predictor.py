@@ -2,49 +2,36 @@
 
 import csv
 import io
-import shutil
+from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import torch
-from conftest import write_recipe
 
 from datasets.video import VideoReader
 from inference import Prediction, Predictor
 from settings import SettingsError
-from tools import evaluate, train
+from tools import evaluate
 
 
 @pytest.fixture(scope="module")
-def run(motion_videos, tmp_path_factory):
-    """A run of the debug network, whose validation list has 9 videos; the fifth is broken."""
-    folder = tmp_path_factory.mktemp("predictor")
-    videos = shutil.copytree(motion_videos, folder / "videos")
-    broken = sorted(videos.glob("val/*/*.mp4"))[4]
-    broken.write_bytes(broken.read_bytes()[:300])
-    recipe = write_recipe(folder / "recipe.yaml", videos)
-    train.main(["-c", str(recipe), f"run.dir={folder / 'run'}", "train.num_samples=8", "train.num_epochs=null"])
-    return folder / "run"
+def predictor(brief_run):
+    return Predictor(brief_run, device="cpu", top=3)
 
 
 @pytest.fixture(scope="module")
-def predictor(run):
-    return Predictor(run, device="cpu", top=3)
+def videos(brief_run):
+    return sorted(map(str, (brief_run.parent / "videos/val").glob("*/*.mp4")))
 
 
-@pytest.fixture(scope="module")
-def videos(run):
-    return sorted(map(str, (run.parent / "videos/val").glob("*/*.mp4")))
-
-
-def test_it_equals_the_evaluation_of_the_same_list(run, predictor):
+def test_it_equals_the_evaluation_of_the_same_list(brief_run):
+    run = brief_run
     views = ["evaluation.num_clips=3", "evaluation.num_crops=2", "evaluation.clips_per_forward=12"]
     evaluate.main(["--run-dir", str(run), *views])
     with open(run / "evaluations/3x2/predictions.csv", newline="") as file:
         scored = {row["path"]: row for row in csv.DictReader(file)}
-    paths = [line.split("\t")[2] for line in (run.parent / "videos/val.txt").read_text().splitlines()]
-    paths = [str(run.parent / "videos" / path) for path in paths]
+    paths = [line.split("\t")[2] for line in (brief_run.parent / "videos/val.txt").read_text().splitlines()]
+    paths = [str(brief_run.parent / "videos" / path) for path in paths]
     predictions = list(Predictor(run, views, device="cpu")(paths))
     assert [one.path for one in predictions] == paths and len(scored) == 8
     assert [one.path for one in predictions if not one] == [path for path in paths if path not in scored]
@@ -55,8 +42,8 @@ def test_it_equals_the_evaluation_of_the_same_list(run, predictor):
         assert sum(one.probabilities.values()) == pytest.approx(1) and len(one.probabilities) == 8
 
 
-def test_rows_that_are_done_change_no_digit_of_the_others(predictor, run):
-    files = predictor.find_inputs([run.parent / "videos/val"])
+def test_rows_that_are_done_change_no_digit_of_the_others(predictor, brief_run):
+    files = predictor.find_inputs([brief_run.parent / "videos/val"])
     whole = list(predictor.predict_found(files))
     assert len(whole) == 9 and sum(not one for one in whole) == 1
     for done in (1, 4, 6, 9):
@@ -69,7 +56,7 @@ def test_a_video_is_the_same_as_path_open_file_and_frames(predictor, videos):
     (expected,) = predictor(videos[0])
     assert expected and len(expected.guesses) == 3 and expected.label == expected.guesses[0][0]
     with open(videos[0], "rb") as file:
-        given = [file, io.BytesIO(open(videos[0], "rb").read()), frames, frames.numpy()]
+        given = [file, io.BytesIO(Path(videos[0]).read_bytes()), frames, frames.numpy()]
         assert [one.probabilities for each in given for one in predictor(each)] == [expected.probabilities] * 4
         file.seek(0)
         together = list(predictor([frames, file, videos[0]]))
