@@ -84,7 +84,7 @@ def did_you_mean(name: str, choices: Iterable[str], cutoff: float = 0.5) -> str:
     return f"; did you mean {nearest[0]!r}?" if nearest else ""
 
 
-def find_recipe(path: str | Path) -> Path:
+def recipe_file(path: str | Path) -> Path:
     """The recipe `path`, seen from the current folder or else from the suite's. Raises SettingsError if it is in neither.
 
     So `configs/demo/glore_motion.yaml` is a recipe wherever a command is started.
@@ -98,7 +98,7 @@ def find_recipe(path: str | Path) -> Path:
 
 def read_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
     """Reads a recipe as plain dicts and lists, and applies `overrides` such as `optimizer.lr=0.1` in order."""
-    path = find_recipe(path)
+    path = recipe_file(path)
     try:
         text = path.read_text(encoding="utf-8-sig")  # drops the byte order mark that some editors write
     except (OSError, UnicodeDecodeError) as error:

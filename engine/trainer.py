@@ -101,11 +101,13 @@ class Trainer:
             except Stopped:
                 self.run.checkpoints.wait()
                 raise
-        self.ranks.heartbeat.at("finishing the run directory")
-        self.run.checkpoints.wait()
-        self.run.plot(self.task.curves)
-        self._warn_if_waiting_for_data()
-        self.ranks.barrier()  # no rank returns before the main rank's last files are written
+            self.ranks.heartbeat.at("finishing the run directory")
+            self.run.checkpoints.wait()
+            self.run.plot(self.task.curves)
+            self._warn_if_waiting_for_data()
+            # No rank returns before the main rank's last files are written.
+            if self.agreement.settle():
+                raise Stopped(f"{self.stop.name or 'a signal to another rank'} after the last step")
         return summary
 
     def _train(self) -> dict[str, float]:
@@ -304,7 +306,7 @@ class Trainer:
         best = ", the best so far" if is_best else ""
         log.info("step %d of %d%s: %s%s", step, self.num_steps, which, evaluation.headline(), best)
         if math.isnan(evaluation.score):  # the run stops: this is the last chance to say what it scored
-            folder = self.run.folder / "evaluations" / self.task.protocol
+            folder = self.run.folder / "evaluations" / f"{self.task.protocol}-step-{step}"
             facts = {"weights": f"{split} of step {step}", **self.task.report_facts()}
             report_evaluation(folder, f"step {step}, evaluated as {self.task.protocol}", facts, evaluation)
 

@@ -1,9 +1,9 @@
 """What clip and image classification share: lists, class names, loss, dataloaders, prediction and scores."""
 
 import functools
-import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -45,7 +45,16 @@ from tasks.network_check import check_network, check_validation
 log = logging.getLogger(__name__)
 
 CLASS_NAMES = "class_names.txt"
-WORKER_SETTINGS = ("num_workers", "worker_start", "timeout_seconds")  # do not change predictions
+IN_TRAINING_ONLY = (
+    *("train", "train_split", "train_view", "more", "class_balance", "weights", "repeats"),
+    *("mix", "erase", "token_labels", "multigrid"),
+)
+IN_THE_FILES = ("val", "val_root", "val_split", "root", "class_names", "make", "index")
+WORKER_SETTINGS = ("num_workers", "worker_start", "timeout_seconds")
+NOT_IN_SCORES = (*IN_TRAINING_ONLY, *IN_THE_FILES, *WORKER_SETTINGS)
+"""Settings of `data` that do not change scores, or only by what the validation files are."""
+NOT_IN_EVALUATION = ("max_non_finite", "clips_per_forward", "images_per_forward")
+"""Settings of `evaluation` that change no score, or only its rounding."""
 
 
 class Classification(Task):
@@ -215,17 +224,30 @@ class Classification(Task):
         return self.score(predictions)
 
     def _prediction_key(self) -> dict[str, Any]:
-        """Everything that predictions for the validation files depend on, apart from the weights."""
-        recipe = self.resolved_recipe()
-        files = hashlib.sha256(
-            "".join(f"{item.label} {item.path}\n" for item in self.val_files).encode("utf-8", "surrogateescape")
-        )
-        settings = {name: recipe[name] for name in ("task", "model", "evaluation")}
-        settings["evaluation"] = {k: v for k, v in recipe["evaluation"].items() if k != "max_non_finite"}
-        settings["data"] = {name: value for name, value in recipe["data"].items() if name not in WORKER_SETTINGS}
-        settings["precision"] = recipe["train"]["precision"]
+        """Everything that predictions for the validation files depend on to the last digit, apart from the weights."""
         here = {"device": self.ranks.device.type, "num_threads": torch.get_num_threads()}
-        return {"files": files.hexdigest(), "settings": settings, **here}
+        return {**self.evaluation_key(), **here, "views_per_forward": self.views_per_forward}
+
+    def validation_source(self) -> dict[str, str]:
+        data = self.settings.data
+        named = {"list": data.val, "root": data.val_root or data.root}
+        found = {name: os.path.abspath(place) for name, place in named.items() if place is not None}
+        split = getattr(data, "val_split", None)
+        return found if split is None else {**found, "split": split}
+
+    def evaluation_key(self) -> dict[str, Any]:
+        recipe = self.resolved_recipe()
+        parts = {name: dict(recipe[name]) for name in ("model", "data", "evaluation")}
+        for name, ignored in (("model", ("pretrained",)), ("data", NOT_IN_SCORES), ("evaluation", NOT_IN_EVALUATION)):
+            for key in ignored:
+                parts[name].pop(key, None)
+        files = (f"{self.val_files.labels_of(item.index)} {os.path.abspath(item.path)}" for item in self.val_files)
+        return {
+            **{"task": recipe["task"], **parts, "precision": recipe["train"]["precision"]},
+            "multi_label": self.multi_label,
+            f"validation {self.item}s": list(Contents.of(files)),
+            "class names": list(Contents.of(self.class_names)),
+        }
 
     def view_scorer(self, files: FileList, num_guesses: int) -> ViewScorer:
         """Scores the views of `files` and keeps at least `num_guesses` guesses per file."""

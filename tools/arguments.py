@@ -1,4 +1,4 @@
-"""Command lines with options anywhere between the other arguments, and a suggestion for a misspelt option."""
+"""Command lines: options anywhere between the other arguments, a suggestion for a misspelt one, the next command."""
 
 import argparse
 import shlex
@@ -23,7 +23,6 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None 
     return args
 
 
-def command(script: str) -> str:
-    """How to start a script of the suite from this folder, for messages: `./run_local.sh tools/predict.py`."""
-    launcher = "./run_local.sh" if Path.cwd() == SUITE else shlex.quote(str(SUITE / "run_local.sh"))
-    return f"{launcher} {script}"
+def launcher() -> str:
+    """run_local.sh as the user can type it in the current folder, for messages that name the next command."""
+    return "./run_local.sh" if Path.cwd() == SUITE else shlex.quote(str(SUITE / "run_local.sh"))

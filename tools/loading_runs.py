@@ -1,7 +1,6 @@
 """Shared by the scripts: the arguments that select a run and its weights, and the report of an evaluation."""
 
 import argparse
-import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,10 @@ from engine.run import report_evaluation
 from engine.task import ResumeFolder, Task
 from inference.trained import Recipe, find_recipe, find_weights, load_model
 from settings import SettingsError
+from tools.output_files import check_folder
+from tools.report_folder import claim_folder, describe, write_made_from
+
+OTHER_FOLDER = "name a folder of your own with --run-dir, and the recipe and the weights with -c and --checkpoint"
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,20 +49,18 @@ def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average:
     Raises NotFinite after that if the score is NaN.
     """
     weights = ranks.on_main(lambda: find_weights(run, checkpoint))  # the same file on every rank
+    ranks.on_main(lambda: check_folder(run / "evaluations", OTHER_FOLDER))
     model = load_model(task, weights, ranks, average)
+    made_from = describe(task, run, weights, average)
     suffixes = [weights.stem] * bool(checkpoint) + ["average"] * average
-    folder = run / "evaluations" / "-".join([task.protocol, *suffixes])
-    unfinished = ResumeFolder(folder / "unfinished", {"weights": _hash(weights), "average": average})
+    folder = ranks.on_main(lambda: claim_folder(task, run, suffixes, made_from))
+    unfinished = ResumeFolder(folder / "unfinished", made_from["weights"])
     with autocast(task.settings.train.precision, ranks.device):
         evaluation = task.evaluate_resumably(model, unfinished)
     title = f"{task.settings.task.replace('_', ' ')}, evaluated as {task.protocol}"
     facts = {"weights": str(weights), **task.report_facts()}
     ranks.on_main(lambda: report_evaluation(folder, title, facts, evaluation))
     if ranks.is_main:
+        write_made_from(folder, made_from)
         shutil.rmtree(unfinished.path, ignore_errors=True)
     check_score(evaluation, ranks, str(weights))
-
-
-def _hash(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
