@@ -85,7 +85,7 @@ def did_you_mean(name: str, choices: Iterable[str], cutoff: float = 0.5) -> str:
 
 
 def recipe_file(path: str | Path) -> Path:
-    """The recipe `path`, seen from the current folder or else from the suite's. Raises SettingsError if it is in neither.
+    """The recipe `path` in the current folder, else in the suite's. Raises SettingsError if it is in neither.
 
     So `configs/demo/glore_motion.yaml` is a recipe wherever a command is started.
     """

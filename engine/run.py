@@ -14,7 +14,6 @@ every rank appends whole lines.
 import contextlib
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -243,8 +242,8 @@ def newest_run(root: str | Path = "runs") -> Path:
     ]
     if not weights:
         raise SettingsError(
-            f"no trained run below {Path(root).absolute()}; train one with ./run_local.sh, start in the folder that has "
-            "runs/, or name a run with --run-dir"
+            f"no trained run below {Path(root).absolute()}; train one with ./run_local.sh, start from the folder where "
+            "you did, or name a run with --run-dir"
         )
     return max(weights, key=lambda path: path.stat().st_mtime).parent.parent
 

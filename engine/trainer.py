@@ -105,8 +105,7 @@ class Trainer:
             self.run.checkpoints.wait()
             self.run.plot(self.task.curves)
             self._warn_if_waiting_for_data()
-            # No rank returns before the main rank's last files are written.
-            if self.agreement.settle():
+            if self.agreement.settle():  # once the main rank's last files are written
                 raise Stopped(f"{self.stop.name or 'a signal to another rank'} after the last step")
         return summary
 
@@ -246,12 +245,11 @@ class Trainer:
         return {title: f"{values[name]:.3g}" for name, title in shown.items() if name in values}
 
     def _warn_if_waiting_for_data(self) -> None:
-        share = self.meter.share_waited
-        if share > MAX_SHARE_WAITED and self.ranks.is_main:
+        if self.meter.share_waited > MAX_SHARE_WAITED and self.ranks.is_main:
             log.warning(
                 "training waited for data %.0f %% of the time: more data.num_workers, smaller files "
                 "(tools/convert_videos.py) or a faster disk would speed it up",
-                100 * share,
+                100 * self.meter.share_waited,
             )
 
     def _evaluate(self, step: int) -> dict[str, float]:

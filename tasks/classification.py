@@ -3,7 +3,6 @@
 import functools
 import json
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +37,7 @@ from models import create_model, load_pretrained
 from settings import SettingsError
 from tasks import sample_pictures
 from tasks.class_lists import ClassLists
+from tasks.evaluation_key import evaluation_key, validation_source
 from tasks.lists_fingerprint import fingerprint_lists
 from tasks.losses import cross_entropy
 from tasks.network_check import check_network, check_validation
@@ -45,16 +45,6 @@ from tasks.network_check import check_network, check_validation
 log = logging.getLogger(__name__)
 
 CLASS_NAMES = "class_names.txt"
-IN_TRAINING_ONLY = (
-    *("train", "train_split", "train_view", "more", "class_balance", "weights", "repeats"),
-    *("mix", "erase", "token_labels", "multigrid"),
-)
-IN_THE_FILES = ("val", "val_root", "val_split", "root", "class_names", "make", "index")
-WORKER_SETTINGS = ("num_workers", "worker_start", "timeout_seconds")
-NOT_IN_SCORES = (*IN_TRAINING_ONLY, *IN_THE_FILES, *WORKER_SETTINGS)
-"""Settings of `data` that do not change scores, or only by what the validation files are."""
-NOT_IN_EVALUATION = ("max_non_finite", "clips_per_forward", "images_per_forward")
-"""Settings of `evaluation` that change no score, or only its rounding."""
 
 
 class Classification(Task):
@@ -229,25 +219,10 @@ class Classification(Task):
         return {**self.evaluation_key(), **here, "views_per_forward": self.views_per_forward}
 
     def validation_source(self) -> dict[str, str]:
-        data = self.settings.data
-        named = {"list": data.val, "root": data.val_root or data.root}
-        found = {name: os.path.abspath(place) for name, place in named.items() if place is not None}
-        split = getattr(data, "val_split", None)
-        return found if split is None else {**found, "split": split}
+        return validation_source(self)
 
     def evaluation_key(self) -> dict[str, Any]:
-        recipe = self.resolved_recipe()
-        parts = {name: dict(recipe[name]) for name in ("model", "data", "evaluation")}
-        for name, ignored in (("model", ("pretrained",)), ("data", NOT_IN_SCORES), ("evaluation", NOT_IN_EVALUATION)):
-            for key in ignored:
-                parts[name].pop(key, None)
-        files = (f"{self.val_files.labels_of(item.index)} {os.path.abspath(item.path)}" for item in self.val_files)
-        return {
-            **{"task": recipe["task"], **parts, "precision": recipe["train"]["precision"]},
-            "multi_label": self.multi_label,
-            f"validation {self.item}s": list(Contents.of(files)),
-            "class names": list(Contents.of(self.class_names)),
-        }
+        return evaluation_key(self)
 
     def view_scorer(self, files: FileList, num_guesses: int) -> ViewScorer:
         """Scores the views of `files` and keeps at least `num_guesses` guesses per file."""

@@ -19,9 +19,7 @@ def check_folder(folder: Path, remedy: str) -> None:
 
 
 def check_file(path: Path, remedy: str) -> None:
-    """Raises SettingsError, which ends with `remedy`, if the file `path` cannot be written, or replaced if it exists."""
-    if path.is_dir():
-        raise SettingsError(f"cannot write {path}: it is a folder; {remedy}")
+    """Raises SettingsError, which ends with `remedy`, if the file `path` cannot be written or replaced."""
     check_folder(path.parent, remedy)
     try:
         if path.exists():

@@ -107,16 +107,15 @@ def _list_names(source: dict[str, str], own: dict[str, str] | None) -> Iterator[
     if own == source:
         return
     changed = [value for key, value in source.items() if own is None or own.get(key) != value] or list(source.values())
-    taken = [] if own is None else [names for names in _readable(list(own.values()))]
+    taken = [] if own is None else list(_readable(list(own.values())))
     yield from (name for name in _readable(changed) if name not in taken)
     digest = hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:6]
     yield [*next(_readable(changed)), digest]
 
 
 def _readable(values: Sequence[str]) -> Iterator[list[str]]:
-    """The last parts of paths, without the suffixes of lists; then with the folders that they are in."""
+    """The name of the first place without a list's suffix; then those of all; then the first with its folder."""
     paths = [Path(value) for value in values]
     names = [path.stem if path.suffix.lower() in LIST_SUFFIXES else path.name for path in paths]
-    for parents in ([""] * len(paths), [path.parent.name for path in paths]):
-        joined = (f"{parent}-{name}" if parent else name for parent, name in zip(parents, names, strict=True))
-        yield [re.sub(r"[^\w.+-]", "_", part) for part in joined]
+    for parts in (names[:1], names, [f"{paths[0].parent.name}-{names[0]}"]):
+        yield [re.sub(r"[^\w.+-]", "_", part) for part in parts]
