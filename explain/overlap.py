@@ -5,6 +5,7 @@ Workshops 2020, https://arxiv.org/abs/1910.01279), and the area under the ROC cu
 is on a shape".
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from backbones import EAT, GLNet, HorNet
 from datasets.samples import EvalViews
 from datasets.synthetic.image_shapes import mask_of_image
 from datasets.synthetic.motion_shapes import mask_of_video
+from engine.precision import place_model
 from eurgraph import EurNet
 from eurgraph.grid import MediumRange
 from explain.eat import class_attention
@@ -155,10 +157,36 @@ def measure(task: Classification, model: nn.Module, num_files: int, layer: str |
     return {kind: _mean_of_best([row[kind] for row in rows], half) for kind in rows[0]}
 
 
+def compare(
+    task: Classification, model: nn.Module, num_files: int, layer: str | None = None, seeds: Iterable[int] = range(3)
+) -> dict[str, tuple[Overlap, Overlap]]:
+    """`measure` of a trained network, and its mean over networks of the same kind with fresh weights from `seeds`."""
+    found, others = measure(task, model, num_files, layer), []
+    for seed in seeds:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            fresh = task.build_model()
+        fresh = place_model(fresh, task.ranks.device, task.settings.train.channels_last).eval()
+        others.append(measure(task, fresh, num_files, layer))
+    means = {kind: Overlap(*np.mean([other[kind] for other in others], axis=0).tolist()) for kind in found}
+    return {kind: (found[kind], means[kind]) for kind in found}
+
+
+def table(rows: dict[str, tuple[Overlap, Overlap]]) -> str:
+    """What `compare` gives, in Markdown."""
+    lines = [
+        "| map | share on the shapes | untrained | AUC | untrained |",
+        "|---|---|---|---|---|",
+    ]
+    for kind, (trained, fresh) in rows.items():
+        lines.append(f"| {kind} | {trained.share:.3f} | {fresh.share:.3f} | {trained.auc:.3f} | {fresh.auc:.3f} |")
+    return "\n".join(lines)
+
+
 def _mean_of_best(rows: list[list[Overlap]], half: int) -> Overlap:
     """The map that is best in the rows before `half`, over the others; a single map over all of them."""
-    table = np.array(rows)  # [files, maps, 2]
-    if table.shape[1] == 1:
-        return Overlap(*table[:, 0].mean(0))
-    best = table[:half, :, 1].mean(0).argmax()
-    return Overlap(*table[half:, best].mean(0))
+    values = np.array(rows)  # [files, maps, 2]
+    if values.shape[1] == 1:
+        return Overlap(*values[:, 0].mean(0).tolist())
+    best = values[:half, :, 1].mean(0).argmax()
+    return Overlap(*values[half:, best].mean(0).tolist())

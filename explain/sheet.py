@@ -1,7 +1,5 @@
 """Draws an explanation: a PNG sheet, or for a clip a GIF or MP4 that plays its maps side by side."""
 
-import os
-import tempfile
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
@@ -50,23 +48,13 @@ Pictures = Sequence[tuple[str, np.ndarray]]
 LayOut = Callable[[Pictures], list[Item]]
 
 
-def check_output(path: Path, num_frames: int | None = None) -> None:
-    """Raises SettingsError unless an explanation (of `num_frames` frames, if known) can be written to `path`."""
-    if path.suffix.lower() not in FORMATS:
-        hint = did_you_mean(path.suffix.lower(), FORMATS)
-        raise SettingsError(f"-o: {path} ends in none of {', '.join(FORMATS)}{hint}")
-    if num_frames == 1 and path.suffix.lower() != ".png":
+def check_format(path: Path, num_frames: int | None = None) -> None:
+    """Raises SettingsError unless the name says how to write an explanation (of so many frames, if known)."""
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise SettingsError(f"-o: {path} ends in none of {', '.join(FORMATS)}{did_you_mean(suffix, FORMATS)}")
+    if num_frames == 1 and suffix != ".png":
         raise SettingsError(f"-o: an image does not move; write a .png instead of {path}")
-    if path.is_dir():
-        raise SettingsError(f"-o: {path} is a folder; give a file in it")
-    try:
-        path.absolute().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.absolute().parent):
-            pass
-        if path.exists() and not os.access(path, os.W_OK):
-            raise PermissionError(13, "Permission denied")
-    except OSError as error:
-        raise SettingsError(f"-o: cannot write {path}: {error.strerror}") from error
 
 
 def write(explanation: Explanation, path: Path, frames_per_second: float = 4) -> None:

@@ -107,18 +107,22 @@ def test_outputs_are_checked_first(show, image, tmp_path):
         show("eat_debug", "image", output="out.jpg")
     with pytest.raises(SettingsError, match=r"an image does not move; write a \.png"):
         show("eat_debug", "image", output="out.gif")
-    with pytest.raises(SettingsError, match=r"-o: cannot write .*/no/out.png: File exists"):
+    with pytest.raises(SettingsError, match=r"cannot write in .*/no: Not a directory; choose another one with -o"):
         (tmp_path / "no").write_text("")
         show("eat_debug", "image", output="no/out.png")
     with pytest.raises(SettingsError, match="only EurNet has such a graph"):
         show("eat_debug", "image", "--patch", "1,1")
 
 
-def test_files_are_checked(show, image, tmp_path):
+def test_files_are_checked(show, image, tmp_path, capsys):
     (tmp_path / "broken.png").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"broken\.png"):
         show("eat_debug", "image", file=tmp_path / "broken.png")
     with pytest.raises(SettingsError, match=r"has 6 images; name one of them"):
         show("eat_debug", "image", file=image.parent.parent)
-    with pytest.raises(SettingsError, match="got 2 files"):
+    with pytest.raises(SystemExit):
         visualize.main([str(image), str(image)])
+    assert "got 2 files; a picture shows one video or image" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        visualize.main([str(image), "--patch", "1"])
+    assert "expected ROW,COL or ROW,COL,FRAME, not '1'" in capsys.readouterr().err
