@@ -21,7 +21,7 @@ from engine.checkpoint import write_atomically
 from engine.fingerprint import Contents, Part
 from engine.progress import progress_bar
 from engine.task import Answers, Batch, Picture, ResumeFolder, Task
-from evaluators.class_scores import NO_GUESS, count_correct
+from evaluators.class_scores import NO_GUESS, count_correct, ranks_worth_counting
 from evaluators.classification import (
     NUM_GUESSES,
     ClassificationEvaluation,
@@ -108,6 +108,10 @@ class Classification(Task):
         """The same in evaluation."""
         raise NotImplementedError
 
+    def overrides_for_input(self, shape: tuple[int, ...]) -> list[str]:
+        """Overrides that give the network inputs of the size of `shape`, [3, H, W] or [3, T, H, W], in both views."""
+        raise NotImplementedError
+
     @cached_property
     def lists(self) -> ClassLists:
         settings = self.settings
@@ -141,6 +145,11 @@ class Classification(Task):
     @property
     def num_train_samples(self) -> int:
         return len(self.train_files)
+
+    @property
+    def num_evaluation_samples(self) -> int:
+        """Validation views."""
+        return len(self.val_files) * self.eval_views(self.val_files).num_views
 
     def check(self) -> None:
         """Checks everything the recipe refers to, so that mistakes are reported before training starts."""
@@ -184,17 +193,21 @@ class Classification(Task):
         return to_device(loader, ranks.device)
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Mean loss of the batch, and sums over it: `loss`, and without mixing `top1` and `top5`."""
+        """Mean loss of the batch, and sums over it, see `training_sums`."""
         views, target = self.training_input(batch)
         logits = model(views).float()  # [B, num_classes]
         loss = cross_entropy(logits, target, self.settings.loss.label_smoothing)
         return loss, self.training_sums(loss, logits, batch["label"])
 
     def training_sums(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Sums over a training batch to log. Mixed samples have no single correct class, so only the loss is logged."""
+        """Sums over a training batch to log: `loss`, `top1`, and with more than five classes `top5`.
+
+        Mixed samples have no single correct class, so only their loss is logged.
+        """
         sums = {"loss": loss * len(labels)}
         if not self.settings.data.mix.is_on:
-            sums |= {"top1": count_correct(logits, labels, 1), "top5": count_correct(logits, labels, 5)}
+            ranks = ranks_worth_counting(self.num_classes)
+            sums |= {f"top{k}": count_correct(logits, labels, k) for k in ranks}
         return sums
 
     def evaluate(self, model: nn.Module) -> ClassificationEvaluation | None:
