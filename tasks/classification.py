@@ -224,7 +224,7 @@ class Classification(Task):
             return None
         if len(predictions.index) == 0:
             first = predictions.failures[0]
-            raise FileError(first["path"], f"{first['reason']}; no {self.item} of data.val can be read")
+            raise FileError(first["path"], f"{first['reason']}; no validation {self.item} can be read")
         return self.score(predictions)
 
     def _prediction_key(self) -> dict[str, Any]:
@@ -312,7 +312,15 @@ class Classification(Task):
         return [f"data.class_names={json.dumps(str(names))}"] if names.exists() else []
 
     def report_facts(self) -> dict[str, Any]:
-        return {"list": self.settings.data.val, **self.settings.evaluation.model_dump()}
+        data = self.settings.data
+        files = data.val if data.folds is None else f"fold {data.fold} of {data.folds} of {data.train}"
+        return {"list": files, **self.settings.evaluation.model_dump()}
+
+    @property
+    def fold_suffix(self) -> str:
+        """The end of the protocol's name in cross-validation: "-fold0of5" """
+        data = self.settings.data
+        return "" if data.folds is None else f"-fold{data.fold}of{data.folds}"
 
     # engine.task.Predicts and engine.task.Shows, for tools/predict.py and tools/show_data.py.
 

@@ -291,7 +291,9 @@ class ClipClassification(Classification):
         if data.sampling == "dense":
             interval, seconds = data.frame_interval, data.frame_seconds
             sampling = EvenSampling(data.num_frames, interval, views.num_clips, data.short_video, seconds)
-        return VideoViews(files, sampling, EvalView(data.val_view, views.num_crops), self.opener(data.val))
+        return VideoViews(
+            files, sampling, EvalView(data.val_view, views.num_crops), self.opener(data.val or data.train)
+        )
 
     def network_input(self, views: torch.Tensor) -> torch.Tensor:
         return self.color(views)  # uint8 [B, 3, T, S, S] -> float, normalized
@@ -307,4 +309,4 @@ class ClipClassification(Classification):
     @property
     def protocol(self) -> str:
         views = self.settings.evaluation
-        return f"{views.num_clips}x{views.num_crops}"
+        return f"{views.num_clips}x{views.num_crops}{self.fold_suffix}"

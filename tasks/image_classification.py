@@ -210,4 +210,4 @@ class ImageClassification(Classification):
 
     @property
     def protocol(self) -> str:
-        return "centre"
+        return f"centre{self.fold_suffix}"
