@@ -61,9 +61,9 @@ class Cadence:
         if patience is None or progress.num_without_gain < patience or step == self.num_steps:
             return False
         log.info(
-            "ending after step %d of %d: %d evaluations without gain since step %d "
-            "(train.stop_after_evaluations_without_gain=%d); the learning rate followed the schedule of the whole run",
-            *(step, self.num_steps, progress.num_without_gain, progress.best_step, patience),
+            "ending after step %d of %d: %d evaluations without gain, as train.stop_after_evaluations_without_gain=%d "
+            "asks; the best weights are of step %d. The learning rate followed the schedule of the whole run",
+            *(step, self.num_steps, progress.num_without_gain, patience, progress.best_step),
         )
         return True
 

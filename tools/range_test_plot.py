@@ -29,7 +29,13 @@ def plot_range_test(test: RangeTest, path: Path, title: str) -> None:
     )
     height = max(high - low, 0.05 * abs(high), 1e-6)
     axes.set_ylim(low - 0.3 * height, high + 0.6 * height)  # what diverges leaves the plot
-    axes.set(title=title, xscale="log", xlabel="learning rate", ylabel="training loss")
+    axes.set(
+        title=title,
+        xscale="log",
+        xlim=(rates[0] / 1.3, rates[-1] * 1.3),
+        xlabel="learning rate",
+        ylabel="training loss",
+    )
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left")
     figure.savefig(path, dpi=120)

@@ -87,7 +87,9 @@ def _numbers(row: Row) -> list[str]:
 
 
 def _note(row: Row) -> str:
-    return row.outcome.reason or row.status if row.status != "done" else ""
+    if row.status == "done":
+        return ""
+    return (row.outcome.reason if row.outcome else "") or row.status
 
 
 def write_results(folder: Path, recipe: str, fixed: Sequence[str], axes: Sequence[Axis], rows: Sequence[Row]) -> None:
