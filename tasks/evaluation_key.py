@@ -24,22 +24,27 @@ IGNORED = {
 """Settings by section that change no score but by rounding, or only by what the validation files are."""
 
 
-def evaluation_key(task: Classification) -> dict[str, Any]:
-    """See `engine.task.Task.evaluation_key`: settings, and digests of the validation files and the class names."""
-    recipe, labels_of = task.resolved_recipe(), task.val_files.labels_of
+def settings_key(task: Classification) -> dict[str, Any]:
+    """What the outputs for a file depend on besides the weights: settings, and a digest of the class names."""
+    recipe = task.resolved_recipe()
     sections = {
         name: {key: value for key, value in recipe[name].items() if key not in ignored}
         for name, ignored in IGNORED.items()
     }
-    files = (f"{labels_of(item.index)} {os.path.abspath(item.path)}" for item in task.val_files)
     return {
         "task": recipe["task"],
         **sections,
         "multi_label": task.multi_label,
         "precision": recipe["train"]["precision"],
-        f"validation {task.item}s": list(Contents.of(files)),
         "class names": list(Contents.of(task.class_names)),
     }
+
+
+def evaluation_key(task: Classification) -> dict[str, Any]:
+    """See `engine.task.Task.evaluation_key`: `settings_key`, and a digest of the validation files and their labels."""
+    labels_of = task.val_files.labels_of
+    files = (f"{labels_of(item.index)} {os.path.abspath(item.path)}" for item in task.val_files)
+    return {**settings_key(task), f"validation {task.item}s": list(Contents.of(files))}
 
 
 def validation_source(task: Classification) -> dict[str, str]:

@@ -1,21 +1,26 @@
-"""Shared by the scripts: the arguments that select a run and its weights, and the report of an evaluation."""
+"""Shared by the scripts: the arguments that select a run and its weights, and the report of an evaluation.
+
+What imports torch is imported where it is used, so that a script reads its arguments, and shows its help, at once.
+"""
+
+from __future__ import annotations
 
 import argparse
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from engine.distributed import Ranks
-from engine.non_finite import check_score
-from engine.precision import autocast
-from engine.run import report_evaluation
-from engine.task import ResumeFolder, Task
-from inference.trained import Recipe, find_recipe, find_weights, load_model
 from settings import SettingsError
 from tools.output_files import check_folder
 from tools.report_folder import claim_folder, describe, write_made_from
 
 OTHER_FOLDER = "name a folder of your own with --run-dir, and the recipe and the weights with -c and --checkpoint"
+
+if TYPE_CHECKING:
+    from engine.distributed import Ranks
+    from engine.task import Task
+    from inference.trained import Recipe
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +40,8 @@ def find_run(args: argparse.Namespace, overrides: Sequence[str], task: str | Non
 
     Raises SettingsError if the recipe is for another task than `task`.
     """
+    from inference.trained import find_recipe
+
     recipe = find_recipe(args.config, args.run_dir, args.checkpoint, overrides)
     if task not in (None, recipe.settings.task):
         raise SettingsError(
@@ -48,6 +55,12 @@ def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average:
 
     Raises NotFinite after that if the score is NaN.
     """
+    from engine.non_finite import check_score
+    from engine.precision import autocast
+    from engine.run import report_evaluation
+    from engine.task import ResumeFolder
+    from inference.trained import find_weights, load_model
+
     weights = ranks.on_main(lambda: find_weights(run, checkpoint))  # the same file on every rank
     ranks.on_main(lambda: check_folder(run / "evaluations", OTHER_FOLDER))
     model = load_model(task, weights, ranks, average)

@@ -20,6 +20,8 @@ def check_folder(folder: Path, remedy: str) -> None:
 
 def check_file(path: Path, remedy: str) -> None:
     """Raises SettingsError, which ends with `remedy`, if the file `path` cannot be written or replaced."""
+    if path.is_dir():
+        raise SettingsError(f"cannot write {path}: it is a folder; {remedy}")
     check_folder(path.parent, remedy)
     try:
         if path.exists():
