@@ -65,6 +65,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "network_namespaces": need_network_namespaces,
     "opencv": functools.partial(need_module, "cv2"),
     "proc": functools.partial(need_file, "/proc/self/smaps_rollup"),
+    "setuptools": functools.partial(need_module, "setuptools"),
     "torchcodec": functools.partial(need_module, "torchcodec.decoders"),
     "torchmetrics": functools.partial(need_module, "torchmetrics"),
 }

@@ -50,7 +50,7 @@ find_python() {
     if ! has_packages "$PYTHON" "$modules"; then
         echo "installing the packages into .venv ..." >&2
         "$PYTHON" -m pip install --quiet --upgrade pip
-        "$PYTHON" -m pip install --quiet ".${extras:+[$extras]}"
+        "$PYTHON" -m pip install --quiet --editable ".${extras:+[$extras]}" # not copies of its packages, which would age
     fi
 }
 
