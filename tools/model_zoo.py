@@ -12,33 +12,33 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
 from models import AUTHORS_NAMES, MODELS, RELEASED_FILES, create_model
 from settings import SettingsError
 from tools.errors import clear_errors
 
+PAGE = Path(__file__).resolve().parent.parent / "docs/models.md"
 HEAD = """\
 # Models
 
 Written by `python tools/model_zoo.py` from the tables in `models.py`; do not edit it by hand.
 
-`create_model(name)` builds each of these networks with fresh weights, and `torch.hub.load("path/to/clone", name,
-source="local")` does outside the clone. `load_weights(model, file)` reads the files of weights that the authors released;
-the table gives their names where the authors' pages do. This suite offers no weights for download.
+`create_model(name)` builds each of these networks with fresh weights, and outside the clone so does
+`torch.hub.load("path/to/clone", name, source="local")`. `load_weights(model, file)` reads the files of weights that the
+authors released; the table gives their names where the authors' pages do. This suite offers no weights for download.
 
 - **GMACs**: multiply-adds of one input, in billions; papers call them FLOPs.
-- **published**: the authors' number, with the protocol behind it. None of them was measured again here: we had neither the
-  released weights nor the data. [fidelity.md](fidelity.md) says what was compared instead.
+- **published**: the authors' number, with the protocol behind it. We did not measure it: we had neither the data nor the
+  released weights. [fidelity.md](fidelity.md) says what was compared instead.
 """
 COLUMNS = ("name", "parameters", "GMACs", "input", "published", "authors' files", "also called")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs/models.md", metavar="FILE")
+    parser.add_argument("-o", "--output", type=Path, default=PAGE, metavar="FILE")
     args = parser.parse_args(argv)
     text = "".join(f"{line}\n" for line in lines(count_macs))
     try:
