@@ -24,24 +24,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = [
-    "AUTHORS_NAMES",
-    "CLIP_MODELS",
-    "IMAGE_MODELS",
-    "MODELS",
-    "RELEASED_FILES",
-    "LayerDecay",
-    "LoadReport",
-    "Model",
-    "ModelInfo",
-    "WeightsError",
-    "create_model",
-    "create_pyramid",
-    "list_models",
-    "load_pretrained",
-    "load_weights",
-    "takes_images",
-]  # fmt: skip
+__all__ = ["AUTHORS_NAMES", "CLIP_MODELS", "IMAGE_MODELS", "MODELS", "RELEASED_FILES", "LayerDecay", "LoadReport",
+           "Model", "ModelInfo", "WeightsError", "create_model", "create_pyramid", "list_models", "load_pretrained",
+           "load_weights", "takes_images"]  # fmt: skip
 
 
 @runtime_checkable

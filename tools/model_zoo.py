@@ -30,7 +30,7 @@ Written by `python tools/model_zoo.py` from the tables in `models.py`; do not ed
 authors released; the table gives their names where the authors' pages do. This suite offers no weights for download.
 
 - **GMACs**: multiply-adds of one input, in billions; papers call them FLOPs.
-- **published**: the authors' number, with the protocol behind it. We did not measure it: we had neither the data nor the
+- **published**: the authors' number, with the protocol behind it. Not measured here: we had neither the data nor the
   released weights. [fidelity.md](fidelity.md) says what was compared instead.
 """
 COLUMNS = ("name", "parameters", "GMACs", "input", "published", "authors' files", "also called")
