@@ -240,10 +240,9 @@ def create_model(name: str, num_classes: int | None = None, **options: Any) -> n
     for option in options:
         if option not in accepted:
             raise ValueError(_unknown(f"option of {name}", option, accepted))
-    if num_classes is not None:
-        options["num_classes"] = num_classes
-    model = build(**options)
-    model.model_name = name
+    classes = {} if num_classes is None else {"num_classes": num_classes}
+    model = build(**classes, **options)
+    model.model_name, model.model_options = name, options
     return model
 
 

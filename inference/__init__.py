@@ -6,6 +6,8 @@
 ('left', 'right')
 """
 
+from inference.sharing import save_pretrained
 from inference.trained import TrainedNetwork, load_trained
+from pretrained import from_pretrained
 
-__all__ = ["TrainedNetwork", "load_trained"]
+__all__ = ["TrainedNetwork", "from_pretrained", "load_trained", "save_pretrained"]
