@@ -13,53 +13,65 @@ from settings import SettingsError
 
 if TYPE_CHECKING:
     import gradio
+    import numpy as np
 
 FONTS = ("system-ui", "sans-serif")
 FIXED_WIDTH_FONTS = ("ui-monospace", "monospace")
 """Of the reader's machine: gradio's own themes fetch theirs from the internet."""
+MAX_FRAMES = 8
 STYLE = "footer {display: none !important}"
 
 
 def build_page(predictor: Predictor, top: int = 5) -> gradio.Blocks:
-    """The page, for `serve`. It shows the `top` most probable classes, or why a file has none.
+    """The page, for `serve`. It shows the `top` most probable classes and what the network saw, or why it saw nothing.
 
     Raises SettingsError if gradio is missing.
     """
     gradio = _import_gradio()
     task, num_classes = predictor.task, len(predictor.class_names)
-    facts = f"`{task.settings.model.name}`, {num_classes} classes, weights `{_short(predictor.weights)}`"
-    with gradio.Blocks(title=f"Classify {task.item}s", analytics_enabled=False) as page:
+    weights = "/".join(predictor.weights.resolve().parts[1:][-3:])
+    facts = f"`{task.settings.model.name}`, {num_classes} classes, weights `{weights}`"
+    with gradio.Blocks(title=f"Classify {task.item}s", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gradio.Markdown(f"# Classify {task.item}s\n{facts}. Files stay on the machine that runs this page.")
         with gradio.Row():
             file = gradio.File(label=f"Drop a {task.item} here, or click to choose one", type="filepath", height=220)
             with gradio.Column():
-                labels = gradio.Label(label="Most probable classes", num_top_classes=top)
                 message = gradio.Markdown(visible=False, elem_id="message")
-        answer = _answer(predictor, gradio)
-        file.change(answer, file, [labels, message], show_progress="full", api_name="classify")
+                labels = gradio.Label(label="Most probable classes", num_top_classes=top)
+        what = f"What the network saw: {task.view} 1 of {task.eval_views(task.find_inputs([])).num_views}"
+        frames = gradio.Gallery(label=what, columns=8, height="auto", visible=False, buttons=[], elem_id="frames")
+        outputs = [message, labels, frames]
+        file.change(_answer(predictor, gradio), file, outputs, show_progress="full", api_name="classify")
     return page
 
 
-def _answer(predictor: Predictor, gradio: Any) -> Callable[[str | None], tuple[Any, Any]]:
-    """The function behind the page: path of the uploaded file -> the labels and the message."""
+def _answer(predictor: Predictor, gradio: Any) -> Callable[[str | None], tuple[Any, ...]]:
+    """The function behind the page: path of the uploaded file -> message, labels and frames."""
 
-    def answer(path: str | None) -> tuple[Any, Any]:
-        nothing, silent = gradio.update(value=None), gradio.update(value="", visible=False)
-        if path is None:
-            return nothing, silent
-        try:
-            (prediction,) = predictor([path])
-        except SettingsError as error:
-            failure = str(error)
-        else:
-            failure = prediction.failure
-            if not failure:
-                return gradio.update(value=dict(prediction.guesses)), silent
-        reason = escape(failure.replace(path, Path(path).name))
-        text = f"**{escape(Path(path).name)} cannot be classified:** {reason}"
-        return nothing, gradio.update(value=text, visible=True)
+    def answer(path: str | None) -> tuple[Any, ...]:
+        guesses, seen, text = None, [], ""
+        if path is not None:
+            name = escape(Path(path).name)
+            try:
+                (prediction,) = predictor([path])
+                failure = prediction.failure
+                guesses = None if failure else dict(prediction.guesses)
+                seen = [] if failure else _first_view(predictor, path)
+            except SettingsError as error:
+                failure = str(error)
+            text = f"**{name} cannot be classified:** {escape(failure).replace(path, name)}" if failure else ""
+        shown = gradio.update(value=seen, visible=bool(seen))
+        return gradio.update(value=text, visible=bool(text)), gradio.update(value=guesses), shown
 
     return answer
+
+
+def _first_view(predictor: Predictor, path: str) -> list[np.ndarray]:
+    """Frames uint8 [H, W, 3] of the first view of the file, evenly spaced and at most `MAX_FRAMES`."""
+    views = predictor.task.eval_views(predictor.find_inputs([path]))[0]["views"]  # [V, 3, T, H, W] or [V, 3, H, W]
+    frames = views[0] if views.ndim == 5 else views[0][:, None]
+    step = -(-frames.shape[1] // MAX_FRAMES)
+    return list(frames[:, ::step].permute(1, 2, 3, 0).numpy())
 
 
 def serve(page: gradio.Blocks, port: int, block: bool = True) -> str:
@@ -96,7 +108,3 @@ def _import_gradio() -> Any:
     except ImportError as error:
         raise SettingsError("the web page needs gradio: pip install '.[web]' in the clone") from error
     return gradio
-
-
-def _short(path: Path) -> str:
-    return str(Path(*path.parts[-3:]))

@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not 0 < args.port < 2**16:
         raise SettingsError(f"got --port {args.port}; it must be from 1 to {2**16 - 1}")
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # gradio asks its own server whether it is up
     from inference.predictor import Predictor  # imports torch, which takes seconds
     from inference.web_page import build_page, serve
 
