@@ -38,8 +38,8 @@ def build_page(predictor: Predictor, top: int = 5) -> gradio.Blocks:
             with gradio.Column():
                 message = gradio.Markdown(visible=False, elem_id="message")
                 labels = gradio.Label(label="Most probable classes", num_top_classes=top)
-        what = f"What the network saw: {task.view} 1 of {task.eval_views(task.find_inputs([])).num_views}"
-        frames = gradio.Gallery(label=what, columns=8, height="auto", visible=False, buttons=[], elem_id="frames")
+        what = f"What the network saw: the first {task.view}"
+        frames = gradio.Gallery(label=what, columns=MAX_FRAMES, height="auto", visible=False, buttons=[])
         outputs = [message, labels, frames]
         file.change(_answer(predictor, gradio), file, outputs, show_progress="full", api_name="classify")
     return page
