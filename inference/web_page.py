@@ -8,6 +8,9 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch.nn import functional
+
 from inference.predictor import Predictor
 from settings import SettingsError
 
@@ -18,8 +21,8 @@ if TYPE_CHECKING:
 FONTS = ("system-ui", "sans-serif")
 FIXED_WIDTH_FONTS = ("ui-monospace", "monospace")
 """Of the reader's machine: gradio's own themes fetch theirs from the internet."""
-MAX_FRAMES = 8
-STYLE = "footer {display: none !important}"
+MAX_FRAMES, FRAMES_PER_ROW, WHITE = 8, 4, 255
+STYLE = "footer {display: none !important} #frames img {max-width: 640px; width: 100%; image-rendering: pixelated}"
 
 
 def build_page(predictor: Predictor, top: int = 5) -> gradio.Blocks:
@@ -38,40 +41,43 @@ def build_page(predictor: Predictor, top: int = 5) -> gradio.Blocks:
             with gradio.Column():
                 message = gradio.Markdown(visible=False, elem_id="message")
                 labels = gradio.Label(label="Most probable classes", num_top_classes=top)
-        what = f"What the network saw: the first {task.view}"
-        frames = gradio.Gallery(label=what, columns=MAX_FRAMES, height="auto", visible=False, buttons=[])
-        outputs = [message, labels, frames]
+        with gradio.Column(visible=False) as seen:
+            gradio.Markdown(f"What the network saw, the first {task.view}:")
+            frames = gradio.Image(show_label=False, container=False, buttons=[], elem_id="frames")
+        outputs = [message, labels, seen, frames]
         file.change(_answer(predictor, gradio), file, outputs, show_progress="full", api_name="classify")
     return page
 
 
 def _answer(predictor: Predictor, gradio: Any) -> Callable[[str | None], tuple[Any, ...]]:
-    """The function behind the page: path of the uploaded file -> message, labels and frames."""
+    """The function behind the page: path of the uploaded file -> updates of its outputs."""
 
     def answer(path: str | None) -> tuple[Any, ...]:
-        guesses, seen, text = None, [], ""
+        guesses, frames, text = None, None, ""
         if path is not None:
             name = escape(Path(path).name)
             try:
                 (prediction,) = predictor([path])
                 failure = prediction.failure
                 guesses = None if failure else dict(prediction.guesses)
-                seen = [] if failure else _first_view(predictor, path)
+                frames = None if failure else _first_view(predictor, path)
             except SettingsError as error:
                 failure = str(error)
             text = f"**{name} cannot be classified:** {escape(failure).replace(path, name)}" if failure else ""
-        shown = gradio.update(value=seen, visible=bool(seen))
-        return gradio.update(value=text, visible=bool(text)), gradio.update(value=guesses), shown
+        seen = gradio.update(visible=frames is not None)
+        return gradio.update(value=text, visible=bool(text)), gradio.update(value=guesses), seen, frames
 
     return answer
 
 
-def _first_view(predictor: Predictor, path: str) -> list[np.ndarray]:
-    """Frames uint8 [H, W, 3] of the first view of the file, evenly spaced and at most `MAX_FRAMES`."""
+def _first_view(predictor: Predictor, path: str) -> np.ndarray:
+    """The first view of the file, uint8 [H, W, 3]: at most two rows of four frames, evenly spaced."""
     views = predictor.task.eval_views(predictor.find_inputs([path]))[0]["views"]  # [V, 3, T, H, W] or [V, 3, H, W]
-    frames = views[0] if views.ndim == 5 else views[0][:, None]
-    step = -(-frames.shape[1] // MAX_FRAMES)
-    return list(frames[:, ::step].permute(1, 2, 3, 0).numpy())
+    frames = views[0] if views.ndim == 5 else views[0][:, None]  # [3, T, H, W]
+    frames = frames[:, :: -(-frames.shape[1] // MAX_FRAMES)]
+    rows = [torch.cat(row.unbind(1), dim=2) for row in frames.split(FRAMES_PER_ROW, dim=1)]
+    rows = [functional.pad(row, (0, rows[0].shape[2] - row.shape[2]), value=WHITE) for row in rows]
+    return torch.cat(rows, dim=1).permute(1, 2, 0).numpy()
 
 
 def serve(page: gradio.Blocks, port: int, block: bool = True) -> str:
