@@ -37,13 +37,16 @@ def build_page(predictor: Predictor, top: int = 5) -> gradio.Blocks:
     with gradio.Blocks(title=f"Classify {task.item}s", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gradio.Markdown(f"# Classify {task.item}s\n{facts}. Files stay on the machine that runs this page.")
         with gradio.Row():
-            file = gradio.File(label=f"Drop a {task.item} here, or click to choose one", type="filepath", height=220)
+            with gradio.Column():
+                file = gradio.File(
+                    label=f"Drop a {task.item} here, or click to choose one", type="filepath", height=220
+                )
+                with gradio.Column(visible=False) as seen:
+                    gradio.Markdown(f"What the network saw, the first {task.view}:")
+                    frames = gradio.Image(show_label=False, container=False, buttons=[], elem_id="frames")
             with gradio.Column():
                 message = gradio.Markdown(visible=False, elem_id="message")
                 labels = gradio.Label(label="Most probable classes", num_top_classes=top)
-        with gradio.Column(visible=False) as seen:
-            gradio.Markdown(f"What the network saw, the first {task.view}:")
-            frames = gradio.Image(show_label=False, container=False, buttons=[], elem_id="frames")
         outputs = [message, labels, seen, frames]
         file.change(_answer(predictor, gradio), file, outputs, show_progress="full", api_name="classify")
     return page
