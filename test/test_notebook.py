@@ -35,7 +35,6 @@ def test_it_runs(monkeypatch):
     text = outputs_of(notebook.cells)
     assert "[2, 64, 4, 14, 14] True" in text and "['README.md', 'config.json', 'model.safetensors']" in text
     assert text.count("->") == 2 and "glore_resnet_debug_3d 8 classes" in text
-    pictures = [
-        output for cell in notebook.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
-    ]
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
     assert len(pictures) == 3

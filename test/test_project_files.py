@@ -25,10 +25,8 @@ def constraints() -> dict[str, str]:
 
 def test_the_tested_versions_satisfy_the_requirements():
     pinned = constraints()
-    wanted = [
-        *PROJECT["dependencies"],
-        *(line for extra in PROJECT["optional-dependencies"].values() for line in extra),
-    ]
+    extras = PROJECT["optional-dependencies"].values()
+    wanted = [*PROJECT["dependencies"], *(requirement for extra in extras for requirement in extra)]
     for requirement in map(Requirement, wanted):
         name = canonicalize_name(requirement.name)
         if name in pinned:
