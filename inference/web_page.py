@@ -45,7 +45,7 @@ def build_page(predictor: Predictor, top: int = 5) -> gradio.Blocks:
                     gradio.Markdown(f"What the network saw, the first {task.view}:")
                     frames = gradio.Image(show_label=False, container=False, buttons=[], elem_id="frames")
             with gradio.Column():
-                message = gradio.Markdown(visible=False, elem_id="message")
+                message = gradio.HTML(visible=False, elem_id="message")
                 labels = gradio.Label(label="Most probable classes", num_top_classes=top)
         outputs = [message, labels, seen, frames]
         file.change(_answer(predictor, gradio), file, outputs, show_progress="full", api_name="classify")
@@ -66,7 +66,8 @@ def _answer(predictor: Predictor, gradio: Any) -> Callable[[str | None], tuple[A
                 frames = None if failure else _first_view(predictor, path)
             except SettingsError as error:
                 failure = str(error)
-            text = f"**{name} cannot be classified:** {escape(failure).replace(path, name)}" if failure else ""
+            if failure:
+                text = f"<strong>{name} cannot be classified:</strong> {escape(failure.replace(path, Path(path).name))}"
         seen = gradio.update(visible=frames is not None)
         return gradio.update(value=text, visible=bool(text)), gradio.update(value=guesses), seen, frames
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import write_recipe
 from huggingface_hub import ModelCard
 from torch import nn
 
@@ -15,26 +14,16 @@ from inference import from_pretrained, load_trained, save_pretrained
 from models import create_model
 from settings import SettingsError
 from tools import save_pretrained as tool
-from tools import train
 
 
 @pytest.fixture(scope="module")
-def run(motion_videos, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained")
-    recipe = write_recipe(folder / "recipe.yaml", motion_videos)
-    options = ["train.num_samples=8", "train.num_epochs=null", "model.options={dropout: 0.1}"]
-    train.main(["-c", str(recipe), f"run.dir={folder / 'run'}", *options])
-    return folder / "run"
+def shared(trained_run, tmp_path_factory):
+    return save_pretrained(trained_run, tmp_path_factory.mktemp("shared") / "glore_motion", license="mit")
 
 
-@pytest.fixture(scope="module")
-def shared(run, tmp_path_factory):
-    return save_pretrained(run, tmp_path_factory.mktemp("shared") / "glore_motion", license="mit")
-
-
-def test_the_network_and_its_preprocessing_come_back(run, shared):
+def test_the_network_and_its_preprocessing_come_back(trained_run, shared):
     clip = torch.rand(1, 3, 4, 32, 32)
-    expected, trained = load_trained(run, device="cpu"), load_trained(shared, device="cpu")
+    expected, trained = load_trained(trained_run, device="cpu"), load_trained(shared, device="cpu")
     with torch.inference_mode():
         logits = expected.model(clip)
         assert torch.equal(trained.model(clip), logits) and torch.equal(from_pretrained(shared)(clip), logits)
@@ -42,9 +31,9 @@ def test_the_network_and_its_preprocessing_come_back(run, shared):
     assert trained.task.settings.data.frame_interval == 3 and trained.task.settings.model.options == {"dropout": 0.1}
 
 
-def test_the_card_is_filled_from_the_run(run, shared, motion_videos):
+def test_the_card_is_filled_from_the_run(trained_run, shared, motion_videos):
     card = ModelCard.load(shared / "README.md")
-    summary = json.loads((run / "evaluations/1x1/summary.json").read_text())
+    summary = json.loads((trained_run / "evaluations/1x1/summary.json").read_text())
     assert (card.data.license, card.data.pipeline_tag) == ("mit", "video-classification")
     assert card.data.tags == ["video-graph-reasoning", "glore"] and card.data.metrics == ["accuracy"]
     (result,) = card.data.eval_results
@@ -60,12 +49,12 @@ def test_nothing_tells_of_the_machine(shared, motion_videos):
         assert str(motion_videos.parent).encode() not in path.read_bytes(), path
 
 
-def test_scores_of_other_weights_are_left_out(run, tmp_path):
-    folder = save_pretrained(run / "checkpoints/last.pt", tmp_path / "last")
+def test_scores_of_other_weights_are_left_out(trained_run, tmp_path):
+    folder = save_pretrained(trained_run / "checkpoints/last.pt", tmp_path / "last")
     card = ModelCard.load(folder / "README.md")
     assert "No report on these weights" in card.text and card.data.eval_results is None
     again = save_pretrained(folder, tmp_path / "again")
-    assert load_trained(again, device="cpu").task.class_names == load_trained(run, device="cpu").task.class_names
+    assert load_trained(again, device="cpu").task.class_names == load_trained(trained_run, device="cpu").task.class_names
 
 
 @pytest.mark.parametrize("name", ["eat_debug", "glore_resnet_debug_3d", "frames"])
@@ -84,12 +73,12 @@ def test_a_network_of_ones_own_cannot_be_named(tmp_path):
         save_pretrained(nn.Linear(2, 2), tmp_path)
 
 
-def test_the_tool(run, tmp_path, capsys, caplog):
+def test_the_tool(trained_run, tmp_path, capsys, caplog):
     folder = tmp_path / "of a tool"
-    tool.main([str(run), str(folder)])
+    tool.main([str(trained_run), str(folder)])
     assert Path(capsys.readouterr().out.strip()) == folder
     assert from_pretrained(folder).num_classes == 8
     with pytest.raises(SettingsError, match=r"already has config\.json"):
-        tool.main([str(run), str(folder)])
-    tool.main([str(run), str(folder), "--overwrite", "--license", "cc-by-4.0"])
+        tool.main([str(trained_run), str(folder)])
+    tool.main([str(trained_run), str(folder), "--overwrite", "--license", "cc-by-4.0"])
     assert ModelCard.load(folder / "README.md").data.license == "cc-by-4.0"
