@@ -89,7 +89,14 @@ def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average:
     ranks.on_main(lambda: report_evaluation(folder, title, facts, evaluation))
     if ranks.is_main:
         shutil.rmtree(unfinished.path, ignore_errors=True)
+        _write_page(run)
     check_score(evaluation, ranks, str(weights))
+
+
+def _write_page(run: Path) -> None:
+    from report.page import try_to_write_page  # imported here: only evaluations need it
+
+    try_to_write_page(run)
 
 
 def _hash(path: Path) -> str:

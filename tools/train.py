@@ -28,7 +28,7 @@ from tools.loading_runs import report
 log = logging.getLogger(__name__)
 
 NEXT = """
-Everything is in %s: see curves.png and the report in evaluations/. What to try next:
+Everything is in %s: open its report.html in a browser. What to try next:
 %s
   ./run_local.sh CONFIG run.resume=false    another run, with other settings"""
 
