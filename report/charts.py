@@ -59,13 +59,14 @@ class Chart:
 
 def draw_chart(title: str, curves: Sequence[Curve], is_share: bool = False) -> Chart | None:
     """A chart of `curves` over the epochs; None if they have no points. `is_share`: from 0 to 100 %."""
+    last = max((x for curve in curves for x, _ in curve.points), default=0.0)
+    x_range = (0.0, last if last > 0 else 1.0)
     curves = [curve._replace(points=_thin_out(sorted(curve.points))) for curve in curves if curve.points]
     if not curves:
         return None
-    xs, ys = ([point[axis] for curve in curves for point in curve.points] for axis in (0, 1))
-    x_marks, _ = _scale(min(0.0, *xs), max(xs))
-    x_range = (min(0.0, *xs), max(xs)) if max(xs) > 0 else (0.0, 1.0)
-    y_marks, y_range = _scale(*((0.0, 1.0) if is_share and 0 <= min(ys) <= max(ys) <= 1 else (min(ys), max(ys))))
+    ys = [y for curve in curves for _, y in curve.points]
+    x_marks, _ = _scale(*x_range)
+    y_marks, y_range = _scale(*((0.0, 1.0) if is_share and 0 <= min(ys) <= max(ys) <= 1 else _from_zero(ys)))
 
     def place(x: float, y: float) -> Point:
         across, up = ((value - low) / (high - low) for value, (low, high) in ((x, x_range), (y, y_range)))
@@ -89,7 +90,9 @@ def percent(value: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def _line(curve: Curve, place, show) -> Line:
@@ -111,6 +114,11 @@ def _scale(low: float, high: float) -> tuple[list[float], Point]:
     marks = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high).tolist()
     marks = [0.0 if abs(mark) < 1e-9 * (high - low) else mark for mark in marks]
     return marks, (marks[0], marks[-1])
+
+
+def _from_zero(values: Sequence[float]) -> tuple[float, float]:
+    """The range of `values`, from zero if they are positive: otherwise a small change looks large."""
+    return min(values) if min(values) < 0 else 0.0, max(values)
 
 
 def _thin_out(points: Sequence[Point]) -> list[Point]:

@@ -14,6 +14,7 @@ MAX_TABLE = 20  # classes; more are a heat map
 MAX_MAP = 2000  # classes; more have the list of confusions only
 MAX_CONFUSIONS = 20
 MAP_PIXELS = 1000  # the least width of a heat map
+FAINTEST = 0.3  # opacity of a cell
 RIGHT, WRONG = (0, 114, 178), (213, 94, 0)  # RGB
 
 
@@ -71,8 +72,8 @@ class Matrix:
         pixels = np.zeros((size, size, 4), np.uint8)
         totals = self.totals
         for (true, guess), count in self.pairs.items():
-            # The root makes rare confusions visible.
-            pixels[true, guess] = (*(RIGHT if true == guess else WRONG), round(255 * (count / totals[true]) ** 0.5))
+            opacity = FAINTEST + (1 - FAINTEST) * (count / totals[true]) ** 0.5  # the root makes rare ones visible
+            pixels[true, guess] = (*(RIGHT if true == guess else WRONG), round(255 * opacity))
         times = -(-MAP_PIXELS // size)
         return data_uri(Image.fromarray(pixels.repeat(times, 0).repeat(times, 1)), "PNG", optimize=True)
 

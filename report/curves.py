@@ -8,6 +8,7 @@ from report.charts import Chart, Curve, draw_chart
 SCORES = ("mean_average_precision", "top1")
 """Of these names, the first that a run logs is its main score, a fraction in 0..1."""
 TITLES = {"top1": "top-1 accuracy", "samples_per_second": "training samples per second"}
+SPLITS = {"train": "training", "val": "validation", "val_ema": "validation, averaged weights"}
 NOT_SCORES = ("step", "split", "epoch", "score", "loss", "learning_rate", "coverage")
 MAX_SCORES = 2  # charts of scores of a task that is no classification
 
@@ -27,11 +28,11 @@ def draw_curves(runs: Mapping[str, Rows]) -> list[Chart]:
 
 def _curves(runs: Mapping[str, Rows], name: str):
     for number, (run, rows) in enumerate(runs.items()):
-        for split in ("train", "val", "val_ema"):
+        for split, words in SPLITS.items():
             points = [(row["epoch"], row[name]) for row in rows if row["split"] == split and _is_number(row.get(name))]
             style = f"c{number % 6}" if run else {"train": "c0", "val": "c1", "val_ema": "c2"}[split]
             thin = " thin" * (split == "train") + " dashed" * (bool(run) and split == "val_ema")
-            yield Curve(f"{run} {split}".strip(), style + thin, points)
+            yield Curve(f"{run} {words}".strip(), style + thin, points)
 
 
 def _score_names(rows: Rows) -> list[str]:

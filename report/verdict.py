@@ -51,7 +51,8 @@ def judge(evaluation: EvaluationFiles) -> Verdict:
 def numbers_of(summary: dict[str, Any]) -> dict[str, float]:
     """The numbers in a summary.json, without settings and speeds."""
     plain = {key: value for key, value in summary.items() if isinstance(value, int | float) or value is None}
-    return {key: value for key, value in plain.items() if key not in FACTS and not key.endswith("_per_second")}
+    no_result = ("_per_second", "_per_forward")
+    return {key: value for key, value in plain.items() if key not in FACTS and not key.endswith(no_result)}
 
 
 def _protocol(evaluation: EvaluationFiles) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from browser import find_chromium
 
 PROMISES = "TEST_CAPABILITIES"
 
@@ -57,7 +58,14 @@ def need_network_namespaces() -> None:
         subprocess.run(["ip", "netns", "delete", name], capture_output=True)
 
 
+def need_chromium() -> None:
+    need_module("playwright.sync_api")
+    if find_chromium() is None:
+        raise Missing("no Chromium")
+
+
 CHECKS: dict[str, Callable[[], None]] = {
+    "chromium": need_chromium,
     "compiler": functools.partial(need_program, "c++"),
     "decord": functools.partial(need_module, "decord"),
     "ffmpeg": functools.partial(need_program, "ffmpeg"),
