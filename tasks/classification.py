@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from datasets.class_table import class_table
 from datasets.dataloader import default_num_workers, eval_loader, to_device, train_loader
@@ -19,8 +20,9 @@ from datasets.file_list import FileError, FileList
 from datasets.samples import EvalViews, TrainSamples
 from engine.checkpoint import write_atomically
 from engine.fingerprint import Contents, Part
+from engine.precision import autocast
 from engine.progress import progress_bar
-from engine.task import Answers, Batch, Picture, ResumeFolder, Task
+from engine.task import Answer, Batch, Picture, ResumeFolder, Task
 from evaluators.class_scores import NO_GUESS, count_correct
 from evaluators.classification import (
     NUM_GUESSES,
@@ -45,7 +47,13 @@ from tasks.network_check import check_network, check_validation
 log = logging.getLogger(__name__)
 
 CLASS_NAMES = "class_names.txt"
-WORKER_SETTINGS = ("num_workers", "worker_start", "timeout_seconds")  # do not change predictions
+NON_FINITE = "the network's outputs are NaN or infinite"
+# Settings that change no prediction for a file.
+WORKER_SETTINGS = ("num_workers", "worker_start", "timeout_seconds")
+LIST_SETTINGS = (
+    *("train", "val", "root", "val_root", "class_names", "more", "weights", "make", "index"),
+    *("train_split", "val_split"),
+)
 
 
 class Classification(Task):
@@ -216,16 +224,11 @@ class Classification(Task):
 
     def _prediction_key(self) -> dict[str, Any]:
         """Everything that predictions for the validation files depend on, apart from the weights."""
-        recipe = self.resolved_recipe()
         files = hashlib.sha256(
             "".join(f"{item.label} {item.path}\n" for item in self.val_files).encode("utf-8", "surrogateescape")
         )
-        settings = {name: recipe[name] for name in ("task", "model", "evaluation")}
-        settings["evaluation"] = {k: v for k, v in recipe["evaluation"].items() if k != "max_non_finite"}
-        settings["data"] = {name: value for name, value in recipe["data"].items() if name not in WORKER_SETTINGS}
-        settings["precision"] = recipe["train"]["precision"]
         here = {"device": self.ranks.device.type, "num_threads": torch.get_num_threads()}
-        return {"files": files.hexdigest(), "settings": settings, **here}
+        return {"files": files.hexdigest(), "settings": self.answer_key(), **here}
 
     def view_scorer(self, files: FileList, num_guesses: int) -> ViewScorer:
         """Scores the views of `files` and keeps at least `num_guesses` guesses per file."""
@@ -256,14 +259,28 @@ class Classification(Task):
 
         `model` is in eval mode. Files that `resumable` already holds are not predicted again.
         """
-        check_validation(self)
         dataset = self.eval_views(files)
-        files_per_batch = max(1, self.views_per_forward // dataset.num_views)
         done = () if resumable is None else resumable.done
         if done:
             log.info("resuming an interrupted evaluation: %d of %d %ss are done", len(done), len(files), self.item)
+        loader = self._prediction_loader(dataset, done, self._workers())
+        rows_of = self._rows_maker(model, files, num_guesses)
+        with progress_bar(len(loader), 0, self.ranks, "evaluating", unit="batch") as bar:
+            batches = _counted(to_device(loader, self.ranks.device), bar)
+            gathered = gather(batches, rows_of, self.ranks, len(files), resumable)
+        return gathered and predictions_from(gathered, dataset.num_views, self.num_classes)
+
+    def _prediction_loader(self, dataset: EvalViews, done: Collection[int], workers: dict[str, Any]) -> DataLoader:
+        """The batches of this rank. The same files are in a batch whatever is `done`, so no digit depends on it."""
+        check_validation(self)
         order = (self.ranks.rank, self.ranks.num_ranks)
-        loader = eval_loader(dataset, files_per_batch, *order, done=done, **self._workers())
+        return eval_loader(dataset, self.files_per_batch(dataset), *order, done=done, **workers)
+
+    def files_per_batch(self, dataset: EvalViews) -> int:
+        return max(1, self.views_per_forward // dataset.num_views)
+
+    def _rows_maker(self, model: nn.Module, files: FileList, num_guesses: int) -> Callable[[Batch], Rows]:
+        """A function from a batch with `views`, `index` and `label` to the rows of its `files`."""
         score = self.view_scorer(files, num_guesses)
 
         def rows_of(batch: Batch) -> Rows:
@@ -272,10 +289,7 @@ class Classification(Task):
             logits = torch.cat(parts).unflatten(0, batch["views"].shape[:2])  # [B, V, num_classes]
             return score(batch["index"], batch["label"], logits.double())
 
-        with progress_bar(len(loader), 0, self.ranks, "evaluating", unit="batch") as bar:
-            batches = _counted(to_device(loader, self.ranks.device), bar)
-            gathered = gather(batches, rows_of, self.ranks, len(files), resumable)
-        return gathered and predictions_from(gathered, dataset.num_views, self.num_classes)
+        return rows_of
 
     def resolved_recipe(self) -> dict[str, Any]:
         """The full recipe with all defaults and the number of classes filled in, as plain types."""
@@ -303,19 +317,41 @@ class Classification(Task):
 
     # engine.task.Predicts and engine.task.Shows, for tools/predict.py and tools/show_data.py.
 
-    def answer(self, model: nn.Module, inputs: FileList, num_answers: int) -> Answers | None:
-        predictions = self.predict(model, inputs, num_guesses=num_answers)
-        if predictions is None:
-            return None
-        columns = (predictions.index, predictions.guesses, predictions.probabilities)
-        rows = []
-        for index, guesses, probabilities in zip(*(column.tolist() for column in columns), strict=True):
-            pairs = zip(guesses[:num_answers], probabilities, strict=False)
+    def answer(
+        self, model: nn.Module, inputs: FileList, num_answers: int, done: Collection[int] = ()
+    ) -> Iterator[Answer]:
+        dataset = self.eval_views(inputs)
+        # Open files and frames in memory stay in this process; and for one batch no worker is worth starting.
+        is_small = bool(inputs.contents) or len(inputs) <= self.files_per_batch(dataset)
+        workers = self._workers() | ({"num_workers": 0} if is_small else {})
+        loader = self._prediction_loader(dataset, done, workers)
+        for batch in to_device(loader, self.ranks.device):
+            answers = [Answer(failed["index"], failed["path"], [], failed["reason"]) for failed in batch["failures"]]
+            if len(batch["index"]):
+                answers += self.answer_batch(model, batch, inputs, num_answers)
+            yield from sorted(answer for answer in answers if answer.row not in done)
+
+    def answer_batch(self, model: nn.Module, batch: Batch, inputs: FileList, num_answers: int) -> list[Answer]:
+        """Answers for a batch with `views`, `index` and `label` of some of the inputs."""
+        precision, device = self.settings.train.precision, self.ranks.device
+        with torch.inference_mode(), autocast(precision, device):
+            rows = self._rows_maker(model, inputs, num_answers)(batch)
+        answers = []
+        columns = (rows[name].tolist() for name in ("index", "guesses", "probabilities"))
+        for index, guesses, probabilities in zip(*columns, strict=True):
+            pairs = list(zip(guesses, probabilities, strict=True))[:num_answers]
             named = [(self.class_names[guess], probability) for guess, probability in pairs if guess != NO_GUESS]
-            rows.append((inputs[index].path, named))
-        max_share = self.settings.evaluation.max_non_finite
-        is_problem = predictions.has_too_many_non_finite(max_share)
-        return Answers(rows, predictions.failures, predictions.say_non_finite(max_share) if is_problem else "")
+            answers.append(Answer(index, inputs[index].path, named, "" if named else NON_FINITE))
+        return answers
+
+    def answer_key(self) -> dict[str, Any]:
+        recipe = self.resolved_recipe()
+        settings = {name: recipe[name] for name in ("task", "model", "evaluation")}
+        settings["evaluation"] = {k: v for k, v in recipe["evaluation"].items() if k != "max_non_finite"}
+        left_out = (*WORKER_SETTINGS, *LIST_SETTINGS)
+        settings["data"] = {name: value for name, value in recipe["data"].items() if name not in left_out}
+        settings["precision"] = recipe["train"]["precision"]
+        return settings
 
     def training_pictures(self, count: int) -> list[Picture]:
         return sample_pictures.training_pictures(self, count)

@@ -1,18 +1,23 @@
-"""Shared by the scripts: the arguments that select a run and its weights, and the report of an evaluation."""
+"""Shared by the scripts: the arguments that select a run and its weights, and the report of an evaluation.
+
+What imports torch is imported where it is used, so that a script reads its arguments, and shows its help, at once.
+"""
+
+from __future__ import annotations
 
 import argparse
 import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from engine.distributed import Ranks
-from engine.non_finite import check_score
-from engine.precision import autocast
-from engine.run import report_evaluation
-from engine.task import ResumeFolder, Task
-from inference.trained import Recipe, find_recipe, find_weights, load_model
 from settings import SettingsError
+
+if TYPE_CHECKING:
+    from engine.distributed import Ranks
+    from engine.task import Task
+    from inference.trained import Recipe
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +37,8 @@ def find_run(args: argparse.Namespace, overrides: Sequence[str], task: str | Non
 
     Raises SettingsError if the recipe is for another task than `task`.
     """
+    from inference.trained import find_recipe
+
     recipe = find_recipe(args.config, args.run_dir, args.checkpoint, overrides)
     if task not in (None, recipe.settings.task):
         raise SettingsError(
@@ -45,6 +52,12 @@ def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average:
 
     Raises NotFinite after that if the score is NaN.
     """
+    from engine.non_finite import check_score
+    from engine.precision import autocast
+    from engine.run import report_evaluation
+    from engine.task import ResumeFolder
+    from inference.trained import find_weights, load_model
+
     weights = ranks.on_main(lambda: find_weights(run, checkpoint))  # the same file on every rank
     model = load_model(task, weights, ranks, average)
     suffixes = [weights.stem] * bool(checkpoint) + ["average"] * average
