@@ -16,7 +16,7 @@ import torch
 from engine.distributed import Ranks
 
 PACKAGES = ("torch", "torchvision", "torch-geometric", "timm", "numpy", "av", "decord", "torchcodec", "safetensors")
-START_ONLY = ("started", "command")
+START_ONLY = ("started", "command", "folder")
 """Entries that differ between any two starts."""
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -31,6 +31,7 @@ def describe_environment(ranks: Ranks, seed: int) -> dict[str, Any]:
     return {
         "started": time.strftime("%Y-%m-%d %H:%M:%S%z"),
         "command": sys.argv,
+        "folder": os.getcwd(),  # what relative paths of the recipe are relative to
         "commit": commits.pop() if len(commits) == 1 else sorted(map(str, commits)),  # a list if machines differ
         "uncommitted_changes": None if changes is None else changes.splitlines(),
         "seed": seed,

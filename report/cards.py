@@ -1,6 +1,7 @@
 """Items shown with their thumbnails: the most confident mistakes, and what two runs disagree on."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from report.run_files import EvaluationFiles, Item
@@ -20,8 +21,9 @@ class Card(NamedTuple):
     """Why there is no thumbnail."""
 
 
-def make_card(item: Item, guesses: list[tuple[str, str, float]], kind: str) -> Card:
-    thumbnail = make_thumbnail(item.path, kind)
+def make_card(item: Item, guesses: list[tuple[str, str, float]], kind: str, places: Sequence[Path]) -> Card:
+    """The card of an item, a "video" or an "image"; `places`: see `make_thumbnail`."""
+    thumbnail = make_thumbnail(item.path, kind, places)
     return Card(item, guesses, None, thumbnail) if isinstance(thumbnail, str) else Card(item, guesses, thumbnail, "")
 
 
@@ -31,8 +33,8 @@ def find_mistakes(items: Iterable[Item]) -> list[Item]:
     return sorted(wrong, key=lambda item: -item.guesses[0][1])
 
 
-def mistake_cards(evaluation: EvaluationFiles) -> tuple[int, list[Card]]:
+def mistake_cards(evaluation: EvaluationFiles, places: Sequence[Path]) -> tuple[int, list[Card]]:
     """How many mistakes there are, and cards of the most confident."""
     mistakes = find_mistakes(evaluation.items)
     kind = evaluation.item or "image"
-    return len(mistakes), [make_card(item, [("", *item.guesses[0])], kind) for item in mistakes[:MAX_CARDS]]
+    return len(mistakes), [make_card(item, [("", *item.guesses[0])], kind, places) for item in mistakes[:MAX_CARDS]]

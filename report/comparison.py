@@ -107,9 +107,9 @@ def _duel(a: Contestant, b: Contestant) -> Duel:
     counts = PairedCounts(*(tally[key] for key in ((True, True), (True, False), (False, True), (False, False))))
     differ = [pair for pair in pairs if pair[0].is_right != pair[1].is_right and all(item.guesses for item in pair)]
     differ.sort(key=lambda pair: -min(item.guesses[0][1] for item in pair))  # both are sure
-    kind = a.evaluation.item or "image"
+    kind, places = a.evaluation.item or "image", [*a.run.places, *b.run.places]
     cards = [
-        make_card(ours, [(each.letter, *item.guesses[0]) for each, item in ((a, ours), (b, theirs))], kind)
+        make_card(ours, [(each.letter, *item.guesses[0]) for each, item in ((a, ours), (b, theirs))], kind, places)
         for ours, theirs in differ[:MAX_CARDS]
     ]
     return Duel(a, b, counts, num_unmatched, len(differ), cards)

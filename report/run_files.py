@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.environment import read_environments
+from engine.environment import REPOSITORY, read_environments
 from engine.json_io import read_json_lines
 from settings import SettingsError, read_recipe
 
@@ -145,6 +145,12 @@ class RunFiles:
             return read_environments(self.folder / "environment.json")
         except (OSError, ValueError):
             return []
+
+    @property
+    def places(self) -> list[Path]:
+        """The folders that relative paths in its files may be relative to: the current one, those of its starts."""
+        starts = [Path(start["folder"]) for start in reversed(self.environments) if start.get("folder")]
+        return list(dict.fromkeys([Path.cwd(), *starts, REPOSITORY]))
 
     @cached_property
     def evaluations(self) -> list[EvaluationFiles]:

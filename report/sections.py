@@ -1,7 +1,8 @@
 """The sections of a run's page. Each is there if the files that it shows are."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from report.cards import MAX_CARDS, mistake_cards
@@ -30,7 +31,7 @@ def sections_of(run: RunFiles, evaluation: EvaluationFiles | None) -> Iterator[S
         data = {"charts": draw_curves({"": run.metrics}), "rows": best_rows(run.metrics)}
         yield Section("curves", "Training curves", "curves", data)
     if evaluation is not None:
-        yield from _evaluation_sections(evaluation)
+        yield from _evaluation_sections(evaluation, run.places)
     yield from _file_sections(run, evaluation)
     if run.evaluations:
         rows = [(other, judge(other)) for other in run.evaluations]
@@ -42,7 +43,7 @@ def sections_of(run: RunFiles, evaluation: EvaluationFiles | None) -> Iterator[S
         yield Section("environment", "Environment", "environment", data)
 
 
-def _evaluation_sections(evaluation: EvaluationFiles) -> Iterator[Section]:
+def _evaluation_sections(evaluation: EvaluationFiles, places: Sequence[Path]) -> Iterator[Section]:
     matrix = read_matrix(evaluation)
     if matrix:
         data = {"matrix": matrix, "confusions": matrix.confusions(), "max_confusions": MAX_CONFUSIONS}
@@ -55,7 +56,7 @@ def _evaluation_sections(evaluation: EvaluationFiles) -> Iterator[Section]:
         title = "Classes, worst first" if few else "Worst and best classes"
         yield Section("classes", title, "classes", {**data, "item": evaluation.item})
     if evaluation.items:
-        count, cards = mistake_cards(evaluation)
+        count, cards = mistake_cards(evaluation, places)
         data = {"count": count, "cards": cards, "max_cards": MAX_CARDS, "item": evaluation.item}
         yield Section("mistakes", "Most confident mistakes", "mistakes", data)
     if evaluation.item is None:

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,6 @@ from PIL import Image
 from datasets.image_file import read_image
 from datasets.video import VideoOpener
 from datasets.video.resize import View
-from engine.environment import REPOSITORY
 
 WIDTH, HEIGHT = 208, 156  # a frame fits into it, in pixels
 NUM_FRAMES = 8
@@ -30,9 +30,12 @@ class Thumbnail(NamedTuple):
     height: int
 
 
-def make_thumbnail(path: str, item: str) -> Thumbnail | str:
-    """The thumbnail of a "video" or an "image", or the reason why there is none."""
-    found = _find(path)
+def make_thumbnail(path: str, item: str, places: Sequence[Path]) -> Thumbnail | str:
+    """The thumbnail of a "video" or an "image", or the reason why there is none.
+
+    A relative path is looked for in the folders `places`, in this order.
+    """
+    found = find_file(path, places)
     try:
         frames = _video_frames(found) if item == "video" else [read_image(found)]
         frames = [_fit(frame) for frame in frames]
@@ -51,13 +54,13 @@ def data_uri(picture: Image.Image, kind: str, **options) -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _find(path: str) -> str:
-    """Relative paths are tried from the working directory, then from the repository.
+def find_file(path: str, places: Sequence[Path]) -> str:
+    """The path of a report as it is on this machine; as it stands if there is no such file.
 
     Reports escape bytes that are not UTF-8 as backslash, "udc" and two hexadecimal digits.
     """
     plain = re.sub(r"\\udc([89a-f][0-9a-f])", lambda match: chr(0xDC00 + int(match[1], 16)), path)
-    candidates = [place for text in (path, plain) for place in (Path(text), REPOSITORY / text)]
+    candidates = [place / text for text in (path, plain) for place in places]
     return str(next((place for place in candidates if place.exists()), path))
 
 

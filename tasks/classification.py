@@ -1,7 +1,6 @@
 """What clip and image classification share: lists, class names, loss, dataloaders, prediction and scores."""
 
 import functools
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,10 +19,9 @@ from datasets.file_list import FileError, FileList
 from datasets.samples import EvalViews, TrainSamples
 from engine.checkpoint import write_atomically
 from engine.fingerprint import Contents, Part
-from engine.precision import autocast
 from engine.progress import progress_bar
 from engine.task import Answer, Batch, Picture, ResumeFolder, Task
-from evaluators.class_scores import NO_GUESS, count_correct
+from evaluators.class_scores import count_correct
 from evaluators.classification import (
     NUM_GUESSES,
     ClassificationEvaluation,
@@ -39,7 +37,9 @@ from evaluators.resumable_predictions import ResumablePredictions, Rows
 from models import create_model, load_pretrained
 from settings import SettingsError
 from tasks import sample_pictures
+from tasks.answers import answer_files
 from tasks.class_lists import ClassLists
+from tasks.evaluation_key import evaluation_key, settings_key, validation_source
 from tasks.lists_fingerprint import fingerprint_lists
 from tasks.losses import cross_entropy
 from tasks.network_check import check_network, check_validation
@@ -47,13 +47,6 @@ from tasks.network_check import check_network, check_validation
 log = logging.getLogger(__name__)
 
 CLASS_NAMES = "class_names.txt"
-NON_FINITE = "the network's outputs are NaN or infinite"
-# Settings that change no prediction for a file.
-WORKER_SETTINGS = ("num_workers", "worker_start", "timeout_seconds")
-LIST_SETTINGS = (
-    *("train", "val", "root", "val_root", "class_names", "more", "weights", "make", "index"),
-    *("train_split", "val_split"),
-)
 
 
 class Classification(Task):
@@ -223,12 +216,15 @@ class Classification(Task):
         return self.score(predictions)
 
     def _prediction_key(self) -> dict[str, Any]:
-        """Everything that predictions for the validation files depend on, apart from the weights."""
-        files = hashlib.sha256(
-            "".join(f"{item.label} {item.path}\n" for item in self.val_files).encode("utf-8", "surrogateescape")
-        )
+        """Everything that predictions for the validation files depend on to the last digit, apart from the weights."""
         here = {"device": self.ranks.device.type, "num_threads": torch.get_num_threads()}
-        return {"files": files.hexdigest(), "settings": self.answer_key(), **here}
+        return {**self.evaluation_key(), **self.answer_key(), **here}
+
+    def validation_source(self) -> dict[str, str]:
+        return validation_source(self)
+
+    def evaluation_key(self) -> dict[str, Any]:
+        return evaluation_key(self)
 
     def view_scorer(self, files: FileList, num_guesses: int) -> ViewScorer:
         """Scores the views of `files` and keeps at least `num_guesses` guesses per file."""
@@ -263,23 +259,27 @@ class Classification(Task):
         done = () if resumable is None else resumable.done
         if done:
             log.info("resuming an interrupted evaluation: %d of %d %ss are done", len(done), len(files), self.item)
-        loader = self._prediction_loader(dataset, done, self._workers())
-        rows_of = self._rows_maker(model, files, num_guesses)
+        loader = self.prediction_loader(dataset, done)
+        rows_of = self.rows_maker(model, files, num_guesses)
         with progress_bar(len(loader), 0, self.ranks, "evaluating", unit="batch") as bar:
             batches = _counted(to_device(loader, self.ranks.device), bar)
             gathered = gather(batches, rows_of, self.ranks, len(files), resumable)
         return gathered and predictions_from(gathered, dataset.num_views, self.num_classes)
 
-    def _prediction_loader(self, dataset: EvalViews, done: Collection[int], workers: dict[str, Any]) -> DataLoader:
-        """The batches of this rank. The same files are in a batch whatever is `done`, so no digit depends on it."""
+    def prediction_loader(self, dataset: EvalViews, done: Collection[int] = (), in_process: bool = False) -> DataLoader:
+        """The batches of this rank. The same files are in a batch whatever is `done`, so no digit depends on it.
+
+        `in_process`: without worker processes.
+        """
         check_validation(self)
+        workers = self._workers() | ({"num_workers": 0} if in_process else {})
         order = (self.ranks.rank, self.ranks.num_ranks)
         return eval_loader(dataset, self.files_per_batch(dataset), *order, done=done, **workers)
 
     def files_per_batch(self, dataset: EvalViews) -> int:
         return max(1, self.views_per_forward // dataset.num_views)
 
-    def _rows_maker(self, model: nn.Module, files: FileList, num_guesses: int) -> Callable[[Batch], Rows]:
+    def rows_maker(self, model: nn.Module, files: FileList, num_guesses: int) -> Callable[[Batch], Rows]:
         """A function from a batch with `views`, `index` and `label` to the rows of its `files`."""
         score = self.view_scorer(files, num_guesses)
 
@@ -320,38 +320,10 @@ class Classification(Task):
     def answer(
         self, model: nn.Module, inputs: FileList, num_answers: int, done: Collection[int] = ()
     ) -> Iterator[Answer]:
-        dataset = self.eval_views(inputs)
-        # Open files and frames in memory stay in this process; and for one batch no worker is worth starting.
-        is_small = bool(inputs.contents) or len(inputs) <= self.files_per_batch(dataset)
-        workers = self._workers() | ({"num_workers": 0} if is_small else {})
-        loader = self._prediction_loader(dataset, done, workers)
-        for batch in to_device(loader, self.ranks.device):
-            answers = [Answer(failed["index"], failed["path"], [], failed["reason"]) for failed in batch["failures"]]
-            if len(batch["index"]):
-                answers += self.answer_batch(model, batch, inputs, num_answers)
-            yield from sorted(answer for answer in answers if answer.row not in done)
-
-    def answer_batch(self, model: nn.Module, batch: Batch, inputs: FileList, num_answers: int) -> list[Answer]:
-        """Answers for a batch with `views`, `index` and `label` of some of the inputs."""
-        precision, device = self.settings.train.precision, self.ranks.device
-        with torch.inference_mode(), autocast(precision, device):
-            rows = self._rows_maker(model, inputs, num_answers)(batch)
-        answers = []
-        columns = (rows[name].tolist() for name in ("index", "guesses", "probabilities"))
-        for index, guesses, probabilities in zip(*columns, strict=True):
-            pairs = list(zip(guesses, probabilities, strict=True))[:num_answers]
-            named = [(self.class_names[guess], probability) for guess, probability in pairs if guess != NO_GUESS]
-            answers.append(Answer(index, inputs[index].path, named, "" if named else NON_FINITE))
-        return answers
+        return answer_files(self, model, inputs, num_answers, done)
 
     def answer_key(self) -> dict[str, Any]:
-        recipe = self.resolved_recipe()
-        settings = {name: recipe[name] for name in ("task", "model", "evaluation")}
-        settings["evaluation"] = {k: v for k, v in recipe["evaluation"].items() if k != "max_non_finite"}
-        left_out = (*WORKER_SETTINGS, *LIST_SETTINGS)
-        settings["data"] = {name: value for name, value in recipe["data"].items() if name not in left_out}
-        settings["precision"] = recipe["train"]["precision"]
-        return settings
+        return {**settings_key(self), "views_per_forward": self.views_per_forward}
 
     def training_pictures(self, count: int) -> list[Picture]:
         return sample_pictures.training_pictures(self, count)

@@ -15,6 +15,7 @@ from datasets.video.stream import VideoStream, is_stream, newest
 from datasets.video.windows import SlidingWindows
 from engine.task import Answer
 from settings import SettingsError
+from tasks.answers import answer_batch
 
 if TYPE_CHECKING:
     from tasks.clip_classification import ClipClassification
@@ -45,7 +46,7 @@ def answer_windows(
             views = torch.stack([window.views for window in group]).to(task.ranks.device)
             rows = torch.zeros(len(group), dtype=torch.int64)  # all are of the one input
             batch = {"views": views, "index": rows, "label": rows + UNLABELED}
-            answers = task.answer_batch(model, batch, inputs, num_answers)
+            answers = answer_batch(task, model, batch, inputs, num_answers)
             for number, window, answer in zip(numbers, group, answers, strict=False):
                 if number >= done:
                     times = (window.start_seconds, window.end_seconds)

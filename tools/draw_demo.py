@@ -23,7 +23,9 @@ from datasets.video import VideoReader
 from engine.environment import REPOSITORY
 from evaluators.confusion_plot import PLAIN_TEXT
 from report.run_files import EvaluationFiles, Item, RunFiles, open_run_files
+from report.thumbnails import find_file
 from settings import SettingsError
+from tools.arguments import parse_arguments
 from tools.errors import clear_errors
 
 BLUE, ORANGE, INK, QUIET, LINE = "#0072b2", "#d55e00", "#1a1d21", "#5b6570", "#e3e7ec"
@@ -54,7 +56,7 @@ def draw_demo(run: RunFiles, path: Path) -> None:
         figure.text(0.022, 0.955, title, fontsize=21, fontweight="bold", va="center")
         subtitle = "The class is the motion of the shapes: no single frame gives it away."
         figure.text(0.022, 0.915, subtitle, fontsize=12.5, color=QUIET, va="center")
-        _draw_videos(figure, evaluation, names)
+        _draw_videos(figure, run, evaluation, names)
         _draw_curves(figure.add_axes((0.625, 0.665, 0.155, 0.2)), run, "loss", "loss")
         _draw_curves(figure.add_axes((0.832, 0.665, 0.155, 0.2)), run, "top1", "accuracy")
         _draw_confusion(figure.add_axes((0.715, 0.04, 0.225, 0.43)), evaluation, names)
@@ -63,7 +65,7 @@ def draw_demo(run: RunFiles, path: Path) -> None:
     Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
-def _draw_videos(figure: Any, evaluation: EvaluationFiles, names: Sequence[str]) -> None:
+def _draw_videos(figure: Any, run: RunFiles, evaluation: EvaluationFiles, names: Sequence[str]) -> None:
     """A row for each class: its name, frames of its first video, and the network's answer."""
     first: dict[str, Item] = {}
     for item in evaluation.items:
@@ -74,7 +76,7 @@ def _draw_videos(figure: Any, evaluation: EvaluationFiles, names: Sequence[str])
         item, bottom = first[name], top - (row + 1) * height
         figure.text(0.022, bottom + 0.5 * height, name.replace("_", "\n"), fontsize=11.5, va="center", linespacing=1.1)
         axes = figure.add_axes((0.118, bottom + 0.04 * height, 0.385, 0.92 * height))
-        axes.imshow(_strip(item.path), aspect="auto", interpolation="bilinear")
+        axes.imshow(_strip(find_file(item.path, run.places)), aspect="auto", interpolation="bilinear")
         axes.set_axis_off()
         guess, probability = item.guesses[0]
         color = BLUE if item.is_right else ORANGE
@@ -89,8 +91,7 @@ def _draw_videos(figure: Any, evaluation: EvaluationFiles, names: Sequence[str])
 
 def _strip(path: str) -> np.ndarray:
     """Frames of a video side by side, with white gaps -> uint8 [H, W, 3]."""
-    found = path if Path(path).exists() else str(REPOSITORY / path)
-    with VideoReader(found) as video:
+    with VideoReader(path) as video:
         frames = video.get_frames([min(FRAME_STEP * n, video.num_frames - 1) for n in range(NUM_FRAMES)]).numpy()
     height, width = frames.shape[1:3]
     height, width = (height, round(height * ASPECT)) if width > height * ASPECT else (round(width / ASPECT), width)
@@ -144,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN", help="the run directory of the demo")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", default=REPOSITORY / "docs/demo.png")
-    args = parser.parse_args(argv)
+    args = parse_arguments(parser, argv)
     draw_demo(open_run_files(args.run), args.output)
 
 

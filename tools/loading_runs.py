@@ -6,13 +6,16 @@ What imports torch is imported where it is used, so that a script reads its argu
 from __future__ import annotations
 
 import argparse
-import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from settings import SettingsError
+from tools.output_files import check_folder
+from tools.report_folder import claim_folder, describe, write_made_from
+
+OTHER_FOLDER = "name a folder of your own with --run-dir, and the recipe and the weights with -c and --checkpoint"
 
 if TYPE_CHECKING:
     from engine.distributed import Ranks
@@ -57,29 +60,22 @@ def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average:
     from engine.run import report_evaluation
     from engine.task import ResumeFolder
     from inference.trained import find_weights, load_model
+    from report.page import try_to_write_page
 
     weights = ranks.on_main(lambda: find_weights(run, checkpoint))  # the same file on every rank
+    ranks.on_main(lambda: check_folder(run / "evaluations", OTHER_FOLDER))
     model = load_model(task, weights, ranks, average)
+    made_from = describe(task, run, weights, average)
     suffixes = [weights.stem] * bool(checkpoint) + ["average"] * average
-    folder = run / "evaluations" / "-".join([task.protocol, *suffixes])
-    unfinished = ResumeFolder(folder / "unfinished", {"weights": _hash(weights), "average": average})
+    folder = ranks.on_main(lambda: claim_folder(task, run, suffixes, made_from))
+    unfinished = ResumeFolder(folder / "unfinished", made_from["weights"])
     with autocast(task.settings.train.precision, ranks.device):
         evaluation = task.evaluate_resumably(model, unfinished)
     title = f"{task.settings.task.replace('_', ' ')}, evaluated as {task.protocol}"
     facts = {"weights": str(weights), **task.report_facts()}
     ranks.on_main(lambda: report_evaluation(folder, title, facts, evaluation))
     if ranks.is_main:
+        write_made_from(folder, made_from)
         shutil.rmtree(unfinished.path, ignore_errors=True)
-        _write_page(run)
+        try_to_write_page(run)
     check_score(evaluation, ranks, str(weights))
-
-
-def _write_page(run: Path) -> None:
-    from report.page import try_to_write_page  # imported here: only evaluations need it
-
-    try_to_write_page(run)
-
-
-def _hash(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from report.page import write_page
+from tools.arguments import parse_arguments
 from tools.errors import clear_errors
 
 
@@ -25,7 +25,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--evaluation", metavar="NAME", help="a folder below evaluations/ (default: the newest; of several runs, the "
         "newest that all have)"
     )  # fmt: skip
-    args = parser.parse_args(argv)
+    args = parse_arguments(parser, argv)
+    from report.page import write_page  # imported here: torch takes seconds, and --help needs none
+
     print(write_page(args.runs, args.output, args.evaluation))
 
 
