@@ -313,7 +313,7 @@ class Shows(Protocol):
         ...
 
     def validation_pictures(self, count: int) -> list[Picture]:
-        """The first `count` validation items, as evaluation sees them."""
+        """`count` validation items of as many categories as there are, as evaluation sees them."""
         ...
 
     def sample_counts(self) -> tuple[Sequence[str], dict[str, Sequence[float]]]:
