@@ -96,6 +96,11 @@ def read_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     recipe = parse_yaml(text, f"recipe {path}")
     if not isinstance(recipe, dict):
         raise SettingsError(f"recipe {path} must contain a mapping of settings, got {type(recipe).__name__}")
+    return apply_overrides(recipe, overrides)
+
+
+def apply_overrides(recipe: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """`recipe`, changed in place by `overrides` such as `optimizer.lr=0.1`, in order."""
     for override in overrides:
         _apply_override(recipe, override)
     return recipe

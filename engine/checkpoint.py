@@ -9,6 +9,7 @@ copy. An error in that thread is raised in the main thread at the next step.
 """
 
 import contextlib
+import json
 import logging
 import os
 import pickle
@@ -74,6 +75,21 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"checkpoint {path} does not exist") from None
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError) as error:
         raise CheckpointError(f"checkpoint {path} is damaged or not a checkpoint: {_first_sentence(error)}") from error
+
+
+def read_fact(weights: Path, name: str) -> Any:
+    """What a file of weights says of itself under `name`, such as "recipe", without reading the weights.
+
+    None if it does not say it, or is no file of this suite.
+    """
+    try:
+        if weights.suffix == ".safetensors":
+            with safetensors.safe_open(weights, "pt") as file:
+                return json.loads((file.metadata() or {}).get(name, "null"))
+        saved = torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, safetensors.SafetensorError):
+        return None  # missing, damaged, or another format, such as an older torch.save
+    return saved.get(name) if isinstance(saved, dict) else None
 
 
 def _first_sentence(error: Exception) -> str:

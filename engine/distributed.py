@@ -127,16 +127,9 @@ def join_ranks(
         num_threads: threads of each process on a CPU; None: torch's default.
         deterministic: use deterministic kernels; torch warns about operations that have none.
     """
-    if num_threads is not None:
-        torch.set_num_threads(num_threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required for deterministic cuBLAS
-    torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    torch.backends.cudnn.benchmark = not deterministic  # inputs keep their size, so the kernel search pays off
     launch = read_launch()
     os.environ["LOCAL_RANK"] = str(launch.local_rank)  # for dataloader workers that decode on the GPU of their rank
-    chosen = _choose_device(device, launch.local_rank, launch.num_ranks)
-    if chosen.type == "cuda":
-        torch.cuda.set_device(chosen)
+    chosen = open_device(device, num_threads, deterministic, launch.local_rank, launch.num_ranks)
     if launch.num_ranks == 1:
         yield Ranks(0, 1, chosen)
         return
@@ -156,6 +149,21 @@ def join_ranks(
         raise
     heartbeat.close()
     dist.destroy_process_group()
+
+
+def open_device(
+    device: str, num_threads: int | None = None, deterministic: bool = False, local_rank: int = 0, num_ranks: int = 1
+) -> torch.device:
+    """Sets this process up for `device`; see `join_ranks`. Raises SettingsError if there is no such device."""
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required for deterministic cuBLAS
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.backends.cudnn.benchmark = not deterministic  # inputs keep their size, so the kernel search pays off
+    chosen = _choose_device(device, local_rank, num_ranks)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    return chosen
 
 
 def _connect(launch: Launch, device: torch.device, timeout: timedelta) -> dist.Store:

@@ -5,17 +5,12 @@ names may have changed in the meantime.
 """
 
 import hashlib
-import json
 import logging
-import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import safetensors
-import torch
-
-from engine.checkpoint import CheckpointError
+from engine.checkpoint import CheckpointError, read_fact
 from engine.distributed import Ranks
 from engine.run import Run
 from settings import SettingsError
@@ -105,20 +100,8 @@ def is_validation_other(saved: dict[str, Any], fingerprint: Fingerprint) -> bool
     return bool(found)
 
 
-def read_fingerprint(weights: Path) -> dict[str, Any]:
-    """The fingerprint in a file of weights, without reading the weights; {} if it has none."""
-    try:
-        if weights.suffix == ".safetensors":
-            with safetensors.safe_open(weights, "pt") as file:
-                return json.loads((file.metadata() or {}).get("fingerprint", "{}"))
-        saved = torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError):  # another format, such as an older torch.save
-        return {}
-    found = saved.get("fingerprint") if isinstance(saved, dict) else None
-    return found if isinstance(found, dict) else {}
-
-
 def warn_of_other_outputs(weights: Path, outputs: Mapping[str, Contents]) -> None:
     """Logs a warning if the network in a file was trained for other outputs, such as other classes."""
-    for change in changes(read_fingerprint(weights), {"outputs": outputs}, "outputs"):
+    saved = read_fact(weights, "fingerprint") or {}
+    for change in changes(saved, {"outputs": outputs}, "outputs"):
         log.warning("%s was trained with other outputs: %s. Scores go by number", weights, change)

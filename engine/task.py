@@ -155,6 +155,15 @@ class Task(ABC):
         of_engine = {name: recipe.pop(name) for name in TaskSettings.model_fields}
         return {"task": of_engine.pop("task"), **recipe, **of_engine}
 
+    def portable_recipe(self) -> dict[str, Any]:
+        """The resolved recipe without the places of this machine, for files of weights: it is all they need besides.
+
+        A task adds what the recipe leaves to other files and the outputs need, such as the names of classes.
+        """
+        recipe = self.resolved_recipe()
+        recipe["run"] = {name: value for name, value in recipe["run"].items() if name not in ("dir", "device")}
+        return recipe
+
     def run_files(self) -> dict[str, str]:
         """Text files (name -> content) to store in the run directory with the weights, such as class names."""
         return {}

@@ -61,6 +61,7 @@ class Trainer:
         self.num_steps = self.settings.num_steps(self.samples_per_epoch)
         self.fingerprint = {part: task.fingerprint(part) for part in PARTS}
         check_same_on_all_ranks(self.fingerprint, ranks)
+        self.recipe = task.portable_recipe()
         self.meter, self.progress = Meter(ranks), Progress()
         run.checkpoints.num_kept = self.settings.keep_checkpoints
         run.checkpoints.keep_every_steps = self.settings.keep_every_steps
@@ -289,7 +290,7 @@ class Trainer:
             self.progress.best_score, self.progress.best_step = score, step
             weights = full_tensors(model.state_dict())
             facts = {"step": str(step), "score": repr(score), "weights": split.replace("val", "model")}
-            facts |= {"fingerprint": to_json(as_plain(self.fingerprint))}
+            facts |= {"fingerprint": to_json(as_plain(self.fingerprint)), "recipe": to_json(self.recipe)}
             if self.ranks.is_main:
                 self.run.checkpoints.start_writing_best(weights, facts)
         return summary, score
@@ -331,7 +332,7 @@ class Trainer:
         self.progress.step, self.progress.window = step, self.meter.state()
         state = take_state(self.placed, self.optimizer, self.scaler, self.progress)
         state |= {"samples_seen": step * self.settings.batch_size, "seed": self.seed}
-        state |= {"fingerprint": as_plain(self.fingerprint)}
+        state |= {"fingerprint": as_plain(self.fingerprint), "recipe": self.recipe}
         if self.ranks.is_main:
             self.run.checkpoints.start_writing(step, state)
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from datasets.class_table import class_names_from
 from datasets.file_list import UNLABELED, FileList, read_class_names
 from datasets.sampling_weights import balance_classes, join_lists, read_weights
 from engine.distributed import Ranks
@@ -105,6 +106,8 @@ class ClassLists:
         path = self.data.class_names
         if path is None:
             return None
+        if not isinstance(path, str):
+            return read_setting("data.class_names", class_names_from, path, "the names")
         if not os.path.exists(path):  # False for a name that is too long
             self._make_demo()
         return read_setting("data.class_names", read_class_names, path)

@@ -283,6 +283,11 @@ class Classification(Task):
         recipe["model"]["num_classes"] = self.num_classes
         return recipe
 
+    def portable_recipe(self) -> dict[str, Any]:
+        recipe = super().portable_recipe()
+        recipe["data"]["class_names"] = list(self.class_names)
+        return recipe
+
     def run_files(self) -> dict[str, str]:
         """The class names: one line `index<TAB>name` per class."""
         return {CLASS_NAMES: class_table(self.class_names)}

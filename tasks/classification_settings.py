@@ -50,8 +50,9 @@ class DataSettings(Settings):
     val: str = Field(description="validation files, in the same formats")
     root: str | None = Field(None, description="folder that listed paths are relative to; none: the list's folder")
     val_root: str | None = Field(None, description="root of the validation list, if it differs")
-    class_names: str | None = Field(
-        None, description="table of class names: lines `label name`, CSV or JSON; none: from the training files"
+    class_names: str | tuple[str, ...] | None = Field(
+        None,
+        description="table of class names (lines `label name`, CSV or JSON), or the names; none: of the training files",
     )
     more: list[MoreFiles] = Field([], description="additional training lists; an epoch covers the files of all lists")
     class_balance: float = Field(

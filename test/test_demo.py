@@ -4,7 +4,6 @@ CI trains each a part of its way, to a score that no network without learning co
 the end. A schedule is as long as its training, so a part-way run ends with a small learning rate, too.
 """
 
-import argparse
 import json
 from pathlib import Path
 
@@ -13,8 +12,8 @@ import torch
 
 from datasets.video import EvenSampling
 from engine.distributed import Ranks
+from inference.trained import find_recipe, find_weights, load_model
 from settings import read_recipe
-from tools.loading_runs import find_run, find_weights, load_model
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -63,7 +62,7 @@ def test_glore_learns_the_motions_and_nothing_else(tmp_path, train_demo, monkeyp
     assert summary["clip_top1"] >= least and summary["coverage"] == 1 and summary["videos_listed"] == 163
 
     ranks = Ranks(0, 1, torch.device("cpu"))
-    task_class, settings, _ = find_run(argparse.Namespace(config=None, run_dir=run), [])
+    task_class, settings, _ = find_recipe(None, run, None, [])
     task = task_class(settings, ranks)
     model = load_model(task, find_weights(run, None), ranks)
     assert task.evaluate(model).view_top1 == summary["clip_top1"]

@@ -11,6 +11,8 @@ FLOORS = (
     {"datasets", "evaluators", "engine", "glore3d", "eurgraph", "backbones", "dense"},
     {"models", "weights"},
     {"tasks", "hubconf"},
+    {"inference"},
+    {"explain", "report"},
     {"tools"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

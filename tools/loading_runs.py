@@ -1,25 +1,18 @@
-"""Shared by the scripts: finding a run and its weights, loading the network, writing the report of an evaluation."""
+"""Shared by the scripts: the arguments that select a run and its weights, and the report of an evaluation."""
 
 import argparse
 import hashlib
-import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import nn
-
 from engine.distributed import Ranks
-from engine.fingerprint import warn_of_other_outputs
 from engine.non_finite import check_score
-from engine.precision import autocast, place_model
-from engine.run import newest_run, report_evaluation, run_folder
-from engine.task import ResumeFolder, Task, TaskSettings
-from models import load_weights
-from settings import SettingsError, parse_settings, read_recipe
-from tasks import find_task
-
-log = logging.getLogger(__name__)
+from engine.precision import autocast
+from engine.run import report_evaluation
+from engine.task import ResumeFolder, Task
+from inference.trained import Recipe, find_recipe, find_weights, load_model
+from settings import SettingsError
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,48 +21,23 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run-dir", type=Path, metavar="DIR", help="a run directory (default: that of the recipe, or the newest run)"
     )
-    parser.add_argument("--checkpoint", metavar="FILE", help="best, last or a file (default: best, else last)")
+    parser.add_argument(
+        "--checkpoint", metavar="FILE", help="best, last or a file, which carries its recipe (default: best, else last)"
+    )
     parser.add_argument("--average", action="store_true", help="use the averaged weights if the file has both")
 
 
-def find_run(
-    args: argparse.Namespace, overrides: Sequence[str], task: str | None = None
-) -> tuple[type[Task], TaskSettings, Path]:
-    """The task class, settings and run directory for the arguments of `add_run_arguments`.
+def find_run(args: argparse.Namespace, overrides: Sequence[str], task: str | None = None) -> Recipe:
+    """The recipe for the arguments of `add_run_arguments`.
 
     Raises SettingsError if the recipe is for another task than `task`.
     """
-    run = args.run_dir
-    if args.config is None:
-        run = run or newest_run()
-    source = args.config or str(run / "recipe.yaml")
-    task_class = find_task(read_recipe(source, overrides), source)
-    if args.config is None:
-        overrides = [*task_class.overrides_of_run(run), *overrides]
-    recipe = read_recipe(source, overrides)
-    if task not in (None, recipe["task"]):
-        raise SettingsError(f"{source} is for the task {recipe['task']}, not {task}; use tools/evaluate.py")
-    settings = parse_settings(task_class.Settings, recipe, source)
-    return task_class, settings, run or run_folder(source, settings.run)
-
-
-def find_weights(run: Path, checkpoint: str | None) -> Path:
-    """The file for `checkpoint`: "best" or "last" of the run, or a path; None: best, else last."""
-    named = {"best": run / "checkpoints/best.safetensors", "last": run / "checkpoints/last.pt"}
-    if checkpoint is None:
-        found = next((path for path in named.values() if path.exists()), None)
-        if found is None:
-            raise SettingsError(f"{run} has no checkpoint; train first, or give a file with --checkpoint")
-        return found
-    return named.get(checkpoint, Path(checkpoint))
-
-
-def load_model(task: Task, weights: Path, ranks: Ranks, average: bool = False) -> nn.Module:
-    """The network of the recipe in eval mode, with the weights of a file or their moving average."""
-    model = task.build_model()
-    log.info("%s: %s", weights, load_weights(model, weights, average=average))
-    warn_of_other_outputs(weights, task.fingerprint("outputs"))
-    return place_model(model, ranks.device, task.settings.train.channels_last).eval()
+    recipe = find_recipe(args.config, args.run_dir, args.checkpoint, overrides)
+    if task not in (None, recipe.settings.task):
+        raise SettingsError(
+            f"{args.config or recipe.run} is for the task {recipe.settings.task}, not {task}; use tools/evaluate.py"
+        )
+    return recipe
 
 
 def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average: bool = False) -> None:

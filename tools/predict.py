@@ -25,9 +25,10 @@ from engine.non_finite import NotFinite
 from engine.precision import autocast
 from engine.run import start_logging
 from engine.task import Predicts
+from inference.trained import find_weights, load_model
 from settings import SettingsError
 from tools.errors import clear_errors
-from tools.loading_runs import add_run_arguments, find_run, find_weights, load_model
+from tools.loading_runs import add_run_arguments, find_run
 
 log = logging.getLogger(__name__)
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from engine.checkpoint import CheckpointError
+from engine.checkpoint import CheckpointError, read_fact
 from engine.distributed import Ranks
-from engine.fingerprint import Contents, as_plain, changes, check_same_on_all_ranks, read_fingerprint
+from engine.fingerprint import Contents, as_plain, changes, check_same_on_all_ranks
 
 NOW = {"training": {"files": Contents.of(["a", "b"]), "weights": Contents.of([])}}
 
@@ -25,13 +25,15 @@ def test_changes_in_words():
     ]
 
 
-def test_files_without_a_fingerprint_have_none(tmp_path):
+def test_files_of_others_say_nothing_of_themselves(tmp_path):
     (tmp_path / "text.pth").write_text("x")
     torch.save([1], tmp_path / "list.pth")
     torch.save({"w": torch.ones(1)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     torch.save({"fingerprint": as_plain(NOW), "w": torch.ones(1)}, tmp_path / "ours.pt")
-    found = [read_fingerprint(tmp_path / name) for name in ("text.pth", "list.pth", "old.pth", "gone.pt", "ours.pt")]
-    assert found == [{}, {}, {}, {}, as_plain(NOW)]
+    found = [
+        read_fact(tmp_path / name, "fingerprint") for name in ("text.pth", "list.pth", "old.pth", "gone.pt", "ours.pt")
+    ]
+    assert found == [None, None, None, None, as_plain(NOW)]
 
 
 def test_ranks_that_read_other_lists_are_found():

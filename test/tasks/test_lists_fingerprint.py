@@ -13,9 +13,9 @@ from PIL import Image
 from engine.distributed import Ranks
 from engine.run import open_run
 from engine.trainer import Trainer
+from inference.trained import load_model
 from settings import SettingsError, parse_settings, read_recipe
 from tasks.image_classification import ImageClassification
-from tools.loading_runs import load_model
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 RECIPE = """

@@ -1,0 +1,11 @@
+"""What a trained network is used for beyond its scores: predictions, features, export.
+
+>>> from inference import load_trained
+>>> trained = load_trained("runs/demo/glore_motion")  # doctest: +SKIP
+>>> trained.task.class_names[:2]  # doctest: +SKIP
+('left', 'right')
+"""
+
+from inference.trained import TrainedNetwork, load_trained
+
+__all__ = ["TrainedNetwork", "load_trained"]

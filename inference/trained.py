@@ -1,0 +1,150 @@
+"""Loading a trained network with the recipe that says how to use it: classes, frames, crops, normalization.
+
+Files of weights that a run writes carry their recipe, so a file is enough. The authors' files carry none, and need one.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from engine.checkpoint import read_fact
+from engine.distributed import Ranks, open_device
+from engine.fingerprint import warn_of_other_outputs
+from engine.precision import place_model
+from engine.run import newest_run, run_folder
+from engine.task import Task, TaskSettings
+from models import load_weights
+from settings import SettingsError, apply_overrides, parse_settings, read_recipe
+from tasks import find_task
+
+log = logging.getLogger(__name__)
+
+WEIGHTS_OF_RUN = {"best": "checkpoints/best.safetensors", "last": "checkpoints/last.pt"}
+PRETRAINED = "model.safetensors"
+"""The weights in a folder in the layout of the Hugging Face hub."""
+
+
+class TrainedNetwork(NamedTuple):
+    """A network with its task. Its task has the classes and the preprocessing."""
+
+    task: Task
+    model: nn.Module
+    """In eval mode, on the task's device."""
+    weights: Path
+    """The file that the weights are from."""
+
+
+class Recipe(NamedTuple):
+    """The recipe of a trained network, parsed."""
+
+    task_class: type[Task]
+    settings: TaskSettings
+    run: Path
+    """The run directory that the recipe belongs to. It need not exist."""
+
+
+def load_trained(
+    source: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    config: str | Path | None = None,
+    run_dir: str | Path | None = None,
+    device: str | None = None,
+    average: bool = False,
+) -> TrainedNetwork:
+    """A trained network, on this process alone.
+
+    Args:
+        source: a file of weights, a run directory, or a folder with model.safetensors; "best" or "last": of the run in
+            `run_dir`, or of the newest run; None: the best of it, else the last.
+        overrides: settings to change, such as "evaluation.num_clips=10".
+        config: a recipe, for weights that carry none, such as the authors' files.
+        run_dir: a run directory; None: that of the recipe, or the newest run.
+        device: "auto", "cpu", "cuda" or "cuda:N"; None: as the recipe says.
+        average: load the averaged weights, if the file has both.
+
+    Raises:
+        SettingsError: there is no such run or file, or the recipe or an override is invalid.
+        WeightsError: the file is damaged, or does not fit the network of the recipe.
+    """
+    checkpoint = None if source is None else str(source)
+    if checkpoint is not None and _is_run(Path(checkpoint)):
+        run_dir, checkpoint = Path(checkpoint), None
+    if device is not None:
+        overrides = [*overrides, f"run.device={device}"]
+    task_class, settings, run = find_recipe(config, run_dir, checkpoint, overrides)
+    weights = find_weights(run, checkpoint)
+    options = settings.run.process_options()
+    ranks = Ranks(0, 1, open_device(options["device"], options["num_threads"], options["deterministic"]))
+    task = task_class(settings, ranks)
+    return TrainedNetwork(task, load_model(task, weights, ranks, average), weights)
+
+
+def find_recipe(
+    config: str | Path | None, run_dir: str | Path | None, checkpoint: str | None, overrides: Sequence[str]
+) -> Recipe:
+    """The recipe in `config`; without it that of the run directory, or of the file `checkpoint`, or of the newest run.
+
+    Raises SettingsError if there is none.
+    """
+    run = None if run_dir is None else Path(run_dir)
+    if config is not None:
+        recipe, source = read_recipe(config, overrides), str(config)
+        task_class = find_task(recipe, source)
+    elif run is None and checkpoint is not None and checkpoint not in WEIGHTS_OF_RUN:
+        recipe, source, run = _recipe_of_file(Path(checkpoint))
+        task_class = find_task(apply_overrides(recipe, overrides), source)
+    else:
+        run = run or newest_run()
+        source = str(run / "recipe.yaml")
+        task_class = find_task(read_recipe(source, overrides), source)
+        recipe = read_recipe(source, [*task_class.overrides_of_run(run), *overrides])
+    settings = parse_settings(task_class.Settings, recipe, source)
+    return Recipe(task_class, settings, run or run_folder(source, settings.run))
+
+
+def _recipe_of_file(path: Path) -> tuple[dict[str, Any], str, Path]:
+    """The recipe that a file of weights carries, its source for messages, and the run directory of the file."""
+    weights = _file_in(path)
+    if not weights.exists():
+        raise SettingsError(f"--checkpoint: there is no file {path}; give a file, a run directory, best or last")
+    run = weights.parent.parent if weights.parent.name == "checkpoints" else Path("runs", weights.parent.resolve().name)
+    recipe = read_fact(weights, "recipe")
+    if not isinstance(recipe, dict):
+        if (run / "recipe.yaml").exists():
+            return read_recipe(run / "recipe.yaml"), str(run / "recipe.yaml"), run
+        raise SettingsError(
+            f"{weights} carries no recipe, as the authors' files and old checkpoints do not; name one with -c, such as "
+            f"-c configs/kinetics/glore_resnet50_8x8.yaml, or the run directory"
+        )
+    return recipe, f"the recipe in {weights}", run
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "recipe.yaml").is_file() and not (path / PRETRAINED).exists()
+
+
+def _file_in(path: Path) -> Path:
+    return path / PRETRAINED if path.is_dir() else path
+
+
+def find_weights(run: Path, checkpoint: str | None) -> Path:
+    """The file for `checkpoint`: "best" or "last" of the run, or a path; None: best, else last."""
+    named = {name: run / path for name, path in WEIGHTS_OF_RUN.items()}
+    if checkpoint is None:
+        found = next((path for path in named.values() if path.exists()), None)
+        if found is None:
+            raise SettingsError(f"{run} has no checkpoint; train first, or give a file with --checkpoint")
+        return found
+    return named.get(checkpoint) or _file_in(Path(checkpoint))
+
+
+def load_model(task: Task, weights: Path, ranks: Ranks, average: bool = False) -> nn.Module:
+    """The network of the recipe in eval mode, with the weights of a file or their moving average."""
+    model = task.build_model()
+    log.info("%s: %s", weights, load_weights(model, weights, average=average))
+    warn_of_other_outputs(weights, task.fingerprint("outputs"))
+    return place_model(model, ranks.device, task.settings.train.channels_last).eval()
