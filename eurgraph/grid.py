@@ -77,6 +77,8 @@ class MediumRange:
         rows = message.reshape(bags.shape[0], -1)  # [B, *shape, C] -> [B * N, C]
         if rows.dtype == torch.float16:  # whose sums overflow where their means do not
             rows = rows.float()
+        if torch.compiler.is_exporting():  # other formats have no bags, or loop over them
+            return rows[bags].mean(1).to(message.dtype).view(message.shape)
         return F.embedding_bag(bags, rows, mode="mean").to(message.dtype).view(message.shape)
 
     def edges(self, patches: torch.Tensor, virtual: torch.Tensor) -> Edges:

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -276,6 +276,11 @@ class Classification(Task):
             batches = _counted(to_device(loader, self.ranks.device), bar)
             gathered = gather(batches, rows_of, self.ranks, len(files), resumable)
         return gathered and predictions_from(gathered, dataset.num_views, self.num_classes)
+
+    def view_batches(self, files: FileList, files_per_batch: int, done: Collection[int] = ()) -> Iterable[Batch]:
+        """All views of `files`, as this process alone reads them; see `eval_loader`."""
+        loader = eval_loader(self.eval_views(files), files_per_batch, 0, 1, done=done, **self._workers())
+        return to_device(loader, self.ranks.device)
 
     def resolved_recipe(self) -> dict[str, Any]:
         """The full recipe with all defaults and the number of classes filled in, as plain types."""
