@@ -11,6 +11,7 @@ an interruption is the same, byte for byte, as one that was not.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ def read_features(folder: str | Path) -> dict[str, Any]:
     joined: dict[str, Any] = {"about": about}
     for name in shards[0]:
         parts = [shard[name] for shard in shards]
-        joined[name] = np.concatenate(parts) if isinstance(parts[0], np.ndarray) else sum(parts, [])
+        joined[name] = np.concatenate(parts) if isinstance(parts[0], np.ndarray) else list(chain.from_iterable(parts))
     return joined
 
 

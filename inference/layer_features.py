@@ -1,7 +1,7 @@
 """What one module of a network computes for its input, taken with a forward hook.
 
-A hook sees the network as it runs, so that it works for any of them. Tracing, on which torchvision's
-`create_feature_extractor` rests, cannot follow networks that look at their input's size, such as those with GloRe units.
+A hook sees the network as it runs, so it works for all of them. Tracing, on which torchvision's
+`create_feature_extractor` rests, cannot follow networks that look at their input's size, as GloRe units do.
 """
 
 import torch
