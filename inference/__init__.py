@@ -6,6 +6,8 @@
 ('left', 'right')
 """
 
+from inference.prediction import Prediction
+from inference.predictor import Predictor
 from inference.trained import TrainedNetwork, load_trained
 
-__all__ = ["TrainedNetwork", "load_trained"]
+__all__ = ["Prediction", "Predictor", "TrainedNetwork", "load_trained"]

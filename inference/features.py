@@ -15,12 +15,13 @@ from datasets.file_list import FileList
 from engine.checkpoint import write_atomically
 from engine.precision import autocast
 from engine.progress import progress_bar
-from engine.task import Batch
+from engine.task import Batch, Task, TaskSettings
 from inference.feature_shards import FAILURES, Shard, ShardFolder
 from inference.layer_features import POOLED, LayerFeatures
 from inference.trained import TrainedNetwork
 from settings import SettingsError
 from tasks.classification import WORKER_SETTINGS, Classification
+from tasks.network_check import check_validation
 
 log = logging.getLogger(__name__)
 
@@ -73,11 +74,12 @@ def extract_features(
     """
     task, ranks = trained.task, trained.task.ranks
     extractor = LayerFeatures(trained.model, options.layer, options.pool, options.channels).to(ranks.device)
-    num_views = task.eval_views(files).num_views
+    check_validation(task)
+    dataset = task.eval_views(files)
     shape = _shape_of_features(task, extractor)
     if options.level == "clip":
-        shape = (num_views, *shape)
-    files_per_batch = max(1, task.views_per_forward // num_views)
+        shape = (dataset.num_views, *shape)
+    files_per_batch = task.files_per_batch(dataset)
     size = options.files_per_shard or min(MAX_FILES_PER_SHARD, SHARD_BYTES // (4 * max(1, int(np.prod(shape)))))
     size = -(-max(1, size) // files_per_batch) * files_per_batch  # whole batches: the same in any shard
     shards = ShardFolder(folder, files, size, options.format, shape)
@@ -87,7 +89,7 @@ def extract_features(
         log.info("%s: %d of %d shards are done", folder, len(shards) - len(missing), len(shards))
     ranks.barrier()  # no rank writes before all have looked
     mine = missing[ranks.rank :: ranks.num_ranks]
-    for number, shard in _extract_shards(task, extractor, shards, mine, files_per_batch, options.level):
+    for number, shard in _extract_shards(task, extractor, shards, mine, options.level):
         shards.write(number, shard)
     ranks.barrier()
     return _finish(shards) if ranks.is_main else None
@@ -109,15 +111,17 @@ def _run(task: Classification, extractor: LayerFeatures, views: torch.Tensor) ->
 
 
 def _extract_shards(
-    task: Classification, extractor: LayerFeatures, shards: ShardFolder, numbers: list[int], size: int, level: str
+    task: Classification, extractor: LayerFeatures, shards: ShardFolder, numbers: list[int], level: str
 ) -> Iterator[tuple[int, Shard]]:
-    """The shards `numbers`, one after the other, read in batches of `size` files."""
+    """The shards `numbers`, one after the other."""
+    dataset = task.eval_views(shards.files)
+    size = task.files_per_batch(dataset)
     wanted = set(numbers)
     others = {row for number in range(len(shards)) if number not in wanted for row in shards.rows(number)}
     num_batches = sum(-(-len(shards.rows(number)) // size) for number in numbers)
     current, shard = None, Shard()
     with progress_bar(num_batches, 0, task.ranks, "features", unit="batch") as bar:
-        for batch in task.view_batches(shards.files, size, others):
+        for batch in task.view_batches(dataset, others):
             first = int(batch["index"][0]) if len(batch["index"]) else batch["failures"][0]["index"]
             number = first // shards.files_per_shard
             if current not in (None, number):
@@ -180,6 +184,12 @@ def _finish(shards: ShardFolder) -> Extracted:
 
     write_atomically(shards.folder / FAILURES, write)
     return Extracted(len(shards.files), failures)
+
+
+def check_task(task_class: type[Task], settings: TaskSettings) -> None:
+    """Raises SettingsError if networks of the task do not take views of files."""
+    if not issubclass(task_class, Classification):
+        raise SettingsError(f"the task {settings.task} is not classification: its network does not take views of files")
 
 
 def files_to_extract(task: Classification, places: list[str]) -> FileList:

@@ -31,8 +31,13 @@ def write_int8(source: Path, path: Path, views: Iterable[np.ndarray], name: str)
         ExportError: ONNX Runtime cannot quantize the network, or there are no views.
     """
     require_onnx()
-    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType
-    from onnxruntime.quantization import quantize_static
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(CalibrationDataReader):
@@ -43,8 +48,6 @@ def write_int8(source: Path, path: Path, views: Iterable[np.ndarray], name: str)
             batch = next(self.batches, None)
             return None if batch is None else {INPUT: batch}
 
-    batches = _odd_number(views)
-
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder, "prepared.onnx")
 
@@ -53,7 +56,7 @@ def write_int8(source: Path, path: Path, views: Iterable[np.ndarray], name: str)
             quantize_static(
                 str(prepared),
                 str(temporary),
-                Reader(batches),
+                Reader(iter(views)),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(QUANTIZED),
                 per_channel=True,
@@ -61,23 +64,10 @@ def write_int8(source: Path, path: Path, views: Iterable[np.ndarray], name: str)
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod.MinMax,
-                extra_options={"MatMulConstBOnly": True, "CalibMaxIntermediateOutputs": 2},
+                extra_options={"MatMulConstBOnly": True},
             )
 
         try:
             write_atomically(path, write)
         except (ValueError, IndexError, KeyError, TypeError, AssertionError, AttributeError) as error:
             raise ExportError(f"{name} cannot be written as int8: {first_line(error)}; use --formats onnx") from error
-
-
-def _odd_number(views: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """`views`, the last one twice if their number is even, which changes no range.
-
-    ONNX Runtime takes the ranges of two batches at a time to save memory, and fails if it has none left at the end.
-    """
-    is_even, batch = True, None
-    for batch in views:
-        is_even = not is_even
-        yield batch
-    if is_even and batch is not None:
-        yield batch
