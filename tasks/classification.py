@@ -304,6 +304,11 @@ class Classification(Task):
 
         return rows_of
 
+    def view_batches(self, dataset: EvalViews, done: Collection[int]) -> Iterable[Batch]:
+        """All batches of views but those `done`, whatever the number of ranks: the caller shares them out."""
+        loader = eval_loader(dataset, self.files_per_batch(dataset), 0, 1, done=done, **self._workers())
+        return to_device(loader, self.ranks.device)
+
     def resolved_recipe(self) -> dict[str, Any]:
         """The full recipe with all defaults and the number of classes filled in, as plain types."""
         recipe = super().resolved_recipe()
