@@ -64,15 +64,23 @@ def need_chromium() -> None:
         raise Missing("no Chromium")
 
 
+def need_notebook() -> None:
+    need_module("nbclient")
+    need_module("ipykernel")
+
+
 CHECKS: dict[str, Callable[[], None]] = {
     "chromium": need_chromium,
     "compiler": functools.partial(need_program, "c++"),
     "decord": functools.partial(need_module, "decord"),
     "ffmpeg": functools.partial(need_program, "ffmpeg"),
     "gpu": need_gpu,
+    "gradio": functools.partial(need_module, "gradio"),
     "network_namespaces": need_network_namespaces,
+    "notebook": need_notebook,
     "opencv": functools.partial(need_module, "cv2"),
     "proc": functools.partial(need_file, "/proc/self/smaps_rollup"),
+    "setuptools": functools.partial(need_module, "setuptools"),
     "torchcodec": functools.partial(need_module, "torchcodec.decoders"),
     "torchmetrics": functools.partial(need_module, "torchmetrics"),
 }

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 NEXT = """
 Everything is in %s: open its report.html in a browser. What to try next:
 %s
-  %s CONFIG run.resume=false      another run, with other settings"""
+  %s CONFIG run.resume=false    another run, with other settings"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
