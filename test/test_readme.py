@@ -67,6 +67,10 @@ def test_the_data_set_and_the_task(files, tmp_path, monkeypatch):
     scores = [row["mean_absolute_error"] for row in rows if row["split"] == "val"]
     assert summary["mean_absolute_error"] == min(scores) < 0.4  # guessing the mean gives 1.25
     assert (tmp_path / "run/checkpoints/best.safetensors").exists()
+    assert (
+        f"{summary['mean_absolute_error']:.4g}</strong> mean absolute error"
+        in (tmp_path / "run/report.html").read_text()
+    )
 
 
 @pytest.mark.slow
