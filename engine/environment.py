@@ -29,6 +29,7 @@ def describe_environment(ranks: Ranks, seed: int) -> dict[str, Any]:
     return {
         "started": time.strftime("%Y-%m-%d %H:%M:%S%z"),
         "command": sys.argv,
+        "folder": os.getcwd(),  # what relative paths of the recipe are relative to
         "commit": commits.pop() if len(commits) == 1 else sorted(map(str, commits)),  # a list if machines differ
         "uncommitted_changes": None if changes is None else changes.splitlines(),
         "seed": seed,

@@ -14,7 +14,6 @@ every rank appends whole lines.
 import contextlib
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -80,9 +79,8 @@ class Run:
             last_step = {"train": step}
             rows = _read_lines(self._metrics)
             rows = [row for row in rows if row["step"] <= last_step.get(row["split"], evaluated_step)]
-            temporary = self._metrics.with_suffix(".partial")
-            temporary.write_text("".join(to_json(row) + "\n" for row in rows))
-            os.replace(temporary, self._metrics)
+            text = "".join(to_json(row) + "\n" for row in rows)
+            write_atomically(self._metrics, lambda path: path.write_text(text))
         from torch.utils.tensorboard import SummaryWriter  # imported here: it takes a second, and only training logs
 
         with self._survives_without_board():
@@ -243,7 +241,10 @@ def newest_run(root: str | Path = "runs") -> Path:
         path for pattern in ("last.pt", "best.safetensors") for path in Path(root).rglob(f"checkpoints/{pattern}")
     ]
     if not weights:
-        raise SettingsError(f"no trained run below {root}/; train one with ./run_local.sh, or name a recipe with -c")
+        raise SettingsError(
+            f"no trained run below {Path(root).absolute()}; train one with ./run_local.sh, start from the folder where "
+            "you did, or name a run with --run-dir"
+        )
     return max(weights, key=lambda path: path.stat().st_mtime).parent.parent
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from engine.distributed import Ranks
-from engine.fingerprint import Contents, Part
+from engine.fingerprint import Contents, Part, as_plain
 from engine.optimizer import OptimizerSettings
 from engine.run import RunSettings
 from engine.schedule import ScheduleSettings
@@ -92,8 +92,8 @@ class Task(ABC):
     """The schema of its recipes."""
     protocol: str = "val"
     """Short name of the evaluation protocol, such as "10x3". The report folder is named after it."""
-    advice: str = "  python tools/evaluate.py                  the scores once more, with a report"
-    """What to try after training: one line per command, with its purpose."""
+    advice: str = "  ./run_local.sh tools/evaluate.py          the scores once more, with a report"
+    """What to try after training: one line per command, with its purpose. Commands start with ./run_local.sh."""
     curves: ClassVar[Mapping[str, str]] = {"loss": "loss", "score": "score"}
     """What curves.png shows besides the learning rate: name in metrics.jsonl -> panel title."""
 
@@ -172,6 +172,20 @@ class Task(ABC):
     def overrides_of_run(cls, run: Path) -> list[str]:
         """Overrides (`key=value`) that make later commands use the `run_files` of a run."""
         return []
+
+    def validation_source(self) -> dict[str, str]:
+        """Where the items that `evaluate` scores are from, by what it is: {"list": "/data/val.txt"}.
+
+        A report on a source other than the run's own is named after it. {}: the recipe does not choose it.
+        """
+        return {}
+
+    def evaluation_key(self) -> dict[str, Any]:
+        """What the scores depend on besides the weights, as plain types. Reports with other keys are kept apart."""
+        recipe = self.resolved_recipe()
+        own = {name: value for name, value in recipe.items() if name not in TaskSettings.model_fields}
+        contents = as_plain({"validation": self.fingerprint("validation")})
+        return {**own, "task": recipe["task"], "precision": self.settings.train.precision, **contents}
 
     def report_facts(self) -> dict[str, Any]:
         """The settings behind an evaluation, for its summary.json."""

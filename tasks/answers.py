@@ -1,7 +1,7 @@
 """Answers of a classification network for the user's own files, with the views and batches of an evaluation."""
 
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from tasks.classification import Classification
 
 NON_FINITE = "the network's outputs are NaN or infinite"
-WORKER_SETTINGS = ("num_workers", "worker_start", "timeout_seconds")
-LIST_SETTINGS = (
-    *("train", "val", "root", "val_root", "class_names", "more", "weights", "make", "index"),
-    *("train_split", "val_split"),
-)
 
 
 def answer_files(
@@ -50,14 +45,3 @@ def answer_batch(
         named = [(task.class_names[guess], probability) for guess, probability in pairs if guess != NO_GUESS]
         answers.append(Answer(index, inputs[index].path, named, "" if named else NON_FINITE))
     return answers
-
-
-def answer_key(task: "Classification") -> dict[str, Any]:
-    """See `engine.task.Predicts.answer_key`."""
-    recipe = task.resolved_recipe()
-    settings = {name: recipe[name] for name in ("task", "model", "evaluation")}
-    settings["evaluation"] = {name: value for name, value in recipe["evaluation"].items() if name != "max_non_finite"}
-    left_out = (*WORKER_SETTINGS, *LIST_SETTINGS)
-    settings["data"] = {name: value for name, value in recipe["data"].items() if name not in left_out}
-    settings["precision"] = recipe["train"]["precision"]
-    return settings

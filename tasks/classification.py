@@ -1,7 +1,6 @@
 """What clip and image classification share: lists, class names, loss, dataloaders, prediction and scores."""
 
 import functools
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -38,8 +37,9 @@ from evaluators.resumable_predictions import ResumablePredictions, Rows
 from models import create_model, load_pretrained
 from settings import SettingsError
 from tasks import sample_pictures
-from tasks.answers import answer_files, answer_key
+from tasks.answers import answer_files
 from tasks.class_lists import ClassLists
+from tasks.evaluation_key import evaluation_key, settings_key, validation_source
 from tasks.lists_fingerprint import fingerprint_lists
 from tasks.losses import cross_entropy
 from tasks.network_check import check_network, check_validation
@@ -216,12 +216,15 @@ class Classification(Task):
         return self.score(predictions)
 
     def _prediction_key(self) -> dict[str, Any]:
-        """Everything that predictions for the validation files depend on, apart from the weights."""
-        files = hashlib.sha256(
-            "".join(f"{item.label} {item.path}\n" for item in self.val_files).encode("utf-8", "surrogateescape")
-        )
+        """Everything that predictions for the validation files depend on to the last digit, apart from the weights."""
         here = {"device": self.ranks.device.type, "num_threads": torch.get_num_threads()}
-        return {"files": files.hexdigest(), "settings": self.answer_key(), **here}
+        return {**self.evaluation_key(), **self.answer_key(), **here}
+
+    def validation_source(self) -> dict[str, str]:
+        return validation_source(self)
+
+    def evaluation_key(self) -> dict[str, Any]:
+        return evaluation_key(self)
 
     def view_scorer(self, files: FileList, num_guesses: int) -> ViewScorer:
         """Scores the views of `files` and keeps at least `num_guesses` guesses per file."""
@@ -320,7 +323,7 @@ class Classification(Task):
         return answer_files(self, model, inputs, num_answers, done)
 
     def answer_key(self) -> dict[str, Any]:
-        return answer_key(self)
+        return {**settings_key(self), "views_per_forward": self.views_per_forward}
 
     def training_pictures(self, count: int) -> list[Picture]:
         return sample_pictures.training_pictures(self, count)

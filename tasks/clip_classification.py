@@ -150,8 +150,8 @@ class ClipClassification(Classification):
     Settings = ClipClassificationSettings
     item, view = "video", "clip"
     advice = """\
-  python test/test-multi-clip.py            scores from ten clips x three crops per video instead of one
-  python tools/predict.py VIDEO             predictions for your own videos"""
+  ./run_local.sh test/test-multi-clip.py    scores from ten clips x three crops per video instead of one
+  ./run_local.sh tools/predict.py VIDEO     predictions for your own videos"""
     find_inputs = staticmethod(find_videos)
 
     def __init__(self, settings: ClipClassificationSettings, ranks: Ranks):

@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
+from tools.arguments import parse_arguments
 from tools.errors import clear_errors
 
 
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--license", default="unknown", metavar="ID", help="license of the weights, such as mit")
     parser.add_argument("--average", action="store_true", help="use the averaged weights if the file has both")
     parser.add_argument("--overwrite", action="store_true", help="replace a model in FOLDER")
-    args = parser.parse_args(argv)
+    args = parse_arguments(parser, argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
     from inference import save_pretrained  # imports torch, which takes seconds
 

@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
 from settings import SettingsError
+from tools.arguments import add_run_arguments, parse_arguments
 from tools.errors import clear_errors
-from tools.loading_runs import add_run_arguments
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=7860, metavar="N", help="port on 127.0.0.1 (7860)")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="classes to show (5)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
-    args = parser.parse_args(argv)
+    args = parse_arguments(parser, argv)
     if not 0 < args.port < 2**16:
         raise SettingsError(f"got --port {args.port}; it must be from 1 to {2**16 - 1}")
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)

@@ -79,6 +79,19 @@ def test_more_processes_write_the_files_of_one(run, start, script, views, proces
     assert one[0]["clips_per_video"] == {"1x1": 1, "10x3": 30}[views]
 
 
+def test_a_report_on_another_list_leaves_the_runs_own(run, tmp_path):
+    before = files_of(run / "evaluations/1x1")
+    lines = (run.parent / "videos/val.txt").read_text().splitlines(keepends=True)
+    (tmp_path / "few videos.txt").write_text("".join(lines[:3]))
+    options = [f"data.val={tmp_path}/few videos.txt", "--run-dir", str(run), f"data.val_root={run.parent}/videos"]
+    evaluate.main(options)
+    summary, _ = files_of(run / "evaluations/1x1-few_videos")
+    assert summary["videos_listed"] == 3 and summary["list"] == f"{tmp_path}/few videos.txt"
+    evaluate.main(["--run-dir", str(run), "evaluation.max_non_finite=1"])
+    after = files_of(run / "evaluations/1x1")
+    assert {**after[0], "max_non_finite": 0.01} == before[0] and after[1] == before[1]
+
+
 def test_an_interrupted_evaluation_resumes(run, monkeypatch, capsys):
     """Of nine videos in batches of 4, 4 and 1, the batch with the broken video is tried again."""
     arguments = ["--run-dir", str(run), "--checkpoint", "last", "run.num_threads=1"]
