@@ -11,6 +11,7 @@ from engine.precision import autocast
 from engine.run import report_evaluation
 from engine.task import ResumeFolder, Task
 from inference.trained import Recipe, find_recipe, find_weights, load_model
+from report.page import try_to_write_page
 from settings import SettingsError
 from tools.output_files import check_folder
 from tools.report_folder import claim_folder, describe, write_made_from
@@ -51,4 +52,5 @@ def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average:
     if ranks.is_main:
         write_made_from(folder, made_from)
         shutil.rmtree(unfinished.path, ignore_errors=True)
+        try_to_write_page(run)
     check_score(evaluation, ranks, str(weights))

@@ -17,6 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported:
 
 from models import AUTHORS_NAMES, MODELS, RELEASED_FILES, create_model
 from settings import SettingsError
+from tools.arguments import parse_arguments
 from tools.errors import clear_errors
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/models.md"
@@ -39,7 +40,7 @@ COLUMNS = ("name", "parameters", "GMACs", "input", "published", "authors' files"
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, default=PAGE, metavar="FILE")
-    args = parser.parse_args(argv)
+    args = parse_arguments(parser, argv)
     text = "".join(f"{line}\n" for line in lines(count_macs))
     try:
         args.output.write_text(text)
