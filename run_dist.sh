@@ -5,8 +5,8 @@
 #   ./run_dist.sh [OPTIONS] CONFIG [key=value ...]      inside a SLURM allocation: on its nodes, over srun
 #   ./run_dist.sh --nnodes 2 --node-rank 0 --master HOST CONFIG [key=value ...]      this machine's part, by hand
 #
-#   --hosts FILE        one machine per line: [USER@]NAME [address=ADDRESS] [slots=PROCESSES]; # starts a comment (Hosts;
-#                       a file that is named here is used in a SLURM allocation, too)
+#   --hosts FILE        one machine per line: [USER@]NAME [address=ADDRESS] [slots=PROCESSES]; # starts a comment (Hosts
+#                       here, else in the suite; a file that is named here is used in a SLURM allocation, too)
 #   --dry-run           print the command for each machine and start nothing
 #   --rsh COMMAND       runs a shell line on a machine, as COMMAND NAME LINE (ssh, without a password prompt; it drops
 #                       a machine that does not respond for a minute)
@@ -15,13 +15,14 @@
 #   --address ADDRESS   where the others reach this machine, only when started by hand (its host name)
 #   --max-restarts N    how often to restart from the last checkpoint after a process dies (3)
 #
-# Every machine needs the suite and its .venv at the same path, and the run directory on a shared disk. A machine's part
-# that receives SIGTERM or SIGUSR1 exits with status 75; tools/slurm_job.sh is a job that then requeues itself.
+# Every machine needs the suite and its .venv at the same path, and the folder you are in, to which relative paths and
+# the run directory belong, on a shared disk. A machine's part that receives SIGTERM or SIGUSR1 exits with status 75;
+# tools/slurm_job.sh is a job that then requeues itself.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
-source tools/environment.sh
+suite=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+source "$suite/tools/environment.sh"
 
-usage() { sed -n '2,20s/^# \{0,1\}//p' run_dist.sh; }
+usage() { sed -n '2,21s/^# \{0,1\}//p' "$suite/run_dist.sh"; }
 
 hosts=''
 rsh='ssh -tt -o BatchMode=yes -o ServerAliveInterval=15 -o ServerAliveCountMax=4'
@@ -39,7 +40,7 @@ while [[ ${1:-} == -* ]]; do
 done
 config=${1:-}
 [ -n "$config" ] || fail "which recipe? for example ./run_dist.sh configs/kinetics/glore_resnet50_8x8.yaml"
-[ -f "$config" ] || fail "there is no recipe $config"
+[ -f "$config" ] || [ -f "$suite/$config" ] || fail "there is no recipe $config, neither here nor in $suite"
 for number in nproc:1 port:1 max_restarts:0 nnodes:1 node_rank:0; do
     lowest=${number#*:} number=${number%:*}
     [ -z "${!number}" ] || is_number "${!number}" "$lowest" ||
@@ -67,7 +68,7 @@ part_of_machine() {
     [ -z "$4" ] || part+=(--nproc "$4")
     shift 5
     local line
-    line=$(printf '%q ' ./run_dist.sh "${part[@]}" "$@")
+    line=$(printf '%q ' "$suite/run_dist.sh" "${part[@]}" "$@")
     printf 'cd %q && exec %s' "$PWD" "${line% }"
 }
 
@@ -80,7 +81,7 @@ run_this_machine() {
     share_cores "$processes"
     local endpoint=$master:$port
     [[ $master != *:* ]] || endpoint="[$master]:$port"
-    local run=("$PYTHON" tools/torchrun.py --nnodes "$nnodes" --nproc-per-node "$processes"
+    local run=("$PYTHON" "$suite/tools/torchrun.py" --nnodes "$nnodes" --nproc-per-node "$processes"
         --rdzv-backend c10d --rdzv-endpoint "$endpoint" --rdzv-id "$(basename "$config" .yaml)" --max-restarts "$max_restarts"
         --rdzv-conf "is_host=$((node_rank == 0))")
     if [ -n "$address" ]; then
@@ -91,7 +92,7 @@ run_this_machine() {
             export GLOO_SOCKET_IFNAME=${GLOO_SOCKET_IFNAME:-$interface} NCCL_SOCKET_IFNAME=${NCCL_SOCKET_IFNAME:-=$interface}
         fi
     fi
-    run+=(tools/train.py -c "$@")
+    run+=("$suite/tools/train.py" -c "$@")
     if [ -n "$dry_run" ]; then printf '%q ' "${run[@]}" && echo && return; fi
     # Use a fresh store for every start. Machines count restarts independently, so in the store that torchrun shares by
     # default a restarted process may find the address of a dead one (pytorch/pytorch#135712).
@@ -181,6 +182,7 @@ if [ -n "$nnodes" ]; then
 elif [ -n "${SLURM_JOB_ID:-}" ] && [ -z "$hosts" ]; then
     run_in_slurm "$@"
 else
+    if [ -z "$hosts" ] && [ ! -f Hosts ] && [ -f "$suite/Hosts" ]; then hosts=$suite/Hosts; fi
     hosts=${hosts:-Hosts}
     run_over_ssh "$@"
 fi

@@ -8,7 +8,8 @@
 #
 # Whole suites run in several processes, files and folders in one; -n N asks for N processes (pytest-xdist).
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+suite=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+cd "$suite"
 source tools/environment.sh
 find_python "pytest pytest_timeout xdist" dev
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # threads that wait leave the cores to other processes

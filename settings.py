@@ -27,6 +27,8 @@ LARGEST = 10**15
 
 
 LONGEST_SHOWN = 100  # characters of a value in a message
+SUITE = Path(__file__).resolve().parent
+"""The folder of the suite, which holds `configs/`."""
 
 
 class UserError(Exception):
@@ -82,12 +84,21 @@ def did_you_mean(name: str, choices: Iterable[str], cutoff: float = 0.5) -> str:
     return f"; did you mean {nearest[0]!r}?" if nearest else ""
 
 
+def recipe_file(path: str | Path) -> Path:
+    """The recipe `path` in the current folder, else in the suite's. Raises SettingsError if it is in neither.
+
+    So `configs/demo/glore_motion.yaml` is a recipe wherever a command is started.
+    """
+    found = next((place for place in (Path(path), SUITE / path) if place.is_file()), None)
+    if found is None:
+        names = {str(file.relative_to(root)) for root in (Path(), SUITE) for file in (root / "configs").rglob("*.yaml")}
+        raise SettingsError(f"recipe {path} does not exist{did_you_mean(str(path), sorted(names), cutoff=0.3)}")
+    return found
+
+
 def read_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
     """Reads a recipe as plain dicts and lists, and applies `overrides` such as `optimizer.lr=0.1` in order."""
-    path = Path(path)
-    if not path.is_file():
-        hint = did_you_mean(str(path), map(str, Path("configs").rglob("*.yaml")), cutoff=0.3)
-        raise SettingsError(f"recipe {path} does not exist{hint}")
+    path = recipe_file(path)
     try:
         text = path.read_text(encoding="utf-8-sig")  # drops the byte order mark that some editors write
     except (OSError, UnicodeDecodeError) as error:

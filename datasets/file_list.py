@@ -3,9 +3,9 @@
 import itertools
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,6 +44,13 @@ class FileItem(NamedTuple):
     path: str
 
 
+class Given(NamedTuple):
+    """What is open or in memory, in place of a file: its name in messages, and a binary file, frames or an image."""
+
+    name: str
+    content: Any
+
+
 class FileList(Sequence):
     """Files and their labels; `files[i]` is a `FileItem`.
 
@@ -55,6 +62,7 @@ class FileList(Sequence):
             `root`. A file with several classes has a tuple of labels.
         class_names: a name per class; None: unnamed classes, up to the largest label.
         root: folder of relative paths.
+        contents: by row, what is to be read instead of a file, see `Given`.
 
     `labels` is an int64 array [N], read-only, with the first of several labels. `has_several`: whether any file has
     several.
@@ -67,6 +75,7 @@ class FileList(Sequence):
         paths: Sequence[str],
         class_names: Sequence[str] | None = None,
         root: str = "",
+        contents: Mapping[int, Any] | None = None,
     ):
         if not len(ids) == len(labels) == len(paths):
             raise ValueError(f"{len(ids)} ids, {len(labels)} labels and {len(paths)} paths; expected equal numbers")
@@ -90,6 +99,7 @@ class FileList(Sequence):
         self.class_names = tuple(class_names or ())
         self.num_classes = int(num_classes)
         self.root = root
+        self.contents = dict(contents or {})
         self._ids, self._paths = _PackedTexts(ids), _PackedTexts(paths)
 
     def __len__(self) -> int:
@@ -233,10 +243,15 @@ def read_folder(folder: Path, root: Path, class_names: Sequence[str] | None, kin
     return FileList(paths, labels, paths, class_names, str(root))
 
 
-def find_unlabeled(places: Iterable[str | Path], kind: FileKind) -> FileList:
+def find_unlabeled(places: Iterable[str | Path | Given], kind: FileKind) -> FileList:
     """Files without labels: each of `places` is a file, or a folder, which means all files of the kind in it."""
     paths: list[str] = []
+    contents: dict[int, Any] = {}
     for place in places:
+        if isinstance(place, Given):
+            contents[len(paths)] = place.content
+            paths.append(place.name)
+            continue
         place = existing_path(Path(place).expanduser(), f"file or folder of {kind.name}")
         found = [str(place / path) for path in find_files(place, kind)] if place.is_dir() else [str(place)]
         if not found:
@@ -244,7 +259,7 @@ def find_unlabeled(places: Iterable[str | Path], kind: FileKind) -> FileList:
         paths += found
     if not paths:
         raise ValueError(f"no {kind.name} given; expected at least one file or folder")
-    return FileList(paths, [UNLABELED] * len(paths), paths)
+    return FileList(paths, [UNLABELED] * len(paths), paths, contents=contents)
 
 
 def accepted_labels(class_names: Sequence[str] | None) -> str:

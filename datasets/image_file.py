@@ -12,6 +12,7 @@ torchvision do. Of an animation, or a file of several pages, the first is read.
 
 import os
 import stat
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -49,17 +50,23 @@ class ImageError(FileError):
     """An image that cannot be read."""
 
 
-def read_image(path: str) -> Image.Image:
+def read_image(path: str, content: Any = None) -> Image.Image:
     """The image of a file: upright, in mode RGB, 8 bits per channel.
+
+    With `content`, which `path` names in messages, that of an open binary file, of a Pillow image, or of an array or
+    tensor, uint8 [H, W, 3].
 
     Raises ImageError if the file is missing, damaged or no image, is too large, or holds numbers whose black and
     white are unknown.
     """
     try:
-        mode = os.stat(path).st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a pipe would wait forever
-            raise ImageError(path, "is not a regular file")
-        with Image.open(path) as image:
+        if content is not None and not hasattr(content, "read"):
+            return _to_rgb(path, content.copy() if isinstance(content, Image.Image) else _from_pixels(path, content))
+        if content is None:
+            mode = os.stat(path).st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a pipe would wait forever
+                raise ImageError(path, "is not a regular file")
+        with Image.open(path if content is None else content) as image:
             if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
                 raise ImageError(path, f"has {image.width} x {image.height} pixels; {_SCALE_DOWN}")
             return _to_rgb(path, image)
@@ -70,6 +77,13 @@ def read_image(path: str) -> Image.Image:
     except Exception as error:  # on damaged files, Pillow's decoders raise whatever the bytes lead to
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0].removesuffix(f" {path!r}")
         raise ImageError(path, reason or type(error).__name__) from error
+
+
+def _from_pixels(path: str, content: Any) -> Image.Image:
+    pixels = np.asarray(content)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        raise ImageError(path, f"is {pixels.dtype} {list(pixels.shape)}; expected an image, uint8 [H, W, 3]")
+    return Image.fromarray(pixels)
 
 
 def _to_rgb(path: str, image: Image.Image) -> Image.Image:

@@ -9,10 +9,13 @@ copy. An error in that thread is raised in the main thread at the next step.
 """
 
 import contextlib
+import errno
 import json
 import logging
 import os
 import pickle
+import re
+import shlex
 import shutil
 import threading
 from collections.abc import Callable
@@ -56,15 +59,30 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def cannot_write(path: Path, error: Exception) -> CheckpointError:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else _first_sentence(error)
+    number = _errno(error)
+    reason = os.strerror(number) if number else _first_sentence(error)
+    remedy = f"free some space (`df -h {shlex.quote(str(path.parent))}`)"
+    if number not in (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        remedy = f"make {path.parent} writable"
     return CheckpointError(
-        f"cannot write {path}: {reason}. Earlier files are untouched; free some space (`df -h {path.parent}`) and run "
-        "the same command again to resume"
+        f"cannot write {path}: {reason}. Earlier files are untouched; {remedy} and run the same command again to resume"
     )
 
 
+def _errno(error: BaseException | None) -> int | None:
+    """The system's error number behind an error of torch or safetensors; None if there is none."""
+    if error is None or (isinstance(error, OSError) and error.errno):
+        return error and error.errno
+    found = re.search(r"\(os error (\d+)\)", str(error))  # safetensors is written in Rust
+    return int(found[1]) if found else _errno(error.__cause__ or error.__context__)
+
+
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    write_atomically(path, lambda temporary: torch.save(state, temporary))
+    def write(temporary: Path) -> None:
+        with open(temporary, "wb") as file:  # given a path, torch does not say why it cannot write
+            torch.save(state, file)
+
+    write_atomically(path, write)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -156,15 +174,21 @@ class CheckpointFolder:
         self._copied.set()
 
     def write(self, step: int, state: dict[str, Any]) -> None:
-        """Writes `state` as the newest checkpoint, taken at `step`, and rotates the older ones."""
-        for leftover in self.last.parent.glob(".*.partial"):  # left by a process killed during a write
-            leftover.unlink()
-        fresh = self.last.with_name("next.pt")
-        write_checkpoint(fresh, state)
-        if self.last.exists() and self.num_kept > 1:
-            os.replace(self.last, self.previous)
-        os.replace(fresh, self.last)
-        self._rotate(step)
+        """Writes `state` as the newest checkpoint, taken at `step`, and rotates the older ones.
+
+        Raises CheckpointError if the disk is full or read-only.
+        """
+        try:
+            for leftover in self.last.parent.glob(".*.partial"):  # left by a process killed during a write
+                leftover.unlink()
+            fresh = self.last.with_name("next.pt")
+            write_checkpoint(fresh, state)
+            if self.last.exists() and self.num_kept > 1:
+                os.replace(self.last, self.previous)
+            os.replace(fresh, self.last)
+            self._rotate(step)
+        except OSError as error:
+            raise cannot_write(self.last, error) from error
 
     def write_best(self, weights: dict[str, torch.Tensor], facts: dict[str, str]) -> None:
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}

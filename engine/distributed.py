@@ -19,6 +19,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from engine.heartbeat import Heartbeat
 from engine.launch import Launch, LaunchError, network_reason, read_launch
+from engine.signals import Stopped
 from settings import SettingsError, UserError
 
 log = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class Ranks:
         if self.is_main:
             try:
                 value = function()
-            except Exception as raised:  # any kind: the other ranks wait in `broadcast` for it
+            except (Exception, Stopped) as raised:  # any kind: the other ranks wait in `broadcast` for it
                 error = raised
         value, error = self.broadcast((value, error))
         if error is not None:

@@ -12,9 +12,7 @@ every rank appends whole lines.
 """
 
 import contextlib
-import json
 import logging
-import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,7 +23,7 @@ from pydantic import Field
 from engine.checkpoint import CheckpointFolder, cannot_write, write_atomically
 from engine.distributed import Ranks
 from engine.environment import add_environment, describe_environment
-from engine.json_io import to_json
+from engine.json_io import read_json_lines, to_json
 from engine.plots import plot_curves
 from settings import Settings, SettingsError, differences, is_changeable, read_recipe, write_yaml
 
@@ -66,9 +64,7 @@ class Run:
         self._is_main = ranks.is_main
         self._metrics = folder / "metrics.jsonl"
         self._failures = folder / "failures.jsonl"
-        self._failed: set[str] = set()
-        if self._failures.exists():
-            self._failed = {row["path"] for row in _read_lines(self._failures)}
+        self._failed = {row["path"] for row in read_json_lines(self._failures)}
         self._board = None
         self._plotted = time.monotonic()
 
@@ -78,11 +74,10 @@ class Run:
             return
         if self._metrics.exists():
             last_step = {"train": step}
-            rows = _read_lines(self._metrics)
+            rows = read_json_lines(self._metrics)
             rows = [row for row in rows if row["step"] <= last_step.get(row["split"], evaluated_step)]
-            temporary = self._metrics.with_suffix(".partial")
-            temporary.write_text("".join(to_json(row) + "\n" for row in rows))
-            os.replace(temporary, self._metrics)
+            text = "".join(to_json(row) + "\n" for row in rows)
+            write_atomically(self._metrics, lambda path: path.write_text(text))
         from torch.utils.tensorboard import SummaryWriter  # imported here: it takes a second, and only training logs
 
         with self._survives_without_board():
@@ -151,15 +146,6 @@ def _append(path: Path, text: str) -> None:
             file.write(text)
     except OSError as error:
         raise cannot_write(path, error) from error
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The rows of a .jsonl file. Skips a line that was truncated when the process died."""
-    rows = []
-    for line in path.read_text().splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
-            rows.append(json.loads(line))
-    return rows
 
 
 def run_folder(recipe: str | Path, settings: RunSettings) -> Path:
@@ -243,7 +229,10 @@ def newest_run(root: str | Path = "runs") -> Path:
         path for pattern in ("last.pt", "best.safetensors") for path in Path(root).rglob(f"checkpoints/{pattern}")
     ]
     if not weights:
-        raise SettingsError(f"no trained run below {root}/; train one with ./run_local.sh, or name a recipe with -c")
+        raise SettingsError(
+            f"no trained run below {Path(root).absolute()}; train one with ./run_local.sh, start from the folder where "
+            "you did, or name a run with --run-dir"
+        )
     return max(weights, key=lambda path: path.stat().st_mtime).parent.parent
 
 

@@ -17,8 +17,8 @@ EXIT_AGAIN = 75
 """Exit status of a run that saved and stopped on request (EX_TEMPFAIL): start it again to resume."""
 
 
-class Stopped(Exception):
-    """The run was asked to stop and can be resumed."""
+class Stopped(BaseException):
+    """The run was asked to stop and can be resumed. Like KeyboardInterrupt, it is no error to be caught as one."""
 
 
 class StopSignals:

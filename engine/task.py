@@ -7,7 +7,7 @@ other member has a default. What only some tasks can do is an optional protocol,
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from engine.distributed import Ranks
-from engine.fingerprint import Contents, Part
+from engine.fingerprint import Contents, Part, as_plain
 from engine.optimizer import OptimizerSettings
 from engine.run import RunSettings
 from engine.schedule import ScheduleSettings
@@ -102,8 +102,8 @@ class Task(ABC):
     """The schema of its recipes."""
     protocol: str = "val"
     """Short name of the evaluation protocol, such as "10x3". The report folder is named after it."""
-    advice: str = "  python tools/evaluate.py                  the scores once more, with a report"
-    """What to try after training: one line per command, with its purpose."""
+    advice: str = "  ./run_local.sh tools/evaluate.py          the scores once more, with a report"
+    """What to try after training: one line per command, with its purpose. Commands start with ./run_local.sh."""
     curves: ClassVar[Mapping[str, str]] = {"loss": "loss", "score": "score"}
     """What curves.png shows besides the learning rate: name in metrics.jsonl -> panel title."""
 
@@ -191,6 +191,20 @@ class Task(ABC):
         """Overrides (`key=value`) that make later commands use the `run_files` of a run."""
         return []
 
+    def validation_source(self) -> dict[str, str]:
+        """Where the items that `evaluate` scores are from, by what it is: {"list": "/data/val.txt"}.
+
+        A report on a source other than the run's own is named after it. {}: the recipe does not choose it.
+        """
+        return {}
+
+    def evaluation_key(self) -> dict[str, Any]:
+        """What the scores depend on besides the weights, as plain types. Reports with other keys are kept apart."""
+        recipe = self.resolved_recipe()
+        own = {name: value for name, value in recipe.items() if name not in TaskSettings.model_fields}
+        contents = as_plain({"validation": self.fingerprint("validation")})
+        return {**own, "task": recipe["task"], "precision": self.settings.train.precision, **contents}
+
     def report_facts(self) -> dict[str, Any]:
         """The settings behind an evaluation, for its summary.json."""
         return {}
@@ -215,29 +229,69 @@ def _entry(batch: Batch, name: str) -> Any:
 # Optional protocols: what only some tasks can do.
 
 
-class Answers(NamedTuple):
-    """A network's predictions for some inputs."""
+class Answer(NamedTuple):
+    """A network's prediction for one input, or for a part of it."""
 
-    rows: list[tuple[str, list[tuple[str, float]]]]
-    """One (path, [(answer, probability), ...]) per readable input, most probable answer first; without answers if the
-    network's outputs are NaN or infinite."""
-    failures: list[dict[str, Any]]
-    """Inputs that could not be read: dicts with path, reason."""
-    problem: str = ""
-    """Why the answers as a whole cannot be trusted; "" if they can."""
+    row: int
+    """The number of the input, or of the part, from 0."""
+    path: str
+    """Where the input is."""
+    guesses: list[tuple[str, float]]
+    """(answer, probability), most probable first; [] if there is a `failure`."""
+    failure: str = ""
+    """Why there is no prediction: the input cannot be read, or the outputs are NaN or infinite."""
+    seconds: tuple[float, float] | None = None
+    """Start and end of the part, from the start of the input; None: all of it."""
 
 
 @runtime_checkable
 class Predicts(Protocol):
-    """Predicts on the user's own files, for tools/predict.py."""
+    """Predicts on the user's own files, for tools/predict.py, in a single process."""
 
     @staticmethod
-    def find_inputs(places: Iterable[str | Path]) -> Sequence[Any]:
-        """The inputs in `places`: files, or folders to search. Raises OSError or ValueError."""
+    def find_inputs(places: Iterable[Any]) -> Sequence[Any]:
+        """The inputs in `places`: files, folders to search, or what the task takes instead of a file.
+
+        Raises OSError or ValueError.
+        """
         ...
 
-    def answer(self, model: nn.Module, inputs: Sequence[Any], num_answers: int) -> Answers | None:
-        """The `num_answers` most probable answers for each input; None on ranks other than the main one."""
+    def answer(
+        self, model: nn.Module, inputs: Sequence[Any], num_answers: int, done: Collection[int] = ()
+    ) -> Iterator[Answer]:
+        """The `num_answers` most probable answers for each input, in order, as soon as its batch is done.
+
+        Leaves out the inputs `done`, and changes no digit of the others.
+        """
+        ...
+
+    def answer_key(self) -> dict[str, Any]:
+        """All settings that answers depend on, as plain types."""
+        ...
+
+
+@runtime_checkable
+class PredictsParts(Protocol):
+    """Predicts on one part of a long input after the other, for timelines and live streams."""
+
+    def answer_parts(
+        self,
+        model: nn.Module,
+        source: str,
+        num_answers: int,
+        seconds: float | None = None,
+        stride: float | None = None,
+        done: int = 0,
+    ) -> Iterator[Answer]:
+        """The `num_answers` most probable answers for each part of `source`, a file or a stream, as it is done.
+
+        Args:
+            seconds: length of a part; None: what the network looks at.
+            stride: from the start of a part to the start of the next, in seconds; None: half a part.
+            done: parts at the start to leave out.
+
+        Raises UserError if the source cannot be opened.
+        """
         ...
 
 
@@ -259,7 +313,7 @@ class Shows(Protocol):
         ...
 
     def validation_pictures(self, count: int) -> list[Picture]:
-        """The first `count` validation items, as evaluation sees them."""
+        """`count` validation items of as many categories as there are, as evaluation sees them."""
         ...
 
     def sample_counts(self) -> tuple[Sequence[str], dict[str, Sequence[float]]]:

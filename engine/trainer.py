@@ -104,11 +104,12 @@ class Trainer:
             except Stopped:
                 self.run.checkpoints.wait()
                 raise
-        self.ranks.heartbeat.at("finishing the run directory")
-        self.run.checkpoints.wait()
-        self.run.plot(self.task.curves)
-        self._warn_if_waiting_for_data()
-        self.ranks.barrier()  # no rank returns before the main rank's last files are written
+            self.ranks.heartbeat.at("finishing the run directory")
+            self.run.checkpoints.wait()
+            self.run.plot(self.task.curves)
+            self._warn_if_waiting_for_data()
+            if self.agreement.settle():  # once the main rank's last files are written
+                raise Stopped(f"{self.stop.name or 'a signal to another rank'} after the last step")
         return summary
 
     def _train(self) -> dict[str, float]:
@@ -244,12 +245,11 @@ class Trainer:
         return {title: f"{values[name]:.3g}" for name, title in shown.items() if name in values}
 
     def _warn_if_waiting_for_data(self) -> None:
-        share = self.meter.share_waited
-        if share > MAX_SHARE_WAITED and self.ranks.is_main:
+        if self.meter.share_waited > MAX_SHARE_WAITED and self.ranks.is_main:
             log.warning(
                 "training waited for data %.0f %% of the time: more data.num_workers, smaller files "
                 "(tools/convert_videos.py) or a faster disk would speed it up",
-                100 * share,
+                100 * self.meter.share_waited,
             )
 
     def _evaluate(self, step: int) -> dict[str, float]:
@@ -306,7 +306,7 @@ class Trainer:
         best = ", the best so far" if is_best else ""
         log.info("step %d of %d%s: %s%s", step, self.num_steps, which, evaluation.headline(), best)
         if math.isnan(evaluation.score):  # the run stops: this is the last chance to say what it scored
-            folder = self.run.folder / "evaluations" / self.task.protocol
+            folder = self.run.folder / "evaluations" / f"{self.task.protocol}-step-{step}"
             facts = {"weights": f"{split} of step {step}", **self.task.report_facts()}
             report_evaluation(folder, f"step {step}, evaluated as {self.task.protocol}", facts, evaluation)
 

@@ -6,6 +6,10 @@
 ('left', 'right')
 """
 
+from inference.prediction import Prediction
+from inference.predictor import Predictor
+from inference.sharing import save_pretrained
 from inference.trained import TrainedNetwork, load_trained
+from pretrained import from_pretrained
 
-__all__ = ["TrainedNetwork", "load_trained"]
+__all__ = ["Prediction", "Predictor", "TrainedNetwork", "from_pretrained", "load_trained", "save_pretrained"]

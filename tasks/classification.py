@@ -1,10 +1,9 @@
 """What clip and image classification share: lists, class names, loss, dataloaders, prediction and scores."""
 
 import functools
-import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from datasets.class_table import class_table
 from datasets.dataloader import default_num_workers, eval_loader, to_device, train_loader
@@ -20,8 +20,8 @@ from datasets.samples import EvalViews, TrainSamples
 from engine.checkpoint import write_atomically
 from engine.fingerprint import Contents, Part
 from engine.progress import progress_bar
-from engine.task import Answers, Batch, Picture, ResumeFolder, Task
-from evaluators.class_scores import NO_GUESS, count_correct, ranks_worth_counting
+from engine.task import Answer, Batch, Picture, ResumeFolder, Task
+from evaluators.class_scores import count_correct, ranks_worth_counting
 from evaluators.classification import (
     NUM_GUESSES,
     ClassificationEvaluation,
@@ -37,7 +37,9 @@ from evaluators.resumable_predictions import ResumablePredictions, Rows
 from models import create_model, load_pretrained
 from settings import SettingsError
 from tasks import sample_pictures
+from tasks.answers import answer_files
 from tasks.class_lists import ClassLists
+from tasks.evaluation_key import evaluation_key, settings_key, validation_source
 from tasks.lists_fingerprint import fingerprint_lists
 from tasks.losses import cross_entropy
 from tasks.network_check import check_network, check_validation
@@ -45,7 +47,6 @@ from tasks.network_check import check_network, check_validation
 log = logging.getLogger(__name__)
 
 CLASS_NAMES = "class_names.txt"
-WORKER_SETTINGS = ("num_workers", "worker_start", "timeout_seconds")  # do not change predictions
 
 
 class Classification(Task):
@@ -228,17 +229,15 @@ class Classification(Task):
         return self.score(predictions)
 
     def _prediction_key(self) -> dict[str, Any]:
-        """Everything that predictions for the validation files depend on, apart from the weights."""
-        recipe = self.resolved_recipe()
-        files = hashlib.sha256(
-            "".join(f"{item.label} {item.path}\n" for item in self.val_files).encode("utf-8", "surrogateescape")
-        )
-        settings = {name: recipe[name] for name in ("task", "model", "evaluation")}
-        settings["evaluation"] = {k: v for k, v in recipe["evaluation"].items() if k != "max_non_finite"}
-        settings["data"] = {name: value for name, value in recipe["data"].items() if name not in WORKER_SETTINGS}
-        settings["precision"] = recipe["train"]["precision"]
+        """Everything that predictions for the validation files depend on to the last digit, apart from the weights."""
         here = {"device": self.ranks.device.type, "num_threads": torch.get_num_threads()}
-        return {"files": files.hexdigest(), "settings": settings, **here}
+        return {**self.evaluation_key(), **self.answer_key(), **here}
+
+    def validation_source(self) -> dict[str, str]:
+        return validation_source(self)
+
+    def evaluation_key(self) -> dict[str, Any]:
+        return evaluation_key(self)
 
     def view_scorer(self, files: FileList, num_guesses: int) -> ViewScorer:
         """Scores the views of `files` and keeps at least `num_guesses` guesses per file."""
@@ -269,14 +268,32 @@ class Classification(Task):
 
         `model` is in eval mode. Files that `resumable` already holds are not predicted again.
         """
-        check_validation(self)
         dataset = self.eval_views(files)
-        files_per_batch = max(1, self.views_per_forward // dataset.num_views)
         done = () if resumable is None else resumable.done
         if done:
             log.info("resuming an interrupted evaluation: %d of %d %ss are done", len(done), len(files), self.item)
+        loader = self.prediction_loader(dataset, done)
+        rows_of = self.rows_maker(model, files, num_guesses)
+        with progress_bar(len(loader), 0, self.ranks, "evaluating", unit="batch") as bar:
+            batches = _counted(to_device(loader, self.ranks.device), bar)
+            gathered = gather(batches, rows_of, self.ranks, len(files), resumable)
+        return gathered and predictions_from(gathered, dataset.num_views, self.num_classes)
+
+    def prediction_loader(self, dataset: EvalViews, done: Collection[int] = (), in_process: bool = False) -> DataLoader:
+        """The batches of this rank. The same files are in a batch whatever is `done`, so no digit depends on it.
+
+        `in_process`: without worker processes.
+        """
+        check_validation(self)
+        workers = self._workers() | ({"num_workers": 0} if in_process else {})
         order = (self.ranks.rank, self.ranks.num_ranks)
-        loader = eval_loader(dataset, files_per_batch, *order, done=done, **self._workers())
+        return eval_loader(dataset, self.files_per_batch(dataset), *order, done=done, **workers)
+
+    def files_per_batch(self, dataset: EvalViews) -> int:
+        return max(1, self.views_per_forward // dataset.num_views)
+
+    def rows_maker(self, model: nn.Module, files: FileList, num_guesses: int) -> Callable[[Batch], Rows]:
+        """A function from a batch with `views`, `index` and `label` to the rows of its `files`."""
         score = self.view_scorer(files, num_guesses)
 
         def rows_of(batch: Batch) -> Rows:
@@ -285,10 +302,12 @@ class Classification(Task):
             logits = torch.cat(parts).unflatten(0, batch["views"].shape[:2])  # [B, V, num_classes]
             return score(batch["index"], batch["label"], logits.double())
 
-        with progress_bar(len(loader), 0, self.ranks, "evaluating", unit="batch") as bar:
-            batches = _counted(to_device(loader, self.ranks.device), bar)
-            gathered = gather(batches, rows_of, self.ranks, len(files), resumable)
-        return gathered and predictions_from(gathered, dataset.num_views, self.num_classes)
+        return rows_of
+
+    def view_batches(self, dataset: EvalViews, done: Collection[int]) -> Iterable[Batch]:
+        """All batches of views but those `done`, whatever the number of ranks: the caller shares them out."""
+        loader = eval_loader(dataset, self.files_per_batch(dataset), 0, 1, done=done, **self._workers())
+        return to_device(loader, self.ranks.device)
 
     def resolved_recipe(self) -> dict[str, Any]:
         """The full recipe with all defaults and the number of classes filled in, as plain types."""
@@ -324,19 +343,13 @@ class Classification(Task):
 
     # engine.task.Predicts and engine.task.Shows, for tools/predict.py and tools/show_data.py.
 
-    def answer(self, model: nn.Module, inputs: FileList, num_answers: int) -> Answers | None:
-        predictions = self.predict(model, inputs, num_guesses=num_answers)
-        if predictions is None:
-            return None
-        columns = (predictions.index, predictions.guesses, predictions.probabilities)
-        rows = []
-        for index, guesses, probabilities in zip(*(column.tolist() for column in columns), strict=True):
-            pairs = zip(guesses[:num_answers], probabilities, strict=False)
-            named = [(self.class_names[guess], probability) for guess, probability in pairs if guess != NO_GUESS]
-            rows.append((inputs[index].path, named))
-        max_share = self.settings.evaluation.max_non_finite
-        is_problem = predictions.has_too_many_non_finite(max_share)
-        return Answers(rows, predictions.failures, predictions.say_non_finite(max_share) if is_problem else "")
+    def answer(
+        self, model: nn.Module, inputs: FileList, num_answers: int, done: Collection[int] = ()
+    ) -> Iterator[Answer]:
+        return answer_files(self, model, inputs, num_answers, done)
+
+    def answer_key(self) -> dict[str, Any]:
+        return {**settings_key(self), "views_per_forward": self.views_per_forward}
 
     def training_pictures(self, count: int) -> list[Picture]:
         return sample_pictures.training_pictures(self, count)

@@ -6,6 +6,7 @@ The defaults follow GloRe's Kinetics runs (arXiv 1811.12814, section 4.3): clips
 """
 
 import logging
+from collections.abc import Iterator
 from functools import cached_property, partial
 from typing import Any, Literal
 
@@ -43,13 +44,14 @@ from datasets.video import (
     read_videos,
 )
 from engine.distributed import Ranks
-from engine.task import Batch, TaskSettings
+from engine.task import Answer, Batch, TaskSettings
 from evaluators.classification import ClassificationEvaluation, Predictions, ViewScorer
 from evaluators.multi_label import evaluate_multi_label, score_multi_label_views
 from models import takes_images
 from tasks.class_lists import read_setting
 from tasks.classification import Classification
 from tasks.classification_settings import DataSettings, EvaluationSettings, ModelSettings, check_pairs
+from tasks.clip_windows import answer_windows
 from tasks.fitting_settings import scaled
 from tasks.losses import ClipLossSettings
 from tasks.multi_label import multi_label_step
@@ -149,8 +151,8 @@ class ClipClassification(Classification):
     Settings = ClipClassificationSettings
     item, view = "video", "clip"
     advice = """\
-  python test/test-multi-clip.py            scores from ten clips x three crops per video instead of one
-  python tools/predict.py VIDEO             predictions for your own videos"""
+  ./run_local.sh test/test-multi-clip.py    scores from ten clips x three crops per video instead of one
+  ./run_local.sh tools/predict.py VIDEO     predictions for your own videos"""
     find_inputs = staticmethod(find_videos)
 
     def __init__(self, settings: ClipClassificationSettings, ranks: Ranks):
@@ -294,6 +296,17 @@ class ClipClassification(Classification):
         return VideoViews(
             files, sampling, EvalView(data.val_view, views.num_crops), self.opener(data.val or data.train)
         )
+
+    def answer_parts(
+        self,
+        model: nn.Module,
+        source: str,
+        num_answers: int,
+        seconds: float | None = None,
+        stride: float | None = None,
+        done: int = 0,
+    ) -> Iterator[Answer]:
+        return answer_windows(self, model, source, num_answers, seconds, stride, done)
 
     def network_input(self, views: torch.Tensor) -> torch.Tensor:
         return self.color(views)  # uint8 [B, 3, T, S, S] -> float, normalized

@@ -88,8 +88,8 @@ class ImageClassification(Classification):
     Settings = ImageClassificationSettings
     item, view = "image", "crop"
     advice = """\
-  python tools/predict.py IMAGE             predictions for your own images
-  python tools/evaluate.py                  the scores once more, with a report on every image"""
+  ./run_local.sh tools/predict.py IMAGE     predictions for your own images
+  ./run_local.sh tools/evaluate.py          the scores once more, with a report on every image"""
     find_inputs = staticmethod(find_images)
 
     @cached_property

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,6 +85,20 @@ def write_recipe(path: Path, videos: Path) -> Path:
         run: {{device: cpu}}
     """)
     return path
+
+
+@pytest.fixture(scope="session")
+def brief_run(motion_videos, tmp_path_factory) -> Path:
+    """A run of the debug network after two steps. Its validation list has 9 videos in videos/val; one is broken."""
+    from tools import train
+
+    folder = tmp_path_factory.mktemp("brief")
+    videos = shutil.copytree(motion_videos, folder / "videos")
+    broken = sorted(videos.glob("val/*/*.mp4"))[4]
+    broken.write_bytes(broken.read_bytes()[:300])
+    recipe = write_recipe(folder / "recipe.yaml", videos)
+    train.main(["-c", str(recipe), f"run.dir={folder / 'run'}", "train.num_samples=8", "train.num_epochs=null"])
+    return folder / "run"
 
 
 @pytest.fixture

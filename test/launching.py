@@ -67,16 +67,17 @@ def run_script(
     timeout: float = 300,
     check: bool = True,
     fork: bool = True,
+    cwd: str | Path = ROOT,
 ) -> subprocess.CompletedProcess:
     """Runs a script of the suite to its end; `check`: it must end with 0."""
     words = python_words(script, *arguments, processes=processes, restarts=restarts)
     environment = os.environ | {"OMP_NUM_THREADS": str(num_threads)} | (environment or {})
     if fork:
-        done = ForkedRun(words, environment, max_file_bytes).finish(timeout)
+        done = ForkedRun(words, environment, max_file_bytes, cwd).finish(timeout)
     else:
         assert max_file_bytes is None, "only forked scripts can be limited"
         line = [sys.executable, *words]
-        done = subprocess.run(line, cwd=ROOT, env=environment, text=True, capture_output=True, timeout=timeout)
+        done = subprocess.run(line, cwd=cwd, env=environment, text=True, capture_output=True, timeout=timeout)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -90,10 +91,12 @@ def shell_environment(**changes: str) -> dict[str, str]:
 class ForkedRun:
     """A script that runs in a forked process, in a session of its own."""
 
-    def __init__(self, words: list[str], environment: dict[str, str], max_file_bytes: int | None = None):
+    def __init__(
+        self, words: list[str], environment: dict[str, str], max_file_bytes: int | None = None, cwd: str | Path = ROOT
+    ):
         self.folder = tempfile.TemporaryDirectory()
         self.outputs = [str(Path(self.folder.name, name)) for name in ("stdout", "stderr")]
-        arguments = (words, environment, self.outputs, max_file_bytes)
+        arguments = (words, environment, self.outputs, max_file_bytes, cwd)
         self.process = _server().Process(target=become_script, args=arguments)
         self.process.start()
         self.pid = self.process.pid
@@ -138,7 +141,11 @@ def _server() -> multiprocessing.context.BaseContext:
 
 
 def become_script(
-    words: list[str], environment: dict[str, str], outputs: list[str] | None = None, max_file_bytes: int | None = None
+    words: list[str],
+    environment: dict[str, str],
+    outputs: list[str] | None = None,
+    max_file_bytes: int | None = None,
+    cwd: str | Path | None = None,
 ) -> None:
     """Turns this freshly forked process into `python *words`."""
     os.setsid()
@@ -151,7 +158,8 @@ def become_script(
         resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
     os.environ.clear()
     os.environ.update(environment)
-    os.chdir(ROOT)
+    if cwd is not None:
+        os.chdir(cwd)
     random.seed()  # a new process has new seeds: a test of equal runs must not owe them to the fork
     np.random.seed()
     torch.set_num_threads(int(environment.get("OMP_NUM_THREADS", 1)))

@@ -1,6 +1,7 @@
 """run_dist.sh: what it would start on each machine, what it refuses, and runs on two machines that are this one."""
 
 import shlex
+import shutil
 import socket
 import subprocess
 
@@ -10,11 +11,11 @@ from launching import ROOT, shell_environment
 RECIPE = "configs/demo/glore_motion.yaml"
 
 
-def run_dist(*arguments, **environment):
+def run_dist(*arguments, cwd=ROOT, suite=ROOT, **environment):
     """./run_dist.sh -> subprocess.CompletedProcess; outside SLURM unless `environment` says otherwise."""
-    line = ["./run_dist.sh", *map(str, arguments)]
+    line = [suite / "run_dist.sh", *map(str, arguments)]
     environment = shell_environment(**environment)
-    return subprocess.run(line, cwd=ROOT, env=environment, text=True, capture_output=True, timeout=500)
+    return subprocess.run(line, cwd=cwd, env=environment, text=True, capture_output=True, timeout=500)
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_every_machine_of_the_hosts_file_gets_its_part(hosts):
     assert [(part[0], part[-2]) for part in parts] == [("ssh", "alpha"), ("ssh", "beta")]
     common = "--master alpha --port 1234 --max-restarts 3"
     assert [shlex.split(part[-1]) for part in parts] == [
-        ["cd", str(ROOT), "&&", "exec", "./run_dist.sh", *options.split(), RECIPE, "run.dir=a b"]
+        ["cd", str(ROOT), "&&", "exec", f"{ROOT}/run_dist.sh", *options.split(), RECIPE, "run.dir=a b"]
         for options in (
             f"--nnodes 2 --node-rank 0 --address alpha {common} --nproc 8",
             f"--nnodes 2 --node-rank 1 --address 10.0.0.2 {common}",
@@ -46,10 +47,30 @@ def test_the_part_of_one_machine_is_a_torchrun_command():
     by_hand = ("--nnodes", 2, "--node-rank", 1, "--master", "10.0.0.1", "--address", "10.0.0.2", "--nproc", 4)
     done = run_dist(*by_hand, "--dry-run", RECIPE, "optimizer.lr=0.1")
     words = shlex.split(done.stdout)
-    assert words[1] == "tools/torchrun.py"
+    assert words[1] == f"{ROOT}/tools/torchrun.py"
     options = "--nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint 10.0.0.1:29500 --rdzv-id glore_motion"
     more = "--max-restarts 3 --rdzv-conf is_host=0 --local-addr 10.0.0.2"
-    assert words[2:] == [*options.split(), *more.split(), "tools/train.py", "-c", RECIPE, "optimizer.lr=0.1"]
+    assert words[2:] == [*options.split(), *more.split(), f"{ROOT}/tools/train.py", "-c", RECIPE, "optimizer.lr=0.1"]
+
+
+def test_paths_are_those_of_the_folder_it_is_started_in(tmp_path):
+    suite, here = tmp_path / "the suite", tmp_path / "my project"
+    for name in ("run_dist.sh", "tools/environment.sh", RECIPE):
+        (suite / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, suite / name)
+    here.mkdir()
+    (suite / "Hosts").write_text("alpha\n")
+    (here / "mine.yaml").write_text("")
+    for recipe, hosts, machine in ((RECIPE, None, "alpha"), ("mine.yaml", None, "alpha"), (RECIPE, "beta\n", "beta")):
+        if hosts:
+            (here / "Hosts").write_text(hosts)
+        done = run_dist("--dry-run", recipe, "data.val=my videos", cwd=here, suite=suite)
+        *_, name, part = shlex.split(done.stdout)
+        words = shlex.split(part)
+        assert name == machine and words[:5] == ["cd", str(here), "&&", "exec", f"{suite}/run_dist.sh"], done.stderr
+        assert words[-2:] == [recipe, "data.val=my videos"]
+    done = run_dist("--dry-run", "other.yaml", cwd=here, suite=suite)
+    assert f"there is no recipe other.yaml, neither here nor in {suite}" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """run_local.sh: what it refuses before it starts, and what it forgets."""
 
+import os
+import shutil
 import subprocess
+import sys
 
 import pytest
 from launching import ROOT, shell_environment
@@ -16,9 +19,41 @@ def test_the_number_of_processes_is_checked(number):
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--hosts", "x"], "error: there is no option --hosts; ./run_local.sh --help explains what there is"),
+        (["tools/predcit.py", "x.mp4"], f"error: there is no script tools/predcit.py, neither here nor in {ROOT}"),
+    ],
+)
+def test_wrong_arguments(tmp_path, arguments, message):
+    line = [ROOT / "run_local.sh", *arguments]
+    done = subprocess.run(line, cwd=tmp_path, env=shell_environment(), text=True, capture_output=True, timeout=60)
+    assert done.returncode == 2 and done.stderr == f"{message}\n"
+
+
+@pytest.mark.parametrize("folder", ["suite", "caller's"])
+def test_other_scripts_get_the_same_python_and_stay_in_the_callers_folder(tmp_path, folder):
+    """Also from a suite and a folder with spaces in their names."""
+    suite, here = tmp_path / "the suite", tmp_path / "my project"
+    (suite / "tools").mkdir(parents=True)
+    (here / "tools").mkdir(parents=True)
+    for name in ("run_local.sh", "tools/environment.sh"):
+        shutil.copy(ROOT / name, suite / name)
+    place = suite if folder == "suite" else here
+    (place / "tools/say.py").write_text("import os, sys; print(sys.executable, os.getcwd(), sys.argv[1:], sep='\\n')")
+    (here / "torch.py").write_text("raise SystemExit('not a module of the suite')")
+    line = [suite / "run_local.sh", "tools/say.py", "new video.mp4", "data.val=x"]
+    done = subprocess.run(line, cwd=here, env=shell_environment(), text=True, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    python, cwd, arguments = done.stdout.splitlines()
+    assert os.path.samefile(python, sys.executable) and cwd == str(here)
+    assert arguments == "['new video.mp4', 'data.val=x']"
+
+
 def test_variables_of_another_launcher_are_forgotten():
     left_over = dict.fromkeys(("RANK", "WORLD_SIZE", "MASTER_PORT", "PET_NNODES", "TORCHELASTIC_RUN_ID"), "7")
-    script = "set -eu; source tools/environment.sh; forget_other_launchers; env"
+    script = "set -eu; suite=$PWD; source tools/environment.sh; forget_other_launchers; env"
     environment = shell_environment(**left_over, NCCL_DEBUG="INFO")
     done = subprocess.run(["bash", "-c", script], cwd=ROOT, env=environment, text=True, capture_output=True, check=True)
     names = {line.partition("=")[0] for line in done.stdout.splitlines()}

@@ -155,7 +155,7 @@ def test_a_process_of_a_host_dies(hosts, recipe, undisturbed, tmp_path, host):
     run = tmp_path / "run"
     job = hosts.start(recipe, run)
     when_there(run / "checkpoints/previous.pt")
-    training = [pid for pid, line in hosts.processes(hosts.names[host]).items() if " -u tools/train.py" in line]
+    training = [pid for pid, line in hosts.processes(hosts.names[host]).items() if f" -u {ROOT}/tools/train.py" in line]
     os.kill(min(training), signal.SIGKILL)
     seconds = seconds_until_it_continues(run, time.monotonic())
     assert seconds < SECONDS_TO_RECOVER, run.with_suffix(".log").read_text()

@@ -21,6 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
+from tools.arguments import parse_arguments
 from tools.errors import clear_errors
 
 BENCHMARKS = (
@@ -43,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
         prog=f"benchmark.py {name}", description=module.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     module.add_arguments(parser)
-    module.run(parser.parse_args(argv[1:]))
+    module.run(parse_arguments(parser, argv[1:]))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,9 @@ from datasets.video.index_store import IndexStoreWriter, store_path
 from datasets.video.lists import find_videos, read_videos
 from datasets.worker_pool import Lost, run_each
 from settings import SettingsError
+from tools.arguments import parse_arguments
 from tools.errors import clear_errors
+from tools.output_files import check_file
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--timeout", type=float, default=120, metavar="SECONDS", help="limit for one video (default: 120)"
     )
-    args = parser.parse_args(argv)
+    args = parse_arguments(parser, argv)
     if args.workers < 1 or args.timeout <= 0:
         parser.error("--workers and --timeout must be more than 0")
 
@@ -65,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         videos = _read(args.source, args.root, args.split)
         index = args.index or store_path(args.source)
         table = index.with_name(store_path(args.source).with_suffix(".checked.csv").name)
+        for path in (index, table):
+            check_file(path, "choose another place with --index")
         with IndexStoreWriter(index) as store:
             rows = _check_all(videos, store, args.full, args.workers, args.timeout)
         _write_table(table, rows)

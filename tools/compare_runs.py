@@ -17,12 +17,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 
-from engine.environment import read_environments
+from engine.environment import START_ONLY, read_environments
+from engine.json_io import read_json_lines
 from settings import SettingsError, differences, read_recipe
+from tools.arguments import parse_arguments
 from tools.errors import clear_errors
 
 TIMING = ("waiting_for_data", "_per_second")
-START_ONLY = ("started", "command")  # differ between any two starts
 MAX_LINES = 12
 
 
@@ -81,9 +82,7 @@ def _metrics(split: str, ours: dict, theirs: dict) -> list[str]:
 
 def _rows(path: Path) -> dict[tuple[int, str], dict[str, Any]]:
     """The lines of a metrics.jsonl, as (step, split) -> values."""
-    if not path.exists():
-        return {}
-    rows = map(json.loads, path.read_text().splitlines())
+    rows = read_json_lines(path)
     return {(row["step"], row["split"]): _without_timing(row) for row in rows}
 
 
@@ -106,8 +105,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("a", type=Path, metavar="RUN_A", help="a run directory")
     parser.add_argument("b", type=Path, metavar="RUN_B", help="another run directory")
-    args = parser.parse_args(argv)
-    changed = [(heading, lines) for heading, lines in compare(args.a, args.b) if lines]
+    args = parse_arguments(parser, argv)
+    try:
+        changed = [(heading, lines) for heading, lines in compare(args.a, args.b) if lines]
+    except (OSError, ValueError, KeyError) as error:
+        raise SettingsError(f"cannot read {args.a} and {args.b}: {error}") from error
     for heading, lines in changed:
         print(f"{heading}:")
         for line in lines[:MAX_LINES]:

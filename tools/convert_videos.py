@@ -29,7 +29,9 @@ from datasets.video.convert import Job, convert, find_ffmpeg, find_jobs, is_done
 from datasets.video.recipes import RECIPES, Recipe
 from datasets.worker_pool import Lost, run_each
 from settings import SettingsError
+from tools.arguments import parse_arguments
 from tools.errors import clear_errors
+from tools.output_files import check_folder
 
 log = logging.getLogger(__name__)
 
@@ -47,13 +49,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help="only part I of N, counted from 1")
     parser.add_argument("--pyav", action="store_true", help="use PyAV even if there is an ffmpeg program")
-    args = parser.parse_args(argv)
+    args = parse_arguments(parser, argv)
     if args.workers < 1 or args.timeout <= 0:
         parser.error("--workers and --timeout must be more than 0")
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     tqdm.monitor_interval = 0  # no monitor thread, because workers are forked
     recipe = RECIPES[args.recipe]
+    check_folder(args.destination, "choose another DESTINATION")
     try:
         part, num_parts = args.part
         jobs = find_jobs(args.source, args.destination)[part - 1 :: num_parts]

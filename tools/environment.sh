@@ -1,5 +1,6 @@
 # Sourced by run_local.sh, run_dist.sh and run_tests.sh: sets $PYTHON to a Python that has the suite's packages, divides
-# the cores between the processes of a run, and checks what a person typed.
+# the cores between the processes of a run, and checks what a person typed. $suite is the suite's folder; the scripts
+# stay in the caller's, so that relative paths mean the caller's files.
 #
 # Order: the active environment if it has them, .venv in the suite's folder, a new .venv.
 # find_python MODULES EXTRAS: modules needed beyond the core ones, and the pip extras that provide them.
@@ -21,7 +22,7 @@ forget_other_launchers() {
 CORE="torch torchvision torch_geometric av PIL einops yaml pydantic safetensors timm tqdm matplotlib tensorboard"
 
 has_packages() {
-    "$1" - $CORE $2 2>/dev/null <<'END'
+    "$1" -P - $CORE $2 2>/dev/null <<'END' # -P: no modules from the caller's folder; Python 3.10 does not know it
 import sys
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -35,27 +36,29 @@ find_python() {
     local modules=$1 extras=$2
     PYTHON=$(command -v python3 || command -v python || true)
     if [ -n "$PYTHON" ] && has_packages "$PYTHON" "$modules"; then return; fi
-    if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then # missing, or half created
+    local venv=$suite/.venv
+    if ! "$venv/bin/python" -P -m pip --version >/dev/null 2>&1; then # missing, or half created
         if ! "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             fail "Python 3.11 or newer is required; python3 here is: ${PYTHON:-not found}"
         fi
-        echo "creating .venv (once; PyTorch is a large download) ..." >&2
-        rm -rf .venv
-        if ! "$PYTHON" -m venv .venv; then
-            rm -rf .venv
+        echo "creating $venv (once; PyTorch is a large download) ..." >&2
+        rm -rf "$venv"
+        if ! "$PYTHON" -P -m venv "$venv"; then
+            rm -rf "$venv"
             fail "$PYTHON cannot create an environment; on Debian and Ubuntu: apt install python3-venv"
         fi
     fi
-    PYTHON=.venv/bin/python
+    PYTHON=$venv/bin/python
     if ! has_packages "$PYTHON" "$modules"; then
-        echo "installing the packages into .venv ..." >&2
-        "$PYTHON" -m pip install --quiet --upgrade pip
-        "$PYTHON" -m pip install --quiet ".${extras:+[$extras]}"
+        echo "installing the packages into $venv ..." >&2
+        "$PYTHON" -P -m pip install --quiet --upgrade pip
+        # Editable, so that there are no copies of its packages, which would age.
+        (cd "$suite" && "$PYTHON" -m pip install --quiet --editable ".${extras:+[$extras]}")
     fi
 }
 
 # The default number of processes on this machine: one per GPU, or one on the CPU.
-count_gpus() { "$PYTHON" -c 'import torch; print(max(1, torch.cuda.device_count()))'; }
+count_gpus() { "$PYTHON" -P -c 'import torch; print(max(1, torch.cuda.device_count()))'; }
 
 # Divides the cores between $1 processes. Idle threads sleep, so that the processes that decode get their cores.
 share_cores() {

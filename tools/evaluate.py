@@ -19,8 +19,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported:
 
 from engine.distributed import join_ranks
 from engine.run import start_logging
+from engine.signals import StopSignals
+from tools.arguments import add_run_arguments, parse_arguments
 from tools.errors import clear_errors
-from tools.loading_runs import add_run_arguments, find_run, report
+from tools.loading_runs import find_run, report
 
 
 def main(
@@ -33,9 +35,9 @@ def main(
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_run_arguments(parser)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as data.val=LIST")
-    args = parser.parse_args(argv)
+    args = parse_arguments(parser, argv)
     task_class, settings, run = find_run(args, [*presets, *args.overrides], task)
-    with join_ranks(**settings.run.process_options()) as ranks:
+    with join_ranks(**settings.run.process_options()) as ranks, StopSignals() as stop, stop.interruptible():
         start_logging(ranks)
         report(task_class(settings, ranks), run, args.checkpoint, ranks, args.average)
 

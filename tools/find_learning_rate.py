@@ -22,6 +22,7 @@ from engine.range_test import RangeTest, check_range, range_test
 from engine.run import start_logging
 from settings import SettingsError, parse_settings, read_recipe
 from tasks import find_task
+from tools.arguments import parse_arguments
 from tools.errors import clear_errors
 from tools.range_test_plot import plot_range_test
 
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--highest", type=float, default=1.0, metavar="LR", help="last rate (1)")
     parser.add_argument("--steps", type=int, default=100, metavar="N", help="optimizer steps (100)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="output folder (pictures/ plus the recipe's name)")
-    args = parser.parse_intermixed_args(argv)
+    args = parse_arguments(parser, argv)
     check_range(args.lowest, args.highest, args.steps)
     recipe = read_recipe(args.config, args.overrides)
     task_class = find_task(recipe, args.config)

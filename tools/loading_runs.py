@@ -1,7 +1,6 @@
-"""Shared by the scripts: the arguments that select a run and its weights, and the report of an evaluation."""
+"""Shared by the scripts: the recipe of a run, and the report of an evaluation."""
 
 import argparse
-import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,23 +11,16 @@ from engine.precision import autocast
 from engine.run import report_evaluation
 from engine.task import ResumeFolder, Task
 from inference.trained import Recipe, find_recipe, find_weights, load_model
+from report.page import try_to_write_page
 from settings import SettingsError
+from tools.output_files import check_folder
+from tools.report_folder import claim_folder, describe, write_made_from
 
-
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments that select a recipe, a run and its weights."""
-    parser.add_argument("-c", "--config", metavar="RECIPE", help="a recipe (default: the recipe of the run)")
-    parser.add_argument(
-        "--run-dir", type=Path, metavar="DIR", help="a run directory (default: that of the recipe, or the newest run)"
-    )
-    parser.add_argument(
-        "--checkpoint", metavar="FILE", help="best, last or a file, which carries its recipe (default: best, else last)"
-    )
-    parser.add_argument("--average", action="store_true", help="use the averaged weights if the file has both")
+OTHER_FOLDER = "name a folder of your own with --run-dir, and the recipe and the weights with -c and --checkpoint"
 
 
 def find_run(args: argparse.Namespace, overrides: Sequence[str], task: str | None = None) -> Recipe:
-    """The recipe for the arguments of `add_run_arguments`.
+    """The recipe for the arguments of `tools.arguments.add_run_arguments`.
 
     Raises SettingsError if the recipe is for another task than `task`.
     """
@@ -46,20 +38,19 @@ def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average:
     Raises NotFinite after that if the score is NaN.
     """
     weights = ranks.on_main(lambda: find_weights(run, checkpoint))  # the same file on every rank
+    ranks.on_main(lambda: check_folder(run / "evaluations", OTHER_FOLDER))
     model = load_model(task, weights, ranks, average)
+    made_from = describe(task, run, weights, average)
     suffixes = [weights.stem] * bool(checkpoint) + ["average"] * average
-    folder = run / "evaluations" / "-".join([task.protocol, *suffixes])
-    unfinished = ResumeFolder(folder / "unfinished", {"weights": _hash(weights), "average": average})
+    folder = ranks.on_main(lambda: claim_folder(task, run, suffixes, made_from))
+    unfinished = ResumeFolder(folder / "unfinished", made_from["weights"])
     with autocast(task.settings.train.precision, ranks.device):
         evaluation = task.evaluate_resumably(model, unfinished)
     title = f"{task.settings.task.replace('_', ' ')}, evaluated as {task.protocol}"
     facts = {"weights": str(weights), **task.report_facts()}
     ranks.on_main(lambda: report_evaluation(folder, title, facts, evaluation))
     if ranks.is_main:
+        write_made_from(folder, made_from)
         shutil.rmtree(unfinished.path, ignore_errors=True)
+        try_to_write_page(run)
     check_score(evaluation, ranks, str(weights))
-
-
-def _hash(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -25,7 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets.video.layouts import LAYOUTS, read_layout, write_list, write_table
 from settings import SettingsError
+from tools.arguments import parse_arguments
 from tools.errors import clear_errors
+from tools.output_files import check_file
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +43,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--table", type=Path, help="mapping table to write (default: mapping_table.txt beside it)")
     parser.add_argument("--drop-missing", action="store_true", help="drop videos that do not exist")
     parser.add_argument("--drop-unlabeled", action="store_true", help="drop videos without a class")
-    args = parser.parse_args(argv)
+    args = parse_arguments(parser, argv)
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     table = args.table or args.output.with_name("mapping_table.txt")
+    check_file(args.output, "choose another one with -o")
+    check_file(table, "choose another one with --table")
     try:
         found, missing = read_layout(args.layout, args.root, args.annotations, args.split, args.class_names)
         videos = found.videos

@@ -1,17 +1,22 @@
-"""Predicts on your own videos or images with a trained network.
+"""Predicts on your own videos or images with a trained network, and shows each prediction as soon as it is done.
 
     python tools/predict.py VIDEO [VIDEO ...]                       with the newest run
-    python tools/predict.py --run-dir runs/demo/glore_motion --top 3 --csv guesses.csv VIDEO ...
-    python tools/predict.py -c RECIPE --checkpoint FILE data.class_names=TABLE VIDEO ...
+    python tools/predict.py --run-dir runs/demo/glore_motion --top 3 --csv guesses.csv FOLDER
+    python tools/predict.py --checkpoint FILE --json guesses.jsonl FOLDER     FILE carries its recipe
+    python tools/predict.py -c RECIPE --checkpoint FILE data.class_names=TABLE VIDEO ...    the authors' files
     python tools/predict.py --above 0.5 --top 157 VIDEO ...         multi-label: all likely classes
+    python tools/predict.py rtsp://camera/1                         a live stream or a camera, window by window
+    python tools/predict.py --timeline FOLDER LONG_VIDEO            what happens when: two tables and a picture
+    python tools/predict.py --overlay labeled.mp4 VIDEO             the video with its labels drawn on
 
 A folder means all videos in it. The recipe sets the views of each video; for ten clips per video, for example, add
 evaluation.num_clips=10.
+
+After an interruption the same command continues its tables: the rows that are there are kept. Exit status: 0 if there
+is a prediction for every file, 1 if there is none for some, 2 if there is none at all, or if the command is wrong.
 """
 
 import argparse
-import csv
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -20,76 +25,70 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
-from engine.distributed import join_ranks
-from engine.non_finite import NotFinite
-from engine.precision import autocast
-from engine.run import start_logging
-from engine.task import Predicts
-from inference.trained import find_weights, load_model
-from settings import SettingsError
+from tools.arguments import add_run_arguments, parse_arguments
 from tools.errors import clear_errors
-from tools.loading_runs import add_run_arguments, find_run
-
-log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    args = read_arguments(argv)
+    if args.timeline or args.overlay:
+        from tools.predict_windows import predict_windows as predict  # torch: seconds that --help does not take
+    else:
+        from tools.predict_rows import predict_rows as predict
+    if status := predict(args):
+        sys.exit(status)
+
+
+def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_run_arguments(parser)
     parser.add_argument("--top", type=int, default=5, metavar="N", help="guesses to show per file (5)")
     parser.add_argument(
         "--above", type=float, default=0.0, metavar="P", help="show only guesses with at least this probability (0)"
     )
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the guesses to a CSV file")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write a row for each file to a CSV file")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write a line for each file to a JSON-lines file"
+    )
+    parser.add_argument(
+        "--timeline", type=Path, metavar="FOLDER", help="predict on windows of long videos; write tables and pictures"
+    )
+    parser.add_argument("--overlay", type=Path, metavar="FILE", help="write the video with its labels drawn on, as MP4")
+    parser.add_argument(
+        "--window", type=float, metavar="SECONDS", help="length of a window (default: a clip, as in the recipe)"
+    )
+    parser.add_argument(
+        "--stride", type=float, metavar="SECONDS", help="from window to window (default: half the length of one)"
+    )
     parser.add_argument(
         "arguments", nargs="+", metavar="FILE | key=value", help="videos, images or folders, and settings to change"
     )
-    args = parser.parse_args(argv)
+    args = parse_arguments(parser, argv)
+    args.overrides = [word for word in args.arguments if "=" in word and "://" not in word and not Path(word).exists()]
+    args.places = [word for word in args.arguments if word not in args.overrides]
     if args.top < 1:
         parser.error(f"got --top {args.top}; it must be at least 1")
-    overrides = [argument for argument in args.arguments if "=" in argument and not Path(argument).exists()]
-    task_class, settings, run = find_run(args, overrides)
-    if not issubclass(task_class, Predicts):
-        raise SettingsError(
-            f"the task {settings.task} cannot predict on your own files: it does not implement `answer`"
-        )
-    try:
-        inputs = task_class.find_inputs([argument for argument in args.arguments if argument not in overrides])
-    except (OSError, ValueError) as error:
-        raise SettingsError(str(error)) from error
-
-    with join_ranks(**settings.run.process_options()) as ranks:
-        start_logging(ranks)
-        task = task_class(settings, ranks)
-        model = load_model(task, find_weights(run, args.checkpoint), ranks, args.average)
-        with autocast(settings.train.precision, ranks.device):
-            answers = task.answer(model, inputs, args.top)
-    if answers is None:
-        return
-    rows = []
-    for path, guesses in answers.rows:
-        log.info("%s", path)
-        if not guesses:
-            log.warning("  no guess: the network's outputs are NaN or infinite")
-        for name, probability in guesses:
-            if probability >= args.above:
-                log.info("  %6.2f %%  %s", 100 * probability, name)
-                rows.append((path, name, f"{probability:.6f}"))
-    for failure in answers.failures:
-        log.warning("cannot read %s: %s", failure["path"], failure["reason"])
-    if args.csv:
-        _write_table(args.csv, rows)
-    if answers.problem:
-        raise NotFinite(answers.problem)
+    if not args.places:
+        parser.error("no file to predict on; name videos, images, folders or a stream")
+    _check_options(parser, args)
+    return args
 
 
-def _write_table(path: Path, rows: list[tuple[str, str, str]]) -> None:
-    try:
-        # A path that is not valid UTF-8 is written with escapes, so that the table is.
-        with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            csv.writer(file).writerows([("path", "class", "probability"), *rows])
-    except OSError as error:
-        raise SettingsError(f"--csv: cannot write {path}: {error.strerror}") from error
+def _check_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Stops at options that would do nothing."""
+    has_stream = any("://" in place or place.startswith("/dev/video") for place in args.places)
+    if (args.timeline or args.overlay) and (args.csv or args.json):
+        parser.error("--timeline and --overlay have their own outputs; leave out --csv and --json")
+    if (args.timeline or args.overlay) and has_stream:
+        parser.error("--timeline and --overlay need a video file: a stream has no end, and cannot be read twice")
+    if args.overlay and len(args.places) > 1:
+        parser.error(f"--overlay draws on a single video; got {len(args.places)}")
+    for name in ("window", "stride"):
+        value = getattr(args, name)
+        if value is not None and not 0 < value < float("inf"):
+            parser.error(f"got --{name} {value:g}; it must be more than 0 seconds")
+        if value is not None and not (args.timeline or args.overlay or has_stream):
+            parser.error(f"--{name} has no effect on whole files; add --timeline or --overlay")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ It takes the first samples of a run of the recipe, exactly as the first step on 
 files to the output folder:
   train.png    frames of the files, and the network's input: cropped, color-augmented, mixed
   train.gif    the same as an animation
-  val.png      all views of the first validation files
+  val.png      all views of validation files, of as many classes as there is room for
   classes.png  files per class, and for training also how often they are seen per epoch
 """
 
@@ -27,8 +27,10 @@ from engine.run import start_logging
 from engine.task import Shows
 from settings import SettingsError, parse_settings, read_recipe
 from tasks import find_task
+from tools.arguments import parse_arguments
 from tools.contact_sheet import draw_animation, draw_classes, draw_sheet
 from tools.errors import clear_errors
+from tools.output_files import check_folder
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +42,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=8, metavar="N", help="samples to show (8)")
     parser.add_argument("--fps", type=float, default=4, metavar="N", help="frames per second of the GIF (4)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="output folder (pictures/ plus the recipe's name)")
-    args = parser.parse_intermixed_args(argv)
+    args = parse_arguments(parser, argv)
     if args.count < 1 or args.fps <= 0:
         parser.error(f"got --count {args.count} and --fps {args.fps:g}; --count must be at least 1, --fps above 0")
     recipe = read_recipe(args.config, args.overrides)
     task_class = find_task(recipe, args.config)
     settings = parse_settings(task_class.Settings, recipe, args.config)
     folder = args.output or Path("pictures", Path(args.config).stem)
+    check_folder(folder, "choose another one with --output")
 
     if not issubclass(task_class, Shows):
         raise SettingsError(
@@ -57,10 +60,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         task = task_class(settings, ranks)
         pictures, shown = task.training_pictures(args.count), task.validation_pictures(args.count)
         kinds, counts = task.sample_counts()
+        name = Path(args.config).stem
+        trained, scored = f"{name}: the first training samples", f"{name}: validation, as it is scored"
         drawings = {
-            "train.png": partial(draw_sheet, pictures),
-            "train.gif": partial(draw_animation, pictures, frames_per_second=args.fps),
-            "val.png": partial(draw_sheet, shown),
+            "train.png": partial(draw_sheet, pictures, title=trained),
+            "train.gif": partial(draw_animation, pictures, title=trained, frames_per_second=args.fps),
+            "val.png": partial(draw_sheet, shown, title=scored),
             "classes.png": partial(draw_classes, counts, kinds),
         }
         failed = [name for name, draw in drawings.items() if not _draw(draw, folder / name)]

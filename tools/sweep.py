@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from tools.arguments import parse_arguments
 from tools.errors import clear_errors
 from tools.sweeps.sweep import run_sweep
 
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random trials (0)")
     parser.add_argument("--name", help="folder below runs/sweeps/ (the recipe's name)")
     parser.add_argument("--retry", action="store_true", help="run failed trials again")
-    args = parser.parse_intermixed_args(argv)
+    args = parse_arguments(parser, argv)
     if args.random is not None and args.random < 1:
         parser.error(f"got --random {args.random}; expected at least 1")
     if args.seed < 0:

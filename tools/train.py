@@ -18,42 +18,48 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
 from engine.distributed import join_ranks
-from engine.run import open_run, start_logging
+from engine.run import open_run, run_folder, start_logging
+from engine.signals import StopSignals
 from engine.trainer import Trainer
 from settings import parse_settings, read_recipe
 from tasks import find_task
+from tools.arguments import launcher, parse_arguments
 from tools.errors import clear_errors
 from tools.loading_runs import report
+from tools.output_files import check_folder
 
 log = logging.getLogger(__name__)
 
 NEXT = """
-Everything is in %s: see curves.png and the report in evaluations/. What to try next:
+Everything is in %s: open its report.html in a browser. What to try next:
 %s
-  ./run_local.sh CONFIG run.resume=false    another run, with other settings"""
+  %s CONFIG run.resume=false    another run, with other settings"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-c", "--config", required=True, metavar="RECIPE", help="a recipe below configs/")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change: optimizer.lr=0.1")
-    args = parser.parse_args(argv)
+    args = parse_arguments(parser, argv)
 
     recipe = read_recipe(args.config, args.overrides)
     task_class = find_task(recipe, args.config)
     settings = parse_settings(task_class.Settings, recipe, args.config)
-    with join_ranks(**settings.run.process_options()) as ranks:
+    with join_ranks(**settings.run.process_options()) as ranks, StopSignals() as stop:
         start_logging(ranks)
-        task = task_class(settings, ranks)
-        task.check()
-        run = open_run(args.config, settings, task.resolved_recipe(), ranks)
-        log.info("run directory: %s", run.folder)
-        trainer = Trainer(task, run, ranks)
-        run.write_files(task.run_files())  # once it is clear that they are those of the run so far
+        ranks.on_main(lambda: check_folder(run_folder(args.config, settings.run), "choose another run.dir"))
+        with stop.interruptible():
+            task = task_class(settings, ranks)
+            task.check()
+            run = open_run(args.config, settings, task.resolved_recipe(), ranks)
+            log.info("run directory: %s", run.folder)
+            trainer = Trainer(task, run, ranks)
+            run.write_files(task.run_files())  # once it is clear that they are those of the run so far
         trainer.train()
-        run.close()
-        report(task, run.folder, checkpoint=None, ranks=ranks)
-        log.info(NEXT, run.folder, task.advice)
+        with stop.interruptible():
+            run.close()
+            report(task, run.folder, checkpoint=None, ranks=ranks)
+        log.info(NEXT, run.folder, task.advice.replace("./run_local.sh", launcher()), launcher())
 
 
 if __name__ == "__main__":

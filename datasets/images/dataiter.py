@@ -45,4 +45,4 @@ class ImageViews(EvalViews):
         self.view = view
 
     def read_views(self, item: FileItem) -> torch.Tensor:
-        return self.view(read_image(item.path))[None]
+        return self.view(read_image(item.path, self.items.contents.get(item.index)))[None]

@@ -9,6 +9,7 @@ from datasets.file_list import (
     MAX_CLASSES,
     UNLABELED,
     FileList,
+    Given,
     accepted_labels,
     find_unlabeled,
     read_folder,
@@ -57,7 +58,7 @@ def read_images(
     return read_list(source, root or source.parent, class_names)
 
 
-def find_images(places: Iterable[str | Path]) -> FileList:
+def find_images(places: Iterable[str | Path | Given]) -> FileList:
     """Images without labels: each of `places` is a file, or a folder, which means all images in it."""
     return find_unlabeled(places, IMAGES)
 

@@ -53,7 +53,7 @@ def open_container(path, num_threads: int = 1, is_strict: bool = False):
     A still picture beside other streams is the cover of a song or film. Raises VideoError if there is nothing to
     decode. `num_threads`, `is_strict`: see `set_up_decoder`.
     """
-    container = _open(path)
+    container = open_file(path)
     number = _find_stream(container)
     if number is None:
         kinds = ", ".join(_kind(stream) for stream in container.streams) or "none"
@@ -61,7 +61,7 @@ def open_container(path, num_threads: int = 1, is_strict: bool = False):
         raise VideoError(path, f"no video stream that can be decoded (its streams: {kinds})")
     if any(_may_be_still(stream) for stream in container.streams.video[: number + 1]):
         container.close()  # packets were read to find out
-        container = _open(path)
+        container = open_file(path)
     stream = container.streams.video[number]
     for other in container.streams:  # the demuxer does not read unused ones
         other.discard = Discard.default if other is stream else Discard.all
@@ -69,7 +69,8 @@ def open_container(path, num_threads: int = 1, is_strict: bool = False):
     return container, stream
 
 
-def _open(path):
+def open_file(path):
+    """Opens a file, with all its streams. Raises VideoError if it cannot. The caller closes it."""
     file, start, end = file_range(path)
     url = f"file:{file}"  # "file:" keeps a colon in the name from being read as a protocol
     if end is not None:

@@ -98,15 +98,24 @@ class VideoViews(EvalViews):
         return self.sampling.num_clips * self.view.num_crops
 
     def read_views(self, item: FileItem) -> torch.Tensor:
-        with self.opener(item.path) as reader:
+        with self.opener(item.path, self.items.contents.get(item.index)) as reader:
             clips = [_choose_frames(reader, self.sampling, clip) for clip in range(self.sampling.num_clips)]
             wanted = sorted(set().union(*clips))
             frames = reader.get_frames(wanted)  # each frame is decoded once, however many clips share it
-        crops = self.view(frames)  # [M, 3, number of wanted frames, S, S]
-        where = {frame: position for position, frame in enumerate(wanted)}
-        picked = torch.tensor([[where[frame] for frame in clip] for clip in clips])  # [N, T]
-        views = crops[:, :, picked]  # [M, 3, N, T, S, S]
-        return views.permute(2, 0, 1, 3, 4, 5).flatten(0, 1)  # -> [N, M, 3, T, S, S] -> [V, 3, T, S, S]
+        return arrange_views(self.view(frames), wanted, clips)
+
+
+def arrange_views(crops: torch.Tensor, frames: Sequence[int], clips: Sequence[Sequence[int]]) -> torch.Tensor:
+    """The views of N clips of T frames, clips outermost: uint8 [N * M, 3, T, S, S].
+
+    Args:
+        crops: of the frames with the numbers `frames` [F], M for each: uint8 [M, 3, F, S, S].
+        clips: the numbers of the frames of each clip.
+    """
+    where = {frame: position for position, frame in enumerate(frames)}
+    picked = torch.tensor([[where[frame] for frame in clip] for clip in clips])  # [N, T]
+    views = crops[:, :, picked]  # [M, 3, N, T, S, S]
+    return views.permute(2, 0, 1, 3, 4, 5).flatten(0, 1)  # -> [N, M, 3, T, S, S] -> [N * M, 3, T, S, S]
 
 
 def _choose_frames(reader: FrameReader, sampling: Callable[..., list[int]], argument: Any) -> list[int]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from datasets.class_table import class_names_from, label_finder, read_class_names
-from datasets.file_list import UNLABELED, FileList, find_unlabeled, read_folder, read_list
+from datasets.file_list import UNLABELED, FileList, Given, find_unlabeled, read_folder, read_list
 from datasets.find_files import FileKind, find_files, is_passed_over
 from datasets.text_files import bad_line, existing_path, numbered_lines, parse_number, read_csv
 
@@ -164,6 +164,6 @@ def _hmdb51_files(folder: Path, suffix: str) -> list[Path]:
     return sorted(file for file in folder.glob(f"*{suffix}") if not is_passed_over(file.name))
 
 
-def find_videos(places: Iterable[str | Path]) -> FileList:
+def find_videos(places: Iterable[str | Path | Given]) -> FileList:
     """Videos without labels: each of `places` is a file, or a folder, which means all videos in it."""
     return find_unlabeled(places, VIDEOS)

@@ -1,4 +1,5 @@
-"""Opens whatever a list of videos names: a video file, a folder of frames, a member of a tar file."""
+"""Opens whatever a list of videos names: a video file, a folder of frames, a member of a tar file; or what is given
+in place of a file: an open file, frames in memory."""
 
 import contextlib
 import os
@@ -7,10 +8,12 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from datasets.video.container import VideoError
 from datasets.video.frame_folder import FrameFolderReader
 from datasets.video.frame_reader import FrameReader
+from datasets.video.given import FramesReader, file_on_disk
 from datasets.video.index_store import IndexStore
 from datasets.video.other_decoders import ReaderName, find_reader
 
@@ -18,6 +21,8 @@ from datasets.video.other_decoders import ReaderName, find_reader
 @dataclass(frozen=True)
 class VideoOpener:
     """`with opener(path) as reader:` opens a video and closes it again; small and picklable.
+
+    `opener(name, content)` opens a binary file or frames, uint8 [T, H, W, 3], instead of a file.
 
     Attributes:
         reader: which reader decodes video files, a name of `other_decoders.READERS`.
@@ -33,9 +38,15 @@ class VideoOpener:
         find_reader(self.reader)
 
     @contextlib.contextmanager
-    def __call__(self, path: str) -> Iterator[FrameReader]:
-        with time_limit(self.timeout_seconds, path), self._open(path) as reader:
-            yield reader
+    def __call__(self, path: str, content: Any = None) -> Iterator[FrameReader]:
+        with time_limit(self.timeout_seconds, path), contextlib.ExitStack() as stack:
+            if content is None:
+                yield stack.enter_context(self._open(path))
+            elif hasattr(content, "read"):
+                copy = stack.enter_context(file_on_disk(path, content))
+                yield stack.enter_context(self._open(copy))
+            else:
+                yield FramesReader(path, content)
 
     def _open(self, path: str) -> FrameReader:
         if os.path.isdir(path):

@@ -13,13 +13,13 @@ from itertools import chain
 import av
 import numpy as np
 import torch
-from av.video.reformatter import VideoReformatter
 
 from datasets.video.container import VideoError, decode_packet
 from datasets.video.frame_reader import ClipRequest, FrameReader
 from datasets.video.index import VideoIndex, scan_video
 from datasets.video.packets import DemuxedPackets, open_direct
 from datasets.video.resize import View, resize_fast
+from datasets.video.rgb import UprightRgb
 from datasets.video.scaling import ViewScaler
 from datasets.video.skippable_frames import find_skippable
 
@@ -62,7 +62,6 @@ class VideoReader(FrameReader):
     def __init__(self, path, *, index: VideoIndex | None = None, num_threads: int = 1):
         self.path = str(path)
         self._num_threads = num_threads
-        self._reformatter = VideoReformatter()
         self._packets = open_direct(self.path, index, num_threads) if index else None
         if self._packets is None:
             self._packets = DemuxedPackets(self.path, num_threads)
@@ -77,7 +76,8 @@ class VideoReader(FrameReader):
         self.codec, self.container, self.pixel_format = facts["codec"], facts["container"], facts["pixel_format"]
         self.num_streams = facts["num_streams"]
         self._stored_size = facts["height"], facts["width"]
-        self.height, self.width = self._stored_size[::-1] if self._orientation.swaps_sides else self._stored_size
+        self._to_rgb = UprightRgb(*self._stored_size, self._orientation)
+        self.height, self.width = self._to_rgb.height, self._to_rgb.width
 
     def close(self):
         """Closes the file. The attributes stay available."""
@@ -216,13 +216,6 @@ class VideoReader(FrameReader):
         except BaseException:
             self.close()
             raise
-
-    def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        """A frame as upright RGB, uint8 [H, W, 3]; valid until the next call."""
-        height, width = self._stored_size
-        plane = self._reformatter.reformat(frame, width, height, "rgb24", threads=1).planes[0]
-        picture = np.ndarray((height, width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))
-        return np.ascontiguousarray(self._orientation.turn(picture))
 
     def _write_view(self, frame: av.VideoFrame, view: View, scalers: dict[View, ViewScaler], out: np.ndarray) -> None:
         """Writes a view of a frame into `out`, uint8 [3, rows, columns]; `scalers` are those made so far."""

@@ -96,12 +96,19 @@ class EvenSampling:
         if num_clips < 1:
             raise ValueError(f"num_clips is {num_clips}; expected at least 1")
 
+    def span(self, fps: float | None = None) -> int:
+        """The video frames from the first to the last frame of a clip, both included."""
+        return int((self.num_frames - 1) * self._interval(fps)) + 1
+
+    def _interval(self, fps: float | None) -> float:
+        return self.interval if self.seconds is None else _to_frames(self.seconds, fps)
+
     def __call__(self, num_video_frames: int, clip: int = 0, fps: float | None = None) -> list[int]:
         """The frame indices of clip number `clip`, ascending."""
         _check_video(num_video_frames)
-        interval = self.interval if self.seconds is None else _to_frames(self.seconds, fps)
+        interval = self._interval(fps)
         offsets = [int(i * interval) for i in range(self.num_frames)]
-        span = offsets[-1] + 1
+        span = self.span(fps)
         if span > num_video_frames:
             return _short_clip(num_video_frames, self.num_frames, interval, self.short)
         clip %= self.num_clips

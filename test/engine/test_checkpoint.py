@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import threading
 import time
 
@@ -9,7 +10,15 @@ import pytest
 import safetensors.torch
 import torch
 
-from engine.checkpoint import CheckpointError, CheckpointFolder, CopyOnCpu, read_checkpoint, write_atomically
+from engine.checkpoint import (
+    CheckpointError,
+    CheckpointFolder,
+    CopyOnCpu,
+    cannot_write,
+    read_checkpoint,
+    write_atomically,
+    write_checkpoint,
+)
 
 
 @pytest.fixture
@@ -69,6 +78,23 @@ def test_a_full_disk_raises_a_clear_error_and_keeps_the_old_file(tmp_path):
     with pytest.raises(CheckpointError, match=r"cannot write .*last\.pt: No space left on device.*are untouched"):
         write_atomically(path, write)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.needs("proc")
+def test_a_full_disk_is_named_as_such_whatever_library_writes(tmp_path, folder):
+    """torch itself says `enforce fail at inline_container.cc`."""
+    (tmp_path / f".last.pt.{os.getpid()}.partial").symlink_to("/dev/full")
+    with pytest.raises(CheckpointError, match=r"cannot write .*: No space left on device\. Earlier .* free some space"):
+        write_checkpoint(tmp_path / "last.pt", state(1))
+    assert os.listdir(tmp_path) == []
+    rust = safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    assert "best.safetensors: No space left on device. Earlier" in str(cannot_write(folder.best, rust))
+
+
+def test_a_folder_that_is_not_writable_is_no_full_disk(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"Not a directory\. .* make .*/file/below writable and run"):
+        CheckpointFolder(tmp_path / "file/below").write(1, state(1))
 
 
 def test_code_in_a_checkpoint_is_not_executed(tmp_path):

@@ -121,7 +121,7 @@ def test_a_nan_score_stops_the_run_with_a_report_and_is_not_the_best(tmp_path):
     with pytest.raises(NotFinite, match=r"weights of step 10: the score is NaN \(point_top1 .*train\.precision"):
         run_toy(tmp_path, TurnsNaN())
     assert [row["score"] is None for row in lines(tmp_path, "val")] == [False, True]
-    assert json.loads((tmp_path / "evaluations/val/summary.json").read_text())["weights"] == "val of step 10"
+    assert json.loads((tmp_path / "evaluations/val-step-10/summary.json").read_text())["weights"] == "val of step 10"
     with safetensors.safe_open(tmp_path / "checkpoints/best.safetensors", "pt") as best:
         assert best.metadata()["step"] == "5"
     with pytest.raises(NotFinite, match="weights of step 10"):  # again, instead of going on without a score

@@ -10,7 +10,6 @@ import safetensors.torch
 import torch
 from conftest import write_recipe
 
-from engine.non_finite import NotFinite
 from evaluators.resumable_predictions import ResumablePredictions
 from tasks import classification
 from tools import evaluate, predict, train
@@ -80,6 +79,19 @@ def test_more_processes_write_the_files_of_one(run, start, script, views, proces
     assert one[0]["clips_per_video"] == {"1x1": 1, "10x3": 30}[views]
 
 
+def test_a_report_on_another_list_leaves_the_runs_own(run, tmp_path):
+    before = files_of(run / "evaluations/1x1")
+    lines = (run.parent / "videos/val.txt").read_text().splitlines(keepends=True)
+    (tmp_path / "few videos.txt").write_text("".join(lines[:3]))
+    options = [f"data.val={tmp_path}/few videos.txt", "--run-dir", str(run), f"data.val_root={run.parent}/videos"]
+    evaluate.main(options)
+    summary, _ = files_of(run / "evaluations/1x1-few_videos")
+    assert summary["videos_listed"] == 3 and summary["list"] == f"{tmp_path}/few videos.txt"
+    evaluate.main(["--run-dir", str(run), "evaluation.max_non_finite=1"])
+    after = files_of(run / "evaluations/1x1")
+    assert {**after[0], "max_non_finite": 0.01} == before[0] and after[1] == before[1]
+
+
 def test_an_interrupted_evaluation_resumes(run, monkeypatch, capsys):
     """Of nine videos in batches of 4, 4 and 1, the batch with the broken video is tried again."""
     arguments = ["--run-dir", str(run), "--checkpoint", "last", "run.num_threads=1"]
@@ -134,26 +146,6 @@ def test_outputs_that_are_not_finite_end_with_an_error_after_the_report(run, sta
     assert summary["video_top1"] == summary["mean_class_accuracy"] == 0 and summary["videos_non_finite"] == 8
     assert summary["loss"] is None and not (report / "unfinished").exists()
     assert {row["guess1"] for row in csv.DictReader(files["predictions.csv"].decode().splitlines())} == {""}
-
-
-def test_predictions_that_are_not_finite_are_no_classes(run, overflowing, tmp_path, capsys):
-    videos = [str(path) for path in sorted((run.parent / "videos/val").glob("*/*.mp4"))[:2]]
-    arguments = ["--run-dir", str(run), "--checkpoint", str(overflowing), "--csv", str(tmp_path / "guesses.csv")]
-    with pytest.raises(NotFinite, match=r"outputs for 2 of 2, more than evaluation\.max_non_finite=0\.01"):
-        predict.main([*arguments, *videos])
-    assert capsys.readouterr().err.count("no guess: the network's outputs are NaN or infinite") == 2
-    assert (tmp_path / "guesses.csv").read_text().split() == ["path,class,probability"]
-    predict.main([*arguments, *videos, "evaluation.max_non_finite=1"])
-
-
-def test_predict_names_the_classes(run, start, tmp_path):
-    videos = sorted((run.parent / "videos/val").glob("*/*.mp4"))
-    table = tmp_path / "guesses.csv"
-    arguments = ("--run-dir", run, "--top", "2", "--csv", table, videos[0], videos[4])
-    output = start("tools/predict.py", *arguments).stderr
-    assert f"{videos[0]}\n" in output and f"cannot read {videos[4]}" in output
-    rows = list(csv.DictReader(table.read_text().splitlines()))
-    assert len(rows) == 2 and all(row["class"] in {video.parent.name for video in videos} for row in rows)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """tools/slurm_job.sh with stand-ins for SLURM's programs: when it queues again, and that the run then resumes."""
 
+import shlex
 import signal
 import subprocess
 import time
@@ -77,11 +78,33 @@ def test_dry_run(slurm):
     assert job.communicate(timeout=30)[0].startswith("srun --nodes 1 --ntasks-per-node 1") and job.returncode == 0
 
 
+@pytest.mark.parametrize("found_by", ["the variable SUITE", "the record of the job"])
+def test_a_job_submitted_from_another_folder(slurm, tmp_path, found_by):
+    """SLURM runs a copy of the script: the suite is elsewhere, and relative paths belong to the other folder."""
+    project = tmp_path / "my project"
+    project.mkdir()
+    environment = slurm("exit 1") | {"SLURM_SUBMIT_DIR": str(project)}
+    if found_by == "the variable SUITE":
+        environment["SUITE"] = str(ROOT)
+    else:
+        record = f"JobId=17 JobName=train\n   Command={ROOT}/tools/slurm_job.sh --dry-run {RECIPE}\n   WorkDir=/"
+        (tmp_path / "record").write_text(record)
+        show = f'if [ "$2" = job ]; then cat "{tmp_path}/record"; else echo localhost; fi'
+        (tmp_path / "bin/scontrol").write_text(f"#!/usr/bin/env bash\n{show}\n")
+    output = start_job(environment, "--dry-run", RECIPE).communicate(timeout=30)[0]
+    *_, part = shlex.split(output)
+    assert shlex.split(part)[:5] == ["cd", str(project), "&&", "exec", f"{ROOT}/run_dist.sh"], output
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"SLURM_JOB_ID": ""}, "this is a SLURM job; submit it with: sbatch"),
-        ({"SLURM_SUBMIT_DIR": "/"}, "there is no run_dist.sh in /"),
+        (
+            {"SLURM_SUBMIT_DIR": "/"},
+            "there is no run_dist.sh in /; submit the job from the suite's folder, or name that",
+        ),
+        ({"SUITE": "/usr"}, "there is no run_dist.sh in /usr"),
     ],
 )
 def test_wrong_jobs(slurm, change, message):

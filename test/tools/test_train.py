@@ -2,12 +2,18 @@
 
 import json
 import os
+import signal
 import subprocess
 import time
 
 import pytest
 import torch
 from launching import ROOT, ForkedRun, python_words, shell_environment
+
+from evaluators import classification_report
+from tasks.clip_classification import ClipClassification
+from tools import train
+from tools.errors import clear_errors
 
 TIMING = ("samples_per_second", "waiting_for_data")
 
@@ -73,3 +79,30 @@ def test_a_misspelt_setting_is_one_message_from_the_shell(recipe, processes):
     done = subprocess.run(line, env=environment, text=True, capture_output=True, timeout=100, cwd="/")
     assert done.returncode != 0 and done.stderr.count("did you mean 'lr'?") == 1, done.stderr
     assert processes == 2 or "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize("moment", ["making ready", "the final report"])
+def test_a_signal_outside_the_steps_ends_with_75_and_the_same_command_goes_on(
+    recipe, tmp_path, monkeypatch, capsys, name, moment
+):
+    arguments = ["-c", str(recipe), f"run.dir={tmp_path / 'run'}", "train.num_epochs=1", "data.num_workers=0"]
+    making, writing = (ClipClassification, "check"), (classification_report, "plot_confusion")
+    place, method = making if moment == "making ready" else writing
+    original = getattr(place, method)
+
+    def interrupted(*arguments):
+        monkeypatch.setattr(place, method, original)
+        signal.raise_signal(signal.Signals[name])
+        return original(*arguments)
+
+    monkeypatch.setattr(place, method, interrupted)
+    with pytest.raises(SystemExit) as end:
+        clear_errors(lambda: train.main(arguments))
+    assert end.value.code == 75
+    assert f"stopped by {name}; the run is saved, and the same command resumes it" in capsys.readouterr().err
+    assert (tmp_path / "run/checkpoints/last.pt").exists() == (moment == "the final report")
+    train.main(arguments)
+    assert (tmp_path / "run/evaluations/1x1/confusion.png").exists()
+    assert not (tmp_path / "run/evaluations/1x1/unfinished").exists()
+    assert os.listdir(tmp_path / "run/evaluations") == ["1x1"]

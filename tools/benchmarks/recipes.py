@@ -19,6 +19,7 @@ from datasets.video.recipes import RECIPES, Recipe
 from datasets.video.reencode import read_source, scaled_frames
 from datasets.video.transforms import EvalView, EvalViewSettings
 from tools.benchmarks.data import make_kinetics_like_clips
+from tools.output_files import check_file
 
 HELP = """Recipes of tools/convert_videos.py, and variants of ours, on the same videos.
 
@@ -68,6 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
+    if args.csv:
+        check_file(args.csv, "choose another one with --csv")
     recipes = {
         name: recipe for name, recipe in variants().items() if not args.recipes or any(n in name for n in args.recipes)
     }
@@ -85,6 +88,7 @@ def run(args: argparse.Namespace) -> None:
             for name, column in rows.items()
             for file, measured in zip(files, column, strict=True)
         ]
+        args.csv.parent.mkdir(parents=True, exist_ok=True)
         args.csv.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

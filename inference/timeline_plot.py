@@ -1,0 +1,77 @@
+"""Draws a timeline: a strip of the classes over the time of a video, and how probable they are."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from evaluators.confusion_plot import PLAIN_TEXT, one_line, plot_names
+from inference.prediction import Prediction
+from inference.timeline import Segment, find_spans
+
+MOST_COLORS = 19
+"""Classes with a color of their own; those that take less of the time share one."""
+SECONDS_PER_LETTER = 0.008  # of each second of the video
+UNSURE, OTHER = "#e4e4e4", "#8a8a8a"
+
+
+def plot_timeline(windows: Sequence[Prediction], segments: Sequence[Segment], title: str, path: Path) -> None:
+    """Draws the segments of `find_segments` as a strip, and below it the probability of each window's best class."""
+    seconds: dict[str, float] = defaultdict(float)
+    for segment in segments:
+        if segment.label:
+            seconds[segment.label] += segment.end - segment.start
+    labels = sorted(seconds, key=lambda label: (-seconds[label], label))
+    palette = matplotlib.colormaps["tab10" if len(labels) <= 10 else "tab20"].colors
+    colors = {label: palette[n] if n < MOST_COLORS else OTHER for n, label in enumerate(labels)}
+    with matplotlib.rc_context({**PLAIN_TEXT, "font.size": 11}):
+        legend = _legend(labels, colors, any(not segment.label for segment in segments))
+        num_columns = min(6, len(legend))
+        num_rows = -(-len(legend) // max(1, num_columns))
+        figure = Figure(figsize=(12, 3.0 + 0.28 * num_rows), layout="constrained")
+        strip, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.2))
+        starts, ends, shades = zip(*((s.start, s.end, colors.get(s.label, UNSURE)) for s in segments), strict=True)
+        strip.bar(starts, 1, np.subtract(ends, starts), align="edge", color=shades, linewidth=0)
+        strip.set_ylim(0, 1)
+        for start, end, label, _ in segments:
+            name = plot_names([label])[0] if label else ""
+            if len(name) * SECONDS_PER_LETTER * segments[-1].end < end - start:
+                strip.text((start + end) / 2, 0.5, name, ha="center", va="center", color="white", weight="bold")
+        strip.set_title(one_line(title, 80), loc="left")
+        strip.set_yticks([])
+        starts, ends = zip(*find_spans(windows, segments[-1].end), strict=True)
+        heights = [100 * window.probability if window else 0 for window in windows]
+        shades = [colors.get(window.label, UNSURE) for window in windows]
+        lower.bar(starts, heights, np.subtract(ends, starts), align="edge", color=shades, linewidth=0)
+        lower.set_ylim(0, 100)
+        lower.set_ylabel("probability, %")
+        lower.set_xlabel("time in the video")
+        lower.set_xlim(segments[0].start, segments[-1].end)
+        lower.grid(axis="y", alpha=0.3)
+        lower.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 1.5, 2, 3, 5, 6, 10]))
+        lower.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: _clock(seconds, segments[-1].end)))
+        figure.legend(handles=legend, loc="outside lower center", ncols=num_columns, frameon=False)
+        FigureCanvasAgg(figure)
+        figure.savefig(path, dpi=100)
+
+
+def _legend(labels: Sequence[str], colors: dict[str, tuple | str], has_unsure: bool) -> list[Patch]:
+    shown = labels[:MOST_COLORS]
+    entries = [Patch(color=colors[label], label=name) for label, name in zip(shown, plot_names(shown), strict=True)]
+    if len(labels) > MOST_COLORS:
+        entries.append(Patch(color=OTHER, label=f"{len(labels) - MOST_COLORS} other classes"))
+    return entries + [Patch(color=UNSURE, label="not sure")] * has_unsure
+
+
+def _clock(seconds: float, length: float) -> str:
+    """Seconds as m:ss, or with hours or tenths where the length of the video calls for them."""
+    tenths = round(10 * seconds)
+    minutes, rest = divmod(tenths, 600)
+    tail = f"{rest // 10:02d}" + (f".{rest % 10}" if length < 8 else "")
+    return f"{minutes // 60}:{minutes % 60:02d}:{tail}" if length >= 3600 else f"{minutes}:{tail}"

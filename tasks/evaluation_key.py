@@ -1,0 +1,56 @@
+"""What the scores of a classification depend on besides the weights: reports with different keys are kept apart."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from engine.fingerprint import Contents
+
+if TYPE_CHECKING:
+    from tasks.classification import Classification
+
+IN_TRAINING_ONLY = (
+    *("train", "train_split", "train_view", "more", "class_balance", "weights", "repeats"),
+    *("mix", "erase", "token_labels", "multigrid"),
+)
+IN_THE_FILES = ("val", "val_root", "val_split", "root", "class_names", "make", "index")
+WORKER_SETTINGS = ("num_workers", "worker_start", "timeout_seconds")
+IGNORED = {
+    "model": ("pretrained",),
+    "data": (*IN_TRAINING_ONLY, *IN_THE_FILES, *WORKER_SETTINGS),
+    "evaluation": ("max_non_finite", "clips_per_forward", "images_per_forward"),
+}
+"""Settings by section that change no score but by rounding, or only by what the validation files are."""
+
+
+def settings_key(task: Classification) -> dict[str, Any]:
+    """What the outputs for a file depend on besides the weights: settings, and a digest of the class names."""
+    recipe = task.resolved_recipe()
+    sections = {
+        name: {key: value for key, value in recipe[name].items() if key not in ignored}
+        for name, ignored in IGNORED.items()
+    }
+    return {
+        "task": recipe["task"],
+        **sections,
+        "multi_label": task.multi_label,
+        "precision": recipe["train"]["precision"],
+        "class names": list(Contents.of(task.class_names)),
+    }
+
+
+def evaluation_key(task: Classification) -> dict[str, Any]:
+    """See `engine.task.Task.evaluation_key`: `settings_key`, and a digest of the validation files and their labels."""
+    labels_of = task.val_files.labels_of
+    files = (f"{labels_of(item.index)} {os.path.abspath(item.path)}" for item in task.val_files)
+    return {**settings_key(task), f"validation {task.item}s": list(Contents.of(files))}
+
+
+def validation_source(task: Classification) -> dict[str, str]:
+    """See `engine.task.Task.validation_source`."""
+    data = task.settings.data
+    places = {"list": data.val or data.train, "root": data.val_root or data.root}
+    source = {name: os.path.abspath(place) for name, place in places.items() if place is not None}
+    split = getattr(data, "val_split", None)
+    return source if split is None else {**source, "split": split}

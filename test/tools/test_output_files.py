@@ -1,0 +1,67 @@
+"""What cannot be written is one clear error with status 2, before the long work, in every tool."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from faults import as_nobody
+
+from settings import SettingsError
+from tools import benchmark, check_videos, convert_videos, make_list, show_data, train
+from tools.output_files import check_file, check_folder
+
+
+def test_what_can_be_written_passes_and_leaves_nothing(tmp_path):
+    check_folder(tmp_path / "new/folder", "x")
+    check_file(tmp_path / "new/table.csv", "x")
+    (tmp_path / "table.csv").write_text("old")
+    check_file(tmp_path / "table.csv", "x")
+    assert os.listdir(tmp_path) == ["table.csv"] and (tmp_path / "table.csv").read_text() == "old"
+
+
+def test_what_cannot_be_written_is_named_with_reason_and_remedy(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match=r"cannot write in .*/file/below: Not a directory; choose another"):
+        check_folder(tmp_path / "file/below", "choose another")
+    with pytest.raises(SettingsError, match=r"cannot write .*: Is a directory; choose another"):
+        check_file(tmp_path, "choose another")
+
+
+def test_permissions_count():
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "table.csv").write_text("")
+        folder.chmod(0o555)  # also for others, which pytest's folders are not
+        with as_nobody():
+            with pytest.raises(SettingsError, match="Permission denied"):
+                check_folder(folder / "new", "x")
+            with pytest.raises(SettingsError, match="Permission denied"):
+                check_file(folder / "table.csv", "x")
+        folder.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "remedy"),
+    [
+        (convert_videos.main, ["VIDEOS", "FILE/out"], "choose another DESTINATION"),
+        (make_list.main, ["folder", "VIDEOS/train", "-o", "FILE/train.txt"], "choose another one with -o"),
+        (
+            make_list.main,
+            ["folder", "VIDEOS/train", "-o", "NEW", "--table", "FILE/x"],
+            "choose another one with --table",
+        ),
+        (check_videos.main, ["VIDEOS/train.txt", "--index", "FILE/index"], "choose another place with --index"),
+        (show_data.main, ["RECIPE", "--output", "FILE/out"], "choose another one with --output"),
+        (train.main, ["-c", "RECIPE", "run.dir=FILE/run"], "choose another run.dir"),
+        (benchmark.main, ["recipes", "--csv", "FILE/x.csv"], "choose another one with --csv"),
+    ],
+)
+def test_every_tool_says_so_before_it_starts(main, arguments, remedy, motion_videos, recipe, tmp_path):
+    (tmp_path / "file").write_text("")
+    names = {"VIDEOS": motion_videos, "FILE": tmp_path / "file", "NEW": tmp_path / "new", "RECIPE": recipe}
+    for name, path in names.items():
+        arguments = [argument.replace(name, str(path)) for argument in arguments]
+    with pytest.raises(SettingsError, match=rf"cannot write .*Not a directory; {remedy}"):
+        main(arguments)
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,43 @@
+"""Command lines: options anywhere between the other arguments, a suggestion for a misspelt one, the next command.
+
+Nothing here imports torch, so that a script whose other imports wait reads its arguments, and shows its help, at once.
+"""
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from settings import SUITE, did_you_mean
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that select a recipe, a run and its weights."""
+    parser.add_argument("-c", "--config", metavar="RECIPE", help="a recipe (default: the recipe of the run)")
+    parser.add_argument(
+        "--run-dir", type=Path, metavar="DIR", help="a run directory (default: that of the recipe, or the newest run)"
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="FILE", help="best, last or a file, which carries its recipe (default: best, else last)"
+    )
+    parser.add_argument("--average", action="store_true", help="use the averaged weights if the file has both")
+
+
+def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """`parser.parse_args`, but `model.name=X --checkpoint FILE data.val=Y` and the like are read in any order.
+
+    Exits with status 2 and a message if an option or an argument is unknown.
+    """
+    args, unknown = parser.parse_known_intermixed_args(argv)
+    misspelt = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+    if misspelt:
+        options = [option for action in parser._actions for option in action.option_strings]
+        parser.error(f"there is no option {misspelt[0]}{did_you_mean(misspelt[0], options)}")
+    if unknown:
+        parser.error(f"unexpected arguments: {' '.join(unknown)}")
+    return args
+
+
+def launcher() -> str:
+    """run_local.sh as the user can type it in the current folder, for messages that name the next command."""
+    return "./run_local.sh" if Path.cwd() == SUITE else shlex.quote(str(SUITE / "run_local.sh"))

@@ -1,0 +1,111 @@
+"""Predicts on windows that slide over long videos for tools/predict.py: tables, pictures, and labels on the video."""
+
+import argparse
+import contextlib
+import csv
+import io
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets.file_list import FileError
+from datasets.video.container import file_range, stamp
+from datasets.video.stream import VideoStream
+from engine.checkpoint import write_atomically
+from engine.progress import progress_bar
+from inference import Prediction, Predictor
+from inference.overlay import write_overlay
+from inference.timeline import find_segments, write_segments
+from inference.timeline_plot import plot_timeline
+from settings import SettingsError
+from tools.output_files import check_file, check_folder
+from tools.predict_rows import exit_status, make_key, open_predictor, show_failure, show_segments
+from tools.row_file import CsvFormat, RowFile
+
+log = logging.getLogger(__name__)
+
+
+def predict_windows(args: argparse.Namespace) -> int:
+    """Writes what `--timeline` and `--overlay` ask for -> the command's exit status."""
+    if args.timeline:
+        check_folder(args.timeline, "choose another one with --timeline")
+    if args.overlay:
+        check_file(args.overlay, "choose another one with --overlay")
+    predictor = open_predictor(args)
+    paths = [item.path for item in predictor.find_inputs(args.places)]
+    if args.overlay and len(paths) > 1:
+        raise SettingsError(f"--overlay draws on a single video; {args.places[0]} has {len(paths)}")
+    names = _names(paths)
+    num_failed = 0
+    for path, name in zip(paths, names, strict=True):
+        try:
+            windows = _predict_one(predictor, path, name, args)
+        except FileError as error:
+            show_failure(path, error.reason)
+            num_failed += 1
+            continue
+        if args.overlay:
+            log.info("drawing %s", args.overlay)
+            write_overlay(path, windows, args.overlay, args.above)
+    return exit_status(len(paths), num_failed)
+
+
+def _names(paths: Sequence[str]) -> list[str]:
+    """The names of the timelines. Raises SettingsError if two are the same."""
+    names: dict[str, str] = {}
+    for path in paths:
+        name = Path(path).stem
+        if name in names:
+            raise SettingsError(
+                f"{names[name]} and {path} would have the same timeline, {name}; name them in two commands"
+            )
+        names[name] = path
+    return list(names)
+
+
+def _predict_one(predictor: Predictor, path: str, name: str, args: argparse.Namespace) -> list[Prediction]:
+    """Predicts on all windows of a video, shows its segments, and writes its timeline."""
+    with VideoStream(path) as stream:  # raises VideoError before anything is written
+        duration = stream.duration_seconds or 0.0
+    with contextlib.ExitStack() as stack:
+        table = None
+        if args.timeline:
+            table = stack.enter_context(_open_table(predictor, path, args.timeline / f"{name}.windows.csv", args))
+        windows = [_read_window(path, row.text) for row in table.kept] if table else []
+        bar = stack.enter_context(progress_bar(round(duration), 0, predictor.task.ranks, name, unit="s"))
+        for number, window in enumerate(predictor.windows(path, args.window, args.stride, len(windows)), len(windows)):
+            if table:
+                table.add(number, window)
+            windows.append(_rounded(window))
+            bar.update(round(min(duration, window.seconds[1])) - bar.n)
+    segments = find_segments(windows, args.above, duration)
+    show_segments(path, segments)
+    if args.timeline:
+        write_atomically(args.timeline / f"{name}.segments.csv", lambda file: write_segments(segments, file))
+        picture = args.timeline / f"{name}.png"
+        plot_timeline(windows, segments, os.path.basename(path), picture)
+        log.info("%s: the timeline is in %s", path, picture)
+    return windows
+
+
+def _open_table(predictor: Predictor, path: str, table: Path, args: argparse.Namespace) -> RowFile:
+    video = dict(zip(("bytes", "modified"), stamp(file_range(path)[0]), strict=True))
+    num_guesses = min(args.top, len(predictor.class_names))
+    rows = CsvFormat(num_guesses, has_windows=True, has_paths=False)
+    return RowFile(table, rows, make_key(predictor, args) | {"video": video})
+
+
+def _rounded(window: Prediction) -> Prediction:
+    """A window with the digits that its row in the table has, so that an interruption changes no segment."""
+    guesses = tuple((name, round(probability, 6)) for name, probability in window.guesses)
+    start, end = window.seconds
+    return Prediction(window.path, guesses, window.failure, seconds=(round(start, 3), round(end, 3)))
+
+
+def _read_window(path: str, row: str) -> Prediction:
+    """A window from its row in the table."""
+    start, end, *cells, failure = next(csv.reader(io.StringIO(row, newline="")))
+    pairs = zip(cells[::2], cells[1::2], strict=True)
+    guesses = tuple((name, float(probability)) for name, probability in pairs if probability)
+    return Prediction(path, guesses, failure, seconds=(float(start), float(end)))
