@@ -45,6 +45,11 @@ def need_module(name: str) -> None:
         raise Missing(f"{name} cannot be imported: {str(error).strip().splitlines()[0]}") from error
 
 
+def need_onnx() -> None:
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        need_module(name)
+
+
 def need_network_namespaces() -> None:
     need_program("ip")
     name = f"probe{os.getpid()}"
@@ -63,6 +68,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "ffmpeg": functools.partial(need_program, "ffmpeg"),
     "gpu": need_gpu,
     "network_namespaces": need_network_namespaces,
+    "onnx": need_onnx,
     "opencv": functools.partial(need_module, "cv2"),
     "proc": functools.partial(need_file, "/proc/self/smaps_rollup"),
     "torchcodec": functools.partial(need_module, "torchcodec.decoders"),
