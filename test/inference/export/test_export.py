@@ -56,7 +56,7 @@ def clips(motion_videos, tmp_path_factory):
 
 @pytest.mark.needs("onnx")
 def test_every_format_computes_what_the_network_does(clips):
-    trained, folder, description = clips
+    _, folder, description = clips
     files = description["files"]
     assert files["onnx"]["file"] == "glore_resnet_debug_3d.onnx"
     for name in ("onnx", "torch"):
@@ -175,7 +175,7 @@ def test_a_network_that_cannot_be_traced_is_named():
 def test_a_file_that_computes_something_else_is_refused(clips, tmp_path, monkeypatch):
     trained, _, _ = clips
     monkeypatch.setattr("inference.export.max_differences", lambda *arguments: {1: 0.5})
-    with pytest.raises(ExportError, match="outputs differ by 5.0e-01 of the largest logit"):
+    with pytest.raises(ExportError, match=r"outputs differ by 5\.0e-01 of the largest logit"):
         export_network(trained, list, tmp_path, ExportOptions(("torch",), num_compared=0, repeats=0))
     assert list(tmp_path.iterdir()) == []
 
