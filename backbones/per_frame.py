@@ -1,5 +1,7 @@
 """An image network on clips: it sees every frame by itself, and its logits are averaged."""
 
+from typing import Any
+
 import torch
 from einops import rearrange
 from torch import nn
@@ -29,6 +31,10 @@ class PerFrame(nn.Module):
     @property
     def model_name(self) -> str:
         return getattr(self.network, "model_name", type(self.network).__name__)
+
+    @property
+    def model_options(self) -> dict[str, Any]:
+        return getattr(self.network, "model_options", {})
 
     @property
     def num_classes(self) -> int:

@@ -16,6 +16,8 @@ import torch
 from engine.distributed import Ranks
 
 PACKAGES = ("torch", "torchvision", "torch-geometric", "timm", "numpy", "av", "decord", "torchcodec", "safetensors")
+START_ONLY = ("started", "command", "folder")
+"""Entries that differ between any two starts."""
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -35,17 +36,19 @@ def plot_timeline(windows: Sequence[Prediction], segments: Sequence[Segment], ti
         num_rows = -(-len(legend) // max(1, num_columns))
         figure = Figure(figsize=(12, 3.0 + 0.28 * num_rows), layout="constrained")
         strip, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.2))
+        starts, ends, shades = zip(*((s.start, s.end, colors.get(s.label, UNSURE)) for s in segments), strict=True)
+        strip.bar(starts, 1, np.subtract(ends, starts), align="edge", color=shades, linewidth=0)
+        strip.set_ylim(0, 1)
         for start, end, label, _ in segments:
-            strip.axvspan(start, end, color=colors.get(label, UNSURE), linewidth=0)
             name = plot_names([label])[0] if label else ""
             if len(name) * SECONDS_PER_LETTER * segments[-1].end < end - start:
                 strip.text((start + end) / 2, 0.5, name, ha="center", va="center", color="white", weight="bold")
         strip.set_title(one_line(title, 80), loc="left")
         strip.set_yticks([])
-        for window, (start, end) in zip(windows, find_spans(windows, segments[-1].end), strict=True):
-            if window:
-                color = colors.get(window.label, UNSURE)
-                lower.bar(start, 100 * window.probability, end - start, align="edge", color=color, linewidth=0)
+        starts, ends = zip(*find_spans(windows, segments[-1].end), strict=True)
+        heights = [100 * window.probability if window else 0 for window in windows]
+        shades = [colors.get(window.label, UNSURE) for window in windows]
+        lower.bar(starts, heights, np.subtract(ends, starts), align="edge", color=shades, linewidth=0)
         lower.set_ylim(0, 100)
         lower.set_ylabel("probability, %")
         lower.set_xlabel("time in the video")

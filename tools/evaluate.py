@@ -20,9 +20,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported:
 from engine.distributed import join_ranks
 from engine.run import start_logging
 from engine.signals import StopSignals
-from tools.arguments import parse_arguments
+from tools.arguments import add_run_arguments, parse_arguments
 from tools.errors import clear_errors
-from tools.loading_runs import add_run_arguments, find_run, report
+from tools.loading_runs import find_run, report
 
 
 def main(

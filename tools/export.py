@@ -19,8 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
 from settings import did_you_mean
+from tools.arguments import add_run_arguments, parse_arguments
 from tools.errors import clear_errors
-from tools.loading_runs import add_run_arguments, find_run
+from tools.loading_runs import find_run
 from tools.output_files import check_folder
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ FORMATS = ("onnx", "int8", "torch")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_arguments(argv)
+    args = read_arguments(argv)
     # With torch, which takes seconds that --help does not take.
     from engine.distributed import join_ranks
     from engine.run import start_logging
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     log.info("%s", summary(description))
 
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_run_arguments(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where to write the files")
@@ -70,7 +71,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "arguments", nargs="*", metavar="FILE | key=value",
         help="videos, images or folders to calibrate and compare with (the validation list), and settings to change",
     )  # fmt: skip
-    args = parser.parse_intermixed_args(argv)
+    args = parse_arguments(parser, argv)
     if not args.batch:
         parser.error("got --batch 0; it must be at least 1")
     args.overrides = [word for word in args.arguments if "=" in word and not Path(word).exists()]

@@ -20,15 +20,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
+from tools.arguments import add_run_arguments, parse_arguments
 from tools.errors import clear_errors
-from tools.loading_runs import add_run_arguments, find_run
+from tools.loading_runs import find_run
 from tools.output_files import check_folder
 
 log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_arguments(argv)
+    args = read_arguments(argv)
     # With torch, which takes seconds that --help does not take.
     from engine.distributed import join_ranks
     from engine.run import start_logging
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(extracted.status)
 
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_run_arguments(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where to write the shards")
@@ -77,7 +78,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "arguments", nargs="*", metavar="FILE | key=value", help="videos, images or folders, and settings to change"
     )
-    args = parser.parse_intermixed_args(argv)
+    args = parse_arguments(parser, argv)
     if args.files_per_shard is not None and args.files_per_shard < 1:
         parser.error(f"got --files-per-shard {args.files_per_shard}; it must be at least 1")
     args.overrides = [word for word in args.arguments if "=" in word and not Path(word).exists()]

@@ -190,7 +190,7 @@ def test_the_short_video_policy_error_counts_as_unreadable(tmp_path):
     task = make_task(tmp_path, data__short_video="error")
     predictions = task.predict(task.build_model().eval(), task.val_files)
     assert "the video has 5 frames; a clip of 4, 2 apart, needs 7" in predictions.failures[0]["reason"]
-    with pytest.raises(FileError, match=r"no video of data\.val can be read"):
+    with pytest.raises(FileError, match=r"no validation video can be read"):
         task.evaluate(task.build_model().eval())
     assert make_task(tmp_path).evaluate(task.build_model().eval()).num_read == 1
 
