@@ -171,6 +171,7 @@ def test_a_network_that_cannot_be_traced_is_named():
         trace(ChoosesByValue(), (3, 4), "chooser")
 
 
+@pytest.mark.slow
 @pytest.mark.needs("onnx")
 def test_a_file_that_computes_something_else_is_refused(clips, tmp_path, monkeypatch):
     trained, _, _ = clips
