@@ -20,7 +20,8 @@ from inference.feature_shards import FAILURES, Shard, ShardFolder
 from inference.layer_features import POOLED, LayerFeatures
 from inference.trained import TrainedNetwork
 from settings import SettingsError
-from tasks.classification import WORKER_SETTINGS, Classification
+from tasks.classification import Classification
+from tasks.evaluation_key import settings_key
 from tasks.network_check import check_validation
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,6 @@ LEVELS = ("video", "clip")
 SHARD_BYTES = 64 * 2**20
 """A shard is in memory until it is written."""
 MAX_FILES_PER_SHARD = 1024
-PLACES = ("train", "val", "root", "val_root", "class_names", "more", "weights")  # do not change features
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,6 @@ def _describe(
     trained: TrainedNetwork, files: FileList, options: FeatureOptions, shape: tuple[int, ...]
 ) -> dict[str, Any]:
     task, weights = trained.task, trained.weights
-    recipe = task.resolved_recipe()
-    data = {name: value for name, value in recipe["data"].items() if name not in (*WORKER_SETTINGS, *PLACES)}
     names = hashlib.sha256("\n".join(files.identities()).encode("utf-8", "surrogateescape"))
     with open(weights, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -169,7 +167,7 @@ def _describe(
         "class_names": task.class_names,
         "weights_sha256": digest,
         "files_sha256": names.hexdigest(),
-        "settings": {"evaluation": recipe["evaluation"], "data": data, "precision": recipe["train"]["precision"]},
+        "settings": settings_key(task),
     }
 
 

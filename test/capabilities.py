@@ -46,6 +46,11 @@ def need_module(name: str) -> None:
         raise Missing(f"{name} cannot be imported: {str(error).strip().splitlines()[0]}") from error
 
 
+def need_onnx() -> None:
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        need_module(name)
+
+
 def need_network_namespaces() -> None:
     need_program("ip")
     name = f"probe{os.getpid()}"
@@ -78,6 +83,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "gradio": functools.partial(need_module, "gradio"),
     "network_namespaces": need_network_namespaces,
     "notebook": need_notebook,
+    "onnx": need_onnx,
     "opencv": functools.partial(need_module, "cv2"),
     "proc": functools.partial(need_file, "/proc/self/smaps_rollup"),
     "setuptools": functools.partial(need_module, "setuptools"),

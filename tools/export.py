@@ -59,7 +59,7 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         type=_formats,
         default=("onnx",),
         metavar="LIST",
-        help="of onnx, int8, torch; commas between (onnx)",
+        help="of onnx, int8, torch, with commas (onnx)",
     )
     parser.add_argument("--calibrate", type=_count, default=64, metavar="N", help="files that set int8's ranges (64)")
     parser.add_argument(

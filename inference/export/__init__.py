@@ -74,9 +74,9 @@ def export_network(
     name = trained.task.settings.model.name
     _, shape = trained.task.validation_shape()
     description = describe(trained)
-    program = trace(exportable(trained.model), shape, name)
-    paths = {format: folder / f"{name}{FORMATS[format]}" for format in FORMATS if format in options.formats}
     compared = _files_to_compare(trained, files, options)
+    paths = {format: folder / f"{name}{FORMATS[format]}" for format in FORMATS if format in options.formats}
+    program = trace(exportable(trained.model), shape, name)
 
     measured: dict[str, dict[str, Any]] = {}
     networks: dict[str, Forward] = {}

@@ -43,7 +43,7 @@ def trace(model: nn.Module, shape: tuple[int, ...], name: str) -> torch.export.E
         return torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
     except Exception as error:  # of any kind: torch.export has many
         raise ExportError(
-            f"{name} cannot be exported: {first_line(error)}. torch.export follows one path through the network, for "
+            f"{name} cannot be exported: {first_line(error)}; torch.export follows one path through the network, for "
             "any batch size"
         ) from error
 
