@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 
 from settings import SettingsError
 from tools.output_files import check_folder
-from tools.report_folder import claim_folder, describe, write_made_from
-
-OTHER_FOLDER = "name a folder of your own with --run-dir, and the recipe and the weights with -c and --checkpoint"
 
 if TYPE_CHECKING:
     from engine.distributed import Ranks
     from engine.task import Task
     from inference.trained import Recipe
+
+OTHER_FOLDER = "name a folder of your own with --run-dir, and the recipe and the weights with -c and --checkpoint"
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +59,7 @@ def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average:
     from engine.run import report_evaluation
     from engine.task import ResumeFolder
     from inference.trained import find_weights, load_model
+    from tools.report_folder import claim_folder, describe, write_made_from
 
     weights = ranks.on_main(lambda: find_weights(run, checkpoint))  # the same file on every rank
     ranks.on_main(lambda: check_folder(run / "evaluations", OTHER_FOLDER))
