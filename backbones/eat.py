@@ -257,7 +257,7 @@ class EAT(nn.Module):
         else:
             x = curve(self.patch_embed(x), dim=1)
         if self.readout == "class_token":
-            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)  # -> [B, 1 + N, C]
+            x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)  # -> [B, 1 + N, C]
         return self.norm(self.blocks(x + positions))
 
     def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
@@ -306,7 +306,7 @@ class EAT(nn.Module):
         if self.readout == "class_token":
             return tokens[:, :1]
         queries = torch.cat([self.cls_token, self.dist_token], dim=1) if self.distilled else self.cls_token
-        queries = queries.expand(len(tokens), -1, -1)
+        queries = queries.expand(tokens.shape[0], -1, -1)
         for block in self.blocks_cls:
             queries = block(queries, tokens)
         return queries

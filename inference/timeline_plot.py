@@ -1,14 +1,16 @@
 """Draws a timeline: a strip of the classes over the time of a video, and how probable they are."""
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from evaluators.confusion_plot import PLAIN_TEXT, one_line, plot_names
 from inference.prediction import Prediction
@@ -35,23 +37,25 @@ def plot_timeline(windows: Sequence[Prediction], segments: Sequence[Segment], ti
         num_rows = -(-len(legend) // max(1, num_columns))
         figure = Figure(figsize=(12, 3.0 + 0.28 * num_rows), layout="constrained")
         strip, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.2))
+        starts, ends, shades = zip(*((s.start, s.end, colors.get(s.label, UNSURE)) for s in segments), strict=True)
+        strip.bar(starts, 1, np.subtract(ends, starts), align="edge", color=shades, linewidth=0)
+        strip.set_ylim(0, 1)
         for start, end, label, _ in segments:
-            strip.axvspan(start, end, color=colors.get(label, UNSURE), linewidth=0)
             name = plot_names([label])[0] if label else ""
             if len(name) * SECONDS_PER_LETTER * segments[-1].end < end - start:
                 strip.text((start + end) / 2, 0.5, name, ha="center", va="center", color="white", weight="bold")
         strip.set_title(one_line(title, 80), loc="left")
         strip.set_yticks([])
-        for window, (start, end) in zip(windows, find_spans(windows, segments[-1].end), strict=True):
-            if window:
-                color = colors.get(window.label, UNSURE)
-                lower.bar(start, 100 * window.probability, end - start, align="edge", color=color, linewidth=0)
+        starts, ends = zip(*find_spans(windows, segments[-1].end), strict=True)
+        heights = [100 * window.probability if window else 0 for window in windows]
+        shades = [colors.get(window.label, UNSURE) for window in windows]
+        lower.bar(starts, heights, np.subtract(ends, starts), align="edge", color=shades, linewidth=0)
         lower.set_ylim(0, 100)
         lower.set_ylabel("probability, %")
         lower.set_xlabel("time in the video")
         lower.set_xlim(segments[0].start, segments[-1].end)
         lower.grid(axis="y", alpha=0.3)
-        lower.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 1.5, 2, 3, 5, 6, 10]))
+        lower.xaxis.set_major_locator(MultipleLocator(_seconds_between_ticks(segments[-1].end)))
         lower.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: _clock(seconds, segments[-1].end)))
         figure.legend(handles=legend, loc="outside lower center", ncols=num_columns, frameon=False)
         FigureCanvasAgg(figure)
@@ -64,6 +68,12 @@ def _legend(labels: Sequence[str], colors: dict[str, tuple | str], has_unsure: b
     if len(labels) > MOST_COLORS:
         entries.append(Patch(color=OTHER, label=f"{len(labels) - MOST_COLORS} other classes"))
     return entries + [Patch(color=UNSURE, label="not sure")] * has_unsure
+
+
+def _seconds_between_ticks(length: float) -> float:
+    """A round time, for at most 12 ticks in `length` seconds."""
+    steps = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+    return next((step for step in steps if length <= 12 * step), 3600 * math.ceil(length / 12 / 3600))
 
 
 def _clock(seconds: float, length: float) -> str:

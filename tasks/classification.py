@@ -21,7 +21,7 @@ from engine.checkpoint import write_atomically
 from engine.fingerprint import Contents, Part
 from engine.progress import progress_bar
 from engine.task import Answer, Batch, Picture, ResumeFolder, Task
-from evaluators.class_scores import count_correct
+from evaluators.class_scores import count_correct, ranks_worth_counting
 from evaluators.classification import (
     NUM_GUESSES,
     ClassificationEvaluation,
@@ -109,6 +109,10 @@ class Classification(Task):
         """The same in evaluation."""
         raise NotImplementedError
 
+    def overrides_for_input(self, shape: tuple[int, ...]) -> list[str]:
+        """Overrides that give the network inputs of the size of `shape`, [3, H, W] or [3, T, H, W], in both views."""
+        raise NotImplementedError
+
     @cached_property
     def lists(self) -> ClassLists:
         settings = self.settings
@@ -142,6 +146,11 @@ class Classification(Task):
     @property
     def num_train_samples(self) -> int:
         return len(self.train_files)
+
+    @property
+    def num_evaluation_samples(self) -> int:
+        """Validation views."""
+        return len(self.val_files) * self.eval_views(self.val_files).num_views
 
     def check(self) -> None:
         """Checks everything the recipe refers to, so that mistakes are reported before training starts."""
@@ -185,17 +194,21 @@ class Classification(Task):
         return to_device(loader, ranks.device)
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Mean loss of the batch, and sums over it: `loss`, and without mixing `top1` and `top5`."""
+        """Mean loss of the batch, and sums over it, see `training_sums`."""
         views, target = self.training_input(batch)
         logits = model(views).float()  # [B, num_classes]
         loss = cross_entropy(logits, target, self.settings.loss.label_smoothing)
         return loss, self.training_sums(loss, logits, batch["label"])
 
     def training_sums(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Sums over a training batch to log. Mixed samples have no single correct class, so only the loss is logged."""
+        """Sums over a training batch to log: `loss`, `top1`, and with more than five classes `top5`.
+
+        Mixed samples have no single correct class, so only their loss is logged.
+        """
         sums = {"loss": loss * len(labels)}
         if not self.settings.data.mix.is_on:
-            sums |= {"top1": count_correct(logits, labels, 1), "top5": count_correct(logits, labels, 5)}
+            ranks = ranks_worth_counting(self.num_classes)
+            sums |= {f"top{k}": count_correct(logits, labels, k) for k in ranks}
         return sums
 
     def evaluate(self, model: nn.Module) -> ClassificationEvaluation | None:
@@ -212,7 +225,7 @@ class Classification(Task):
             return None
         if len(predictions.index) == 0:
             first = predictions.failures[0]
-            raise FileError(first["path"], f"{first['reason']}; no {self.item} of data.val can be read")
+            raise FileError(first["path"], f"{first['reason']}; no validation {self.item} can be read")
         return self.score(predictions)
 
     def _prediction_key(self) -> dict[str, Any]:
@@ -291,6 +304,11 @@ class Classification(Task):
 
         return rows_of
 
+    def view_batches(self, dataset: EvalViews, done: Collection[int]) -> Iterable[Batch]:
+        """All batches of views but those `done`, whatever the number of ranks: the caller shares them out."""
+        loader = eval_loader(dataset, self.files_per_batch(dataset), 0, 1, done=done, **self._workers())
+        return to_device(loader, self.ranks.device)
+
     def resolved_recipe(self) -> dict[str, Any]:
         """The full recipe with all defaults and the number of classes filled in, as plain types."""
         recipe = super().resolved_recipe()
@@ -313,7 +331,15 @@ class Classification(Task):
         return [f"data.class_names={json.dumps(str(names))}"] if names.exists() else []
 
     def report_facts(self) -> dict[str, Any]:
-        return {"list": self.settings.data.val, **self.settings.evaluation.model_dump()}
+        data = self.settings.data
+        files = data.val if data.folds is None else f"fold {data.fold} of {data.folds} of {data.train}"
+        return {"list": files, **self.settings.evaluation.model_dump()}
+
+    @property
+    def fold_suffix(self) -> str:
+        """The end of the protocol's name in cross-validation: "-fold0of5" """
+        data = self.settings.data
+        return "" if data.folds is None else f"-fold{data.fold}of{data.folds}"
 
     # engine.task.Predicts and engine.task.Shows, for tools/predict.py and tools/show_data.py.
 

@@ -50,7 +50,7 @@ def evaluation_key(task: Classification) -> dict[str, Any]:
 def validation_source(task: Classification) -> dict[str, str]:
     """See `engine.task.Task.validation_source`."""
     data = task.settings.data
-    places = {"list": data.val, "root": data.val_root or data.root}
+    places = {"list": data.val or data.train, "root": data.val_root or data.root}
     source = {name: os.path.abspath(place) for name, place in places.items() if place is not None}
     split = getattr(data, "val_split", None)
     return source if split is None else {**source, "split": split}

@@ -25,12 +25,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
+from tools.arguments import add_run_arguments, parse_arguments
 from tools.errors import clear_errors
-from tools.loading_runs import add_run_arguments
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_arguments(argv)
+    args = read_arguments(argv)
     if args.timeline or args.overlay:
         from tools.predict_windows import predict_windows as predict  # torch: seconds that --help does not take
     else:
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(status)
 
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_run_arguments(parser)
     parser.add_argument("--top", type=int, default=5, metavar="N", help="guesses to show per file (5)")
@@ -63,7 +63,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "arguments", nargs="+", metavar="FILE | key=value", help="videos, images or folders, and settings to change"
     )
-    args = parser.parse_intermixed_args(argv)
+    args = parse_arguments(parser, argv)
     args.overrides = [word for word in args.arguments if "=" in word and "://" not in word and not Path(word).exists()]
     args.places = [word for word in args.arguments if word not in args.overrides]
     if args.top < 1:

@@ -1,0 +1,89 @@
+"""Streams give the frames that readers give, in order and once, and say what is wrong with a source."""
+
+import itertools
+import threading
+
+import numpy as np
+import pytest
+from encode import encode_video, number_frames, read_numbers
+
+from datasets.video import VideoError, VideoReader
+from datasets.video.stream import VideoStream, is_stream, newest
+
+
+@pytest.mark.parametrize("options", [{}, {"rotation": 90}, {"codec": "mpeg4", "b_frames": 2}])
+def test_frames_are_those_of_a_reader(tmp_path, options):
+    path = encode_video(tmp_path / "a.mp4", number_frames(30), **options)
+    with VideoReader(path) as reader, VideoStream(str(path), 2) as stream:
+        frames = [(frame.number, frame.seconds, stream.to_rgb(frame).copy()) for frame in stream]
+        assert np.array_equal(np.stack([pixels for *_, pixels in frames]), reader.get_frames(range(30)).numpy())
+    assert [number for number, *_ in frames] == list(range(30))
+    assert [seconds for _, seconds, _ in frames] == pytest.approx([number / 25 for number in range(30)])
+    assert stream.fps == 25 and stream.duration_seconds == pytest.approx(1.2) and not stream.is_live
+
+
+def test_times_come_from_the_file_unless_they_go_back(tmp_path):
+    path = encode_video(tmp_path / "a.mp4", number_frames(6), pts=[5, 6, 7, 17, 18, 19])
+    with VideoStream(str(path)) as stream:
+        assert [frame.seconds for frame in stream] == pytest.approx([0, 0.04, 0.08, 0.48, 0.52, 0.56])
+
+
+def test_a_damaged_end_ends_the_stream(tmp_path):
+    path = encode_video(tmp_path / "a.ts", number_frames(40), gop=10)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 5])
+    with VideoStream(str(path)) as stream:
+        numbers = read_numbers([stream.to_rgb(frame).copy() for frame in stream])
+    assert 10 <= len(numbers) < 40 and numbers[:10] == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("gone.mp4", "gone.mp4: No such file or directory"),
+        ("rtsp://localhost:1/x", "rtsp://localhost:1/x: the stream cannot be opened: Connection refused"),
+        ("nonsense://x", "nonsense://x: the stream cannot be opened: Protocol not found"),
+        ("/dev/video99", "/dev/video99: the stream cannot be opened: "),
+    ],
+)
+def test_a_source_that_cannot_be_opened_is_named(source, message):
+    with pytest.raises(VideoError) as error:
+        VideoStream(source)
+    assert str(error.value).startswith(message)
+
+
+def test_addresses_and_cameras_are_streams():
+    assert all(map(is_stream, ("rtsp://a/b", "http://a/b.ts", "udp://@:1234", "/dev/video0")))
+    assert not any(map(is_stream, ("a.mp4", "/dev/videos/a.mp4", "C:\\a.mp4", "http", 3)))
+
+
+def test_newest_drops_what_comes_too_fast():
+    asked, made = threading.Event(), threading.Event()
+
+    def items():
+        yield 0
+        asked.wait(10)
+        yield from (1, 2, 3)
+        made.set()
+
+    taken = newest(items())
+    assert next(taken) == 0
+    asked.set()
+    made.wait(10)
+    assert list(taken) == [3]
+
+
+def test_newest_passes_errors_on_and_stops_when_nobody_asks():
+    def fails():
+        yield 1
+        raise VideoError("a", "gone")
+
+    with pytest.raises(VideoError, match="gone"):
+        list(newest(fails()))
+    seen = []
+    taken = newest(seen.append(number) or number for number in itertools.count())
+    next(taken)
+    taken.close()
+    threading.Event().wait(0.2)
+    count = len(seen)
+    threading.Event().wait(0.05)
+    assert len(seen) == count
