@@ -16,11 +16,11 @@ from torch.utils.data import DataLoader
 from datasets.class_table import class_table
 from datasets.dataloader import default_num_workers, eval_loader, to_device, train_loader
 from datasets.file_list import FileError, FileList
-from datasets.samples import EvalViews, TrainSamples
+from datasets.samples import EvalViews
 from engine.checkpoint import write_atomically
 from engine.fingerprint import Contents, Part
 from engine.progress import progress_bar
-from engine.task import Answer, Batch, Picture, ResumeFolder, Task
+from engine.task import Answer, Batch, Picture, ResumeFolder
 from evaluators.class_scores import count_correct, ranks_worth_counting
 from evaluators.classification import (
     NUM_GUESSES,
@@ -39,6 +39,7 @@ from settings import SettingsError
 from tasks import sample_pictures
 from tasks.answers import answer_files
 from tasks.class_lists import ClassLists
+from tasks.classification_inputs import ClassificationInputs
 from tasks.evaluation_key import evaluation_key, settings_key, validation_source
 from tasks.lists_fingerprint import fingerprint_lists
 from tasks.losses import cross_entropy
@@ -49,69 +50,14 @@ log = logging.getLogger(__name__)
 CLASS_NAMES = "class_names.txt"
 
 
-class Classification(Task):
+class Classification(ClassificationInputs):
     """Everything about a classification task except its inputs: subclasses define how files become batches."""
 
-    item: ClassVar[str]
-    """The word for a file: "video", "image"."""
-    view: ClassVar[str]
-    """The word for a view of a file: "clip", "crop"."""
     curves: ClassVar[Mapping[str, str]] = {"loss": "loss", "top1": "top-1 accuracy"}
     multi_label: bool = False
     """Whether a file may have several classes."""
     checked_shape: tuple[str, tuple[int, ...]] | None = None
     """The `validation_shape` that `check_validation` found the network to take."""
-
-    # Implemented by subclasses.
-
-    @staticmethod
-    def find_inputs(places: Iterable[str | Path]) -> FileList:
-        """The files in `places`, without labels."""
-        raise NotImplementedError
-
-    def read_files(self, source: str, root: str | None, names: tuple | None, split: str | None) -> FileList:
-        """The files of the list setting `source`."""
-        raise NotImplementedError
-
-    def make_demo(self, root: str, options: dict[str, Any]) -> None:
-        """Makes the demo files of the recipe below `root` if they do not exist."""
-        raise NotImplementedError
-
-    def train_samples(self, stream: str) -> TrainSamples:
-        raise NotImplementedError
-
-    def eval_views(self, files: FileList) -> EvalViews:
-        raise NotImplementedError
-
-    def training_input(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Network input of a batch, float [B, 3, ..., S, S], and targets: labels [B] or class probabilities [B, C]."""
-        raise NotImplementedError
-
-    def network_input(self, views: torch.Tensor) -> torch.Tensor:
-        """Turns evaluation views, uint8 as read, into network input."""
-        raise NotImplementedError
-
-    @property
-    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of red, green and blue, as fractions of 255, used by `network_input`."""
-        raise NotImplementedError
-
-    @property
-    def views_per_forward(self) -> int:
-        """Views per forward pass in evaluation."""
-        raise NotImplementedError
-
-    def training_shapes(self) -> list[tuple[str, tuple[int, ...]]]:
-        """(key of a setting, shape of the input that it gives the network in training, without the batch)."""
-        raise NotImplementedError
-
-    def validation_shape(self) -> tuple[str, tuple[int, ...]]:
-        """The same in evaluation."""
-        raise NotImplementedError
-
-    def overrides_for_input(self, shape: tuple[int, ...]) -> list[str]:
-        """Overrides that give the network inputs of the size of `shape`, [3, H, W] or [3, T, H, W], in both views."""
-        raise NotImplementedError
 
     @cached_property
     def lists(self) -> ClassLists:
