@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["AUTHORS_NAMES", "CLIP_MODELS", "IMAGE_MODELS", "MODELS", "LayerDecay", "LoadReport", "Model", "ModelInfo",
-           "WeightsError", "create_model", "create_pyramid", "list_models", "load_pretrained", "load_weights",
-           "takes_images"]  # fmt: skip
+__all__ = ["AUTHORS_NAMES", "CLIP_MODELS", "IMAGE_MODELS", "MODELS", "RELEASED_FILES", "LayerDecay", "LoadReport",
+           "Model", "ModelInfo", "WeightsError", "create_model", "create_pyramid", "list_models", "load_pretrained",
+           "load_weights", "takes_images"]  # fmt: skip
 
 
 @runtime_checkable
@@ -183,6 +183,23 @@ AUTHORS_NAMES = {
 }
 """What models are called in their authors' code: `create_model` takes these names too."""
 
+RELEASED_FILES = {
+    "glore_resnet50_3d": ("resnet50-lite_3d_8x8_w-glore_2-3_ep-0000.pth",),
+    "glore_resnet101_3d": ("resnet101-lite_3d_8x8_w-glore_2-3_ep-0000.pth",),
+    "eurnet_tiny": ("pyg_eurnet_tiny_1k_300eps_last_epoch.pth",),
+    "eurnet_small": ("pyg_eurnet_small_1k_300eps_last_epoch.pth",),
+    "eurnet_base": ("pyg_eurnet_base_1k_300eps_last_epoch.pth",),
+    "eat_tiny": ("EAT-Ti.pth", "EAT-Ti-1000e.pth"),
+    "eat_small": ("EAT-S.pth",),
+    "eat_medium": ("EAT-M.pth",),
+    "eat_base": ("EAT-B.pth",),
+    "eat_tiny_384": ("EAT-Ti-384.pth",),
+    "eat_small_384": ("EAT-S-384.pth",),
+    "eat_tiny_dist": ("EAT-Ti-dist.pth", "EAT-Ti-dist-1000e.pth"),
+    "eat_small_dist": ("EAT-S-dist.pth",),
+}
+"""Names of the files of weights that the authors offer for a model, where their own pages name them."""
+
 
 def list_models(pattern: str = "*") -> list[str]:
     """Names that match a shell pattern, sorted: `list_models("glore_*")`."""
@@ -223,10 +240,9 @@ def create_model(name: str, num_classes: int | None = None, **options: Any) -> n
     for option in options:
         if option not in accepted:
             raise ValueError(_unknown(f"option of {name}", option, accepted))
-    if num_classes is not None:
-        options["num_classes"] = num_classes
-    model = build(**options)
-    model.model_name = name
+    classes = {} if num_classes is None else {"num_classes": num_classes}
+    model = build(**classes, **options)
+    model.model_name, model.model_options = name, options
     return model
 
 

@@ -113,11 +113,12 @@ def read_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
 def apply_overrides(recipe: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """`recipe`, changed in place by `overrides` such as `optimizer.lr=0.1`, in order."""
     for override in overrides:
-        _apply_override(recipe, override)
+        apply_override(recipe, override)
     return recipe
 
 
-def _apply_override(recipe: dict[str, Any], override: str) -> None:
+def apply_override(recipe: dict[str, Any], override: str) -> None:
+    """Changes one value of a recipe, in place: `optimizer.lr=0.1`. Raises SettingsError if it is malformed."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise SettingsError(f"override {override!r} does not have the form key=value, for example optimizer.lr=0.1")

@@ -257,7 +257,7 @@ class EAT(nn.Module):
         else:
             x = curve(self.patch_embed(x), dim=1)
         if self.readout == "class_token":
-            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)  # -> [B, 1 + N, C]
+            x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)  # -> [B, 1 + N, C]
         return self.norm(self.blocks(x + positions))
 
     def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
@@ -268,11 +268,7 @@ class EAT(nn.Module):
         """
         if x.dim() != 4 or x.shape[1] != 3:
             raise ValueError(f"this EAT takes RGB images [B, 3, H, W], not {list(x.shape)}")
-        if self._pieces_are_rows:
-            raise ValueError(
-                f"tokens are pieces of rows of pixels (curve={self.curve}), which lie on no grid; "
-                "build the network with curve_level=token"
-            )
+        self._check_pieces()
         patch_size = self.patch_size
         x = F.pad(x, (0, -x.shape[3] % patch_size, 0, -x.shape[2] % patch_size))
         own_grid, grid = (self.image_size // patch_size,) * 2, (x.shape[2] // patch_size, x.shape[3] // patch_size)
@@ -282,8 +278,26 @@ class EAT(nn.Module):
             is_of_pixels = self.curve_level == "pixel"
             curve = SpaceFillingCurve(self.curve, x.shape[2:], patch_size).to(x.device) if is_of_pixels else places
             positions = self._resize_positions(positions, own_grid, grid)
-        tokens = self._encode(x, curve, positions)[:, -grid[0] * grid[1] :]  # without a class token
-        return [places.inverse(tokens.mT, dim=2).unflatten(2, grid)]  # [B, N, C] -> [B, C, H / P, W / P]
+        return [_to_map(self._encode(x, curve, positions), places, grid)]
+
+    def to_map(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Tokens along the curve, of images of the network's own size, each where its patch is.
+
+        [B, N, C] -> [B, C, H / P, W / P]; a class token before them is left out.
+
+        Raises:
+            ValueError: the tokens are pieces of rows of pixels, which lie on no grid.
+        """
+        self._check_pieces()
+        grid = (self.image_size // self.patch_size,) * 2
+        return _to_map(tokens, SpaceFillingCurve(self._curve_of_patches, grid).to(tokens.device), grid)
+
+    def _check_pieces(self) -> None:
+        if self._pieces_are_rows:
+            raise ValueError(
+                f"tokens are pieces of rows of pixels (curve={self.curve}), which lie on no grid; "
+                "build the network with curve_level=token"
+            )
 
     def read_out(self, tokens: torch.Tensor) -> torch.Tensor:
         """The input of the classifiers: tokens [B, N, C] -> [B, Q, C], Q = 2 for a distilled network, else 1."""
@@ -292,7 +306,7 @@ class EAT(nn.Module):
         if self.readout == "class_token":
             return tokens[:, :1]
         queries = torch.cat([self.cls_token, self.dist_token], dim=1) if self.distilled else self.cls_token
-        queries = queries.expand(len(tokens), -1, -1)
+        queries = queries.expand(tokens.shape[0], -1, -1)
         for block in self.blocks_cls:
             queries = block(queries, tokens)
         return queries
@@ -372,6 +386,12 @@ class EAT(nn.Module):
     def _curve_of_patches(self) -> str:
         """The curve through the tokens. Pieces of sis are patches in a sweep, those of other curves follow the same."""
         return "sweep" if self.curve == "sis" else self.curve
+
+
+def _to_map(tokens: torch.Tensor, places: SpaceFillingCurve, grid: Sequence[int]) -> torch.Tensor:
+    """The last h * w of the tokens, in the order of the curve `places`: [B, N, C] -> [B, C, h, w]."""
+    tokens = tokens[:, -grid[0] * grid[1] :]  # without a class token
+    return places.inverse(tokens.mT, dim=2).unflatten(2, tuple(grid))
 
 
 def _check_choice(option: str, choice: str, choices: Collection[str]) -> None:

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from math import isqrt, sqrt
+from math import isqrt
 from typing import NamedTuple
 
 import torch
@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
+from backbones.cutmix import Box, random_box, swap_with_partner
 from backbones.layer_norm import LayerNorm2d
 from backbones.stochastic_depth import stochastic_depth
 
@@ -150,7 +151,7 @@ class GLMixBlock(nn.Module):
         self.drop_path = stochastic_depth(drop_path)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        slots = self.init_slots if self.learned_slots else _to_tokens(F.adaptive_avg_pool2d(x, isqrt(NUM_SLOTS)))
+        slots = self.initial_slots(x)
         if self.pos_conv is not None:
             x = x + self.pos_conv(x)
         y = self.norm1(x)
@@ -158,12 +159,20 @@ class GLMixBlock(nn.Module):
         x = x + self.drop_path(self.ls1(y))
         return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
 
+    def initial_slots(self, x: torch.Tensor) -> torch.Tensor:
+        """The initial slots [B or 1, S, C] for the block's input [B, C, H, W]."""
+        return self.init_slots if self.learned_slots else _to_tokens(F.adaptive_avg_pool2d(x, isqrt(NUM_SLOTS)))
+
+    def slot_logits(self, pixels: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+        """How much pixels [B, N, C] are like slots [B or 1, S, C]: [B, S, N]."""
+        length = torch.linalg.vector_norm(pixels, dim=2).clamp(min=1e-12)  # [B, N]
+        logits = F.normalize(slots, dim=2) @ pixels.mT  # [B, S, C] x [B, C, N] -> [B, S, N]
+        return logits * (self.slot_scale / length)[:, None]
+
     def mix_globally(self, x: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
         """The global branch on a map [B, C, H, W], from initial slots [B or 1, S, C]."""
         pixels = _to_tokens(x)  # [B, C, H, W] -> [B, N, C]
-        length = torch.linalg.vector_norm(pixels, dim=2).clamp(min=1e-12)  # [B, N]
-        logits = F.normalize(slots, dim=2) @ pixels.mT  # [B, S, C] x [B, C, N] -> [B, S, N]
-        logits = logits * (self.slot_scale / length)[:, None]
+        logits = self.slot_logits(pixels, slots)
         slots = self.relation_mha(logits.softmax(dim=2) @ pixels)  # [B, S, N] x [B, N, C] -> [B, S, C]
         y = logits.softmax(dim=1).mT @ slots  # [B, N, S] x [B, S, C] -> [B, N, C]
         return _to_map(y, x.shape[2:])
@@ -305,18 +314,6 @@ class GLNet(nn.Module):
         return dict(weights)
 
 
-class Box(NamedTuple):
-    """Cells of the last feature map: rows from `top` up to but without `bottom`, columns likewise."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-    def times(self, factor: int) -> "Box":
-        return Box(*(factor * edge for edge in self))
-
-
 class TokenLabeling(NamedTuple):
     """What a network for token labeling returns in training."""
 
@@ -359,30 +356,6 @@ class TokenLabelGLNet(GLNet):
             return logits + 0.5 * token_logits.amax((1, 2))
         token_logits = swap_with_partner(token_logits.permute(0, 3, 1, 2), box)
         return TokenLabeling(logits, _to_tokens(token_logits), box)
-
-
-def random_box(height: int, width: int) -> Box:
-    """A box for cutmix on a grid of cells (Yun et al., ICCV 2019): the share kept is uniform, and so is its center.
-
-    Parts beyond the border are cut off. Drawn from torch's generator of the CPU.
-    """
-    side = sqrt(1 - torch.rand((), device="cpu").item())
-    row, column = (int(torch.randint(size, (), device="cpu")) for size in (height, width))
-    half_height, half_width = int(height * side) // 2, int(width * side) // 2
-    return Box(
-        top=max(row - half_height, 0),
-        left=max(column - half_width, 0),
-        bottom=min(row + half_height, height),
-        right=min(column + half_width, width),
-    )
-
-
-def swap_with_partner(x: torch.Tensor, box: Box) -> torch.Tensor:
-    """[B, C, H, W] with the box of every sample taken from the reversed batch; twice is the identity."""
-    rows, columns = slice(box.top, box.bottom), slice(box.left, box.right)
-    swapped = x.clone()
-    swapped[:, :, rows, columns] = x.flip(0)[:, :, rows, columns]
-    return swapped
 
 
 def _downsample_layers(widths: Sequence[int], overlapping: bool) -> nn.ModuleList:

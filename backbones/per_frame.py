@@ -1,5 +1,7 @@
 """An image network on clips: it sees every frame by itself, and its logits are averaged."""
 
+from typing import Any
+
 import torch
 from einops import rearrange
 from torch import nn
@@ -31,6 +33,10 @@ class PerFrame(nn.Module):
         return getattr(self.network, "model_name", type(self.network).__name__)
 
     @property
+    def model_options(self) -> dict[str, Any]:
+        return getattr(self.network, "model_options", {})
+
+    @property
     def num_classes(self) -> int:
         return self.network.num_classes
 
@@ -55,12 +61,12 @@ class PerFrame(nn.Module):
         """What the image network gives for each frame: [B, C, T, H', W'], or tokens [B, T, N, C]."""
         features = self.network.forward_features(_frames(x))
         layout = "(b t) c h w -> b c t h w" if features.dim() == 4 else "(b t) n c -> b t n c"
-        return rearrange(features, layout, b=len(x))
+        return rearrange(features, layout, b=x.shape[0])
 
     def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Clips [B, 3, T, H, W] to maps [B, C_i, T, H_i, W_i], those of the image network for each frame."""
         maps = self.network.forward_pyramid(_frames(x))
-        return [rearrange(level, "(b t) c h w -> b c t h w", b=len(x)) for level in maps]
+        return [rearrange(level, "(b t) c h w -> b c t h w", b=x.shape[0]) for level in maps]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         logits = self.network(_frames(x))
@@ -68,7 +74,7 @@ class PerFrame(nn.Module):
             raise ValueError(
                 f"{self.model_name} has more outputs than logits in training; clips need its plain variant"
             )
-        return logits.unflatten(0, (len(x), -1)).mean(1)  # [B * T, K] -> [B, T, K] -> [B, K]
+        return logits.unflatten(0, (x.shape[0], -1)).mean(1)  # [B * T, K] -> [B, T, K] -> [B, K]
 
 
 def _frames(x: torch.Tensor) -> torch.Tensor:

@@ -22,6 +22,11 @@ def _split_heads(x: torch.Tensor, num_heads: int, num_parts: int) -> tuple[torch
     return rearrange(x, "b n (part head d) -> part b head n d", part=num_parts, head=num_heads).unbind()
 
 
+def _softmax_weights(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    """[B, heads, Q, D] and [B, heads, N, D] -> [B, heads, Q, N]: the weights in scaled_dot_product_attention."""
+    return (q @ k.mT * q.shape[3] ** -0.5).softmax(3)
+
+
 class Attention(nn.Module):
     """Every token attends to all: [B, N, C] to the same."""
 
@@ -38,6 +43,11 @@ class Attention(nn.Module):
         x = F.scaled_dot_product_attention(q, k, v)
         return self.proj(rearrange(x, "b head n d -> b n (head d)"))  # -> [B, N, C]
 
+    def weights(self, x: torch.Tensor) -> torch.Tensor:
+        """How much each token attends to each, which `forward` does not keep: [B, N, C] -> [B, heads, N, N]."""
+        q, k, _ = _split_heads(self.qkv(x), self.num_heads, 3)  # each [B, heads, N, D]
+        return _softmax_weights(q, k)
+
 
 class CrossAttention(nn.Module):
     """Queries [B, Q, C] attend to tokens [B, N, C], not to each other."""
@@ -50,10 +60,19 @@ class CrossAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, queries: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        (q,) = _split_heads(self.q(queries), self.num_heads, 1)  # [B, heads, Q, D]
-        k, v = _split_heads(self.kv(tokens), self.num_heads, 2)  # each [B, heads, N, D]
+        q, k, v = self._heads(queries, tokens)
         x = F.scaled_dot_product_attention(q, k, v)
         return self.proj(rearrange(x, "b head n d -> b n (head d)"))  # -> [B, Q, C]
+
+    def weights(self, queries: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """How much each query attends to each token, which `forward` does not keep: [B, heads, Q, N]."""
+        q, k, _ = self._heads(queries, tokens)
+        return _softmax_weights(q, k)
+
+    def _heads(self, queries: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """q [B, heads, Q, D], k and v [B, heads, N, D]."""
+        (q,) = _split_heads(self.q(queries), self.num_heads, 1)
+        return q, *_split_heads(self.kv(tokens), self.num_heads, 2)
 
 
 class TokenConv(nn.Conv1d):
@@ -81,14 +100,23 @@ class BandedAttention(Attention):
         self.kernel_size = kernel_size
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weights, v = self._weights_and_values(x)
+        x = (weights.unsqueeze(3) * v).sum(4)  # [B, heads, N, D]
+        return self.proj(rearrange(x, "b head n d -> b n (head d)"))
+
+    def weights(self, x: torch.Tensor) -> torch.Tensor:
+        """How much each token attends to the `kernel_size` around it, in their order: [B, heads, N, K]."""
+        return self._weights_and_values(x)[0]
+
+    def _weights_and_values(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """[B, heads, N, K] and, of the same tokens, [B, heads, N, D, K]."""
         num_tokens, reach = x.shape[1], self.kernel_size // 2
         q, k, v = _split_heads(self.qkv(x), self.num_heads, 3)  # each [B, heads, N, D]
         k, v = (F.pad(t, (0, 0, reach, reach)).unfold(2, self.kernel_size, 1) for t in (k, v))  # [B, heads, N, D, K]
         place = torch.arange(num_tokens, device=x.device)[:, None] + torch.arange(-reach, reach + 1, device=x.device)
         scores = (q.unsqueeze(4) * k).sum(3) * q.shape[3] ** -0.5  # [B, heads, N, K]
         scores = scores.masked_fill((place < 0) | (place >= num_tokens), float("-inf"))
-        x = (scores.softmax(3).unsqueeze(3) * v).sum(4)  # [B, heads, N, D]
-        return self.proj(rearrange(x, "b head n d -> b n (head d)"))
+        return scores.softmax(3), v
 
 
 class DeformableConv(nn.Conv2d):

@@ -132,6 +132,14 @@ class FileList(Sequence):
             target[list(of_file)] = True
         return targets
 
+    def subset(self, rows: Iterable[int]) -> "FileList":
+        """The files of some rows, in their order, with the same class names."""
+        rows = [int(row) for row in rows]
+        sets = [self.labels_of(row) if self.has_several else () for row in rows]
+        labels = [labels if len(labels) > 1 else int(self.labels[row]) for row, labels in zip(rows, sets, strict=True)]
+        ids, paths = ([texts[row] for row in rows] for texts in (self._ids, self._paths))
+        return FileList(ids, labels, paths, self.class_names or None, self.root)
+
     def identities(self) -> Iterator[str]:
         """Id, labels and file name of each file: what tells it from others, wherever its folder is."""
         for index, (name, path) in enumerate(zip(self._ids, self._paths, strict=True)):

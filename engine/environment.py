@@ -16,12 +16,14 @@ import torch
 from engine.distributed import Ranks
 
 PACKAGES = ("torch", "torchvision", "torch-geometric", "timm", "numpy", "av", "decord", "torchcodec", "safetensors")
+START_ONLY = ("started", "command", "folder")
+"""Entries that differ between any two starts."""
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def describe_environment(ranks: Ranks, seed: int) -> dict[str, Any]:
     """The environment of this start, as plain types. Every rank must call it."""
-    device = torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else _processor()
+    device = torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else processor_name()
     here = {"host": socket.gethostname(), "device": device, "commit": _git("rev-parse", "HEAD")}
     per_rank = ranks.broadcast(ranks.gather(here))
     commits = {facts.pop("commit") for facts in per_rank}
@@ -72,7 +74,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor_name() -> str:
     """The CPU model and the number of cores this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     name, info = platform.processor(), Path("/proc/cpuinfo")

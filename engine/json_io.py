@@ -1,7 +1,9 @@
-"""Standard JSON: NaN and infinities become null."""
+"""Standard JSON, in which NaN and infinities become null, and files with a JSON object per line."""
 
+import contextlib
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 
@@ -11,3 +13,12 @@ def to_json(values: dict[str, Any], indent: int | None = None) -> str:
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
     }
     return json.dumps(plain, indent=indent, allow_nan=False)
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The rows of a .jsonl file; [] if it does not exist. Skips a line that was truncated when its process died."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        with contextlib.suppress(json.JSONDecodeError):
+            rows.append(json.loads(line))
+    return rows

@@ -12,7 +12,6 @@ every rank appends whole lines.
 """
 
 import contextlib
-import json
 import logging
 import time
 from collections.abc import Iterator, Mapping
@@ -24,7 +23,7 @@ from pydantic import Field
 from engine.checkpoint import CheckpointFolder, cannot_write, write_atomically
 from engine.distributed import Ranks
 from engine.environment import add_environment, describe_environment
-from engine.json_io import to_json
+from engine.json_io import read_json_lines, to_json
 from engine.plots import plot_curves
 from settings import Settings, SettingsError, differences, is_changeable, read_recipe, write_yaml
 
@@ -65,9 +64,7 @@ class Run:
         self._is_main = ranks.is_main
         self._metrics = folder / "metrics.jsonl"
         self._failures = folder / "failures.jsonl"
-        self._failed: set[str] = set()
-        if self._failures.exists():
-            self._failed = {row["path"] for row in _read_lines(self._failures)}
+        self._failed = {row["path"] for row in read_json_lines(self._failures)}
         self._board = None
         self._plotted = time.monotonic()
 
@@ -77,7 +74,7 @@ class Run:
             return
         if self._metrics.exists():
             last_step = {"train": step}
-            rows = _read_lines(self._metrics)
+            rows = read_json_lines(self._metrics)
             rows = [row for row in rows if row["step"] <= last_step.get(row["split"], evaluated_step)]
             text = "".join(to_json(row) + "\n" for row in rows)
             write_atomically(self._metrics, lambda path: path.write_text(text))
@@ -149,15 +146,6 @@ def _append(path: Path, text: str) -> None:
             file.write(text)
     except OSError as error:
         raise cannot_write(path, error) from error
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The rows of a .jsonl file. Skips a line that was truncated when the process died."""
-    rows = []
-    for line in path.read_text().splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
-            rows.append(json.loads(line))
-    return rows
 
 
 def run_folder(recipe: str | Path, settings: RunSettings) -> Path:

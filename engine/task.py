@@ -40,8 +40,16 @@ class TaskSettings(Settings):
     run: RunSettings = RunSettings()
 
     def check_length(self, samples_per_epoch: int) -> None:
-        """Raises SettingsError if the run has no whole batch; warns if the learning rate never reaches its peak."""
+        """Raises SettingsError if the run has no whole batch.
+
+        Says if a batch is larger than an epoch, and warns if the learning rate never reaches its peak.
+        """
         num_steps = self.train.num_steps(samples_per_epoch)
+        if self.train.batch_size > samples_per_epoch:
+            log.info(
+                "train.batch_size=%d is more than the %d training samples: each batch has some of them more than once",
+                *(self.train.batch_size, samples_per_epoch),
+            )
         milestones = self.schedule.milestones(self.train.batch_size, samples_per_epoch)
         if milestones.warmup + milestones.cooldown > num_steps:
             log.warning(
@@ -57,6 +65,8 @@ class Evaluation(Protocol):
     score: float
     """The number that ranks checkpoints: larger is better, -inf if nothing could be scored. NaN: the outputs cannot be
     trusted. Then the report is written, the weights are not the best, and the command stops with an error."""
+    tie_break: float = 0.0
+    """Ranks weights of equal score, such as minus the loss: larger is better. Full ties go to the later step."""
     failures: Sequence[dict[str, Any]] = ()
     """Items that could not be read: dicts with path, reason, index."""
 
@@ -104,6 +114,14 @@ class Task(ABC):
     @abstractmethod
     def num_train_samples(self) -> int:
         """Samples per epoch."""
+
+    @property
+    def num_evaluation_samples(self) -> int | None:
+        """Samples that `evaluate` runs through the network, for `train.evaluate_every_epochs: auto`; None: unknown.
+
+        All ranks together; samples as large as those of training.
+        """
+        return None
 
     @abstractmethod
     def build_model(self) -> nn.Module:
@@ -295,7 +313,7 @@ class Shows(Protocol):
         ...
 
     def validation_pictures(self, count: int) -> list[Picture]:
-        """The first `count` validation items, as evaluation sees them."""
+        """`count` validation items of as many categories as there are, as evaluation sees them."""
         ...
 
     def sample_counts(self) -> tuple[Sequence[str], dict[str, Sequence[float]]]:

@@ -1,7 +1,7 @@
 """The section `train` of every recipe."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,7 @@ class TrainSettings(Settings):
     CHANGEABLE = (
         *("log_every_steps", "checkpoint_every_steps", "keep_checkpoints", "keep_every_steps"),
         *("non_finite", "sharding", "activation_checkpointing", "max_unreadable", "evaluate_every_epochs"),
+        "stop_after_evaluations_without_gain",
     )
 
     num_epochs: float | None = Field(None, gt=0, le=1e6, description="length of the run in epochs")
@@ -36,7 +37,8 @@ class TrainSettings(Settings):
         0,
         ge=0,
         le=100_000,
-        description="batches of batch_size samples that recompute batch norm statistics before an evaluation",
+        description="batches of batch_size samples that recompute batch norm statistics before an evaluation; at most "
+        "one pass over the training list",
     )
     compile: bool = Field(False, description="torch.compile the network (needs a C++ compiler on CPUs)")
     sharding: Sharding = Field("none", description="none: a full network on each rank; fsdp: a shard on each rank")
@@ -49,15 +51,26 @@ class TrainSettings(Settings):
     non_finite: Literal["stop", "skip"] = Field(
         "stop", description="on a NaN or infinite loss or gradient: stop, or skip the step (syncs at every step)"
     )
-    evaluate_every_epochs: float = Field(
-        1.0, ge=1e-6, description="epochs between evaluations; there is always one after the last step"
+    evaluate_every_epochs: Annotated[float, Field(ge=1e-6)] | Literal["auto"] = Field(
+        1.0,
+        description="epochs between evaluations; there is always one after the last step. auto: so that evaluations "
+        "take about a tenth of the time, by the numbers of samples; at most one per epoch, at least five per run",
+    )
+    stop_after_evaluations_without_gain: int | None = Field(
+        None,
+        gt=0,
+        description="end the run after so many evaluations in a row without a better score, or an equal one with a "
+        "better tie-break, such as a smaller loss; the learning rate keeps the schedule of the whole run",
     )
     checkpoint_every_steps: int = Field(500, gt=0, description="optimizer steps between checkpoints")
     keep_checkpoints: int = Field(2, gt=0, description="how many of the newest checkpoints to keep")
     keep_every_steps: int | None = Field(
         None, gt=0, description="never delete checkpoints at multiples of this step; none: delete all old ones"
     )
-    log_every_steps: int = Field(10, gt=0, description="optimizer steps between lines of metrics.jsonl")
+    log_every_steps: Annotated[int, Field(gt=0)] | Literal["auto"] = Field(
+        "auto",
+        description="optimizer steps between lines of metrics.jsonl; auto: 10, or fewer for 50 lines in a short run",
+    )
     max_unreadable: float = Field(0.05, ge=0, le=1, description="stop if a larger share of samples is unreadable")
 
     @model_validator(mode="after")

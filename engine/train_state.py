@@ -1,8 +1,9 @@
 """The state of a run for a checkpoint: collected from the training objects, and restored into them."""
 
 import copy
+import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -10,6 +11,23 @@ from torch import nn
 from engine.checkpoint import CheckpointError
 from engine.parallel import full_tensors, load_model_state, load_optimizer_state
 from engine.placement import PlacedNetwork
+from engine.task import Evaluation
+
+
+class Rank(NamedTuple):
+    """What ranks weights: their score, then what breaks a tie. Larger is better."""
+
+    score: float
+    tie_break: float
+
+    @classmethod
+    def of(cls, evaluation: Evaluation) -> "Rank":
+        """The rank of an evaluation; a tie-break of NaN loses every tie."""
+        tie_break = evaluation.tie_break
+        return cls(evaluation.score, -math.inf if math.isnan(tie_break) else tie_break)
+
+
+NOT_SCORED = Rank(-math.inf, -math.inf)
 
 
 @dataclass
@@ -17,13 +35,38 @@ class Progress:
     """How far a run has come."""
 
     step: int = 0
-    best_score: float = float("-inf")
+    best_score: float = -math.inf
+    best_tie_break: float = -math.inf  # of the weights with the best score
     best_step: int = 0
+    num_without_gain: int = 0  # evaluations since the last gain
     evaluated_step: int = 0  # step of the last evaluation
     num_skipped: int = 0  # steps with a non-finite loss or gradient
     num_skipped_in_a_row: int = 0
     num_unreadable: int = 0  # unreadable training samples, up to the last line of metrics.jsonl
     window: dict[str, float] = field(default_factory=dict)  # sums since that line, see Meter
+
+    def is_best(self, rank: Rank) -> bool:
+        """Whether weights of this rank replace the best so far. Full ties go to the later step.
+
+        Weights that could not be scored (-inf, NaN) never do.
+        """
+        return rank.score > -math.inf and rank >= self._best
+
+    def is_gain(self, rank: Rank) -> bool:
+        """Whether this rank is above the best so far."""
+        return rank.score > -math.inf and rank > self._best
+
+    def set_best(self, rank: Rank, step: int) -> None:
+        self.best_score, self.best_tie_break, self.best_step = *rank, step
+
+    def forget_best(self) -> None:
+        """Starts a new search for the best score."""
+        self.set_best(NOT_SCORED, 0)
+        self.num_without_gain = 0
+
+    @property
+    def _best(self) -> Rank:
+        return Rank(self.best_score, self.best_tie_break)
 
 
 def take_state(

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from engine.cadence import Cadence
 from engine.checkpoint import CheckpointError
 from engine.distributed import Ranks
 from engine.fingerprint import PARTS, as_plain, check_same_on_all_ranks, check_same_training, is_validation_other
@@ -33,7 +34,7 @@ from engine.seeding import seed_position
 from engine.signals import Stopped, StopSignals
 from engine.skipped_steps import SkippedSteps
 from engine.task import Batch, Evaluation, Task, failures_of, rows_of
-from engine.train_state import Progress, restore_state, take_state
+from engine.train_state import NOT_SCORED, Progress, Rank, restore_state, take_state
 from settings import UserError
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,8 @@ class Trainer:
         self.settings, self.seed = task.settings.train, task.settings.run.seed
         self.samples_per_epoch = task.num_train_samples
         self.samples_per_forward = self.settings.samples_per_forward(ranks)
-        self.num_steps = self.settings.num_steps(self.samples_per_epoch)
+        self.cadence = Cadence(self.settings, self.samples_per_epoch, task.num_evaluation_samples)
+        self.num_steps = self.cadence.num_steps
         self.fingerprint = {part: task.fingerprint(part) for part in PARTS}
         check_same_on_all_ranks(self.fingerprint, ranks)
         self.recipe = task.portable_recipe()
@@ -87,6 +89,7 @@ class Trainer:
                 "different one; all machines of a run need the same run directory, on a shared disk"
             )
         run.start_at(self.progress.step, self.progress.evaluated_step)
+        self.cadence.describe()
 
     def train(self) -> dict[str, float]:
         """Trains to the end -> summary of the last evaluation (empty on ranks other than the main one).
@@ -111,20 +114,26 @@ class Trainer:
 
     def _train(self) -> dict[str, float]:
         summary, first = {}, self.progress.step + 1
-        if self._evaluation_is_due(first - 1) and self.progress.evaluated_step < first - 1:  # was interrupted
+        if self.cadence.evaluates(first - 1) and self.progress.evaluated_step < first - 1:  # was interrupted
             summary = self._evaluate(first - 1)
             self._save(first - 1)
+        if self.cadence.ends_early(first - 1, self.progress):
+            return summary
         batches = iter(self._batches("train", first, self.num_steps))
         self.meter.start()
         with progress_bar(self.num_steps, first - 1, self.ranks, "training") as bar:
             for step in range(first, self.num_steps + 1):
                 should_stop = self._step(step, batches)
                 bar.update()
-                if step == self.num_steps or step % self.settings.log_every_steps == 0:
+                if self.cadence.logs(step):
                     bar.set_postfix(self._log(step), refresh=False)
                 with self.meter.paused():
                     self.run.checkpoints.check()
                     summary = self._save_and_evaluate(step, should_stop) or summary
+                    if self.cadence.ends_early(step, self.progress):
+                        self._log(step)  # the steps since the last line
+                        self._save(step)
+                        break
         return summary
 
     def _step(self, step: int, batches: Iterator[Batch]) -> bool:
@@ -173,8 +182,7 @@ class Trainer:
 
     def _save_and_evaluate(self, step: int, should_stop: bool) -> dict[str, float]:
         """Does whatever is due after a step -> summary of the evaluation, if there was one."""
-        summary, evaluates = {}, self._evaluation_is_due(step)
-        saves = step == self.num_steps or step % self.settings.checkpoint_every_steps == 0
+        summary, evaluates, saves = {}, self.cadence.evaluates(step), self.cadence.saves(step)
         if evaluates or saves or should_stop:
             should_stop = self.agreement.settle() or should_stop
         if evaluates or should_stop:
@@ -194,22 +202,13 @@ class Trainer:
         return self.task.train_batches(first, end - first, self.samples_per_forward, stream)
 
     def learning_rate(self, step: int) -> float:
-        schedule = self.task.settings.schedule
-        milestones = schedule.milestones(self.settings.batch_size, self.samples_per_epoch)
-        return learning_rate(step, self.task.settings.optimizer.lr, schedule, self.num_steps, milestones)
+        settings = self.task.settings
+        milestones = settings.schedule.milestones(self.settings.batch_size, self.samples_per_epoch)
+        return learning_rate(step, settings.optimizer.lr, settings.schedule, self.num_steps, milestones)
 
     def _position(self, step: int, number: int) -> int:
         """The index of this rank's forward pass `number` of `step` among all forward passes of the run."""
         return ((step - 1) * self.settings.accumulation_steps + number) * self.ranks.num_ranks + self.ranks.rank
-
-    def _epoch(self, step: int) -> float:
-        return step * self.settings.batch_size / self.samples_per_epoch
-
-    def _evaluation_is_due(self, step: int) -> bool:
-        """Whether this step completes a multiple of `evaluate_every_epochs`, or the run."""
-        period = self.settings.evaluate_every_epochs * self.samples_per_epoch / self.settings.batch_size  # in steps
-        completed, before = (math.floor(number / period + 1e-9) for number in (step, step - 1))
-        return step > 0 and (step == self.num_steps or completed > before)
 
     def _clip_gradient(self) -> torch.Tensor | None:
         """Clips the gradient -> its norm before; None in fp16, where the gradient scaler handles overflows."""
@@ -233,7 +232,8 @@ class Trainer:
             return {}
         num_seen = step * self.settings.batch_size
         self.progress.num_unreadable += round(values["unreadable"] * values.pop("num_samples"))
-        self.run.log(step, "train", {"epoch": self._epoch(step), "learning_rate": self.learning_rate(step), **values})
+        position = {"epoch": self.cadence.epoch(step), "learning_rate": self.learning_rate(step)}
+        self.run.log(step, "train", position | values)
         if self.progress.num_unreadable > self.settings.max_unreadable * max(num_seen, self.samples_per_epoch):
             raise TooManyFailures(
                 f"{self.progress.num_unreadable} of {num_seen} samples could not be read, more than "
@@ -260,46 +260,47 @@ class Trainer:
         self._check_weights(step)
         # Same random state as right after the step, so that a resumed run repeats an evaluation exactly.
         seed_position(self.seed, self._position(step, self.settings.accumulation_steps - 1))
-        summary, score = self._score(step, "val", self.model)
+        self.progress.num_without_gain += 1
+        summary, rank = self._score(step, "val", self.model)
         if self.average is not None:
-            average_summary, average_score = self._score(step, "val_ema", self.average.module)
-            if average_score >= score:
-                summary = average_summary
+            average_summary, average_rank = self._score(step, "val_ema", self.average.module)
+            summary = average_summary if average_rank >= rank else summary
         self.progress.evaluated_step = step
         self.run.plot(self.task.curves, seconds_between=60)
         return summary
 
-    def _score(self, step: int, split: str, model: nn.Module) -> tuple[dict[str, float], float]:
-        """Scores `model` as `split` of metrics.jsonl -> summary and score (empty and -inf on all but the main rank)."""
+    def _score(self, step: int, split: str, model: nn.Module) -> tuple[dict[str, float], Rank]:
+        """Scores `model` as `split` of metrics.jsonl -> its summary (empty on all but the main rank) and rank."""
         self.ranks.heartbeat.at(f"evaluating the weights of step {step}")
         with self.stop.interruptible(), unsharded(model):
-            if self.settings.precise_bn_batches:
+            if self.cadence.precise_bn_batches:
                 self._refresh_batch_norm(model)
             self.ranks.broadcast_buffers(model)
             model.eval()
             with autocast(self.settings.precision, self.ranks.device):
                 evaluation = self.task.evaluate(model)
             model.train()
-        summary, score = ({}, -math.inf) if evaluation is None else (evaluation.summary(), evaluation.score)
-        # Ties go to the later step. Weights that could not be scored are never the best: -inf, NaN.
-        is_best = self.ranks.broadcast(-math.inf < score >= self.progress.best_score)
+        summary = {} if evaluation is None else evaluation.summary()
+        rank = self.ranks.broadcast(NOT_SCORED if evaluation is None else Rank.of(evaluation))
+        is_best = self.progress.is_best(rank)
         if evaluation is not None:
             self._log_evaluation(step, split, evaluation, summary, is_best)
         check_score(evaluation, self.ranks, f"weights of step {step}")
+        self.progress.num_without_gain *= not self.progress.is_gain(rank)
         if is_best:
-            self.progress.best_score, self.progress.best_step = score, step
+            self.progress.set_best(rank, step)
             weights = full_tensors(model.state_dict())
-            facts = {"step": str(step), "score": repr(score), "weights": split.replace("val", "model")}
+            facts = {"step": str(step), "score": repr(rank.score), "weights": split.replace("val", "model")}
             facts |= {"fingerprint": to_json(as_plain(self.fingerprint)), "recipe": to_json(self.recipe)}
             if self.ranks.is_main:
                 self.run.checkpoints.start_writing_best(weights, facts)
-        return summary, score
+        return summary, rank
 
     def _log_evaluation(
         self, step: int, split: str, evaluation: Evaluation, summary: dict[str, float], is_best: bool
     ) -> None:
         self.run.record_failures(list(evaluation.failures))
-        self.run.log(step, split, {"epoch": self._epoch(step), "score": evaluation.score, **summary})
+        self.run.log(step, split, {"epoch": self.cadence.epoch(step), "score": evaluation.score, **summary})
         which = ", averaged weights" if split == "val_ema" else ""
         best = ", the best so far" if is_best else ""
         log.info("step %d of %d%s: %s%s", step, self.num_steps, which, evaluation.headline(), best)
@@ -313,7 +314,7 @@ class Trainer:
             self.run.record_failures(failures_of(batch))
             self.task.training_step(model, batch)
 
-        batches = self._batches("precise_bn", 1, self.settings.precise_bn_batches)
+        batches = self._batches("precise_bn", 1, self.cadence.precise_bn_batches)
         with autocast(self.settings.precision, self.ranks.device):
             update_batch_norm(model, forward, batches, self.ranks)
 
@@ -345,7 +346,7 @@ class Trainer:
             ) from error
         self.meter.restore(self.progress.window)
         if is_validation_other(saved, self.fingerprint):
-            self.progress.best_score, self.progress.best_step = -math.inf, 0
+            self.progress.forget_best()
         log.info("continuing %s after step %d of %d", self.run.folder, self.progress.step, self.num_steps)
 
 

@@ -25,6 +25,8 @@ from eurgraph.grid import GridGraph, LongRange, MediumRange, NearestPatches, Sho
 from eurgraph.grid_conv import GridGRMP
 from eurgraph.positions import inflate_weights, resize_positions
 
+__version__ = "0.1.0"
+
 __all__ = [
     "EurNet",
     "GridGRMP",

@@ -91,7 +91,7 @@ class FeedForward(nn.Module):
         self.fc2 = nn.Linear(FFN_RATIO * num_channels, num_channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.device.type == "cpu" and not torch.is_grad_enabled():
+        if x.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
             # One sample's wide map at a time needs less memory and stays in the cache.
             return torch.stack([self.fc2(F.gelu(self.fc1(sample))) for sample in x])
         return self.fc2(F.gelu(self.fc1(x)))

@@ -74,9 +74,11 @@ class MediumRange:
         num_grids, num_patches, _ = self.index.shape
         first = num_patches * torch.arange(num_grids, device=self.index.device).view(-1, 1, 1)
         bags = (self.index + first).flatten(0, 1)  # [B, N, k] -> [B * N, k]
-        rows = message.reshape(len(bags), -1)  # [B, *shape, C] -> [B * N, C]
+        rows = message.reshape(bags.shape[0], -1)  # [B, *shape, C] -> [B * N, C]
         if rows.dtype == torch.float16:  # whose sums overflow where their means do not
             rows = rows.float()
+        if torch.compiler.is_exporting():  # other formats have no bags, or loop over them
+            return rows[bags].mean(1).to(message.dtype).view(message.shape)
         return F.embedding_bag(bags, rows, mode="mean").to(message.dtype).view(message.shape)
 
     def edges(self, patches: torch.Tensor, virtual: torch.Tensor) -> Edges:
@@ -199,8 +201,8 @@ class GridGraph:
         if x.shape[1:-1] != self.shape:
             raise ValueError(f"the graph is one of {describe(self.shape)} patches, [B, *shape, C], not {list(x.shape)}")
         for part in self.ranges:
-            if isinstance(part, MediumRange) and len(part.index) != len(x):
-                raise ValueError(f"the medium range was found for {len(part.index)} grids, but x has {len(x)}")
+            if isinstance(part, MediumRange) and part.index.shape[0] != x.shape[0]:
+                raise ValueError(f"the medium range was found for {part.index.shape[0]} grids, but x has {x.shape[0]}")
 
 
 class NearestPatches(nn.Module):

@@ -11,6 +11,7 @@ not computed. Parameter names and numbers are theirs.
 """
 
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -29,8 +30,22 @@ def add_updates(
     total: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, places: Places, values: Sequence[torch.Tensor]
 ) -> torch.Tensor:
     """`AddUpdates` without a gradient."""
+    if torch.compiler.is_exporting():
+        return _add_padded_updates(total, weight, scale, places, values)
     for r, (i, source, target) in enumerate(places):
         total[target].addcmul_(weight[..., r : r + 1][target], F.gelu(values[i][source] * scale[r]))
+    return total
+
+
+def _add_padded_updates(
+    total: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, places: Places, values: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """`add_updates` for formats that cannot change part of a tensor: updates get zeros where there is no edge."""
+    for r, (i, source, target) in enumerate(places):
+        update = weight[..., r : r + 1][target] * F.gelu(values[i][source] * scale[r])
+        sides = [(part.start or 0, -(part.stop or 0)) for part in target]  # left out before and after, by axis
+        sides += [(0, 0)] * (update.dim() - len(sides))
+        total = total + F.pad(update, list(chain.from_iterable(reversed(sides))))
     return total
 
 

@@ -26,6 +26,11 @@ def rank_of_label(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return (~(logits <= value) | ((logits == value) & before)).sum(dim=-1)
 
 
+def ranks_worth_counting(num_classes: int) -> list[int]:
+    """The k of the top-k accuracies that say something: 1, and 5 of more than five classes (of five it is always 1)."""
+    return [1, 5] if num_classes > 5 else [1]
+
+
 def mean_or_nan(values: np.ndarray) -> float:
     """The mean of `values` [N]; NaN if N is 0."""
     return float(values.mean()) if len(values) else float("nan")

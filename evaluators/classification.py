@@ -16,7 +16,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from evaluators.class_scores import NO_GUESS, NO_RANK, ClassScores, mean_or_nan, rank_of_label, score_classes
+from evaluators.class_scores import (
+    NO_GUESS,
+    NO_RANK,
+    ClassScores,
+    mean_or_nan,
+    rank_of_label,
+    ranks_worth_counting,
+    score_classes,
+)
 from evaluators.classification_report import NUM_GUESSES, summary_lines, write_report
 from evaluators.gather import Gathered, to_columns
 from evaluators.resumable_predictions import Rows
@@ -122,6 +130,11 @@ class ClassificationEvaluation:
         return self.main_score if (self.is_labeled & self.predictions.is_finite).any() else float("-inf")
 
     @property
+    def tie_break(self) -> float:
+        """Weights of equal score are ranked by their loss."""
+        return -self.loss
+
+    @property
     def main_score(self) -> float:
         return self.item_scores.top1
 
@@ -132,12 +145,17 @@ class ClassificationEvaluation:
 
     def accuracies(self) -> dict[str, float]:
         """The scores by name, as fractions in 0..1, those of the views first."""
+        return {**self.topk_accuracies(), "mean_class_accuracy": self.item_scores.mean_class_accuracy}
+
+    def topk_accuracies(self) -> dict[str, float]:
+        """Top-1, and top-5 of more than five classes, of views and items, by name."""
+        of_views = {1: self.view_top1, 5: self.view_top5}
+        of_items = {1: self.item_scores.top1, 5: self.item_scores.top5}
+        ranks = ranks_worth_counting(self.predictions.num_classes)
         return {
-            f"{self.naming.view}_top1": self.view_top1,
-            f"{self.naming.view}_top5": self.view_top5,
-            f"{self.naming.item}_top1": self.item_scores.top1,
-            f"{self.naming.item}_top5": self.item_scores.top5,
-            "mean_class_accuracy": self.item_scores.mean_class_accuracy,
+            f"{what}_top{k}": scores[k]
+            for what, scores in ((self.naming.view, of_views), (self.naming.item, of_items))
+            for k in ranks
         }
 
     def labels_of(self, row: int) -> list[int]:
@@ -172,7 +190,9 @@ class ClassificationEvaluation:
         return "; ".join(filter(None, parts))
 
     def _headline_scores(self) -> str:
-        return f"{100 * self.item_scores.top1:.2f} % top-1, {100 * self.item_scores.top5:.2f} % top-5"
+        scores = {1: self.item_scores.top1, 5: self.item_scores.top5}
+        ranks = ranks_worth_counting(self.predictions.num_classes)
+        return ", ".join(f"{100 * scores[k]:.2f} % top-{k}" for k in ranks)
 
     def lines(self) -> list[str]:
         return summary_lines(self)

@@ -2,7 +2,8 @@
 
 per_class.csv      number of items and accuracy of each class (average precision if items have several classes)
 confusion.csv      the confusion matrix; above 2,000 classes a list of the pairs that occur, and no plot
-predictions.csv    a row per item: its class or classes, the five best guesses and their probabilities
+predictions.csv    a row per item: its class or classes, the five best guesses (fewer classes: all) and their
+                   probabilities
 unreadable.csv     the items that could not be read, and why
 confusion.png      a plot of the confusion matrix, written last; matrix and plot only if every item has a single class
 
@@ -43,7 +44,8 @@ def write_report(folder: Path, evaluation: "ClassificationEvaluation") -> None:
     has_matrix = isinstance(evaluation.item_scores, ClassScores)
     if has_matrix:
         _write_confusion(folder, evaluation.item_scores, naming.class_names)
-    columns = (f"{name}{n}" for n in range(1, NUM_GUESSES + 1) for name in ("guess", "probability"))
+    num_guesses = min(NUM_GUESSES, evaluation.predictions.num_classes)
+    columns = (f"{name}{n}" for n in range(1, num_guesses + 1) for name in ("guess", "probability"))
     _write_csv(folder / "predictions.csv", ("index", "id", "path", "class", *columns), _prediction_rows(evaluation))
     _write_csv(
         folder / "unreadable.csv",

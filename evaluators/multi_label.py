@@ -71,13 +71,8 @@ class MultiLabelEvaluation(ClassificationEvaluation):
         return self.targets.any(axis=1)
 
     def accuracies(self) -> dict[str, float]:
-        return {
-            "mean_average_precision": self.item_scores.mean_average_precision,
-            f"{self.naming.view}_top1": self.view_top1,
-            f"{self.naming.view}_top5": self.view_top5,
-            f"{self.naming.item}_top1": self.item_scores.top1,
-            f"{self.naming.item}_top5": self.item_scores.top5,
-        }
+        mean_average_precision = self.item_scores.mean_average_precision
+        return {"mean_average_precision": mean_average_precision, **self.topk_accuracies()}
 
     def _headline_scores(self) -> str:
         return f"{super()._headline_scores()}, mean average precision {100 * self.main_score:.2f} %"

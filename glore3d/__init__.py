@@ -16,6 +16,8 @@ from glore3d.resnet3d import (
 )
 from glore3d.unit import GloReUnit
 
+__version__ = "0.1.0"
+
 __all__ = [
     "GloReUnit",
     "ResNet3d",

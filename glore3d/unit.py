@@ -30,6 +30,11 @@ class GraphConv(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.conv2 = nn.Conv1d(num_states, num_states, kernel_size=1, bias=False)
 
+    @property
+    def adjacency(self) -> torch.Tensor:
+        """:math:`A_g` [N, N], with a row for each node that receives and a column for each that sends."""
+        return -self.conv1.weight[:, :, 0]
+
     def forward(self, v: torch.Tensor) -> torch.Tensor:
         return self.conv2(self.relu(self.conv1(v.mT).mT + v))
 

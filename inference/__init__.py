@@ -8,6 +8,8 @@
 
 from inference.prediction import Prediction
 from inference.predictor import Predictor
+from inference.sharing import save_pretrained
 from inference.trained import TrainedNetwork, load_trained
+from pretrained import from_pretrained
 
-__all__ = ["Prediction", "Predictor", "TrainedNetwork", "load_trained"]
+__all__ = ["Prediction", "Predictor", "TrainedNetwork", "from_pretrained", "load_trained", "save_pretrained"]

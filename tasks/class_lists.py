@@ -9,6 +9,7 @@ import numpy as np
 
 from datasets.class_table import class_names_from
 from datasets.file_list import UNLABELED, FileList, read_class_names
+from datasets.folds import assign_folds, read_groups
 from datasets.sampling_weights import balance_classes, join_lists, read_weights
 from engine.distributed import Ranks
 from settings import SettingsError
@@ -42,19 +43,41 @@ class ClassLists:
     ):
         self.data, self._num_classes, self._multi_label = data, num_classes, multi_label
         self._item, self._ranks, self._read_files, self._make_demo_files = item, ranks, read_files, make_demo
-        self._more: list[FileList] = []  # the lists of data.more, filled by `train`
 
     @cached_property
     def train(self) -> FileList:
+        files = self._whole
+        if self._folds is not None:
+            files = files.subset(np.flatnonzero(self._folds != self.data.fold))
+        return join_lists([files, *self._more]) if self._more else files
+
+    @cached_property
+    def _whole(self) -> FileList:
+        """The files of data.train, before they are divided into folds."""
         data, num_classes = self.data, self._num_classes
         files = self._read("train", data.train, data.root, self._table)
         _check_labels("data.train", files, 0, num_classes or files.num_classes, self._multi_label)
-        for number, more in enumerate(data.more):
+        return files
+
+    @cached_property
+    def _more(self) -> list[FileList]:
+        """The files of data.more. They are all for training, whatever the fold."""
+        lists, files, num_classes = [], self._whole, self._num_classes
+        for number, more in enumerate(self.data.more):
             key, names = f"data.more.{number}.train", self._table or files.class_names or None
             more_files = read_setting(key, self._read_files, more.train, more.root, names, more.split)
             _check_labels(key, more_files, 0, num_classes or more_files.num_classes, self._multi_label)
-            self._more.append(more_files)
-        return join_lists([files, *self._more]) if self._more else files
+            lists.append(more_files)
+        return lists
+
+    @cached_property
+    def _folds(self) -> np.ndarray | None:
+        """The fold [N] of each file of data.train; None without cross-validation."""
+        data, files = self.data, self._whole
+        if data.folds is None:
+            return None
+        groups = data.fold_groups and read_setting("data.fold_groups", read_groups, data.fold_groups, files)
+        return read_setting("data.folds", assign_folds, files, data.folds, data.fold_seed, groups)
 
     @cached_property
     def train_weights(self) -> np.ndarray | None:
@@ -64,23 +87,33 @@ class ClassLists:
             return None
         weights = balance_classes(files.labels, data.class_balance)
         if data.weights is not None:
-            weights *= read_setting("data.weights", read_weights, data.weights, files)
+            weights *= self._table_of_weights(data.weights)
         end = len(files)
         for more, more_files in zip(reversed(data.more), reversed(self._more), strict=True):
             weights[end - len(more_files) : end] *= more.times
             end -= len(more_files)
         return weights
 
+    def _table_of_weights(self, table: str) -> np.ndarray:
+        """Weights [N] of the training files from data.weights, which names files of every fold."""
+        files = join_lists([self._whole, *self._more]) if self._more else self._whole
+        weights = read_setting("data.weights", read_weights, table, files)
+        if self._folds is None:
+            return weights
+        return np.delete(weights, np.flatnonzero(self._folds == self.data.fold))
+
     @cached_property
     def val(self) -> FileList:
         data = self.data
+        if self._folds is not None:
+            return self._whole.subset(np.flatnonzero(self._folds == data.fold))
         files = self._read("val", data.val, data.val_root or data.root, self._names or None)
         _check_labels("data.val", files, UNLABELED, self.num_classes, self._multi_label)
         return files
 
     @cached_property
     def num_classes(self) -> int:
-        return self._num_classes or len(self._names) or self.train.num_classes
+        return self._num_classes or len(self._names) or max(files.num_classes for files in (self._whole, *self._more))
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -95,7 +128,7 @@ class ClassLists:
         if self._table is not None:
             return self._table
         try:
-            return self.train.class_names
+            return self._whole.class_names
         except SettingsError:
             if self._num_classes is None:
                 raise

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from datasets.mixing import MixSettings
 from evaluators.classification import MAX_NON_FINITE
@@ -47,7 +47,21 @@ class DataSettings(Settings):
     )
 
     train: str = Field(description="training files: a list file, a folder with one folder per class, or see the task")
-    val: str = Field(description="validation files, in the same formats")
+    val: str | None = Field(
+        None, description="validation files, in the same formats; none: a fold of the training files"
+    )
+    folds: int | None = Field(
+        None,
+        ge=2,
+        le=1000,
+        description="cross-validation: divide the training files into so many folds, with equal shares of each class; "
+        "fold `fold` is for validation, the others are for training",
+    )
+    fold: int | None = Field(None, ge=0, description="the fold that is for validation, from 0")
+    fold_seed: int = Field(0, ge=0, description="seed of the division into folds, whatever run.seed is")
+    fold_groups: str | None = Field(
+        None, description="table with lines `id group`: files of one group, such as one recording, share a fold"
+    )
     root: str | None = Field(None, description="folder that listed paths are relative to; none: the list's folder")
     val_root: str | None = Field(None, description="root of the validation list, if it differs")
     class_names: str | tuple[str, ...] | None = Field(
@@ -77,6 +91,23 @@ class DataSettings(Settings):
     timeout_seconds: float = Field(
         600, ge=0.001, le=1e7, description="seconds to wait for a batch before the run stops"
     )
+
+    @model_validator(mode="after")
+    def _validates_on_a_list_or_a_fold(self):
+        if self.folds is None:
+            for name in ("fold", "fold_groups", "fold_seed"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} needs folds, the number of folds; for example data.folds=5")
+            if self.val is None:
+                raise ValueError("val is required: the validation files; or set folds=5 fold=0, for cross-validation")
+        elif self.val is not None:
+            raise ValueError("folds takes the validation files from `train`; set data.val=null")
+        elif self.fold is None or self.fold >= self.folds:
+            raise ValueError(
+                f"fold is {self.fold}; expected 0 to {self.folds - 1}, one of the {self.folds} folds, or all of them: "
+                f"python tools/sweep.py -c RECIPE data.fold={','.join(map(str, range(self.folds)))}"
+            )
+        return self
 
 
 class EvaluationSettings(Settings):

@@ -52,6 +52,7 @@ from tasks.class_lists import read_setting
 from tasks.classification import Classification
 from tasks.classification_settings import DataSettings, EvaluationSettings, ModelSettings, check_pairs
 from tasks.clip_windows import answer_windows
+from tasks.fitting_settings import scaled
 from tasks.losses import ClipLossSettings
 from tasks.multi_label import multi_label_step
 
@@ -246,6 +247,17 @@ class ClipClassification(Classification):
         data = self.settings.data
         return "data.val_view.crop", (3, data.num_frames, data.val_view.crop, data.val_view.crop)
 
+    def overrides_for_input(self, shape: tuple[int, ...]) -> list[str]:
+        data, size = self.settings.data, shape[-1]
+        overrides = []
+        if len(shape) == 4 and shape[1] != data.num_frames:
+            overrides.append(f"data.num_frames={shape[1]}")
+        for key, view in (("train_view", data.train_view), ("val_view", data.val_view)):
+            if view.crop != size:
+                short_side = scaled(view.short_side, size / view.crop)
+                overrides += [f"data.{key}.crop={size}", f"data.{key}.short_side={short_side}"]
+        return [*overrides, "data.multigrid=null"] if data.multigrid else overrides
+
     def training_input(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         clips = self.color(batch["clip"], batch.get("hls"), batch.get("noise_seed"))  # uint8 -> float [B, 3, T, S, S]
         labels = batch["label"]
@@ -281,7 +293,9 @@ class ClipClassification(Classification):
         if data.sampling == "dense":
             interval, seconds = data.frame_interval, data.frame_seconds
             sampling = EvenSampling(data.num_frames, interval, views.num_clips, data.short_video, seconds)
-        return VideoViews(files, sampling, EvalView(data.val_view, views.num_crops), self.opener(data.val))
+        return VideoViews(
+            files, sampling, EvalView(data.val_view, views.num_crops), self.opener(data.val or data.train)
+        )
 
     def answer_parts(
         self,
@@ -308,4 +322,4 @@ class ClipClassification(Classification):
     @property
     def protocol(self) -> str:
         views = self.settings.evaluation
-        return f"{views.num_clips}x{views.num_crops}"
+        return f"{views.num_clips}x{views.num_crops}{self.fold_suffix}"

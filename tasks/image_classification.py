@@ -190,6 +190,10 @@ class ImageClassification(Classification):
             loss = distillation_loss(loss, *distilled, teacher_logits, settings.distillation)
         return loss, self.training_sums(loss, logits, labels)
 
+    def overrides_for_input(self, shape: tuple[int, ...]) -> list[str]:
+        views = (("train_view", self.settings.data.train_view), ("val_view", self.settings.data.val_view))
+        return [f"data.{key}.size={shape[-1]}" for key, view in views if view.size != shape[-1]]
+
     def eval_views(self, files: FileList) -> ImageViews:
         return ImageViews(files, EvalImageView(self.settings.data.val_view))
 
@@ -206,4 +210,4 @@ class ImageClassification(Classification):
 
     @property
     def protocol(self) -> str:
-        return "centre"
+        return f"centre{self.fold_suffix}"

@@ -13,13 +13,27 @@ from torch import nn
 
 from settings import SettingsError
 from tasks.class_lists import read_setting
+from tasks.fitting_settings import advise
 
 if TYPE_CHECKING:
     from tasks.classification import Classification
 
 
 def check_network(task: Classification) -> None:
-    """Raises SettingsError if the network of a task does not take the inputs of its training and its evaluation."""
+    """Raises SettingsError if the network of a task does not take the inputs of its training and its evaluation.
+
+    The message ends with settings that fit, if there are any (tasks/fitting_settings.py).
+    """
+    try:
+        _check_network(task)
+    except SettingsError as error:
+        advice = advise(task, _check_network)
+        if not advice:
+            raise
+        raise SettingsError(f"{error}. {advice}") from error
+
+
+def _check_network(task: Classification) -> None:
     with torch.device("meta"):
         model = task.build_model()
     batch_size = task.settings.train.samples_per_forward(task.ranks)

@@ -1,6 +1,7 @@
 """Pictures of the samples of a classification task: the frames in the file, and the input of the network."""
 
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,9 +37,9 @@ def training_pictures(task: "Classification", count: int) -> list[Picture]:
 
 
 def validation_pictures(task: "Classification", count: int) -> list[Picture]:
-    """All views of the first `count` validation files; unreadable files are skipped."""
+    """All views of `count` validation files, a first one of each class before any second; skips unreadable files."""
     dataset, pictures = task.eval_views(task.val_files), []
-    for number in range(min(count, len(dataset))):
+    for number in first_of_each_class(task.val_files.labels)[:count]:
         sample, item = dataset[number], dataset.items[number]
         if "failure" in sample:
             log.warning("cannot read %s: %s", item.path, sample["failure"]["reason"])
@@ -47,6 +48,15 @@ def validation_pictures(task: "Classification", count: int) -> list[Picture]:
         stages = {f"{task.view} {k + 1} of {len(views)}": to_frames(task, view) for k, view in enumerate(views)}
         pictures.append(Picture([_caption(task, dataset.items, item)], stages))
     return pictures or [Picture(["no validation file can be read"], {"": torch.zeros(1, 8, 8, 3, dtype=torch.uint8)})]
+
+
+def first_of_each_class(labels: np.ndarray) -> list[int]:
+    """All positions in `labels` [N]: the first of each label, in the order of labels, then the second of each, ..."""
+    turns, seen = [], Counter()
+    for label in labels.tolist():
+        turns.append(seen[label])
+        seen[label] += 1
+    return np.lexsort((labels, turns)).tolist()
 
 
 def to_frames(task: "Classification", view: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from browser import find_chromium
 
 PROMISES = "TEST_CAPABILITIES"
 
@@ -45,6 +46,11 @@ def need_module(name: str) -> None:
         raise Missing(f"{name} cannot be imported: {str(error).strip().splitlines()[0]}") from error
 
 
+def need_onnx() -> None:
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        need_module(name)
+
+
 def need_network_namespaces() -> None:
     need_program("ip")
     name = f"probe{os.getpid()}"
@@ -57,14 +63,30 @@ def need_network_namespaces() -> None:
         subprocess.run(["ip", "netns", "delete", name], capture_output=True)
 
 
+def need_chromium() -> None:
+    need_module("playwright.sync_api")
+    if find_chromium() is None:
+        raise Missing("no Chromium")
+
+
+def need_notebook() -> None:
+    need_module("nbclient")
+    need_module("ipykernel")
+
+
 CHECKS: dict[str, Callable[[], None]] = {
+    "chromium": need_chromium,
     "compiler": functools.partial(need_program, "c++"),
     "decord": functools.partial(need_module, "decord"),
     "ffmpeg": functools.partial(need_program, "ffmpeg"),
     "gpu": need_gpu,
+    "gradio": functools.partial(need_module, "gradio"),
     "network_namespaces": need_network_namespaces,
+    "notebook": need_notebook,
+    "onnx": need_onnx,
     "opencv": functools.partial(need_module, "cv2"),
     "proc": functools.partial(need_file, "/proc/self/smaps_rollup"),
+    "setuptools": functools.partial(need_module, "setuptools"),
     "torchcodec": functools.partial(need_module, "torchcodec.decoders"),
     "torchmetrics": functools.partial(need_module, "torchmetrics"),
 }

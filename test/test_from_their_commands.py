@@ -12,7 +12,7 @@ from engine.distributed import Ranks
 from models import list_models
 from settings import parse_settings, read_recipe
 from tasks import find_task
-from tools.loading_runs import add_run_arguments
+from tools.arguments import add_run_arguments, parse_arguments
 
 # Names of files, and parts of commands.
 NAMES = {
@@ -62,7 +62,9 @@ def check_command(words: list[str]) -> None:
     run_dist = (ROOT / "run_dist.sh").read_text().split("set -euo")[0]
     while re.fullmatch(r"[A-Z_]+=\S+", words[0]):
         words = words[1:]
-    script = words[1] if words[0] == "python" else words[0]
+    if words[0] == "./run_local.sh" and words[1].endswith(".py"):
+        words = words[1:]
+    script = words[0]
     assert script == "sbatch" or (ROOT / script).exists()
     if script == "./run_local.sh":
         check_launch(words[1:], "")
@@ -71,12 +73,12 @@ def check_command(words: list[str]) -> None:
     elif script == "sbatch":
         check_launch(words[words.index("tools/slurm_job.sh") + 1 :], run_dist)
     elif script == "tools/benchmark.py":
-        assert words[2] == "model" and words[3] in list_models()
+        assert words[1] == "model" and words[2] in list_models()
     else:
         parser = argparse.ArgumentParser()
         add_run_arguments(parser)
         parser.add_argument("overrides", nargs="*")
-        args = parser.parse_args(words[2:])
+        args = parse_arguments(parser, words[1:])
         if args.config:
             check_settings(args.config, args.overrides)
 

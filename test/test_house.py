@@ -9,14 +9,14 @@ from conftest import ROOT
 FLOORS = (
     {"settings"},
     {"datasets", "evaluators", "engine", "glore3d", "eurgraph", "backbones", "dense"},
-    {"models", "weights"},
+    {"models", "weights", "pretrained"},
     {"tasks", "hubconf"},
     {"inference"},
     {"explain", "report"},
     {"tools"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-ALLOWED_ON_SAME_FLOOR = {"models": {"weights"}}
+ALLOWED_ON_SAME_FLOOR = {"models": {"weights"}, "pretrained": {"models", "weights"}}
 SOURCES = sorted(
     path
     for path in ROOT.rglob("*.py")

@@ -5,23 +5,36 @@ import torch
 from conftest import ROOT
 
 import hubconf
-from models import create_model, list_models
+from models import AUTHORS_NAMES, create_model, list_models, load_weights
+from pretrained import PretrainedConfig, write_pretrained
+
+ENTRIES = {name: value for name, value in vars(hubconf).items() if callable(value) and not name.startswith("_")}
+"""As torch.hub finds them."""
 
 
-def load(name: str, **options):
-    return torch.hub.load(str(ROOT), name, source="local", **options)
+def load(name: str, *arguments, **options):
+    return torch.hub.load(str(ROOT), name, *arguments, source="local", **options)
 
 
 def test_every_model_is_there_and_nothing_else():
-    entries = [name for name, value in vars(hubconf).items() if callable(value) and not name.startswith("_")]
-    assert sorted(entries) == list_models()
-    assert "3 x 8 x 224 x 224, 33.7 M parameters" in hubconf.glore_resnet50_3d.__doc__
+    assert sorted(ENTRIES) == sorted([*list_models(), *AUTHORS_NAMES, "from_pretrained"])
+
+
+def test_every_entry_explains_itself():
+    for name, entry in ENTRIES.items():
+        assert "Args:\n" in entry.__doc__ and "num_classes: " in entry.__doc__, name
+    assert "3 x 8 x 224 x 224, 33.7 M parameters. Kinetics-400, 8 frames" in hubconf.glore_resnet50_3d.__doc__
 
 
 @pytest.mark.parametrize("name", list_models("*debug*"))
 def test_a_model_is_that_of_create_model(name):
     found, expected = load(name, num_classes=5).state_dict(), create_model(name, num_classes=5).state_dict()
     assert {key: value.shape for key, value in found.items()} == {key: value.shape for key, value in expected.items()}
+
+
+def test_the_authors_names_work():
+    with torch.device("meta"):
+        assert hubconf.eat_progress3_patch16_224(num_classes=5).model_name == "eat_tiny"
 
 
 def test_weights_come_from_a_file(tmp_path):
@@ -31,6 +44,16 @@ def test_weights_come_from_a_file(tmp_path):
     assert all(torch.equal(value, expected.state_dict()[key]) for key, value in found.state_dict().items())
 
 
+def test_a_folder_is_enough(tmp_path):
+    expected = create_model("eat_debug", num_classes=5)
+    write_pretrained(tmp_path, expected, PretrainedConfig(architecture="eat_debug", num_classes=5), "", {})
+    found = load("from_pretrained", str(tmp_path))
+    assert all(torch.equal(value, expected.state_dict()[key]) for key, value in found.state_dict().items())
+    assert len(load_weights(create_model("eat_debug", num_classes=5), tmp_path / "model.safetensors").loaded) > 0
+
+
 def test_an_unknown_option_is_reported():
     with pytest.raises(ValueError, match="no option of glore_resnet_debug_3d is called 'dropot'; did you mean 'drop"):
         load("glore_resnet_debug_3d", dropot=0.5)
+    with pytest.raises(ValueError, match=r"glore_resnet_debug_3d has no weights to download: .* weights=FILE"):
+        load("glore_resnet_debug_3d", pretrained=True)

@@ -1,4 +1,7 @@
-"""Command lines: options anywhere between the other arguments, a suggestion for a misspelt one, the next command."""
+"""Command lines: options anywhere between the other arguments, a suggestion for a misspelt one, the next command.
+
+Nothing here imports torch, so that a script whose other imports wait reads its arguments, and shows its help, at once.
+"""
 
 import argparse
 import shlex
@@ -6,6 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from settings import SUITE, did_you_mean
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that select a recipe, a run and its weights."""
+    parser.add_argument("-c", "--config", metavar="RECIPE", help="a recipe (default: the recipe of the run)")
+    parser.add_argument(
+        "--run-dir", type=Path, metavar="DIR", help="a run directory (default: that of the recipe, or the newest run)"
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="FILE", help="best, last or a file, which carries its recipe (default: best, else last)"
+    )
+    parser.add_argument("--average", action="store_true", help="use the averaged weights if the file has both")
 
 
 def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:

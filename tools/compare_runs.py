@@ -17,13 +17,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 
-from engine.environment import read_environments
+from engine.environment import START_ONLY, read_environments
+from engine.json_io import read_json_lines
 from settings import SettingsError, differences, read_recipe
 from tools.arguments import parse_arguments
 from tools.errors import clear_errors
 
 TIMING = ("waiting_for_data", "_per_second")
-START_ONLY = ("started", "command", "folder")  # differ between any two starts
 MAX_LINES = 12
 
 
@@ -82,7 +82,7 @@ def _metrics(split: str, ours: dict, theirs: dict) -> list[str]:
 
 def _rows(path: Path) -> dict[tuple[int, str], dict[str, Any]]:
     """The lines of a metrics.jsonl, as (step, split) -> values."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    rows = read_json_lines(path)
     return {(row["step"], row["split"]): _without_timing(row) for row in rows}
 
 

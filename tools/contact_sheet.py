@@ -1,5 +1,6 @@
 """Contact sheets and animations of samples, and bar charts of class counts. Needs no display."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont
 from PIL import Image, ImageDraw, ImageFont
 
 from engine.task import Picture
@@ -15,18 +17,21 @@ from evaluators.confusion_plot import PLAIN_TEXT, one_line, plot_names
 
 HEIGHT = 112  # of a frame, in pixels
 GAP = 6  # between frames, in pixels
-LINE = 16  # height of a line of text, in pixels
+LINE = 20  # height of a line of text, in pixels
+MARGIN = 12  # around a sheet, in pixels
+TITLE = 34  # height of a title, in pixels
 SHEET_WIDTH = 1200  # in pixels, unless a single sample is wider
 MAX_FRAMES = 8  # frames per clip on a sheet
 MAX_LINE = 160  # characters of a line of text
+TEXT_SIZE, TITLE_SIZE = 14, 19  # in pixels
 
 
-def draw_sheet(samples: Sequence[Picture], path: Path) -> None:
+def draw_sheet(samples: Sequence[Picture], path: Path, title: str) -> None:
     """Draws all samples on one sheet: caption, then one row of frames per stage. Stages of images share a row."""
-    _tile([[_draw_sample(sample) for sample in samples]])[0].save(path)
+    _tile([[_draw_sample(sample) for sample in samples]], title)[0].save(path)
 
 
-def draw_animation(samples: Sequence[Picture], path: Path, frames_per_second: float) -> None:
+def draw_animation(samples: Sequence[Picture], path: Path, title: str, frames_per_second: float) -> None:
     """Animates all samples at once, with their stages side by side; shows the stages of images in turn."""
     num_frames = max(len(frames) for sample in samples for frames in sample.stages.values())
     moments = []
@@ -38,7 +43,7 @@ def draw_animation(samples: Sequence[Picture], path: Path, frames_per_second: fl
             frames = {name: frames[min(t, len(frames) - 1)][None] for name, frames in shown}
             blocks.append(_draw_sample(Picture(sample.lines[:1], frames)))
         moments.append(blocks)
-    pictures = _tile(moments)
+    pictures = _tile(moments, title)
     duration = round(1000 / (frames_per_second if num_frames > 1 else 1))
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=duration, loop=0)
 
@@ -46,16 +51,22 @@ def draw_animation(samples: Sequence[Picture], path: Path, frames_per_second: fl
 def draw_classes(counts: dict[str, np.ndarray], class_names: Sequence[str], path: Path) -> None:
     """Draws a bar chart of the files per class [C] for each name in `counts`, with classes in label order."""
     num_classes = len(class_names)
-    with matplotlib.rc_context(PLAIN_TEXT):
-        figure = Figure(figsize=(min(24.0, max(6.0, 0.25 * num_classes)), 3.2 * len(counts)), layout="constrained")
+    with matplotlib.rc_context({**PLAIN_TEXT, "font.size": 11.5}):
+        figure = Figure(figsize=(min(24.0, max(8.0, 0.3 * num_classes)), 3.6 * len(counts)), layout="constrained")
         panels = figure.subplots(len(counts), 1, squeeze=False)[:, 0]
         for axes, (name, values) in zip(panels, counts.items(), strict=True):
-            axes.bar(np.arange(num_classes), values, width=0.8)
+            axes.bar(np.arange(num_classes), values, width=0.8, color="#0072b2")
             axes.set(title=f"{name}: {values.sum():.0f} files, {values.min():.0f} to {values.max():.0f} per class")
             axes.set_xlim(-0.6, num_classes - 0.4)
-            axes.grid(axis="y", alpha=0.3)
+            axes.grid(axis="y", alpha=0.25)
+            axes.set_axisbelow(True)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.set_ylabel("files")
+            turned = (
+                {"rotation": 90} if num_classes > 12 else {"rotation": 25, "ha": "right", "rotation_mode": "anchor"}
+            )
             if num_classes <= 100:
-                axes.set_xticks(range(num_classes), plot_names(class_names), rotation=90 if num_classes > 12 else 20)
+                axes.set_xticks(range(num_classes), plot_names(class_names), **turned)
             else:
                 axes.set_xlabel("label")
         FigureCanvasAgg(figure)
@@ -78,7 +89,7 @@ def _draw_sample(sample: Picture) -> Image.Image:
     for number, line in enumerate(lines):
         draw.text((0, number * LINE), line, fill="black", font=_font())
     for name, pictures in rows:
-        draw.text((0, top), name, fill="gray", font=_font())
+        draw.text((0, top), name, fill="#5b6570", font=_font())
         left = 0
         for picture in pictures:
             block.paste(picture, (left, top + LINE))
@@ -87,17 +98,22 @@ def _draw_sample(sample: Picture) -> Image.Image:
     return block
 
 
-def _tile(moments: list[list[Image.Image]]) -> list[Image.Image]:
+def _tile(moments: list[list[Image.Image]], title: str) -> list[Image.Image]:
     """Tiles each list of blocks into one picture. A block has the same position in every picture."""
-    width, height = (GAP + max(block.size[axis] for blocks in moments for block in blocks) for axis in (0, 1))
-    num_blocks = len(moments[0])
+    width, height = (2 * GAP + max(block.size[axis] for blocks in moments for block in blocks) for axis in (0, 1))
+    title, num_blocks = one_line(title, MAX_LINE), len(moments[0])
     num_columns = min(num_blocks, max(1, SHEET_WIDTH // width))
+    size = (
+        2 * MARGIN + max(num_columns * width, round(_font(TITLE_SIZE).getlength(title))),
+        2 * MARGIN + TITLE + -(-num_blocks // num_columns) * height,
+    )
     tiled = []
     for blocks in moments:
-        sheet = Image.new("RGB", (num_columns * width, -(-num_blocks // num_columns) * height), "white")
+        sheet = Image.new("RGB", size, "white")
+        ImageDraw.Draw(sheet).text((MARGIN, MARGIN), title, fill="black", font=_font(TITLE_SIZE))
         for number, block in enumerate(blocks):
             row, column = divmod(number, num_columns)
-            sheet.paste(block, (column * width, row * height))
+            sheet.paste(block, (MARGIN + column * width, MARGIN + TITLE + row * height))
         tiled.append(sheet)
     return tiled
 
@@ -110,5 +126,7 @@ def _to_picture(frame: torch.Tensor) -> Image.Image:
     return picture.resize(tuple(size), Image.Resampling.BILINEAR)
 
 
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size=12)
+@functools.cache
+def _font(size: int = TEXT_SIZE) -> ImageFont.FreeTypeFont:
+    """matplotlib's own font, which has the letters of many scripts."""
+    return ImageFont.truetype(findfont(FontProperties()), size)

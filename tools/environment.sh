@@ -52,7 +52,8 @@ find_python() {
     if ! has_packages "$PYTHON" "$modules"; then
         echo "installing the packages into $venv ..." >&2
         "$PYTHON" -P -m pip install --quiet --upgrade pip
-        (cd "$suite" && "$PYTHON" -m pip install --quiet ".${extras:+[$extras]}")
+        # Editable, so that there are no copies of its packages, which would age.
+        (cd "$suite" && "$PYTHON" -m pip install --quiet --editable ".${extras:+[$extras]}")
     fi
 }
 

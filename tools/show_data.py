@@ -7,7 +7,7 @@ It takes the first samples of a run of the recipe, exactly as the first step on 
 files to the output folder:
   train.png    frames of the files, and the network's input: cropped, color-augmented, mixed
   train.gif    the same as an animation
-  val.png      all views of the first validation files
+  val.png      all views of validation files, of as many classes as there is room for
   classes.png  files per class, and for training also how often they are seen per epoch
 """
 
@@ -60,10 +60,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         task = task_class(settings, ranks)
         pictures, shown = task.training_pictures(args.count), task.validation_pictures(args.count)
         kinds, counts = task.sample_counts()
+        name = Path(args.config).stem
+        trained, scored = f"{name}: the first training samples", f"{name}: validation, as it is scored"
         drawings = {
-            "train.png": partial(draw_sheet, pictures),
-            "train.gif": partial(draw_animation, pictures, frames_per_second=args.fps),
-            "val.png": partial(draw_sheet, shown),
+            "train.png": partial(draw_sheet, pictures, title=trained),
+            "train.gif": partial(draw_animation, pictures, title=trained, frames_per_second=args.fps),
+            "val.png": partial(draw_sheet, shown, title=scored),
             "classes.png": partial(draw_classes, counts, kinds),
         }
         failed = [name for name, draw in drawings.items() if not _draw(draw, folder / name)]

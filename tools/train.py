@@ -31,9 +31,9 @@ from tools.output_files import check_folder
 log = logging.getLogger(__name__)
 
 NEXT = """
-Everything is in %s: see curves.png and the report in evaluations/. What to try next:
+Everything is in %s: open its report.html in a browser. What to try next:
 %s
-  %s CONFIG run.resume=false      another run, with other settings"""
+  %s CONFIG run.resume=false    another run, with other settings"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -55,11 +55,12 @@ def _spin(turns):
 
 
 def draw_shape(canvas, kind, phases, colors):
-    """Paints one shape into `canvas` [3, T, H, W] in place, wrapping around the frame's edges.
+    """Paints one shape into `canvas` [P, T, H, W] in place, wrapping around the frame's edges.
 
-    `phases` [T, 4] are its x, y, size and turn in each frame, all in [0, 1); `colors` [2, 3] those of its two halves.
+    `phases` [T, 4] are its x, y, size and turn in each frame, all in [0, 1); `colors` [2, P] those of its two halves.
+    P is 3 for pictures, 1 for masks.
     """
-    _, num_frames, height, width = canvas.shape
+    num_planes, num_frames, height, width = canvas.shape
     x, y, size, turn = phases.T.astype(np.float32)[:, :, None, None]  # [T, 1, 1] each
     x, y = x * width, y * height
     radius = min(height, width) * RADII[0] * (RADII[1] / RADII[0]) ** size
@@ -73,6 +74,17 @@ def draw_shape(canvas, kind, phases, colors):
     u, v = dx * cos + dy * sin, dy * cos - dx * sin  # [T, P, P], the shape's own coordinates
     cover = np.clip((1 - SHAPES[kind](u, v)) * radius + 0.5, 0, 1)  # outlines are soft, one pixel wide
     second = np.clip(u * radius + 0.5, 0, 1)
-    for plane, start, end in zip(canvas.reshape(3, -1), *colors, strict=True):
+    for plane, start, end in zip(canvas.reshape(num_planes, -1), *colors, strict=True):
         under = plane[pixels]
         plane[pixels] = under + cover * (start + (end - start) * second - under)
+
+
+def draw_mask(shapes, size, num_frames):
+    """Where the shapes are: float32 [T, H, W], the share of each pixel that they cover.
+
+    `shapes` are pairs of a kind and its phases, as `draw_shape` takes them; `size` is (H, W).
+    """
+    canvas = np.zeros((1, num_frames, *size), np.float32)
+    for kind, phases in shapes:
+        draw_shape(canvas, kind, phases, colors=np.ones((2, 1), np.float32))
+    return canvas[0]

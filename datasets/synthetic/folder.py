@@ -8,6 +8,8 @@ from typing import Any
 
 from datasets.class_table import class_table
 
+SPLITS = ("train", "val")
+
 
 def make_folder_once(folder: str | Path, arguments: dict[str, Any], build: Callable[[Path], None]) -> Path:
     """Fills the set's folder by `build(staging)`, unless it is complete already, and returns it.
@@ -46,6 +48,18 @@ def _is_complete(folder: Path, arguments: dict[str, Any]) -> bool:
             f"{folder} was made with {found}, not with {arguments}; delete it or choose another folder"
         )
     return True
+
+
+def arguments_of(folder: str | Path) -> dict[str, Any]:
+    """The arguments that the set in this folder was made with.
+
+    Raises:
+        FileNotFoundError: the folder holds no synthetic set.
+    """
+    note = Path(folder, "complete.json")
+    if not note.is_file():
+        raise FileNotFoundError(f"{folder} holds no synthetic set: it has no {note.name}")
+    return json.loads(note.read_text())
 
 
 def write_lists(folder: Path, split: str, class_names: list[str], labels: list[int], paths: list[str]) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
-from datasets.synthetic.drawing import SHAPES, draw_background, draw_colors, draw_shape
-from datasets.synthetic.folder import make_folder_once, write_lists
+from datasets.synthetic.drawing import SHAPES, draw_background, draw_colors, draw_mask, draw_shape
+from datasets.synthetic.folder import SPLITS, arguments_of, make_folder_once, write_lists
 from settings import Settings
 
 FORMATS = {".jpg": {"quality": 85}, ".png": {}}
@@ -49,30 +49,64 @@ def make_image_shapes(
     arguments = {"num_train": num_train, "num_val": num_val, "seed": seed, "size": size}
 
     def build(staging: Path) -> None:
-        for number, (split, num_images) in enumerate({"train": num_train, "val": num_val}.items()):
-            _make_split(staging, split, num_images, (seed, number), size)
+        for split, num_images in zip(SPLITS, (num_train, num_val), strict=True):
+            _make_split(staging, split, num_images, seed, size)
 
     return make_folder_once(folder, {"version": VERSION, **arguments}, build)
 
 
-def _make_split(folder: Path, split: str, num_images: int, seed: tuple[int, int], size: int) -> None:
+def _make_split(folder: Path, split: str, num_images: int, seed: int, size: int) -> None:
     labels = [index % len(SHAPES) for index in range(num_images)]
     paths = []
     for index, label in enumerate(labels):
-        rng = np.random.default_rng((*seed, index))
-        shape, suffix = list(SHAPES)[label], str(rng.choice(list(FORMATS)))
+        shape = list(SHAPES)[label]
+        rng, suffix, sides = _draw_file(seed, split, index, size)
         path = f"{split}/{shape}/{shape}_{index:04d}{suffix}"
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        sides = rng.permutation([size, rng.choice([size, size * 4 // 3])]).tolist()
-        Image.fromarray(draw_image(shape, rng, tuple(sides))).save(folder / path, **FORMATS[suffix])
+        Image.fromarray(draw_image(shape, rng, sides)).save(folder / path, **FORMATS[suffix])
         paths.append(path)
     write_lists(folder, split, list(SHAPES), labels, paths)
 
 
+def _draw_file(seed: int, split: str, index: int, size: int) -> tuple[np.random.Generator, str, tuple[int, int]]:
+    """Draws format and (height, width) of a file of the set; the generator goes on with the picture."""
+    rng = np.random.default_rng((seed, SPLITS.index(split), index))
+    suffix = str(rng.choice(list(FORMATS)))
+    height, width = rng.permutation([size, rng.choice([size, size * 4 // 3])]).tolist()
+    return rng, suffix, (height, width)
+
+
+def mask_of_image(folder: str | Path, split: str, index: int) -> np.ndarray:
+    """Where the shape is in image `index` of a set's list: float32 [H, W], the share of each pixel that it covers.
+
+    Args:
+        folder: a set of `make_image_shapes`.
+        split: "train" or "val".
+        index: row of the image in the list of the split, from 0.
+
+    Raises:
+        FileNotFoundError: the folder holds no such set.
+    """
+    arguments = arguments_of(folder)
+    rng, _, sides = _draw_file(arguments["seed"], split, index, arguments["size"])
+    _draw_background(rng, sides)
+    phases, _ = _draw_place(rng)
+    return draw_mask([(list(SHAPES)[index % len(SHAPES)], phases)], sides, num_frames=1)[0]
+
+
 def draw_image(shape: str, rng: np.random.Generator, size: tuple[int, int] = (72, 96)) -> np.ndarray:
     """Draws one image of a shape: uint8 RGB [H, W, 3]; `size` is (H, W)."""
-    canvas = draw_background(rng, size, num_frames=1, speeds=(0, 0))  # [3, 1, H, W]
+    canvas = _draw_background(rng, size)
+    draw_shape(canvas, shape, *_draw_place(rng))
+    return canvas[:, 0].round().astype(np.uint8).transpose(1, 2, 0)
+
+
+def _draw_background(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    return draw_background(rng, size, num_frames=1, speeds=(0, 0))  # [3, 1, H, W]
+
+
+def _draw_place(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Phases [1, 4] and colors [2, 3] of the shape."""
     x, y = rng.uniform(*PLACES, 2)
     radius, turn = rng.uniform(*SIZES), rng.uniform(*TURNS)
-    draw_shape(canvas, shape, np.array([[x, y, radius, turn]]), draw_colors(rng))
-    return canvas[:, 0].round().astype(np.uint8).transpose(1, 2, 0)
+    return np.array([[x, y, radius, turn]]), draw_colors(rng)

@@ -17,16 +17,17 @@ random. They are fewer, and none is small, so that most frames tell the class.
 """
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import av
 import numpy as np
 from pydantic import Field
 
-from datasets.synthetic.drawing import SHAPES, draw_background, draw_colors, draw_shape
-from datasets.synthetic.folder import make_folder_once, write_lists
+from datasets.synthetic.drawing import SHAPES, draw_background, draw_colors, draw_mask, draw_shape
+from datasets.synthetic.folder import SPLITS, arguments_of, make_folder_once, write_lists
 from settings import Settings, did_you_mean
 
 # Motion -> (the phase it shifts, sign), with the phases x, y, size, turn. Image rows point down, so a growing angle
@@ -98,8 +99,8 @@ def make_motion_shapes(
     arguments["label"] = label
 
     def build(staging: Path) -> None:
-        for number, (split, num_videos) in enumerate({"train": num_train, "val": num_val}.items()):
-            _make_split(staging, split, num_videos, (seed, number), size, num_frames, label)
+        for split, num_videos in zip(SPLITS, (num_train, num_val), strict=True):
+            _make_split(staging, split, num_videos, seed, size, num_frames, label)
 
     return make_folder_once(folder, {"version": VERSION, **arguments}, build)
 
@@ -113,27 +114,64 @@ def _make_split(folder, split, num_videos, seed, size, num_frames, label):
         (folder / split / name).mkdir(parents=True)
 
     def make(index):
-        rng, name = np.random.default_rng((*seed, index)), names[index]
-        motion, kind = (name, None) if label == "motion" else (str(rng.choice(list(MOTIONS))), name)
-        _make_video(folder / paths[index], motion, kind, rng, size, num_frames)
+        plan = _plan_video(seed, split, index, size, num_frames, label)
+        _make_video(folder / paths[index], plan)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy and the encoders release the GIL
         list(pool.map(make, range(num_videos)))
     write_lists(folder, split, list(classes), labels, paths)
 
 
-def _make_video(path, motion, kind, rng, size, num_frames):
+class _Plan(NamedTuple):
+    """Everything about a video of a set except its picture, which `rng` goes on to draw."""
+
+    rng: np.random.Generator
+    motion: str
+    kind: str | None
+    size: tuple[int, int]
+    num_frames: int
+    codec: str
+    frame_rate: int
+
+
+def _plan_video(seed: int, split: str, index: int, size: int, num_frames: int, label: str) -> _Plan:
+    rng, name = np.random.default_rng((seed, SPLITS.index(split), index)), CLASSES[label][index % len(CLASSES[label])]
+    motion, kind = (name, None) if label == "motion" else (str(rng.choice(list(MOTIONS))), name)
     long_side = size * 4 // 3 // 2 * 2  # encoders want even sides
     height, width = rng.permutation([size, rng.choice([size, long_side])]).tolist()
     num_frames = rng.integers(round(0.8 * num_frames), round(1.2 * num_frames), endpoint=True)
     codec, frame_rate = str(rng.choice(list(CODECS))), int(rng.choice(FRAME_RATES))
+    return _Plan(rng, motion, kind, (height, width), num_frames, codec, frame_rate)
+
+
+def _make_video(path: Path, plan: _Plan) -> None:
     with av.open(path, "w") as container:
-        stream = container.add_stream(codec, rate=frame_rate, options=CODECS[codec])
-        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        stream = container.add_stream(plan.codec, rate=plan.frame_rate, options=CODECS[plan.codec])
+        stream.height, stream.width = plan.size
+        stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
-        for frame in draw_clip(motion, rng, (height, width), num_frames, kind):
+        for frame in draw_clip(plan.motion, plan.rng, plan.size, plan.num_frames, plan.kind):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
+
+
+def mask_of_video(folder: str | Path, split: str, index: int) -> np.ndarray:
+    """Where the shapes are in video `index` of a set's list: float32 [T, H, W], the share of each pixel they cover.
+
+    Args:
+        folder: a set of `make_motion_shapes`.
+        split: "train" or "val".
+        index: row of the video in the list of the split, from 0.
+
+    Raises:
+        FileNotFoundError: the folder holds no such set.
+    """
+    names = ("seed", "size", "num_frames", "label")
+    seed, size, num_frames, label = (arguments_of(folder)[name] for name in names)
+    plan = _plan_video(seed, split, index, size, num_frames, label)
+    draw_background(plan.rng, plan.size, plan.num_frames, SPEEDS)
+    shapes = _draw_shapes(plan.motion, plan.rng, plan.num_frames, plan.kind)
+    return draw_mask([(kind, phases) for kind, phases, _ in shapes], plan.size, plan.num_frames)
 
 
 def draw_phases(motion: str, num_frames: int, rng: np.random.Generator) -> np.ndarray:
@@ -158,13 +196,21 @@ def draw_clip(
 ) -> np.ndarray:
     """Draws one clip of a motion: uint8 RGB [T, H, W, 3]. `size` is (H, W); `kind` that of all shapes, None: any."""
     canvas = draw_background(rng, size, num_frames, SPEEDS)  # [3, T, H, W]
+    for shape, phases, colors in _draw_shapes(motion, rng, num_frames, kind):
+        draw_shape(canvas, shape, phases, colors)
+    return np.ascontiguousarray(canvas.round().astype(np.uint8).transpose(1, 2, 3, 0))
+
+
+def _draw_shapes(
+    motion: str, rng: np.random.Generator, num_frames: int, kind: str | None
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Kind, phases [T, 4] and colors [2, 3] of each shape of a clip."""
     kinds = [kind] * NUM_SHAPES_OF_A_KIND if kind else rng.choice(list(SHAPES), NUM_SHAPES, replace=False)
     for shape in kinds:
         phases = draw_phases(motion, num_frames, rng)
         if kind:
             phases[:, 2] = (1 + phases[:, 2]) / 2
-        draw_shape(canvas, shape, phases, colors=draw_colors(rng))
-    return np.ascontiguousarray(canvas.round().astype(np.uint8).transpose(1, 2, 3, 0))
+        yield shape, phases, draw_colors(rng)
 
 
 def save_sheet(path: str | Path, num_columns: int = 6, seed: int = 0) -> None:

@@ -1,14 +1,19 @@
 """What a network cannot take is found before the first step, on the meta device."""
 
+import shlex
+import shutil
+
 import pytest
 import timm
 import torch
+from conftest import ROOT
 from torch import nn
 
 from datasets.synthetic.image_shapes import make_image_shapes
+from datasets.synthetic.motion_shapes import make_motion_shapes
 from engine.distributed import Ranks
 from models import MODELS, create_model, list_models
-from settings import SettingsError, parse_settings
+from settings import SettingsError, parse_settings, read_recipe
 from tasks.clip_classification import ClipClassification
 from tasks.image_classification import ImageClassification
 from tasks.network_check import run_copy_on_meta, run_on_meta
@@ -104,3 +109,55 @@ def test_clips_of_the_wrong_size_are_refused_in_both_views(motion_videos, view):
     }
     with pytest.raises(SettingsError, match=rf"data\.{view}_view\.crop: .* does not take clips of 2 x 96 x 96"):
         ClipClassification(parse_settings(ClipClassification.Settings, recipe), ALONE).check()
+
+
+@pytest.fixture(scope="module")
+def own_videos(tmp_path_factory):
+    """Two classes of three small clips each, in one folder per class."""
+    folder = tmp_path_factory.mktemp("own")
+    make_motion_shapes(folder / "all", num_train=16, num_val=1, size=64, num_frames=12)
+    for name in ("up", "down"):
+        shutil.copytree(folder / "all/train" / name, folder / "train" / name)
+    return folder / "train"
+
+
+OWN_DATA = ("own_videos", "own_videos_small")
+
+
+def own_task(recipe, videos, name, *overrides):
+    lists = (f"data.train={videos}", f"data.val={videos}", "data.num_workers=0", "train.batch_size=2")
+    values = read_recipe(ROOT / f"configs/{recipe}.yaml", [f"model.name={name}", *lists, *overrides])
+    return ClipClassification(parse_settings(ClipClassification.Settings, values), ALONE)
+
+
+@pytest.mark.parametrize("recipe", OWN_DATA)
+@pytest.mark.parametrize(
+    "name", [name if "debug" in name else pytest.param(name, marks=pytest.mark.weekly) for name in list_models()]
+)
+def test_every_network_trains_on_own_videos_or_says_with_which_settings(own_videos, recipe, name):
+    """Debug networks really train a step and score a clip, with the settings that the message names."""
+    overrides = []
+    try:
+        own_task(recipe, own_videos, name).check()
+    except SettingsError as error:
+        overrides = shlex.split(str(error).partition(f"Settings with which {name} fits this recipe: ")[2])
+        assert overrides, str(error)
+        own_task(recipe, own_videos, name, *overrides).check()
+    if "debug" not in name:
+        return
+    task = own_task(recipe, own_videos, name, *overrides)
+    model = task.build_model()
+    (batch,) = task.train_batches(0, 1, 2, "train")
+    loss, _ = task.training_step(model, batch)
+    loss.backward()
+    assert loss.isfinite() and all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    assert task.evaluate(model.eval()).num_read == len(task.val_files)
+
+
+def test_the_settings_named_keep_the_field_of_view(own_videos):
+    with pytest.raises(SettingsError) as caught:
+        own_task("own_videos_small", own_videos, "eat_debug").check()
+    assert str(caught.value).endswith(
+        "Settings with which eat_debug fits this recipe: data.train_view.crop=64 'data.train_view.short_side=[64,83]' "
+        "data.val_view.crop=64 data.val_view.short_side=74"
+    )

@@ -10,6 +10,7 @@ from engine.distributed import Ranks
 from engine.task import Picture
 from settings import SettingsError, parse_settings, read_recipe
 from tasks import find_task
+from tasks.sample_pictures import first_of_each_class
 from tools import show_data
 from tools.contact_sheet import HEIGHT, draw_animation, draw_classes, draw_sheet
 
@@ -54,6 +55,13 @@ def test_samples_equal_those_of_the_run(recipe, changes):
     assert view == (2 if changes else 1)
 
 
+def test_validation_shows_every_class_before_a_second_file_of_one(recipe):
+    assert first_of_each_class(np.array([0, 0, 0, 2, 2, -1])) == [5, 0, 3, 1, 4, 2]
+    task = make_task(recipe, "data.num_workers=0")
+    labels = [picture.lines[0].split(": ")[1].split()[0] for picture in task.validation_pictures(9)]
+    assert labels == ["0", "1", "2", "3", "4", "5", "6", "7", "0"]
+
+
 def test_a_replaced_sample_shows_its_own_file(recipe):
     dataset = make_task(recipe).train_samples("train")
     whole = dataset.whole(5)
@@ -74,8 +82,8 @@ def test_any_name_is_drawn(tmp_path):
     names = ["from_$5_to_$9", r"$\frac{", "two\nlines", "caf\udce9", "\u732b", "x" * 5000]
     wide = torch.zeros(2, 3, 9000, 3, dtype=torch.uint8)
     pictures = [Picture([f"1: {name}"], {"as\ndecoded": wide}) for name in names]
-    draw_sheet(pictures, tmp_path / "a.png")
-    draw_animation(pictures, tmp_path / "a.gif", 4)
+    draw_sheet(pictures, tmp_path / "a.png", "caf\udce9 " * 99)
+    draw_animation(pictures, tmp_path / "a.gif", "\u732b", 4)
     draw_classes({"training": np.zeros(6), "$ $": np.full(6, np.nan)}, names, tmp_path / "classes.png")
     assert Image.open(tmp_path / "a.png").width < 3000 and (tmp_path / "classes.png").stat().st_size > 5000
 
@@ -108,4 +116,4 @@ def test_images(tmp_path):
         run: {{device: cpu}}
     """)
     sheet, animation = show(tmp_path / "pictures", recipe)
-    assert animation.n_frames == 2 and sheet.height < 2 * HEIGHT
+    assert animation.n_frames == 2 and sheet.height < 3 * HEIGHT

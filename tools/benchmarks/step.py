@@ -17,6 +17,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
+from engine.cadence import LOG_EVERY_STEPS
 from engine.distributed import Ranks, join_ranks
 from engine.optimizer import OptimizerSettings, build_optimizer
 from engine.precision import autocast, place_model
@@ -66,9 +67,9 @@ class Costs:
 
     @property
     def on_top(self) -> float:
-        """Per step, on average over a run with the default settings."""
-        default = {name: field.default for name, field in TrainSettings.model_fields.items()}
-        rare = self.line / default["log_every_steps"] + self.checkpoint / default["checkpoint_every_steps"]
+        """Per step, on average over a long run with the default settings."""
+        checkpoint_every_steps = TrainSettings.model_fields["checkpoint_every_steps"].default
+        rare = self.line / LOG_EVERY_STEPS + self.checkpoint / checkpoint_every_steps
         return self.loop + rare
 
 

@@ -68,3 +68,22 @@ def test_the_same_arguments_make_the_same_pictures(folder, tmp_path):
     again = make_image_shapes(tmp_path / "again", **SMALL)
     paths = [path.relative_to(folder) for path in folder.rglob("*.png")]
     assert paths and all((folder / path).read_bytes() == (again / path).read_bytes() for path in paths)
+
+
+def test_masks_are_where_the_shapes_are(folder, monkeypatch):
+    arguments = (SMALL["seed"], "val", SMALL["size"])
+    monkeypatch.setattr(image_shapes, "draw_shape", lambda *_: None)
+    for index, item in enumerate(read_images(folder / "val.txt", class_names=tuple(SHAPES))):
+        mask = image_shapes.mask_of_image(folder, "val", index)
+        rng, _, size = image_shapes._draw_file(*arguments[:2], index, arguments[2])
+        background = draw_image(list(SHAPES)[item.label], rng, size).astype(int)
+        picture = np.asarray(Image.open(item.path)).astype(int)
+        assert mask.shape == picture.shape[:2] and 0.03 < mask.mean() < 0.6
+        changed = np.abs(picture - background).max(2)
+        assert changed[mask == 0].mean() < 12 < changed[mask == 1].min(initial=255) + 12  # JPEG changes all a little
+        assert changed[mask == 1].mean() > 60
+
+
+def test_other_folders_have_no_masks(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no synthetic set: it has no complete.json"):
+        image_shapes.mask_of_image(tmp_path, "val", 0)

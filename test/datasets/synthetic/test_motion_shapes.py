@@ -199,3 +199,18 @@ def test_with_shapes_as_classes_the_motion_is_random(tmp_path, monkeypatch):
     assert [int(row[1]) for row in rows] == [index % 6 for index in range(12)]
     assert all(Path(row[2]).parts[1] == names[int(row[1])] and (folder / row[2]).is_file() for row in rows)
     assert sorted(kind for _, kind in drawn) == sorted(names * 3) and len({motion for motion, _ in drawn}) > 3
+
+
+@pytest.mark.parametrize("label", ["motion", "shape"])
+def test_masks_are_where_the_shapes_are(tmp_path, monkeypatch, label):
+    made = {"num_train": 1, "num_val": 8, "size": 64, "num_frames": 6, "seed": 3, "label": label}
+    folder = make_motion_shapes(tmp_path / "set", **made)
+    rows = [line.split("\t") for line in (folder / "val.txt").read_text().splitlines()]
+    monkeypatch.setattr(motion_shapes, "draw_shape", lambda *_, **__: None)
+    for index, (_, _, path) in enumerate(rows):
+        mask = motion_shapes.mask_of_video(folder, "val", index)
+        plan = motion_shapes._plan_video(3, "val", index, 64, 6, label)
+        background = draw_clip(plan.motion, plan.rng, plan.size, plan.num_frames, plan.kind).astype(int)
+        changed = np.abs(decode(folder / path) - background).max(3)
+        assert mask.shape == changed.shape
+        assert changed[mask == 0].mean() < 15 and changed[mask == 1].mean() > 60

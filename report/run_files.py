@@ -1,0 +1,193 @@
+"""Reads the files of a run directory. Each is optional: what is missing or damaged reads as empty."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from engine.environment import REPOSITORY, read_environments
+from engine.json_io import read_json_lines
+from settings import SettingsError, read_recipe
+
+RUN_FILES = ("recipe.yaml", "metrics.jsonl", "evaluations")
+"""A folder with none of these is not a run directory."""
+
+
+class Item(NamedTuple):
+    """A row of predictions.csv."""
+
+    index: str
+    id: str
+    path: str
+    classes: tuple[str, ...]
+    """Its true classes; () if unknown."""
+    guesses: tuple[tuple[str, float], ...]
+    """(class, probability), best first; () if the outputs were NaN or infinite."""
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the best guess is one of its classes."""
+        return bool(self.guesses) and self.guesses[0][0] in self.classes
+
+
+class ClassScore(NamedTuple):
+    """A row of per_class.csv."""
+
+    name: str
+    count: int
+    score: float | None
+    """Accuracy or average precision as a fraction; None without items."""
+
+
+@dataclass(frozen=True)
+class EvaluationFiles:
+    """A folder below `evaluations/`."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        return _read_json(self.folder / "summary.json")
+
+    @property
+    def item(self) -> str | None:
+        """The word for what is classified, such as "video"; None if the task is no classification."""
+        words = (key.removesuffix("s_listed") for key in self.summary if key.endswith("s_listed"))
+        return next((word for word in words if f"{word}s_read" in self.summary), None)
+
+    @property
+    def is_multi_label(self) -> bool:
+        return "mean_average_precision" in self.summary
+
+    @cached_property
+    def classes(self) -> list[ClassScore]:
+        """In order of their labels."""
+        rows = _read_csv(self.folder / "per_class.csv")[1:]
+        return [ClassScore(row[1], int(row[2]), float(row[3]) if row[3] else None) for row in rows if len(row) == 4]
+
+    @cached_property
+    def items(self) -> list[Item]:
+        rows = _read_csv(self.folder / "predictions.csv")[1:]
+        return [self._item(row) for row in rows if len(row) >= 4]
+
+    def _item(self, row: Sequence[str]) -> Item:
+        guesses = ((name, float(value)) for name, value in zip(row[4::2], row[5::2], strict=False) if value)
+        several = row[3].split("; ") if self.is_multi_label else [row[3]]
+        return Item(*row[:3], tuple(filter(None, several)), tuple(guesses))
+
+    @cached_property
+    def confusion(self) -> tuple[list[str], dict[tuple[int, int], int]]:
+        """Class names, and the counts of the (true, predicted) pairs of labels that occur."""
+        rows = _read_csv(self.folder / "confusion.csv")
+        if not rows:
+            return [], {}
+        if tuple(rows[0]) == ("true class", "predicted class", "count"):  # a list of pairs: there are many classes
+            names = [row.name for row in self.classes]
+            label_of = {name: label for label, name in enumerate(names)}
+            return names, {(label_of[true], label_of[guess]): int(count) for true, guess, count in rows[1:]}
+        counts = ((true, guess, text) for true, row in enumerate(rows[1:]) for guess, text in enumerate(row[1:]))
+        return rows[0][1:], {(true, guess): int(text) for true, guess, text in counts if text != "0"}
+
+    @cached_property
+    def unreadable(self) -> list[tuple[str, str]]:
+        """(path, reason) of the items that could not be read."""
+        return [(row[2], row[3]) for row in _read_csv(self.folder / "unreadable.csv")[1:] if len(row) == 4]
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """A run directory. Use `open_run_files`."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's path below `runs/`, else its name."""
+        parts = self.folder.resolve().parts
+        start = len(parts) - 1 - parts[::-1].index("runs") + 1 if "runs" in parts[:-1] else len(parts) - 1
+        return "/".join(parts[start:])
+
+    @cached_property
+    def recipe(self) -> dict[str, Any]:
+        try:
+            return read_recipe(self.folder / "recipe.yaml")
+        except SettingsError:
+            return {}
+
+    @cached_property
+    def recipe_text(self) -> str:
+        path = self.folder / "recipe.yaml"
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+    @cached_property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl that have a step, an epoch and a split."""
+        rows = read_json_lines(self.folder / "metrics.jsonl")
+        return [row for row in rows if {"step", "epoch", "split"} <= row.keys()]
+
+    @cached_property
+    def failures(self) -> list[tuple[str, str]]:
+        """(path, reason) of the samples that could not be read in training."""
+        rows = read_json_lines(self.folder / "failures.jsonl")
+        return [(str(row.get("path", "")), str(row.get("reason", ""))) for row in rows]
+
+    @cached_property
+    def environments(self) -> list[dict[str, Any]]:
+        """One for each start of the run, oldest first."""
+        try:
+            return read_environments(self.folder / "environment.json")
+        except (OSError, ValueError):
+            return []
+
+    @property
+    def places(self) -> list[Path]:
+        """The folders that relative paths in its files may be relative to: the current one, those of its starts."""
+        starts = [Path(start["folder"]) for start in reversed(self.environments) if start.get("folder")]
+        return list(dict.fromkeys([Path.cwd(), *starts, REPOSITORY]))
+
+    @cached_property
+    def evaluations(self) -> list[EvaluationFiles]:
+        """Newest first."""
+        found = [path for path in self.folder.glob("evaluations/*/summary.json") if _read_json(path)]
+        return [EvaluationFiles(path.parent) for path in sorted(found, key=lambda path: -path.stat().st_mtime_ns)]
+
+    def find_evaluation(self, name: str | None) -> EvaluationFiles | None:
+        """The evaluation called `name`; None: the newest, if there is any. Raises SettingsError if it is not there."""
+        if name is None:
+            return next(iter(self.evaluations), None)
+        for evaluation in self.evaluations:
+            if evaluation.name == name:
+                return evaluation
+        names = ", ".join(evaluation.name for evaluation in self.evaluations) or "none"
+        raise SettingsError(f"{self.folder} has no evaluation {name!r}; it has: {names}")
+
+
+def open_run_files(folder: Path) -> RunFiles:
+    """The files of a run directory. Raises SettingsError if it is none."""
+    if not folder.is_dir():
+        raise SettingsError(f"{folder} is not a run directory: there is no such folder")
+    if not any((folder / name).exists() for name in RUN_FILES):
+        raise SettingsError(f"{folder} is not a run directory: it has none of {', '.join(RUN_FILES)}")
+    return RunFiles(folder)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _read_csv(path: Path) -> list[list[str]]:
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
+        return list(csv.reader(file))

@@ -1,0 +1,95 @@
+"""The verdict on a run: its score, how it was measured, and on how many of the files."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from report.charts import number, percent
+from report.curves import SCORES
+from report.run_files import EvaluationFiles
+from report.statistics import share_interval
+
+SETTINGS = ("weights", "list", "max_non_finite", "num_clips", "num_crops")
+"""Settings of an evaluation that its summary.json holds beside the scores."""
+MAX_NUMBERS = 4  # in the verdict of a task that is no classification
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The result of an evaluation, as text."""
+
+    score: str
+    """The main score, such as "97.55 %"."""
+    sentence: str
+    """What the score is, such as "of 163 videos classified correctly (top-1)"."""
+    protocol: str
+    facts: list[tuple[str, str]]
+    """Further numbers, as (name, text)."""
+    warnings: list[str]
+
+    @property
+    def headline(self) -> str:
+        return f"{self.score} {self.sentence}"
+
+
+def judge(evaluation: EvaluationFiles) -> Verdict:
+    """The verdict on an evaluation, from its summary.json and the number of files per class."""
+    summary, item = evaluation.summary, evaluation.item
+    name = next((name for name in SCORES if name in summary), None)
+    if item is None or name is None:
+        scores = [(key.replace("_", " "), number(value)) for key, value in numbers_of(summary).items()]
+        first, *others = scores or [("no score", "-")]
+        return Verdict(first[1], first[0], _protocol(evaluation), others[:MAX_NUMBERS], [])
+    scored = summary.get(f"{item}s_scored", summary[f"{item}s_read"])
+    if name == "top1":
+        sentence = f"of {scored:,} {item}s classified correctly (top-1)"
+    else:
+        sentence = f"mean average precision on {scored:,} {item}s"
+    facts = [*_trust(evaluation, name, scored), *_other_scores(summary, item, name)]
+    return Verdict(percent(summary[name]), sentence, _protocol(evaluation), facts, _warnings(summary, item))
+
+
+def numbers_of(summary: dict[str, Any]) -> dict[str, float]:
+    """The numbers in a summary.json, without settings and speeds."""
+    plain = {key: value for key, value in summary.items() if isinstance(value, int | float) or value is None}
+    no_result = ("_per_second", "_per_forward")
+    return {key: value for key, value in plain.items() if key not in SETTINGS and not key.endswith(no_result)}
+
+
+def _protocol(evaluation: EvaluationFiles) -> str:
+    summary, item = evaluation.summary, evaluation.item
+    if item and {"num_clips", "num_crops"} <= summary.keys():
+        clips, crops = summary["num_clips"], summary["num_crops"]
+        return f"{clips} clip{'s' * (clips != 1)} x {crops} crop{'s' * (crops != 1)} per {item}"
+    return evaluation.name
+
+
+def _trust(evaluation: EvaluationFiles, name: str, scored: int) -> list[tuple[str, str]]:
+    """Coverage, and for an accuracy its interval and what guessing would score."""
+    summary, item = evaluation.summary, evaluation.item
+    read, listed = summary[f"{item}s_read"], summary[f"{item}s_listed"]
+    facts = [("coverage", f"{percent(read / max(1, listed))} ({read:,} of {listed:,} {item}s read)")]
+    if name == "top1" and scored and summary[name] is not None:
+        low, high = share_interval(summary[name], scored)
+        facts.append(("95 % interval", f"{100 * low:.1f} to {100 * high:.1f} %"))
+        largest = max((row.count for row in evaluation.classes), default=0)
+        if largest:
+            facts.append(("always guessing the largest class", percent(largest / scored)))
+    return facts
+
+
+def _other_scores(summary: dict[str, Any], item: str, name: str) -> list[tuple[str, str]]:
+    """The other scores, without those that repeat the main one."""
+    shares = [key for key in summary if key.endswith(("_top1", "_top5", "mean_class_accuracy"))]
+    kept = [key for key in shares if key != f"{item}_top1" or name != "top1"]
+    facts = [(key.replace("_top", " top-").replace("_", " "), percent(summary[key])) for key in kept]
+    return [*facts, ("loss", number(summary.get("loss")))]
+
+
+def _warnings(summary: dict[str, Any], item: str) -> list[str]:
+    warnings = []
+    unread = summary[f"{item}s_listed"] - summary[f"{item}s_read"]
+    if unread:
+        warnings.append(f"{unread:,} of {summary[f'{item}s_listed']:,} {item}s could not be read and are not scored.")
+    if bad := summary.get(f"{item}s_non_finite"):
+        warnings.append(f"The network's outputs are NaN or infinite for {bad:,} {item}s, which count as wrong.")
+    return warnings

@@ -1,0 +1,60 @@
+"""Settings with which a network trains that does not fit its recipe, such as the size of images that it was built for.
+
+Each proposal is tried like the recipe itself, on torch's meta device, before a message names it.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from models import AUTHORS_NAMES, MODELS
+from settings import SettingsError, apply_override, parse_settings
+
+if TYPE_CHECKING:
+    from tasks.classification import Classification
+
+VARIANTS = ("_tklb", "_dist")
+"""Endings of the names of networks that need more than labels in training; without it they are plain."""
+
+
+def advise(task: Classification, check: Callable[[Classification], None]) -> str:
+    """A sentence with settings that fit, as overrides for the command line; "" if no proposal passes `check(task)`."""
+    name = task.settings.model.name
+    for overrides in _proposals(task):
+        if _fits(task, overrides, check):
+            return f"Settings with which {name} fits this recipe: {' '.join(map(shlex.quote, overrides))}"
+    return ""
+
+
+def _proposals(task: Classification) -> Iterator[list[str]]:
+    """Lists of overrides, those that change least first."""
+    model = task.settings.model
+    name = AUTHORS_NAMES.get(model.name, model.name)
+    plain = next((name.removesuffix(ending) for ending in VARIANTS if name.endswith(ending)), name)
+    for other in dict.fromkeys((name, plain)):
+        renamed = [] if other == name else [f"model.name={other}"]
+        sizes = [] if other not in MODELS else task.overrides_for_input(MODELS[other].input_shape)
+        for resized in ([], sizes):
+            for bare in ([], ["model.options={}"]):
+                if overrides := [*renamed, *resized, *(bare if model.options else [])]:
+                    yield overrides
+
+
+def _fits(task: Classification, overrides: list[str], check: Callable[[Classification], None]) -> bool:
+    recipe = task.settings.model_dump(mode="json", exclude_unset=True)
+    try:
+        for override in [*overrides, f"model.num_classes={task.num_classes}"]:
+            apply_override(recipe, override)
+        check(type(task)(parse_settings(type(task).Settings, recipe), task.ranks))
+    except SettingsError:
+        return False
+    return True
+
+
+def scaled(lengths: float | tuple[float, float], factor: float) -> str:
+    """A length or a range of lengths in pixels times a factor, as the value of an override; rounded up."""
+    values = [-int(-value * factor // 1) for value in (lengths if isinstance(lengths, tuple) else (lengths,))]
+    return json.dumps(values if isinstance(lengths, tuple) else values[0], separators=(",", ":"))

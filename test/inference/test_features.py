@@ -1,0 +1,183 @@
+"""Features of files: the same for any number of workers and ranks, continued to the same bytes, failures listed."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_recipe
+from launching import ForkedRun, python_words
+
+from inference import feature_shards, load_trained
+from inference.feature_shards import read_features, read_shard
+from tools import extract_features, train
+from tools.errors import clear_errors
+
+
+@pytest.fixture(scope="module")
+def run(motion_videos, tmp_path_factory):
+    """A run whose validation list has 9 videos, the fifth of them broken."""
+    folder = tmp_path_factory.mktemp("features")
+    videos = shutil.copytree(motion_videos, folder / "videos")
+    lines = (videos / "val.txt").read_text().splitlines()
+    broken = videos / lines[4].split(None, 2)[2]
+    broken.write_bytes(broken.read_bytes()[:300])
+    recipe = write_recipe(folder / "recipe.yaml", videos)
+    train.main(["-c", str(recipe), f"run.dir={folder / 'run'}", "train.num_samples=8", "train.num_epochs=null"])
+    return folder / "run"
+
+
+def extract(run, output, *arguments):
+    """Exit status of tools/extract_features.py: two videos a batch, two a shard."""
+    settings = ("evaluation.clips_per_forward=2", "data.num_workers=0", "run.num_threads=1")
+    with pytest.raises(SystemExit) as end:
+        clear_errors(lambda: _end(["--run-dir", str(run), "-o", str(output), *settings, *map(str, arguments)]))
+    return end.value.code
+
+
+def _end(arguments):
+    extract_features.main([*arguments[:4], "--files-per-shard", "2", *arguments[4:]])
+    raise SystemExit(0)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def whole(run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "features"
+    assert extract(run, folder) == 1
+    return folder
+
+
+def test_features_come_with_names_and_failures(run, whole):
+    features = read_features(whole)
+    task = load_trained(run).task
+    files = [file for file in task.val_files if file.index != 4]
+    assert features["features"].shape == (8, 256) and features["features"].dtype == np.float32
+    assert features["index"].tolist() == [0, 1, 2, 3, 5, 6, 7, 8]
+    assert features["id"] == [file.id for file in files] and features["path"] == [file.path for file in files]
+    assert features["label"].tolist() == [file.label for file in files]
+    about = features["about"]
+    assert about["class_names"] == list(task.class_names) and "turn_clockwise" in about["class_names"]
+    assert (about["layer"], about["protocol"], about["level"], about["num_files"]) == ("pooled", "1x1", "video", 9)
+    failures = list(csv.DictReader((whole / "failures.csv").read_text().splitlines()))
+    assert [(row["index"], row["path"]) for row in failures] == [("4", task.val_files[4].path)]
+    assert "Invalid data" in failures[0]["reason"]
+
+
+def test_the_classifier_on_features_gives_the_predictions(run, whole):
+    trained = load_trained(run)
+    features = read_features(whole)
+    views = trained.task.eval_views(trained.task.val_files)[6]["views"]
+    with torch.inference_mode():
+        expected = trained.model(trained.task.network_input(views))
+        logits = trained.model.classifier(torch.from_numpy(features["features"][5:6]))
+    torch.testing.assert_close(logits, expected)
+
+
+@pytest.mark.parametrize("workers", [2, pytest.param(1, marks=pytest.mark.slow)])
+def test_workers_change_no_byte(run, whole, tmp_path, workers):
+    assert extract(run, tmp_path / "features", f"data.num_workers={workers}") == 1
+    assert contents(tmp_path / "features") == contents(whole)
+
+
+def test_an_interrupted_extraction_continues_to_the_same_bytes(run, whole, tmp_path, monkeypatch):
+    write, written = feature_shards.ShardFolder.write, []
+
+    def killed_at_the_third(folder, number, shard):
+        if len(written) == 2:
+            (folder.folder / ".features-00002-of-00005.npz.1.partial").write_bytes(b"half")
+            raise KeyboardInterrupt
+        written.append(number)
+        write(folder, number, shard)
+
+    monkeypatch.setattr(feature_shards.ShardFolder, "write", killed_at_the_third)
+    assert extract(run, tmp_path / "features") == 130
+    written.clear()
+    monkeypatch.setattr(feature_shards.ShardFolder, "write", lambda *rest: (written.append(rest[1]), write(*rest)))
+    assert extract(run, tmp_path / "features", "data.num_workers=2") == 1
+    assert written == [2, 3, 4]
+    assert contents(tmp_path / "features") == contents(whole)
+    assert extract(run, tmp_path / "features") == 1 and len(written) == 3
+
+
+def test_maps_of_clips_as_safetensors(run, tmp_path):
+    arguments = ("--layer", "conv5", "--pool", "none", "--level", "clip", "--format", "safetensors")
+    assert extract(run, tmp_path / "maps", *arguments, "evaluation.num_clips=2") == 1
+    maps = read_features(tmp_path / "maps")
+    assert maps["about"]["protocol"] == "2x1" and maps["features"].shape == (8, 2, 256, 2, 1, 1)
+    assert extract(run, tmp_path / "mean", "--level", "clip", "evaluation.num_clips=2") == 1
+    pooled = read_features(tmp_path / "mean")["features"]
+    np.testing.assert_allclose(maps["features"].mean((3, 4, 5)), pooled, atol=1e-5)
+
+
+def test_files_and_folders_and_the_exit_status(run, tmp_path):
+    task = load_trained(run).task
+    good, broken = task.val_files[0].path, task.val_files[4].path
+    assert extract(run, tmp_path / "one", good) == 0
+    assert read_features(tmp_path / "one")["label"].tolist() == [-1]
+    assert extract(run, tmp_path / "none", broken) == 2
+    none = read_shard(tmp_path / "none/features-00000-of-00001.npz")
+    assert none["features"].shape == (0, 256) and none["failures"][0]["path"] == broken
+    assert extract(run, tmp_path / "folder", run.parent / "videos/val") == 1
+    assert len(read_features(tmp_path / "folder")["id"]) == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--layer", "conv55"], "has no module 'conv55'; did you mean 'conv5'?"),
+        (["gone.mp4"], "no file or folder of videos at gone.mp4"),
+        (["-o", "WHOLE", "--layer", "conv5"], "holds other features (layer: 'pooled' there, 'conv5' now)"),
+        (["-o", "WHOLE/features.json/x"], "choose another folder with -o"),
+        (["data.vall=x"], "data.vall: unknown setting; did you mean 'val'?"),
+    ],
+)
+def test_errors_are_one_message(run, whole, tmp_path, capsys, arguments, message):
+    arguments = [argument.replace("WHOLE", str(whole)) for argument in arguments]
+    assert extract(run, tmp_path / "features", *arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+
+
+def test_a_damaged_shard_is_named(run, whole, tmp_path, capsys):
+    folder = shutil.copytree(whole, tmp_path / "features")
+    shard = folder / "features-00001-of-00005.npz"
+    shard.write_bytes(shard.read_bytes()[:100])
+    assert extract(run, folder) == 2
+    assert f"{shard} is damaged; delete it" in capsys.readouterr().err
+    shard.unlink()
+    assert extract(run, folder) == 1 and contents(folder) == contents(whole)
+
+
+@pytest.mark.slow
+def test_two_ranks_write_the_bytes_of_one(run, whole, tmp_path, start):
+    arguments = ("--run-dir", run, "-o", tmp_path / "features", "--files-per-shard", "2")
+    settings = ("evaluation.clips_per_forward=2", "data.num_workers=1")
+    start("tools/extract_features.py", *arguments, *settings, processes=2, check=False)
+    assert contents(tmp_path / "features") == contents(whole)
+
+
+@pytest.mark.slow
+def test_a_killed_process_continues_to_the_same_bytes(run, tmp_path, start):
+    """Killed by SIGKILL after its first shards."""
+    settings = ("evaluation.num_clips=10", "data.num_workers=1", "run.num_threads=1", "--files-per-shard", "1")
+    words = ("--run-dir", run, *settings)
+    start("tools/extract_features.py", *words, "-o", tmp_path / "whole", check=False)
+    words_of_killed = python_words("tools/extract_features.py", *words, "-o", tmp_path / "killed")
+    killed = ForkedRun(words_of_killed, os.environ | {"OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "killed").glob("features-*")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    killed.kill()
+    assert killed.process.exitcode == -signal.SIGKILL and not (tmp_path / "killed/failures.csv").exists()
+    start("tools/extract_features.py", *words, "-o", tmp_path / "killed", check=False)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    assert json.loads((tmp_path / "killed/features.json").read_text())["num_shards"] == 9

@@ -1,0 +1,85 @@
+"""A run becomes a folder for others: the same network, and a card with what its reports say."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from huggingface_hub import ModelCard
+from torch import nn
+
+from backbones import PerFrame
+from inference import from_pretrained, load_trained, save_pretrained
+from models import create_model
+from settings import SettingsError
+from tools import save_pretrained as tool
+
+
+@pytest.fixture(scope="module")
+def shared(trained_run, tmp_path_factory):
+    return save_pretrained(trained_run, tmp_path_factory.mktemp("shared") / "glore_motion", license="mit")
+
+
+def test_the_network_and_its_preprocessing_come_back(trained_run, shared):
+    clip = torch.rand(1, 3, 4, 32, 32)
+    expected, trained = load_trained(trained_run, device="cpu"), load_trained(shared, device="cpu")
+    with torch.inference_mode():
+        logits = expected.model(clip)
+        assert torch.equal(trained.model(clip), logits) and torch.equal(from_pretrained(shared)(clip), logits)
+    assert trained.task.class_names == expected.task.class_names
+    assert trained.task.settings.data.frame_interval == 3 and trained.task.settings.model.options == {"dropout": 0.1}
+
+
+def test_the_card_is_filled_from_the_run(trained_run, shared, motion_videos):
+    card = ModelCard.load(shared / "README.md")
+    summary = json.loads((trained_run / "evaluations/1x1/summary.json").read_text())
+    assert (card.data.license, card.data.pipeline_tag) == ("mit", "video-classification")
+    assert card.data.tags == ["video-graph-reasoning", "glore"] and card.data.metrics == ["accuracy"]
+    (result,) = card.data.eval_results
+    assert (result.metric_type, result.metric_value) == ("accuracy", round(summary["top1"], 6))
+    assert f"| val.txt | 1x1 | 9 of 9 videos | {100 * summary['top1']:.2f} % top-1 accuracy |" in card.text
+    assert "- list: train.txt, 24 videos" in card.text and "turn\\_clockwise" in card.text
+    recipe = yaml.safe_load(card.text.split("```yaml\n")[1].split("```")[0])
+    assert recipe["data"]["frame_interval"] == 3 and recipe["task"] == "clip_classification"
+
+
+def test_nothing_tells_of_the_machine(shared, motion_videos):
+    for path in shared.iterdir():
+        assert str(motion_videos.parent).encode() not in path.read_bytes(), path
+
+
+def test_scores_of_other_weights_are_left_out(trained_run, tmp_path):
+    folder = save_pretrained(trained_run / "checkpoints/last.pt", tmp_path / "last")
+    card = ModelCard.load(folder / "README.md")
+    assert "No report on these weights" in card.text and card.data.eval_results is None
+    again = save_pretrained(folder, tmp_path / "again")
+    names = [load_trained(source, device="cpu").task.class_names for source in (again, trained_run)]
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("name", ["eat_debug", "glore_resnet_debug_3d", "frames"])
+def test_a_network_without_a_run_has_a_card_that_says_so(tmp_path, name):
+    model = PerFrame(create_model("eat_debug", 3)) if name == "frames" else create_model(name, 3)
+    folder = save_pretrained(model, tmp_path / "fresh")
+    card = ModelCard.load(folder / "README.md")
+    assert "saved without a run" in card.text and "Scores" not in card.text
+    assert type(from_pretrained(folder)) is type(model)
+    with pytest.raises(SettingsError, match=r"carries no recipe"):
+        load_trained(folder)
+
+
+def test_a_network_of_ones_own_cannot_be_named(tmp_path):
+    with pytest.raises(SettingsError, match=r"a Linear that models\.create_model did not build"):
+        save_pretrained(nn.Linear(2, 2), tmp_path)
+
+
+def test_the_tool(trained_run, tmp_path, capsys, caplog):
+    folder = tmp_path / "of a tool"
+    tool.main([str(trained_run), str(folder)])
+    assert Path(capsys.readouterr().out.strip()) == folder
+    assert from_pretrained(folder).num_classes == 8
+    with pytest.raises(SettingsError, match=r"already has config\.json"):
+        tool.main([str(trained_run), str(folder)])
+    tool.main([str(trained_run), str(folder), "--overwrite", "--license", "cc-by-4.0"])
+    assert ModelCard.load(folder / "README.md").data.license == "cc-by-4.0"

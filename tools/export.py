@@ -1,0 +1,98 @@
+"""Exports a trained network for other programs: ONNX, 8-bit ONNX for CPUs, torch.export.
+
+    python tools/export.py -o exported                              the newest run, as ONNX
+    python tools/export.py --run-dir runs/demo/glore_motion --formats onnx,int8,torch -o exported
+    python tools/export.py -c RECIPE --checkpoint FILE -o exported --formats int8 my_videos/
+
+Each file is compared with the network in three batch sizes, on the validation list (or the files given) and for speed.
+NAME.json has the results, the preprocessing and the class names. docs/export.md shows how to use the files.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
+
+from settings import did_you_mean
+from tools.arguments import add_run_arguments, parse_arguments
+from tools.errors import clear_errors
+from tools.loading_runs import find_run
+from tools.output_files import check_folder
+
+log = logging.getLogger(__name__)
+FORMATS = ("onnx", "int8", "torch")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = read_arguments(argv)
+    # With torch, which takes seconds that --help does not take.
+    from engine.distributed import join_ranks
+    from engine.run import start_logging
+    from inference.export import ExportOptions, export_network, summary
+    from inference.features import check_task, files_to_extract
+    from inference.trained import TrainedNetwork, find_weights, load_model
+
+    task_class, settings, run = find_run(args, [*args.overrides, "run.device=cpu"])
+    check_task(task_class, settings)
+    check_folder(args.output, "choose another folder with -o")
+    with join_ranks(**settings.run.process_options()) as ranks:
+        start_logging(ranks)
+        task = task_class(settings, ranks)
+        weights = find_weights(run, args.checkpoint)
+        trained = TrainedNetwork(task, load_model(task, weights, ranks, args.average), weights)
+        options = ExportOptions(args.formats, args.calibrate, args.compare, args.batch, args.repeats)
+        description = export_network(trained, lambda: files_to_extract(task, args.places), args.output, options)
+    log.info("%s", summary(description))
+
+
+def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_run_arguments(parser)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where to write the files")
+    parser.add_argument(
+        "--formats",
+        type=_formats,
+        default=("onnx",),
+        metavar="LIST",
+        help="of onnx, int8, torch, with commas (onnx)",
+    )
+    parser.add_argument("--calibrate", type=_count, default=64, metavar="N", help="files that set int8's ranges (64)")
+    parser.add_argument(
+        "--compare", type=_count, default=200, metavar="N", help="other files to compare predictions on (200)"
+    )
+    parser.add_argument("--batch", type=_count, default=1, metavar="N", help="batch size of the timing (1)")
+    parser.add_argument("--repeats", type=_count, default=10, metavar="N", help="timed batches; 0: no timing (10)")
+    parser.add_argument(
+        "arguments", nargs="*", metavar="FILE | key=value",
+        help="videos, images or folders to calibrate and compare with (the validation list), and settings to change",
+    )  # fmt: skip
+    args = parse_arguments(parser, argv)
+    if not args.batch:
+        parser.error("got --batch 0; it must be at least 1")
+    args.overrides = [word for word in args.arguments if "=" in word and not Path(word).exists()]
+    args.places = [word for word in args.arguments if word not in args.overrides]
+    return args
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    for name in names:
+        if name not in FORMATS:
+            hint = did_you_mean(name, FORMATS)
+            raise argparse.ArgumentTypeError(f"no format is called {name!r}{hint} (choices: {', '.join(FORMATS)})")
+    return names
+
+
+if __name__ == "__main__":
+    clear_errors(main)

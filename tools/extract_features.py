@@ -1,0 +1,90 @@
+"""Writes the features that a trained network computes for videos or images.
+
+    python tools/extract_features.py -o features                        the validation list of the newest run
+    python tools/extract_features.py --run-dir runs/demo/glore_motion -o features my_videos/ another.mp4
+    python tools/extract_features.py --layer conv4 --pool none --level clip -o maps data.val=LIST
+
+By default: the pooled features before the classifier, averaged over the views of each file. A folder means all files in
+it; data.val=LIST reads a list or class folders, with labels. An interrupted command continues where it stopped, and the
+files are the same to the byte. Status 0: all files were read, 1: some were not (failures.csv), 2: none was.
+inference.feature_shards.read_features reads the folder; docs/export.md says what is in it.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
+
+from tools.arguments import add_run_arguments, parse_arguments
+from tools.errors import clear_errors
+from tools.loading_runs import find_run
+from tools.output_files import check_folder
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = read_arguments(argv)
+    # With torch, which takes seconds that --help does not take.
+    from engine.distributed import join_ranks
+    from engine.run import start_logging
+    from inference.features import FeatureOptions, check_task, extract_features, files_to_extract
+    from inference.trained import TrainedNetwork, find_weights, load_model
+
+    task_class, settings, run = find_run(args, args.overrides)
+    check_task(task_class, settings)
+    with join_ranks(**settings.run.process_options()) as ranks:
+        start_logging(ranks)
+        ranks.on_main(lambda: check_folder(args.output, "choose another folder with -o"))
+        task = task_class(settings, ranks)
+        files = files_to_extract(task, args.places)
+        weights = ranks.on_main(lambda: find_weights(run, args.checkpoint))
+        trained = TrainedNetwork(task, load_model(task, weights, ranks, args.average), weights)
+        options = FeatureOptions(args.layer, args.level, args.pool, args.channels, args.format, args.files_per_shard)
+        extracted = extract_features(trained, files, args.output, options)
+    if extracted is None:
+        return
+    for failure in extracted.failures:
+        log.warning("cannot read %s: %s", failure["path"], failure["reason"])
+    num_read = extracted.num_files - len(extracted.failures)
+    log.info("%s: features of %d of %d %ss", args.output, num_read, extracted.num_files, task.item)
+    if extracted.status:
+        sys.exit(extracted.status)
+
+
+def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_run_arguments(parser)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where to write the shards")
+    parser.add_argument(
+        "--layer", default="pooled", metavar="NAME", help="a module of the network, such as conv4 (default: pooled)"
+    )
+    parser.add_argument(
+        "--level", choices=("video", "clip"), default="video", help="average a file's views, or keep each (video)"
+    )
+    parser.add_argument(
+        "--pool", choices=("mean", "none"), default="mean", help="average maps over all but the channels, or not (mean)"
+    )
+    parser.add_argument(
+        "--channels", choices=("auto", "first", "last"), default="auto", help="where a map has its channels (auto)"
+    )
+    parser.add_argument("--format", choices=("npz", "safetensors"), default="npz", help="format of the shards (npz)")
+    parser.add_argument("--files-per-shard", type=int, metavar="N", help="default: as many as fit 64 MiB")
+    parser.add_argument(
+        "arguments", nargs="*", metavar="FILE | key=value", help="videos, images or folders, and settings to change"
+    )
+    args = parse_arguments(parser, argv)
+    if args.files_per_shard is not None and args.files_per_shard < 1:
+        parser.error(f"got --files-per-shard {args.files_per_shard}; it must be at least 1")
+    args.overrides = [word for word in args.arguments if "=" in word and not Path(word).exists()]
+    args.places = [word for word in args.arguments if word not in args.overrides]
+    return args
+
+
+if __name__ == "__main__":
+    clear_errors(main)

@@ -1,0 +1,85 @@
+"""Finds a learning rate by a range test: trains for a few steps while the rate grows, and plots the loss.
+
+    python tools/find_learning_rate.py -c configs/own_videos_small.yaml data.train=my_videos/train data.val=...
+
+Works for every task. It opens no run directory; the plot and a table go to the output folder. The suggestion is a
+peak rate (`optimizer.lr`) for a schedule with a warm-up; the plot says how far to trust it.
+"""
+
+import argparse
+import csv
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
+
+from engine.distributed import join_ranks
+from engine.range_test import RangeTest, check_range, range_test
+from engine.run import start_logging
+from settings import SettingsError, parse_settings, read_recipe
+from tasks import find_task
+from tools.arguments import parse_arguments
+from tools.errors import clear_errors
+from tools.range_test_plot import plot_range_test
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-c", "--config", required=True, metavar="RECIPE", help="a recipe below configs/")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings to change: model.name=resnet_debug_3d"
+    )
+    parser.add_argument("--lowest", type=float, default=1e-5, metavar="LR", help="first rate (1e-5)")
+    parser.add_argument("--highest", type=float, default=1.0, metavar="LR", help="last rate (1)")
+    parser.add_argument("--steps", type=int, default=100, metavar="N", help="optimizer steps (100)")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="output folder (pictures/ plus the recipe's name)")
+    args = parse_arguments(parser, argv)
+    check_range(args.lowest, args.highest, args.steps)
+    recipe = read_recipe(args.config, args.overrides)
+    task_class = find_task(recipe, args.config)
+    settings = parse_settings(task_class.Settings, recipe, args.config)
+    folder = args.output or Path("pictures", Path(args.config).stem)
+    with join_ranks(**settings.run.process_options()) as ranks:
+        start_logging(ranks)
+        ranks.on_main(lambda: _check_writable(folder))
+        task = task_class(settings, ranks)
+        task.check()
+        found = range_test(task, ranks, args.lowest, args.highest, args.steps)
+        if ranks.is_main:
+            _report(found, folder, f"{Path(args.config).stem}: learning-rate range test", settings.optimizer.lr)
+
+
+def _check_writable(folder: Path) -> None:
+    """Raises SettingsError if nothing can be written there, before the test."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "learning_rate.csv").open("w").close()
+    except OSError as error:
+        raise SettingsError(f"cannot write {folder}: {error.strerror}; choose another --output") from error
+
+
+def _report(found: RangeTest, folder: Path, title: str, current: float) -> None:
+    with open(folder / "learning_rate.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("step", "learning_rate", "loss"))
+        for step, (rate, loss) in enumerate(zip(found.rates, found.losses, strict=True), 1):
+            writer.writerow((step, f"{rate:.6g}", f"{loss:.6g}"))
+    plot_range_test(found, folder / "learning_rate.png", title)
+    log.info("%d steps; the smoothed loss is smallest at a rate of %.2g", len(found.rates), found.rates[found.lowest])
+    if found.suggestion is None:
+        log.info(
+            "no suggestion: the loss does not fall in this range; try more --steps, or another --lowest, --highest"
+        )
+    else:
+        log.info("suggestion: optimizer.lr=%.2g (the recipe has %g)", found.suggestion, current)
+    log.info("%s: learning_rate.png, learning_rate.csv", folder)
+
+
+if __name__ == "__main__":
+    clear_errors(main)

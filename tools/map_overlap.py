@@ -1,0 +1,50 @@
+"""Measures how well a network's maps follow the shapes of the synthetic sets, beside networks without training.
+
+    python tools/map_overlap.py --run-dir runs/demo/glore_motion
+    python tools/map_overlap.py --run-dir runs/demo/hornet_shapes --layer stages.2 --files 100
+
+Prints a table in Markdown. docs/visualize.md says what is measured.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
+
+from settings import SettingsError
+from tools.arguments import add_run_arguments, parse_arguments
+from tools.errors import clear_errors
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_run_arguments(parser)
+    parser.add_argument("--layer", metavar="NAME", help="the layer of Grad-CAM (that of the last feature map)")
+    parser.add_argument("--files", type=int, default=60, metavar="N", help="validation files to measure on (60)")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="untrained networks to compare with (3)")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
+    args = parse_arguments(parser, argv)
+    if args.seeds < 1:
+        parser.error(f"got --seeds {args.seeds}; expected at least 1")
+    from explain.overlap import compare, table  # torch: seconds that --help is spared
+    from inference.trained import load_trained
+    from tasks.classification import Classification
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+    trained = load_trained(
+        args.checkpoint, args.overrides, config=args.config, run_dir=args.run_dir, average=args.average
+    )
+    if not isinstance(trained.task, Classification):
+        raise SettingsError(f"the task {trained.task.settings.task} has no classes to explain")
+    log.info("%s", table(compare(trained.task, trained.model, args.files, args.layer, range(args.seeds))))
+
+
+if __name__ == "__main__":
+    clear_errors(main)

@@ -1,0 +1,41 @@
+"""The plot of a learning-rate range test."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from engine.range_test import RangeTest
+
+
+def plot_range_test(test: RangeTest, path: Path, title: str) -> None:
+    """Plots the losses over the rates, the smoothed curve, and the suggestion."""
+    from matplotlib.figure import Figure  # imported here: it takes a second
+
+    figure = Figure(figsize=(8, 4.6), layout="constrained")
+    axes = figure.subplots()
+    finite = np.isfinite(test.losses)
+    rates, smoothed = test.rates[finite], test.smoothed
+    axes.plot(rates, test.losses[finite], ".", color="#9db4d6", markersize=5, label="loss of a step")
+    axes.plot(rates, smoothed, color="#2f6fde", linewidth=2, label="smoothed")
+    if test.suggestion is not None:
+        height = float(np.interp(math.log(test.suggestion), np.log(rates), smoothed))
+        axes.plot([test.suggestion], [height], "o", color="#c4481f", markersize=9, zorder=3)
+        axes.axvline(test.suggestion, color="#c4481f", linewidth=1, linestyle="--", zorder=0,
+                     label=f"suggested: {test.suggestion:.2g}")  # fmt: skip
+    low, high = (
+        float(min(smoothed.min(), np.quantile(test.losses[finite], 0.02))),
+        float(smoothed[: test.lowest + 1].max()),
+    )
+    height = max(high - low, 0.05 * abs(high), 1e-6)
+    axes.set_ylim(low - 0.3 * height, high + 0.6 * height)  # what diverges leaves the plot
+    axes.set(
+        title=title,
+        xscale="log",
+        xlim=(rates[0] / 1.3, rates[-1] * 1.3),
+        xlabel="learning rate",
+        ylabel="training loss",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left")
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,35 @@
+"""Makes one HTML page of a run, or compares several. The page needs no other file and makes no request.
+
+    python tools/report.py runs/demo/glore_motion                     writes runs/demo/glore_motion/report.html
+    python tools/report.py runs/demo/glore_motion runs/demo/other     writes comparison.html into the first of them
+
+Every run makes its page at its end, and so does every evaluation.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tools.arguments import parse_arguments
+from tools.errors import clear_errors
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run directory; several are compared")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to write the page")
+    parser.add_argument(
+        "--evaluation", metavar="NAME", help="a folder below evaluations/ (default: the newest; of several runs, the "
+        "newest that all have)"
+    )  # fmt: skip
+    args = parse_arguments(parser, argv)
+    from report.page import write_page  # imported here: torch takes seconds, and --help needs none
+
+    print(write_page(args.runs, args.output, args.evaluation))
+
+
+if __name__ == "__main__":
+    clear_errors(main)

@@ -1,0 +1,97 @@
+"""The page of a sweep: one HTML file with the table and a plot per setting, which loads nothing from anywhere."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tools.sweeps.space import REPEATS, Axis, as_number
+
+WIDTH, HEIGHT = 420, 260
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 34
+NUM_TICKS = 5
+LOG_FROM = 20  # ratio of the largest to the smallest value of a setting from which its axis is logarithmic
+
+
+def render(**content: Any) -> str:
+    """The page as text; see page.html for what `content` holds."""
+    import jinja2  # imported here: only the end of a trial needs it
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html").render(**content)
+
+
+def draw_axis(axis: Axis, points: Sequence[tuple[str, float]]) -> dict[str, Any] | None:
+    """What the page draws for a setting: dots [(x, y, caption)] and ticks of both axes, in pixels; None without points.
+
+    `points`: text of the setting and score of each trial.
+    """
+    if not points:
+        return None
+    texts = list(dict.fromkeys(text for text, _ in points))
+    numbers = [as_number(text) for text in texts]
+    if axis.key in REPEATS or None in numbers or len(texts) == 1:
+        texts = [value for value in axis.values if value in texts] or texts
+        places = {text: (at + 0.5) / len(texts) for at, text in enumerate(texts)}
+        x_ticks = [(place, text) for text, place in places.items()]
+    else:
+        places, x_ticks = _number_line(dict(zip(texts, numbers, strict=True)))
+    scores = [score for _, score in points]
+    low, high, y_ticks = _nice_range(min(scores), max(scores))
+    across, up = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+    return {
+        "title": axis.key,
+        "width": WIDTH,
+        "height": HEIGHT,
+        "frame": (LEFT, TOP, across, up),
+        "x_ticks": [(LEFT + place * across, text) for place, text in x_ticks],
+        "y_ticks": [(TOP + (high - value) / (high - low) * up, f"{value:.4g}") for value in y_ticks],
+        "dots": [
+            (LEFT + places[text] * across, TOP + (high - score) / (high - low) * up, f"{text}: {score:.4f}")
+            for text, score in points
+        ],
+    }
+
+
+def _number_line(numbers: dict[str, float]) -> tuple[dict[str, float], list[tuple[float, str]]]:
+    """Places in 0..1 of numbers by their texts, and ticks [(place, text)]."""
+    lowest, highest = min(numbers.values()), max(numbers.values())
+    is_log = lowest > 0 and highest / lowest >= LOG_FROM
+
+    def scale(value: float) -> float:
+        return math.log10(value) if is_log else value
+
+    start, end = scale(lowest), scale(highest)
+    margin = 0.06 * (end - start)
+    places = {text: (scale(value) - start + margin) / (end - start + 2 * margin) for text, value in numbers.items()}
+    if len(numbers) <= NUM_TICKS:
+        ticks = [(place, text) for text, place in places.items()]
+    elif is_log:
+        factors = (1,) if end - start > 3 else (1, 3)
+        values = [factor * 10.0**power for power in range(math.floor(start), math.ceil(end) + 1) for factor in factors]
+        values = [value for value in values if start - margin <= scale(value) <= end + margin]
+        ticks = [((scale(value) - start + margin) / (end - start + 2 * margin), f"{value:g}") for value in values]
+    else:
+        _, _, values = _nice_range(lowest, highest)
+        inside = [value for value in values if start - margin <= value <= end + margin]
+        ticks = [((value - start + margin) / (end - start + 2 * margin), f"{value:g}") for value in inside]
+    return places, ticks
+
+
+def _nice_range(low: float, high: float) -> tuple[float, float, list[float]]:
+    """A range around low..high that starts and ends at ticks of a round distance, and the ticks."""
+    span = (high - low) or max(abs(high), 1.0) * 0.1
+    rough = span / (NUM_TICKS - 1)
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    if first == last:
+        first, last = first - 1, last + 1
+    ticks = [number * step for number in range(first, last + 1)]
+    return ticks[0], ticks[-1], ticks

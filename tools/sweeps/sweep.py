@@ -1,0 +1,63 @@
+"""A sweep from its first trial to its last."""
+
+import logging
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from settings import SettingsError, parse_settings, read_recipe
+from tasks import find_task
+from tools.sweeps.results import Row, table_lines, write_results
+from tools.sweeps.space import Trial, draw, grid, read_space
+from tools.sweeps.trials import read_outcome, run_trial
+
+log = logging.getLogger(__name__)
+
+SET_HERE = {"run.dir": "--name names the folder", "run.resume": "the same command continues a sweep"}
+
+
+def run_sweep(
+    recipe: str, overrides: Sequence[str], folder: Path, num_random: int | None, seed: int, retries: bool
+) -> bool:
+    """Runs the trials that `folder` does not hold yet, and writes the results after each -> whether all trained.
+
+    Raises SettingsError before the first trial if the command, or the settings of any trial, are wrong.
+    """
+    fixed, axes = read_space(overrides)
+    for override in overrides:
+        if (key := override.partition("=")[0]) in SET_HERE:
+            raise SettingsError(f"{key} cannot be set for a sweep: {SET_HERE[key]}")
+    if not axes:
+        raise SettingsError("nothing to compare: give a setting several values, for example optimizer.lr=0.01,0.1")
+    trials = grid(axes) if num_random is None else draw(axes, num_random, seed)
+    _check(recipe, fixed, trials)
+    _check_writable(folder)
+    log.info("%d trials in %s", len(trials), folder)
+    for number, trial in enumerate(trials, 1):
+        log.info("trial %d of %d: %s", number, len(trials), shlex.join(trial.overrides))
+        outcome = run_trial(trial, recipe, fixed, folder, retries)
+        row = Row(trial, outcome)
+        log.info("  %s", row.say())
+        write_results(folder, recipe, fixed, axes, [Row(other, read_outcome(folder / other.name)) for other in trials])
+    rows = [Row(trial, read_outcome(folder / trial.name)) for trial in trials]
+    log.info("")
+    for line in table_lines(rows):
+        log.info("%s", line)
+    log.info("%s: index.html, results.csv, and a run directory for each trial", folder)
+    return all(row.status == "done" for row in rows)
+
+
+def _check(recipe: str, fixed: Sequence[str], trials: Sequence[Trial]) -> None:
+    for trial in trials:
+        values = read_recipe(recipe, [*fixed, *trial.overrides])
+        parse_settings(find_task(values, recipe).Settings, values, " ".join([recipe, *trial.overrides]))
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(None, "permission denied")
+    except OSError as error:
+        raise SettingsError(f"cannot write {folder}: {error.strerror}; choose another --name") from error

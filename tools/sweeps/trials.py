@@ -1,0 +1,143 @@
+"""Runs the trials of a sweep, each as a process of its own that trains in a run directory below the sweep's folder.
+
+`trial.json` in that directory says how a trial ended: done and failed trials are not run again. An interrupted trial
+continues from its last checkpoint. What a trial prints goes to `output.txt`.
+"""
+
+import contextlib
+import json
+import logging
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from engine.checkpoint import read_fact, write_atomically
+from engine.json_io import to_json
+from engine.signals import EXIT_AGAIN, Stopped, StopSignals
+from settings import SettingsError
+from tools.sweeps.space import Trial
+
+log = logging.getLogger(__name__)
+
+TRAIN = Path(__file__).resolve().parent.parent / "train.py"
+
+
+@dataclass
+class Outcome:
+    """How a trial ended."""
+
+    command: list[str]
+    """Recipe and overrides, without those of the run directory."""
+    status: str
+    """done, failed or interrupted"""
+    reason: str = ""
+    """Why it failed."""
+    seconds: float = 0.0
+    score: float | None = None
+    """Of the best weights; None if nothing was scored."""
+    step: int | None = None
+    """The step of the best weights."""
+    summary: dict[str, float] = field(default_factory=dict)
+    """All numbers of the evaluation of the best weights."""
+
+
+def run_trial(trial: Trial, recipe: str, fixed: Sequence[str], sweep: Path, retries: bool) -> Outcome:
+    """Runs or continues a trial, unless it has ended already.
+
+    `retries`: failed trials are run again. Raises SettingsError if its folder holds a trial of another command, Stopped
+    after a signal; the trial has saved then.
+    """
+    folder, command = sweep / trial.name, [recipe, *fixed, *trial.overrides]
+    before = read_outcome(folder)
+    if before is not None and before.command != command:
+        raise SettingsError(
+            f"{folder} holds a trial of another command ({' '.join(before.command)}); choose another --name"
+        )
+    if before is not None and before.status in ("done", *(["failed"] if not retries else [])):
+        return before
+    start = time.monotonic()
+    outcome = Outcome(command, "interrupted", seconds=before.seconds if before else 0.0)
+    try:
+        status, stopped_by = _train(command, folder)
+    finally:
+        outcome.seconds += time.monotonic() - start
+        _write(folder, outcome)
+    if status == 0:
+        outcome.status = "done"
+        outcome.score, outcome.step, outcome.summary = _best(folder)
+    elif stopped_by is None and status != EXIT_AGAIN:
+        outcome.status, outcome.reason = "failed", _reason(folder / "output.txt", status)
+    _write(folder, outcome)
+    if stopped_by is not None:
+        raise Stopped(stopped_by)
+    return outcome
+
+
+def read_outcome(folder: Path) -> Outcome | None:
+    """How the trial in a folder ended; None if it has not been started."""
+    path = folder / "trial.json"
+    return Outcome(**json.loads(path.read_text())) if path.exists() else None
+
+
+def _write(folder: Path, outcome: Outcome) -> None:
+    write_atomically(folder / "trial.json", lambda path: path.write_text(to_json(asdict(outcome), indent=2) + "\n"))
+
+
+def _train(command: Sequence[str], folder: Path) -> tuple[int, str | None]:
+    """Trains in `folder` -> exit status, and the signal that this process was stopped by, if any."""
+    recipe, *overrides = command
+    line = [sys.executable, str(TRAIN), "-c", recipe, *overrides, f"run.dir={json.dumps(str(folder))}"]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "output.txt").touch()
+    except OSError as error:
+        raise SettingsError(f"cannot write {folder}: {error.strerror}; choose another --name") from error
+    with open(folder / "output.txt", "a") as output, StopSignals() as stop:
+        process = subprocess.Popen(line, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        try:
+            asked = False
+            while process.poll() is None:
+                if stop.name is not None and not asked:
+                    process.terminate()  # it saves and ends
+                    asked = True
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(0.5)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+        return process.returncode, stop.name
+
+
+def _best(folder: Path) -> tuple[float | None, int | None, dict[str, float]]:
+    """Score, step and evaluation of the best weights of a run."""
+    weights = folder / "checkpoints/best.safetensors"
+    score, step = read_fact(weights, "score"), read_fact(weights, "step")
+    rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    rows = [row for row in rows if row["split"] != "train" and row["step"] == step and row["score"] == score]
+    if not rows:
+        return None, None, {}
+    position = ("step", "split", "epoch", "score")
+    return score, step, {name: value for name, value in rows[-1].items() if name not in position}
+
+
+def _reason(output: Path, status: int) -> str:
+    """What went wrong, in a line: the message of the suite's error, or the last line of a traceback."""
+    lines = [line.strip() for line in output.read_text(errors="replace").splitlines() if line.strip()]
+    errors = [at for at, line in enumerate(lines) if line.startswith("error: ")]
+    if errors:
+        return " ".join(lines[errors[-1] :]).removeprefix("error: ")
+    ending = f"killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    return f"{ending}: {lines[-1]}" if lines and status > 0 else ending
+
+
+def spread(scores: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation (of a sample: divided by n - 1) of scores; the deviation of one score is NaN."""
+    mean = sum(scores) / len(scores)
+    if len(scores) < 2:
+        return mean, math.nan
+    return mean, math.sqrt(sum((score - mean) ** 2 for score in scores) / (len(scores) - 1))

@@ -1,0 +1,101 @@
+"""Shows why: Grad-CAM, and what the network computes on its way (nodes, neighbors, clusters, attention, interactions).
+
+    python tools/visualize.py VIDEO                                 with the newest run, to VIDEO's name + .png
+    python tools/visualize.py VIDEO -o maps.mp4                     plays the maps; .gif does, too
+    python tools/visualize.py IMAGE --run-dir runs/demo/eat_shapes --class star --layer blocks.2
+    python tools/visualize.py IMAGE --checkpoint FILE --list-layers
+    python tools/visualize.py VIDEO --stage 3 --patch 4,7,2         EurNet: the neighbors of a patch
+
+Settings may be changed as everywhere: with evaluation.num_clips=10, --view 7 shows the seventh of ten clips.
+docs/visualize.md says what the maps are and which layer to choose.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
+
+from settings import SettingsError
+from tools.arguments import add_run_arguments, parse_arguments
+from tools.errors import clear_errors
+from tools.output_files import check_file
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = _parse(argv)
+    from explain.explanation import (  # torch: seconds that --help is spared
+        describe_layers,
+        explain,
+        label_of,
+        read_view,
+    )
+    from explain.sections import Options
+    from explain.sheet import check_format, write
+    from inference.trained import load_trained
+    from tasks.classification import Classification
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+    if not args.list_layers:
+        check_format(args.output)
+        check_file(args.output, "choose another one with -o")
+    trained = load_trained(
+        args.checkpoint, args.overrides, config=args.config, run_dir=args.run_dir, average=args.average
+    )
+    task, model = trained.task, trained.model
+    if not isinstance(task, Classification):
+        raise SettingsError(f"the task {task.settings.task} has no classes to explain; visualize.py needs them")
+    x = read_view(task, args.file, args.view)
+    if args.list_layers:
+        log.info("%s", describe_layers(model, x))
+        return
+    check_format(args.output, num_frames=1 if x.dim() == 4 else x.shape[2])
+    label, options = label_of(task, args.class_name), Options(args.maps, args.stage, args.patch)
+    explanation = explain(task, model, x, Path(args.file).name, label, args.layer, options)
+    write(explanation, args.output, args.fps)
+    log.info("%s", explanation.title)
+    log.info("%s: %s", args.output, ", ".join(section.title for section in explanation.sections))
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_run_arguments(parser)
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help=".png, .gif or .mp4 (the file's name + .png)")
+    parser.add_argument("--class", dest="class_name", metavar="NAME", help="the class of Grad-CAM (the predicted one)")
+    parser.add_argument("--layer", metavar="NAME", help="the layer of Grad-CAM (that of the last feature map)")
+    parser.add_argument("--list-layers", action="store_true", help="print the layers that Grad-CAM can take, and stop")
+    parser.add_argument("--view", type=int, default=1, metavar="N", help="which clip or crop of the recipe, from 1 (1)")
+    parser.add_argument("--maps", type=int, default=4, metavar="N", help="nodes or slots to show of each unit (4)")
+    parser.add_argument("--stage", type=int, metavar="N", help="EurNet: the stage of the patch, from 1")
+    parser.add_argument(
+        "--patch", type=_patch, metavar="ROW,COL[,FRAME]", help="EurNet: the patch (where Grad-CAM is largest)"
+    )
+    parser.add_argument("--fps", type=float, default=4, metavar="N", help="frames per second of a GIF or MP4 (4)")
+    parser.add_argument("arguments", nargs="+", metavar="FILE | key=value", help="a video or image, and settings")
+    args = parse_arguments(parser, argv)
+    if args.maps < 1 or not 0.02 <= args.fps <= 100:
+        parser.error(f"got --maps {args.maps} and --fps {args.fps:g}; expected at least 1, and 0.02 to 100")
+    args.overrides = [argument for argument in args.arguments if "=" in argument and not Path(argument).exists()]
+    files = [argument for argument in args.arguments if argument not in args.overrides]
+    if len(files) != 1:
+        parser.error(f"got {len(files)} files; a picture shows one video or image")
+    (args.file,) = files
+    args.output = args.output or Path(Path(args.file).stem + ".png")
+    return args
+
+
+def _patch(text: str) -> tuple[int, ...]:
+    numbers = tuple(int(part) for part in text.split(","))
+    if len(numbers) not in (2, 3):
+        raise argparse.ArgumentTypeError(f"expected ROW,COL or ROW,COL,FRAME, not {text!r}")
+    return numbers
+
+
+if __name__ == "__main__":
+    clear_errors(main)
