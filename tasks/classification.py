@@ -146,6 +146,7 @@ class Classification(ClassifiedFiles):
 
         `model` is in eval mode. Files that `resumable` already holds are not predicted again.
         """
+        check_validation(self)
         dataset = self.eval_views(files)
         done = () if resumable is None else resumable.done
         if done:
@@ -162,7 +163,6 @@ class Classification(ClassifiedFiles):
 
         `in_process`: without worker processes.
         """
-        check_validation(self)
         workers = self._workers() | ({"num_workers": 0} if in_process else {})
         order = (self.ranks.rank, self.ranks.num_ranks)
         return eval_loader(dataset, self.files_per_batch(dataset), *order, done=done, **workers)
