@@ -18,7 +18,7 @@ from inference.timeline import Segment, find_spans
 
 MOST_COLORS = 19
 """Classes with a color of their own; those that take less of the time share one."""
-SECONDS_PER_LETTER = 0.008  # of each second of the video
+SECONDS_PER_LETTER = 0.009  # of each second of the video
 UNSURE, OTHER = "#e4e4e4", "#8a8a8a"
 
 
