@@ -159,7 +159,8 @@ def open_device(
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required for deterministic cuBLAS
-    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    if deterministic or torch.are_deterministic_algorithms_enabled():  # torch spends seconds even on switching them off
+        torch.use_deterministic_algorithms(deterministic, warn_only=True)
     torch.backends.cudnn.benchmark = not deterministic  # inputs keep their size, so the kernel search pays off
     chosen = _choose_device(device, local_rank, num_ranks)
     if chosen.type == "cuda":

@@ -286,8 +286,7 @@ class Trainer:
         if evaluation is not None:
             self._log_evaluation(step, split, evaluation, summary, is_best)
         check_score(evaluation, self.ranks, f"weights of step {step}")
-        if self.progress.is_gain(rank):
-            self.progress.num_without_gain = 0
+        self.progress.num_without_gain *= not self.progress.is_gain(rank)
         if is_best:
             self.progress.set_best(rank, step)
             weights = full_tensors(model.state_dict())

@@ -69,7 +69,7 @@ def write(explanation: Explanation, path: Path, frames_per_second: float = 4) ->
 def _write_png(explanation: Explanation, path: Path, frames_per_second: float) -> None:
     lay_out = _strips if len(explanation.frames) > 1 else _tiles
     (picture,) = _lay_out_page(explanation, lay_out, with_charts=True).render()
-    Image.fromarray(picture).save(path, format="PNG", optimize=True)
+    Image.fromarray(picture).save(path, format="PNG")
 
 
 def _write_gif(explanation: Explanation, path: Path, frames_per_second: float) -> None:

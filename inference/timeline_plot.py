@@ -1,5 +1,6 @@
 """Draws a timeline: a strip of the classes over the time of a video, and how probable they are."""
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from evaluators.confusion_plot import PLAIN_TEXT, one_line, plot_names
 from inference.prediction import Prediction
@@ -17,7 +18,7 @@ from inference.timeline import Segment, find_spans
 
 MOST_COLORS = 19
 """Classes with a color of their own; those that take less of the time share one."""
-SECONDS_PER_LETTER = 0.008  # of each second of the video
+SECONDS_PER_LETTER = 0.009  # of each second of the video
 UNSURE, OTHER = "#e4e4e4", "#8a8a8a"
 
 
@@ -54,7 +55,7 @@ def plot_timeline(windows: Sequence[Prediction], segments: Sequence[Segment], ti
         lower.set_xlabel("time in the video")
         lower.set_xlim(segments[0].start, segments[-1].end)
         lower.grid(axis="y", alpha=0.3)
-        lower.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 1.5, 2, 3, 5, 6, 10]))
+        lower.xaxis.set_major_locator(MultipleLocator(_seconds_between_ticks(segments[-1].end)))
         lower.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: _clock(seconds, segments[-1].end)))
         figure.legend(handles=legend, loc="outside lower center", ncols=num_columns, frameon=False)
         FigureCanvasAgg(figure)
@@ -67,6 +68,12 @@ def _legend(labels: Sequence[str], colors: dict[str, tuple | str], has_unsure: b
     if len(labels) > MOST_COLORS:
         entries.append(Patch(color=OTHER, label=f"{len(labels) - MOST_COLORS} other classes"))
     return entries + [Patch(color=UNSURE, label="not sure")] * has_unsure
+
+
+def _seconds_between_ticks(length: float) -> float:
+    """A round time, for at most 12 ticks in `length` seconds."""
+    steps = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+    return next((step for step in steps if length <= 12 * step), 3600 * math.ceil(length / 12 / 3600))
 
 
 def _clock(seconds: float, length: float) -> str:

@@ -14,7 +14,7 @@ from report.charts import number, percent
 from report.comparison import duels, environment_changes, line_up, score_table, setting_changes
 from report.curves import draw_curves
 from report.run_files import RunFiles, open_run_files
-from report.sections import facts_of, sections_of
+from report.sections import sections_of
 from report.verdict import judge
 from settings import UserError
 
@@ -71,7 +71,6 @@ def render_run(run: RunFiles, evaluation_name: str | None = None) -> str:
         run=run,
         evaluation=evaluation,
         verdict=judge(evaluation) if evaluation else None,
-        facts=facts_of(evaluation) if evaluation else [],
         sections=list(sections_of(run, evaluation)),
     )
 

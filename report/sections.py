@@ -10,7 +10,7 @@ from report.classes import FEW, MAX_ALL, MAX_ENDS, rank_classes
 from report.confusion import MAX_CONFUSIONS, read_matrix
 from report.curves import best_rows, draw_curves
 from report.run_files import EvaluationFiles, RunFiles
-from report.verdict import FACTS, judge, numbers_of
+from report.verdict import judge, numbers_of
 
 MAX_FILES = 100  # unreadable files listed
 
@@ -82,8 +82,3 @@ def flatten(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     else:
         for key, value in pairs:
             yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
-
-
-def facts_of(evaluation: EvaluationFiles) -> list[tuple[str, Any]]:
-    """The settings behind an evaluation."""
-    return [(key, evaluation.summary[key]) for key in FACTS if evaluation.summary.get(key) is not None]

@@ -8,7 +8,7 @@ from report.curves import SCORES
 from report.run_files import EvaluationFiles
 from report.statistics import share_interval
 
-FACTS = ("weights", "list", "max_non_finite", "num_clips", "num_crops")
+SETTINGS = ("weights", "list", "max_non_finite", "num_clips", "num_crops")
 """Settings of an evaluation that its summary.json holds beside the scores."""
 MAX_NUMBERS = 4  # in the verdict of a task that is no classification
 
@@ -52,7 +52,7 @@ def numbers_of(summary: dict[str, Any]) -> dict[str, float]:
     """The numbers in a summary.json, without settings and speeds."""
     plain = {key: value for key, value in summary.items() if isinstance(value, int | float) or value is None}
     no_result = ("_per_second", "_per_forward")
-    return {key: value for key, value in plain.items() if key not in FACTS and not key.endswith(no_result)}
+    return {key: value for key, value in plain.items() if key not in SETTINGS and not key.endswith(no_result)}
 
 
 def _protocol(evaluation: EvaluationFiles) -> str:

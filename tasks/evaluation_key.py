@@ -14,7 +14,10 @@ IN_TRAINING_ONLY = (
     *("train", "train_split", "train_view", "more", "class_balance", "weights", "repeats"),
     *("mix", "erase", "token_labels", "multigrid"),
 )
-IN_THE_FILES = ("val", "val_root", "val_split", "root", "class_names", "make", "index")
+IN_THE_FILES = (
+    *("val", "val_root", "val_split", "root", "class_names", "make", "index"),
+    *("folds", "fold", "fold_seed", "fold_groups"),
+)
 WORKER_SETTINGS = ("num_workers", "worker_start", "timeout_seconds")
 IGNORED = {
     "model": ("pretrained",),
@@ -53,4 +56,6 @@ def validation_source(task: Classification) -> dict[str, str]:
     places = {"list": data.val or data.train, "root": data.val_root or data.root}
     source = {name: os.path.abspath(place) for name, place in places.items() if place is not None}
     split = getattr(data, "val_split", None)
+    if data.folds is not None:
+        split = f"fold {data.fold} of {data.folds}"
     return source if split is None else {**source, "split": split}

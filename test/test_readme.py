@@ -1,12 +1,16 @@
-"""The README's examples of a model, a data set and a task, run as they stand there."""
+"""The README's steps for own videos, and its examples of a model, a data set and a task, run as they stand there."""
 
 import json
 import re
+import shlex
+import shutil
+import subprocess
 
 import pytest
 import torch
 import yaml
 from conftest import ROOT
+from launching import shell_environment
 
 import backbones
 import datasets
@@ -63,3 +67,40 @@ def test_the_data_set_and_the_task(files, tmp_path, monkeypatch):
     scores = [row["mean_absolute_error"] for row in rows if row["split"] == "val"]
     assert summary["mean_absolute_error"] == min(scores) < 0.4  # guessing the mean gives 1.25
     assert (tmp_path / "run/checkpoints/best.safetensors").exists()
+    assert (
+        f"{summary['mean_absolute_error']:.4g}</strong> mean absolute error"
+        in (tmp_path / "run/report.html").read_text()
+    )
+
+
+@pytest.mark.slow
+def test_the_three_steps_for_own_videos_in_a_folder_and_a_suite_with_spaces(motion_videos, tmp_path):
+    """As the README writes them, but with the recipe for laptops, small clips and one epoch."""
+    section = (ROOT / "README.md").read_text().split("## Your own videos")[1].split("\n## ")[0]
+    commands = re.findall(r"^ +(\./run_local\.sh .*)$", section, re.MULTILINE)
+    assert [shlex.split(command)[1] for command in commands[:2]] == ["configs/own_videos.yaml", "tools/predict.py"]
+    suite, here = tmp_path / "the suite", tmp_path / "my project"
+    left_out = shutil.ignore_patterns(".*", "runs", "data", "pictures", "docs", "test", "__pycache__")
+    shutil.copytree(ROOT, suite, ignore=left_out)
+    for split in ("train", "val"):
+        shutil.copytree(motion_videos / split, here / "my_videos" / split)
+    shutil.copy(next(motion_videos.glob("val/left/*.mp4")), here / "new_video.mp4")
+
+    def type_in(command, *settings):
+        line = [suite / "run_local.sh", *shlex.split(command.replace("own_videos.yaml", "own_videos_small.yaml"))[1:]]
+        environment = shell_environment(OMP_NUM_THREADS="1")
+        done = subprocess.run(
+            [*line, *settings], cwd=here, env=environment, text=True, capture_output=True, timeout=500
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    small = ("data.train_view.crop=32", "data.val_view.crop=32", "data.num_frames=2", "data.num_workers=0")
+    output = type_in(commands[0], *small, "train.num_epochs=1", "run.device=cpu")
+    assert f"'{suite}/run_local.sh' tools/predict.py VIDEO" in output  # what to type next, in this folder
+    classes = {folder.name for folder in (here / "my_videos/train").iterdir()}
+    output = type_in(commands[1])
+    assert "new_video.mp4" in output and any(name in output for name in classes)
+    assert sorted(path.name for path in here.iterdir()) == ["my_videos", "new_video.mp4", "runs"]
+    assert (here / "runs/own_videos_small/evaluations/1x1/summary.json").exists()
+    assert not (suite / "runs").exists()

@@ -104,10 +104,10 @@ def _list_names(source: dict[str, str], own: dict[str, str] | None) -> Iterator[
     """Names for a list, as parts of a folder's name: [] for the run's own, then ever longer ones."""
     if own is None or own == source:
         yield []
-    if own == source:
+    if own == source or not source:
         return
     changed = [value for key, value in source.items() if own is None or own.get(key) != value] or list(source.values())
-    taken = [] if own is None else list(_readable(list(own.values())))
+    taken = list(_readable(list(own.values()))) if own else []
     yield from (name for name in _readable(changed) if name not in taken)
     digest = hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:6]
     yield [*next(_readable(changed)), digest]

@@ -112,3 +112,13 @@ def test_batches_may_have_any_type():
     assert (rows_of(batch), failures_of(batch)) == ([3, 1], failures)
     for other in ([torch.zeros(2)], (torch.zeros(2), 1), torch.zeros(2), {"x": 1}):
         assert (rows_of(other), failures_of(other)) == ([], [])
+
+
+def test_two_ranks_end_early_together(recipe, tmp_path):
+    """With a rate that changes nothing, all scores are equal: none is a gain after the first."""
+    patience = ("optimizer.lr=1e-30", "train.stop_after_evaluations_without_gain=2", "train.num_epochs=9")
+    done = run("train", "-c", recipe, f"run.dir={tmp_path / 'run'}", *patience, processes=2)
+    assert "ending after step 15 of 45: 2 evaluations without gain" in done.stderr
+    assert [line["step"] for line in lines(tmp_path / "run", "val")] == [5, 10, 15]
+    assert lines(tmp_path / "run", "train")[-1]["step"] == 15
+    assert "evaluated as val" in done.stderr  # the report at the end

@@ -8,22 +8,17 @@ import time
 import pytest
 import safetensors
 import torch
+from engine_toy import ALONE, NUM_SAMPLES, Toy, lines, run_toy, weights
 from torch import nn
 
 from engine.checkpoint import CheckpointError
 from engine.distributed import Ranks
 from engine.non_finite import NotFinite
-from engine.optimizer import OptimizerSettings
-from engine.run import Run, RunSettings
-from engine.schedule import ScheduleSettings
+from engine.run import Run
 from engine.seeding import seed_position
 from engine.signals import Stopped
-from engine.task import Evaluation, Task, TaskSettings
 from engine.train_settings import TrainSettings
-from engine.trainer import TooManyFailures, Trainer
-
-ALONE = Ranks(0, 1, torch.device("cpu"))
-NUM_SAMPLES = 37
+from engine.trainer import TooManyFailures
 
 
 @pytest.fixture(autouse=True)
@@ -31,83 +26,6 @@ def no_plots(request, monkeypatch):
     """Plots curves only in the test that checks them: plotting takes longer than a toy run."""
     if "learns" not in request.node.name:
         monkeypatch.setattr("engine.run.plot_curves", lambda *_: None)
-
-
-class Score(Evaluation):
-    """The share of points classified correctly, and their loss. `shift` is added to the score."""
-
-    def __init__(self, logits, labels, shift=0.0):
-        self.top1 = (logits.argmax(1) == labels).double().mean().item()
-        self.loss, self.shift = nn.functional.cross_entropy(logits, labels).item(), shift
-
-    @property
-    def score(self):
-        return self.top1 + self.shift
-
-    def summary(self):
-        return {"point_top1": self.top1, "loss": self.loss}
-
-
-class Toy(Task):
-    """Predicts on which side of a plane a point lies. Sample k of the run depends only on k."""
-
-    num_train_samples = NUM_SAMPLES
-
-    def __init__(self, ranks=ALONE, fail=(), poison=-1, stop_at=None):
-        super().__init__(None, ranks)
-        self.fail, self.poison, self.stop_at = fail, poison, stop_at
-        self.seen: list[int] = []
-
-    def build_model(self):
-        return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 2))
-
-    def points(self, numbers):
-        x = torch.stack([torch.randn(4, generator=torch.Generator().manual_seed(n)) for n in numbers])
-        return {"index": torch.tensor(numbers), "x": x, "label": (x.sum(1) > 0).long(), "failures": []}
-
-    def train_batches(self, first_batch, num_batches, batch_size, stream):
-        for b in range(first_batch, first_batch + num_batches):
-            start = (b * self.ranks.num_ranks + self.ranks.rank) * batch_size
-            if stream == "train":
-                if self.stop_at is not None and start >= self.stop_at:
-                    raise KeyboardInterrupt
-                self.seen += range(start, start + batch_size)
-            batch = self.points(list(range(start, start + batch_size)))
-            if self.poison in batch["index"]:
-                batch["x"] = batch["x"] / 0
-            failures = [
-                {"path": f"{k}.mp4", "reason": "broken", "index": k, "sample": k}
-                for k in self.fail
-                if k in batch["index"]
-            ]
-            yield batch | {"failures": failures}
-
-    def training_step(self, model, batch):
-        logits = model(batch["x"])
-        loss = nn.functional.cross_entropy(logits, batch["label"])
-        return loss, {"loss": loss * len(logits), "top1": (logits.argmax(1) == batch["label"]).sum()}
-
-    def evaluate(self, model):
-        batch = self.points(list(range(10_000, 10_101)))
-        with torch.inference_mode():
-            return Score(model(batch["x"]).float(), batch["label"])
-
-
-def run_toy(folder, task=None, seed=0, **settings):
-    settings = {"num_epochs": 6, "batch_size": 8, "checkpoint_every_steps": 5, "log_every_steps": 3} | settings
-    task = task or Toy()
-    task.settings = TaskSettings(
-        task="toy",
-        optimizer=OptimizerSettings(lr=0.1, weight_decay=1e-3, clip_grad_norm=1.0),
-        schedule=ScheduleSettings(warmup_steps=5),
-        train=TrainSettings(**settings),
-        run=RunSettings(seed=seed),
-    )
-    run = Run(folder, ALONE)
-    try:
-        return Trainer(task, run, ALONE).train()
-    finally:
-        run.close()
 
 
 def test_a_nan_score_stops_the_run_with_a_report_and_is_not_the_best(tmp_path):
@@ -127,16 +45,6 @@ def test_a_nan_score_stops_the_run_with_a_report_and_is_not_the_best(tmp_path):
     with pytest.raises(NotFinite, match="weights of step 10"):  # again, instead of going on without a score
         run_toy(tmp_path, TurnsNaN())
     assert run_toy(tmp_path)["point_top1"] > 0.5
-
-
-def weights(folder, which="model"):
-    return torch.load(folder / "checkpoints/last.pt", weights_only=True)[which]
-
-
-def lines(folder, split="train"):
-    timing = ("samples_per_second", "waiting_for_data")
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k not in timing} for row in rows if row["split"] == split]
 
 
 def test_a_run_sees_every_sample_in_order_and_learns(tmp_path):
@@ -409,68 +317,3 @@ def test_a_compiled_network_trains_like_a_plain_one(tmp_path):
     for ours, theirs in zip(lines(tmp_path / "compiled"), lines(tmp_path / "plain"), strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
     assert weights(tmp_path / "compiled").keys() == weights(tmp_path / "plain").keys()
-
-
-class Scripted(Toy):
-    """Scores that follow a list of (score, tie_break), one per evaluation."""
-
-    def __init__(self, ranks, **options):
-        super().__init__(**options)
-        self.ranking = list(ranks)
-
-    def evaluate(self, model):
-        number = len(lines(self.folder, "val")) if (self.folder / "metrics.jsonl").exists() else 0
-        score = super().evaluate(model)
-        rank = self.ranking[min(number, len(self.ranking) - 1)]
-        score.shift, score.tie_break = rank[0] - score.top1, rank[1]
-        return score
-
-
-def run_scripted(folder, ranks, stop_at=None, **settings):
-    task = Scripted(ranks, stop_at=stop_at)
-    task.folder = folder
-    run_toy(folder, task, **settings)
-
-
-def best_step(folder):
-    with safetensors.safe_open(folder / "checkpoints/best.safetensors", "pt") as file:
-        return int(file.metadata()["step"])
-
-
-def test_ties_go_to_the_better_tie_break_then_to_the_later_step(tmp_path):
-    """Evaluations are after steps 5, 10, 14, 19, 24, 28."""
-    for name, tie_breaks, step in (
-        ("smaller loss", [-2, -1, -3, -1.5, -2, -3], 10),
-        ("equal", [-1, -1, -1, -1, -1, -1], 28),
-        ("nan", [-1, math.nan, math.nan, -2, math.nan, -4], 5),
-    ):
-        run_scripted(tmp_path / name, [(0.5, tie_break) for tie_break in tie_breaks])
-        assert best_step(tmp_path / name) == step
-
-
-def test_a_run_ends_after_evaluations_without_gain(tmp_path, caplog):
-    """Equal scores gain by a better tie-break only. The best weights are the latest of equal ones."""
-    caplog.set_level("INFO")
-    ranks = [(0.5, -2), (0.5, -1), (0.5, -1), (-math.inf, 0), (0.9, 0)]
-    patience = {"stop_after_evaluations_without_gain": 2}
-    run_scripted(tmp_path / "whole", ranks, **patience)
-    assert "ending after step 19 of 28: 2 evaluations without gain" in caplog.text
-    assert "the best weights are of step 14" in caplog.text and best_step(tmp_path / "whole") == 14
-    assert [row["step"] for row in lines(tmp_path / "whole", "val")] == [5, 10, 14, 19]
-    assert lines(tmp_path / "whole")[-1]["step"] == 19
-
-    with pytest.raises(KeyboardInterrupt):  # killed in the middle, resumed: the same end
-        run_scripted(tmp_path / "cut", ranks, stop_at=8 * 16, **patience)
-    run_scripted(tmp_path / "cut", ranks, **patience)
-    assert lines(tmp_path / "cut") == lines(tmp_path / "whole")
-    assert lines(tmp_path / "cut", "val") == lines(tmp_path / "whole", "val")
-    for name, tensor in weights(tmp_path / "cut").items():
-        assert torch.equal(tensor, weights(tmp_path / "whole")[name])
-
-    run_scripted(tmp_path / "whole", ranks, **patience)  # has ended, and stays so
-    assert len(lines(tmp_path / "whole", "val")) == 4
-    run_scripted(tmp_path / "whole", ranks, stop_after_evaluations_without_gain=4)  # more patience: it goes on
-    run_scripted(tmp_path / "patient", ranks, stop_after_evaluations_without_gain=4)
-    assert [row["step"] for row in lines(tmp_path / "whole", "val")] == [5, 10, 14, 19, 24, 28]
-    for name, tensor in weights(tmp_path / "patient").items():  # the schedule was that of the whole run
-        assert torch.equal(tensor, weights(tmp_path / "whole")[name])

@@ -335,3 +335,47 @@ def test_settings_without_effect_are_rejected(motion_videos):
     ):
         with pytest.raises(SettingsError, match=message):
             make_task(motion_videos, **changes)
+
+
+def test_folds_divide_one_list(motion_videos):
+    """Every video validates once, the classes are those of the whole list, and reports know the fold."""
+    whole, seen = make_task(motion_videos).train_files, []
+    for fold in range(3):
+        task = make_task(motion_videos, data__val=None, data__folds=3, data__fold=fold)
+        task.check()
+        trained, validated = ([item.id for item in files] for files in (task.train_files, task.val_files))
+        assert len(trained) == 16 and len(validated) == 8 and not set(trained) & set(validated)
+        assert sorted(task.val_files.labels) == list(range(8))
+        assert task.protocol == f"1x1-fold{fold}of3" and task.class_names == make_task(motion_videos).class_names
+        assert task.report_facts()["list"].startswith(f"fold {fold} of 3 of ")
+        seen += validated
+    assert sorted(seen) == sorted(item.id for item in whole)
+    other = make_task(motion_videos, data__val=None, data__folds=3, data__fold=2, data__fold_seed=1)
+    assert other.fingerprint("training") != task.fingerprint("training")
+    assert [item.id for item in other.val_files] != validated
+
+
+def test_weights_and_further_lists_go_with_folds(motion_videos, tmp_path):
+    names = [item.id for item in make_task(motion_videos).train_files]
+    (tmp_path / "weights.txt").write_text("".join(f"{name} {row}\n" for row, name in enumerate(names)))
+    folds = {"data__val": None, "data__folds": 4, "data__fold": 1}
+    task = make_task(motion_videos, data__weights=str(tmp_path / "weights.txt"), **folds)
+    assert task.train_weights.tolist() == [names.index(item.id) for item in task.train_files]
+    (tmp_path / "groups.txt").write_text("".join(f"{name} {row // 6}\n" for row, name in enumerate(names)))
+    grouped = make_task(motion_videos, data__fold_groups=str(tmp_path / "groups.txt"), **folds)
+    assert len({names.index(item.id) // 6 for item in grouped.val_files}) == 1 and len(grouped.val_files) == 6
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data__folds": 3, "data__fold": 0}, r"folds takes the validation files from `train`; set data\.val=null"),
+        ({"data__val": None, "data__folds": 3}, r"fold is None; expected 0 to 2, .*tools/sweep\.py.*data\.fold=0,1,2"),
+        ({"data__val": None, "data__folds": 3, "data__fold": 3}, "fold is 3; expected 0 to 2"),
+        ({"data__val": None}, "val is required"),
+        ({"data__fold": 1}, r"fold needs folds, the number of folds; for example data\.folds=5"),
+    ],
+)
+def test_settings_of_folds_that_do_not_go_together(motion_videos, changes, message):
+    with pytest.raises(SettingsError, match=message):
+        make_task(motion_videos, **changes)

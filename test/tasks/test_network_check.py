@@ -130,10 +130,15 @@ def own_task(recipe, videos, name, *overrides):
     return ClipClassification(parse_settings(ClipClassification.Settings, values), ALONE)
 
 
-@pytest.mark.parametrize("recipe", OWN_DATA)
-@pytest.mark.parametrize(
-    "name", [name if "debug" in name else pytest.param(name, marks=pytest.mark.weekly) for name in list_models()]
-)
+def _own_cases():
+    """Debug networks in the small recipe are for CI; the others take minutes."""
+    for recipe in OWN_DATA:
+        for name in list_models():
+            is_quick = "debug" in name and recipe == "own_videos_small"
+            yield pytest.param(recipe, name, marks=pytest.mark.slow if is_quick else pytest.mark.weekly)
+
+
+@pytest.mark.parametrize(("recipe", "name"), _own_cases())
 def test_every_network_trains_on_own_videos_or_says_with_which_settings(own_videos, recipe, name):
     """Debug networks really train a step and score a clip, with the settings that the message names."""
     overrides = []

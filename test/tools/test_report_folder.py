@@ -102,3 +102,10 @@ def test_a_report_of_unknown_origin_is_kept(report):
     folder.mkdir(parents=True)
     (folder / "summary.json").write_text("{}")
     assert report() == "1x1-2" and (folder / "summary.json").read_text() == "{}"
+
+
+def test_folds_are_told_apart(report):
+    folds = ("data.val=null", "data.folds=3", f"data.root={report.videos}")
+    for _ in range(2):
+        assert report() == "1x1"
+        assert [report(*folds, f"data.fold={n}") for n in (0, 1)] == ["1x1-fold0of3-train", "1x1-fold1of3-train"]

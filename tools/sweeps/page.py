@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tools.sweeps.space import Axis, as_number
+from tools.sweeps.space import REPEATS, Axis, as_number
 
 WIDTH, HEIGHT = 420, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 34
@@ -36,7 +36,7 @@ def draw_axis(axis: Axis, points: Sequence[tuple[str, float]]) -> dict[str, Any]
         return None
     texts = list(dict.fromkeys(text for text, _ in points))
     numbers = [as_number(text) for text in texts]
-    if axis.key in ("data.fold", "run.seed") or None in numbers or len(texts) == 1:
+    if axis.key in REPEATS or None in numbers or len(texts) == 1:
         texts = [value for value in axis.values if value in texts] or texts
         places = {text: (at + 0.5) / len(texts) for at, text in enumerate(texts)}
         x_ticks = [(place, text) for text, place in places.items()]
@@ -73,7 +73,9 @@ def _number_line(numbers: dict[str, float]) -> tuple[dict[str, float], list[tupl
     if len(numbers) <= NUM_TICKS:
         ticks = [(place, text) for text, place in places.items()]
     elif is_log:
-        values = [10.0**power for power in range(math.ceil(start - 1e-9), math.floor(end + 1e-9) + 1)]
+        factors = (1,) if end - start > 3 else (1, 3)
+        values = [factor * 10.0**power for power in range(math.floor(start), math.ceil(end) + 1) for factor in factors]
+        values = [value for value in values if start - margin <= scale(value) <= end + margin]
         ticks = [((scale(value) - start + margin) / (end - start + 2 * margin), f"{value:g}") for value in values]
     else:
         _, _, values = _nice_range(lowest, highest)

@@ -7,14 +7,14 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 
 from engine.checkpoint import write_atomically
 from tools.sweeps.page import draw_axis, render
-from tools.sweeps.space import Axis, Trial
+from tools.sweeps.space import REPEATS, Axis, Trial
 from tools.sweeps.trials import Outcome, spread
 
-REPEATS = ("data.fold", "run.seed")
-"""Settings that repeat an experiment: scores are averaged over them."""
+LONGEST_NOTE = 80  # characters of a reason in the terminal; results.csv has all of them
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Row:
     def say(self) -> str:
         """How it ended, in a line."""
         if self.status == "failed":
-            return f"failed: {self.outcome.reason}"
+            return f"failed: {shorten(self.outcome.reason, 400, placeholder=' ...')}"
         if self.score is None:
             return self.status
         return f"score {self.score:.4f} at step {self.outcome.step}, {self.minutes:.1f} minutes"
@@ -55,7 +55,7 @@ def averages(rows: Sequence[Row]) -> list[tuple[dict[str, str], int, float, floa
 
     Empty if the sweep repeats nothing.
     """
-    if not any(key in REPEATS for row in rows for key in row.trial.values):
+    if not any(key in REPEATS for key in rows[0].trial.values):
         return []
     groups: dict[tuple, list[float]] = {}
     for row in rows:
@@ -68,9 +68,9 @@ def averages(rows: Sequence[Row]) -> list[tuple[dict[str, str], int, float, floa
 
 def table_lines(rows: Sequence[Row]) -> list[str]:
     """The table as aligned text, best score first, then the averages over folds and seeds."""
-    keys = list(rows[0].trial.values)
-    header = [*keys, "score", "step", "minutes", ""]
-    cells = [[*row.trial.values.values(), *_numbers(row), _note(row)] for row in best_first(rows)]
+    header = [*rows[0].trial.values, "score", "step", "minutes", ""]
+    cells = [[*row.trial.values.values(), *_numbers(row), shorten(_note(row), LONGEST_NOTE, placeholder=" ...")]
+             for row in best_first(rows)]  # fmt: skip
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
              for line in (header, *cells)]  # fmt: skip

@@ -19,6 +19,8 @@ from settings import SettingsError, parse_yaml
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 RANGE = re.compile(rf"({NUMBER})\.\.({NUMBER})(?::(\w+))?")
 SCALES = ("uniform", "log", "int")
+REPEATS = ("data.fold", "run.seed")
+"""Settings that repeat an experiment: scores are averaged over them, and random trials have each of their values."""
 LONGEST_NAME = 80
 
 
@@ -121,17 +123,18 @@ def grid(axes: Sequence[Axis]) -> list[Trial]:
 
 
 def draw(axes: Sequence[Axis], count: int, seed: int) -> list[Trial]:
-    """`count` random trials without repetitions. Trial n depends on n and the seed: a larger count adds to a smaller.
+    """`count` random draws without repetitions; each is a trial, or one for each combination of `REPEATS`.
 
-    Raises SettingsError if there are not as many.
+    Draw n depends on n and the seed: a larger count adds to a smaller. Raises SettingsError if there are not as many.
     """
+    repeats = [trial.values for trial in grid([axis for axis in axes if axis.key in REPEATS])]
     drawn: dict[tuple[str, ...], dict[str, str]] = {}
     for number in range(100 * count):
         rng = np.random.default_rng((seed, number))
-        values = {axis.key: axis.draw(rng) for axis in axes}
+        values = {axis.key: axis.draw(rng) for axis in axes if axis.key not in REPEATS}
         drawn.setdefault(tuple(values.values()), values)
         if len(drawn) == count:
-            return _named(list(drawn.values()))
+            return _named([values | repeat for values in drawn.values() for repeat in repeats])
     raise SettingsError(f"found only {len(drawn)} different trials; lower --random, or leave it out for all of them")
 
 

@@ -1,0 +1,186 @@
+"""What a classification task reads and tells apart: its files, its classes, and how reports name them."""
+
+import json
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from datasets.class_table import class_table
+from datasets.dataloader import default_num_workers
+from datasets.file_list import FileList
+from datasets.samples import EvalViews, TrainSamples
+from engine.fingerprint import Contents, Part
+from engine.task import Batch, Task
+from evaluators.classification import Naming
+from tasks.class_lists import ClassLists
+from tasks.evaluation_key import evaluation_key, validation_source
+from tasks.lists_fingerprint import fingerprint_lists
+
+CLASS_NAMES = "class_names.txt"
+
+
+class ClassifiedFiles(Task):
+    """The files and the classes of a classification task. Subclasses define how files become batches."""
+
+    item: ClassVar[str]
+    """The word for a file: "video", "image"."""
+    view: ClassVar[str]
+    """The word for a view of a file: "clip", "crop"."""
+    multi_label: bool = False
+    """Whether a file may have several classes."""
+    # Implemented by subclasses.
+
+    @staticmethod
+    def find_inputs(places: Iterable[str | Path]) -> FileList:
+        """The files in `places`, without labels."""
+        raise NotImplementedError
+
+    def read_files(self, source: str, root: str | None, names: tuple | None, split: str | None) -> FileList:
+        """The files of the list setting `source`."""
+        raise NotImplementedError
+
+    def make_demo(self, root: str, options: dict[str, Any]) -> None:
+        """Makes the demo files of the recipe below `root` if they do not exist."""
+        raise NotImplementedError
+
+    def train_samples(self, stream: str) -> TrainSamples:
+        raise NotImplementedError
+
+    def eval_views(self, files: FileList) -> EvalViews:
+        raise NotImplementedError
+
+    def training_input(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Network input of a batch, float [B, 3, ..., S, S], and targets: labels [B] or class probabilities [B, C]."""
+        raise NotImplementedError
+
+    def network_input(self, views: torch.Tensor) -> torch.Tensor:
+        """Turns evaluation views, uint8 as read, into network input."""
+        raise NotImplementedError
+
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of red, green and blue, as fractions of 255, used by `network_input`."""
+        raise NotImplementedError
+
+    @property
+    def views_per_forward(self) -> int:
+        """Views per forward pass in evaluation."""
+        raise NotImplementedError
+
+    def training_shapes(self) -> list[tuple[str, tuple[int, ...]]]:
+        """(key of a setting, shape of the input that it gives the network in training, without the batch)."""
+        raise NotImplementedError
+
+    def validation_shape(self) -> tuple[str, tuple[int, ...]]:
+        """The same in evaluation."""
+        raise NotImplementedError
+
+    def overrides_for_input(self, shape: tuple[int, ...]) -> list[str]:
+        """Overrides that give the network inputs of the size of `shape`, [3, H, W] or [3, T, H, W], in both views."""
+        raise NotImplementedError
+
+    @cached_property
+    def lists(self) -> ClassLists:
+        settings = self.settings
+        options = (settings.model.num_classes, self.multi_label, self.item, self.ranks)
+        return ClassLists(settings.data, *options, self.read_files, self.make_demo)
+
+    @property
+    def train_files(self) -> FileList:
+        return self.lists.train
+
+    @property
+    def train_weights(self) -> np.ndarray | None:
+        """Sampling weights [N] of the training files, see `TrainSamples`; None: each file once per epoch."""
+        return self.lists.train_weights
+
+    @property
+    def val_files(self) -> FileList:
+        return self.lists.val
+
+    @property
+    def num_classes(self) -> int:
+        return self.lists.num_classes
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """A name for each class of the network."""
+        return self.lists.class_names
+
+    # Of the contract of engine.task.Task.
+
+    @property
+    def num_train_samples(self) -> int:
+        return len(self.train_files)
+
+    @property
+    def num_evaluation_samples(self) -> int:
+        """Validation views."""
+        return len(self.val_files) * self.eval_views(self.val_files).num_views
+
+    def fingerprint(self, part: Part) -> Mapping[str, Contents]:
+        return fingerprint_lists(self, part)
+
+    def validation_source(self) -> dict[str, str]:
+        return validation_source(self)
+
+    def evaluation_key(self) -> dict[str, Any]:
+        return evaluation_key(self)
+
+    def resolved_recipe(self) -> dict[str, Any]:
+        """The full recipe with all defaults and the number of classes filled in, as plain types."""
+        recipe = super().resolved_recipe()
+        recipe["model"]["num_classes"] = self.num_classes
+        return recipe
+
+    def portable_recipe(self) -> dict[str, Any]:
+        recipe = super().portable_recipe()
+        recipe["data"]["class_names"] = list(self.class_names)
+        return recipe
+
+    def run_files(self) -> dict[str, str]:
+        """The class names: one line `index<TAB>name` per class."""
+        return {CLASS_NAMES: class_table(self.class_names)}
+
+    @classmethod
+    def overrides_of_run(cls, run: Path) -> list[str]:
+        """Takes the class names from the run directory, so that the training files are not needed."""
+        names = run / CLASS_NAMES
+        return [f"data.class_names={json.dumps(str(names))}"] if names.exists() else []
+
+    def report_facts(self) -> dict[str, Any]:
+        data = self.settings.data
+        files = data.val if data.folds is None else f"fold {data.fold} of {data.folds} of {data.train}"
+        return {"list": files, **self.settings.evaluation.model_dump()}
+
+    @property
+    def fold_suffix(self) -> str:
+        """The end of the protocol's name in cross-validation: "-fold0of5" """
+        data = self.settings.data
+        return "" if data.folds is None else f"-fold{data.fold}of{data.folds}"
+
+    @property
+    def naming(self) -> Naming:
+        """The names of validation files and classes in reports."""
+        return Naming(self.item, self.view, self.class_names, self._describe)
+
+    def _describe(self, index: int) -> tuple[str, str]:
+        """Id and path of validation file `index`."""
+        item = self.val_files[index]
+        return item.id, item.path
+
+    def _workers(self) -> dict[str, Any]:
+        data = self.settings.data
+        num_workers = data.num_workers
+        if num_workers is None:
+            num_workers = default_num_workers(self.ranks.num_ranks_here)
+        return {
+            "num_workers": num_workers,
+            "worker_start": data.worker_start,
+            "timeout_seconds": data.timeout_seconds,
+            "pin_memory": self.ranks.device.type == "cuda",
+        }
