@@ -9,6 +9,7 @@ an interruption is the same, byte for byte, as one that was not.
 """
 
 import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -117,7 +118,7 @@ def read_shard(path: str | Path) -> dict[str, Any]:
         with safetensors.safe_open(path, "np") as file:
             columns = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
             return columns | json.loads(file.metadata()["texts"])
-    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, safetensors.SafetensorError) as error:
         raise SettingsError(f"{path} is damaged; delete it, and the same command writes it again") from error
 
 
