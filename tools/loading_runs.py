@@ -24,12 +24,13 @@ def find_run(args: argparse.Namespace, overrides: Sequence[str], task: str | Non
 
     Raises SettingsError if the recipe is for another task than `task`.
     """
-    recipe = find_recipe(args.config, args.run_dir, args.checkpoint, overrides)
+    places = (args.config, args.run_dir, args.checkpoint)
+    recipe = find_recipe(*places, overrides if task is None else ())
     if task not in (None, recipe.settings.task):
         raise SettingsError(
             f"{args.config or recipe.run} is for the task {recipe.settings.task}, not {task}; use tools/evaluate.py"
         )
-    return recipe
+    return recipe if task is None else find_recipe(*places, overrides)
 
 
 def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average: bool = False) -> None:
