@@ -20,7 +20,7 @@ from engine.task import ResumeFolder
 from settings import SettingsError, parse_settings
 from tasks.image_classification import ImageClassification, ImageClassificationSettings
 from tools import evaluate, predict, train
-from tools.errors import clear_errors
+from tools.common.errors import clear_errors
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 single_clip = partial(evaluate.main, presets=["evaluation.num_clips=1"], task="clip_classification")

@@ -18,8 +18,8 @@ from inference import Prediction, Predictor
 from inference.predictor import check_predicts
 from inference.timeline import Segment
 from settings import SettingsError
-from tools.loading_runs import find_run
-from tools.row_file import CsvFormat, JsonFormat, RowFile, printable
+from tools.common.loading_runs import find_run
+from tools.prediction.row_file import CsvFormat, JsonFormat, RowFile, printable
 
 log = logging.getLogger(__name__)
 

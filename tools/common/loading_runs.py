@@ -13,14 +13,14 @@ from engine.task import ResumeFolder, Task
 from inference.trained import Recipe, find_recipe, find_weights, load_model
 from report.page import try_to_write_page
 from settings import SettingsError
-from tools.output_files import check_folder
-from tools.report_folder import claim_folder, describe, write_made_from
+from tools.common.output_files import check_folder
+from tools.common.report_folder import claim_folder, describe, write_made_from
 
 OTHER_FOLDER = "name a folder of your own with --run-dir, and the recipe and the weights with -c and --checkpoint"
 
 
 def find_run(args: argparse.Namespace, overrides: Sequence[str], task: str | None = None) -> Recipe:
-    """The recipe for the arguments of `tools.arguments.add_run_arguments`.
+    """The recipe for the arguments of `tools.common.arguments.add_run_arguments`.
 
     Raises SettingsError if the recipe is for another task than `task`.
     """
