@@ -26,7 +26,7 @@ def clear_errors(main: Callable[[], None]) -> None:
             _show(f"stopped by {stopped}; the run is saved, and the same command resumes it")
         sys.exit(EXIT_AGAIN)
     except KeyboardInterrupt:
-        _show("interrupted; the same command continues where it can: a run from its last checkpoint, a table after its last row")
+        _show("interrupted; the same command continues from the last checkpoint or the last row written")
         sys.exit(130)
 
 
