@@ -57,8 +57,9 @@ def glnet_sections(model: nn.Module, x: torch.Tensor, num_maps: int) -> list[Sec
         )
         middle = assignment.shape[1] // 2
         note = (
-            f"Which of {len(assignment)} slots each position is read from; a color for each slot, then {len(slots)} "
-            f"slots that differ most. {describe(assignment.shape[1:])} positions (T x H x W)."
+            f"Which of {len(assignment)} slots each position is read from: a color for each, and {len(slots)} that "
+            f"differ most, from their smallest share to their largest; {describe(assignment.shape[1:])} positions "
+            "(T x H x W)."
         )
         chart = Chart(f"all slots, frame {middle}", partial(_draw_mosaic, assignment[:, middle], slots), width=3.2)
         sections.append(Section(f"GLNet {found.name}", note, maps, (chart,)))

@@ -73,9 +73,10 @@ class ClassLists:
     @cached_property
     def _folds(self) -> np.ndarray | None:
         """The fold [N] of each file of data.train; None without cross-validation."""
-        data, files = self.data, self._whole
+        data = self.data
         if data.folds is None:
             return None
+        files = self._whole
         groups = data.fold_groups and read_setting("data.fold_groups", read_groups, data.fold_groups, files)
         return read_setting("data.folds", assign_folds, files, data.folds, data.fold_seed, groups)
 

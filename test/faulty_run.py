@@ -27,7 +27,7 @@ from engine.task import Evaluation, Task, TaskSettings
 from engine.trainer import Trainer
 from evaluators.gather import Gathered, gather, to_columns
 from settings import parse_settings, read_recipe
-from tools.errors import clear_errors
+from tools.common.errors import clear_errors
 
 NUM_CLASSES = 3
 WORKERS = {"num_workers": 1, "worker_start": "fork", "timeout_seconds": 5, "pin_memory": False}

@@ -18,7 +18,7 @@ from engine.task import Evaluation, Task, TaskSettings
 from evaluators.gather import gather, to_columns
 from tasks import TASKS
 from tools import evaluate, train
-from tools.errors import clear_errors
+from tools.common.errors import clear_errors
 
 NUM_VAL = 23
 

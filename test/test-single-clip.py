@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
-from tools.errors import clear_errors
+from tools.common.errors import clear_errors
 from tools.evaluate import main
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from engine.distributed import Ranks
 from models import list_models
 from settings import parse_settings, read_recipe
 from tasks import find_task
-from tools.arguments import add_run_arguments, parse_arguments
+from tools.common.arguments import add_run_arguments, parse_arguments
 
 # Names of files, and parts of commands.
 NAMES = {

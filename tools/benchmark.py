@@ -23,8 +23,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
-from tools.arguments import parse_arguments
-from tools.errors import clear_errors
+from tools.common.arguments import parse_arguments
+from tools.common.errors import clear_errors
 
 BENCHMARKS = (
     "data",

@@ -34,9 +34,9 @@ from datasets.video.index_store import IndexStoreWriter, store_path
 from datasets.video.lists import find_videos, read_videos
 from datasets.worker_pool import Lost, run_each
 from settings import SettingsError
-from tools.arguments import parse_arguments
-from tools.errors import clear_errors
-from tools.output_files import check_file
+from tools.common.arguments import parse_arguments
+from tools.common.errors import clear_errors
+from tools.common.output_files import check_file
 
 log = logging.getLogger(__name__)
 

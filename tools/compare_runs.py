@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from engine.environment import START_ONLY, read_environments
 from engine.json_io import read_json_lines
 from settings import SettingsError, differences, read_recipe
-from tools.arguments import parse_arguments
-from tools.errors import clear_errors
+from tools.common.arguments import parse_arguments
+from tools.common.errors import clear_errors
 
 TIMING = ("waiting_for_data", "_per_second")
 MAX_LINES = 12

@@ -29,9 +29,9 @@ from datasets.video.convert import Job, convert, find_ffmpeg, find_jobs, is_done
 from datasets.video.recipes import RECIPES, Recipe
 from datasets.worker_pool import Lost, run_each
 from settings import SettingsError
-from tools.arguments import parse_arguments
-from tools.errors import clear_errors
-from tools.output_files import check_folder
+from tools.common.arguments import parse_arguments
+from tools.common.errors import clear_errors
+from tools.common.output_files import check_folder
 
 log = logging.getLogger(__name__)
 

@@ -25,8 +25,8 @@ from evaluators.confusion_plot import PLAIN_TEXT
 from report.run_files import EvaluationFiles, Item, RunFiles, open_run_files
 from report.thumbnails import find_file
 from settings import SettingsError
-from tools.arguments import parse_arguments
-from tools.errors import clear_errors
+from tools.common.arguments import parse_arguments
+from tools.common.errors import clear_errors
 
 BLUE, ORANGE, INK, QUIET, LINE = "#0072b2", "#d55e00", "#1a1d21", "#5b6570", "#e3e7ec"
 NUM_FRAMES = 6

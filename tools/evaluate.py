@@ -17,8 +17,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
-from tools.arguments import add_run_arguments, parse_arguments
-from tools.errors import clear_errors
+from tools.common.arguments import add_run_arguments, parse_arguments
+from tools.common.errors import clear_errors
 
 
 def main(
@@ -36,7 +36,7 @@ def main(
     from engine.distributed import join_ranks  # imports torch: seconds that --help does not take
     from engine.run import start_logging
     from engine.signals import StopSignals
-    from tools.loading_runs import find_run, report
+    from tools.common.loading_runs import find_run, report
 
     task_class, settings, run = find_run(args, [*presets, *args.overrides], task)
     with join_ranks(**settings.run.process_options()) as ranks, StopSignals() as stop, stop.interruptible():

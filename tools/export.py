@@ -19,10 +19,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
 from settings import did_you_mean
-from tools.arguments import add_run_arguments, parse_arguments
-from tools.errors import clear_errors
-from tools.loading_runs import find_run
-from tools.output_files import check_folder
+from tools.common.arguments import add_run_arguments, parse_arguments
+from tools.common.errors import clear_errors
+from tools.common.loading_runs import find_run
+from tools.common.output_files import check_folder
 
 log = logging.getLogger(__name__)
 FORMATS = ("onnx", "int8", "torch")

@@ -22,9 +22,9 @@ from engine.range_test import RangeTest, check_range, range_test
 from engine.run import start_logging
 from settings import SettingsError, parse_settings, read_recipe
 from tasks import find_task
-from tools.arguments import parse_arguments
-from tools.errors import clear_errors
-from tools.range_test_plot import plot_range_test
+from tools.common.arguments import parse_arguments
+from tools.common.errors import clear_errors
+from tools.pictures.range_test_plot import plot_range_test
 
 log = logging.getLogger(__name__)
 

@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets.video.layouts import LAYOUTS, read_layout, write_list, write_table
 from settings import SettingsError
-from tools.arguments import parse_arguments
-from tools.errors import clear_errors
-from tools.output_files import check_file
+from tools.common.arguments import parse_arguments
+from tools.common.errors import clear_errors
+from tools.common.output_files import check_file
 
 log = logging.getLogger(__name__)
 

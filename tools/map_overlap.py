@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
 from settings import SettingsError
-from tools.arguments import add_run_arguments, parse_arguments
-from tools.errors import clear_errors
+from tools.common.arguments import add_run_arguments, parse_arguments
+from tools.common.errors import clear_errors
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported:
 
 from models import AUTHORS_NAMES, MODELS, RELEASED_FILES, create_model
 from settings import SettingsError
-from tools.arguments import parse_arguments
-from tools.errors import clear_errors
+from tools.common.arguments import parse_arguments
+from tools.common.errors import clear_errors
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/models.md"
 HEAD = """\

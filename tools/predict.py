@@ -25,16 +25,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
-from tools.arguments import add_run_arguments, parse_arguments
-from tools.errors import clear_errors
+from tools.common.arguments import add_run_arguments, parse_arguments
+from tools.common.errors import clear_errors
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = read_arguments(argv)
     if args.timeline or args.overlay:
-        from tools.predict_windows import predict_windows as predict  # torch: seconds that --help does not take
+        from tools.prediction.windows import predict_windows as predict  # torch: seconds that --help does not take
     else:
-        from tools.predict_rows import predict_rows as predict
+        from tools.prediction.rows import predict_rows as predict
     if status := predict(args):
         sys.exit(status)
 

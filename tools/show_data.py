@@ -27,10 +27,10 @@ from engine.run import start_logging
 from engine.task import Shows
 from settings import SettingsError, parse_settings, read_recipe
 from tasks import find_task
-from tools.arguments import parse_arguments
-from tools.contact_sheet import draw_animation, draw_classes, draw_sheet
-from tools.errors import clear_errors
-from tools.output_files import check_folder
+from tools.common.arguments import parse_arguments
+from tools.common.errors import clear_errors
+from tools.common.output_files import check_folder
+from tools.pictures.contact_sheet import draw_animation, draw_classes, draw_sheet
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tools.arguments import parse_arguments
-from tools.errors import clear_errors
+from tools.common.arguments import parse_arguments
+from tools.common.errors import clear_errors
 from tools.sweeps.sweep import run_sweep
 
 

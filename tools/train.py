@@ -23,10 +23,10 @@ from engine.signals import StopSignals
 from engine.trainer import Trainer
 from settings import parse_settings, read_recipe
 from tasks import find_task
-from tools.arguments import launcher, parse_arguments
-from tools.errors import clear_errors
-from tools.loading_runs import report
-from tools.output_files import check_folder
+from tools.common.arguments import launcher, parse_arguments
+from tools.common.errors import clear_errors
+from tools.common.loading_runs import report
+from tools.common.output_files import check_folder
 
 log = logging.getLogger(__name__)
 

@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
 from settings import SettingsError
-from tools.arguments import add_run_arguments, parse_arguments
-from tools.errors import clear_errors
-from tools.output_files import check_file
+from tools.common.arguments import add_run_arguments, parse_arguments
+from tools.common.errors import clear_errors
+from tools.common.output_files import check_file
 
 log = logging.getLogger(__name__)
 

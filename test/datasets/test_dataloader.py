@@ -12,7 +12,7 @@ import torch
 from datasets.dataloader import WorkerError, eval_loader, to_device, train_loader
 from datasets.file_list import FileError, FileList
 from datasets.samples import EvalViews, TrainSamples, draw_order
-from tools.errors import clear_errors
+from tools.common.errors import clear_errors
 
 WORKERS = {"num_workers": 0, "worker_start": None, "timeout_seconds": 60, "pin_memory": False}
 CPU = torch.device("cpu")
@@ -170,7 +170,7 @@ import torch
 
 from datasets.dataloader import to_device, train_loader
 from datasets.samples import TrainSamples
-from tools.errors import clear_errors
+from tools.common.errors import clear_errors
 
 
 class Numbers(TrainSamples):

@@ -58,7 +58,7 @@ def test_incomplete_and_contradictory_variables(variables, message):
 def test_a_port_in_use_is_named(start, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        "from engine.distributed import join_ranks\nfrom tools.errors import clear_errors\n"
+        "from engine.distributed import join_ranks\nfrom tools.common.errors import clear_errors\n"
         "def main():\n    with join_ranks('cpu', timeout_minutes=1): pass\n"
         "clear_errors(main)\n"
     )

@@ -14,7 +14,7 @@ from engine.task import Predicts, Shows, Task, TaskSettings, failures_of, rows_o
 from settings import SettingsError, parse_settings
 from tasks import TASKS
 from tools import predict, show_data
-from tools.errors import clear_errors
+from tools.common.errors import clear_errors
 
 RECIPE = """
     task: regression

@@ -16,7 +16,7 @@ from launching import ForkedRun, python_words
 from inference import feature_shards, load_trained
 from inference.feature_shards import read_features, read_shard
 from tools import extract_features, train
-from tools.errors import clear_errors
+from tools.common.errors import clear_errors
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from engine.task import ResumeFolder
 from settings import SettingsError, parse_settings
 from tasks.image_classification import ImageClassification, ImageClassificationSettings
 from tools import evaluate, predict, train
-from tools.errors import clear_errors
+from tools.common.errors import clear_errors
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 single_clip = partial(evaluate.main, presets=["evaluation.num_clips=1"], task="clip_classification")
@@ -111,7 +111,7 @@ def test_evaluation_reports_unreadable_images(images):
     assert [failure["path"] for failure in evaluation.predictions.failures] == [str(broken)]
     for path in images.glob("val/*/*"):
         path.write_bytes(b"")
-    with pytest.raises(FileError, match=r"cannot identify image file; no image of data\.val can be read"):
+    with pytest.raises(FileError, match=r"cannot identify image file; no validation image can be read"):
         task.evaluate(task.build_model().eval())
 
 

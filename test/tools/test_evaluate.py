@@ -13,7 +13,7 @@ from conftest import write_recipe
 from evaluators.resumable_predictions import ResumablePredictions
 from tasks import classification
 from tools import evaluate, predict, train
-from tools.errors import clear_errors
+from tools.common.errors import clear_errors
 
 
 @pytest.fixture(scope="module")

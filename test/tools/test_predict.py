@@ -15,7 +15,7 @@ from conftest import ROOT
 from launching import ForkedRun, python_words
 
 from tools import predict
-from tools.errors import clear_errors
+from tools.common.errors import clear_errors
 
 
 @pytest.fixture(scope="module")

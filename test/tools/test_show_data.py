@@ -12,7 +12,7 @@ from settings import SettingsError, parse_settings, read_recipe
 from tasks import find_task
 from tasks.sample_pictures import first_of_each_class
 from tools import show_data
-from tools.contact_sheet import HEIGHT, draw_animation, draw_classes, draw_sheet
+from tools.pictures.contact_sheet import HEIGHT, draw_animation, draw_classes, draw_sheet
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 

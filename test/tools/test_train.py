@@ -13,7 +13,7 @@ from launching import ROOT, ForkedRun, python_words, shell_environment
 from evaluators import classification_report
 from tasks.clip_classification import ClipClassification
 from tools import train
-from tools.errors import clear_errors
+from tools.common.errors import clear_errors
 
 TIMING = ("samples_per_second", "waiting_for_data")
 

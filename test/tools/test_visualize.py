@@ -52,7 +52,13 @@ def show(tmp_path, image, video):
     return run
 
 
-@pytest.mark.parametrize("name", ["eurnet_debug", "hornet_debug_gf", "glnet_debug", "eat_debug", "glnet_debug_tklb"])
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    "name", ["eat_debug", *map(slow, ("eurnet_debug", "hornet_debug_gf", "glnet_debug", "glnet_debug_tklb"))]
+)
 def test_sheets_of_images(show, name):
     with Image.open(show(name, "image", "--class", "star")) as sheet:
         assert sheet.format == "PNG" and sheet.width == 1240 and sheet.height > 600
@@ -63,8 +69,8 @@ def test_sheets_of_images(show, name):
     ("name", "options"),
     [
         ("glore_resnet_debug_3d", ["--layer", "conv4", "--maps", "2"]),
-        ("eurnet_debug_video", ["--stage", "2", "--patch", "3,7,1"]),
-        ("eat_debug", []),
+        slow("eurnet_debug_video", ["--stage", "2", "--patch", "3,7,1"]),
+        slow("eat_debug", []),
     ],
 )
 def test_sheets_of_clips(show, name, options):
@@ -72,6 +78,7 @@ def test_sheets_of_clips(show, name, options):
         assert sheet.width == 1240 and sheet.height > 600
 
 
+@pytest.mark.slow
 def test_animations_have_a_picture_per_frame(show):
     with Image.open(show("hornet_debug_gf", "clip", output="a.gif")) as animation:
         assert animation.n_frames == 8 and animation.info["duration"] == 250

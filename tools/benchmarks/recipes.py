@@ -19,7 +19,7 @@ from datasets.video.recipes import RECIPES, Recipe
 from datasets.video.reencode import read_source, scaled_frames
 from datasets.video.transforms import EvalView, EvalViewSettings
 from tools.benchmarks.data import make_kinetics_like_clips
-from tools.output_files import check_file
+from tools.common.output_files import check_file
 
 HELP = """Recipes of tools/convert_videos.py, and variants of ours, on the same videos.
 

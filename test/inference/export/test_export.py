@@ -22,7 +22,7 @@ from inference.export.views import FileViews, split_files, spread
 from models import MODELS, create_model
 from settings import SettingsError
 from tools import export
-from tools.errors import clear_errors
+from tools.common.errors import clear_errors
 
 FLOAT32, FLOAT64, INT8 = 1e-5, 1e-12, 0.05
 """Tolerances, as shares of the largest logit; of int8, for probabilities of a network with fresh weights."""

@@ -9,7 +9,7 @@ from faults import as_nobody
 
 from settings import SettingsError
 from tools import benchmark, check_videos, convert_videos, make_list, show_data, train
-from tools.output_files import check_file, check_folder
+from tools.common.output_files import check_file, check_folder
 
 
 def test_what_can_be_written_passes_and_leaves_nothing(tmp_path):

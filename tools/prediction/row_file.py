@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from engine.json_io import to_json
 from inference.prediction import Prediction
 from settings import SettingsError, differences
-from tools.output_files import check_file
+from tools.common.output_files import check_file
 
 REMEDY = "name another file, or delete this one to start anew"
 

@@ -19,9 +19,9 @@ from inference.overlay import write_overlay
 from inference.timeline import find_segments, write_segments
 from inference.timeline_plot import plot_timeline
 from settings import SettingsError
-from tools.output_files import check_file, check_folder
-from tools.predict_rows import exit_status, make_key, open_predictor, show_failure, show_segments
-from tools.row_file import CsvFormat, RowFile
+from tools.common.output_files import check_file, check_folder
+from tools.prediction.row_file import CsvFormat, RowFile
+from tools.prediction.rows import exit_status, make_key, open_predictor, show_failure, show_segments
 
 log = logging.getLogger(__name__)
 

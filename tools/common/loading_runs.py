@@ -13,23 +13,24 @@ from engine.task import ResumeFolder, Task
 from inference.trained import Recipe, find_recipe, find_weights, load_model
 from report.page import try_to_write_page
 from settings import SettingsError
-from tools.output_files import check_folder
-from tools.report_folder import claim_folder, describe, write_made_from
+from tools.common.output_files import check_folder
+from tools.common.report_folder import claim_folder, describe, write_made_from
 
 OTHER_FOLDER = "name a folder of your own with --run-dir, and the recipe and the weights with -c and --checkpoint"
 
 
 def find_run(args: argparse.Namespace, overrides: Sequence[str], task: str | None = None) -> Recipe:
-    """The recipe for the arguments of `tools.arguments.add_run_arguments`.
+    """The recipe for the arguments of `tools.common.arguments.add_run_arguments`.
 
     Raises SettingsError if the recipe is for another task than `task`.
     """
-    recipe = find_recipe(args.config, args.run_dir, args.checkpoint, overrides)
+    places = (args.config, args.run_dir, args.checkpoint)
+    recipe = find_recipe(*places, overrides if task is None else ())
     if task not in (None, recipe.settings.task):
         raise SettingsError(
             f"{args.config or recipe.run} is for the task {recipe.settings.task}, not {task}; use tools/evaluate.py"
         )
-    return recipe
+    return recipe if task is None else find_recipe(*places, overrides)
 
 
 def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average: bool = False) -> None:

@@ -10,7 +10,7 @@ import torch
 from engine.distributed import Ranks
 from settings import parse_settings, read_recipe
 from tasks import find_task
-from tools.report_folder import claim_folder, describe, write_made_from
+from tools.common.report_folder import claim_folder, describe, write_made_from
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def clear_errors(main: Callable[[], None]) -> None:
             _show(f"stopped by {stopped}; the run is saved, and the same command resumes it")
         sys.exit(EXIT_AGAIN)
     except KeyboardInterrupt:
-        _show("interrupted; the same command resumes from the last checkpoint")
+        _show("interrupted; the same command continues from the last checkpoint or the last row written")
         sys.exit(130)
 
 

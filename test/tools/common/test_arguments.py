@@ -7,7 +7,7 @@ import pytest
 
 from settings import SUITE
 from tools import evaluate
-from tools.arguments import launcher, parse_arguments
+from tools.common.arguments import launcher, parse_arguments
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Shared by the scripts: command lines, errors, finding runs, where reports and results go."""
