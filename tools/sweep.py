@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=values", help="settings: a value, several, or a range")
     parser.add_argument("--random", type=int, metavar="N", help="N random trials instead of every combination")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random trials (0)")
-    parser.add_argument("--name", help="folder below runs/sweeps/ (the recipe's name)")
+    parser.add_argument("--name", help="folder below runs/sweeps/, or its whole path (the recipe's name)")
     parser.add_argument("--retry", action="store_true", help="run failed trials again")
     args = parse_arguments(parser, argv)
     if args.random is not None and args.random < 1:

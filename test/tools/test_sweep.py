@@ -154,16 +154,16 @@ def test_a_folder_that_cannot_be_written(run_sweep, tmp_path):
 
 @pytest.mark.slow
 def test_cross_validation_with_real_runs(recipe, tmp_path, start):
-    """Three folds of one list, in a process of its own; each trial is a run like any other."""
-    folds = ("data.val=null", "data.folds=3", "data.fold=0,1,2", "train.num_epochs=1", "run.num_threads=1")
-    done = start("tools/sweep.py", "-c", recipe, *folds, "--name", f"../../{tmp_path}/sweep", fork=False)
-    assert re.search(r"score 0\.\d{4} ± 0\.\d{4} \(mean ± standard deviation of 3 trials\)", done.stderr)
+    """Two folds of one list, in processes of their own; each trial is a run like any other."""
+    folds = ("data.val=null", "data.folds=2", "data.fold=0,1", "train.num_epochs=1", "run.num_threads=1")
+    done = start("tools/sweep.py", "-c", recipe, *folds, "--name", tmp_path / "sweep", fork=False, timeout=550)
+    assert re.search(r"score 0\.\d{4} ± 0\.\d{4} \(mean ± standard deviation of 2 trials\)", done.stderr)
     listed = set()
-    for fold in range(3):
-        run = next(tmp_path.glob(f"**/fold={fold}"))
+    for fold in range(2):
+        run = tmp_path / f"sweep/fold={fold}"
         (report,) = run.glob("evaluations/*")
-        assert report.name.startswith(f"1x1-fold{fold}of3")
-        assert json.loads((report / "summary.json").read_text())["videos_listed"] == 8
+        assert report.name == f"1x1-fold{fold}of2"
+        assert json.loads((report / "summary.json").read_text())["videos_listed"] == 12
         with open(report / "predictions.csv") as file:
             listed |= {row["id"] for row in csv.DictReader(file)}
     assert len(listed) == 24
