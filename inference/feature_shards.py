@@ -158,7 +158,4 @@ def _write_npz(path: Path, columns: dict[str, np.ndarray], texts: dict[str, list
 
 def _write_safetensors(path: Path, columns: dict[str, np.ndarray], texts: dict[str, list[str]], failures: list) -> None:
     metadata = {"texts": json.dumps({**texts, "failures": failures})}
-    columns = {
-        name: np.ascontiguousarray(column) for name, column in columns.items()
-    }  # else it writes bytes as they lie
     safetensors.numpy.save_file(columns, path, metadata=metadata)
