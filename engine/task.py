@@ -257,11 +257,18 @@ class Predicts(Protocol):
         ...
 
     def answer(
-        self, model: nn.Module, inputs: Sequence[Any], num_answers: int, done: Collection[int] = ()
+        self,
+        model: nn.Module,
+        inputs: Sequence[Any],
+        num_answers: int,
+        done: Collection[int] = (),
+        one_by_one: bool = False,
     ) -> Iterator[Answer]:
         """The `num_answers` most probable answers for each input, in order, as soon as its batch is done.
 
-        Leaves out the inputs `done`, and changes no digit of the others.
+        Args:
+            done: inputs to leave out, which changes no digit of the others.
+            one_by_one: batches of one input, instead of those of an evaluation.
         """
         ...
 

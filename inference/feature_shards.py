@@ -92,8 +92,9 @@ class ShardFolder:
         write_atomically(path, lambda temporary: temporary.write_text(json.dumps(about, indent=1) + "\n"))
 
     def write(self, number: int, shard: Shard) -> None:
+        features = np.stack(shard.features) if shard.features else np.zeros((0, *self.shape), np.float32)
         columns = {
-            "features": np.stack(shard.features) if shard.features else np.zeros((0, *self.shape), np.float32),
+            "features": np.ascontiguousarray(features),  # safetensors writes memory as it lies
             "index": np.array(shard.index, np.int64),
             "label": np.array([self.files[row].label for row in shard.index], np.int64),
         }

@@ -104,8 +104,8 @@ class ModelCard:
         yield ""
         if self.recipe:
             file = "VIDEO" if self._kind == "video" else "IMAGE"
-            yield f"`python tools/predict.py --checkpoint {self.name} {file}` classifies files. The weights carry the"
-            yield "recipe below, and with it how to cut, scale and normalize them."
+            yield f"`./run_local.sh tools/predict.py --checkpoint {self.name} {file}` classifies files. The weights"
+            yield "carry the recipe below, and with it how to cut, scale and normalize them."
             yield ""
         yield f"Input: {' x '.join(map(str, self._shape))}" + self._normalization() + "."
         yield ""

@@ -104,9 +104,15 @@ class Predictor:
         except (OSError, ValueError) as error:
             raise SettingsError(str(error)) from error
 
-    def predict_found(self, inputs: Sequence[Any], done: Collection[int] = ()) -> Iterator[Prediction]:
-        """Predictions for what `find_inputs` found, without the rows `done`, of which no digit depends."""
-        for answer in self.task.answer(self.model, inputs, len(self.class_names), done):
+    def predict_found(
+        self, inputs: Sequence[Any], done: Collection[int] = (), one_by_one: bool = False
+    ) -> Iterator[Prediction]:
+        """Predictions for what `find_inputs` found, without the rows `done`, of which no digit depends.
+
+        `one_by_one`: each as soon as its file is read, not in batches as in an evaluation; the batch size may change
+        the last digits.
+        """
+        for answer in self.task.answer(self.model, inputs, len(self.class_names), done, one_by_one):
             yield self._prediction(answer)
 
     def windows(

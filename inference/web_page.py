@@ -39,7 +39,7 @@ def build_page(predictor: Predictor, top: int = 5) -> gradio.Blocks:
         with gradio.Row():
             with gradio.Column():
                 file = gradio.File(
-                    label=f"Drop a {task.item} here, or click to choose one", type="filepath", height=220
+                    label=f"Drop your {task.item} here, or click to choose it", type="filepath", height=220
                 )
                 with gradio.Column(visible=False) as seen:
                     gradio.Markdown(f"What the network saw, the first {task.view}:")

@@ -20,13 +20,19 @@ NON_FINITE = "the network's outputs are NaN or infinite"
 
 
 def answer_files(
-    task: "Classification", model: nn.Module, inputs: FileList, num_answers: int, done: Collection[int] = ()
+    task: "Classification",
+    model: nn.Module,
+    inputs: FileList,
+    num_answers: int,
+    done: Collection[int] = (),
+    one_by_one: bool = False,
 ) -> Iterator[Answer]:
     """See `engine.task.Predicts.answer`."""
     dataset = task.eval_views(inputs)
     # Open files and frames in memory stay in this process; and for one batch no worker is worth starting.
-    is_small = bool(inputs.contents) or len(inputs) <= task.files_per_batch(dataset)
-    for batch in to_device(task.prediction_loader(dataset, done, in_process=is_small), task.ranks.device):
+    is_small = bool(inputs.contents) or len(inputs) <= (1 if one_by_one else task.files_per_batch(dataset))
+    loader = task.prediction_loader(dataset, done, in_process=is_small, one_by_one=one_by_one)
+    for batch in to_device(loader, task.ranks.device):
         answers = [Answer(failed["index"], failed["path"], [], failed["reason"]) for failed in batch["failures"]]
         if len(batch["index"]):
             answers += answer_batch(task, model, batch, inputs, num_answers)

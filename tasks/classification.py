@@ -158,14 +158,17 @@ class Classification(ClassifiedFiles):
             gathered = gather(batches, rows_of, self.ranks, len(files), resumable)
         return gathered and predictions_from(gathered, dataset.num_views, self.num_classes)
 
-    def prediction_loader(self, dataset: EvalViews, done: Collection[int] = (), in_process: bool = False) -> DataLoader:
+    def prediction_loader(
+        self, dataset: EvalViews, done: Collection[int] = (), in_process: bool = False, one_by_one: bool = False
+    ) -> DataLoader:
         """The batches of this rank. The same files are in a batch whatever is `done`, so no digit depends on it.
 
-        `in_process`: without worker processes.
+        `in_process`: without worker processes; `one_by_one`: batches of one file.
         """
         workers = self._workers() | ({"num_workers": 0} if in_process else {})
         order = (self.ranks.rank, self.ranks.num_ranks)
-        return eval_loader(dataset, self.files_per_batch(dataset), *order, done=done, **workers)
+        size = 1 if one_by_one else self.files_per_batch(dataset)
+        return eval_loader(dataset, size, *order, done=done, **workers)
 
     def files_per_batch(self, dataset: EvalViews) -> int:
         return max(1, self.views_per_forward // dataset.num_views)
@@ -190,9 +193,14 @@ class Classification(ClassifiedFiles):
     # engine.task.Predicts and engine.task.Shows, for tools/predict.py and tools/show_data.py.
 
     def answer(
-        self, model: nn.Module, inputs: FileList, num_answers: int, done: Collection[int] = ()
+        self,
+        model: nn.Module,
+        inputs: FileList,
+        num_answers: int,
+        done: Collection[int] = (),
+        one_by_one: bool = False,
     ) -> Iterator[Answer]:
-        return answer_files(self, model, inputs, num_answers, done)
+        return answer_files(self, model, inputs, num_answers, done, one_by_one)
 
     def answer_key(self) -> dict[str, Any]:
         return {**settings_key(self), "views_per_forward": self.views_per_forward}

@@ -105,7 +105,7 @@ class DataSettings(Settings):
         elif self.fold is None or self.fold >= self.folds:
             raise ValueError(
                 f"fold is {self.fold}; expected 0 to {self.folds - 1}, one of the {self.folds} folds, or all of them: "
-                f"python tools/sweep.py -c RECIPE data.fold={','.join(map(str, range(self.folds)))}"
+                f"./run_local.sh tools/sweep.py -c RECIPE data.fold={','.join(map(str, range(self.folds)))}"
             )
         return self
 

@@ -91,5 +91,7 @@ def test_a_missing_capability_skips_and_fails_where_it_was_promised(monkeypatch)
 
 def test_a_promise_of_an_unknown_capability_is_an_error(monkeypatch):
     monkeypatch.setenv(capabilities.PROMISES, "gpu warp")
-    with pytest.raises(pytest.UsageError, match=r"no capability is called 'warp' \(choices: compiler, decord"):
+    with pytest.raises(
+        pytest.UsageError, match=r"no capability is called 'warp' \(choices: chromium, compiler, decord"
+    ):
         capabilities.promised()

@@ -88,17 +88,19 @@ def compare_speed(
 ) -> dict[str, tuple[float, float]]:
     """Name -> (median milliseconds a batch, times as fast as the network); "eager" is the network itself.
 
-    They take turns, and a ratio compares neighbors in time, so that other programs disturb all of them alike.
+    They take turns, and a ratio compares neighbors in time. With one thread this is processor time, from which other
+    programs take nothing.
     """
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     x = torch.randn(batch_size, *shape, generator=torch.Generator().manual_seed(2))
     steps = {"eager": network, **others}
     seconds = {name: [] for name in steps}
     for turn in range(repeats + 1):
         for name, step in steps.items():
-            start = time.perf_counter()
+            start = clock()
             step(x)
             if turn:  # the first warms up
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     eager = seconds["eager"]
     return {
         name: (1000 * statistics.median(own), statistics.median(a / b for a, b in zip(eager, own, strict=True)))

@@ -55,13 +55,19 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def quiet_loggers() -> Iterator[None]:
-    """Silences what the exporters say of each of their own passes."""
+    """Silences what exporters say of each of their own passes, some of it through the root logger."""
     loggers = [logging.getLogger(name) for name in NOISY_LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
+    logging.root.addFilter(_is_error)  # applies to what is logged to it directly, not to our own loggers
     try:
         yield
     finally:
+        logging.root.removeFilter(_is_error)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR

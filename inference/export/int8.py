@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.checkpoint import write_atomically
-from inference.export.forms import ExportError, first_line
+from inference.export.forms import ExportError, first_line, quiet_loggers
 from inference.export.onnx_file import INPUT, require_onnx
 
 QUANTIZED = ("Conv", "Gemm", "MatMul")
@@ -68,6 +68,7 @@ def write_int8(source: Path, path: Path, views: Iterable[np.ndarray], name: str)
             )
 
         try:
-            write_atomically(path, write)
+            with quiet_loggers():
+                write_atomically(path, write)
         except (ValueError, IndexError, KeyError, TypeError, AssertionError, AttributeError) as error:
             raise ExportError(f"{name} cannot be written as int8: {first_line(error)}; use --formats onnx") from error

@@ -43,6 +43,7 @@ def test_entries_and_operations_equal_the_authors(name):
     check_entries(name, getattr(glnet, name))
 
 
+@pytest.mark.slow
 def test_4g_equals_the_authors():
     compare("glnet_4g", with_gradients=False)
 

@@ -38,7 +38,7 @@ def test_entries_and_operations_equal_the_authors(name):
     check_entries(name, getattr(hornet, name))
 
 
-@pytest.mark.parametrize("name", ["hornet_tiny_7x7", "hornet_tiny_gf"])
+@pytest.mark.parametrize("name", [pytest.param("hornet_tiny_7x7", marks=pytest.mark.slow), "hornet_tiny_gf"])
 def test_tiny_networks_equal_the_authors(name):
     check_numbers(name, getattr(hornet, name), with_gradients=False, as_authors=unscaled)
 

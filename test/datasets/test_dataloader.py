@@ -160,6 +160,7 @@ def test_a_worker_that_dies_or_hangs_is_one_error(kind, message):
         process.kill()
 
 
+@pytest.mark.slow
 def test_a_death_between_batches_is_the_same_error(start, tmp_path):
     """In a process of its own: torch sets its handler of such deaths once in the life of a process."""
     script = tmp_path / "script.py"

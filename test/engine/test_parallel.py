@@ -21,6 +21,7 @@ from engine.parallel import (
 )
 from models import MODELS, create_model
 
+LONG = ("glore_resnet_debug_3d", "eurnet_debug", "hornet_debug_gf")
 DEBUG = ["glore_resnet_debug_3d", "eurnet_debug", "hornet_debug_gf", "glnet_debug", "eat_debug"]
 
 
@@ -82,7 +83,9 @@ def group():
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("name", DEBUG)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in DEBUG]
+)
 def test_a_sharded_network_trains_like_a_plain_one(name, group):
     torch.manual_seed(0)
     plain = create_model(name, num_classes=5)

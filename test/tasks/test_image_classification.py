@@ -210,6 +210,7 @@ def losses(run):
     return [row["loss"] for row in rows if row["split"] == "train"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_bit_for_bit(run, recipe, tmp_path, monkeypatch):
     step, calls = ImageClassification.training_step, []
 

@@ -124,6 +124,7 @@ def test_a_crash_costs_one_row_and_the_same_command_continues(run_sweep, tmp_pat
         run_sweep("optimizer.lr=0.1,0.3", "train.num_epochs=2")
 
 
+@pytest.mark.slow
 def test_scores_are_averaged_over_folds_and_seeds(run_sweep, tmp_path, capsys):
     assert run_sweep("optimizer.lr=0.1,0.2", "run.seed=0,1,2", "--name", "seeds") == 0
     assert "optimizer.lr=0.1: score 1.0000 ± 0.1000 (mean ± standard deviation of 3 trials)" in capsys.readouterr().err

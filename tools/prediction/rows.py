@@ -56,7 +56,8 @@ def predict_rows(args: argparse.Namespace) -> int:
         num_failed = sum(bool(row.failure) for row in files[0].kept[:done]) if files else 0
         bar = stack.enter_context(progress_bar(len(paths), done, predictor.task.ranks, "predicting", "file"))
         table = Table(paths, predictor.class_names, args.above)
-        for number, prediction in enumerate(predictor.predict_found(inputs, range(done)), done):
+        one_by_one = predictor.task.ranks.device.type == "cpu"  # a GPU needs batches to be fast
+        for number, prediction in enumerate(predictor.predict_found(inputs, range(done), one_by_one), done):
             for file in files:
                 file.add(number, prediction)
             table.show(prediction)

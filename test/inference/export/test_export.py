@@ -54,6 +54,7 @@ def clips(motion_videos, tmp_path_factory):
     return trained, folder / "out", description
 
 
+@pytest.mark.slow
 @pytest.mark.needs("onnx")
 def test_every_format_computes_what_the_network_does(clips):
     _, folder, description = clips
@@ -72,6 +73,7 @@ def test_every_format_computes_what_the_network_does(clips):
     assert re.search(r"int8 +0\.\d +\S+ +\d+\.\d % +\S+ +\d+\.\d +\d+\.\d\dx", text) and "on 5 files" in text
 
 
+@pytest.mark.slow
 @pytest.mark.needs("onnx")
 def test_the_description_says_how_to_make_the_input(clips):
     trained, _, description = clips
@@ -85,6 +87,7 @@ def test_the_description_says_how_to_make_the_input(clips):
     torch.testing.assert_close(trained.task.network_input(views), (views / 255 - mean) / std)
 
 
+@pytest.mark.slow
 @pytest.mark.needs("onnx")
 def test_the_example_in_the_docs_predicts_as_the_network_does(clips, motion_videos, monkeypatch, capsys):
     trained, folder, _ = clips
@@ -214,6 +217,7 @@ def test_wrong_options_are_explained(capsys, arguments, message):
     assert end.value.code == 2 and message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.needs("onnx")
 def test_a_missing_package_or_list_is_named(clips, tmp_path, monkeypatch):
     trained, _, _ = clips

@@ -24,7 +24,7 @@ def test_what_cannot_be_written_is_named_with_reason_and_remedy(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match=r"cannot write in .*/file/below: Not a directory; choose another"):
         check_folder(tmp_path / "file/below", "choose another")
-    with pytest.raises(SettingsError, match=r"cannot write .*: Is a directory; choose another"):
+    with pytest.raises(SettingsError, match=r"cannot write .*: it is a folder; choose another"):
         check_file(tmp_path, "choose another")
 
 
