@@ -138,7 +138,7 @@ def _own_cases():
             yield pytest.param(recipe, name, marks=pytest.mark.slow if is_quick else pytest.mark.weekly)
 
 
-@pytest.mark.parametrize(("recipe", "name"), _own_cases())
+@pytest.mark.parametrize(("recipe", "name"), list(_own_cases()))
 def test_every_network_trains_on_own_videos_or_says_with_which_settings(own_videos, recipe, name):
     """Debug networks really train a step and score a clip, with the settings that the message names."""
     overrides = []
