@@ -148,7 +148,11 @@ class Patient(Numbers):
     ("kind", "message"),
     [
         (Killing, r"a dataloader worker died \(.*lower data\.num_workers"),
-        (Hanging, r"no batch within data\.timeout_seconds=1: .*: [2-5], [2-5], [2-5]\. Repair or delete the file"),
+        pytest.param(
+            Hanging,
+            r"no batch within data\.timeout_seconds=1: .*: [2-5], [2-5], [2-5]\. Repair or delete the file",
+            marks=pytest.mark.slow,
+        ),
     ],
 )  # fmt: skip
 def test_a_worker_that_dies_or_hangs_is_one_error(kind, message):

@@ -55,6 +55,7 @@ def test_incomplete_and_contradictory_variables(variables, message):
         read_launch(variables)
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_named(start, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(

@@ -114,6 +114,7 @@ def test_batches_may_have_any_type():
         assert (rows_of(other), failures_of(other)) == ([], [])
 
 
+@pytest.mark.slow
 def test_two_ranks_end_early_together(recipe, tmp_path):
     """With a rate that changes nothing, all scores are equal: none is a gain after the first."""
     patience = ("optimizer.lr=1e-30", "train.stop_after_evaluations_without_gain=2", "train.num_epochs=9")

@@ -64,6 +64,7 @@ def check_outputs(name, with_gradients):
             assert (actual - torch.tensor(values)).abs().max() < 2e-7 * values[0], entry
 
 
+@pytest.mark.slow
 def test_depth_50_equals_the_authors():
     check_outputs("glore_resnet50_3d", with_gradients=False)
 

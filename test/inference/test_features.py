@@ -18,6 +18,8 @@ from inference.feature_shards import read_features, read_shard
 from tools import extract_features, train
 from tools.common.errors import clear_errors
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(motion_videos, tmp_path_factory):

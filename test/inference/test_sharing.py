@@ -15,6 +15,8 @@ from models import create_model
 from settings import SettingsError
 from tools import save_pretrained as tool
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def shared(trained_run, tmp_path_factory):

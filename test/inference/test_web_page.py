@@ -66,6 +66,7 @@ def test_a_video_gets_labels_and_a_broken_file_its_reason(predictor, motion_vide
     assert hosts - {None, ""} == {"127.0.0.1"}  # data: and blob: have no host
 
 
+@pytest.mark.slow
 @pytest.mark.needs("gradio")
 def test_a_port_in_use_is_named(predictor):
     with socket.socket() as other:

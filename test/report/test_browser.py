@@ -6,7 +6,7 @@ from made_run import make_run
 
 from report.page import write_page
 
-pytestmark = pytest.mark.needs("chromium")
+pytestmark = [pytest.mark.needs("chromium"), pytest.mark.slow]
 LONG = "a_name_without_any_place_to_break_it_" * 4
 
 

@@ -102,6 +102,7 @@ def test_each_view_has_its_own_clip_and_crop(motion_videos):
         assert torch.equal(views[3 * clip : 3 * clip + 3], crops)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("worker_start", ["spawn", "forkserver"])
 def test_workers_may_start_by_spawn_or_forkserver(motion_videos, worker_start):
     ours, theirs = (

@@ -46,6 +46,7 @@ def test_small_clips_cover_as_much_of_a_video_or_less(recipe):
     assert small.settings.short_side == (18, 44) and small.settings.crop == 16 and view.settings.short_side == (36, 44)
 
 
+@pytest.mark.slow
 def test_a_run_trains_with_multigrid(recipe, tmp_path, capfd):
     run = tmp_path / "run"
     full = ["data.num_frames=8", "data.train_view={short_side: [64, 70], crop: 64}", "data.val_view.crop=64"]

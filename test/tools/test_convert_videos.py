@@ -105,6 +105,7 @@ def test_a_report_that_is_none_is_left_alone(source, tmp_path):
         assert report.read_text() == text
 
 
+@pytest.mark.slow
 def test_a_video_that_hangs_is_a_failure(source, tmp_path, monkeypatch):
     original = convert_videos.convert
 

@@ -63,7 +63,7 @@ def test_weights_and_their_average_are_scored_as_in_training(run):
 @pytest.mark.parametrize(
     ("script", "views", "processes"),
     [
-        ("test/test-single-clip.py", "1x1", 2),
+        pytest.param("test/test-single-clip.py", "1x1", 2, marks=pytest.mark.slow),
         pytest.param("test/test-multi-clip.py", "10x3", 2, marks=pytest.mark.slow),
         pytest.param("test/test-single-clip.py", "1x1", 3, marks=pytest.mark.slow),
         pytest.param("test/test-multi-clip.py", "10x3", 3, marks=pytest.mark.slow),

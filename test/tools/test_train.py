@@ -40,7 +40,8 @@ def kill_in_mid_epoch(arguments, folder):
         run.kill()
 
 
-@pytest.mark.parametrize("fork", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("fork", [True, False])
 def test_a_killed_run_resumes_bit_for_bit(recipe, tmp_path, start, fork):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     start("tools/train.py", "-c", recipe, f"run.dir={whole}", fork=fork)
@@ -72,7 +73,8 @@ def test_two_processes_give_the_losses_of_one(recipe, tmp_path, start):
     assert {**reported, "clips_per_second": 0} == {**again, "clips_per_second": 0}
 
 
-@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
 def test_a_misspelt_setting_is_one_message_from_the_shell(recipe, processes):
     line = [ROOT / "run_local.sh", recipe, "optimizer.lrr=1"]
     environment = shell_environment(NUM_PROCESSES=str(processes))
@@ -81,7 +83,7 @@ def test_a_misspelt_setting_is_one_message_from_the_shell(recipe, processes):
     assert processes == 2 or "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGUSR1", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("moment", ["making ready", "the final report"])
 def test_a_signal_outside_the_steps_ends_with_75_and_the_same_command_goes_on(
     recipe, tmp_path, monkeypatch, capsys, name, moment
