@@ -72,6 +72,7 @@ def test_a_port_in_use_is_named(start, tmp_path):
     assert done.returncode == 2 and done.stderr.startswith(f"error: port {port} of this machine is in use")
 
 
+@pytest.mark.slow
 def test_a_leftover_local_rank_does_not_hide_a_message(start):
     done = start("tools/train.py", "-c", "gone.yaml", environment={"LOCAL_RANK": "3"}, check=False)
     assert done.returncode == 2 and "recipe gone.yaml does not exist" in done.stderr
