@@ -29,7 +29,7 @@ class Cadence:
     """
 
     def __init__(self, settings: TrainSettings, samples_per_epoch: int, eval_samples: int | None = None):
-        self._settings, self._samples_per_epoch = settings, samples_per_epoch
+        self._settings = settings
         self.num_steps = settings.num_steps(samples_per_epoch)
         self.log_every_steps = settings.log_every_steps
         if settings.log_every_steps == "auto":

@@ -102,6 +102,7 @@ def is_validation_other(saved: dict[str, Any], fingerprint: Fingerprint) -> bool
 
 def warn_of_other_outputs(weights: Path, outputs: Mapping[str, Contents]) -> None:
     """Logs a warning if the network in a file was trained for other outputs, such as other classes."""
-    saved = read_fact(weights, "fingerprint") or {}
+    found = read_fact(weights, "fingerprint")
+    saved = found if isinstance(found, dict) else {}  # a file of others may use the word for anything
     for change in changes(saved, {"outputs": outputs}, "outputs"):
         log.warning("%s was trained with other outputs: %s. Scores go by number", weights, change)

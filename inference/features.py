@@ -18,7 +18,7 @@ from engine.progress import progress_bar
 from engine.task import Batch, Task, TaskSettings
 from inference.feature_shards import FAILURES, Shard, ShardFolder
 from inference.layer_features import POOLED, LayerFeatures
-from inference.trained import TrainedNetwork
+from inference.trained import TrainedNetwork, weights_digest
 from settings import SettingsError
 from tasks.classification import Classification
 from tasks.evaluation_key import settings_key
@@ -26,7 +26,6 @@ from tasks.network_check import check_validation
 
 log = logging.getLogger(__name__)
 
-LEVELS = ("video", "clip")
 SHARD_BYTES = 64 * 2**20
 """A shard is in memory until it is written."""
 MAX_FILES_PER_SHARD = 1024
@@ -152,8 +151,6 @@ def _describe(
 ) -> dict[str, Any]:
     task, weights = trained.task, trained.weights
     names = hashlib.sha256("\n".join(files.identities()).encode("utf-8", "surrogateescape"))
-    with open(weights, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "model": task.settings.model.name,
         "layer": options.layer,
@@ -165,7 +162,7 @@ def _describe(
         "item": task.item,
         "num_files": len(files),
         "class_names": task.class_names,
-        "weights_sha256": digest,
+        "weights_sha256": weights_digest(weights),
         "files_sha256": names.hexdigest(),
         "settings": settings_key(task),
     }

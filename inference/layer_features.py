@@ -12,8 +12,6 @@ from settings import SettingsError, did_you_mean
 
 POOLED = "pooled"
 """The name of the features that the classifier sees."""
-POOLINGS = ("mean", "none")
-CHANNELS = ("auto", "first", "last")
 SHOWN = 12  # names in a message
 
 

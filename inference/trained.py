@@ -3,6 +3,7 @@
 Files of weights that a run writes carry their recipe, so a file is enough. The authors' files carry none, and need one.
 """
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -140,6 +141,12 @@ def find_weights(run: Path, checkpoint: str | None) -> Path:
             raise SettingsError(f"{run} has no checkpoint; train first, or give a file with --checkpoint")
         return found
     return named.get(checkpoint) or _file_in(Path(checkpoint))
+
+
+def weights_digest(weights: Path) -> str:
+    """The SHA-256 of a file of weights, by which results say what they were made with."""
+    with open(weights, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_model(task: Task, weights: Path, ranks: Ranks, average: bool = False) -> nn.Module:

@@ -19,6 +19,7 @@ from typing import Any
 
 from engine.checkpoint import write_atomically
 from engine.task import Task
+from inference.trained import weights_digest
 from settings import SettingsError, differences, parse_settings, read_recipe
 
 log = logging.getLogger(__name__)
@@ -30,10 +31,12 @@ MOST_SHOWN = 3  # differences in a message
 
 def describe(task: Task, run: Path, weights: Path, average: bool) -> dict[str, Any]:
     """What the report of an evaluation is made from, as plain types."""
-    with open(weights, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     described = {
-        "weights": {"sha256": digest, "average": average, "of_the_run": weights.parent == run / "checkpoints"},
+        "weights": {
+            "sha256": weights_digest(weights),
+            "average": average,
+            "of_the_run": weights.parent == run / "checkpoints",
+        },
         "source": task.validation_source(),
         "settings": task.evaluation_key(),
     }

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import hashlib
 import logging
 import shutil
 import sys
@@ -17,13 +16,14 @@ from engine.progress import progress_bar
 from inference import Prediction, Predictor
 from inference.predictor import check_predicts
 from inference.timeline import Segment
+from inference.trained import weights_digest
 from settings import SettingsError
 from tools.common.loading_runs import find_run
 from tools.prediction.row_file import CsvFormat, JsonFormat, RowFile, printable
 
 log = logging.getLogger(__name__)
 
-LONGEST_PATH, LONGEST_CLASS = 48, 24  # characters in the table
+LONGEST_PATH = 48  # characters in the table
 ALL_READ, SOME_READ, NONE_READ = 0, 1, 2
 
 
@@ -55,7 +55,7 @@ def predict_rows(args: argparse.Namespace) -> int:
             log.info("%d of %d files are done", done, len(paths))
         num_failed = sum(bool(row.failure) for row in files[0].kept[:done]) if files else 0
         bar = stack.enter_context(progress_bar(len(paths), done, predictor.task.ranks, "predicting", "file"))
-        table = Table(paths, predictor.class_names, args.above)
+        table = Table(paths, args.above)
         one_by_one = predictor.task.ranks.device.type == "cpu"  # a GPU needs batches to be fast
         for number, prediction in enumerate(predictor.predict_found(inputs, range(done), one_by_one), done):
             for file in files:
@@ -74,7 +74,7 @@ def _predict_stream(predictor: Predictor, source: str, args: argparse.Namespace)
     num_windows = num_failed = 0
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(file) for file in _open_files(predictor, args, [], has_windows=True)]
-        table = Table([source], predictor.class_names, args.above)
+        table = Table([source], args.above)
         windows = predictor.windows(source, args.window, args.stride)
         with contextlib.suppress(KeyboardInterrupt):  # the usual end of a stream
             for prediction in windows:
@@ -108,9 +108,7 @@ def _open_files(
 
 def make_key(predictor: Predictor, args: argparse.Namespace) -> dict[str, Any]:
     """All that rows depend on besides the files."""
-    with open(predictor.weights, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    weights = {"sha256": digest, "average": args.average}
+    weights = {"sha256": weights_digest(predictor.weights), "average": args.average}
     options = {name: getattr(args, name) for name in ("top", "above", "window", "stride")}
     return {"weights": weights, "settings": predictor.task.answer_key(), **options}
 
@@ -118,10 +116,9 @@ def make_key(predictor: Predictor, args: argparse.Namespace) -> dict[str, Any]:
 class Table:
     """Shows predictions on standard output: a line for each, or for a single file a line for each guess."""
 
-    def __init__(self, paths: Sequence[str], class_names: Sequence[str], above: float):
+    def __init__(self, paths: Sequence[str], above: float):
         self._above, self._is_single = above, len(paths) == 1
         self._path_width = min(LONGEST_PATH, max(map(len, paths), default=0))
-        self._class_width = min(LONGEST_CLASS, max(map(len, class_names)))
         self._width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
     def show(self, prediction: Prediction) -> None:
