@@ -20,10 +20,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported:
 from engine.distributed import join_ranks
 from engine.range_test import RangeTest, check_range, range_test
 from engine.run import start_logging
-from settings import SettingsError, parse_settings, read_recipe
+from settings import parse_settings, read_recipe
 from tasks import find_task
 from tools.common.arguments import parse_arguments
 from tools.common.errors import clear_errors
+from tools.common.output_files import check_folder
 from tools.pictures.range_test_plot import plot_range_test
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = args.output or Path("pictures", Path(args.config).stem)
     with join_ranks(**settings.run.process_options()) as ranks:
         start_logging(ranks)
-        ranks.on_main(lambda: _check_writable(folder))
+        ranks.on_main(lambda: check_folder(folder, "choose another --output"))
         task = task_class(settings, ranks)
         task.check()
         found = range_test(task, ranks, args.lowest, args.highest, args.steps)
@@ -55,16 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             _report(found, folder, f"{Path(args.config).stem}: learning-rate range test", settings.optimizer.lr)
 
 
-def _check_writable(folder: Path) -> None:
-    """Raises SettingsError if nothing can be written there, before the test."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "learning_rate.csv").open("w").close()
-    except OSError as error:
-        raise SettingsError(f"cannot write {folder}: {error.strerror}; choose another --output") from error
-
-
 def _report(found: RangeTest, folder: Path, title: str, current: float) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "learning_rate.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("step", "learning_rate", "loss"))
