@@ -17,12 +17,13 @@ import torch
 
 from engine.distributed import Ranks
 from engine.optimizer import build_optimizer, set_learning_rate
-from engine.parallel import average_scalars, clip_gradient, gradient_sync
+from engine.parallel import average_scalars, gradient_sync
 from engine.placement import place_network
 from engine.precision import autocast
 from engine.progress import progress_bar
 from engine.seeding import seed_position
 from engine.task import Task
+from engine.update import clip_scaled_gradient, update_parameters
 from settings import SettingsError
 
 DIVERGED = 3.0  # the test ends when the smoothed loss is so many times the smallest
@@ -100,7 +101,9 @@ def range_test(task: Task, ranks: Ranks, lowest: float, highest: float, num_step
             if has_diverged(losses):
                 break
             average_scalars(network, ranks)
-            _update(model, optimizer, scaler, float(rate), task.settings.optimizer.clip_grad_norm)
+            set_learning_rate(optimizer, float(rate))
+            clip_scaled_gradient(model, optimizer, scaler, task.settings.optimizer.clip_grad_norm)
+            update_parameters(optimizer, scaler)
     return RangeTest(rates[: len(losses)], np.array(losses))
 
 
@@ -111,22 +114,6 @@ def has_diverged(losses: Sequence[float]) -> bool:
     few = max(3, len(losses) // 20)
     means = np.convolve(losses, np.full(few, 1 / few), mode="valid")
     return len(means) > 0 and bool(means[-1] > DIVERGED * means.min())
-
-
-def _update(
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    rate: float,
-    clip_grad_norm: float | None,
-) -> None:
-    set_learning_rate(optimizer, rate)
-    if clip_grad_norm:
-        scaler.unscale_(optimizer)
-        clip_gradient(model, clip_grad_norm)
-    scaler.step(optimizer)
-    scaler.update()
-    optimizer.zero_grad(set_to_none=True)
 
 
 def check_range(lowest: float, highest: float, num_steps: int) -> None:

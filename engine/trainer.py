@@ -23,7 +23,7 @@ from engine.fingerprint import PARTS, as_plain, check_same_on_all_ranks, check_s
 from engine.json_io import to_json
 from engine.non_finite import ADVICE, Agreement, NotFinite, check_score, record_step
 from engine.optimizer import build_optimizer, set_learning_rate
-from engine.parallel import average_scalars, clip_gradient, full_tensors, gradient_sync, local_shard, unsharded
+from engine.parallel import average_scalars, full_tensors, gradient_sync, local_shard, unsharded
 from engine.placement import place_network
 from engine.precise_bn import update_batch_norm
 from engine.precision import autocast
@@ -35,6 +35,7 @@ from engine.signals import Stopped, StopSignals
 from engine.skipped_steps import SkippedSteps
 from engine.task import Batch, Evaluation, Task, failures_of, rows_of
 from engine.train_state import NOT_SCORED, Progress, Rank, restore_state, take_state
+from engine.update import clip_scaled_gradient, update_parameters
 from settings import UserError
 
 log = logging.getLogger(__name__)
@@ -163,7 +164,10 @@ class Trainer:
 
         rate = self.learning_rate(step)
         set_learning_rate(self.optimizer, rate)
-        record = record_step(step, rate, rows, losses, self._clip_gradient())
+        average_scalars(self.network, self.ranks)
+        limit = self.task.settings.optimizer.clip_grad_norm
+        norm = clip_scaled_gradient(self.model, self.optimizer, self.scaler, limit)
+        record = record_step(step, rate, rows, losses, norm)
         if not may_skip:
             should_stop = self.agreement.after_step(record)
         elif not self.agreement.is_finite(record):
@@ -173,9 +177,7 @@ class Trainer:
             should_stop = self.agreement.settle()
             self.progress.num_skipped_in_a_row = 0
         self.run.checkpoints.wait_for_copy()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        update_parameters(self.optimizer, self.scaler)
         if self.average is not None:
             self.average.update_parameters(self.model)
         return should_stop
@@ -209,17 +211,6 @@ class Trainer:
     def _position(self, step: int, number: int) -> int:
         """The index of this rank's forward pass `number` of `step` among all forward passes of the run."""
         return ((step - 1) * self.settings.accumulation_steps + number) * self.ranks.num_ranks + self.ranks.rank
-
-    def _clip_gradient(self) -> torch.Tensor | None:
-        """Clips the gradient -> its norm before; None in fp16, where the gradient scaler handles overflows."""
-        limit = self.task.settings.optimizer.clip_grad_norm
-        average_scalars(self.network, self.ranks)
-        if not self.scaler.is_enabled():
-            return clip_gradient(self.model, limit)
-        if limit:
-            self.scaler.unscale_(self.optimizer)
-            clip_gradient(self.model, limit)
-        return None
 
     def _log(self, step: int) -> dict[str, str]:
         """Logs the averages since the last call; returns the few that the progress bar shows.

@@ -136,11 +136,11 @@ def measure(task: Classification, model: nn.Module, num_files: int, layer: str |
     Grad-CAM is that for the file's own class. Of maps of which a network has several, the one with the largest AUC on
     the first half of the files is measured on the second.
 
-    Raises SettingsError if the masks are not known, there are fewer than two files, or there is no such layer.
+    Files that cannot be read, and views that show only shapes or none, do not count.
+
+    Raises SettingsError if the masks are not known, fewer than two files count, or there is no such layer.
     """
     num_files = min(num_files, len(task.val_files))
-    if num_files < 2:
-        raise SettingsError(f"overlap is measured on two files or more, not {num_files}")
     views, rows = task.eval_views(task.val_files), []
     for index in range(num_files):
         sample, mask = views[index], mask_of_view(task, views, index)
@@ -153,6 +153,10 @@ def measure(task: Classification, model: nn.Module, num_files: int, layer: str |
         maps = {"area of the shapes": [torch.ones_like(mask).float()], "Grad-CAM": [cam.values]}
         maps |= own_maps(model, x, mask)
         rows.append({kind: [overlap(values, mask) for values in several] for kind, several in maps.items()})
+    if len(rows) < 2:
+        raise SettingsError(
+            f"{len(rows)} of the {num_files} files can be read and show a shape and background; expected at least 2"
+        )
     half = len(rows) // 2
     return {kind: _mean_of_best([row[kind] for row in rows], half) for kind in rows[0]}
 

@@ -20,8 +20,6 @@ from settings import SettingsError
 from tools.common.arguments import add_run_arguments, parse_arguments
 from tools.common.errors import clear_errors
 
-log = logging.getLogger(__name__)
-
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -43,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     if not isinstance(trained.task, Classification):
         raise SettingsError(f"the task {trained.task.settings.task} has no classes to explain")
-    log.info("%s", table(compare(trained.task, trained.model, args.files, args.layer, range(args.seeds))))
+    print(table(compare(trained.task, trained.model, args.files, args.layer, range(args.seeds))))
 
 
 if __name__ == "__main__":

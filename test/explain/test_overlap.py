@@ -116,5 +116,5 @@ def test_measuring_a_network(images):
     assert found["area of the shapes"].auc == 0.5
     area = [mask_of_view(images, images.eval_views(images.val_files), index).float().mean() for index in range(4)]
     assert found["area of the shapes"].share == pytest.approx(float(sum(area)) / 4, abs=1e-3)
-    with pytest.raises(SettingsError, match="two files or more, not 1"):
+    with pytest.raises(SettingsError, match="1 of the 1 files can be read and show a shape and background"):
         measure(images, model, num_files=1)
