@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 from engine.distributed import Ranks
+from settings import SUITE
 
 PACKAGES = ("torch", "torchvision", "torch-geometric", "timm", "numpy", "av", "decord", "torchcodec", "safetensors")
 START_ONLY = ("started", "command", "folder")
 """Entries that differ between any two starts."""
-REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def describe_environment(ranks: Ranks, seed: int) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def read_environments(path: Path) -> list[dict[str, Any]]:
 def _git(*arguments: str) -> str | None:
     """Output of a git command in this repository; None without git or outside a clone."""
     try:
-        done = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(["git", *arguments], cwd=SUITE, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.rstrip() if done.returncode == 0 else None

@@ -31,8 +31,8 @@ def read_view(task: Classification, path: str | Path, number: int = 1) -> torch.
     dataset = task.eval_views(files)
     if not 1 <= number <= dataset.num_views:
         raise SettingsError(
-            f"--view {number}: the recipe has {dataset.num_views} view(s) of a {task.item}; set evaluation.num_clips "
-            "for more"
+            f"--view {number}: the recipe has {dataset.num_views} view(s) of each {task.item}; set "
+            "evaluation.num_clips for more"
         )
     sample = dataset[0]
     if "failure" in sample:

@@ -127,10 +127,17 @@ def read_features(folder: str | Path) -> dict[str, Any]:
     """All features in a folder, in the order of the list: what `read_shard` returns, joined, with `about`.
 
     Everything is in memory at once; for more than fits, take the files one by one with `read_shard`.
+
+    Raises SettingsError if the folder holds no features or not all of them, or a shard is damaged.
     """
     folder = Path(folder)
     about = _read_about(folder / ABOUT)
-    shards = [read_shard(path) for path in sorted(folder.glob(f"features-*.{about['format']}"))]
+    paths = sorted(folder.glob(f"features-*.{about['format']}"))
+    if len(paths) != about["num_shards"]:
+        raise SettingsError(
+            f"{folder} has {len(paths)} of {about['num_shards']} shards; the command that made it writes the others"
+        )
+    shards = [read_shard(path) for path in paths]
     joined: dict[str, Any] = {"about": about}
     for name in shards[0]:
         parts = [shard[name] for shard in shards]

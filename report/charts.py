@@ -65,8 +65,8 @@ def draw_chart(title: str, curves: Sequence[Curve], is_share: bool = False) -> C
     if not curves:
         return None
     ys = [y for curve in curves for _, y in curve.points]
-    x_marks, _ = _scale(*x_range)
-    y_marks, y_range = _scale(*((0.0, 1.0) if is_share and 0 <= min(ys) <= max(ys) <= 1 else _from_zero(ys)))
+    x_marks, _ = scale(*x_range)
+    y_marks, y_range = scale(*((0.0, 1.0) if is_share and 0 <= min(ys) <= max(ys) <= 1 else _from_zero(ys)))
 
     def place(x: float, y: float) -> Point:
         across, up = ((value - low) / (high - low) for value, (low, high) in ((x, x_range), (y, y_range)))
@@ -95,17 +95,7 @@ def number(value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
-def _line(curve: Curve, place, show) -> Line:
-    places = [place(*point) for point in curve.points]
-    path = "M" + "L".join(f"{x:g} {y:g}" for x, y in places)
-    markers = []
-    if len(places) == 1 or ("thin" not in curve.style and len(places) <= MAX_MARKERS):
-        texts = (f"{curve.name}, epoch {x:.4g}: {show(y)}" for x, y in curve.points)
-        markers = [Marker(*where, text) for where, text in zip(places, texts, strict=True)]
-    return Line(curve.name, curve.style, path, markers)
-
-
-def _scale(low: float, high: float) -> tuple[list[float], Point]:
+def scale(low: float, high: float) -> tuple[list[float], Point]:
     """Round numbers around a range, for the ticks of an axis, and the range that they span."""
     from matplotlib.ticker import MaxNLocator  # imported here: it takes a moment
 
@@ -114,6 +104,16 @@ def _scale(low: float, high: float) -> tuple[list[float], Point]:
     marks = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high).tolist()
     marks = [0.0 if abs(mark) < 1e-9 * (high - low) else mark for mark in marks]
     return marks, (marks[0], marks[-1])
+
+
+def _line(curve: Curve, place, show) -> Line:
+    places = [place(*point) for point in curve.points]
+    path = "M" + "L".join(f"{x:g} {y:g}" for x, y in places)
+    markers = []
+    if len(places) == 1 or ("thin" not in curve.style and len(places) <= MAX_MARKERS):
+        texts = (f"{curve.name}, epoch {x:.4g}: {show(y)}" for x, y in curve.points)
+        markers = [Marker(*where, text) for where, text in zip(places, texts, strict=True)]
+    return Line(curve.name, curve.style, path, markers)
 
 
 def _from_zero(values: Sequence[float]) -> tuple[float, float]:

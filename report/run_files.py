@@ -8,9 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.environment import REPOSITORY, read_environments
+from engine.environment import read_environments
 from engine.json_io import read_json_lines
-from settings import SettingsError, read_recipe
+from settings import SUITE, SettingsError, read_recipe
 
 RUN_FILES = ("recipe.yaml", "metrics.jsonl", "evaluations")
 """A folder with none of these is not a run directory."""
@@ -150,7 +150,7 @@ class RunFiles:
     def places(self) -> list[Path]:
         """The folders that relative paths in its files may be relative to: the current one, those of its starts."""
         starts = [Path(start["folder"]) for start in reversed(self.environments) if start.get("folder")]
-        return list(dict.fromkeys([Path.cwd(), *starts, REPOSITORY]))
+        return list(dict.fromkeys([Path.cwd(), *starts, SUITE]))
 
     @cached_property
     def evaluations(self) -> list[EvaluationFiles]:

@@ -20,11 +20,10 @@ import numpy as np
 from PIL import Image
 
 from datasets.video import VideoReader
-from engine.environment import REPOSITORY
 from evaluators.confusion_plot import PLAIN_TEXT
 from report.run_files import EvaluationFiles, Item, RunFiles, open_run_files
 from report.thumbnails import find_file
-from settings import SettingsError
+from settings import SUITE, SettingsError
 from tools.common.arguments import parse_arguments
 from tools.common.errors import clear_errors
 
@@ -144,7 +143,7 @@ def _draw_confusion(axes: Any, evaluation: EvaluationFiles, names: Sequence[str]
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN", help="the run directory of the demo")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", default=REPOSITORY / "docs/demo.png")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", default=SUITE / "docs/demo.png")
     args = parse_arguments(parser, argv)
     draw_demo(open_run_files(args.run), args.output)
 

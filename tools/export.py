@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
 from settings import did_you_mean
-from tools.common.arguments import add_run_arguments, parse_arguments
+from tools.common.arguments import add_run_arguments, parse_arguments, split_arguments
 from tools.common.errors import clear_errors
 from tools.common.loading_runs import find_run
 from tools.common.output_files import check_folder
@@ -74,8 +74,7 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parse_arguments(parser, argv)
     if not args.batch:
         parser.error("got --batch 0; it must be at least 1")
-    args.overrides = [word for word in args.arguments if "=" in word and not Path(word).exists()]
-    args.places = [word for word in args.arguments if word not in args.overrides]
+    args.overrides, args.places = split_arguments(args.arguments)
     return args
 
 

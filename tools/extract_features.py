@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
-from tools.common.arguments import add_run_arguments, parse_arguments
+from tools.common.arguments import add_run_arguments, parse_arguments, split_arguments
 from tools.common.errors import clear_errors
 from tools.common.loading_runs import find_run
 from tools.common.output_files import check_folder
@@ -81,8 +81,7 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parse_arguments(parser, argv)
     if args.files_per_shard is not None and args.files_per_shard < 1:
         parser.error(f"got --files-per-shard {args.files_per_shard}; it must be at least 1")
-    args.overrides = [word for word in args.arguments if "=" in word and not Path(word).exists()]
-    args.places = [word for word in args.arguments if word not in args.overrides]
+    args.overrides, args.places = split_arguments(args.arguments)
     return args
 
 

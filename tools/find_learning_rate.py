@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
+from engine.checkpoint import write_atomically
 from engine.distributed import join_ranks
 from engine.range_test import RangeTest, check_range, range_test
 from engine.run import start_logging
@@ -57,13 +58,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _report(found: RangeTest, folder: Path, title: str, current: float) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "learning_rate.csv", "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("step", "learning_rate", "loss"))
-        for step, (rate, loss) in enumerate(zip(found.rates, found.losses, strict=True), 1):
-            writer.writerow((step, f"{rate:.6g}", f"{loss:.6g}"))
-    plot_range_test(found, folder / "learning_rate.png", title)
+    write_atomically(folder / "learning_rate.csv", lambda path: _write_table(found, path))
+    write_atomically(folder / "learning_rate.png", lambda path: plot_range_test(found, path, title))
     log.info("%d steps; the smoothed loss is smallest at a rate of %.2g", len(found.rates), found.rates[found.lowest])
     if found.suggestion is None:
         log.info(
@@ -72,6 +68,14 @@ def _report(found: RangeTest, folder: Path, title: str, current: float) -> None:
     else:
         log.info("suggestion: optimizer.lr=%.2g (the recipe has %g)", found.suggestion, current)
     log.info("%s: learning_rate.png, learning_rate.csv", folder)
+
+
+def _write_table(found: RangeTest, path: Path) -> None:
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("step", "learning_rate", "loss"))
+        for step, (rate, loss) in enumerate(zip(found.rates, found.losses, strict=True), 1):
+            writer.writerow((step, f"{rate:.6g}", f"{loss:.6g}"))
 
 
 if __name__ == "__main__":

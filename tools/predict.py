@@ -25,7 +25,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
-from tools.common.arguments import add_run_arguments, parse_arguments
+from tools.common.arguments import add_run_arguments, parse_arguments, split_arguments
 from tools.common.errors import clear_errors
 
 
@@ -64,8 +64,7 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "arguments", nargs="+", metavar="FILE | key=value", help="videos, images or folders, and settings to change"
     )
     args = parse_arguments(parser, argv)
-    args.overrides = [word for word in args.arguments if "=" in word and "://" not in word and not Path(word).exists()]
-    args.places = [word for word in args.arguments if word not in args.overrides]
+    args.overrides, args.places = split_arguments(args.arguments)
     if args.top < 1:
         parser.error(f"got --top {args.top}; it must be at least 1")
     if not args.places:

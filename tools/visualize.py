@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
 from settings import SettingsError
-from tools.common.arguments import add_run_arguments, parse_arguments
+from tools.common.arguments import add_run_arguments, parse_arguments, split_arguments
 from tools.common.errors import clear_errors
 from tools.common.output_files import check_file
 
@@ -81,8 +81,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parse_arguments(parser, argv)
     if args.maps < 1 or not 0.02 <= args.fps <= 100:
         parser.error(f"got --maps {args.maps} and --fps {args.fps:g}; expected at least 1, and 0.02 to 100")
-    args.overrides = [argument for argument in args.arguments if "=" in argument and not Path(argument).exists()]
-    files = [argument for argument in args.arguments if argument not in args.overrides]
+    args.overrides, files = split_arguments(args.arguments)
     if len(files) != 1:
         parser.error(f"got {len(files)} files; a picture shows one video or image")
     (args.file,) = files
@@ -91,10 +90,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _patch(text: str) -> tuple[int, ...]:
-    numbers = tuple(int(part) for part in text.split(","))
-    if len(numbers) not in (2, 3):
+    parts = text.split(",")
+    if len(parts) not in (2, 3) or not all(part.isdecimal() for part in parts):
         raise argparse.ArgumentTypeError(f"expected ROW,COL or ROW,COL,FRAME, not {text!r}")
-    return numbers
+    return tuple(map(int, parts))
 
 
 if __name__ == "__main__":

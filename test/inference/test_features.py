@@ -10,28 +10,21 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import write_recipe
 from launching import ForkedRun, python_words
 
 from inference import feature_shards, load_trained
 from inference.feature_shards import read_features, read_shard
-from tools import extract_features, train
+from settings import SettingsError
+from tools import extract_features
 from tools.common.errors import clear_errors
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def run(motion_videos, tmp_path_factory):
-    """A run whose validation list has 9 videos, the fifth of them broken."""
-    folder = tmp_path_factory.mktemp("features")
-    videos = shutil.copytree(motion_videos, folder / "videos")
-    lines = (videos / "val.txt").read_text().splitlines()
-    broken = videos / lines[4].split(None, 2)[2]
-    broken.write_bytes(broken.read_bytes()[:300])
-    recipe = write_recipe(folder / "recipe.yaml", videos)
-    train.main(["-c", str(recipe), f"run.dir={folder / 'run'}", "train.num_samples=8", "train.num_epochs=null"])
-    return folder / "run"
+def run(brief_run):
+    """Its validation list has 9 videos, the fifth of them broken."""
+    return brief_run
 
 
 def extract(run, output, *arguments):
@@ -102,6 +95,8 @@ def test_an_interrupted_extraction_continues_to_the_same_bytes(run, whole, tmp_p
 
     monkeypatch.setattr(feature_shards.ShardFolder, "write", killed_at_the_third)
     assert extract(run, tmp_path / "features") == 130
+    with pytest.raises(SettingsError, match="has 2 of 5 shards"):
+        read_features(tmp_path / "features")
     written.clear()
     monkeypatch.setattr(feature_shards.ShardFolder, "write", lambda *rest: (written.append(rest[1]), write(*rest)))
     assert extract(run, tmp_path / "features", "data.num_workers=2") == 1

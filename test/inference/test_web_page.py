@@ -15,8 +15,8 @@ from tools import web_page
 
 
 @pytest.fixture(scope="module")
-def predictor(trained_run):
-    return Predictor(trained_run, ["data.num_workers=0"], device="cpu", top=3)
+def predictor(brief_run):
+    return Predictor(brief_run, ["data.num_workers=0"], device="cpu", top=3)
 
 
 def free_port() -> int:

@@ -101,7 +101,7 @@ def test_layers_are_listed(show, capsys):
         ("image", ["--layer", "stage.3"], "no layer is called 'stage.3'; did you mean 'stages.3'"),
         ("image", ["--patch", "4,4"], "--patch 4,4: the stage has rows 0 to 3, columns 0 to 3 and frames 0 to 0"),
         ("image", ["--stage", "5"], "--stage 5: the network has stages 1 to 4"),
-        ("image", ["--view", "2"], r"--view 2: the recipe has 1 view\(s\) of a image"),
+        ("image", ["--view", "2"], r"--view 2: the recipe has 1 view\(s\) of each image"),
     ],
 )
 def test_what_does_not_exist_is_named(show, kind, options, message):
@@ -133,3 +133,10 @@ def test_files_are_checked(show, image, tmp_path, capsys):
     with pytest.raises(SystemExit):
         visualize.main([str(image), "--patch", "1"])
     assert "expected ROW,COL or ROW,COL,FRAME, not '1'" in capsys.readouterr().err
+
+
+def test_a_patch_is_two_or_three_numbers(capsys):
+    for text in ("4", "a,b", "1,2,3,4", "-1,2"):
+        with pytest.raises(SystemExit):
+            visualize.main(["clip.mp4", f"--patch={text}"])
+        assert f"expected ROW,COL or ROW,COL,FRAME, not {text!r}" in capsys.readouterr().err

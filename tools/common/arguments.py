@@ -38,6 +38,12 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None 
     return args
 
 
+def split_arguments(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of a command that are settings, key=value, and those that are files, folders or streams."""
+    settings = [word for word in words if "=" in word and "://" not in word and not Path(word).exists()]
+    return settings, [word for word in words if word not in settings]
+
+
 def launcher() -> str:
     """run_local.sh as the user can type it in the current folder, for messages that name the next command."""
     return "./run_local.sh" if Path.cwd() == SUITE else shlex.quote(str(SUITE / "run_local.sh"))

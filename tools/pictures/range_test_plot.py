@@ -9,7 +9,7 @@ from engine.range_test import RangeTest
 
 
 def plot_range_test(test: RangeTest, path: Path, title: str) -> None:
-    """Plots the losses over the rates, the smoothed curve, and the suggestion."""
+    """Plots the losses over the rates, the smoothed curve, and the suggestion, as PNG."""
     from matplotlib.figure import Figure  # imported here: it takes a second
 
     figure = Figure(figsize=(8, 4.6), layout="constrained")
@@ -38,4 +38,4 @@ def plot_range_test(test: RangeTest, path: Path, title: str) -> None:
     )
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left")
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, format="png")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from report.charts import scale
 from tools.sweeps.space import REPEATS, Axis, as_number
 
 WIDTH, HEIGHT = 420, 260
@@ -43,7 +44,7 @@ def draw_axis(axis: Axis, points: Sequence[tuple[str, float]]) -> dict[str, Any]
     else:
         places, x_ticks = _number_line(dict(zip(texts, numbers, strict=True)))
     scores = [score for _, score in points]
-    low, high, y_ticks = _nice_range(min(scores), max(scores))
+    y_ticks, (low, high) = scale(min(scores), max(scores))
     across, up = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
     return {
         "title": axis.key,
@@ -64,34 +65,18 @@ def _number_line(numbers: dict[str, float]) -> tuple[dict[str, float], list[tupl
     lowest, highest = min(numbers.values()), max(numbers.values())
     is_log = lowest > 0 and highest / lowest >= LOG_FROM
 
-    def scale(value: float) -> float:
-        return math.log10(value) if is_log else value
+    def place(value: float) -> float:
+        position = math.log10(value) if is_log else value
+        return (position - start + margin) / (end - start + 2 * margin)
 
-    start, end = scale(lowest), scale(highest)
+    start, end = (math.log10(lowest), math.log10(highest)) if is_log else (lowest, highest)
     margin = 0.06 * (end - start)
-    places = {text: (scale(value) - start + margin) / (end - start + 2 * margin) for text, value in numbers.items()}
+    places = {text: place(value) for text, value in numbers.items()}
     if len(numbers) <= NUM_TICKS:
-        ticks = [(place, text) for text, place in places.items()]
-    elif is_log:
+        return places, [(position, text) for text, position in places.items()]
+    if is_log:
         factors = (1,) if end - start > 3 else (1, 3)
         values = [factor * 10.0**power for power in range(math.floor(start), math.ceil(end) + 1) for factor in factors]
-        values = [value for value in values if start - margin <= scale(value) <= end + margin]
-        ticks = [((scale(value) - start + margin) / (end - start + 2 * margin), f"{value:g}") for value in values]
     else:
-        _, _, values = _nice_range(lowest, highest)
-        inside = [value for value in values if start - margin <= value <= end + margin]
-        ticks = [((value - start + margin) / (end - start + 2 * margin), f"{value:g}") for value in inside]
-    return places, ticks
-
-
-def _nice_range(low: float, high: float) -> tuple[float, float, list[float]]:
-    """A range around low..high that starts and ends at ticks of a round distance, and the ticks."""
-    span = (high - low) or max(abs(high), 1.0) * 0.1
-    rough = span / (NUM_TICKS - 1)
-    unit = 10.0 ** math.floor(math.log10(rough))
-    step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= rough * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    if first == last:
-        first, last = first - 1, last + 1
-    ticks = [number * step for number in range(first, last + 1)]
-    return ticks[0], ticks[-1], ticks
+        values, _ = scale(lowest, highest)
+    return places, [(place(value), f"{value:g}") for value in values if 0 <= place(value) <= 1]
