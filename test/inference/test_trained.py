@@ -6,26 +6,16 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from conftest import write_recipe
 
 from inference import load_trained
 from settings import SettingsError
-from tools import train
 from weights import WeightsError
 
 
-@pytest.fixture(scope="module")
-def run(motion_videos, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained")
-    recipe = write_recipe(folder / "recipe.yaml", motion_videos)
-    train.main(["-c", str(recipe), f"run.dir={folder / 'run'}", "train.num_samples=8", "train.num_epochs=null"])
-    return folder / "run"
-
-
 @pytest.mark.parametrize("name", ["best.safetensors", "last.pt"])
-def test_a_file_alone_is_enough(run, tmp_path, name):
-    alone = shutil.copy(run / "checkpoints" / name, tmp_path)
-    of_run = load_trained(run, device="cpu")
+def test_a_file_alone_is_enough(brief_run, tmp_path, name):
+    alone = shutil.copy(brief_run / "checkpoints" / name, tmp_path)
+    of_run = load_trained(brief_run, device="cpu")
     trained = load_trained(alone, device="cpu")
     assert trained.task.class_names == of_run.task.class_names and "turn_clockwise" in trained.task.class_names
     assert trained.weights == Path(alone) and not trained.model.training
@@ -37,27 +27,27 @@ def test_a_file_alone_is_enough(run, tmp_path, name):
     assert changed.task.protocol == "3x1"
 
 
-def test_a_folder_holds_the_weights_as_the_hub_lays_them_out(run, tmp_path):
-    shutil.copy(run / "checkpoints/best.safetensors", tmp_path / "model.safetensors")
+def test_a_folder_holds_the_weights_as_the_hub_lays_them_out(brief_run, tmp_path):
+    shutil.copy(brief_run / "checkpoints/best.safetensors", tmp_path / "model.safetensors")
     assert load_trained(tmp_path, device="cpu").weights == tmp_path / "model.safetensors"
 
 
-def test_a_file_in_a_run_directory_finds_its_recipe_there(run, tmp_path):
-    folder = shutil.copytree(run, tmp_path / "run")
+def test_a_file_in_a_run_directory_finds_its_recipe_there(brief_run, tmp_path):
+    folder = shutil.copytree(brief_run, tmp_path / "run")
     best = folder / "checkpoints/best.safetensors"
     safetensors.torch.save_file(safetensors.torch.load_file(best), best)  # without what it says of itself
     assert load_trained(best, device="cpu").task.protocol == "1x1"
 
 
-def test_errors_name_the_file_and_the_next_step(run, tmp_path):
+def test_errors_name_the_file_and_the_next_step(brief_run, tmp_path):
     with pytest.raises(SettingsError, match=r"there is no file .*gone\.pt; give a file"):
         load_trained(tmp_path / "gone.pt")
     torch.save({"w": torch.ones(1)}, tmp_path / "authors.pth")
     with pytest.raises(SettingsError, match=r"authors\.pth carries no recipe.*name one with -c"):
         load_trained(tmp_path / "authors.pth")
     cut = tmp_path / "cut.safetensors"
-    cut.write_bytes((run / "checkpoints/best.safetensors").read_bytes()[:-100])
+    cut.write_bytes((brief_run / "checkpoints/best.safetensors").read_bytes()[:-100])
     with pytest.raises((SettingsError, WeightsError), match=r"cut\.safetensors"):
         load_trained(cut)
     with pytest.raises(SettingsError, match="unknown setting"):
-        load_trained(run / "checkpoints/last.pt", ["evaluation.clips=3"])
+        load_trained(brief_run / "checkpoints/last.pt", ["evaluation.clips=3"])
