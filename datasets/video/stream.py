@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 OPENING_SECONDS, READING_SECONDS = 15.0, 30.0
 """How long a stream may take to open, and to send more."""
+CLOSING_SECONDS = 2.0
+"""How long to wait, when a stream is closed, for a thread that is reading it."""
 CAMERA_FORMATS = {"linux": "video4linux2", "darwin": "avfoundation", "win32": "dshow"}
 PUSHED = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "srt", "tcp")
 """Protocols of streams that do not wait for who reads them."""
@@ -77,12 +79,18 @@ class VideoStream:
         self.duration_seconds = duration if duration > 0 else None
         self.start_seconds = 0.0
         self._to_rgb: UprightRgb | None = None
+        self._is_closed = False
+        self._in_use = threading.Lock()  # while FFmpeg reads or decodes, perhaps in another thread: see `newest`
 
     def __enter__(self):
         return self
 
     def __exit__(self, *error):
-        self._container.close()
+        self._is_closed = True
+        # A thread that waits for a camera that has stalled keeps the container: to close it under the thread crashes.
+        if self._in_use.acquire(timeout=CLOSING_SECONDS):
+            self._container.close()
+            self._in_use.release()
 
     def __iter__(self) -> Iterator[StreamFrame]:
         seconds = -1 / self.fps
@@ -108,18 +116,23 @@ class VideoStream:
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         packets = self._container.demux(self._stream)
-        while True:
+        while (pictures := self._decode_next(packets)) is not None:
+            yield from pictures
+
+    def _decode_next(self, packets: Iterator[av.Packet]) -> list[av.VideoFrame] | None:
+        """The pictures of the next packet; None at the end."""
+        with self._in_use:
+            if self._is_closed:
+                return None
             try:
                 packet = next(packets, None)
             except av.FFmpegError as error:
                 log.warning("%s: ends here, because no more can be read: %s", self.path, error.strerror)
-                return
-            if packet is None:
-                return
+                return None
             try:
-                yield from packet.decode()
+                return None if packet is None else packet.decode()
             except av.FFmpegError:  # a damaged packet
-                continue
+                return []
 
 
 def _open_stream(source: str):
