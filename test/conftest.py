@@ -9,7 +9,7 @@ from pathlib import Path
 import capabilities
 import pytest
 import torch
-from launching import ROOT, run_script
+from launching import ROOT, fork_server, run_script
 
 from datasets.synthetic.motion_shapes import make_motion_shapes
 
@@ -107,8 +107,12 @@ def brief_run(motion_videos, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def forked_contestants(monkeypatch) -> None:
-    """The processes of benchmarks need not import everything again. A process that has used a GPU cannot be forked."""
-    monkeypatch.setattr("tools.benchmarks.timing.START_METHOD", "spawn" if torch.cuda.is_available() else "fork")
+    """The processes of benchmarks need not import everything again.
+
+    They are forks of the server for scripts, not of the tests: these may have used a GPU or threads of autograd.
+    """
+    fork_server()
+    monkeypatch.setattr("tools.benchmarks.timing.START_METHOD", "forkserver")
 
 
 @pytest.fixture(scope="session")

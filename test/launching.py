@@ -39,6 +39,7 @@ PRELOADED = (
     "tools.predict",
     "tasks.clip_classification",
     "tasks.image_classification",
+    "torch_geometric.nn",
     "matplotlib.pyplot",
     "torch.utils.tensorboard",
     "torch.distributed.fsdp",
@@ -97,7 +98,7 @@ class ForkedRun:
         self.folder = tempfile.TemporaryDirectory()
         self.outputs = [str(Path(self.folder.name, name)) for name in ("stdout", "stderr")]
         arguments = (words, environment, self.outputs, max_file_bytes, cwd)
-        self.process = _server().Process(target=become_script, args=arguments)
+        self.process = fork_server().Process(target=become_script, args=arguments)
         self.process.start()
         self.pid = self.process.pid
 
@@ -128,7 +129,7 @@ class ForkedRun:
 
 
 @functools.cache
-def _server() -> multiprocessing.context.BaseContext:
+def fork_server() -> multiprocessing.context.BaseContext:
     """The context of the fork server, which starts with the first run and ends with the tests."""
     context = multiprocessing.get_context("forkserver")
     forkserver._forkserver._stop()  # a dataloader of an earlier test may have started one, which has nothing imported

@@ -1,7 +1,6 @@
 """The graph benchmark measures both forms of a network, and the layers."""
 
 import argparse
-import importlib
 
 import pytest
 
@@ -10,7 +9,6 @@ from tools.benchmarks import graph as benchmark
 
 @pytest.mark.slow
 def test_a_line_for_every_form_and_layer(capsys, monkeypatch, forked_contestants):
-    importlib.import_module("torch_geometric.nn")  # once, here, and not in each contestant
     monkeypatch.setattr(benchmark, "LAYERS", ("GRMPConv", "RGCNConv", "FastRGCNConv"))
     monkeypatch.setattr(benchmark, "LARGEST", 0)
     monkeypatch.setattr(benchmark, "MODES", ("training",))
