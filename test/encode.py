@@ -1,5 +1,8 @@
 """Makes the small encoded clips that the tests read: frames that carry their own number, and an encoder for them."""
 
+import contextlib
+import os
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -65,7 +68,7 @@ def encode_video(
     gop, b_frames: frames between keyframes and consecutive B-frames at most, instead of the encoder's own choice.
     """
     path = Path(path)
-    with av.open(str(path), "w", format=format) as container:
+    with _same_priority(), av.open(str(path), "w", format=format) as container:
         video = None if frames is None else _add_video(container, frames, codec, pix_fmt, fps, options, gop, b_frames)
         sound = container.add_stream(AUDIO_CODECS.get(path.suffix, "aac"), rate=48000) if audio else None
         if video is not None:
@@ -80,6 +83,19 @@ def encode_video(
         cosine, sine = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[rotation % 360]
         write_matrix(path, cosine, -sine, sine, cosine)
     return path
+
+
+@contextlib.contextmanager
+def _same_priority() -> Iterator[None]:
+    """SVT-AV1 makes the thread that calls it a real-time one, if root calls, and would leave it so: others starve."""
+    if not hasattr(os, "sched_getscheduler"):  # not Linux
+        yield
+        return
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, *before)
 
 
 def encode_two_streams(path: Path, num_frames: int) -> Path:
