@@ -83,9 +83,10 @@ def check_score(run: Path, least: float) -> None:
 
 
 def check_maps(run: Path, layer: str) -> None:
-    """The network's maps follow the shapes better than those of untrained networks; docs/visualize.md has what they gave.
+    """The network's maps follow the shapes better than those of untrained networks.
 
-    Grad-CAM is that of `layer`: the last one with 4 x 4 positions or more, of EurNet for clips the last with 8 x 8.
+    docs/visualize.md has what they gave. Grad-CAM is that of `layer`: the last one with 4 x 4 positions or more, of
+    EurNet for clips the last one with 8 x 8.
     """
     task, model, _ = load_trained(run_dir=run, overrides=["run.device=cpu"])
     area, cam, own = compare(task, model, num_files=40, layer=layer, seeds=range(2)).values()
