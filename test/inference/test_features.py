@@ -21,17 +21,11 @@ from tools.common.errors import clear_errors
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def run(brief_run):
-    """Its validation list has 9 videos, the fifth of them broken."""
-    return brief_run
-
-
-def extract(run, output, *arguments):
+def extract(brief_run, output, *arguments):
     """Exit status of tools/extract_features.py: two videos a batch, two a shard."""
     settings = ("evaluation.clips_per_forward=2", "data.num_workers=0", "run.num_threads=1")
     with pytest.raises(SystemExit) as end:
-        clear_errors(lambda: _end(["--run-dir", str(run), "-o", str(output), *settings, *map(str, arguments)]))
+        clear_errors(lambda: _end(["--run-dir", str(brief_run), "-o", str(output), *settings, *map(str, arguments)]))
     return end.value.code
 
 
@@ -45,15 +39,15 @@ def contents(folder):
 
 
 @pytest.fixture(scope="module")
-def whole(run, tmp_path_factory):
+def whole(brief_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "features"
-    assert extract(run, folder) == 1
+    assert extract(brief_run, folder) == 1
     return folder
 
 
-def test_features_come_with_names_and_failures(run, whole):
+def test_features_come_with_names_and_failures(brief_run, whole):
     features = read_features(whole)
-    task = load_trained(run).task
+    task = load_trained(brief_run).task
     files = [file for file in task.val_files if file.index != 4]
     assert features["features"].shape == (8, 256) and features["features"].dtype == np.float32
     assert features["index"].tolist() == [0, 1, 2, 3, 5, 6, 7, 8]
@@ -67,8 +61,8 @@ def test_features_come_with_names_and_failures(run, whole):
     assert "Invalid data" in failures[0]["reason"]
 
 
-def test_the_classifier_on_features_gives_the_predictions(run, whole):
-    trained = load_trained(run)
+def test_the_classifier_on_features_gives_the_predictions(brief_run, whole):
+    trained = load_trained(brief_run)
     features = read_features(whole)
     views = trained.task.eval_views(trained.task.val_files)[6]["views"]
     with torch.inference_mode():
@@ -78,12 +72,12 @@ def test_the_classifier_on_features_gives_the_predictions(run, whole):
 
 
 @pytest.mark.parametrize("workers", [2, pytest.param(1, marks=pytest.mark.slow)])
-def test_workers_change_no_byte(run, whole, tmp_path, workers):
-    assert extract(run, tmp_path / "features", f"data.num_workers={workers}") == 1
+def test_workers_change_no_byte(brief_run, whole, tmp_path, workers):
+    assert extract(brief_run, tmp_path / "features", f"data.num_workers={workers}") == 1
     assert contents(tmp_path / "features") == contents(whole)
 
 
-def test_an_interrupted_extraction_continues_to_the_same_bytes(run, whole, tmp_path, monkeypatch):
+def test_an_interrupted_extraction_continues_to_the_same_bytes(brief_run, whole, tmp_path, monkeypatch):
     write, written = feature_shards.ShardFolder.write, []
 
     def killed_at_the_third(folder, number, shard):
@@ -94,36 +88,36 @@ def test_an_interrupted_extraction_continues_to_the_same_bytes(run, whole, tmp_p
         write(folder, number, shard)
 
     monkeypatch.setattr(feature_shards.ShardFolder, "write", killed_at_the_third)
-    assert extract(run, tmp_path / "features") == 130
+    assert extract(brief_run, tmp_path / "features") == 130
     with pytest.raises(SettingsError, match="has 2 of 5 shards"):
         read_features(tmp_path / "features")
     written.clear()
     monkeypatch.setattr(feature_shards.ShardFolder, "write", lambda *rest: (written.append(rest[1]), write(*rest)))
-    assert extract(run, tmp_path / "features", "data.num_workers=2") == 1
+    assert extract(brief_run, tmp_path / "features", "data.num_workers=2") == 1
     assert written == [2, 3, 4]
     assert contents(tmp_path / "features") == contents(whole)
-    assert extract(run, tmp_path / "features") == 1 and len(written) == 3
+    assert extract(brief_run, tmp_path / "features") == 1 and len(written) == 3
 
 
-def test_maps_of_clips_as_safetensors(run, tmp_path):
+def test_maps_of_clips_as_safetensors(brief_run, tmp_path):
     arguments = ("--layer", "conv5", "--pool", "none", "--level", "clip", "--format", "safetensors")
-    assert extract(run, tmp_path / "maps", *arguments, "evaluation.num_clips=2") == 1
+    assert extract(brief_run, tmp_path / "maps", *arguments, "evaluation.num_clips=2") == 1
     maps = read_features(tmp_path / "maps")
     assert maps["about"]["protocol"] == "2x1" and maps["features"].shape == (8, 2, 256, 2, 1, 1)
-    assert extract(run, tmp_path / "mean", "--layer", "conv5", "--level", "clip", "evaluation.num_clips=2") == 1
+    assert extract(brief_run, tmp_path / "mean", "--layer", "conv5", "--level", "clip", "evaluation.num_clips=2") == 1
     pooled = read_features(tmp_path / "mean")["features"]
     np.testing.assert_allclose(maps["features"].mean((3, 4, 5)), pooled, rtol=1e-4, atol=1e-4)
 
 
-def test_files_and_folders_and_the_exit_status(run, tmp_path):
-    task = load_trained(run).task
+def test_files_and_folders_and_the_exit_status(brief_run, tmp_path):
+    task = load_trained(brief_run).task
     good, broken = task.val_files[0].path, task.val_files[4].path
-    assert extract(run, tmp_path / "one", good) == 0
+    assert extract(brief_run, tmp_path / "one", good) == 0
     assert read_features(tmp_path / "one")["label"].tolist() == [-1]
-    assert extract(run, tmp_path / "none", broken) == 2
+    assert extract(brief_run, tmp_path / "none", broken) == 2
     none = read_shard(tmp_path / "none/features-00000-of-00001.npz")
     assert none["features"].shape == (0, 256) and none["failures"][0]["path"] == broken
-    assert extract(run, tmp_path / "folder", run.parent / "videos/val") == 1
+    assert extract(brief_run, tmp_path / "folder", brief_run.parent / "videos/val") == 1
     assert len(read_features(tmp_path / "folder")["id"]) == 8
 
 
@@ -137,36 +131,36 @@ def test_files_and_folders_and_the_exit_status(run, tmp_path):
         (["data.vall=x"], "data.vall: unknown setting; did you mean 'val'?"),
     ],
 )
-def test_errors_are_one_message(run, whole, tmp_path, capsys, arguments, message):
+def test_errors_are_one_message(brief_run, whole, tmp_path, capsys, arguments, message):
     arguments = [argument.replace("WHOLE", str(whole)) for argument in arguments]
-    assert extract(run, tmp_path / "features", *arguments) == 2
+    assert extract(brief_run, tmp_path / "features", *arguments) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
 
 
-def test_a_damaged_shard_is_named(run, whole, tmp_path, capsys):
+def test_a_damaged_shard_is_named(brief_run, whole, tmp_path, capsys):
     folder = shutil.copytree(whole, tmp_path / "features")
     shard = folder / "features-00001-of-00005.npz"
     shard.write_bytes(shard.read_bytes()[:100])
-    assert extract(run, folder) == 2
+    assert extract(brief_run, folder) == 2
     assert f"{shard} is damaged; delete it" in capsys.readouterr().err
     shard.unlink()
-    assert extract(run, folder) == 1 and contents(folder) == contents(whole)
+    assert extract(brief_run, folder) == 1 and contents(folder) == contents(whole)
 
 
 @pytest.mark.slow
-def test_two_ranks_write_the_bytes_of_one(run, whole, tmp_path, start):
-    arguments = ("--run-dir", run, "-o", tmp_path / "features", "--files-per-shard", "2")
+def test_two_ranks_write_the_bytes_of_one(brief_run, whole, tmp_path, start):
+    arguments = ("--run-dir", brief_run, "-o", tmp_path / "features", "--files-per-shard", "2")
     settings = ("evaluation.clips_per_forward=2", "data.num_workers=1")
     start("tools/extract_features.py", *arguments, *settings, processes=2, check=False)
     assert contents(tmp_path / "features") == contents(whole)
 
 
 @pytest.mark.slow
-def test_a_killed_process_continues_to_the_same_bytes(run, tmp_path, start):
+def test_a_killed_process_continues_to_the_same_bytes(brief_run, tmp_path, start):
     """Killed by SIGKILL after its first shards."""
     settings = ("evaluation.num_clips=10", "data.num_workers=1", "run.num_threads=1", "--files-per-shard", "1")
-    words = ("--run-dir", run, *settings)
+    words = ("--run-dir", brief_run, *settings)
     start("tools/extract_features.py", *words, "-o", tmp_path / "whole", check=False)
     words_of_killed = python_words("tools/extract_features.py", *words, "-o", tmp_path / "killed")
     killed = ForkedRun(words_of_killed, os.environ | {"OMP_NUM_THREADS": "1"})

@@ -10,32 +10,32 @@ import numpy as np
 import pytest
 from encode import encode_video, number_frames, read_numbers
 
-from datasets.video import VideoError, VideoReader, stream
+from datasets.video import VideoError, VideoReader
 from datasets.video.stream import VideoStream, is_stream, newest
 
 
 @pytest.mark.parametrize("options", [{}, {"rotation": 90}, {"codec": "mpeg4", "b_frames": 2}])
 def test_frames_are_those_of_a_reader(tmp_path, options):
     path = encode_video(tmp_path / "a.mp4", number_frames(30), **options)
-    with VideoReader(path) as reader, VideoStream(str(path), 2) as source:
-        frames = [(frame.number, frame.seconds, source.to_rgb(frame).copy()) for frame in source]
+    with VideoReader(path) as reader, VideoStream(str(path), 2) as stream:
+        frames = [(frame.number, frame.seconds, stream.to_rgb(frame).copy()) for frame in stream]
         assert np.array_equal(np.stack([pixels for *_, pixels in frames]), reader.get_frames(range(30)).numpy())
     assert [number for number, *_ in frames] == list(range(30))
     assert [seconds for _, seconds, _ in frames] == pytest.approx([number / 25 for number in range(30)])
-    assert source.fps == 25 and source.duration_seconds == pytest.approx(1.2) and not source.is_live
+    assert stream.fps == 25 and stream.duration_seconds == pytest.approx(1.2) and not stream.is_live
 
 
 def test_times_come_from_the_file_unless_they_go_back(tmp_path):
     path = encode_video(tmp_path / "a.mp4", number_frames(6), pts=[5, 6, 7, 17, 18, 19])
-    with VideoStream(str(path)) as source:
-        assert [frame.seconds for frame in source] == pytest.approx([0, 0.04, 0.08, 0.48, 0.52, 0.56])
+    with VideoStream(str(path)) as stream:
+        assert [frame.seconds for frame in stream] == pytest.approx([0, 0.04, 0.08, 0.48, 0.52, 0.56])
 
 
 def test_a_damaged_end_ends_the_stream(tmp_path):
     path = encode_video(tmp_path / "a.ts", number_frames(40), gop=10)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 5])
-    with VideoStream(str(path)) as source:
-        numbers = read_numbers([source.to_rgb(frame).copy() for frame in source])
+    with VideoStream(str(path)) as stream:
+        numbers = read_numbers([stream.to_rgb(frame).copy() for frame in stream])
     assert 10 <= len(numbers) < 40 and numbers[:10] == list(range(10))
 
 
@@ -115,7 +115,7 @@ def stalling_server(content):
 
 def test_a_live_stream_is_closed_while_a_thread_reads_it(tmp_path, monkeypatch):
     """Without care this ends the process: FFmpeg frees what the thread is decoding, or waiting for."""
-    monkeypatch.setattr(stream, "CLOSING_SECONDS", 0.1)
+    monkeypatch.setattr("datasets.video.stream.CLOSING_SECONDS", 0.1)
     content = encode_video(tmp_path / "live.ts", number_frames(600), gop=5).read_bytes()
     with stalling_server(content) as address:
         for pause in (0, 0, 0, 0, 1.0):  # the last one waits for more
