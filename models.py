@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -167,6 +167,9 @@ CLIP_MODELS = {
 
 MODELS = IMAGE_MODELS | CLIP_MODELS
 
+PYRAMIDS = {name: "backbones.hornet_pyramid" for name in IMAGE_MODELS if name.startswith("hornet_")}
+"""Where the builders of backbones are whose authors changed the classifier's network for dense prediction, by name."""
+
 AUTHORS_NAMES = {
     "eat_progress3_patch16_224": "eat_tiny",
     "eat_progress6_patch16_224": "eat_small",
@@ -236,29 +239,46 @@ def create_model(name: str, num_classes: int | None = None, **options: Any) -> n
     """
     name = AUTHORS_NAMES.get(name, name)
     build = builder(name)
-    accepted = list(inspect.signature(build).parameters)
-    for option in options:
-        if option not in accepted:
-            raise ValueError(_unknown(f"option of {name}", option, accepted))
+    _check_options(name, build, options)
     classes = {} if num_classes is None else {"num_classes": num_classes}
     model = build(**classes, **options)
     model.model_name, model.model_options = name, options
     return model
 
 
-def create_pyramid(name: str, weights: str | Path | None = None, **options: Any) -> nn.Module:
+def _check_options(name: str, build: Callable[..., nn.Module], options: Mapping[str, Any]) -> None:
+    accepted = list(inspect.signature(build).parameters)
+    for option in options:
+        if option not in accepted:
+            raise ValueError(_unknown(f"option of {name}", option, accepted))
+
+
+def create_pyramid(
+    name: str, out_indices: Sequence[int] | None = None, weights: str | Path | None = None, **options: Any
+) -> nn.Module:
     """Builds a model without a classifier, as the backbone of a segmentor or detector, which calls `forward_pyramid`.
 
+    Levels have the norms that the model's authors give them in dense prediction.
+
     Args:
-        name: as for `create_model`.
+        name: as for `create_model`, or `timm/NAME` for any network of timm that has `features_only`.
+        out_indices: the levels that `forward_pyramid` returns, counted from 0, the finest. None: all.
         weights: a file of the model's weights to start from, read by `load_pretrained`; its classifier is left out.
         options: further arguments of the model's builder.
 
     Raises:
-        ValueError: unknown name or option.
+        ValueError: unknown name, option or level.
         WeightsError: the file is missing or broken, or does not fit.
     """
-    model = create_model(name, num_classes=0, **options)
+    name = AUTHORS_NAMES.get(name, name)
+    if name not in PYRAMIDS:
+        model = create_model(name, num_classes=0, **options)
+    else:
+        build = getattr(importlib.import_module(PYRAMIDS[name]), name)
+        _check_options(name, build, options)
+        levels = {} if out_indices is None else {"out_indices": tuple(out_indices)}
+        model = build(**levels, **options)
+        model.model_name, model.model_options = name, options
     if weights is not None:
         load_pretrained(model, weights)
     return model

@@ -369,14 +369,14 @@ class HorNet(nn.Module):
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Images [B, 3, H, W] to the last feature map [B, num_features, H/32, W/32]."""
-        _check_images(x)
+        check_images(x)
         for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):
             x = stage(downsample(x))  # -> [B, width, H/4, W/4], then half the size and twice the channels each
         return x
 
     def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Images [B, 3, H, W] to the map that each stage ends with, the last one that of `forward_features`."""
-        _check_images(x)
+        check_images(x)
         maps = []
         for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):
             x = stage(downsample(x))
@@ -387,7 +387,7 @@ class HorNet(nn.Module):
         return self.head(self.norm(self.forward_features(x).mean((2, 3))))
 
 
-def _check_images(x: torch.Tensor) -> None:
+def check_images(x: torch.Tensor) -> None:
     if x.dim() != 4 or x.shape[1] != 3 or min(x.shape[2:]) < MIN_SIZE:
         least = f"{MIN_SIZE} x {MIN_SIZE}"
         raise ValueError(f"the network takes RGB images [B, 3, H, W] of at least H x W = {least}, not {list(x.shape)}")

@@ -147,7 +147,7 @@ def test_without_classes_the_output_is_the_pooled_features(name):
 def test_a_pyramid_starts_from_a_file_with_a_classifier(name, tmp_path):
     model = create_model(name, num_classes=5)
     torch.save(model.state_dict(), tmp_path / "weights.pth")
-    backbone = create_pyramid(name, tmp_path / "weights.pth")
+    backbone = create_pyramid(name, weights=tmp_path / "weights.pth")
     weights = model.state_dict()
     assert all(torch.equal(tensor, weights[entry]) for entry, tensor in backbone.state_dict().items())
     with pytest.raises(WeightsError, match="Try: load_pretrained, which leaves the file's classifier out"):

@@ -1,0 +1,60 @@
+"""The layer that necks and heads are made of: a convolution, its norm, an activation.
+
+Parameter names are those of the ConvModule of OpenMMLab's mmcv, so that released files load: `conv` and `bn` (`gn` for
+group norm).
+"""
+
+from collections.abc import Callable
+from math import gcd
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
+
+NORMS: dict[str, tuple[str, Callable[[int], nn.Module]]] = {
+    "batch": ("bn", nn.BatchNorm2d),
+    "group": ("gn", lambda num_channels: nn.GroupNorm(gcd(32, num_channels), num_channels)),
+    "frozen": ("bn", FrozenBatchNorm2d),
+}
+"""Name -> (name of the entry, builder from a number of channels). Group norm has 32 groups, or as many as divide."""
+
+
+def build_norm(norm: str, num_channels: int) -> tuple[str, nn.Module]:
+    """Name of the entry, and the norm for maps of so many channels.
+
+    Raises:
+        ValueError: there is no such norm.
+    """
+    if norm not in NORMS:
+        raise ValueError(f"norm is {norm!r}; expected one of {', '.join(NORMS)}")
+    entry, build = NORMS[norm]
+    return entry, build(num_channels)
+
+
+class ConvNormAct(nn.Module):
+    """Convolution, norm and ReLU: [B, num_in, H, W] -> [B, num_out, H, W].
+
+    Args:
+        num_in, num_out: channels.
+        kernel_size: odd; zeros around the map keep its size.
+        norm: one of `NORMS`; None: no norm, and the convolution has a bias.
+        activation: False: no ReLU.
+    """
+
+    def __init__(
+        self, num_in: int, num_out: int, kernel_size: int = 1, norm: str | None = None, activation: bool = True
+    ):
+        super().__init__()
+        self.conv = nn.Conv2d(num_in, num_out, kernel_size, padding=kernel_size // 2, bias=norm is None)
+        self.norm_entry = None
+        if norm is not None:
+            self.norm_entry, module = build_norm(norm, num_out)
+            self.add_module(self.norm_entry, module)
+        self.activation = activation
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        if self.norm_entry is not None:
+            x = self.get_submodule(self.norm_entry)(x)
+        return F.relu(x, inplace=True) if self.activation else x
