@@ -1,7 +1,7 @@
 """Scores of detection: COCO's average precision of boxes and masks, exact on any number of ranks.
 
-Protocol: https://cocodataset.org/#detection-eval, computed by faster-coco-eval, whose numbers a test compares with those
-of pycocotools. Detections are gathered by image and scored once, all together, on the main rank.
+Protocol: https://cocodataset.org/#detection-eval, computed by faster-coco-eval, which a test compares with pycocotools.
+Detections are gathered by image and scored once, all together, on the main rank.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from evaluators import non_finite
 from evaluators.gather import Gathered
 from evaluators.resumable_predictions import Rows
 
@@ -146,7 +147,7 @@ class DetectionEvaluation:
     @property
     def score(self) -> float:
         """Average precision of boxes; -inf if the images have no object, NaN with too many NaN or infinite outputs."""
-        if self.num_non_finite > self.max_non_finite * max(1, self.gathered.num_read):
+        if non_finite.too_many(self.num_non_finite, self.gathered.num_read, self.max_non_finite):
             return float("nan")
         value = self.precisions["box"].stats["ap"]
         return float("-inf") if np.isnan(value) else value
@@ -179,26 +180,23 @@ class DetectionEvaluation:
             f"{kind} AP {100 * precision.stats['ap']:.2f} % (AP50 {100 * precision.stats['ap50']:.2f} %)"
             for kind, precision in self.precisions.items()
         ]
-        counts = f"on {self.gathered.num_read} of {self.gathered.num_items} images"
-        problem = f"; {self._describe_non_finite()}" if self.num_non_finite else ""
-        return f"{', '.join(shown)} {counts}{problem}"
+        counts = f"{self.gathered.num_read} of {self.gathered.num_items} images"
+        return "; ".join(filter(None, [f"{', '.join(shown)} on {counts}", self._say_non_finite()]))
 
-    def _describe_non_finite(self) -> str:
-        limit = ""
-        if np.isnan(self.score):
-            limit = f", more than evaluation.max_non_finite={self.max_non_finite:g} allows"
-        return f"NaN or infinite outputs for {self.num_non_finite} of {self.gathered.num_read} images{limit}"
+    def _say_non_finite(self) -> str:
+        return non_finite.describe(self.num_non_finite, self.gathered.num_read, self.max_non_finite)
 
     def lines(self) -> list[str]:
         summary = self.summary()
         lines = []
         for kind, precision in self.precisions.items():
             for name, value in precision.stats.items():
-                lines.append(f"  {f'{kind} {name}'.replace('_', ' '):<20} {100 * value:6.2f} %")
+                shown = "     -" if np.isnan(value) else f"{100 * value:6.2f}"
+                lines.append(f"  {f'{kind} {name}'.replace('_', ' '):<20} {shown} %")
         counts = f"({summary['images_read']:,} of {summary['images_listed']:,} images read)"
         lines.append(f"  {'coverage':<20} {100 * summary['coverage']:6.2f} %  {counts}")
-        if self.num_non_finite:
-            lines.append(f"  {'not finite':<20} {self._describe_non_finite()}; they count as without a detection")
+        if problem := self._say_non_finite():
+            lines.append(f"  {'not finite':<20} {problem}; they count as without a detection")
         lines.append(f"  {'speed':<20} {summary['images_per_second']:6.1f} images/s")
         return lines
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from evaluators import non_finite
 from evaluators.gather import Gathered
 from evaluators.resumable_predictions import Rows
 
@@ -133,7 +134,7 @@ class SegmentationEvaluation:
     @property
     def score(self) -> float:
         """Mean IoU; -inf if no pixel has a label, NaN with too many NaN or infinite outputs."""
-        if self.num_non_finite > self.max_non_finite * max(1, self.gathered.num_read):
+        if non_finite.too_many(self.num_non_finite, self.gathered.num_read, self.max_non_finite):
             return float("nan")
         return self.scores.mean_iou if self.scores.pixels.any() else float("-inf")
 
@@ -158,14 +159,11 @@ class SegmentationEvaluation:
     def headline(self) -> str:
         scores, gathered = self.scores, self.gathered
         shown = f"{100 * scores.mean_iou:.2f} % mean IoU, {100 * scores.pixel_accuracy:.2f} % of the pixels"
-        problem = f"; {self._describe_non_finite()}" if self.num_non_finite else ""
-        return f"{shown} on {gathered.num_read} of {gathered.num_items} images{problem}"
+        counts = f"{gathered.num_read} of {gathered.num_items} images"
+        return "; ".join(filter(None, [f"{shown} on {counts}", self._say_non_finite()]))
 
-    def _describe_non_finite(self) -> str:
-        limit = ""
-        if np.isnan(self.score):
-            limit = f", more than evaluation.max_non_finite={self.max_non_finite:g} allows"
-        return f"NaN or infinite outputs for {self.num_non_finite} of {self.gathered.num_read} images{limit}"
+    def _say_non_finite(self) -> str:
+        return non_finite.describe(self.num_non_finite, self.gathered.num_read, self.max_non_finite)
 
     def lines(self) -> list[str]:
         summary = self.summary()
@@ -175,8 +173,8 @@ class SegmentationEvaluation:
         ]
         counts = f"({summary['images_read']:,} of {summary['images_listed']:,} images read)"
         lines.append(f"  {'coverage':<20} {100 * summary['coverage']:6.2f} %  {counts}")
-        if self.num_non_finite:
-            lines.append(f"  {'not finite':<20} {self._describe_non_finite()}; their pixels count as wrong")
+        if problem := self._say_non_finite():
+            lines.append(f"  {'not finite':<20} {problem}; their pixels count as wrong")
         lines.append(f"  {'speed':<20} {summary['images_per_second']:6.1f} images/s")
         return lines
 

@@ -160,7 +160,7 @@ def test_outputs_that_are_not_finite_leave_no_score():
     truth, detections = made_set(0)
     assert made_evaluation(truth, detections).score > 0
     broken = made_evaluation(truth, detections, finite=np.array([True, False, True, True, True, True]))
-    assert np.isnan(broken.score) and "NaN or infinite outputs for 1 of 6 images, more than" in broken.headline()
+    assert np.isnan(broken.score) and "NaN or infinite outputs for 1 of 6, more than" in broken.headline()
 
 
 def test_the_report(tmp_path):

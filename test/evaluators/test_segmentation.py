@@ -63,7 +63,7 @@ def test_too_many_outputs_that_are_not_finite_leave_no_score():
     assert evaluation(labels, guesses, max_non_finite=0.25).score == evaluation(labels, guesses, 1.0).scores.mean_iou
     broken = evaluation(labels, guesses, max_non_finite=0.2)
     assert np.isnan(broken.score)
-    assert "NaN or infinite outputs for 1 of 4 images, more than evaluation.max_non_finite=0.2" in broken.headline()
+    assert "NaN or infinite outputs for 1 of 4, more than evaluation.max_non_finite=0.2" in broken.headline()
 
 
 def test_without_labels_there_is_no_score():
