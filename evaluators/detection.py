@@ -102,6 +102,8 @@ def average_precision(
     evaluation.accumulate()
     evaluation.summarize()
     precision = evaluation.eval["precision"][..., 0, -1]  # [IoU, recall, class, area, detections] -> [10, 101, K]
+    ids = [category["id"] for category in ground_truth["categories"]]
+    precision = precision[:, :, np.argsort(np.argsort(ids))]  # from the order of ids to that of classes
     precision = np.where(precision < 0, np.nan, precision)
     values = [float("nan") if value < 0 else float(value) for value in np.asarray(evaluation.stats)[: len(STATS)]]
     # A class without objects is NaN at every recall.
@@ -115,7 +117,7 @@ class DetectionEvaluation:
     gathered: Gathered
     """The rows of `rows_of_images`; a column `finite` [N] says whether all outputs for an image are finite."""
     ground_truth: Mapping[str, Any]
-    """COCO's json of the validation images, with as many categories as classes, sorted by id."""
+    """COCO's json of the validation images, with a category for each class, in their order."""
     class_names: Sequence[str]
     items: Sequence[tuple[str, str]]
     """Id and path of each image of the list."""
