@@ -28,9 +28,9 @@ from evaluators.class_scores import (
 )
 from evaluators.classification_report import NUM_GUESSES, summary_lines, write_report
 from evaluators.gather import Gathered, to_columns
+from evaluators.non_finite import MAX_NON_FINITE
 from evaluators.resumable_predictions import Rows
 
-MAX_NON_FINITE = 0.01
 ViewScorer = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Rows]
 """(index, labels, logits) -> rows, like `score_views`."""
 

@@ -1,5 +1,8 @@
 """Items whose outputs are NaN or infinite: a few count as wrong, too many leave no score."""
 
+MAX_NON_FINITE = 0.01
+"""Largest share of such items with which there is a score, unless a recipe says otherwise."""
+
 
 def too_many(num_non_finite: int, num_read: int, max_share: float) -> bool:
     return num_non_finite > max_share * num_read

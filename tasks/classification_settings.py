@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from datasets.mixing import MixSettings
-from evaluators.classification import MAX_NON_FINITE
+from evaluators.non_finite import MAX_NON_FINITE
 from settings import Settings
 from tasks.loader_settings import LoaderSettings
 
