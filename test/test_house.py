@@ -9,14 +9,19 @@ from conftest import ROOT
 FLOORS = (
     {"settings"},
     {"datasets", "evaluators", "engine", "glore3d", "eurgraph", "backbones", "dense"},
-    {"models", "weights", "pretrained"},
+    {"models", "weights", "pretrained", "segmentors", "detectors"},
     {"tasks", "hubconf"},
     {"inference"},
     {"explain", "report"},
     {"tools"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-ALLOWED_ON_SAME_FLOOR = {"models": {"weights"}, "pretrained": {"models", "weights"}}
+ALLOWED_ON_SAME_FLOOR = {
+    "models": {"weights"},
+    "pretrained": {"models", "weights"},
+    "segmentors": {"models"},
+    "detectors": {"models"},
+}
 SOURCES = sorted(
     path
     for path in ROOT.rglob("*.py")
