@@ -98,7 +98,10 @@ def load_into_another(model: nn.Module, path: str | Path, suggest: Suggest) -> L
     report = compare(model, weights)
     report.inflated = inflated
     units = [f"{name}." for name in getattr(model, "unit_names", ())] if inflated else []
-    unexcused = report.excusing((*classifiers(model), *units))
+    heads = getattr(model, "head_names", ())  # what a detector has and a file of its backbone alone lacks
+    if any(name.startswith(heads) for name in weights):
+        heads = ()
+    unexcused = report.excusing((*classifiers(model), *units, *heads))
     if not report.loaded or unexcused.misfits():
         raise WeightsError(_misfit(model, path, weights, unexcused, suggest))
     return _fill(model, path, weights, report)

@@ -1,0 +1,59 @@
+"""Which object each anchor or proposal is to find: the one that it overlaps with most, if it does so enough.
+
+Faster R-CNN, arXiv 1506.01497, section 3.1.2.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+from dense.boxes import covered_fraction, pairwise_iou
+
+BACKGROUND = -1
+IGNORED = -2
+
+
+class MatchRule(NamedTuple):
+    """Limits of intersection over union, from 0 to 1."""
+
+    positive_iou: float
+    """From here on, a box is an example of the object that it overlaps with most."""
+    negative_iou: float
+    """Below, it is an example of the background. Between the two it is none at all."""
+    min_positive_iou: float = 0.0
+    """The least overlap at which the best boxes of an object are its examples."""
+    low_quality_matches: bool = True
+    """The best boxes of an object, all that tie, become its examples whatever else they overlap with."""
+    ignored_fraction: float | None = None
+    """A box that a crowd covers by more than this is no example. None: crowds change nothing, as the authors set it."""
+
+
+def assign(
+    boxes: torch.Tensor, objects: torch.Tensor, rule: MatchRule, ignored: torch.Tensor | None = None
+) -> torch.Tensor:
+    """For each box, the index of its object, `BACKGROUND` or `IGNORED`.
+
+    Args:
+        boxes: [N, 4].
+        objects: boxes [G, 4] of the image's objects.
+        ignored: crowds [M, 4], looked at if the rule has an `ignored_fraction` and the image an object.
+
+    Returns:
+        [N], int64. Where two objects claim a box as their best, the later one gets it.
+    """
+    if len(objects) == 0 or len(boxes) == 0:
+        return torch.full((len(boxes),), BACKGROUND, dtype=torch.long, device=boxes.device)
+    overlaps = pairwise_iou(objects, boxes)  # [G, N]
+    if rule.ignored_fraction is not None and ignored is not None and len(ignored) > 0:
+        in_crowd = covered_fraction(boxes, ignored).amax(1) > rule.ignored_fraction
+        overlaps = overlaps.masked_fill(in_crowd, -1)
+    best, index = overlaps.max(0)
+    background = torch.where((best >= 0) & (best < rule.negative_iou), BACKGROUND, IGNORED)
+    assigned = torch.where(best >= rule.positive_iou, index, background)
+    if rule.low_quality_matches:
+        best_of_object = overlaps.amax(1, keepdim=True)  # [G, 1]
+        is_best = (overlaps == best_of_object) & (best_of_object >= rule.min_positive_iou)
+        numbers = torch.arange(len(objects), device=boxes.device)[:, None]
+        last = torch.where(is_best, numbers, -1).amax(0)
+        assigned = torch.where(last >= 0, last, assigned)
+    return assigned

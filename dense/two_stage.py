@@ -1,0 +1,58 @@
+"""Detectors of two stages: regions first, then what is in each."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from dense.structures import Detections, ImageShape, Targets
+
+
+class TwoStageDetector(nn.Module):
+    """Backbone, neck, region proposals, and a head for regions.
+
+    Args:
+        backbone: has `forward_pyramid`.
+        neck: levels to maps, see `dense.fpn`.
+        rpn_head: `dense.rpn.RPNHead`.
+        roi_head: `dense.mask_rcnn.MaskRCNNHead` or `dense.cascade.CascadeHead`.
+
+    Shapes: images [B, 3, H, W], normalized and padded right and below. With targets, to the losses by name, each a
+    number; without, to the detections of each image, in pixels of its file.
+    """
+
+    def __init__(self, backbone: nn.Module, neck: nn.Module, rpn_head: nn.Module, roi_head: nn.Module):
+        super().__init__()
+        self.backbone, self.neck, self.rpn_head, self.roi_head = backbone, neck, rpn_head, roi_head
+        self.classifier_names = tuple(f"roi_head.{name}" for name in roi_head.classifier_names)
+
+    @property
+    def num_classes(self) -> int:
+        """K, without the background."""
+        heads = self.roi_head.bbox_head
+        return (heads[0] if isinstance(heads, nn.ModuleList) else heads).num_classes
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Puts new, untrained output layers for so many classes on the heads."""
+        self.roi_head.reset_classifier(num_classes)
+
+    def forward(
+        self,
+        images: torch.Tensor,
+        shapes: Sequence[ImageShape] | None = None,
+        targets: Sequence[Targets] | None = None,
+    ) -> dict[str, torch.Tensor] | list[Detections]:
+        """`shapes` is left out for images without padding that were not resized."""
+        shapes = shapes or whole_images(images)
+        maps = self.neck(self.backbone.forward_pyramid(images))
+        regions = self.rpn_head(maps)
+        proposals = self.rpn_head.proposals(regions, shapes)
+        if targets is None:
+            return self.roi_head.detect(maps, proposals, shapes)
+        losses = self.rpn_head.losses(regions, shapes, targets, tuple(images.shape[2:]))
+        return losses | self.roi_head.losses(maps, proposals, shapes, targets)
+
+
+def whole_images(images: torch.Tensor) -> list[ImageShape]:
+    """The shapes of images [B, 3, H, W] that fill their batch."""
+    return [ImageShape(tuple(images.shape[2:])) for _ in images]

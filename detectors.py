@@ -1,0 +1,294 @@
+"""Detectors by name: any backbone of `models.create_pyramid` under any detection head.
+
+>>> model = create_detector("hornet_debug_7x7", num_classes=7, head_options=SMALL)
+>>> detections = model.eval()(torch.zeros(1, 3, 65, 97))
+>>> detections[0].boxes.shape[1]
+4
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from backbones.hornet import DepthwiseConv, GlobalLocalFilter
+from backbones.prefixed import prefixed
+from dense.anchors import AnchorRule
+from dense.assign import MatchRule
+from dense.cascade import CascadeHead
+from dense.fpn import FPN, conv3x3
+from dense.gnconv import GNConvModule
+from dense.mask_rcnn import MaskRCNNHead
+from dense.proposals import DetectionRule, ProposalRule
+from dense.retinanet import RetinaHead, RetinaNet, RetinaRule
+from dense.roi_head import CASCADE_STAGES, RoIRule, RoISizes, StageRule
+from dense.rpn import RPNHead, RPNRule
+from dense.sample import SampleRule
+from dense.two_stage import TwoStageDetector
+from models import create_pyramid, load_pretrained
+from settings import did_you_mean
+
+
+class HeadOptions(NamedTuple):
+    """Sizes and limits of neck and heads. The defaults are those of mask_rcnn; `HEADS` has what others change."""
+
+    channels: int = 256
+    """Of every map from the neck on."""
+    fc_channels: int = 1024
+    """Of the linear layers that classify regions."""
+    box_convs: int = 0
+    box_fcs: int = 2
+    """Layers before the outputs for classes and boxes of regions."""
+    mask_convs: int | None = 4
+    """Convolutions of the mask head; None: no masks."""
+    retina_convs: int = 4
+    """Convolutions of each of RetinaNet's towers."""
+    norm: str | None = None
+    """Of all convolutions in neck and heads, see `dense.layers.NORMS`; None: as the authors', none but in a cascade."""
+    anchor_scale: float | None = None
+    """Side of the square anchors, in strides; RetinaNet's smallest. None: 8, RetinaNet's 4."""
+    allowed_border: int = -1
+    """Anchors further outside of the image, in pixels, are not learned from; negative: all are."""
+    pad_multiple: int | None = 32
+    """Nor are those further outside than padding each image to sides that this divides; None: all are."""
+    ignored_fraction: float | None = None
+    """Boxes that crowds cover by more than this part are not learned from; None: crowds change nothing (authors)."""
+    rpn_beta: float = 0.0
+    """Smooth L1's beta for regions; 0: L1."""
+    rpn_samples: int = 256
+    """Anchors of an image that region proposals are learned from; at most half of them positive."""
+    level_proposals: int = 2000
+    test_level_proposals: int = 1000
+    """Proposals of each level before non-maximum suppression, in training and without."""
+    proposals: int = 1000
+    test_proposals: int = 1000
+    """Proposals of an image after it, in training and without."""
+    proposal_nms_iou: float = 0.7
+    region_samples: int = 512
+    """Regions of an image that the second stage learns from; at most a quarter of them positive."""
+    score_threshold: float = 0.05
+    """Detections have scores above this."""
+    nms_iou: float = 0.5
+    """Of two detections of a class that overlap by more than this, the better stays."""
+    max_detections: int = 100
+    """Of an image."""
+
+
+HEADS = {
+    "mask_rcnn": HeadOptions(),
+    "faster_rcnn": HeadOptions(mask_convs=None),
+    "cascade_mask_rcnn": HeadOptions(rpn_beta=1 / 9, allowed_border=0, proposals=2000, box_convs=4, box_fcs=1),
+    "retinanet": HeadOptions(mask_convs=None),
+}
+"""What each head's configurations set: EurNet's and HorNet's, and for RetinaNet mmdetection's."""
+
+SMALL = {
+    "channels": 64,
+    "fc_channels": 128,
+    "mask_convs": 1,
+    "retina_convs": 1,
+    "norm": "group",
+    "rpn_samples": 64,
+    "level_proposals": 128,
+    "test_level_proposals": 128,
+    "proposals": 64,
+    "test_proposals": 64,
+    "region_samples": 64,
+}
+"""Options for tests and laptops. Heads without masks do without `mask_convs`."""
+
+SPATIAL: dict[str, Callable[[int], nn.Module] | None] = {
+    "fpn": None,
+    "horfpn_7x7": partial(DepthwiseConv, scale=1),
+    "horfpn_gf": partial(GlobalLocalFilter, size=32, scale=1),
+}
+"""Necks: their names, and the spatial operator of gated convolutions that stand for 3 x 3 ones."""
+
+FINEST_STRIDE = {"retinanet": 8}
+"""The finest level that a head takes, if not that of stride 4."""
+
+
+def create_detector(
+    backbone: str | nn.Module,
+    num_classes: int,
+    head: str = "mask_rcnn",
+    neck: str = "fpn",
+    head_options: Mapping[str, Any] | None = None,
+    weights: str | Path | None = None,
+    **options: Any,
+) -> TwoStageDetector | RetinaNet:
+    """Builds a detector with fresh heads.
+
+    Args:
+        backbone: a name for `models.create_pyramid`, or a network with `forward_pyramid`.
+        num_classes: K, without the background.
+        head: one of `HEADS`.
+        neck: one of `SPATIAL`.
+        head_options: fields of `HeadOptions` that differ from the head's own in `HEADS`.
+        weights: a file to start from, read by `models.load_pretrained`: of the backbone or its classifier, or of a
+            detector like this one, with any number of classes.
+        options: further arguments of the backbone's builder.
+
+    Raises:
+        ValueError: unknown backbone, head, neck or option.
+        WeightsError: the file is missing or broken, or does not fit.
+    """
+    _check("detection head", head, HEADS)
+    _check("neck", neck, SPATIAL)
+    for name in head_options or ():
+        _check("option of a detection head", name, HeadOptions._fields)
+    chosen = HEADS[head]._replace(**head_options or {})
+    name = backbone if isinstance(backbone, str) else type(backbone).__name__
+    if isinstance(backbone, str):
+        backbone = create_pyramid(backbone, **options)
+    elif options:
+        given = ", ".join(options)
+        raise ValueError(f"{given}: only a backbone given by its name is built with options; build {name} with them")
+    necks = build_neck(name, backbone, neck, head, chosen)
+    build = _retinanet if head == "retinanet" else _two_stage
+    model = build(backbone, necks, num_classes, head, chosen)
+    if hasattr(backbone, "adapt_weights"):
+        prefixed(model, "backbone.")
+        model.adapt_weights = partial(_adapt_weights, model, model.adapt_weights)
+    model.head_names = ("neck.", "rpn_head.", "roi_head.", "bbox_head.")
+    model.model_name = f"{head} on {name}"
+    if weights is not None:
+        load_pretrained(model, weights)
+    return model
+
+
+def _check(what: str, name: str, choices: Any) -> None:
+    if name not in choices:
+        raise ValueError(f"no {what} is called {name!r}{did_you_mean(name, choices)} (choices: {', '.join(choices)})")
+
+
+def build_neck(name: str, backbone: nn.Module, neck: str, head: str, options: HeadOptions) -> FPN:
+    """The neck between a backbone of this name and a head.
+
+    Raises:
+        ValueError: the backbone's levels do not suit the head.
+    """
+    strides, finest = backbone.pyramid_strides, FINEST_STRIDE.get(head, 4)
+    if not all(isinstance(stride, int) for stride in strides):
+        raise ValueError(f"{name} is a network for clips, with levels of strides {strides}; a detector takes images")
+    start = next((i for i, stride in enumerate(strides) if stride >= finest), None)
+    if start is None:
+        raise ValueError(f"{name} has levels of strides {strides}; {head} takes levels from stride {finest} on")
+    spatial = SPATIAL[neck]
+    conv = partial(conv3x3, norm=options.norm)
+    if spatial is not None:
+        conv = partial(GNConvModule, spatial=spatial, norm=options.norm)
+    one_stage = head == "retinanet"
+    num_levels = len(strides) - start + (2 if one_stage else 1)
+    extra = "conv" if one_stage else "pool"
+    levels = backbone.pyramid_channels, strides
+    return FPN(*levels, options.channels, num_levels, start, conv, extra, options.norm)
+
+
+def _two_stage(backbone: nn.Module, neck: FPN, num_classes: int, head: str, options: HeadOptions) -> TwoStageDetector:
+    is_cascade = head == "cascade_mask_rcnn"
+    iou = options.proposal_nms_iou
+    rpn_rule = RPNRule(
+        _anchors(options, AnchorRule()),
+        MatchRule(0.7, 0.3, 0.3, ignored_fraction=options.ignored_fraction),
+        SampleRule(options.rpn_samples, 0.5),
+        options.rpn_beta,
+        ProposalRule(options.level_proposals, options.proposals, iou),
+        ProposalRule(options.test_level_proposals, options.test_proposals, iou),
+    )
+    stages = CASCADE_STAGES if is_cascade else (StageRule(),)
+    stages = [stage._replace(match=stage.match._replace(ignored_fraction=options.ignored_fraction)) for stage in stages]
+    roi_rule = RoIRule(tuple(stages), SampleRule(options.region_samples, 0.25), _detection(options))
+    box_norm = options.norm or ("batch" if is_cascade else None)
+    sizes = RoISizes(
+        options.box_convs, options.box_fcs, options.fc_channels, box_norm, options.mask_convs, options.norm
+    )
+    build = CascadeHead if is_cascade else MaskRCNNHead
+    roi_head = build(options.channels, num_classes, neck.strides[: neck.num_inputs], roi_rule, sizes)
+    return TwoStageDetector(backbone, neck, RPNHead(options.channels, neck.strides, rpn_rule), roi_head)
+
+
+def _retinanet(backbone: nn.Module, neck: FPN, num_classes: int, head: str, options: HeadOptions) -> RetinaNet:
+    default = RetinaRule()
+    rule = default._replace(
+        anchors=_anchors(options, default.anchors),
+        match=default.match._replace(ignored_fraction=options.ignored_fraction),
+        max_per_level=options.test_level_proposals,
+        detection=_detection(options),
+    )
+    bbox_head = RetinaHead(options.channels, num_classes, neck.strides, rule, options.retina_convs, options.norm)
+    return RetinaNet(backbone, neck, bbox_head)
+
+
+def _anchors(options: HeadOptions, default: AnchorRule) -> AnchorRule:
+    scales = default.scales
+    if options.anchor_scale is not None:
+        scales = tuple(scale / scales[0] * options.anchor_scale for scale in scales)
+    return AnchorRule(scales, default.ratios, options.allowed_border, options.pad_multiple)
+
+
+def _detection(options: HeadOptions) -> DetectionRule:
+    return DetectionRule(options.score_threshold, options.nms_iou, options.max_detections)
+
+
+Adapt = Callable[..., dict[str, torch.Tensor]]
+
+_MADE_BY = {
+    "a segmentor": "segmentors.create_segmentor builds the network for it",
+    "a Cascade R-CNN": "build the detector with head='cascade_mask_rcnn'",
+    "a Mask R-CNN": "build the detector with head='mask_rcnn'",
+    "a Faster R-CNN": "build the detector with head='faster_rcnn'",
+    "a RetinaNet": "build the detector with head='retinanet'",
+}
+
+
+def kind_of(weights: Mapping[str, torch.Tensor]) -> str | None:
+    """What a state dict is of; None: of neither a segmentor nor a detector."""
+    if any(name.startswith("decode_head.") for name in weights):
+        return "a segmentor"
+    if any(name.startswith("roi_head.bbox_head.0.") for name in weights):
+        return "a Cascade R-CNN"
+    if any(name.startswith("bbox_head.retina_") for name in weights):
+        return "a RetinaNet"
+    if any(name.startswith("roi_head.") for name in weights):
+        has_masks = any(name.startswith("roi_head.mask_head.") for name in weights)
+        return "a Mask R-CNN" if has_masks else "a Faster R-CNN"
+    return None
+
+
+def _adapt_weights(
+    model: nn.Module, adapt: Adapt, weights: Mapping[str, torch.Tensor], resize: bool = False
+) -> dict[str, torch.Tensor]:
+    """A detector's or backbone's state dict as the model's; `adapt` is that of `backbones.prefixed`.
+
+    Raises:
+        ValueError: the file is of something else, or of another number of classes where it must fit (not `resize`).
+    """
+    theirs, ours = kind_of(weights), kind_of(model.state_dict())
+    if theirs is None and not resize:
+        raise ValueError(
+            "the file holds a backbone or a classifier, without a detector's neck and heads; start the detector from "
+            "it: create_detector(weights=...), or load_pretrained"
+        )
+    if theirs not in (None, ours):
+        raise ValueError(f"the file holds {theirs}, and the model is {ours}; {_MADE_BY[theirs]}")
+    if theirs is not None and not resize and (classes := num_classes_of(weights, model)) != model.num_classes:
+        raise ValueError(
+            f"the file is for {classes} classes, and the model for {model.num_classes}; build it with "
+            f"num_classes={classes}, or fine-tune from the file: create_detector(weights=...), or load_pretrained"
+        )
+    return adapt(weights, resize=resize)
+
+
+def num_classes_of(weights: Mapping[str, torch.Tensor], model: nn.Module) -> int:
+    """The number of classes of a detector's state dict, which is of the same kind as the model."""
+    names = ("roi_head.bbox_head.fc_cls.weight", "roi_head.bbox_head.0.fc_cls.weight")
+    for name in names:
+        if name in weights:
+            return len(weights[name]) - 1  # without the background
+    if (name := "bbox_head.retina_cls.weight") in weights:
+        return len(weights[name]) // model.bbox_head.num_anchors
+    return model.num_classes
