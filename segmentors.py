@@ -12,8 +12,11 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from backbones.hornet import DepthwiseConv, GlobalLocalFilter
 from backbones.prefixed import prefixed
 from dense.fcn import FCNHead, GloReHead
+from dense.fpn import FPN
+from dense.gnconv import GNConvModule
 from dense.segmentor import Segmentor
 from dense.semantic_fpn import SemanticFPNHead
 from dense.upernet import UPerHead
@@ -39,15 +42,26 @@ class Head(NamedTuple):
 
 
 def _unit(channels: int) -> nn.Module:
-    return GloReUnit(channels, NUM_NODES * channels // 512 or 1, dim=2, normalize=True)
+    return GloReUnit(channels, max(1, channels * NUM_NODES // 512), dim=2, normalize=True)
+
+
+def _horfpn(*levels: Any, spatial: Callable[[int], nn.Module], norm: str, **options: Any) -> nn.Module:
+    """UPerNet whose levels are fused by a recursive gated convolution."""
+    fusion = partial(GNConvModule, spatial=spatial, norm=norm, activation=True)
+    return UPerHead(*levels, norm=norm, fusion=fusion, **options)
 
 
 HEADS = {
     "upernet": Head(UPerHead, 512, auxiliary_channels=256),
+    "upernet_horfpn_7x7": Head(partial(_horfpn, spatial=partial(DepthwiseConv, scale=1)), 512, auxiliary_channels=256),
+    "upernet_horfpn_gf": Head(
+        partial(_horfpn, spatial=partial(GlobalLocalFilter, size=32, scale=1)), 512, auxiliary_channels=256
+    ),
     "semantic_fpn": Head(SemanticFPNHead, 128, neck_channels=256),
     "glore": Head(partial(GloReHead, unit=_unit), 512),
     "fcn": Head(partial(FCNHead, level=-1, num_convs=2), 512, auxiliary_channels=256),
 }
+"""Heads by name: UPerNet, its two variants of HorNet's paper, Semantic FPN (GLNet's likely setting), GloRe's, FCN."""
 
 
 def create_segmentor(
@@ -89,8 +103,16 @@ def create_segmentor(
     elif options or weights is not None:
         given = ", ".join([*options, *(["weights"] if weights is not None else [])])
         raise ValueError(f"{given}: only a backbone given by its name is built with options; build {name} with them")
+    if not all(isinstance(stride, int) for stride in backbone.pyramid_strides):
+        raise ValueError(
+            f"{name} is for clips, with levels of strides {backbone.pyramid_strides}; a segmentor takes images"
+        )
     channels = channels or chosen.channels
     levels, neck = backbone.pyramid_channels, None
+    if chosen.neck_channels is not None:
+        width = channels * chosen.neck_channels // chosen.channels
+        neck = FPN(levels, backbone.pyramid_strides, width, num_levels=len(levels))
+        levels = (width,) * len(levels)
     decode_head = chosen.build(levels, num_classes, channels=channels, dropout=dropout, norm=norm)
     if auxiliary_channels is None:
         auxiliary_channels = chosen.auxiliary_channels

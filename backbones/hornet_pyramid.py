@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
+from torch import nn
 
 from backbones.hornet import HorNet, Stage, check_images, global_stages, local_stages
 from backbones.layer_norm import LayerNorm2d
@@ -46,6 +47,9 @@ class HorNetPyramid(HorNet):
     ):
         super().__init__(width, stages[: out_indices[-1] + 1], 0, drop_path, layer_scale, init_std)
         del self.norm
+        # Padding is zeros. With the classifier's bias of 0 its features would be, too, and the gradient of each norm
+        # there would grow a thousandfold, to infinity.
+        nn.init.trunc_normal_(self.downsample_layers[0][0].bias, std=0.02)
         self.out_indices = tuple(out_indices)
         self.pyramid_channels = tuple(self.pyramid_channels[i] for i in out_indices)
         self.pyramid_strides = tuple(4 << i for i in out_indices)

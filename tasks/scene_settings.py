@@ -39,7 +39,8 @@ class SceneDataSettings(LoaderSettings):
         None, description="demo images to make in the folder of `train` if they do not exist"
     )
     class_names: str | tuple[str, ...] | None = Field(
-        None, description="table of class names (lines `label name`, CSV or JSON), or the names; none: those of the data"
+        None,
+        description="table of class names (lines `label name`, CSV or JSON), or the names; none: of the data",
     )
     pixels: PixelSettings = PixelSettings()
 

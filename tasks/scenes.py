@@ -6,13 +6,14 @@ import json
 import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
+import weights as weight_files
 from datasets.class_table import class_table
 from datasets.dataloader import eval_loader, to_device, train_loader
 from datasets.dense.batches import normalize_and_pad
@@ -26,7 +27,6 @@ from engine.progress import counted, progress_bar
 from engine.task import Batch, Evaluation, ResumeFolder, Task
 from evaluators.gather import Gathered, gather
 from evaluators.resumable_predictions import ResumablePredictions, Rows
-import weights as weight_files
 from models import load_pretrained
 from settings import SettingsError
 from tasks.class_lists import read_setting
@@ -112,7 +112,7 @@ class SceneTask(Task):
             raise SettingsError(f"model: {error}") from error
 
     def load_initial_weights(self, model: nn.Module) -> None:
-        """Loads `model.pretrained`: into the whole network if the file has entries of a head, else into the backbone."""
+        """Loads `model.pretrained`: into the whole network if the file has a `backbone.`, else into the backbone."""
         path = self.settings.model.pretrained
         if path is None:
             return
@@ -247,7 +247,8 @@ class SceneTask(Task):
         make = self.settings.data.make
         if make is not None and not self._has_made:
             folder = Path(self.settings.data.train).parent
-            self.ranks.on_main(lambda: read_setting("data.make", make_scene_shapes, folder, **make.model_dump()))
+            make_set = partial(make_scene_shapes, folder, **make.model_dump())
+            self.ranks.on_main(lambda: read_setting("data.make", make_set))
             self._has_made = True
 
     _has_made = False

@@ -6,9 +6,9 @@ logits to the file's size and counts every pixel once. Several scales and mirror
 
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -50,8 +50,8 @@ class SegmentationDataSettings(SceneDataSettings):
     CHANGEABLE = (*SceneDataSettings.CHANGEABLE, "labels", "val_labels")
 
     train: str = Field(
-        description="list of training images and label maps; or their folder, with `labels`; or the folder of ADE20K or "
-        "Cityscapes"
+        description="list of training images and label maps; or their folder, with `labels`; or the folder of ADE20K "
+        "or Cityscapes"
     )
     labels: str | None = Field(None, description="folder of the label maps, where `train` is a folder of images")
     val: str = Field(description="validation images, in the same forms; the folder of ADE20K or Cityscapes again")
@@ -106,7 +106,7 @@ class Segmentation(SceneTask):
     """Trains and evaluates a network that gives every pixel a class."""
 
     Settings = SegmentationSettings
-    curves = {"loss": "loss", "mean_iou": "mean IoU"}
+    curves: ClassVar[Mapping[str, str]] = {"loss": "loss", "mean_iou": "mean IoU"}
     advice = """\
   ./run_local.sh tools/predict.py IMAGE     the classes of your own images
   ./run_local.sh tools/evaluate.py          the scores once more, with a report on every image"""

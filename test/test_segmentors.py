@@ -15,6 +15,7 @@ from segmentors import create_segmentor
 
 GOLDENS = {
     "hornet_tiny_gf_upernet": ("hornet_tiny_gf", "upernet", {"image_size": 384}),
+    "hornet_small_horfpn_7x7_upernet": ("hornet_small_7x7", "upernet_horfpn_7x7", {}),
 }
 
 
