@@ -95,8 +95,9 @@ def average_precision(
     """
     from faster_coco_eval import COCO, COCOeval_faster  # imported here: only evaluations need it
 
-    truth = COCO(dict(ground_truth))
-    evaluation = COCOeval_faster(truth, truth.loadRes([dict(result) for result in results]), iouType=kind)
+    truth = COCO(dict(ground_truth), print_function=_say_nothing)
+    found = truth.loadRes([dict(result) for result in results])
+    evaluation = COCOeval_faster(truth, found, iouType=kind, print_function=_say_nothing)
     evaluation.params.imgIds = sorted(image_ids)
     evaluation.evaluate()
     evaluation.accumulate()
@@ -108,6 +109,10 @@ def average_precision(
     values = [float("nan") if value < 0 else float(value) for value in np.asarray(evaluation.stats)[: len(STATS)]]
     # A class without objects is NaN at every recall.
     return AveragePrecision(dict(zip(STATS, values, strict=True)), precision.mean(axis=(0, 1)), precision[0])
+
+
+def _say_nothing(*_: Any) -> None:
+    """The library logs a table of its own."""
 
 
 @dataclass(frozen=True)
