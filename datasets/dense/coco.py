@@ -150,7 +150,7 @@ class CocoImages(Sequence):
         return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
 
     def identities(self) -> Iterator[str]:
-        """Id, file name and a digest of the objects of each image: what tells it from others, wherever its folder is."""
+        """Id, file name and a digest of the objects of each image: what it is known by, wherever its folder is."""
         tables = self._tables
         for index, item in enumerate(self):
             span, digest = self._span(index), 0

@@ -62,3 +62,17 @@ def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
     else:
         runs = {"size": [height, width], "counts": segmentation["counts"].encode()}
     return coco_mask.decode(runs)
+
+
+def box_of(mask: np.ndarray) -> list[int]:
+    """The box of a mask that is not empty, as COCO writes it: x, y, width, height."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)]
+
+
+def encode_mask(mask: np.ndarray) -> dict[str, Any]:
+    """A mask bool [H, W] as COCO's compressed run lengths, fit for JSON."""
+    from pycocotools import mask as coco_mask
+
+    encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")}
