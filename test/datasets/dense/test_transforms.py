@@ -66,6 +66,15 @@ def test_resizing(size):
     assert set(sample.label_map.unique().tolist()) == {0, 1, 2} and sample.masks.dtype == torch.uint8
 
 
+@pytest.mark.parametrize("size", [(33, 41), (128, 160), (91, 23)])
+def test_resizing_and_flipping_commute(size):
+    """So masks are not shifted against their image."""
+    one, other = flip(resize(rectangles(), size)), resize(flip(rectangles()), size)
+    assert torch.equal(one.masks, other.masks) and torch.equal(one.label_map, other.label_map)
+    assert (one.image.int() - other.image.int()).abs().max() <= 1
+    torch.testing.assert_close(one.boxes, other.boxes)
+
+
 def test_resizing_with_antialias_averages():
     noise = np.random.default_rng(1).integers(0, 2, (64, 80, 1), np.uint8).repeat(3, 2) * 255
     sample = make_sample(Image.fromarray(noise))
