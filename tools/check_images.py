@@ -8,7 +8,8 @@
 
 It reads every image, and finds those that are missing, damaged or of another size than stated; boxes that are
 degenerate or outside their image; polygons and run lengths with faults; label maps of another size, kind or with values
-out of range. A row for each image goes to SOURCE.checked.csv. Exit status: 0, or 1 if an image has a fault.
+out of range. A row for each image goes to SOURCE.checked.csv, and one for each fault of a
+COCO file that belongs to no image. Exit status: 0, or 1 if there is a fault.
 """
 
 import argparse
@@ -104,7 +105,7 @@ def _check_numbered(numbered: tuple[int, Entry]) -> dict[str, Any]:
 def _report(rows: list[dict[str, Any]], table: Path) -> None:
     """Logs how many faults of each kind there are, and exits with status 1 if any."""
     kinds = Counter(re.sub(r"\d+(\.\d+)?", "N", row["fault"]) for row in rows if row["fault"])
-    log.info("%d images, %d with a fault; table: %s", len(rows), kinds.total(), table)
+    log.info("%d entries, %d with a fault; table: %s", len(rows), kinds.total(), table)
     for fault, count in kinds.most_common(10):
         log.info("%7d  %s", count, fault)
     if kinds:
