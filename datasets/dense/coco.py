@@ -13,9 +13,9 @@ width), `annotations` (id, image_id, category_id, bbox [x, y, width, height], an
 The annotations are packed into arrays and one string: forked workers share them, see `file_list`.
 """
 
-import json
 import logging
 import os
+import pickle
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -143,14 +143,14 @@ class CocoImages(Sequence):
                     "iscrowd": int(tables.is_crowd[row]),
                 }
                 if tables.segmentations is not None:
-                    entry["segmentation"] = json.loads(tables.segmentations[row])
+                    entry["segmentation"] = tables.segmentations[row]
                 annotations.append(entry)
         pairs = zip(self.category_ids, self.class_names, strict=True)
         categories = [{"id": number, "name": name} for number, name in pairs]
         return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
 
     def identities(self) -> Iterator[str]:
-        """Id, file name and digest of the objects of each image: what tells it from others, wherever its folder is."""
+        """Id, file name and a digest of the objects of each image: what it is known by, wherever its folder is."""
         tables = self._tables
         for index, item in enumerate(self):
             span, digest = self._span(index), 0
@@ -170,7 +170,7 @@ class CocoImages(Sequence):
         masks = np.zeros((len(rows), *item.size), np.uint8)
         for mask, row in zip(masks, rows.tolist(), strict=True):
             try:
-                mask[:] = decode_segmentation(json.loads(self._tables.segmentations[row]), item.size)
+                mask[:] = decode_segmentation(self._tables.segmentations[row], item.size)
             except ValueError as error:
                 number = self._tables.annotation_ids[row]
                 raise ImageError(item.path, f"annotation {number} of {self.source}: {error}") from None
@@ -190,7 +190,20 @@ class _Tables(NamedTuple):
     areas: np.ndarray  # float64 [A], in pixels
     is_crowd: np.ndarray  # bool [A]
     is_usable: np.ndarray  # bool [A]: not degenerate
-    segmentations: PackedTexts | None  # JSON
+    segmentations: "_PackedValues | None"
+
+
+class _PackedValues:
+    """Immutable plain values, packed as `file_list` packs texts; made of our own memory, so unpickling them is safe."""
+
+    def __init__(self, values: Iterable[Any]):
+        encoded = [pickle.dumps(value, protocol=5) for value in values]
+        self._bytes = b"".join(encoded)
+        self._ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+
+    def __getitem__(self, index: int) -> Any:
+        start, end = self._ends[index : index + 2].tolist()
+        return pickle.loads(self._bytes[start:end])
 
 
 def read_coco(
@@ -299,7 +312,7 @@ def _pack(path: Path, content: dict[str, Any], label_of: dict[int, int], masks: 
         areas=areas,
         is_crowd=np.array([entry.get("iscrowd", 0) for entry in entries], bool),
         is_usable=(areas > 0) & (boxes[:, 2:] >= MIN_SIDE).all(1) & (inside[:, 2:] > inside[:, :2]).all(1),
-        segmentations=PackedTexts(json.dumps(entry["segmentation"]) for entry in entries) if masks else None,
+        segmentations=_PackedValues(entry["segmentation"] for entry in entries) if masks else None,
     )
 
 

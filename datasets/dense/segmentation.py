@@ -50,15 +50,55 @@ def _polygon_fault(polygon: Any) -> str:
 def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
     """The mask of a segmentation without fault: uint8 [H, W], 0 or 1.
 
-    Raises ValueError for compressed run lengths that are damaged.
+    Raises ValueError for compressed run lengths that are damaged. pycocotools would give whatever the memory holds for
+    those that end early, so they are read here; it draws the polygons.
     """
+    if isinstance(segmentation, list):
+        from pycocotools import mask as coco_mask
+
+        segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
+        segmentation["counts"] = segmentation["counts"].decode("ascii")
+    counts = segmentation["counts"]
+    if isinstance(counts, str):
+        counts = read_counts(counts)
+        if sum(counts) != size[0] * size[1] or min(counts) < 0:
+            raise ValueError(f"damaged run lengths: {sum(counts)} pixels, but its image has {size[0] * size[1]}")
+    values = np.arange(len(counts), dtype=np.uint8) % 2
+    return np.ascontiguousarray(np.repeat(values, counts).reshape(size[::-1]).T)
+
+
+def read_counts(text: str) -> list[int]:
+    """The run lengths in COCO's text. Raises ValueError if it ends within a number or has other characters.
+
+    Each number is written in groups of 5 bits, the lowest first, one character (from "0") each, whose bit 5 says that
+    more follow; the last bit is the sign. From the fourth number on it is the difference to that two before.
+    """
+    counts: list[int] = []
+    value = shift = 0
+    for letter in text:
+        group = ord(letter) - 48
+        if not 0 <= group < 64:
+            raise ValueError(f"damaged run lengths: the character {letter!r}")
+        value |= (group & 31) << shift
+        shift += 5
+        if not group & 32:
+            value -= (group & 16) << (shift - 4)
+            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+            value = shift = 0
+    if shift or not counts:
+        raise ValueError("damaged run lengths: the text ends early")
+    return counts
+
+
+def box_of(mask: np.ndarray) -> list[int]:
+    """The box of a mask that is not empty, as COCO writes it: x, y, width, height."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)]
+
+
+def encode_mask(mask: np.ndarray) -> dict[str, Any]:
+    """A mask bool [H, W] as COCO's compressed run lengths, fit for JSON."""
     from pycocotools import mask as coco_mask
 
-    height, width = size
-    if isinstance(segmentation, list):
-        runs = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    elif isinstance(segmentation["counts"], list):
-        runs = coco_mask.frPyObjects(segmentation, height, width)
-    else:
-        runs = {"size": [height, width], "counts": segmentation["counts"].encode()}
-    return coco_mask.decode(runs)
+    encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")}

@@ -4,6 +4,8 @@ All build on torchvision.transforms.v2 and its tv_tensors: images are resized bi
 nearest pixel, boxes are scaled, shifted and clipped. Whoever draws the random numbers passes them in, so each is a pure
 function. As in mmdet, by which the papers' recipes were run: boxes are not recomputed from masks after a crop, and
 shrinking does not average pixels unless `antialias` asks for it.
+Done differently here: the nearest pixel is that whose center is nearest, as for images. OpenCV, and torchvision for
+masks, take the one above and to the left of it, which moves masks by up to half a pixel against their image.
 
 torchvision takes seconds to import: only what uses it does.
 """
@@ -43,11 +45,11 @@ class Sample:
         """(h, w) of the image."""
         return tuple(self.image.shape[-2:])
 
-    def all_by(self, operation, *arguments, **image_options) -> "Sample":
+    def all_by(self, operation, *arguments) -> "Sample":
         """The sample with a function of tv_tensors applied to its image, boxes, masks and label map."""
-        parts = {"boxes": self.boxes, "ignored": self.ignored, "masks": self.masks, "label_map": self.label_map}
-        parts = {name: operation(part, *arguments) for name, part in parts.items() if part is not None}
-        return replace(self, image=operation(self.image, *arguments, **image_options), **parts)
+        names = ("image", "boxes", "ignored", "masks", "label_map")
+        parts = {name: getattr(self, name) for name in names}
+        return replace(self, **{name: operation(part, *arguments) for name, part in parts.items() if part is not None})
 
 
 def make_sample(
@@ -92,8 +94,25 @@ def resize(sample: Sample, size: tuple[int, int], antialias: bool = False) -> Sa
     if size == sample.size:
         return sample
     scale = tuple(s * new / old for s, new, old in zip(sample.scale, size[::-1], sample.size[::-1], strict=True))
-    resized = sample.all_by(lambda part, **options: F.resize(part, list(size), **options), antialias=antialias)
-    return replace(resized, scale=scale)
+    return replace(
+        sample,
+        image=F.resize(sample.image, list(size), antialias=antialias),
+        boxes=F.resize(sample.boxes, list(size)),
+        ignored=F.resize(sample.ignored, list(size)),
+        masks=None if sample.masks is None else _resize_mask(sample.masks, size),
+        label_map=None if sample.label_map is None else _resize_mask(sample.label_map, size),
+        scale=scale,
+    )
+
+
+def _resize_mask(mask: Any, size: tuple[int, int]) -> Any:
+    """A mask [..., h, w] at another size, by the nearest pixel."""
+    values = mask.as_subclass(torch.Tensor)
+    shape = (*values.shape[:-2], *size)
+    if not values.numel():
+        return _wrap(values.new_zeros(shape), mask)
+    layers = values.reshape(1, -1, *values.shape[-2:])  # [..., h, w] -> [1, N, h, w]
+    return _wrap(torch.nn.functional.interpolate(layers, size=size, mode="nearest-exact").reshape(shape), mask)
 
 
 def crop(sample: Sample, top: int, left: int, size: tuple[int, int]) -> Sample:

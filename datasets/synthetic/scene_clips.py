@@ -22,15 +22,14 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from datasets.dense.segmentation import box_of, encode_mask
 from datasets.synthetic.drawing import SHAPES, draw_background, draw_colors
 from datasets.synthetic.folder import SPLITS, make_folder_once
 from datasets.synthetic.motion_shapes import CODECS, FRAME_RATES, MOTIONS, SPEEDS, draw_phases, write_video
 from datasets.synthetic.scenes import (
     SceneObject,
-    box_of,
     categories,
     draw_scene_frames,
-    encode_mask,
     size_phase,
     visible_masks,
 )

@@ -21,16 +21,15 @@ from PIL import Image
 from pydantic import Field
 
 from datasets.class_table import class_table
+from datasets.dense.segmentation import box_of, encode_mask
 from datasets.synthetic.drawing import SHAPES, draw_background, draw_colors
 from datasets.synthetic.folder import SPLITS, make_folder_once
 from datasets.synthetic.image_shapes import FORMATS
 from datasets.synthetic.scenes import (
     CLASS_NAMES,
     SceneObject,
-    box_of,
     categories,
     draw_scene_frames,
-    encode_mask,
     label_map,
     size_phase,
     visible_masks,

@@ -83,20 +83,6 @@ def _inner(mask: np.ndarray) -> np.ndarray:
     return padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
 
 
-def box_of(mask: np.ndarray) -> list[int]:
-    """The box of a mask that is not empty, as COCO writes it: x, y, width, height."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)]
-
-
-def encode_mask(mask: np.ndarray) -> dict[str, Any]:
-    """A mask bool [H, W] as COCO's compressed run lengths, fit for JSON."""
-    from pycocotools import mask as coco_mask
-
-    encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")}
-
-
 def categories() -> list[dict[str, Any]]:
     """The kinds of shapes as COCO's categories: ids from 1, which are also the values of label maps."""
     return [{"id": number, "name": kind, "supercategory": "shape"} for number, kind in enumerate(SHAPES, 1)]

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from pycocotools import mask as coco_mask
 
+from datasets.dense.segmentation import decode_segmentation
 from datasets.synthetic import scene_shapes
 from datasets.synthetic.drawing import SHAPES
 from datasets.synthetic.scene_shapes import draw_scene_picture, make_scene_shapes
@@ -39,7 +39,7 @@ def test_boxes_areas_and_label_maps_follow_from_the_masks(folder):
         assert labels.shape == (image["height"], image["width"]) and labels.dtype == np.uint8
         covered = np.zeros(labels.shape, int)
         for entry in objects[image["id"]]:
-            mask = coco_mask.decode(entry["segmentation"]).astype(bool)
+            mask = decode_segmentation(entry["segmentation"], labels.shape).astype(bool)
             rows, columns = np.where(mask)
             x, y, width, height = entry["bbox"]
             assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (x, y, x + width, y + height)

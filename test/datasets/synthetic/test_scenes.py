@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from datasets.dense.segmentation import box_of
 from datasets.synthetic.drawing import SHAPES, draw_mask, draw_shape
 from datasets.synthetic.scenes import (
     IGNORED,
     SceneObject,
-    box_of,
     draw_scene_frames,
     label_map,
     size_phase,
