@@ -1,6 +1,6 @@
 """Detectors by name: any backbone of `models.create_pyramid` under any detection head.
 
->>> model = create_detector("hornet_debug_7x7", num_classes=7, head_options=SMALL)
+>>> model = create_detector("hornet_debug_7x7", num_classes=7, head_options=small_options("mask_rcnn"))
 >>> detections = model.eval()(torch.zeros(1, 3, 65, 97))
 >>> detections[0].boxes.shape[1]
 4
@@ -85,27 +85,38 @@ HEADS = {
 }
 """What each head's configurations set: EurNet's and HorNet's, and for RetinaNet mmdetection's."""
 
-SMALL = {
-    "channels": 64,
-    "fc_channels": 128,
-    "mask_convs": 1,
-    "retina_convs": 1,
-    "norm": "group",
-    "rpn_samples": 64,
-    "level_proposals": 128,
-    "test_level_proposals": 128,
-    "proposals": 64,
-    "test_proposals": 64,
-    "region_samples": 64,
+_RETINANET_ALONE = {"retina_convs"}
+_WITH_MASKS = {"mask_convs"}
+_TWO_STAGE = {
+    *("fc_channels", "box_convs", "box_fcs", "rpn_beta", "rpn_samples", "level_proposals", "proposals"),
+    *("test_proposals", "proposal_nms_iou", "region_samples"),
 }
-"""Options for tests and laptops. Heads without masks do without `mask_convs`."""
+
+
+def options_of(head: str) -> list[str]:
+    """The fields of `HeadOptions` that a head of `HEADS` reads."""
+    without = _TWO_STAGE if head == "retinanet" else _RETINANET_ALONE
+    if HEADS[head].mask_convs is None:
+        without = without | _WITH_MASKS
+    return [name for name in HeadOptions._fields if name not in without]
+
+
+def small_options(head: str) -> dict[str, Any]:
+    """Options of a head for tests and laptops: 64 channels, group norm, few layers and few proposals."""
+    small = {"channels": 64, "fc_channels": 128, "mask_convs": 1, "retina_convs": 1, "norm": "group"}
+    small |= {"rpn_samples": 64, "region_samples": 64, "proposals": 64, "test_proposals": 64}
+    small |= {"level_proposals": 128, "test_level_proposals": 128}
+    if HEADS[head].box_convs > 0:
+        small["box_convs"] = 1
+    return {name: value for name, value in small.items() if name in options_of(head)}
+
 
 SPATIAL: dict[str, Callable[[int], nn.Module] | None] = {
     "fpn": None,
     "horfpn_7x7": partial(DepthwiseConv, scale=1),
     "horfpn_gf": partial(GlobalLocalFilter, size=32, scale=1),
 }
-"""Necks: their names, and the spatial operator of gated convolutions that stand for 3 x 3 ones."""
+"""Necks: FPN, and HorFPN by the spatial operator of its gated convolutions."""
 
 FINEST_STRIDE = {"retinanet": 8}
 """The finest level that a head takes, if not that of stride 4."""
@@ -127,7 +138,7 @@ def create_detector(
         num_classes: K, without the background.
         head: one of `HEADS`.
         neck: one of `SPATIAL`.
-        head_options: fields of `HeadOptions` that differ from the head's own in `HEADS`.
+        head_options: fields of `HeadOptions` that differ from the head's own in `HEADS`; see `options_of`.
         weights: a file to start from, read by `models.load_pretrained`: of the backbone or its classifier, or of a
             detector like this one, with any number of classes.
         options: further arguments of the backbone's builder.
@@ -139,7 +150,7 @@ def create_detector(
     _check("detection head", head, HEADS)
     _check("neck", neck, SPATIAL)
     for name in head_options or ():
-        _check("option of a detection head", name, HeadOptions._fields)
+        _check(f"option of {head}", name, options_of(head))
     chosen = HEADS[head]._replace(**head_options or {})
     name = backbone if isinstance(backbone, str) else type(backbone).__name__
     if isinstance(backbone, str):

@@ -53,7 +53,7 @@ def assign(
     if rule.low_quality_matches:
         best_of_object = overlaps.amax(1, keepdim=True)  # [G, 1]
         is_best = (overlaps == best_of_object) & (best_of_object >= rule.min_positive_iou)
-        numbers = torch.arange(len(objects), device=boxes.device)[:, None]
-        last = torch.where(is_best, numbers, -1).amax(0)
+        numbers, claimed = is_best.nonzero(as_tuple=True)
+        last = torch.full_like(assigned, -1).scatter_reduce(0, claimed, numbers, "amax")
         assigned = torch.where(last >= 0, last, assigned)
     return assigned

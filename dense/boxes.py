@@ -18,10 +18,10 @@ def box_area(boxes: torch.Tensor) -> torch.Tensor:
 
 def intersection(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Area that each of [N, 4] shares with each of [M, 4]: [N, M]."""
-    left_top = torch.maximum(first[:, None, :2], second[None, :, :2])
-    right_bottom = torch.minimum(first[:, None, 2:], second[None, :, 2:])
-    width, height = (right_bottom - left_top).clamp(min=0).unbind(-1)
-    return width * height
+    x1, y1, x2, y2 = first[:, :, None].unbind(1)
+    width = torch.minimum(x2, second[:, 2]) - torch.maximum(x1, second[:, 0])
+    height = torch.minimum(y2, second[:, 3]) - torch.maximum(y1, second[:, 1])
+    return width.clamp_(min=0) * height.clamp_(min=0)
 
 
 def pairwise_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 VALUES_AT_ONCE = 2**24
-"""Pixels of masks that are interpolated at once where there is no GPU-sized memory to fill: 64 MB in float32."""
+"""Pixels of masks that a GPU interpolates at once: 64 MB in float32, and twice that for their positions."""
 
 
 def paste_masks(

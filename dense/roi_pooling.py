@@ -43,7 +43,7 @@ def pool_regions(
     Every cell averages as many bilinear samples as it spans positions of the map. Half a pixel is taken off the
     corners, so that positions are where their cells' centres are (`aligned`).
     """
-    levels = level_of(regions, strides)
+    levels, dtype = level_of(regions, strides), maps[0].dtype
     maps = [in_full_precision(x) for x in maps[: len(strides)]]
     pooled = maps[0].new_zeros(len(regions), maps[0].shape[1], output_size, output_size)
     for number, (x, stride) in enumerate(zip(maps, strides, strict=True)):
@@ -51,4 +51,4 @@ def pool_regions(
         if len(chosen) > 0:
             part = roi_align(x, regions[chosen].to(x.dtype), output_size, 1 / stride, aligned=True)
             pooled = pooled.index_copy(0, chosen, part)
-    return pooled
+    return pooled.to(dtype)

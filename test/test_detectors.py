@@ -1,0 +1,322 @@
+"""Detectors by name: against what the authors' networks give, and which files fit which detector."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from detection_scenes import gradients, made_batch, without_objects
+from golden_maps import check_map
+from golden_weights import input_for, read_golden, state_dict_for
+from torch import nn
+
+from dense.anchors import pyramid_anchors
+from dense.paste import paste_masks
+from dense.roi_pooling import level_of, pool_regions
+from dense.structures import ImageShape, Targets
+from detectors import HEADS, SPATIAL, create_detector, options_of, small_options
+from models import WeightsError, create_model, create_pyramid, load_pretrained, load_weights
+
+GOLDENS = {
+    "hornet_tiny_gf_cascade": ("hornet_tiny_gf", "cascade_mask_rcnn", "fpn", {"score_threshold": 0.0155}),
+    "hornet_small_horfpn_gf_mask_rcnn": ("hornet_small_7x7", "mask_rcnn", "horfpn_gf", {}),
+    "eurnet_tiny_mask_rcnn": ("eurnet_tiny", "mask_rcnn", "fpn", {}),
+}
+FEW = {"level_proposals": 90, "test_level_proposals": 90, "proposals": 30, "test_proposals": 30}
+ALL = {"rpn_samples": 10**7, "region_samples": 10**7, "pad_multiple": None}
+"""What the goldens change: few proposals, every anchor and region sampled, nothing padded."""
+QUICK = "hornet_tiny_gf_cascade"
+
+
+def golden_detector(name: str, without_roi_head: bool = False) -> tuple[nn.Module, dict[str, Any]]:
+    """`without_roi_head`: that has no values, which would take most of the time of a brief test."""
+    backbone, head, neck, own = GOLDENS[name]
+    golden = read_golden(name)
+    with torch.device("meta" if without_roi_head else "cpu"):
+        model = create_detector(backbone, golden["num_classes"], head, neck, FEW | ALL | own)
+    assert {entry: list(tensor.shape) for entry, tensor in model.state_dict().items()} == golden["state_dict"]
+    for part, number in golden["params_by_part"].items():
+        assert sum(parameter.numel() for parameter in getattr(model, part).parameters()) == number
+    left_out = {entry for entry in golden["state_dict"] if without_roi_head and entry.startswith("roi_head.")}
+    model.load_state_dict(state_dict_for(golden["state_dict"], skip=left_out), strict=not left_out, assign=True)
+    return model.double().eval(), golden
+
+
+def golden_inputs(golden: dict[str, Any]) -> tuple[torch.Tensor, list[ImageShape]]:
+    shapes = [ImageShape(tuple(size), (golden["scale_factor"],) * 2) for size in golden["image_shapes"]]
+    return input_for(golden["input_shape"], golden["input_seed"]).double(), shapes
+
+
+def golden_targets(golden: dict[str, Any]) -> list[Targets]:
+    """Boxes and labels of the file; masks are the ellipses in the boxes."""
+    targets = []
+    for (height, width), boxes, labels, areas in zip(
+        golden["image_shapes"],
+        golden["target_boxes"],
+        golden["target_labels"],
+        golden["target_mask_areas"],
+        strict=True,
+    ):
+        y, x = np.mgrid[:height, :width]
+        masks = [
+            ((x - (x1 + x2) / 2) / ((x2 - x1) / 2)) ** 2 + ((y - (y1 + y2) / 2) / ((y2 - y1) / 2)) ** 2 <= 1
+            for x1, y1, x2, y2 in boxes
+        ]
+        masks = torch.from_numpy(np.stack(masks)).to(torch.uint8)
+        assert masks.sum((1, 2)).tolist() == areas
+        targets.append(Targets(torch.tensor(boxes, dtype=torch.float64), torch.tensor(labels), masks))
+    return targets
+
+
+def differ(actual: torch.Tensor, printed: list) -> float:
+    """Largest difference beyond the rounding of the printed numbers to 8 digits."""
+    printed = torch.tensor(printed, dtype=torch.float64)
+    rounding = 0.5 * 10 ** (printed.abs().clamp(min=1e-300).log10().floor() - 7)
+    return ((actual.double() - printed).abs() - rounding).max().item()
+
+
+def check_maps_and_proposals(
+    name: str, without_roi_head: bool = False
+) -> tuple[nn.Module, dict[str, Any], list[torch.Tensor], list[torch.Tensor]]:
+    model, golden = golden_detector(name, without_roi_head)
+    images, shapes = golden_inputs(golden)
+    maps = model.neck(model.backbone.forward_pyramid(images))
+    output = model.rpn_head(maps)
+    for i, x in enumerate(maps):
+        check_map(f"neck.{i}", x, golden["features"][f"neck.{i}"])
+        check_map(f"cls.{i}", output.scores[i], golden["features"][f"rpn_head.cls.{i}"])
+        check_map(f"reg.{i}", output.differences[i], golden["features"][f"rpn_head.reg.{i}"])
+    anchors = pyramid_anchors(maps, model.neck.strides, model.rpn_head.rule.anchors, torch.float64)
+    for own, expected in zip(anchors, golden["anchors"].values(), strict=True):
+        assert len(own) == expected["num"]
+        assert differ(own[:3], expected["first3"]) < 1e-12
+        assert differ(own[-1], expected["last"]) < 1e-12
+    proposals = model.rpn_head.scored_proposals(output, shapes)
+    for (boxes, scores), expected in zip(proposals, golden["proposals"], strict=True):
+        assert len(boxes) == expected["num"]
+        found = torch.cat((boxes, scores[:, None]), dim=1)
+        assert differ(found[: len(expected["first10"])], expected["first10"]) < 5e-6
+        assert differ(found.sum(0), expected["sum"]) < 30 * 5e-6
+    return model, golden, maps, [boxes for boxes, _ in proposals]
+
+
+def test_neck_region_proposals_and_state_dict_are_the_authors():
+    with torch.inference_mode():
+        check_maps_and_proposals(QUICK, without_roi_head=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", GOLDENS)
+def test_detections_are_the_authors(name):
+    with torch.inference_mode():
+        model, golden, maps, proposals = check_maps_and_proposals(name)
+        _, shapes = golden_inputs(golden)
+        check_heads(model, golden, maps)
+        found = model.roi_head.detect(maps, proposals, shapes)
+    for detections, shape, expected in zip(found, shapes, golden["detections_rescaled"], strict=True):
+        assert len(detections.scores) == expected["num"]
+        top = torch.tensor(expected["top10_class_box_score_maskarea"], dtype=torch.float64)
+        number = len(top)
+        assert torch.equal(detections.labels[:number], top[:, 0].long())
+        assert differ(detections.boxes[:number], top[:, 1:5].tolist()) < 5e-6
+        assert differ(detections.scores[:number], top[:, 5].tolist()) < 2e-8
+        assert differ(detections.scores.sum(), expected["sum_scores"]) < 1e-6
+        size = tuple(round(side / golden["scale_factor"]) for side in shape.size)
+        areas = paste_masks(detections.masks, detections.boxes, size).sum((1, 2))
+        assert (areas[:number] - top[:, 6]).abs().max() <= 2
+        assert abs(areas.sum() - expected["sum_mask_areas"]) <= 2 * number
+
+
+def check_heads(model: nn.Module, golden: dict[str, Any], maps: list[torch.Tensor]) -> None:
+    """Levels, pooled regions and outputs of every head for the golden's fixed regions."""
+    head, features = model.roi_head, golden["features"]
+    regions = torch.tensor(golden["fixed_rois"], dtype=torch.float64)
+    assert level_of(regions, head.strides).tolist() == golden["fixed_rois_level"]
+    pooled = pool_regions(maps, regions, head.strides, 7)
+    check_map("roi_7x7", pooled, features["roi_7x7"])
+    is_cascade = isinstance(head.bbox_head, nn.ModuleList)
+    stages = zip(head.bbox_head, head.mask_head, strict=True) if is_cascade else [(head.bbox_head, head.mask_head)]
+    for number, (for_boxes, for_masks) in enumerate(stages):
+        entry = f".{number}" if is_cascade else ""
+        logits, differences = for_boxes(pooled)
+        check_map("cls", logits, features[f"bbox_head{entry}.cls"])
+        check_map("reg", differences, features[f"bbox_head{entry}.reg"])
+        masks = for_masks(pool_regions(maps, regions, head.strides, 14))
+        check_map("mask", masks, features[f"mask_head{entry}"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", GOLDENS)
+def test_losses_and_gradients_are_the_authors(name):
+    model, golden = golden_detector(name)
+    images, shapes = golden_inputs(golden)
+    losses = model.train()(images, shapes, golden_targets(golden))
+    expected = {entry: sum(values) for entry, values in golden["losses"].items() if "acc" not in entry}
+    assert losses.keys() == expected.keys()
+    for entry, value in losses.items():
+        assert value.item() == pytest.approx(expected[entry], rel=1.5e-7), entry
+    assert sum(losses.values()).item() == pytest.approx(golden["total_loss"], rel=1e-7)
+    for entry, gradient in gradients(model, losses).items():
+        if entry in golden["grad_norms"]:
+            assert gradient.norm().item() == pytest.approx(golden["grad_norms"][entry], rel=1.5e-7, abs=1e-14), entry
+        else:
+            assert entry in golden["no_gradient"], entry
+
+
+@pytest.mark.parametrize(
+    "head, neck", [*((head, "fpn") for head in HEADS), *(("mask_rcnn", neck) for neck in SPATIAL if neck != "fpn")]
+)
+def test_every_head_on_every_neck_learns_and_detects(head, neck):
+    torch.manual_seed(0)
+    model = create_detector("hornet_debug_7x7", 3, head, neck, small_options(head) | {"score_threshold": 0.0})
+    images, shapes, targets = made_batch()
+    for own in (targets, [without_objects(target) for target in targets]):
+        found = gradients(model, model(images, shapes, own))
+        unused = {"backbone.norm0."} if head == "retinanet" else set()  # the level of stride 4
+        for entry, gradient in found.items():
+            assert (gradient is None) == entry.startswith(tuple(unused)), entry
+    detections = model.eval()(images, shapes)
+    assert all(len(own.scores) > 0 for own in detections)
+    assert all((own.masks is not None) == ("mask" in head) for own in detections)
+    assert model.num_classes == 3
+
+
+def test_released_files_load_by_their_names(tmp_path):
+    torch.manual_seed(0)
+    model, other = (create_detector("hornet_debug_gf", 3, head_options=small_options("mask_rcnn")) for _ in range(2))
+    content = {"meta": {"epoch": 12, "CLASSES": ("a", "b", "c")}, "state_dict": model.state_dict(), "optimizer": {}}
+    torch.save(content, tmp_path / "epoch_12.pth")
+    report = load_weights(other, tmp_path / "epoch_12.pth")
+    assert not report.misfits()
+    assert len(report.loaded) == len(model.state_dict())
+    assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
+def test_files_of_the_backbone_start_a_detector(tmp_path):
+    torch.manual_seed(0)
+    options = small_options("retinanet")
+    classifier = create_model("glnet_debug", num_classes=5)
+    torch.save({"model": classifier.state_dict()}, tmp_path / "classifier.pth")
+    model = create_detector("glnet_debug", 3, "retinanet", "fpn", options, tmp_path / "classifier.pth")
+    own = model.backbone.state_dict()
+    for name, tensor in classifier.state_dict().items():
+        assert name not in own or torch.equal(own[name], tensor)
+    torch.save(create_pyramid("glnet_debug").state_dict(), tmp_path / "pyramid.pth")
+    assert load_pretrained(model, tmp_path / "pyramid.pth").loaded == [f"backbone.{name}" for name in own]
+    message = "holds a backbone or a classifier, without a detector's neck and heads; start the detector from it"
+    with pytest.raises(WeightsError, match=message):
+        load_weights(model, tmp_path / "classifier.pth")
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_files_with_other_classes_lend_everything_but_the_classifiers(head, tmp_path):
+    torch.manual_seed(0)
+    options = small_options(head)
+    model = create_detector("hornet_debug_7x7", 3, head, head_options=options)
+    torch.save(model.state_dict(), tmp_path / "three.pth")
+    other = create_detector("hornet_debug_7x7", 5, head, head_options=options, weights=tmp_path / "three.pth")
+    for name, tensor in model.state_dict().items():
+        same = other.state_dict()[name].shape == tensor.shape and torch.equal(other.state_dict()[name], tensor)
+        assert same != (name.startswith(model.classifier_names) and tensor.shape != other.state_dict()[name].shape)
+    with pytest.raises(WeightsError, match="for 3 classes, and the model for 5; build it with num_classes=3"):
+        load_weights(other, tmp_path / "three.pth")
+    other.reset_classifier(3)
+    assert other.num_classes == 3
+    assert not load_weights(other, tmp_path / "three.pth").misfits()
+
+
+def test_files_of_something_else_are_refused_by_what_they_are(tmp_path):
+    model = create_detector("hornet_debug_7x7", 3, head_options=small_options("mask_rcnn"))
+    backbone = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("backbone.")}
+    torch.save(backbone | {"decode_head.conv_seg.weight": torch.zeros(3, 4, 1, 1)}, tmp_path / "segmentor.pth")
+    message = "segmentor.pth: does not fit mask_rcnn on hornet_debug_7x7: the file holds a segmentor, and the model is"
+    for load in (load_weights, load_pretrained):
+        with pytest.raises(WeightsError, match=message):
+            load(model, tmp_path / "segmentor.pth")
+    for head, kind in (
+        ("cascade_mask_rcnn", "a Cascade R-CNN"),
+        ("faster_rcnn", "a Faster R-CNN"),
+        ("retinanet", "a RetinaNet"),
+    ):
+        other = create_detector("hornet_debug_7x7", 3, head, head_options=small_options(head))
+        torch.save(other.state_dict(), tmp_path / "other.pth")
+        with pytest.raises(WeightsError, match=f"holds {kind}, and the model is a Mask R-CNN; .*head='{head}'"):
+            load_pretrained(model, tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match=r"of another shape: neck\.lateral_convs\.0\.conv\.weight"):
+        create_detector("hornet_debug_7x7", 3, "retinanet", weights=tmp_path / "other.pth")
+
+
+def test_a_copy_adapts_files_to_itself():
+    model = create_detector("hornet_debug_gf", 3, head_options=small_options("mask_rcnn"))
+    copied = copy.deepcopy(model)
+    copied.reset_classifier(5)
+    copied.adapt_weights(copied.state_dict())
+    with pytest.raises(ValueError, match="the file is for 3 classes, and the model for 5"):
+        copied.adapt_weights(model.state_dict())
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"head": "mask_rnn"}, "no detection head is called 'mask_rnn'; did you mean 'mask_rcnn'"),
+        ({"neck": "horfpn"}, "no neck is called 'horfpn'; did you mean 'horfpn_"),
+        ({"head_options": {"mask_conv": 1}}, "no option of mask_rcnn is called 'mask_conv'; did you mean 'mask_convs'"),
+        ({"head": "retinanet", "head_options": {"proposals": 5}}, "no option of retinanet is called 'proposals'"),
+        ({"head": "faster_rcnn", "head_options": {"mask_convs": 1}}, "no option of faster_rcnn is called 'mask_convs'"),
+        ({"head_options": {"norm": "layer"}}, "norm is 'layer'; expected one of batch, group, frozen"),
+        ({"drop": 0.1}, "no option of hornet_debug_7x7 is called 'drop'"),
+    ],
+)
+def test_wrong_names_are_answered_with_the_nearest(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        create_detector("hornet_debug_7x7", 3, **arguments)
+
+
+class Strides(nn.Module):
+    """A backbone of such strides."""
+
+    def __init__(self, *strides):
+        super().__init__()
+        self.pyramid_strides, self.pyramid_channels = strides, (4,) * len(strides)
+        if all(isinstance(stride, int) for stride in strides):
+            self.convs = nn.ModuleList(nn.Conv2d(3, 4, stride, stride) for stride in strides)
+
+    def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [conv(x) for conv in self.convs]
+
+
+def test_backbones_of_other_strides():
+    images, shapes, targets = made_batch()
+    for head in ("mask_rcnn", "retinanet"):
+        for strides in ((2, 4, 8), (4, 8, 8, 8), (16,)):
+            model = create_detector(Strides(*strides), 3, head, head_options=small_options(head))
+            used = [stride for stride in strides if stride >= (8 if head == "retinanet" else 4)]
+            assert model.neck.strides[: model.neck.num_inputs] == tuple(used)
+            assert all(value.isfinite() for value in model(images, shapes, targets).values())
+            model.eval()(images, shapes)
+    with pytest.raises(
+        ValueError, match=r"Strides has levels of strides \(2, 4\); retinanet takes levels from stride 8"
+    ):
+        create_detector(Strides(2, 4), 3, "retinanet")
+    with pytest.raises(ValueError, match="Strides is a network for clips"):
+        create_detector(Strides((1, 4, 4)), 3)
+    with pytest.raises(ValueError, match="drop_path: only a backbone given by its name is built with options"):
+        create_detector(Strides(4), 3, drop_path=0.1)
+
+
+def test_layers_decay_as_the_backbones():
+    model = create_detector("eurnet_debug", 3, head_options=small_options("mask_rcnn"))
+    assert model.layer_of("roi_head.bbox_head.fc_cls.weight") == model.num_layers
+    for name, _ in model.backbone.named_parameters():
+        assert model.layer_of(f"backbone.{name}") == model.backbone.layer_of(name)
+
+
+def test_the_released_settings():
+    assert create_detector("hornet_debug_7x7", 80).rpn_head.rule.train_proposals == (2000, 1000, 0.7)
+    cascade = create_detector("hornet_debug_7x7", 80, "cascade_mask_rcnn")
+    assert cascade.rpn_head.rule.train_proposals == (2000, 2000, 0.7)
+    assert cascade.rpn_head.rule.anchors.allowed_border == 0
+    assert cascade.rpn_head.rule.beta == 1 / 9
+    assert cascade.roi_head.rule.sample == (512, 0.25)
+    assert "proposals" not in options_of("retinanet")
