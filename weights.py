@@ -31,6 +31,9 @@ _COMPILED = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_m
 _HOLDERS = ("module.", "model.", "net.", "network.")
 """What objects that hold the network, such as DistributedDataParallel, put before the names of all entries."""
 
+BACKBONE = "backbone."
+"""What detectors and segmentors put before the names of their backbone's entries."""
+
 
 class WeightsError(UserError, ValueError):
     """A file of weights is missing, broken, or does not fit the model; the message says which, why, and what to try."""
@@ -52,10 +55,12 @@ class LoadReport:
     """Entries of the file that the model lacks."""
     mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
     """(name, shape in the file, shape in the model); they keep the values they had."""
+    converted: list[str] = field(default_factory=list)
+    """What became of entries in another form than the model's: a line for each kind, in the model's own words."""
 
     def __str__(self) -> str:
         inflated = f", {len(self.inflated)} of them 2-D kernels that were inflated" if self.inflated else ""
-        return "\n".join([f"{len(self.loaded)} entries loaded{inflated}", *self.misfits()])
+        return "\n".join([f"{len(self.loaded)} entries loaded{inflated}", *self.converted, *self.misfits()])
 
     def misfits(self) -> list[str]:
         """A line for each kind of misfit there is, with the first few entries."""
@@ -75,6 +80,7 @@ class LoadReport:
             missing=[name for name in self.missing if not name.startswith(prefixes)],
             unexpected=[name for name in self.unexpected if not name.startswith(prefixes)],
             mismatched=[entry for entry in self.mismatched if not entry[0].startswith(prefixes)],
+            converted=self.converted,
         )
 
 
@@ -93,12 +99,18 @@ def load_into_another(model: nn.Module, path: str | Path, suggest: Suggest) -> L
     from glore3d.inflate import inflate_weights
 
     model = getattr(model, "_orig_mod", model)  # compiled
-    weights = adapt(model, path, read(path), resize=True)
+    found = _backbone_alone(model, _without_holders(model, read(path)))
+    weights = adapt(model, path, found, resize=True)
     weights, inflated = inflate_weights(weights, _shapes(model))
     report = compare(model, weights)
     report.inflated = inflated
+    if hasattr(model, "conversion_notes"):
+        report.converted = model.conversion_notes(found)
     units = [f"{name}." for name in getattr(model, "unit_names", ())] if inflated else []
-    unexcused = report.excusing((*classifiers(model), *units))
+    new = tuple(getattr(model, "new_names", ()))
+    if any(name.startswith(new) for name in weights):
+        new = ()  # the file is that of such a network, and should have all of them
+    unexcused = report.excusing((*classifiers(model), *units, *new))
     if not report.loaded or unexcused.misfits():
         raise WeightsError(_misfit(model, path, weights, unexcused, suggest))
     return _fill(model, path, weights, report)
@@ -220,6 +232,13 @@ def _without_holders(model: nn.Module, weights: dict[str, torch.Tensor]) -> dict
             break
         weights = {name.removeprefix(shared[0]): tensor for name, tensor in weights.items()}
     return weights
+
+
+def _backbone_alone(model: nn.Module, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The entries of a detector's or segmentor's backbone, where the model is a backbone itself."""
+    inner = {name.removeprefix(BACKBONE): tensor for name, tensor in weights.items() if name.startswith(BACKBONE)}
+    is_backbone = hasattr(model, "forward_pyramid") and not any(name.startswith(BACKBONE) for name in _shapes(model))
+    return inner if inner and is_backbone else weights
 
 
 def _name(model: nn.Module) -> str:

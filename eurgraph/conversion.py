@@ -11,6 +11,7 @@ starts with the classifier's features. Theirs goes to the last of the three, who
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,8 +24,8 @@ from eurgraph.positions import POSITION, RELATIVE_POSITION
 if TYPE_CHECKING:
     from eurgraph.pyramid import EurNetPyramid
 
-_KERNEL = re.compile(r"(.*\.graph_conv\.)context_layers\.(\d+)\.0\.weight")
-_WEIGHT = re.compile(r"(.*\.graph_conv\.)weight_linear\.(?:weight|bias)")
+_KERNEL = re.compile(r"(.*\.graph_conv)\.context_layers\.(\d+)\.0\.weight")
+_WEIGHT = re.compile(r"(.*\.graph_conv)\.weight_linear\.(?:weight|bias)")
 
 
 class Conversion(NamedTuple):
@@ -48,39 +49,42 @@ def convert(weights: Mapping[str, torch.Tensor], model: "EurNetPyramid") -> Conv
     position = weights.get(POSITION)
     if position is None or position.dim() != 3:
         return Conversion(dict(weights), [])
-    converted = {name: tensor for name, tensor in weights.items() if not name.endswith(RELATIVE_POSITION)}
     own = model.state_dict()
-    converted[POSITION] = _as_table(position, own[POSITION].shape[-1])
-    num_contexts: dict[str, int] = {}
-    changes: dict[str, int] = {}
-
-    def count(change: str) -> None:
-        changes[change] = changes.get(change, 0) + 1
-
-    for name, tensor in weights.items():
-        kernel = _KERNEL.fullmatch(name)
-        if kernel and name in own and tensor.dim() == 4:
-            num_contexts[kernel[1]] = max(num_contexts.get(kernel[1], 0), int(kernel[2]) + 1)
-            converted[name] = _fit_kernel(tensor, own[name].shape[2:])
-            count(f"kernels of context {kernel[2]}: {_sizes(tensor.shape, own[name].shape)}")
-    for name, tensor in weights.items():
-        found = _WEIGHT.fullmatch(name)
-        if not found or name not in own or found[1] not in num_contexts:
-            continue
-        num_relations = model.get_submodule(found[1].removesuffix(".")).num_relations
-        if len(tensor) == num_relations + 1:
-            converted[name] = _spread_rows(tensor, len(own[name]), num_relations + num_contexts[found[1]] - 1)
-            level = num_contexts[found[1]] - 1
-            count(f"weights of relations copied, that of the context to context {level}, others 0")
-    side, table = math.isqrt(position.shape[1]), own[POSITION].shape[-1]
-    how = "laid out on" if side == table else "resized bicubically to"
-    notes = [f"{POSITION}: {side} x {side} patches {how} {table} x {table}"]
-    notes += [f"{number} x {change}" for change, number in changes.items()]
+    side, size = math.isqrt(position.shape[1]), own[POSITION].shape[-1]
+    how = "laid out on" if side == size else "resized bicubically to"
+    changes = Counter({f"{POSITION}: {side} x {side} patches {how} {size} x {size}": 1})
+    converted = {name: tensor for name, tensor in weights.items() if not name.endswith(RELATIVE_POSITION)}
+    converted[POSITION] = _as_table(position, size)
+    _convert_contexts(converted, model, own, changes)
     left_out = [name for name in weights if name.endswith(RELATIVE_POSITION) or name.startswith(model.classifier_names)]
-    kept = [name for name in own if name not in converted]
-    notes += [f"left out: {', '.join(left_out)}"] if left_out else []
-    notes += [f"{len(kept)} at their initial values: {_kinds(kept)}"] if kept else []
+    missing = [name for name in own if name not in converted]
+    notes = [f"{number} {change}" for change, number in changes.items()]
+    notes += [f"{len(left_out)} left out: {_kinds(left_out)}"] if left_out else []
+    notes += [f"{len(missing)} not in the file, at their initial values: {_kinds(missing)}"] if missing else []
     return Conversion(converted, notes)
+
+
+def _convert_contexts(
+    weights: dict[str, torch.Tensor], model: "EurNetPyramid", own: Mapping[str, torch.Tensor], changes: Counter[str]
+) -> None:
+    """Fits kernels and rows of weights to the dense network's, in place, and counts the kinds of changes."""
+    kernels = {name: found for name in own if (found := _KERNEL.fullmatch(name))}
+    num_contexts = 1 + max((int(found[2]) for name, found in kernels.items() if name in weights), default=-1)
+    for name, found in kernels.items():
+        if name in weights and weights[name].dim() == 4:
+            changes[f"kernels of context {found[2]}: {_sizes(weights[name].shape, own[name].shape)}"] += 1
+            weights[name] = _fit_kernel(weights[name], own[name].shape[2:])
+        elif int(found[2]) >= num_contexts:
+            weights[name] = own[name]
+            changes[f"kernels of context {found[2]}: not in the file, at their initial values"] += 1
+    for name, found in ((name, _WEIGHT.fullmatch(name)) for name in own):
+        if not found or name not in weights or num_contexts == 0:
+            continue
+        num_relations = model.get_submodule(found[1]).num_relations
+        if len(weights[name]) == num_relations + 1:
+            context = num_contexts - 1
+            weights[name] = _spread_rows(weights[name], len(own[name]), num_relations + context)
+            changes[f"weights: rows of relations copied, that of the context to context {context}, others 0"] += 1
 
 
 def _as_table(position: torch.Tensor, size: int) -> torch.Tensor:
@@ -118,5 +122,5 @@ def _sizes(old: torch.Size, new: torch.Size) -> str:
 
 
 def _kinds(names: list[str]) -> str:
-    """Names without the numbers of stages and blocks, each once."""
-    return ", ".join(dict.fromkeys(re.sub(r"^stages\.\d+\.blocks\.\d+\.", "", name) for name in names))
+    """The names, with stars for stages and blocks, each once."""
+    return ", ".join(dict.fromkeys(re.sub(r"^stages\.\d+\.(blocks\.\d+\.)?", "stages.*.", name) for name in names))

@@ -5,11 +5,12 @@ https://arxiv.org/abs/2211.12941 (sections 5.2 and 5.3)
 Authors' code: https://github.com/hirl-team/EurNet-Image (branches det and seg, layers/graph_construction.py)
 
 Done differently here: distances are computed among the patches of one window and parity only, some rows at a time,
-where theirs fill a matrix of all pairs of patches of the map; windows cover the whole map unless asked for the authors'.
+where theirs fill a matrix of all pairs of patches of the map; windows cover the whole map, unless theirs are asked for.
 """
 
 import math
 from collections.abc import Iterator
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -45,10 +46,8 @@ class Lattice(NamedTuple):
 
     def by_parity(self) -> list["Lattice"]:
         """The lattices of twice the step that make up this one."""
-        starts = range(DILATION)
-        parts = [
-            Lattice(self.rows[row::DILATION], self.columns[column::DILATION]) for row in starts for column in starts
-        ]
+        corners = product(range(DILATION), repeat=2)
+        parts = [Lattice(self.rows[row::DILATION], self.columns[column::DILATION]) for row, column in corners]
         return [part for part in parts if part.size]
 
     def take(self, x: torch.Tensor) -> torch.Tensor:

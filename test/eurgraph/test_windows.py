@@ -109,10 +109,8 @@ def test_a_map_of_one_parity_has_the_graph_of_the_classifier():
     nearest = WindowedNearestPatches(C, K)(apart).index.view(24, 28, K)[::2, ::2]
     rows, columns = nearest // 28 // 2, nearest % 28 // 2
     found = (rows * 14 + columns).view(1, -1, K)
-    distance = full_matrix(x, [])[0] - relative_position((12, 14), C)
-    distance = distance + relative_position((24, 28), C).view(24, 28, 24, 28)[::2, ::2, ::2, ::2].flatten(2).flatten(
-        0, 1
-    )
+    position = relative_position((24, 28), C).view(24, 28, 24, 28)[::2, ::2, ::2, ::2].flatten(2).flatten(0, 1)
+    distance = full_matrix(x, [])[0] - relative_position((12, 14), C) + position
     distance.diagonal(dim1=1, dim2=2).fill_(math.inf)
     assert sets(found) == sets(distance.topk(K, largest=False).indices)
 
