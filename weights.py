@@ -107,10 +107,7 @@ def load_into_another(model: nn.Module, path: str | Path, suggest: Suggest) -> L
     if hasattr(model, "conversion_notes"):
         report.converted = model.conversion_notes(found)
     units = [f"{name}." for name in getattr(model, "unit_names", ())] if inflated else []
-    new = tuple(getattr(model, "new_names", ()))
-    if any(name.startswith(new) for name in weights):
-        new = ()  # the file is that of such a network, and should have all of them
-    unexcused = report.excusing((*classifiers(model), *units, *new))
+    unexcused = report.excusing((*_excused(model, weights), *units))
     if not report.loaded or unexcused.misfits():
         raise WeightsError(_misfit(model, path, weights, unexcused, suggest))
     return _fill(model, path, weights, report)
@@ -250,6 +247,16 @@ def classifiers(model: nn.Module) -> tuple[str, ...]:
     return getattr(model, "classifier_names", ("classifier.",))
 
 
+def _excused(model: nn.Module, weights: Weights) -> tuple[str, ...]:
+    """How the names of entries begin that a file for fine-tuning need not have, or may have in vain.
+
+    These are the classifier's, and what a backbone has besides its classifier (`new_names`), unless the file has some
+    of that: then it is a backbone's, and should have all.
+    """
+    new = tuple(getattr(model, "new_names", ()))
+    return classifiers(model) + (() if any(name.startswith(new) for name in weights) else new)
+
+
 def _shapes(model: nn.Module) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
@@ -289,18 +296,21 @@ def _fill(model: nn.Module, path: str | Path, weights: Weights, report: LoadRepo
 
 def _misfit(model: nn.Module, path: str | Path, weights: Weights, report: LoadReport, suggest: Suggest) -> str:
     """The error for a file that does not fit, with what to try next."""
-    name, excused = _name(model), classifiers(model)
+    name, excused = _name(model), _excused(model, weights)
     classes = [theirs[0] for entry, theirs, _ in report.mismatched if entry.startswith(excused)]
     only_classifier = not report.excusing(excused).misfits()
-    if only_classifier and getattr(model, "num_classes", None) == 0:
+    has_classifier = getattr(model, "num_classes", 0) != 0
+    if only_classifier and not has_classifier:
         hint = "load_pretrained, which leaves the file's classifier out"
+    elif not has_classifier and _fits_resized(model, path, weights):
+        hint = "load_pretrained, which converts weights of a classifier"
     elif only_classifier and classes:
         hint = f"num_classes={classes[0]}, which the file was made for, or load_pretrained to fine-tune from it"
     elif other := suggest(name, weights):
         hint = f"{other}, which the file fits"
     elif only_classifier:
         hint = "load_pretrained, which does without a classifier in the file"
-    elif not compare(model, adapt(model, path, weights, resize=True)).excusing(excused).misfits():
+    elif _fits_resized(model, path, weights):
         hint = "load_pretrained, which resizes what depends on the size of the images"
     elif any(theirs == (*ours[:2], *ours[3:]) for _, theirs, ours in report.mismatched if len(ours) == 5):
         hint = "load_pretrained, which inflates the 2-D kernels of an image network"
@@ -308,3 +318,8 @@ def _misfit(model: nn.Module, path: str | Path, weights: Weights, report: LoadRe
         hint = "the model that the file was saved from; list_models() has the names"
     fitting = f"{len(report.loaded)} of the model's {len(_shapes(model))} entries fit"
     return "\n".join([f"{path}: does not fit {name}: {fitting}", *report.misfits(), f"Try: {hint}."])
+
+
+def _fits_resized(model: nn.Module, path: str | Path, weights: Weights) -> bool:
+    resized = adapt(model, path, dict(weights), resize=True)
+    return not compare(model, resized).excusing(_excused(model, resized)).misfits()
