@@ -52,13 +52,14 @@ def convert(weights: Mapping[str, torch.Tensor], model: "EurNetPyramid") -> Conv
     own = model.state_dict()
     side, size = math.isqrt(position.shape[1]), own[POSITION].shape[-1]
     how = "laid out on" if side == size else "resized bicubically to"
-    changes = Counter({f"{POSITION}: {side} x {side} patches {how} {size} x {size}": 1})
+    changes: Counter[str] = Counter()
     converted = {name: tensor for name, tensor in weights.items() if not name.endswith(RELATIVE_POSITION)}
     converted[POSITION] = _as_table(position, size)
     _convert_contexts(converted, model, own, changes)
     left_out = [name for name in weights if name.endswith(RELATIVE_POSITION) or name.startswith(model.classifier_names)]
     missing = [name for name in own if name not in converted]
-    notes = [f"{number} {change}" for change, number in changes.items()]
+    notes = [f"{POSITION}: {side} x {side} patches {how} {size} x {size}"]
+    notes += [f"{number} {change}" for change, number in changes.items()]
     notes += [f"{len(left_out)} left out: {_kinds(left_out)}"] if left_out else []
     notes += [f"{len(missing)} not in the file, at their initial values: {_kinds(missing)}"] if missing else []
     return Conversion(converted, notes)
