@@ -53,9 +53,7 @@ class TimmPyramid(nn.Module):
         super().__init__()
         if not timm.is_model(name):
             near = did_you_mean(name, timm.list_models(), cutoff=0.4)
-            raise ValueError(
-                f"timm {timm.__version__} has no network called {name!r}{near}; timm.list_models() lists all"
-            )
+            raise ValueError(f"timm {timm.__version__} has no network {name!r}{near} (timm.list_models() names all)")
         if out_indices is None:
             with torch.device("meta"):
                 info = _features(name, options).feature_info
