@@ -107,6 +107,7 @@ HORNET = (
 )
 GLNET = "Revisiting the Integration of Convolution and Attention for Vision Backbone, NeurIPS 2024, arXiv 2411.14429"
 EURNET = "EurNet: Efficient Multi-Range Relational Modeling of Spatial Multi-Relational Data, arXiv 2211.12941"
+DPN = "Dual Path Networks, NIPS 2017, arXiv 1707.01629"
 IMAGE = (3, 224, 224)
 IMAGE_384 = (3, 384, 384)
 SMALL_IMAGE = (3, 64, 64)
@@ -148,6 +149,23 @@ IMAGE_MODELS = {
     "eat_tiny_dist": ModelInfo("backbones.eat", EAT, 5_913_104, IMAGE, f"{IMAGENET}, distilled: top-1 74.8 %"),
     "eat_small_dist": ModelInfo("backbones.eat", EAT, 22_441_040, IMAGE, f"{IMAGENET}, distilled: top-1 81.2 %"),
     "eat_debug": ModelInfo("backbones.eat", EAT, 298_536, SMALL_IMAGE, "for tests and laptops"),
+    "glore_resnet50": ModelInfo("glore3d.resnet2d", GLORE, 31_299_880, IMAGE, f"{IMAGENET}: top-1 78.2 %"),
+    "glore_resnet101": ModelInfo("glore3d.resnet2d", GLORE, 50_292_008, IMAGE, "no number published"),
+    "glore_resnet200": ModelInfo("glore3d.resnet2d", GLORE, 70_416_680, IMAGE, f"{IMAGENET}: top-1 79.7 %"),
+    "glore_se_resnet50": ModelInfo("glore3d.resnet2d", GLORE, 33_008_600, IMAGE, f"{IMAGENET}: top-1 78.7 %"),
+    "glore_resnext101_32x4d": ModelInfo("glore3d.resnet2d", GLORE, 49_920_552, IMAGE, f"{IMAGENET}: top-1 79.8 %"),
+    "glore_dpn98": ModelInfo("glore3d.dual_path", GLORE, 68_999_720, IMAGE, f"{IMAGENET}: top-1 80.2 %"),
+    "glore_dpn131": ModelInfo("glore3d.dual_path", GLORE, 87_237_416, IMAGE, f"{IMAGENET}: top-1 80.3 %"),
+    "preact_resnet50": ModelInfo("glore3d.resnet2d", GLORE, 25_553_192, IMAGE, f"{IMAGENET}: top-1 76.2 %"),
+    "preact_resnet101": ModelInfo("glore3d.resnet2d", GLORE, 44_545_320, IMAGE, "no number published"),
+    "preact_resnet200": ModelInfo("glore3d.resnet2d", GLORE, 64_669_992, IMAGE, "no number published"),
+    "preact_se_resnet50": ModelInfo("glore3d.resnet2d", GLORE, 28_084_184, IMAGE, f"{IMAGENET}: top-1 77.2 %"),
+    "preact_resnext101_32x4d": ModelInfo("glore3d.resnet2d", GLORE, 44_173_864, IMAGE, "no number published"),
+    "dpn98": ModelInfo("glore3d.dual_path", DPN, 61_570_728, IMAGE, f"{IMAGENET}: top-1 79.85 %"),
+    "dpn131": ModelInfo("glore3d.dual_path", DPN, 79_254_504, IMAGE, f"{IMAGENET}: top-1 80.07 %"),
+    "glore_resnet_debug": ModelInfo("glore3d.resnet2d", GLORE, 440_216, SMALL_IMAGE, "for tests and laptops"),
+    "preact_resnet_debug": ModelInfo("glore3d.resnet2d", GLORE, 407_640, SMALL_IMAGE, "for tests and laptops"),
+    "glore_dpn_debug": ModelInfo("glore3d.dual_path", GLORE, 254_920, SMALL_IMAGE, "for tests and laptops"),
 }
 """Networks for images [B, 3, H, W]."""
 
@@ -168,6 +186,7 @@ CLIP_MODELS = {
 MODELS = IMAGE_MODELS | CLIP_MODELS
 
 PYRAMIDS = {name: "backbones.hornet_pyramid" for name in IMAGE_MODELS if name.startswith("hornet_")}
+PYRAMIDS |= dict.fromkeys(("dilated_resnet50", "dilated_resnet101"), "glore3d.dilated_resnet")
 """Where the builders of backbones are whose authors changed the classifier's network for dense prediction, by name."""
 
 AUTHORS_NAMES = {
