@@ -6,17 +6,18 @@ Authors' code: https://github.com/cypw/DPNs (settings/symbol_dpn.py, symbol_dpn-
 networks with units lies inside the archives that facebookresearch/GloRe released, which were not at hand.
 
 Without units the networks are the authors', down to the epsilon of MXNet's batch norm. timm's `dpn98` and `dpn131` end
-with ELU by default where the authors' code has ReLU, as here.
+with ELU by default where the authors' code has ReLU, as here. The unit was read in a copy that carries the authors'
+copyright line and is public in a repository of others: it sees both paths, and each path has its own way back.
 
-Assumed, because no public source says it; `tools/read_mxnet.py` tells what a released file contradicts:
-- units see both paths and add to both;
-- they have a quarter as many nodes as the residual path has channels;
-- they follow every 2nd block of conv3 and every 5th of conv4 in DPN-98, every 3rd and every 7th in DPN-131, as far as
-  the README's 2 and 3 units go.
+Assumed; `tools/read_mxnet.py` tells what a released file contradicts:
+- with units, batch norms add 1e-4 to variances, as in the authors' ResNets with units, not 1e-3;
+- units have a quarter as many nodes as the residual path has channels;
+- units follow blocks 2 and 4 of conv3 and 5, 10 and 15 of conv4 in DPN-98, 4 and 7 and 7, 14 and 21 in DPN-131.
 
 Done differently here: both paths travel as one map, the residual one first, so a unit can stand between any two blocks.
 """
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -24,8 +25,8 @@ import torch
 from torch import nn
 
 from glore3d.image_network import ImageNetwork
-from glore3d.pre_activation import BATCH_NORM_EPS, PreActConv2d
-from glore3d.unit import GloReUnit
+from glore3d.pre_activation import Norm, PreActConv2d, make_norm
+from glore3d.preact_unit import PreActGloReUnit
 from glore3d.unit_positions import Units
 
 
@@ -55,15 +56,15 @@ class DualPathBlock(nn.Module):
         groups: int,
         stride: int | None = None,
         dilation: int = 1,
-        eps: float = BATCH_NORM_EPS,
+        norm: Norm = make_norm,
     ):
         super().__init__()
         self.num_sum = num_sum
-        self.conv_m1 = PreActConv2d(num_in, num_mid, eps=eps)
-        self.conv_m2 = PreActConv2d(num_mid, num_mid, 3, stride or 1, dilation, groups, eps)
-        self.conv_m3 = PreActConv2d(num_mid, num_sum + increment, eps=eps)
+        self.conv_m1 = PreActConv2d(num_in, num_mid, norm=norm)
+        self.conv_m2 = PreActConv2d(num_mid, num_mid, 3, stride or 1, dilation, groups, norm)
+        self.conv_m3 = PreActConv2d(num_mid, num_sum + increment, norm=norm)
         num_paths = num_in if stride is None else num_sum + 2 * increment
-        self.conv_w1 = nn.Identity() if stride is None else PreActConv2d(num_in, num_paths, stride=stride, eps=eps)
+        self.conv_w1 = nn.Identity() if stride is None else PreActConv2d(num_in, num_paths, stride=stride, norm=norm)
         self.num_out = num_paths + increment
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -71,6 +72,38 @@ class DualPathBlock(nn.Module):
         paths = self.conv_w1(x)
         added = paths[:, : self.num_sum] + branch[:, : self.num_sum]
         return torch.cat([added, paths[:, self.num_sum :], branch[:, self.num_sum :]], 1)
+
+
+class TwoTails(nn.Module):
+    """The way back from a unit's states to two paths, with a batch norm, ReLU and 1 x 1 convolution for each.
+
+    Shapes: [B, num_states, H, W] to [B, num_sum + num_dense, H, W].
+    """
+
+    def __init__(self, num_states: int, num_sum: int, num_dense: int, norm: Norm = make_norm):
+        super().__init__()
+        self.residual = PreActConv2d(num_states, num_sum, norm=norm)
+        self.dense = PreActConv2d(num_states, num_dense, norm=norm)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.residual(x), self.dense(x)], 1)
+
+
+class DualPathGloReUnit(PreActGloReUnit):
+    """The unit of a dual path network, for both paths as one map; see `PreActGloReUnit`.
+
+    Args:
+        num_in: channels of both paths.
+        num_mid, normalize, eps: as for `PreActGloReUnit`.
+        num_sum: channels of the residual path.
+    """
+
+    def __init__(self, num_in: int, num_mid: int, num_sum: int, normalize: bool = False, eps: float = 1e-4):
+        self.num_sum = num_sum
+        super().__init__(num_in, num_mid, normalize, eps)
+
+    def make_extend(self, num_states: int, norm: Norm) -> nn.Module:
+        return TwoTails(num_states, self.num_sum, self.num_in - self.num_sum, norm)
 
 
 class DualPathStage(NamedTuple):
@@ -89,11 +122,15 @@ class DualPathStage(NamedTuple):
     def num_nodes(self) -> int:
         return self.num_sum // 4
 
-    def make_block(self, num_in: int, stride: int | None, dilation: int, eps: float) -> tuple[nn.Module, int]:
+    def make_block(self, num_in: int, stride: int | None, dilation: int, norm: Norm) -> tuple[nn.Module, int]:
         """See `image_network.Stage`."""
-        options = (self.increment, self.groups, stride, dilation, eps)
+        options = (self.increment, self.groups, stride, dilation, norm)
         block = DualPathBlock(num_in, self.width, self.num_sum, *options)
         return block, block.num_out
+
+    def make_unit(self, num_in: int, normalize: bool, eps: float) -> nn.Module:
+        """See `image_network.Stage`."""
+        return DualPathGloReUnit(num_in, self.num_nodes, self.num_sum, normalize, eps)
 
 
 def dual_path_stages(
@@ -106,13 +143,14 @@ def dual_path_stages(
 
 def dual_path_network(
     stem_width: int,
-    stages: tuple[DualPathStage, ...],
+    stages: Sequence[DualPathStage],
     num_classes: int = 1000,
     units: Units | None = None,
+    unit: Callable[[int, int], nn.Module] | None = None,
     normalize: bool = False,
     output_stride: int = 32,
     dropout: float = 0.0,
-    eps: float = BATCH_NORM_EPS,
+    eps: float = 1e-3,
 ) -> ImageNetwork:
     """A network of these stages, with a 7 x 7 stem.
 
@@ -123,11 +161,11 @@ def dual_path_network(
     Args:
         stem_width: channels of the first convolution.
         stages: the four rows of the network's table.
-        normalize: units divide their nodes' states by the size of the map, and so fit maps of any size; see `resnet`.
-        num_classes, units, output_stride, dropout, eps: as for `ImageNetwork`.
+        num_classes, units, unit, normalize, output_stride, dropout: as for `ImageNetwork`.
+        eps: of the batch norms.
     """
-    unit = partial(GloReUnit, dim=2, normalize=normalize)
-    return ImageNetwork(stem_width, 7, stages, num_classes, units, unit, output_stride, dropout, eps)
+    options = (num_classes, units, unit, normalize, output_stride, dropout)
+    return ImageNetwork(stem_width, 7, stages, *options, partial(make_norm, eps=eps, momentum=0.1))
 
 
 _DPN98 = dual_path_stages((3, 6, 20, 3), (16, 32, 32, 128), width=160, num_sum=256, groups=40)
@@ -135,13 +173,13 @@ _DPN131 = dual_path_stages((4, 8, 28, 3), (16, 32, 32, 128), width=160, num_sum=
 _DEBUG = dual_path_stages((1, 2, 2, 1), (4, 4, 8, 16), width=8, num_sum=16, groups=4)
 
 DPN98_UNITS = {"conv3": (2, 4), "conv4": (5, 10, 15)}
-DPN131_UNITS = {"conv3": (3, 6), "conv4": (7, 14, 21)}
+DPN131_UNITS = {"conv3": (4, 7), "conv4": (7, 14, 21)}
 DEBUG_UNITS = {"conv3": (1,), "conv4": (1,)}
 
 # Builders: they take what `dual_path_network` takes from num_classes on.
-glore_dpn98 = partial(dual_path_network, 96, _DPN98, units=DPN98_UNITS)
-glore_dpn131 = partial(dual_path_network, 128, _DPN131, units=DPN131_UNITS)
+glore_dpn98 = partial(dual_path_network, 96, _DPN98, units=DPN98_UNITS, eps=1e-4)
+glore_dpn131 = partial(dual_path_network, 128, _DPN131, units=DPN131_UNITS, eps=1e-4)
 dpn98 = partial(dual_path_network, 96, _DPN98)
 dpn131 = partial(dual_path_network, 128, _DPN131)
 # For tests, and for small images on a laptop.
-glore_dpn_debug = partial(dual_path_network, 16, _DEBUG, units=DEBUG_UNITS)
+glore_dpn_debug = partial(dual_path_network, 16, _DEBUG, units=DEBUG_UNITS, eps=1e-4)

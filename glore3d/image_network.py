@@ -1,9 +1,8 @@
 """Image networks with reasoning units: stem, four stages of blocks of any kind, mean over the map, classifier.
 
 Paper: Chen et al., Graph-Based Global Reasoning Networks, CVPR 2019, https://arxiv.org/abs/1811.12814 (section 4.2)
-Authors' code: https://github.com/facebookresearch/GloRe releases the image networks only inside its archives of MXNet
-weights, which were not at hand. What the README says of them: pre-activation, and the stride on the 3 x 3 convolution.
-`resnet2d.py` and `dual_path.py` say what else is known of each and what is assumed.
+Authors' code: facebookresearch/GloRe keeps that of the image networks inside its archives of weights, which were not at
+hand. `resnet2d.py` and `dual_path.py` say what is known of each network from elsewhere, and what is assumed.
 
 Done differently here: one class for every network, which gets the kinds of its stages as parts; images of any size;
 last stages may be dilated instead of strided.
@@ -17,12 +16,10 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from glore3d.pre_activation import BATCH_NORM_EPS, Stem
-from glore3d.unit import GloReUnit
+from glore3d.pre_activation import Norm, Stem, make_norm
 from glore3d.unit_positions import Units, check_units, unit_names
 
 MIN_SIZE = 32
-UNIT_2D = partial(GloReUnit, dim=2)
 STAGES = ("conv2", "conv3", "conv4", "conv5")
 STRIDES_AND_DILATIONS = {
     32: ((1, 1, 1), (2, 1, 1), (2, 1, 1), (2, 1, 1)),
@@ -43,8 +40,11 @@ class Stage(Protocol):
     num_nodes: int
     """Nodes of a unit in this stage."""
 
-    def make_block(self, num_in: int, stride: int | None, dilation: int, eps: float) -> tuple[nn.Module, int]:
+    def make_block(self, num_in: int, stride: int | None, dilation: int, norm: Norm) -> tuple[nn.Module, int]:
         """A block for maps of `num_in` channels, and the channels that it returns; stride None: not the first one."""
+
+    def make_unit(self, num_in: int, normalize: bool, eps: float) -> nn.Module:
+        """A unit for maps of `num_in` channels; see `PreActGloReUnit`."""
 
 
 class ImageNetwork(nn.Module):
@@ -55,10 +55,13 @@ class ImageNetwork(nn.Module):
         stages: the four rows of the network's table.
         num_classes: classes that it tells apart. 0: no classifier; the output is the pooled features.
         units: for each stage that has units, the blocks (counted from 1) that one follows. None: no units.
-        unit: makes a unit from (channels of the map, number of nodes); any module that keeps the map's shape.
+        unit: makes a unit from (channels of the map, number of nodes): any module that keeps the map's shape, such as
+            `partial(GloReUnit, dim=2)`. None: the image networks' own, `PreActGloReUnit`.
+        normalize: the image networks' own units divide their nodes' states by the size of the map, and so fit maps of
+            any size. The ImageNet networks are for one size and do without.
         output_stride: pixels between neighbors of the last map: 32, or 16 or 8, with the last stage or two dilated.
         dropout: share of the pooled features dropped before the classifier in training.
-        eps: of the batch norms.
+        norm: makes the batch norms.
 
     Shapes: images [B, 3, H, W], normalized, to logits [B, num_classes]. H and W are any from 32 on. Sides of the
     pyramid's maps are H or W divided by the stride, rounded up.
@@ -76,10 +79,11 @@ class ImageNetwork(nn.Module):
         stages: Sequence[Stage],
         num_classes: int = 1000,
         units: Units | None = None,
-        unit: Callable[[int, int], nn.Module] = UNIT_2D,
+        unit: Callable[[int, int], nn.Module] | None = None,
+        normalize: bool = False,
         output_stride: int = 32,
         dropout: float = 0.0,
-        eps: float = BATCH_NORM_EPS,
+        norm: Norm = make_norm,
     ):
         super().__init__()
         table = dict(zip(STAGES, stages, strict=True))
@@ -91,16 +95,16 @@ class ImageNetwork(nn.Module):
         self.num_blocks = tuple(stage.num_blocks for stage in stages)
         self.pyramid_strides = tuple(min(stride, output_stride) for stride in (4, 8, 16, 32))
 
-        self.conv1 = Stem(stem_width, stem_kernel, eps)
+        self.conv1 = Stem(stem_width, stem_kernel, norm)
         num_channels, channels = stem_width, []
         for (name, stage), steps in zip(table.items(), STRIDES_AND_DILATIONS[output_stride], strict=True):
-            parts, num_channels = _make_stage(num_channels, stage, steps, units.get(name, ()), unit, eps)
+            unit_of = partial(_make_unit, stage, unit, normalize, norm)
+            parts, num_channels = _make_stage(num_channels, stage, steps, units.get(name, ()), unit_of, norm)
             self.add_module(name, parts)
             channels.append(num_channels)
         self.pyramid_channels = tuple(channels)
         self.num_features = num_channels
-        bn = nn.BatchNorm2d(num_channels, eps=eps)
-        self.tail = nn.Sequential(OrderedDict(bn=bn, relu=nn.ReLU(inplace=True)))
+        self.tail = nn.Sequential(OrderedDict(bn=norm(num_channels), relu=nn.ReLU(inplace=True)))
         self.globalpool = nn.Sequential(OrderedDict(avg=nn.AdaptiveAvgPool2d(1), dropout=nn.Dropout(dropout)))
         self.reset_classifier(num_classes)
 
@@ -169,15 +173,21 @@ def _make_stage(
     stage: Stage,
     steps: tuple[int, int, int],
     unit_blocks: Sequence[int],
-    unit: Callable[[int, int], nn.Module],
-    eps: float,
+    unit: Callable[[int], nn.Module],
+    norm: Norm,
 ) -> tuple[nn.Sequential, int]:
     """Blocks B01, B02, ..., and their channels; a unit that follows block B01 is called B01_extra."""
     stride, dilation, next_dilation = steps
     parts = OrderedDict()
     for number in range(1, stage.num_blocks + 1):
         options = (stride, dilation) if number == 1 else (None, next_dilation)
-        parts[f"B{number:02d}"], num_in = stage.make_block(num_in, *options, eps)
+        parts[f"B{number:02d}"], num_in = stage.make_block(num_in, *options, norm)
         if number in unit_blocks:
-            parts[f"B{number:02d}_extra"] = unit(num_in, stage.num_nodes)
+            parts[f"B{number:02d}_extra"] = unit(num_in)
     return nn.Sequential(parts), num_in
+
+
+def _make_unit(
+    stage: Stage, unit: Callable[[int, int], nn.Module] | None, normalize: bool, norm: Norm, num_in: int
+) -> nn.Module:
+    return stage.make_unit(num_in, normalize, norm(1).eps) if unit is None else unit(num_in, stage.num_nodes)

@@ -1,19 +1,25 @@
 """Batch norm, ReLU, convolution: the step that every block of the image networks is made of.
 
 Paper: He et al., Identity Mappings in Deep Residual Networks, ECCV 2016, https://arxiv.org/abs/1603.05027
-Authors' code: https://github.com/cypw/DPNs (settings/symbol_basic.py, BN_AC_Conv), by GloRe's first author
+Authors' code: https://github.com/facebookresearch/OctConv (utils/symbol/symbol_basic.py, symbol_seblock.py), later
+image networks by GloRe's first author, and https://github.com/cypw/DPNs (settings/symbol_basic.py), his earlier ones
 
 Done differently here: kernels may be dilated, and they start as He et al. (2015) draw them; how the authors' started is
 not public.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
-BATCH_NORM_EPS = 1e-3
-"""What MXNet adds to variances where a network names no number, as the authors' published ones do not."""
+Norm = Callable[[int], nn.BatchNorm2d]  # makes a batch norm for so many channels
+
+
+def make_norm(num_channels: int, eps: float = 1e-4, momentum: float = 0.08) -> nn.BatchNorm2d:
+    """A batch norm with the authors' numbers; MXNet's momentum, .92, is one minus torch's."""
+    return nn.BatchNorm2d(num_channels, eps=eps, momentum=momentum)
 
 
 class PreActConv2d(nn.Sequential):
@@ -23,7 +29,7 @@ class PreActConv2d(nn.Sequential):
         num_in, num_out: channels.
         kernel_size: side of the kernel, odd.
         stride, dilation, groups: of the convolution.
-        eps: of the batch norm.
+        norm: makes the batch norm.
 
     Shapes: [B, num_in, H, W] to [B, num_out, H / stride, W / stride], rounded up.
     """
@@ -36,9 +42,9 @@ class PreActConv2d(nn.Sequential):
         stride: int = 1,
         dilation: int = 1,
         groups: int = 1,
-        eps: float = BATCH_NORM_EPS,
+        norm: Norm = make_norm,
     ):
-        bn = nn.BatchNorm2d(num_in, eps=eps)
+        bn = norm(num_in)
         conv = padded_conv(num_in, num_out, kernel_size, stride, dilation, groups)
         super().__init__(OrderedDict(bn=bn, relu=nn.ReLU(inplace=True), conv=conv))
 
@@ -49,11 +55,11 @@ class Stem(nn.Sequential):
     Shapes: images [B, 3, H, W] to [B, num_out, H / 4, W / 4], rounded up.
     """
 
-    def __init__(self, num_out: int, kernel_size: int, eps: float = BATCH_NORM_EPS):
+    def __init__(self, num_out: int, kernel_size: int, norm: Norm = make_norm):
         super().__init__(
             OrderedDict(
                 conv=padded_conv(3, num_out, kernel_size, stride=2),
-                bn=nn.BatchNorm2d(num_out, eps=eps),
+                bn=norm(num_out),
                 relu=nn.ReLU(inplace=True),
                 max_pool=nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
             )

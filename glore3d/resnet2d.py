@@ -1,26 +1,27 @@
 """Pre-activation ResNets, SE-ResNets and ResNeXts for images, with reasoning units after any of their blocks.
 
 Paper: Chen et al., Graph-Based Global Reasoning Networks, CVPR 2019, https://arxiv.org/abs/1811.12814 (section 4.2)
-Authors' code: https://github.com/facebookresearch/GloRe describes these networks in its README only; their code lies
-inside the released archives (MXNet), which were not at hand.
+Authors' code: that of these networks lies inside the archives which https://github.com/facebookresearch/GloRe released
+(MXNet) and which were not at hand. It was read in a copy of the ResNet-50 with five units that carries the authors'
+copyright line and is public in a repository of others, and in https://github.com/facebookresearch/OctConv
+(utils/symbol), later pre-activation ResNets, SE-ResNets and ResNeXts by the same first author.
 
-Known, from the README: the networks, the number of units in each stage, pre-activation, and the stride on the 3 x 3
-convolution. From the authors' 3-D networks: a shortcut that changes shape has its own batch norm and ReLU; nodes equal
-to the width inside a block; units after blocks 1 and 3 of conv3 and, for depth 50, 1, 3 and 5 of conv4, for depth 101,
-6, 12 and 18.
+From there: the stem is 7 x 7 with 64 channels; the stride is on the 3 x 3 convolution; a shortcut that changes shape
+has its own batch norm and ReLU; batch norms add 1e-4 to variances; squeeze-and-excitation scales what a block adds,
+with a sixteenth as many hidden units; ResNet-50 has units after blocks 1 and 3 of conv3 and 1, 3 and 5 of conv4, with
+as many nodes as a block has inner channels.
 
-Assumed, because no public source says it; `tools/read_mxnet.py` tells what a released file contradicts:
-- the stem is 7 x 7 with 64 channels (`lite_stem`: 5 x 5 with 32, as in the authors' 3-D networks);
-- batch norms add 1e-3 to variances, MXNet's default (the 3-D networks: 1e-4);
-- depth 200 has units after every 8 blocks of conv3 and every 9 of conv4; ResNeXt-101 has them where depth 101 does;
-- units have a quarter as many nodes as the map has channels, also in ResNeXt, whose blocks are twice as wide;
-- squeeze-and-excitation scales what a block adds, after its last convolution, with a sixteenth as many hidden units.
+Assumed; `tools/read_mxnet.py` tells what a released file contradicts:
+- depth 101 has units where the authors' 3-D network has them, and ResNeXt-101 in the same places;
+- depth 200 has units after blocks 12 and 18 of conv3 and 16, 24 and 32 of conv4, as in MindSpore's copy of the network;
+- in ResNeXt, too, units have a quarter as many nodes as the map has channels, though its blocks are twice as wide.
 
 Done differently here: see `image_network.py`. Names of state-dict entries are those of the authors' 3-D networks, so a
-network with `lite_stem` and without units is what one of those starts from (`models.load_pretrained`).
+network with `lite_stem` (5 x 5 with 32 channels) and without units is what one of those starts from, by
+`models.load_pretrained`.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -28,8 +29,8 @@ import torch
 from torch import nn
 
 from glore3d.image_network import ImageNetwork
-from glore3d.pre_activation import BATCH_NORM_EPS, PreActConv2d, SqueezeExcite
-from glore3d.unit import GloReUnit
+from glore3d.pre_activation import Norm, PreActConv2d, SqueezeExcite, make_norm
+from glore3d.preact_unit import PreActGloReUnit
 from glore3d.unit_positions import Units
 
 
@@ -50,14 +51,14 @@ class Bottleneck2d(nn.Module):
         dilation: int = 1,
         groups: int = 1,
         squeeze: bool = False,
-        eps: float = BATCH_NORM_EPS,
+        norm: Norm = make_norm,
     ):
         super().__init__()
-        self.conv_m1 = PreActConv2d(num_in, num_mid, eps=eps)
-        self.conv_m2 = PreActConv2d(num_mid, num_mid, 3, stride or 1, dilation, groups, eps)
-        self.conv_m3 = PreActConv2d(num_mid, num_out, eps=eps)
+        self.conv_m1 = PreActConv2d(num_in, num_mid, norm=norm)
+        self.conv_m2 = PreActConv2d(num_mid, num_mid, 3, stride or 1, dilation, groups, norm)
+        self.conv_m3 = PreActConv2d(num_mid, num_out, norm=norm)
         self.squeeze = SqueezeExcite(num_out) if squeeze else nn.Identity()
-        self.conv_w1 = nn.Identity() if stride is None else PreActConv2d(num_in, num_out, stride=stride, eps=eps)
+        self.conv_w1 = nn.Identity() if stride is None else PreActConv2d(num_in, num_out, stride=stride, norm=norm)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.squeeze(self.conv_m3(self.conv_m2(self.conv_m1(x)))) + self.conv_w1(x)
@@ -78,10 +79,14 @@ class ResNetStage(NamedTuple):
     def num_nodes(self) -> int:
         return self.num_out // 4
 
-    def make_block(self, num_in: int, stride: int | None, dilation: int, eps: float) -> tuple[nn.Module, int]:
+    def make_block(self, num_in: int, stride: int | None, dilation: int, norm: Norm) -> tuple[nn.Module, int]:
         """See `image_network.Stage`."""
-        options = (stride, dilation, self.groups, self.squeeze, eps)
+        options = (stride, dilation, self.groups, self.squeeze, norm)
         return Bottleneck2d(num_in, self.width, self.num_out, *options), self.num_out
+
+    def make_unit(self, num_in: int, normalize: bool, eps: float) -> nn.Module:
+        """See `image_network.Stage`."""
+        return PreActGloReUnit(num_in, self.num_nodes, normalize, eps)
 
 
 def resnet_stages(
@@ -94,14 +99,15 @@ def resnet_stages(
 
 
 def resnet(
-    stages: Collection[ResNetStage],
+    stages: Sequence[ResNetStage],
     num_classes: int = 1000,
     units: Units | None = None,
+    unit: Callable[[int, int], nn.Module] | None = None,
     normalize: bool = False,
-    lite_stem: bool = False,
     output_stride: int = 32,
     dropout: float = 0.0,
-    eps: float = BATCH_NORM_EPS,
+    eps: float = 1e-4,
+    lite_stem: bool = False,
     stem_width: int | None = None,
 ) -> ImageNetwork:
     """A network of these stages.
@@ -112,15 +118,14 @@ def resnet(
 
     Args:
         stages: the four rows of the network's table.
-        normalize: units divide their nodes' states by the size of the map, and so fit maps of any size. The authors
-            advise it where the size varies; the ImageNet networks are for one size and do without.
+        num_classes, units, unit, normalize, output_stride, dropout: as for `ImageNetwork`.
+        eps: of the batch norms.
         lite_stem: a first kernel of 5 x 5 with 32 channels, not 7 x 7 with 64.
-        num_classes, units, output_stride, dropout, eps: as for `ImageNetwork`.
         stem_width: channels of the first convolution, if they are others.
     """
     width, kernel = (32, 5) if lite_stem else (64, 7)
-    unit = partial(GloReUnit, dim=2, normalize=normalize)
-    return ImageNetwork(stem_width or width, kernel, stages, num_classes, units, unit, output_stride, dropout, eps)
+    options = (num_classes, units, unit, normalize, output_stride, dropout)
+    return ImageNetwork(stem_width or width, kernel, stages, *options, partial(make_norm, eps=eps))
 
 
 _R50 = resnet_stages(3, 4, 6, 3)
@@ -132,7 +137,7 @@ _DEBUG = resnet_stages(1, 2, 2, 1, width=8)
 
 R50_UNITS = {"conv3": (1, 3), "conv4": (1, 3, 5)}
 R101_UNITS = {"conv3": (1, 3), "conv4": (6, 12, 18)}
-R200_UNITS = {"conv3": (8, 16), "conv4": (9, 18, 27)}
+R200_UNITS = {"conv3": (12, 18), "conv4": (16, 24, 32)}
 SE_R50_UNITS = {"conv4": (1, 3, 5)}  # the only ones published for this network
 DEBUG_UNITS = {"conv3": (1,), "conv4": (1,)}
 
