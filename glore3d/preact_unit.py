@@ -62,7 +62,8 @@ class PreActGloReUnit(nn.Module):
         Y &= X + c_\text{extend}(Z B)  &&\text{back to the map, as a residual}
 
     Without `normalize`, :math:`V` grows with L. Batch norms forgive that in training only: a trained unit expects maps
-    of about the size that it was trained on. The sum over positions overflows float16 on large maps; use bfloat16.
+    of about the size that it was trained on. Half precision should be bfloat16: the sum over L positions overflows
+    float16 before `normalize` divides it.
 
     Args:
         num_in: channels C of the map.
