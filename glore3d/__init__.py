@@ -6,6 +6,7 @@ Paper: Chen et al., Graph-Based Global Reasoning Networks, CVPR 2019, https://ar
 from glore3d.dual_path import DualPathBlock, DualPathStage, dpn98, dpn131, glore_dpn98, glore_dpn131
 from glore3d.image_network import ImageNetwork
 from glore3d.inflate import inflate_weights
+from glore3d.preact_unit import PreActGloReUnit
 from glore3d.resnet2d import (
     Bottleneck2d,
     ResNetStage,
@@ -40,6 +41,7 @@ __all__ = [
     "DualPathStage",
     "GloReUnit",
     "ImageNetwork",
+    "PreActGloReUnit",
     "ResNet3d",
     "ResNetStage",
     "Stage",

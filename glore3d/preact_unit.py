@@ -77,6 +77,8 @@ class PreActGloReUnit(nn.Module):
         ValueError: the map has another rank or number of channels.
     """
 
+    dim = 2
+
     def __init__(self, num_in: int, num_mid: int, normalize: bool = False, eps: float = 1e-4):
         super().__init__()
         num_nodes, num_states = num_mid, 2 * num_mid
