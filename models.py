@@ -134,6 +134,7 @@ HORNET = (
 )
 GLNET = "Revisiting the Integration of Convolution and Attention for Vision Backbone, NeurIPS 2024, arXiv 2411.14429"
 EURNET = "EurNet: Efficient Multi-Range Relational Modeling of Spatial Multi-Relational Data, arXiv 2211.12941"
+DPN = "Dual Path Networks, NIPS 2017, arXiv 1707.01629"
 IMAGE = (3, 224, 224)
 IMAGE_384 = (3, 384, 384)
 SMALL_IMAGE = (3, 64, 64)
@@ -175,6 +176,23 @@ IMAGE_MODELS = {
     "eat_tiny_dist": ModelInfo("backbones.eat", EAT, 5_913_104, IMAGE, f"{IMAGENET}, distilled: top-1 74.8 %"),
     "eat_small_dist": ModelInfo("backbones.eat", EAT, 22_441_040, IMAGE, f"{IMAGENET}, distilled: top-1 81.2 %"),
     "eat_debug": ModelInfo("backbones.eat", EAT, 298_536, SMALL_IMAGE, "for tests and laptops"),
+    "glore_resnet50": ModelInfo("glore3d.resnet2d", GLORE, 31_314_216, IMAGE, f"{IMAGENET}: top-1 78.2 %"),
+    "glore_resnet101": ModelInfo("glore3d.resnet2d", GLORE, 50_306_344, IMAGE, "no number published"),
+    "glore_resnet200": ModelInfo("glore3d.resnet2d", GLORE, 70_431_016, IMAGE, f"{IMAGENET}: top-1 79.7 %"),
+    "glore_se_resnet50": ModelInfo("glore3d.resnet2d", GLORE, 33_019_352, IMAGE, f"{IMAGENET}: top-1 78.7 %"),
+    "glore_resnext101_32x4d": ModelInfo("glore3d.resnet2d", GLORE, 49_934_888, IMAGE, f"{IMAGENET}: top-1 79.8 %"),
+    "glore_dpn98": ModelInfo("glore3d.dual_path", GLORE, 69_021_096, IMAGE, f"{IMAGENET}: top-1 80.2 %"),
+    "glore_dpn131": ModelInfo("glore3d.dual_path", GLORE, 87_300_968, IMAGE, f"{IMAGENET}: top-1 80.3 %"),
+    "preact_resnet50": ModelInfo("glore3d.resnet2d", GLORE, 25_553_192, IMAGE, f"{IMAGENET}: top-1 76.2 %"),
+    "preact_resnet101": ModelInfo("glore3d.resnet2d", GLORE, 44_545_320, IMAGE, "no number published"),
+    "preact_resnet200": ModelInfo("glore3d.resnet2d", GLORE, 64_669_992, IMAGE, "no number published"),
+    "preact_se_resnet50": ModelInfo("glore3d.resnet2d", GLORE, 28_084_184, IMAGE, f"{IMAGENET}: top-1 77.2 %"),
+    "preact_resnext101_32x4d": ModelInfo("glore3d.resnet2d", GLORE, 44_173_864, IMAGE, "no number published"),
+    "dpn98": ModelInfo("glore3d.dual_path", DPN, 61_570_728, IMAGE, f"{IMAGENET}: top-1 79.85 %"),
+    "dpn131": ModelInfo("glore3d.dual_path", DPN, 79_254_504, IMAGE, f"{IMAGENET}: top-1 80.07 %"),
+    "glore_resnet_debug": ModelInfo("glore3d.resnet2d", GLORE, 440_888, SMALL_IMAGE, "for tests and laptops"),
+    "preact_resnet_debug": ModelInfo("glore3d.resnet2d", GLORE, 407_640, SMALL_IMAGE, "for tests and laptops"),
+    "glore_dpn_debug": ModelInfo("glore3d.dual_path", GLORE, 255_424, SMALL_IMAGE, "for tests and laptops"),
 }
 """Networks for images [B, 3, H, W]."""
 
@@ -194,13 +212,19 @@ CLIP_MODELS = {
 
 MODELS = IMAGE_MODELS | CLIP_MODELS
 
-_EURNETS = {name for name, info in MODELS.items() if info.module == "eurgraph.eurnet"}
+_PYRAMIDS = {
+    "glore3d.resnet2d": "glore3d.image_pyramid",
+    "glore3d.dual_path": "glore3d.image_pyramid",
+    "eurgraph.eurnet": "eurgraph.pyramid",
+}
+"""Where the builders of backbones are, where they do not stand beside those of classifiers: module -> module."""
 PYRAMIDS = (
-    {name: f"{info.module}_pyramid" for name, info in MODELS.items()}
-    | dict.fromkeys(_EURNETS & IMAGE_MODELS.keys(), "eurgraph.pyramid")
-    | dict.fromkeys(_EURNETS & CLIP_MODELS.keys(), "eurgraph.video_pyramid")
+    {name: _PYRAMIDS.get(info.module, f"{info.module}_pyramid") for name, info in MODELS.items()}
+    | {name: "eurgraph.video_pyramid" for name, info in CLIP_MODELS.items() if info.module == "eurgraph.eurnet"}
+    | dict.fromkeys(("dilated_resnet50", "dilated_resnet101"), "glore3d.dilated_resnet")
 )
-"""Where the builder of a model's backbone for dense prediction is, a function of the model's name."""
+"""Where the builder of a model's backbone for dense prediction is, a function of the model's name; the last two are
+backbones only."""
 
 TIMM = "timm/"
 """How the names of timm's networks begin, for `create_pyramid`."""
@@ -249,7 +273,7 @@ def list_models(pattern: str = "*") -> list[str]:
 
 def takes_images(name: str) -> bool:
     """Whether a model, also one of timm, is for images [B, 3, H, W]; the others are for clips [B, 3, T, H, W]."""
-    return name.startswith(TIMM) or AUTHORS_NAMES.get(name, name) in IMAGE_MODELS
+    return name.startswith((TIMM, "dilated_")) or AUTHORS_NAMES.get(name, name) in IMAGE_MODELS
 
 
 def builder(name: str) -> Callable[..., nn.Module]:

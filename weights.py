@@ -310,14 +310,14 @@ def _misfit(model: nn.Module, path: str | Path, weights: Weights, report: LoadRe
         hint = "load_pretrained, which converts weights of a classifier"
     elif only_classifier and classes:
         hint = f"num_classes={classes[0]}, which the file was made for, or load_pretrained to fine-tune from it"
+    elif any(theirs == (*ours[:2], *ours[3:]) for _, theirs, ours in report.mismatched if len(ours) == 5):
+        hint = "load_pretrained, which inflates the 2-D kernels of an image network"
     elif other := suggest(name, weights):
         hint = f"{other}, which the file fits"
     elif only_classifier:
         hint = "load_pretrained, which does without a classifier in the file"
     elif _fits_resized(model, path, weights):
         hint = "load_pretrained, which resizes what depends on the size of the images"
-    elif any(theirs == (*ours[:2], *ours[3:]) for _, theirs, ours in report.mismatched if len(ours) == 5):
-        hint = "load_pretrained, which inflates the 2-D kernels of an image network"
     else:
         hint = "the model that the file was saved from; list_models() has the names"
     fitting = f"{len(report.loaded)} of the model's {len(_shapes(model))} entries fit"

@@ -9,7 +9,7 @@ from torch import nn
 from backbones import EAT, GLNet, HorNet, PerFrame, TokenLabelGLNet
 from backbones.time_averaged import TimeAveraged
 from eurgraph import EurNet
-from glore3d import ResNet3d
+from glore3d import ImageNetwork, ResNet3d
 from models import (
     CLIP_MODELS,
     IMAGE_MODELS,
@@ -166,7 +166,7 @@ def classify(model: nn.Module, level: torch.Tensor) -> torch.Tensor:
             return model.head(model.read_out(level.flatten(2).mT)[:, 0])
         case EurNet():
             return model.head(model.norm(level.flatten(2).mean(2)))
-        case ResNet3d():
+        case ResNet3d() | ImageNetwork():
             return model.classifier(model.globalpool(level).flatten(1))
 
 
