@@ -7,7 +7,7 @@ other member has a default. What only some tasks can do is an optional protocol,
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
@@ -301,6 +301,46 @@ class PredictsParts(Protocol):
             done: parts at the start to leave out.
 
         Raises UserError if the source cannot be opened.
+        """
+        ...
+
+
+class Seen(NamedTuple):
+    """What a network found in one input, where it is."""
+
+    row: int
+    """The number of the input, from 0."""
+    path: str
+    outputs: Any
+    """The task's own; None if there is a `failure`."""
+    failure: str = ""
+    """Why there is nothing: the input cannot be read, or the outputs are NaN or infinite."""
+
+
+@runtime_checkable
+class Draws(Protocol):
+    """Draws predictions on the user's own files, for tools/predict.py --output, in a single process."""
+
+    def see(self, model: nn.Module, inputs: Sequence[Any], one_by_one: bool = False) -> Iterator[Seen]:
+        """What is found in each of the inputs of `Predicts.find_inputs`, in order, as soon as its batch is done."""
+        ...
+
+    def draw(self, picture: torch.Tensor, outputs: Any) -> torch.Tensor:
+        """The outputs of an input drawn on it: uint8 [3, H, W] -> uint8 [3, h, w]; small ones may be enlarged."""
+        ...
+
+    def facts(self, outputs: Any) -> dict[str, Any]:
+        """The outputs as plain types, for JSON."""
+        ...
+
+    def maps(self, outputs: Any) -> dict[str, torch.Tensor]:
+        """Maps of whole numbers to write as files of their own: name -> uint8 [H, W]."""
+        ...
+
+    def over_time(self, smooth: float, track: bool) -> Callable[[Any], Any]:
+        """A function that takes the outputs of one frame after the other and returns them smoothed or tracked.
+
+        Raises SettingsError if the task cannot do what is asked for.
         """
         ...
 

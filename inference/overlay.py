@@ -1,9 +1,9 @@
-"""Draws labels onto a video: what the network sees, at the time it sees it."""
+"""Draws on a video what the network sees, at the time it sees it: labels of windows, or anything on each frame."""
 
 import bisect
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -29,19 +29,30 @@ SMPTE170M = 6
 def write_overlay(source: str | Path, windows: Sequence[Prediction], target: Path, above: float = 0.0) -> None:
     """Writes the video `source` as an MP4 file with the best guesses of the `windows` drawn on each frame.
 
-    Each window speaks for the time around its middle, see `find_spans`. Size, times of frames and the sound are kept;
-    the sound is left out, with a warning, if MP4 cannot hold it. Pictures are upright.
+    Each window speaks for the time around its middle, see `find_spans`. See `rewrite_video` for the rest.
 
     Args:
         windows: of `Predictor.windows` on the same file.
         above: guesses with less probability are not drawn.
+    """
+    rewrite_video(source, target, Labels(windows, above).draw)
+
+
+def rewrite_video(source: str | Path, target: Path, draw: Callable[[np.ndarray, float], np.ndarray]) -> None:
+    """Writes the video `source` as an MP4 file with `draw` applied to each frame.
+
+    Times of frames and the sound are kept; the sound is left out, with a warning, if MP4 cannot hold it. Pictures are
+    upright.
+
+    Args:
+        draw: (frame, uint8 [H, W, 3]; its time in seconds) -> the frame to write, of one size for all.
 
     Raises VideoError if the source cannot be read, and SettingsError if the target cannot be written.
     """
     partial = target.with_name(f".{target.name}.partial")
     try:
         with VideoStream(str(source)) as stream, av.open(str(partial), "w", format="mp4") as output:
-            _write(stream, output, windows, above)
+            _write(stream, output, draw)
         partial.replace(target)
     except (av.FFmpegError, OSError) as error:
         raise SettingsError(f"cannot write {target}: {error.strerror}; choose another file") from error
@@ -49,15 +60,14 @@ def write_overlay(source: str | Path, windows: Sequence[Prediction], target: Pat
         partial.unlink(missing_ok=True)
 
 
-def _write(stream: VideoStream, output, windows: Sequence[Prediction], above: float) -> None:
+def _write(stream: VideoStream, output, draw: Callable[[np.ndarray, float], np.ndarray]) -> None:
     encoder = sound = None
-    labels = Labels(windows, above)
     for frame in stream:
-        pixels = stream.to_rgb(frame)
+        pixels = draw(stream.to_rgb(frame), frame.seconds)
         if encoder is None:
             encoder = _add_encoder(output, stream.fps, *pixels.shape[:2])
             sound = Sound(stream.path, output, stream.start_seconds)
-        drawn = av.VideoFrame.from_ndarray(labels.draw(pixels, frame.seconds), format="rgb24")
+        drawn = av.VideoFrame.from_ndarray(pixels, format="rgb24")
         drawn.pts, drawn.time_base = round(frame.seconds * TICKS), Fraction(1, TICKS)
         output.mux(encoder.encode(drawn))
         sound.copy_until(frame.seconds)

@@ -5,9 +5,9 @@ file. Scores are COCO's average precisions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -16,16 +16,19 @@ from torch import nn
 
 from datasets.dense.coco import CocoImages, read_coco, with_objects
 from datasets.dense.detection_samples import DetectionImages, DetectionSamples
+from datasets.dense.drawing import draw_scene
 from datasets.dense.views import DetectionView, DetectionViewSettings, EvalView, EvalViewSettings
 from datasets.file_list import FileList
-from dense.paste import paste_masks
-from dense.structures import Detections, ImageShape, Targets
+from dense.structures import ImageShape, Targets
+from dense.tracking import Tracker
 from detectors import create_detector
 from engine.task import Batch, TaskSettings
 from evaluators.detection import DetectionEvaluation, rows_of_images
 from evaluators.gather import Gathered
 from evaluators.resumable_predictions import Rows
+from settings import SettingsError
 from tasks.class_lists import read_setting
+from tasks.found_objects import FoundObjects, objects_of
 from tasks.scene_settings import SceneDataSettings, SceneEvaluationSettings, SceneModelSettings
 from tasks.scenes import SceneTask
 
@@ -64,6 +67,14 @@ class DetectionDataSettings(SceneDataSettings):
         return view
 
 
+class DetectionEvaluationSettings(SceneEvaluationSettings):
+    """How images are evaluated."""
+
+    drawn_score: float = Field(
+        0.3, ge=0, le=1, description="objects with a smaller score are not drawn or tracked; evaluation counts them"
+    )
+
+
 class DetectionSettings(TaskSettings):
     """A recipe of detection."""
 
@@ -72,17 +83,7 @@ class DetectionSettings(TaskSettings):
     task: Literal["detection"]
     model: DetectorSettings
     data: DetectionDataSettings
-    evaluation: SceneEvaluationSettings = SceneEvaluationSettings()
-
-
-@dataclass(frozen=True)
-class EncodedDetections:
-    """The objects found in one image, with masks as run lengths; what `evaluators.detection` takes."""
-
-    boxes: torch.Tensor
-    scores: torch.Tensor
-    labels: torch.Tensor
-    rles: list[bytes] | None
+    evaluation: DetectionEvaluationSettings = DetectionEvaluationSettings()
 
 
 class Detection(SceneTask):
@@ -138,19 +139,64 @@ class Detection(SceneTask):
         parts = {_as_logged(name): value * len(images) for name, value in losses.items()}
         return loss, {"loss": loss * len(images), **parts}
 
-    def detect(self, model: nn.Module, batch: Batch) -> list[Detections]:
-        """The objects in the images of a batch, in pixels of the files."""
-        return model(self.network_input(batch["images"]), shapes_of(batch))
+    def outputs_of(self, model: nn.Module, batch: Batch) -> list[FoundObjects]:
+        found = model(self.network_input(batch["images"]), shapes_of(batch))
+        originals = batch["original"].tolist()
+        return [objects_of(one, tuple(size)) for one, size in zip(found, originals, strict=True)]
 
     def rows_maker(self, model: nn.Module) -> Callable[[Batch], Rows]:
         def rows_of(batch: Batch) -> Rows:
-            found = self.detect(model, batch)
-            originals = batch["original"].tolist()
-            encoded = [encode(one, tuple(size)) for one, size in zip(found, originals, strict=True)]
-            finite = np.array([bool(one.is_finite) for one in found])
-            return rows_of_images(batch["index"], encoded) | {"finite": finite}
+            found = self.outputs_of(model, batch)
+            return rows_of_images(batch["index"], found) | {"finite": np.array([one.is_finite for one in found])}
 
         return rows_of
+
+    def is_finite(self, outputs: FoundObjects) -> bool:
+        return outputs.is_finite
+
+    def guesses(self, outputs: FoundObjects) -> list[tuple[str, float]]:
+        """The objects in an image, by their scores."""
+        pairs = zip(outputs.labels.tolist(), outputs.scores.tolist(), strict=True)
+        return [(self.class_names[label], score) for label, score in pairs]
+
+    # engine.task.Draws.
+
+    def draw(self, picture: torch.Tensor, outputs: FoundObjects) -> torch.Tensor:
+        shown = outputs.above(self.settings.evaluation.drawn_score)
+        names, colors = list(self.class_names), shown.labels
+        if shown.numbers is not None:  # a color and a name for each track
+            named = {n: f"{names[label]} {n}" for n, label in zip(shown.numbers, colors.tolist(), strict=True)}
+            names = [named.get(number, "") for number in range(max(named, default=-1) + 1)]
+            colors = torch.tensor(shown.numbers, dtype=torch.int64)
+        return draw_scene(picture, shown.boxes, colors, shown.masks(), class_names=names, scores=shown.scores)
+
+    def facts(self, outputs: FoundObjects) -> dict[str, Any]:
+        """Objects with class, score, box (x1, y1, x2, y2 in pixels), mask (COCO's run lengths) and track."""
+        objects = []
+        for row, (label, score, box) in enumerate(
+            zip(outputs.labels.tolist(), outputs.scores.tolist(), outputs.boxes.tolist(), strict=True)
+        ):
+            one = {"class": self.class_names[label], "score": score, "box": box}
+            if outputs.rles is not None:
+                one["mask"] = {"size": list(outputs.size), "counts": outputs.rles[row].decode("ascii")}
+            if outputs.numbers is not None:
+                one["track"] = outputs.numbers[row]
+            objects.append(one)
+        return {"objects": objects}
+
+    def maps(self, outputs: FoundObjects) -> dict[str, torch.Tensor]:
+        return {}
+
+    def over_time(self, smooth: float, track: bool) -> Callable[[FoundObjects], FoundObjects]:
+        if smooth:
+            raise SettingsError("--smooth: boxes are not smoothed, but tracked with --track; segmentors smooth")
+        tracker, least = Tracker(), self.settings.evaluation.drawn_score
+
+        def follow(outputs: FoundObjects) -> FoundObjects:
+            outputs = outputs.above(least)
+            return replace(outputs, numbers=tracker(outputs.boxes, outputs.labels)) if track else outputs
+
+        return follow
 
     def evaluation_of(self, gathered: Gathered) -> DetectionEvaluation:
         items = list(self.val_items)
@@ -173,17 +219,6 @@ def shapes_of(batch: Batch) -> list[ImageShape]:
     """Where each image of a batch lies in the padded network input, and how large it is in its file."""
     rows = zip(batch["images"], batch["scale"].tolist(), batch["original"].tolist(), strict=True)
     return [ImageShape(tuple(image.shape[1:]), tuple(scale), tuple(original)) for image, scale, original in rows]
-
-
-def encode(found: Detections, size: tuple[int, int]) -> EncodedDetections:
-    """Detections in an image of `size` (H, W) with their masks pasted and run-length encoded."""
-    rles = None
-    if found.masks is not None:
-        from pycocotools import mask as coco_mask
-
-        masks = paste_masks(found.masks, found.boxes, size).cpu().numpy().astype(np.uint8)
-        rles = [coco_mask.encode(np.asfortranarray(mask))["counts"] for mask in masks]
-    return EncodedDetections(found.boxes, found.scores, found.labels, rles)
 
 
 def _as_logged(name: str) -> str:

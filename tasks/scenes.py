@@ -5,32 +5,34 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 import weights as weight_files
 from datasets.class_table import class_table
 from datasets.dataloader import eval_loader, to_device, train_loader
 from datasets.dense.batches import normalize_and_pad
-from datasets.file_list import FileError, read_class_names
+from datasets.file_list import FileError, FileList, read_class_names
 from datasets.images import find_images
 from datasets.samples import EvalSamples, TrainSamples
 from datasets.synthetic.scene_shapes import make_scene_shapes
 from engine.checkpoint import write_atomically
 from engine.fingerprint import Contents, Part
 from engine.progress import counted, progress_bar
-from engine.task import Batch, Evaluation, ResumeFolder, Task
+from engine.task import Answer, Batch, Evaluation, ResumeFolder, Seen, Task
 from evaluators.gather import Gathered, gather
 from evaluators.resumable_predictions import ResumablePredictions, Rows
 from models import load_pretrained
 from settings import SettingsError
 from tasks.class_lists import read_setting
 from tasks.loader_settings import loader_options
+from tasks.scene_predictions import answer_files, see_files
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +74,18 @@ class SceneTask(Task):
 
     def rows_maker(self, model: nn.Module) -> Callable[[Batch], Rows]:
         """A function from a batch of `eval_samples` to rows for `evaluation_of`."""
+        raise NotImplementedError
+
+    def outputs_of(self, model: nn.Module, batch: Batch) -> list[Any]:
+        """What the network finds in each image of a batch of `eval_samples`, at the size of its file."""
+        raise NotImplementedError
+
+    def is_finite(self, outputs: Any) -> bool:
+        """Whether none of the outputs for an image is NaN or infinite."""
+        raise NotImplementedError
+
+    def guesses(self, outputs: Any) -> list[tuple[str, float]]:
+        """The classes in an image, with a number each, the largest first."""
         raise NotImplementedError
 
     def evaluation_of(self, gathered: Gathered) -> Evaluation:
@@ -148,10 +162,12 @@ class SceneTask(Task):
             raise FileError(first["path"], f"{first['reason']}; no validation image can be read")
         return self.evaluation_of(gathered)
 
-    def evaluation_loader(self, dataset: EvalSamples, done: Collection[int] = (), in_process: bool = False) -> Any:
-        """The batches of this rank; the same images are in a batch whatever is `done`."""
+    def evaluation_loader(
+        self, dataset: EvalSamples, done: Collection[int] = (), in_process: bool = False, size: int | None = None
+    ) -> DataLoader:
+        """The batches of this rank, of `size` images; the same images are in a batch whatever is `done`."""
         options = loader_options(self.settings.data, self.ranks) | ({"num_workers": 0} if in_process else {})
-        size = self.settings.evaluation.images_per_forward
+        size = size or self.settings.evaluation.images_per_forward
         return eval_loader(dataset, size, self.ranks.rank, self.ranks.num_ranks, done=done, **options)
 
     def network_input(
@@ -215,6 +231,24 @@ class SceneTask(Task):
     def report_facts(self) -> dict[str, Any]:
         data = self.settings.data
         return {"list": data.val, "view": data.val_view.model_dump(), **self.settings.evaluation.model_dump()}
+
+    # engine.task.Predicts and engine.task.Draws, for tools/predict.py.
+
+    def answer(
+        self,
+        model: nn.Module,
+        inputs: FileList,
+        num_answers: int,
+        done: Collection[int] = (),
+        one_by_one: bool = False,
+    ) -> Iterator[Answer]:
+        return answer_files(self, model, inputs, num_answers, done, one_by_one)
+
+    def answer_key(self) -> dict[str, Any]:
+        return self.settings_key()
+
+    def see(self, model: nn.Module, inputs: FileList, one_by_one: bool = False) -> Iterator[Seen]:
+        return see_files(self, model, inputs, one_by_one=one_by_one)
 
     # Classes and demo files.
 

@@ -8,7 +8,7 @@ import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import nn
 
 from datasets.dense.batches import pad_label_maps
+from datasets.dense.drawing import draw_scene
 from datasets.dense.label_maps import LabelMapFiles, read_label_maps
 from datasets.dense.segmentation_samples import SegmentationImages, SegmentationSamples
 from datasets.dense.views import EvalView, EvalViewSettings, SegmentationView, SegmentationViewSettings
@@ -159,22 +160,27 @@ class Segmentation(SceneTask):
         saves = self.settings.evaluation.save_predictions
 
         def rows_of(batch: Batch) -> Rows:
-            predicted = self.predict_maps(model, batch)
+            predicted = [self.best_classes(scores) for scores in self.outputs_of(model, batch)]
             rows = rows_of_images(batch["index"], batch["label_maps"], predicted, self.num_classes)
             return rows | ({"png": [_encode(one) for one in predicted]} if saves else {})
 
         return rows_of
 
-    def predict_maps(self, model: nn.Module, batch: Batch) -> list[torch.Tensor]:
-        """The class of every pixel of each file: int64 [H, W] each; `NO_CLASS` if outputs are NaN or infinite."""
+    def best_classes(self, scores: torch.Tensor) -> torch.Tensor:
+        """The class of every pixel: [K, H, W] -> int64 [H, W]; `NO_CLASS` everywhere if scores are NaN or infinite."""
+        best = scores.argmax(0)
+        return best if self.is_finite(scores) else torch.full_like(best, NO_CLASS)
+
+    def is_finite(self, outputs: torch.Tensor) -> bool:
+        return bool(outputs.isfinite().all())
+
+    def outputs_of(self, model: nn.Module, batch: Batch) -> list[torch.Tensor]:
+        """Scores [K, H, W] of every pixel of each file: logits, or, averaged over several views, probabilities."""
         num_views = len(batch["images"]) // len(batch["original"])
         scores = self._scores(model, batch["images"], batch["original"].repeat_interleave(num_views, dim=0).tolist())
-        maps = []
-        for first in range(0, len(scores), num_views):
-            score = scores[first] if num_views == 1 else torch.stack(scores[first : first + num_views]).mean(0)
-            best = score.argmax(0)
-            maps.append(best if score.isfinite().all() else torch.full_like(best, NO_CLASS))
-        return maps
+        if num_views == 1:
+            return scores
+        return [torch.stack(scores[first : first + num_views]).mean(0) for first in range(0, len(scores), num_views)]
 
     def _scores(
         self, model: nn.Module, views: Sequence[torch.Tensor], originals: Sequence[Sequence[int]]
@@ -199,6 +205,28 @@ class Segmentation(SceneTask):
         windows = self.settings.evaluation.slide
         return model(images) if windows is None else slide(model, images, windows.crop, windows.stride)
 
+    def guesses(self, outputs: torch.Tensor) -> list[tuple[str, float]]:
+        """The classes in an image, with their shares of the pixels."""
+        shares = self.best_classes(outputs).flatten().bincount(minlength=self.num_classes) / outputs[0].numel()
+        order = shares.argsort(descending=True, stable=True).tolist()
+        return [(self.class_names[label], shares[label].item()) for label in order if shares[label] > 0]
+
+    # engine.task.Draws.
+
+    def draw(self, picture: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
+        return draw_scene(picture, label_map=self.best_classes(outputs))
+
+    def facts(self, outputs: torch.Tensor) -> dict[str, Any]:
+        return {"shares": dict(self.guesses(outputs))}
+
+    def maps(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"classes": self.best_classes(outputs).to(torch.uint8)}
+
+    def over_time(self, smooth: float, track: bool) -> Callable[[torch.Tensor], torch.Tensor]:
+        if track:
+            raise SettingsError("--track: a segmentor finds no objects to track; detectors do")
+        return Smoothing(smooth, is_logits=self.eval_samples(()).view.num_views == 1)
+
     def evaluation_of(self, gathered: Gathered) -> SegmentationEvaluation:
         root = self.val_items.root
         return SegmentationEvaluation(
@@ -215,6 +243,22 @@ class Segmentation(SceneTask):
         if len(view.scales) > 1:
             parts.append(f"{len(view.scales)}scales")
         return "-".join([*parts, *(["flip"] if view.flip else [])])
+
+
+class Smoothing:
+    """Averages the probabilities of frames, the newest with weight 1 - `weight`, and starts over at another size."""
+
+    def __init__(self, weight: float, is_logits: bool):
+        self.weight, self.is_logits = weight, is_logits
+        self._mean: torch.Tensor | None = None
+
+    def __call__(self, scores: torch.Tensor) -> torch.Tensor:
+        """Scores of the next frame [K, H, W], as logits or probabilities -> probabilities."""
+        probabilities = scores.softmax(0) if self.is_logits else scores
+        if self._mean is None or self._mean.shape != probabilities.shape:
+            self._mean = probabilities
+        self._mean = torch.lerp(probabilities, self._mean, self.weight)
+        return self._mean
 
 
 def _encode(label_map: torch.Tensor) -> np.ndarray:

@@ -8,6 +8,8 @@
     python tools/predict.py rtsp://camera/1                         a live stream or a camera, window by window
     python tools/predict.py --timeline FOLDER LONG_VIDEO            what happens when: two tables and a picture
     python tools/predict.py --overlay labeled.mp4 VIDEO             the video with its labels drawn on
+    python tools/predict.py --output FOLDER IMAGE VIDEO ...         boxes, masks and classes of pixels, drawn on them
+    python tools/predict.py --output FOLDER --track VIDEO           objects keep their numbers from frame to frame
 
 A folder means all videos in it. The recipe sets the views of each video; for ten clips per video, for example, add
 evaluation.num_clips=10.
@@ -31,7 +33,9 @@ from tools.common.errors import clear_errors
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = read_arguments(argv)
-    if args.timeline or args.overlay:
+    if args.output:
+        from tools.prediction.scenes import predict_scenes as predict
+    elif args.timeline or args.overlay:
         from tools.prediction.windows import predict_windows as predict  # torch: seconds that --help does not take
     else:
         from tools.prediction.rows import predict_rows as predict
@@ -55,6 +59,20 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--overlay", type=Path, metavar="FILE", help="write the video with its labels drawn on, as MP4")
     parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="detectors and segmentors: write pictures and videos with what they find drawn on, and a JSON-lines file",
+    )
+    parser.add_argument(
+        "--smooth",
+        type=float,
+        default=0.0,
+        metavar="W",
+        help="segmented videos: weight of the frames before, from 0 (none) to below 1",
+    )
+    parser.add_argument("--track", action="store_true", help="detected videos: number the objects over time")
+    parser.add_argument(
         "--window", type=float, metavar="SECONDS", help="length of a window (default: a clip, as in the recipe)"
     )
     parser.add_argument(
@@ -75,6 +93,12 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _check_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Stops at options that would do nothing."""
+    if args.output and (args.timeline or args.overlay or args.csv or args.json):
+        parser.error("--output writes its own files; leave out --timeline, --overlay, --csv and --json")
+    if (args.smooth or args.track) and not args.output:
+        parser.error("--smooth and --track are for videos that --output draws; name a folder with --output")
+    if not 0 <= args.smooth < 1:
+        parser.error(f"got --smooth {args.smooth:g}; it must be from 0 to below 1")
     has_stream = any("://" in place or place.startswith("/dev/video") for place in args.places)
     if (args.timeline or args.overlay) and (args.csv or args.json):
         parser.error("--timeline and --overlay have their own outputs; leave out --csv and --json")
