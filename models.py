@@ -194,12 +194,16 @@ CLIP_MODELS = {
 
 MODELS = IMAGE_MODELS | CLIP_MODELS
 
-_EURNETS = {name for name, info in MODELS.items() if info.module == "eurgraph.eurnet"}
-PYRAMIDS = (
-    {name: f"{info.module}_pyramid" for name, info in MODELS.items()}
-    | dict.fromkeys(_EURNETS & IMAGE_MODELS.keys(), "eurgraph.pyramid")
-    | dict.fromkeys(_EURNETS & CLIP_MODELS.keys(), "eurgraph.video_pyramid")
-)
+_PYRAMIDS = {
+    "backbones.eat": "backbones.eat_pyramid",
+    "backbones.glnet": "backbones.glnet_pyramid",
+    "backbones.hornet": "backbones.hornet_pyramid",
+    "eurgraph.eurnet": "eurgraph.pyramid",
+    "glore3d.resnet3d": "glore3d.resnet3d_pyramid",
+}
+PYRAMIDS = {name: _PYRAMIDS[info.module] for name, info in MODELS.items() if info.module in _PYRAMIDS} | {
+    name: "eurgraph.video_pyramid" for name in CLIP_MODELS if name.startswith("eurnet_")
+}
 """Where the builder of a model's backbone for dense prediction is, a function of the model's name."""
 
 TIMM = "timm/"
@@ -345,6 +349,8 @@ def create_pyramid(
 
 
 def _own_pyramid(name: str, out_indices: Sequence[int] | None, options: Mapping[str, Any]) -> nn.Module:
+    if name in MODELS and name not in PYRAMIDS:
+        raise ValueError(f"{name} has no backbone for dense prediction: add its builder to models.PYRAMIDS")
     if name not in PYRAMIDS:
         raise ValueError(_unknown("model", name, sorted(PYRAMIDS)) + f"; networks of timm are called {TIMM}NAME")
     build = getattr(importlib.import_module(PYRAMIDS[name]), name)
