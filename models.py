@@ -369,6 +369,8 @@ def create_pyramid(
 
 
 def _own_pyramid(name: str, out_indices: Sequence[int] | None, options: Mapping[str, Any]) -> nn.Module:
+    if name in MODELS and name not in PYRAMIDS:
+        raise ValueError(f"{name} has no backbone for dense prediction: add its builder to models.PYRAMIDS")
     if name not in PYRAMIDS:
         raise ValueError(_unknown("model", name, sorted(PYRAMIDS)) + f"; networks of timm are called {TIMM}NAME")
     build = getattr(importlib.import_module(PYRAMIDS[name]), name)

@@ -24,6 +24,8 @@ from eurgraph.grid_conv import GridGRMP, init_linear_layers
 from eurgraph.positions import POSITION, TIME, inflate_weights, pair, resize_grid, resize_positions, resize_time
 
 FFN_RATIO = 4
+CACHED_VALUES = 2**20
+MIN_PART = 1024  # patches: every part reads the weights again
 
 
 class Stage(NamedTuple):
@@ -90,8 +92,9 @@ class FeedForward(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
-            # One sample's wide map at a time needs less memory and stays in the cache.
-            return torch.stack([self.fc2(F.gelu(self.fc1(sample))) for sample in x])
+            # Parts of the wide map need less memory and stay in the cache.
+            parts = x.flatten(0, -2).split(max(MIN_PART, CACHED_VALUES // self.fc1.out_features))
+            return torch.cat([self.fc2(torch.ops.aten.gelu_(self.fc1(part))) for part in parts]).view_as(x)
         return self.fc2(F.gelu(self.fc1(x)))
 
 

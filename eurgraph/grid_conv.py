@@ -33,7 +33,8 @@ def add_updates(
     if torch.compiler.is_exporting():
         return _add_padded_updates(total, weight, scale, places, values)
     for r, (i, source, target) in enumerate(places):
-        total[target].addcmul_(weight[..., r : r + 1][target], F.gelu(values[i][source] * scale[r]))
+        update = torch.ops.aten.gelu_(values[i][source] * scale[r])
+        total[target].addcmul_(weight[..., r : r + 1][target], update)
     return total
 
 

@@ -172,7 +172,7 @@ def nearest_on_lattice(x: torch.Tensor, lattice: Lattice, num_neighbors: int) ->
     devices) or, if these are more, those of one row of the lattice.
     """
     num_columns, num_patches = len(lattice.columns), lattice.size
-    row_terms, column_terms = _position_terms(lattice, x)
+    row_terms, column_terms = position_terms(lattice, x)
     limit = CACHED_VALUES if x.device.type == "cpu" else GPU_VALUES
     rows_at_once = max(1, limit // (num_columns * num_patches))
     images_at_once = max(1, limit // (rows_at_once * num_columns * num_patches))
@@ -195,7 +195,7 @@ def _numbers(places: torch.Tensor, width: int) -> torch.Tensor:
     return places[:, 0] * width + places[:, 1]
 
 
-def _position_terms(lattice: Lattice, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def position_terms(lattice: Lattice, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """What rows [H, H] and columns [W, W] add to the distances; they depend on steps of patches, not on the map."""
     num_frequencies = max(like.shape[-1] // 4, 1)
     terms = (-mean_cosines(torch.tensor(part), num_frequencies) / 2 for part in lattice)
@@ -205,7 +205,7 @@ def _position_terms(lattice: Lattice, like: torch.Tensor) -> tuple[torch.Tensor,
 
 def _distances(x: torch.Tensor, lattice: Lattice) -> torch.Tensor:
     """All distances of a small lattice: [B, n, C] -> [B, n, n]."""
-    row_terms, column_terms = _position_terms(lattice, x)
+    row_terms, column_terms = position_terms(lattice, x)
     position = row_terms[:, None, :, None] + column_terms[:, None, :]
     return 2 + position.flatten(2, 3).flatten(0, 1) - 2 * x @ x.mT
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import models
 from backbones import EAT, GLNet, HorNet, PerFrame, TokenLabelGLNet
 from backbones.time_averaged import TimeAveraged
 from eurgraph import EurNet
@@ -123,7 +124,7 @@ def test_the_levels_that_are_asked_for_train_every_parameter(name, out_indices):
     assert [entry for entry, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
-def test_levels_that_do_not_exist_are_refused():
+def test_levels_that_do_not_exist_are_refused(monkeypatch):
     for wrong in [(), (1, 4), (2, 1), (1, 1), (-1,)]:
         message = re.escape(
             f"out_indices of hornet_debug_gf are levels from 0 (the finest) to 3, increasing, not {wrong}"
@@ -132,6 +133,9 @@ def test_levels_that_do_not_exist_are_refused():
             create_pyramid("hornet_debug_gf", wrong)
     with pytest.raises(ValueError, match=r"'hornet_debug'; did you mean 'hornet_debug_gf'.*timm are called timm/NAME"):
         create_pyramid("hornet_debug")
+    monkeypatch.delitem(models.PYRAMIDS, "eat_debug")
+    with pytest.raises(ValueError, match=r"eat_debug has no backbone for .*: add its builder to models\.PYRAMIDS"):
+        create_pyramid("eat_debug")
     with pytest.raises(ValueError, match="no option of glnet_debug is called 'window'"):
         create_pyramid("glnet_debug", window="authors")
 
