@@ -182,6 +182,31 @@ def test_every_head_on_every_neck_learns_and_detects(head, neck):
     assert model.num_classes == 3
 
 
+@pytest.mark.parametrize(
+    "backbone, head, neck, millions, options",
+    [
+        ("hornet_tiny_7x7", "cascade_mask_rcnn", "fpn", 79.88, {}),
+        ("hornet_tiny_gf", "cascade_mask_rcnn", "fpn", 80.47, {}),
+        ("hornet_small_7x7", "cascade_mask_rcnn", "fpn", 106.87, {}),
+        ("hornet_small_gf", "cascade_mask_rcnn", "fpn", 107.74, {}),
+        ("hornet_base_7x7", "cascade_mask_rcnn", "fpn", 144.47, {}),
+        ("hornet_base_gf", "cascade_mask_rcnn", "fpn", 145.63, {}),
+        ("hornet_large_7x7", "cascade_mask_rcnn", "fpn", 251.49, {}),
+        ("hornet_large_gf", "cascade_mask_rcnn", "fpn", 258.75, {"image_size": 384}),
+        ("hornet_small_7x7", "mask_rcnn", "fpn", 69.03, {}),
+        ("hornet_small_7x7", "mask_rcnn", "horfpn_7x7", 67.67, {}),
+        ("hornet_small_7x7", "mask_rcnn", "horfpn_gf", 68.44, {}),
+        ("eurnet_tiny", "mask_rcnn", "fpn", 49.78, {}),
+        ("eurnet_small", "mask_rcnn", "fpn", 72.85, {}),
+        ("eurnet_base", "mask_rcnn", "fpn", 112.13, {}),
+    ],
+)
+def test_parameters_are_as_many_as_published(backbone, head, neck, millions, options):
+    with torch.device("meta"):
+        model = create_detector(backbone, 80, head, neck, **options)
+    assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 2) == millions
+
+
 def test_released_files_load_by_their_names(tmp_path):
     torch.manual_seed(0)
     model, other = (create_detector("hornet_debug_gf", 3, head_options=small_options("mask_rcnn")) for _ in range(2))

@@ -104,9 +104,9 @@ def test_images_are_whole_unless_said_otherwise():
 def test_a_few_steps_of_training_find_the_rectangles():
     images, shapes, targets = made_batch()
     model = made_detector(rule=DetectionRule(0.5))
-    optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     first = None
-    for _ in range(80):
+    for _ in range(60):
         losses = model(images, shapes, targets)
         total = sum(losses.values())
         first = first or total.item()
@@ -120,6 +120,6 @@ def test_a_few_steps_of_training_find_the_rectangles():
         assert set(detections.labels.tolist()) == set(target.labels.tolist())
         best = torch.stack([(detections.labels == label).nonzero()[0, 0] for label in target.labels])
         boxes = detections.boxes[best] * torch.tensor(shape.scale * 2)
-        assert (boxes - target.boxes).abs().max() < 6
+        assert (boxes - target.boxes).abs().max() < 10
         masks, drawn = paste_masks(detections.masks[best], boxes, shape.size), target.masks.bool()
         assert ((masks & drawn).sum((1, 2)) / (masks | drawn).sum((1, 2))).min() > 0.7
