@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+log = logging.getLogger(__name__)
+
 __all__ = ["AUTHORS_NAMES", "CLIP_MODELS", "IMAGE_MODELS", "MODELS", "RELEASED_FILES", "LayerDecay", "LoadReport",
-           "Model", "ModelInfo", "WeightsError", "create_model", "create_pyramid", "list_models", "load_pretrained",
-           "load_weights", "takes_images"]  # fmt: skip
+           "Model", "ModelInfo", "Pyramid", "WeightsError", "create_model", "create_pyramid", "list_models",
+           "load_pretrained", "load_weights", "takes_images"]  # fmt: skip
 
 
 @runtime_checkable
@@ -69,6 +72,30 @@ class Model(Protocol):
 
 
 @runtime_checkable
+class Pyramid(Protocol):
+    """What every backbone for dense prediction offers (`create_pyramid`): necks and heads know this and no family.
+
+    Every parameter has a part in the levels, as distributed training requires.
+    """
+
+    pyramid_channels: tuple[int, ...]
+    """Channels C_i of each level."""
+    pyramid_strides: tuple[int, ...] | tuple[tuple[int, int, int], ...]
+    """Pixels between two neighbors of each level; where time is kept, (frames, rows, columns) between them."""
+    classifier_names: tuple[str, ...]
+    """How the names of entries begin that files have and this backbone lacks: a head, stages after the last level."""
+
+    def __call__(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """The same as `forward_pyramid`."""
+
+    def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """The levels, fine to coarse: see `Model.forward_pyramid`."""
+
+    def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
+        """A file's state dict in this network's own form; with `resize`, also from a classifier's file."""
+
+
+@runtime_checkable
 class LayerDecay(Protocol):
     """A network whose layers may learn at rates that decay from the last to the first (`optimizer.layer_decay`)."""
 
@@ -107,6 +134,7 @@ HORNET = (
 )
 GLNET = "Revisiting the Integration of Convolution and Attention for Vision Backbone, NeurIPS 2024, arXiv 2411.14429"
 EURNET = "EurNet: Efficient Multi-Range Relational Modeling of Spatial Multi-Relational Data, arXiv 2211.12941"
+DPN = "Dual Path Networks, NIPS 2017, arXiv 1707.01629"
 IMAGE = (3, 224, 224)
 IMAGE_384 = (3, 384, 384)
 SMALL_IMAGE = (3, 64, 64)
@@ -148,6 +176,23 @@ IMAGE_MODELS = {
     "eat_tiny_dist": ModelInfo("backbones.eat", EAT, 5_913_104, IMAGE, f"{IMAGENET}, distilled: top-1 74.8 %"),
     "eat_small_dist": ModelInfo("backbones.eat", EAT, 22_441_040, IMAGE, f"{IMAGENET}, distilled: top-1 81.2 %"),
     "eat_debug": ModelInfo("backbones.eat", EAT, 298_536, SMALL_IMAGE, "for tests and laptops"),
+    "glore_resnet50": ModelInfo("glore3d.resnet2d", GLORE, 31_314_216, IMAGE, f"{IMAGENET}: top-1 78.2 %"),
+    "glore_resnet101": ModelInfo("glore3d.resnet2d", GLORE, 50_306_344, IMAGE, "no number published"),
+    "glore_resnet200": ModelInfo("glore3d.resnet2d", GLORE, 70_431_016, IMAGE, f"{IMAGENET}: top-1 79.7 %"),
+    "glore_se_resnet50": ModelInfo("glore3d.resnet2d", GLORE, 33_019_352, IMAGE, f"{IMAGENET}: top-1 78.7 %"),
+    "glore_resnext101_32x4d": ModelInfo("glore3d.resnet2d", GLORE, 49_934_888, IMAGE, f"{IMAGENET}: top-1 79.8 %"),
+    "glore_dpn98": ModelInfo("glore3d.dual_path", GLORE, 69_021_096, IMAGE, f"{IMAGENET}: top-1 80.2 %"),
+    "glore_dpn131": ModelInfo("glore3d.dual_path", GLORE, 87_300_968, IMAGE, f"{IMAGENET}: top-1 80.3 %"),
+    "preact_resnet50": ModelInfo("glore3d.resnet2d", GLORE, 25_553_192, IMAGE, f"{IMAGENET}: top-1 76.2 %"),
+    "preact_resnet101": ModelInfo("glore3d.resnet2d", GLORE, 44_545_320, IMAGE, "no number published"),
+    "preact_resnet200": ModelInfo("glore3d.resnet2d", GLORE, 64_669_992, IMAGE, "no number published"),
+    "preact_se_resnet50": ModelInfo("glore3d.resnet2d", GLORE, 28_084_184, IMAGE, f"{IMAGENET}: top-1 77.2 %"),
+    "preact_resnext101_32x4d": ModelInfo("glore3d.resnet2d", GLORE, 44_173_864, IMAGE, "no number published"),
+    "dpn98": ModelInfo("glore3d.dual_path", DPN, 61_570_728, IMAGE, f"{IMAGENET}: top-1 79.85 %"),
+    "dpn131": ModelInfo("glore3d.dual_path", DPN, 79_254_504, IMAGE, f"{IMAGENET}: top-1 80.07 %"),
+    "glore_resnet_debug": ModelInfo("glore3d.resnet2d", GLORE, 440_888, SMALL_IMAGE, "for tests and laptops"),
+    "preact_resnet_debug": ModelInfo("glore3d.resnet2d", GLORE, 407_640, SMALL_IMAGE, "for tests and laptops"),
+    "glore_dpn_debug": ModelInfo("glore3d.dual_path", GLORE, 255_424, SMALL_IMAGE, "for tests and laptops"),
 }
 """Networks for images [B, 3, H, W]."""
 
@@ -167,8 +212,25 @@ CLIP_MODELS = {
 
 MODELS = IMAGE_MODELS | CLIP_MODELS
 
-PYRAMIDS = {name: "backbones.hornet_pyramid" for name in IMAGE_MODELS if name.startswith("hornet_")}
-"""Where the builders of backbones are whose authors changed the classifier's network for dense prediction, by name."""
+_PYRAMIDS = {
+    "glore3d.resnet2d": "glore3d.image_pyramid",
+    "glore3d.dual_path": "glore3d.image_pyramid",
+    "eurgraph.eurnet": "eurgraph.pyramid",
+}
+"""Where the builders of backbones are, where they do not stand beside those of classifiers: module -> module."""
+PYRAMIDS = (
+    {name: _PYRAMIDS.get(info.module, f"{info.module}_pyramid") for name, info in MODELS.items()}
+    | {name: "eurgraph.video_pyramid" for name, info in CLIP_MODELS.items() if info.module == "eurgraph.eurnet"}
+    | dict.fromkeys(("dilated_resnet50", "dilated_resnet101"), "glore3d.dilated_resnet")
+)
+"""Where the builder of a model's backbone for dense prediction is, a function of the model's name; the last two are
+backbones only."""
+
+TIMM = "timm/"
+"""How the names of timm's networks begin, for `create_pyramid`."""
+NUM_LEVELS = 4
+"""Levels of each model's whole pyramid."""
+TIME = ("keep", "mean")
 
 AUTHORS_NAMES = {
     "eat_progress3_patch16_224": "eat_tiny",
@@ -210,8 +272,8 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def takes_images(name: str) -> bool:
-    """Whether a model of `create_model` is for images [B, 3, H, W]; the others are for clips [B, 3, T, H, W]."""
-    return AUTHORS_NAMES.get(name, name) in IMAGE_MODELS
+    """Whether a model, also one of timm, is for images [B, 3, H, W]; the others are for clips [B, 3, T, H, W]."""
+    return name.startswith((TIMM, "dilated_")) or AUTHORS_NAMES.get(name, name) in IMAGE_MODELS
 
 
 def builder(name: str) -> Callable[..., nn.Module]:
@@ -254,34 +316,71 @@ def _check_options(name: str, build: Callable[..., nn.Module], options: Mapping[
 
 
 def create_pyramid(
-    name: str, out_indices: Sequence[int] | None = None, weights: str | Path | None = None, **options: Any
+    name: str,
+    out_indices: Sequence[int] | None = None,
+    weights: str | Path | None = None,
+    *,
+    time: str | None = None,
+    **options: Any,
 ) -> nn.Module:
-    """Builds a model without a classifier, as the backbone of a segmentor or detector, which calls `forward_pyramid`.
+    """Builds the backbone of a segmentor or detector, a `Pyramid`: the stages of a model up to the last level.
 
-    Levels have the norms that the model's authors give them in dense prediction.
+    Levels have the norms that the model's authors give them in dense prediction. `backbones.PerFrame` puts a backbone
+    for images on clips.
+
+    >>> backbone = create_pyramid("hornet_debug_gf", out_indices=(1, 2, 3))
+    >>> backbone.pyramid_channels, backbone.pyramid_strides
+    ((32, 64, 128), (8, 16, 32))
 
     Args:
         name: as for `create_model`, or `timm/NAME` for any network of timm that has `features_only`.
-        out_indices: the levels that `forward_pyramid` returns, counted from 0, the finest. None: all.
-        weights: a file of the model's weights to start from, read by `load_pretrained`; its classifier is left out.
-        options: further arguments of the model's builder.
+        out_indices: the levels that it returns, of 0 (the finest) to 3, increasing; of a network of timm, as timm
+            counts them. None: all, those of stride 4 or more.
+        weights: a file to start from, read by `load_pretrained`: of the classifier, of the backbone, or of a detector
+            or segmentor with it. What happened to its entries is logged.
+        time: what becomes of the time of clips. `keep`: levels are [B, C, T, H, W]; `mean`: it is averaged, and heads
+            for images take the levels. None: kept.
+        options: further arguments of the backbone's builder.
 
     Raises:
         ValueError: unknown name, option or level.
         WeightsError: the file is missing or broken, or does not fit.
     """
     name = AUTHORS_NAMES.get(name, name)
-    if name not in PYRAMIDS:
-        model = create_model(name, num_classes=0, **options)
+    if time is not None and takes_images(name):
+        raise ValueError(f"{name} is for images, which have no time; leave out time={time!r}")
+    if time not in (None, *TIME):
+        raise ValueError(f"time must be one of {', '.join(TIME)}, not {time!r}")
+    if name.startswith(TIMM):
+        from backbones.timm_pyramid import TimmPyramid  # imports timm, which takes seconds
+
+        model = TimmPyramid(name.removeprefix(TIMM), out_indices, **options)
     else:
-        build = getattr(importlib.import_module(PYRAMIDS[name]), name)
-        _check_options(name, build, options)
-        levels = {} if out_indices is None else {"out_indices": tuple(out_indices)}
-        model = build(**levels, **options)
-        model.model_name, model.model_options = name, options
+        model = _own_pyramid(name, out_indices, options)
+    model.model_name, model.model_options = name, options
     if weights is not None:
-        load_pretrained(model, weights)
+        log.info("%s: %s", weights, load_pretrained(model, weights))
+    if time == "mean":
+        from backbones.time_averaged import TimeAveraged
+
+        model = TimeAveraged(model)
+        model.model_name, model.model_options = name, options
     return model
+
+
+def _own_pyramid(name: str, out_indices: Sequence[int] | None, options: Mapping[str, Any]) -> nn.Module:
+    if name not in PYRAMIDS:
+        raise ValueError(_unknown("model", name, sorted(PYRAMIDS)) + f"; networks of timm are called {TIMM}NAME")
+    build = getattr(importlib.import_module(PYRAMIDS[name]), name)
+    _check_options(name, build, options)
+    if out_indices is None:
+        return build(**options)
+    if not out_indices or list(out_indices) != sorted(set(out_indices) & set(range(NUM_LEVELS))):
+        raise ValueError(
+            f"out_indices of {name} are levels from 0 (the finest) to {NUM_LEVELS - 1}, increasing, not "
+            f"{tuple(out_indices)}"
+        )
+    return build(out_indices=tuple(out_indices), **options)
 
 
 def _unknown(what: str, name: str, choices: list[str]) -> str:

@@ -100,7 +100,7 @@ class FileList(Sequence):
         self.num_classes = int(num_classes)
         self.root = root
         self.contents = dict(contents or {})
-        self._ids, self._paths = _PackedTexts(ids), _PackedTexts(paths)
+        self._ids, self._paths = PackedTexts(ids), PackedTexts(paths)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -155,7 +155,7 @@ class FileList(Sequence):
         return [item for item in self if not os.path.isfile(item.path)]
 
 
-class _PackedTexts:
+class PackedTexts:
     """Immutable strings, packed."""
 
     def __init__(self, texts: Iterable[str]):

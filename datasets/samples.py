@@ -134,9 +134,13 @@ class TrainSamples(Samples):
     def _generator(self, *position: int) -> np.random.Generator:
         return np.random.default_rng((*self._root, *position))
 
+    def epoch_order(self, epoch: int) -> np.ndarray:
+        """The items of an epoch in the order in which they are seen: their rows, [N]; see `draw_order`."""
+        return draw_order(self._generator(epoch), len(self), self.weights)
+
     def _item_at(self, epoch: int, position: int) -> int:
         if self._order[0] != epoch:
-            self._order = (epoch, draw_order(self._generator(epoch), len(self), self.weights))
+            self._order = (epoch, self.epoch_order(epoch))
         return int(self._order[1][position // self.repeats])
 
 

@@ -8,7 +8,7 @@ Finite weights may still give outputs that are not: `check_score`.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -34,28 +34,48 @@ class StepRecord:
     step: int
     learning_rate: float
     rows: list[list[int]]  # per forward pass, the rows of the training list; empty if the batches have no `index`
-    is_finite: torch.Tensor  # [passes + 1] bool, on the CPU: the loss of each pass, then the gradient
-    copied: torch.Event | None = None  # recorded when `is_finite` has arrived from the GPU
+    parts: list[str]  # names of the loss's parts, pass by pass
+    flags: torch.Tensor  # bool, on the CPU: the loss of each pass, the gradient if it is checked, then each of `parts`
+    copied: torch.Event | None = None  # recorded when `flags` have arrived from the GPU
 
     def finite(self) -> list[bool]:
+        """Whether the loss of each pass is finite, and then the gradient."""
+        return self._flags()[: len(self.flags) - len(self.parts)]
+
+    def bad_parts(self) -> list[str]:
+        """The parts of the loss that are NaN or infinite in some pass."""
+        flags = self._flags()[len(self.flags) - len(self.parts) :]
+        return sorted({part for part, is_finite in zip(self.parts, flags, strict=True) if not is_finite})
+
+    def _flags(self) -> list[bool]:
         if self.copied is not None:
             self.copied.synchronize()
-        return self.is_finite.tolist()
+        return self.flags.tolist()
 
 
 def record_step(
-    step: int, rate: float, rows: list[list[int]], losses: Sequence[torch.Tensor], norm: torch.Tensor | None
+    step: int,
+    rate: float,
+    rows: list[list[int]],
+    losses: Sequence[torch.Tensor],
+    norm: torch.Tensor | None,
+    sums: Sequence[Mapping[str, torch.Tensor]] = (),
 ) -> StepRecord:
-    """Records `losses` (scalars, one per pass) and the gradient `norm` (None: not checked), without waiting."""
-    numbers = torch.stack([*(loss.detach().float() for loss in losses), *([] if norm is None else [norm.float()])])
-    is_finite = numbers.isfinite()
-    if not is_finite.is_cuda:
-        return StepRecord(step, rate, rows, is_finite)
-    on_host = torch.empty(is_finite.shape, dtype=torch.bool, pin_memory=True)
-    on_host.copy_(is_finite, non_blocking=True)
+    """Records `losses` (scalars, one per pass) and the gradient `norm` (None: not checked), without waiting.
+
+    `sums`: what each pass logs; entries whose names begin with "loss_" are the parts of its loss.
+    """
+    parts = [(name, value) for logged in sums for name, value in logged.items() if name.startswith("loss_")]
+    numbers = [*losses, *([] if norm is None else [norm]), *(value for _, value in parts)]
+    flags = torch.stack([number.detach().float() for number in numbers]).isfinite()
+    names = [name for name, _ in parts]
+    if not flags.is_cuda:
+        return StepRecord(step, rate, rows, names, flags)
+    on_host = torch.empty(flags.shape, dtype=torch.bool, pin_memory=True)
+    on_host.copy_(flags, non_blocking=True)
     copied = torch.cuda.Event()
     copied.record()
-    return StepRecord(step, rate, rows, on_host, copied)
+    return StepRecord(step, rate, rows, names, on_host, copied)
 
 
 class Agreement:
@@ -99,15 +119,17 @@ class Agreement:
 
     def describe(self, record: StepRecord) -> str:
         """Says what is not finite in a step, with its samples and learning rate. Every rank must call it."""
-        per_rank = self._ranks.broadcast(self._ranks.gather((record.finite(), record.rows)))
+        per_rank = self._ranks.broadcast(self._ranks.gather((record.finite(), record.rows, record.bad_parts())))
         bad_passes = [
             rows
-            for finite, passes in per_rank
+            for finite, passes, _ in per_rank
             for is_finite, rows in zip(finite, passes, strict=False)  # `finite` ends with the gradient
             if not is_finite
         ]
-        what = "the loss" if bad_passes else "the gradient"
-        rows = [row for pass_rows in bad_passes or chain(*(passes for _, passes in per_rank)) for row in pass_rows]
+        parts = sorted({part for _, _, names in per_rank for part in names})
+        of_parts = f" ({', '.join(parts)})" if parts else ""
+        what = f"the loss{of_parts}" if bad_passes else "the gradient"
+        rows = [row for pass_rows in bad_passes or chain(*(passes for _, passes, _ in per_rank)) for row in pass_rows]
         shown = ", ".join(map(str, rows[:MOST_SHOWN])) + (", ..." if len(rows) > MOST_SHOWN else "")
         samples = f"; {len(rows)} samples, rows of the training list from 0: {shown}" if rows else ""
         return f"{what} of step {record.step} is not finite (learning rate {record.learning_rate:.3g}{samples})"

@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -124,3 +124,10 @@ def progress_bar(total: int, initial: int, ranks: Ranks, what: str, unit: str = 
         return tqdm(**options, dynamic_ncols=True)
     line = "{desc}: {unit} {n_fmt} of {total_fmt} [{elapsed}<{remaining}{postfix}]"
     return tqdm(**options, file=_LogLines(), mininterval=30, delay=30, bar_format=line)
+
+
+def counted(batches: Iterable[Any], bar: tqdm) -> Iterator[Any]:
+    """The batches, each counted by the bar when the next one is asked for."""
+    for batch in batches:
+        yield batch
+        bar.update()

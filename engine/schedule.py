@@ -4,6 +4,8 @@ The step schedule and its warm-up follow the GloRe authors' Kinetics runs (faceb
 train/lr_scheduler.py): steps count from 1, the warm-up is linear from a tenth of the rate, and the rate drops at the
 first step after `drop_at_samples` samples. The cosine schedule follows SGDR (arXiv 1608.03983) in the two variants that
 image recipes use: the curve starts after the warm-up, or at the first step with the warm-up in place of its beginning.
+The polynomial schedule is DeepLab's (arXiv 1606.00915), (1 - steps done / steps) ** power, with which segmentors train;
+as in their authors' runs the warm-up is a factor on it.
 """
 
 import math
@@ -27,7 +29,9 @@ class Milestones(NamedTuple):
 class ScheduleSettings(Settings):
     """How the learning rate changes over a run."""
 
-    name: Literal["step", "cosine", "constant"] = Field("cosine", description="shape of the curve after the warm-up")
+    name: Literal["step", "cosine", "poly", "constant"] = Field(
+        "cosine", description="shape of the curve after the warm-up"
+    )
     warmup_steps: int = Field(0, ge=0, description="optimizer steps of linear warm-up")
     warmup_epochs: float = Field(0, ge=0, description="epochs of linear warm-up, instead of warmup_steps")
     warmup_start: float = Field(0.1, ge=0, le=1, description="fraction of the rate at the start of the warm-up")
@@ -38,7 +42,10 @@ class ScheduleSettings(Settings):
     drop_at_samples: list[int] = Field([], description="step: drop the rate after these numbers of samples")
     drop_at_epochs: list[float] = Field([], description="step: drop the rate after these epochs, instead of samples")
     drop_factor: float = Field(0.1, gt=0, lt=1, description="step: factor on the rate at each drop")
-    final_fraction: float = Field(0.0, ge=0, le=1, description="cosine: final rate, as a fraction of the peak rate")
+    power: float = Field(1.0, gt=0, le=10, description="poly: exponent of the curve; 1: a straight line")
+    final_fraction: float = Field(
+        0.0, ge=0, le=1, description="cosine and poly: final rate, as a fraction of the peak rate"
+    )
     cooldown_epochs: float = Field(0, ge=0, description="cosine: epochs at the final rate, at the end of the run")
     per_epoch: bool = Field(False, description="change the rate only between epochs, as timm's schedules do")
 
@@ -47,9 +54,12 @@ class ScheduleSettings(Settings):
         drops = self.drop_at_samples or self.drop_at_epochs
         if (self.name == "step") != bool(drops):
             raise ValueError("the step schedule needs drop_at_samples or drop_at_epochs; no other schedule takes them")
-        cosine = ("final_fraction", "cooldown_epochs", "warmup_prefix")
-        foreign = {"step": cosine, "cosine": ("drop_factor",)}.get(self.name, (*cosine, "drop_factor"))
-        for name in foreign:
+        own = {
+            "step": {"drop_factor"},
+            "cosine": {"final_fraction", "cooldown_epochs", "warmup_prefix"},
+            "poly": {"power", "final_fraction"},
+        }
+        for name in sorted(set().union(*own.values()) - own.get(self.name, set())):
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} does not apply to the schedule {self.name}; remove it")
         if self.drop_at_samples and self.drop_at_epochs:
@@ -83,6 +93,9 @@ def learning_rate(step: int, peak: float, settings: ScheduleSettings, num_steps:
         factor = settings.warmup_start + (1 - settings.warmup_start) * at / warmup
     if settings.name == "step":
         factor *= settings.drop_factor ** sum(at > drop for drop in milestones.drops)
+    elif settings.name == "poly":
+        left = (1 - max(0.0, at - 1) / num_steps) ** settings.power
+        factor *= settings.final_fraction + (1 - settings.final_fraction) * left
     elif settings.name == "cosine" and at >= warmup:
         start = warmup if settings.warmup_prefix else 0
         progress = min(1.0, (at - start) / max(1, num_steps - milestones.cooldown - start))

@@ -137,7 +137,10 @@ class Task(ABC):
 
     @abstractmethod
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The mean loss of `batch`, and the sums over its samples to log (including `loss`)."""
+        """The mean loss of `batch`, and the sums over its samples to log (including `loss`).
+
+        If the loss is a sum of parts, log them as `loss_...`: a message names those that are NaN or infinite.
+        """
 
     @abstractmethod
     def evaluate(self, model: nn.Module) -> Evaluation | None:

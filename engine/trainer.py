@@ -146,7 +146,7 @@ class Trainer:
         may_skip = self.settings.non_finite == "skip"
         if may_skip:
             self.skipped.remember()
-        losses, rows = [], []
+        losses, rows, logged = [], [], []
         for number in range(num_passes):
             heartbeat.at(f"reading the data of step {step}")
             batch = self.meter.next_batch(batches)
@@ -161,13 +161,14 @@ class Trainer:
             self.meter.add({**sums, "unreadable": _num_replaced(batch)}, self.samples_per_forward)
             losses.append(loss)
             rows.append(rows_of(batch))
+            logged.append(sums)
 
         rate = self.learning_rate(step)
         set_learning_rate(self.optimizer, rate)
         average_scalars(self.network, self.ranks)
         limit = self.task.settings.optimizer.clip_grad_norm
         norm = clip_scaled_gradient(self.model, self.optimizer, self.scaler, limit)
-        record = record_step(step, rate, rows, losses, norm)
+        record = record_step(step, rate, rows, losses, norm, logged)
         if not may_skip:
             should_stop = self.agreement.after_step(record)
         elif not self.agreement.is_finite(record):

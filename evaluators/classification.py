@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from evaluators import non_finite
 from evaluators.class_scores import (
     NO_GUESS,
     NO_RANK,
@@ -27,9 +28,9 @@ from evaluators.class_scores import (
 )
 from evaluators.classification_report import NUM_GUESSES, summary_lines, write_report
 from evaluators.gather import Gathered, to_columns
+from evaluators.non_finite import MAX_NON_FINITE
 from evaluators.resumable_predictions import Rows
 
-MAX_NON_FINITE = 0.01
 ViewScorer = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Rows]
 """(index, labels, logits) -> rows, like `score_views`."""
 
@@ -78,15 +79,11 @@ class Predictions:
 
     def has_too_many_non_finite(self, max_share: float) -> bool:
         """Whether more than a share `max_share` of the items have NaN or infinite outputs."""
-        return self.num_non_finite > max_share * len(self.index)
+        return non_finite.too_many(self.num_non_finite, len(self.index), max_share)
 
     def say_non_finite(self, max_share: float) -> str:
         """How many items have NaN or infinite outputs, and whether those are too many; "" without any."""
-        if self.num_non_finite == 0:
-            return ""
-        counted = f"NaN or infinite outputs for {self.num_non_finite} of {len(self.index)}"
-        limit = f", more than evaluation.max_non_finite={max_share:g} allows"
-        return counted + limit * self.has_too_many_non_finite(max_share)
+        return non_finite.describe(self.num_non_finite, len(self.index), max_share)
 
 
 def predictions_from(gathered: Gathered, num_views: int, num_classes: int) -> Predictions:

@@ -10,15 +10,15 @@ confusion.png      a plot of the confusion matrix, written last; matrix and plot
 An item whose outputs are NaN or infinite has no guesses in predictions.csv, and is not in the confusion matrix.
 """
 
-import csv
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evaluators.class_scores import NO_GUESS, ClassScores
 from evaluators.confusion_plot import plot_confusion
+from evaluators.tables import write_csv
 
 if TYPE_CHECKING:
     from evaluators.classification import ClassificationEvaluation
@@ -33,7 +33,7 @@ def write_report(folder: Path, evaluation: "ClassificationEvaluation") -> None:
     """Writes the report's files into `folder`. A plot that fails is a warning: it must not cost a result."""
     folder.mkdir(parents=True, exist_ok=True)
     naming, (measure, counts, scores) = evaluation.naming, evaluation.class_scores()
-    _write_csv(
+    write_csv(
         folder / "per_class.csv",
         ("label", "class", f"{naming.item}s", measure),
         (
@@ -46,8 +46,8 @@ def write_report(folder: Path, evaluation: "ClassificationEvaluation") -> None:
         _write_confusion(folder, evaluation.item_scores, naming.class_names)
     num_guesses = min(NUM_GUESSES, evaluation.predictions.num_classes)
     columns = (f"{name}{n}" for n in range(1, num_guesses + 1) for name in ("guess", "probability"))
-    _write_csv(folder / "predictions.csv", ("index", "id", "path", "class", *columns), _prediction_rows(evaluation))
-    _write_csv(
+    write_csv(folder / "predictions.csv", ("index", "id", "path", "class", *columns), _prediction_rows(evaluation))
+    write_csv(
         folder / "unreadable.csv",
         ("index", "id", "path", "reason"),
         ((f["index"], naming.describe(f["index"])[0], f["path"], f["reason"]) for f in evaluation.failures),
@@ -64,10 +64,10 @@ def _write_confusion(folder: Path, scores: ClassScores, class_names: Sequence[st
     if scores.num_classes > MAX_MATRIX_CLASSES:
         pairs = zip(*(column.tolist() for column in scores.guessed_pairs()), strict=True)
         rows = ((class_names[true], class_names[guess], count) for (true, guess), count in pairs)
-        _write_csv(folder / "confusion.csv", ("true class", "predicted class", "count"), rows)
+        write_csv(folder / "confusion.csv", ("true class", "predicted class", "count"), rows)
         return
     rows = zip(class_names, scores.confusion.tolist(), strict=True)
-    _write_csv(folder / "confusion.csv", ("true class", *class_names), ((name, *counts) for name, counts in rows))
+    write_csv(folder / "confusion.csv", ("true class", *class_names), ((name, *counts) for name, counts in rows))
 
 
 def _prediction_rows(evaluation: "ClassificationEvaluation") -> Iterator[tuple]:
@@ -80,14 +80,6 @@ def _prediction_rows(evaluation: "ClassificationEvaluation") -> Iterator[tuple]:
         ]
         classes = "; ".join(naming.class_names[label] for label in evaluation.labels_of(row))
         yield (item, *naming.describe(item), classes, *chain.from_iterable(pairs))
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Any]) -> None:
-    # A path that is not UTF-8 is escaped: one odd name must not make the table unreadable for other programs.
-    with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
 
 
 def summary_lines(evaluation: "ClassificationEvaluation") -> list[str]:

@@ -14,7 +14,9 @@ from torch import nn
 from eurgraph.grid import describe
 from explain.panels import Chart, MapPanel, Section, representatives
 from explain.recording import modules_of, record
-from glore3d import GloReUnit
+from glore3d import GloReUnit, PreActGloReUnit
+
+UNITS = (GloReUnit, PreActGloReUnit)
 
 
 class UnitGraph(NamedTuple):
@@ -29,7 +31,7 @@ class UnitGraph(NamedTuple):
 
 def unit_graphs(model: nn.Module, x: torch.Tensor) -> list[UnitGraph]:
     """The graph of each unit of a network, for one image or clip. A network without units has none."""
-    units = modules_of(model, GloReUnit)
+    units = modules_of(model, UNITS)
     calls = record(model, x, {name: unit.conv_proj for name, unit in units.items()})
     graphs = []
     for name, unit in units.items():

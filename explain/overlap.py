@@ -24,11 +24,10 @@ from eurgraph.grid import MediumRange
 from explain.eat import class_attention
 from explain.eurnet import stage_graphs
 from explain.glnet import clusters
-from explain.glore import unit_graphs
+from explain.glore import UNITS, unit_graphs
 from explain.grad_cam import grad_cam
 from explain.hornet import interactions
 from explain.recording import own_network
-from glore3d import GloReUnit
 from settings import SettingsError
 from tasks.classification import Classification
 
@@ -99,7 +98,7 @@ def own_maps(model: nn.Module, x: torch.Tensor, mask: torch.Tensor) -> dict[str,
         return {"class attention of a head": heads} if heads else {}
     if isinstance(network, HorNet):
         return {"interactions of an order": [p for found in interactions(model, x) for p in found.strength]}
-    if any(isinstance(module, GloReUnit) for module in network.modules()):
+    if any(isinstance(module, UNITS) for module in network.modules()):
         nodes = [node for found in unit_graphs(model, x) for node in found.projection]
         return {"projection of a node": [*nodes, *(-node for node in nodes)]}  # the sign of a node means nothing
     return {}

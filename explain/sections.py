@@ -11,12 +11,11 @@ from eurgraph.grid import describe
 from explain.eat import eat_sections
 from explain.eurnet import eurnet_sections
 from explain.glnet import glnet_sections
-from explain.glore import glore_sections
+from explain.glore import UNITS, glore_sections
 from explain.grad_cam import GradCam
 from explain.hornet import hornet_sections
 from explain.panels import MapPanel, Section
 from explain.recording import own_network
-from glore3d import GloReUnit
 from settings import SettingsError
 
 
@@ -56,6 +55,6 @@ def own_sections(model: nn.Module, x: torch.Tensor, cam: GradCam, options: Optio
         return glnet_sections(model, x, options.num_maps)
     if isinstance(network, HorNet):
         return hornet_sections(model, x)
-    if any(isinstance(module, GloReUnit) for module in network.modules()):
+    if any(isinstance(module, UNITS) for module in network.modules()):
         return glore_sections(model, x, options.num_maps)
     return []

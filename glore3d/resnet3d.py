@@ -18,9 +18,9 @@ import torch
 from torch import nn
 
 from glore3d.unit import GloReUnit
+from glore3d.unit_positions import Units, check_units, unit_names
 
 Triple = tuple[int, int, int]  # over time, height and width
-Units = Mapping[str, Collection[int]]  # stage -> the blocks, counted from 1, that a unit follows
 
 BATCH_NORM_EPS = 1e-4
 STEM_STRIDE = (1, 4, 4)
@@ -127,8 +127,8 @@ class ResNet3d(nn.Module):
         super().__init__()
         table = dict(zip(("conv2", "conv3", "conv4", "conv5"), stages, strict=True))
         units = units or {}
-        _check_units(units, table)
-        self.unit_names = [f"{name}.B{block:02d}_extra" for name, blocks in units.items() for block in blocks]
+        check_units(units, {name: stage.num_blocks for name, stage in table.items()})
+        self.unit_names = unit_names(units)
         strides = [STEM_STRIDE, *(stage.stride for stage in stages)]
         self.pyramid_strides = tuple(_product(strides[: i + 2]) for i in range(len(stages)))
         self.pyramid_channels = tuple(4 * stage.width for stage in stages)
@@ -200,16 +200,6 @@ def _product(strides: Collection[Triple]) -> Triple:
     """One stride that is all of them, one after the other."""
     time, height, width = map(prod, zip(*strides, strict=True))
     return time, height, width
-
-
-def _check_units(units: Units, table: Mapping[str, Stage]) -> None:
-    for name, blocks in units.items():
-        if name not in table:
-            raise ValueError(f"units: there is no stage {name!r}; units go into {', '.join(table)}")
-        num_blocks = table[name].num_blocks
-        wrong = [block for block in blocks if block not in range(1, num_blocks + 1)]
-        if wrong:
-            raise ValueError(f"units: {name} has blocks 1 to {num_blocks}; no unit can follow block {wrong[0]}")
 
 
 def _make_stage(

@@ -54,7 +54,7 @@ class GloReUnit(nn.Module):
     starts with zero weight, so a new unit is the identity and can be inserted into a trained network.
 
     Without `normalize`, :math:`V` grows with L: a trained unit then expects maps of about the size that it was trained
-    on, and half precision should be bfloat16, because float16 overflows.
+    on. Half precision should be bfloat16: the sum over L positions overflows float16 before `normalize` divides it.
 
     Args:
         num_in: channels C of the map.

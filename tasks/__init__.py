@@ -9,6 +9,8 @@ from settings import SettingsError, did_you_mean
 TASKS: dict[str, str | type[Task]] = {
     "clip_classification": "tasks.clip_classification:ClipClassification",
     "image_classification": "tasks.image_classification:ImageClassification",
+    "detection": "tasks.detection:Detection",
+    "segmentation": "tasks.segmentation:Segmentation",
 }
 """Name in a recipe (`task:`) -> the class, or "module:class", which is imported on first use."""
 

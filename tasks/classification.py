@@ -14,7 +14,7 @@ from datasets.dataloader import eval_loader, to_device, train_loader
 from datasets.file_list import FileError, FileList
 from datasets.samples import EvalViews
 from engine.checkpoint import write_atomically
-from engine.progress import progress_bar
+from engine.progress import counted, progress_bar
 from engine.task import Answer, Batch, Picture, ResumeFolder
 from evaluators.class_scores import count_correct, ranks_worth_counting
 from evaluators.classification import (
@@ -154,7 +154,7 @@ class Classification(ClassifiedFiles):
         loader = self.prediction_loader(dataset, done)
         rows_of = self.rows_maker(model, files, num_guesses)
         with progress_bar(len(loader), 0, self.ranks, "evaluating", unit="batch") as bar:
-            batches = _counted(to_device(loader, self.ranks.device), bar)
+            batches = counted(to_device(loader, self.ranks.device), bar)
             gathered = gather(batches, rows_of, self.ranks, len(files), resumable)
         return gathered and predictions_from(gathered, dataset.num_views, self.num_classes)
 
@@ -213,9 +213,3 @@ class Classification(ClassifiedFiles):
 
     def sample_counts(self) -> tuple[Sequence[str], dict[str, np.ndarray]]:
         return self.class_names, sample_pictures.class_counts(self)
-
-
-def _counted(batches: Iterable[Batch], bar: Any) -> Iterable[Batch]:
-    for batch in batches:
-        yield batch
-        bar.update()

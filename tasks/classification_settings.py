@@ -1,12 +1,13 @@
 """Settings shared by clip and image classification."""
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, model_validator
 
 from datasets.mixing import MixSettings
-from evaluators.classification import MAX_NON_FINITE
+from evaluators.non_finite import MAX_NON_FINITE
 from settings import Settings
+from tasks.loader_settings import LoaderSettings
 
 
 class ModelSettings(Settings):
@@ -37,13 +38,13 @@ class MoreFiles(Settings):
     )
 
 
-class DataSettings(Settings):
+class DataSettings(LoaderSettings):
     """The files and the dataloader workers that read them."""
 
     # Where the lists are may change, because checkpoints know what is in them: see `Task.fingerprint`.
     CHANGEABLE = (
         *("train", "root", "class_names", "more", "weights", "val", "val_root", "val_view"),
-        *("num_workers", "worker_start", "timeout_seconds"),
+        *LoaderSettings.CHANGEABLE,
     )
 
     train: str = Field(description="training files: a list file, a folder with one folder per class, or see the task")
@@ -82,15 +83,6 @@ class DataSettings(Settings):
     )
     repeats: int = Field(1, gt=0, description="repeated augmentation: consecutive samples from the same file")
     mix: MixSettings = MixSettings()
-    num_workers: int | None = Field(
-        None, ge=0, le=1024, description="dataloader workers per rank; none: from the number of cores"
-    )
-    worker_start: Literal["fork", "forkserver", "spawn"] | None = Field(
-        None, description="how workers start; none: fork on Linux, spawn elsewhere"
-    )
-    timeout_seconds: float = Field(
-        600, ge=0.001, le=1e7, description="seconds to wait for a batch before the run stops"
-    )
 
     @model_validator(mode="after")
     def _validates_on_a_list_or_a_fold(self):

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from datasets.class_table import class_table
-from datasets.dataloader import default_num_workers
 from datasets.file_list import FileList
 from datasets.samples import EvalViews, TrainSamples
 from engine.fingerprint import Contents, Part
@@ -19,6 +18,7 @@ from evaluators.classification import Naming
 from tasks.class_lists import ClassLists
 from tasks.evaluation_key import evaluation_key, validation_source
 from tasks.lists_fingerprint import fingerprint_lists
+from tasks.loader_settings import loader_options
 
 CLASS_NAMES = "class_names.txt"
 
@@ -174,13 +174,4 @@ class ClassifiedFiles(Task):
         return item.id, item.path
 
     def _workers(self) -> dict[str, Any]:
-        data = self.settings.data
-        num_workers = data.num_workers
-        if num_workers is None:
-            num_workers = default_num_workers(self.ranks.num_ranks_here)
-        return {
-            "num_workers": num_workers,
-            "worker_start": data.worker_start,
-            "timeout_seconds": data.timeout_seconds,
-            "pin_memory": self.ranks.device.type == "cuda",
-        }
+        return loader_options(self.settings.data, self.ranks)

@@ -15,7 +15,7 @@ import eurgraph
 import glore3d
 
 PACKAGES = ("glore3d", "eurgraph")
-INSTALLED = {"einops", "timm", "torch", "torch_geometric"}
+INSTALLED = {"einops", "numpy", "timm", "torch", "torch_geometric", "torchvision"}
 IN_A_PROJECT = """
 import torch
 from glore3d import GloReUnit

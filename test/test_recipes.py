@@ -1,11 +1,13 @@
 """Every recipe: it parses, its network builds, and the patterns of its optimizer and schedule match."""
 
 from fnmatch import fnmatch
+from functools import cache
 
 import pytest
 import torch
 from conftest import ROOT
 
+from datasets.images import Pixels
 from engine.distributed import Ranks
 from engine.optimizer import parameter_groups
 from engine.schedule import learning_rate
@@ -17,6 +19,7 @@ RECIPES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("configs/**/*
 IMAGENET = [path for path in RECIPES if path.startswith("configs/imagenet/eurnet")]
 
 
+@cache
 def build(path):
     """The recipe's network on the meta device, and its settings."""
     recipe = read_recipe(ROOT / path)
@@ -76,13 +79,16 @@ AUTHORS = {
     "eat_*_384": (512, 5e-6, 5e-6, 1e-8, 30, EAT[5]),
     "eat_*": EAT,
 }
-BACKBONES = [path for path in RECIPES if path.startswith("configs/imagenet/") and path not in IMAGENET]
+NAMES = tuple(f"configs/imagenet/{name}" for name in ("glore", "preact", "dpn"))
+GLORE = [path for path in RECIPES if path.startswith(NAMES)]
+BACKBONES = [path for path in RECIPES if path.startswith("configs/imagenet/") and path not in (*IMAGENET, *GLORE)]
 
 
 def test_every_image_network_has_a_recipe_for_imagenet():
     names = {build(path)[1].model.name for path in RECIPES if path.startswith("configs/imagenet/")}
     full = {name for name in list_models() if takes_images(name) and "debug" not in name}
     no_recipe = {"hornet_base_gf_img384", "eat_base_384"}  # released or built by the authors, but never described
+    no_recipe |= {"glore_resnet101", "preact_resnet101", "preact_resnet200", "preact_resnext101_32x4d"}  # no number
     assert names == full - no_recipe
 
 
@@ -110,3 +116,20 @@ def test_backbone_recipes_equal_the_authors(path):
     for entry, parameter in model.named_parameters():
         if parameter.requires_grad:
             assert decays[entry] == (0 if parameter.dim() == 1 or entry.endswith(spared) else decay), entry
+
+
+@pytest.mark.parametrize("path", GLORE)
+def test_glores_image_recipes_equal_what_is_public(path):
+    model, settings = build(path)
+    images = torch.arange(256, dtype=torch.uint8).expand(1, 3, 1, 256)
+    pixels = Pixels(settings.data.pixels, settings.data.erase, settings.data.mix, 1000, 0.0)(images)
+    expected = (images - torch.tensor([124.0, 117.0, 104.0])[:, None, None]) * 0.0167
+    torch.testing.assert_close(pixels, expected, rtol=0, atol=2e-6)
+    milestones = settings.schedule.milestones(1024, 1024 * 1000)
+    rates = [learning_rate(step, 0.4, settings.schedule, 120_000, milestones) for step in (1, 5_001, 120_000)]
+    assert settings.optimizer.lr == 0.4 and rates[0] < 1e-3 and rates[1] == pytest.approx(0.4, rel=1e-3)
+    assert rates[2] < 1e-6 and not settings.data.mix.is_on
+    units = {"glore_resnet50": 5, "glore_resnet50_res4": 3, "glore_se_resnet50": 3, "glore_resnet200_res4": 3}
+    name = path.removeprefix("configs/imagenet/").removesuffix(".yaml")
+    assert len(model.unit_names) == units.get(name, 5 if name.startswith("glore") else 0)
+    assert f"--model {settings.model.name}" in (ROOT / path).read_text()

@@ -2,5 +2,10 @@
 
 from datasets.synthetic.image_shapes import ImageShapesSettings, make_image_shapes
 from datasets.synthetic.motion_shapes import MotionShapesSettings, make_motion_shapes
+from datasets.synthetic.scene_clips import SceneClipsSettings, make_scene_clips
+from datasets.synthetic.scene_shapes import SceneShapesSettings, make_scene_shapes
 
-__all__ = ["ImageShapesSettings", "MotionShapesSettings", "make_image_shapes", "make_motion_shapes"]
+__all__ = [
+    "ImageShapesSettings", "MotionShapesSettings", "SceneClipsSettings", "SceneShapesSettings", "make_image_shapes",
+    "make_motion_shapes", "make_scene_clips", "make_scene_shapes",
+]  # fmt: skip

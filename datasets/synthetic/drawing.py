@@ -54,11 +54,12 @@ def _spin(turns):
     return np.exp(2j * np.pi * turns).astype(np.complex64)
 
 
-def draw_shape(canvas, kind, phases, colors):
-    """Paints one shape into `canvas` [P, T, H, W] in place, wrapping around the frame's edges.
+def draw_shape(canvas, kind, phases, colors, wraps=True):
+    """Paints one shape into `canvas` [P, T, H, W] in place.
 
     `phases` [T, 4] are its x, y, size and turn in each frame, all in [0, 1); `colors` [2, P] those of its two halves.
-    P is 3 for pictures, 1 for masks.
+    P is 3 for pictures, 1 for masks. What lies beyond an edge of the frame comes in at the opposite one; it is cut off
+    if not `wraps`, and then x, y and size may be any numbers.
     """
     num_planes, num_frames, height, width = canvas.shape
     x, y, size, turn = phases.T.astype(np.float32)[:, :, None, None]  # [T, 1, 1] each
@@ -74,17 +75,20 @@ def draw_shape(canvas, kind, phases, colors):
     u, v = dx * cos + dy * sin, dy * cos - dx * sin  # [T, P, P], the shape's own coordinates
     cover = np.clip((1 - SHAPES[kind](u, v)) * radius + 0.5, 0, 1)  # outlines are soft, one pixel wide
     second = np.clip(u * radius + 0.5, 0, 1)
+    if not wraps:
+        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)  # [T, P, P]
+        pixels, cover, second = pixels[inside], cover[inside], second[inside]
     for plane, start, end in zip(canvas.reshape(num_planes, -1), *colors, strict=True):
         under = plane[pixels]
         plane[pixels] = under + cover * (start + (end - start) * second - under)
 
 
-def draw_mask(shapes, size, num_frames):
+def draw_mask(shapes, size, num_frames, wraps=True):
     """Where the shapes are: float32 [T, H, W], the share of each pixel that they cover.
 
-    `shapes` are pairs of a kind and its phases, as `draw_shape` takes them; `size` is (H, W).
+    `shapes` are pairs of a kind and its phases, as `draw_shape` takes them, `wraps` too; `size` is (H, W).
     """
     canvas = np.zeros((1, num_frames, *size), np.float32)
     for kind, phases in shapes:
-        draw_shape(canvas, kind, phases, colors=np.ones((2, 1), np.float32))
+        draw_shape(canvas, kind, phases, np.ones((2, 1), np.float32), wraps)
     return canvas[0]

@@ -145,12 +145,19 @@ def _plan_video(seed: int, split: str, index: int, size: int, num_frames: int, l
 
 
 def _make_video(path: Path, plan: _Plan) -> None:
+    write_video(
+        path, draw_clip(plan.motion, plan.rng, plan.size, plan.num_frames, plan.kind), plan.codec, plan.frame_rate
+    )
+
+
+def write_video(path: Path, frames: np.ndarray, codec: str, frame_rate: int) -> None:
+    """Encodes frames, uint8 RGB [T, H, W, 3] with even H and W, by one of `CODECS`."""
     with av.open(path, "w") as container:
-        stream = container.add_stream(plan.codec, rate=plan.frame_rate, options=CODECS[plan.codec])
-        stream.height, stream.width = plan.size
+        stream = container.add_stream(codec, rate=frame_rate, options=CODECS[codec])
+        stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
-        for frame in draw_clip(plan.motion, plan.rng, plan.size, plan.num_frames, plan.kind):
+        for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
 

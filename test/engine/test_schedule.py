@@ -40,6 +40,16 @@ def test_cosine_warms_up_and_ends_at_the_final_fraction():
     assert rates[9:] == sorted(rates[9:], reverse=True)
 
 
+def test_the_polynomial_schedule_falls_to_its_end_under_the_warm_up():
+    poly = ScheduleSettings(name="poly", power=0.9, warmup_steps=20, warmup_start=0.0, final_fraction=0.01)
+    rates = [learning_rate(step, 2.0, poly, 100, Milestones(warmup=20)) for step in range(1, 101)]
+    curve = [2.0 * (0.01 + 0.99 * (1 - done / 100) ** 0.9) for done in range(100)]
+    assert rates[20:] == pytest.approx(curve[20:])
+    assert rates[:20] == pytest.approx([rate * step / 20 for step, rate in enumerate(curve[:20], start=1)])
+    straight = ScheduleSettings(name="poly")
+    assert learning_rate(51, 1.0, straight, 100, Milestones()) == pytest.approx(0.5)
+
+
 def test_drops_in_epochs():
     steps = ScheduleSettings(name="step", drop_at_epochs=[1, 1.5])
     milestones = steps.milestones(batch_size=10, samples_per_epoch=100)
@@ -89,6 +99,8 @@ def test_cosines_equal_those_of_timm(prefix, per_epoch):
         ({"name": "step"}, "needs drop_at_samples or drop_at_epochs"),
         ({"name": "cosine", "drop_at_epochs": [1]}, "no other schedule takes them"),
         ({"name": "cosine", "drop_factor": 0.5}, "drop_factor does not apply to the schedule cosine"),
+        ({"name": "cosine", "power": 0.9}, "power does not apply to the schedule cosine"),
+        ({"name": "poly", "warmup_prefix": False}, "warmup_prefix does not apply to the schedule poly"),
         ({"name": "constant", "cooldown_epochs": 1}, "cooldown_epochs does not apply to the schedule constant"),
         ({"warmup_steps": 1, "warmup_epochs": 1}, "either warmup_steps or warmup_epochs"),
         ({"name": "step", "drop_at_epochs": [2, 1]}, "must be positive and increasing"),

@@ -181,6 +181,17 @@ def test_a_nan_loss_stops_the_run(tmp_path, poison, saved):
     assert all(tensor.isfinite().all() for tensor in weights(tmp_path).values())
 
 
+def test_the_part_of_the_loss_that_is_nan_is_named(tmp_path):
+    class TwoHeads(Toy):
+        def training_step(self, model, batch):
+            loss, sums = super().training_step(model, batch)
+            left = loss.detach() * 0 if self.poison in batch["index"] else loss.detach()
+            return loss, sums | {"loss_left": left.nan_to_num(), "loss_right": loss}
+
+    with pytest.raises(FloatingPointError, match=r"the loss \(loss_right\) of step 4 is not finite"):
+        run_toy(tmp_path, TwoHeads(poison=30))
+
+
 def test_a_nan_step_is_skipped_if_the_recipe_asks_for_it(tmp_path, caplog):
     """It leaves no trace, not even in batch norm statistics or logged averages."""
 

@@ -63,6 +63,20 @@ def test_units_of_images_are_shown_frame_by_frame():
     assert graph.projection.shape == (4, 5, 8, 6) and graph.adjacency.shape == (4, 4)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "frames"), [("glore_resnet_debug", None), ("glore_dpn_debug", 3)])
+def test_image_networks_have_units_with_norms_of_their_own(name, frames):
+    model, x = made(name, 64, 64, frames=frames)
+    graphs = unit_graphs(model, x)
+    network = getattr(model, "network", model)
+    assert [graph.name for graph in graphs] == ["conv3.B01_extra", "conv4.B01_extra"]
+    for graph in graphs:
+        unit = network.get_submodule(graph.name)
+        assert torch.equal(graph.adjacency, -unit.gcn.conv1.conv.weight[..., 0])
+        num_nodes = unit.conv_proj.conv.out_channels
+        assert graph.projection.shape[:2] == (num_nodes, frames or 1)
+
+
 @pytest.mark.parametrize(("name", "frames"), [("eurnet_debug", None), ("eurnet_debug", 3), ("eurnet_debug_video", 8)])
 def test_neighbors_are_those_of_the_edge_list(name, frames):
     is_clip = name.endswith("video")

@@ -10,7 +10,8 @@ from explain.layers import last_map_layer, map_layers, to_map
 from models import MODELS, create_model, list_models, takes_images
 from settings import SettingsError
 
-LAST = {"eat": "norm", "glnet": "norm", "hornet": "stages.3", "eurnet": "stages.3", "glore": "tail", "resnet": "tail"}
+LAST = {"eat": "norm", "glnet": "norm", "hornet": "stages.3", "eurnet": "stages.3"}
+LAST |= {"glore": "tail", "resnet": "tail", "preact": "tail"}
 
 
 class Linear(nn.Module):

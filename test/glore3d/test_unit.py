@@ -113,6 +113,16 @@ def test_normalize_makes_the_unit_independent_of_the_number_of_positions():
         assert torch.allclose(twice[:, :, :5], unit(x), atol=1e-5) == normalize
 
 
+@pytest.mark.parametrize("normalize", [False, True])
+def test_large_maps_fit_bfloat16_and_overflow_float16(normalize):
+    unit = GloReUnit(4, 2, dim=2, normalize=normalize).eval()
+    for name, parameter in unit.named_parameters():
+        torch.nn.init.constant_(parameter, 0.5 if name.endswith("weight") else 0)
+    x = torch.full((1, 4, 100, 100), 3.0)
+    assert unit.bfloat16()(x.bfloat16()).isfinite().all()
+    assert not unit.half()(x.half()).isfinite().all()
+
+
 def test_any_size():
     unit = GloReUnit(4, 2)
     for size in [(1, 1, 1), (1, 7, 2), (9, 1, 3)]:

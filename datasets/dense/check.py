@@ -1,0 +1,132 @@
+"""Finds what is wrong with a set of images, boxes, masks and label maps, without stopping at the first fault.
+
+A check of a file never raises. The faults of a COCO file itself come from `coco_checks`; boxes that reading would clip
+or leave out are faults here, because they are most often mistakes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.dense.coco_checks import annotation_fault, category_fault, geometry_fault, image_faults, top_fault
+from datasets.dense.label_maps import LabelMapFiles
+from datasets.dense.label_values import IGNORED, LabelValues, read_label_file
+from datasets.dense.segmentation import decode_segmentation
+from datasets.file_list import FileError
+from datasets.image_file import read_image
+from datasets.text_files import read_json
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image to check, with what its set says of it.
+
+    Args:
+        path: of the image.
+        size: (H, W) as the set says; None: it does not.
+        label_path: of its label map, or None.
+        values: what the label map may hold.
+        num_objects: how many annotations it has.
+        annotations: those of them that have a mask and no fault that is known.
+        faults: those that are known before the image is read.
+    """
+
+    path: str
+    size: tuple[int, int] | None = None
+    label_path: str | None = None
+    values: LabelValues | None = None
+    num_objects: int = 0
+    annotations: tuple[dict[str, Any], ...] = ()
+    faults: tuple[str, ...] = ()
+
+
+def coco_entries(path: Path, root: Path) -> Iterator[Entry]:
+    """The images of a COCO file, each with the faults of its own entry and annotations.
+
+    Raises ValueError if the file has no images, annotations or categories to speak of.
+    """
+    content = read_json(path)
+    if fault := top_fault(content) or category_fault(content["categories"]):
+        raise ValueError(f"{path}: {fault}")
+    if not content["images"]:
+        raise ValueError(f"{path} lists no images; expected at least one")
+    bad = dict(image_faults(content["images"]))
+    images = [image for position, image in enumerate(content["images"]) if position not in bad]
+    sizes = {image["id"]: (image["height"], image["width"]) for image in images}
+    categories = {category["id"] for category in content["categories"]}
+    annotations: dict[int, list[dict[str, Any]]] = {number: [] for number in sizes}
+    for number, annotation in enumerate(content["annotations"]):
+        if annotation.get("image_id") in sizes:
+            annotations[annotation["image_id"]].append(annotation)
+        else:
+            name = annotation.get("id", number)
+            yield Entry(str(path), faults=(f"annotation {name}: {annotation_fault(annotation, sizes, categories)}",))
+    for fault in bad.values():
+        yield Entry(str(path), faults=(fault,))
+    for image in images:
+        own = annotations[image["id"]]
+        faults = [_annotation_fault(entry, sizes, categories) for entry in own]
+        good = tuple(entry for entry, fault in zip(own, faults, strict=True) if not fault and entry.get("segmentation"))
+        yield Entry(
+            str(root / image["file_name"]), sizes[image["id"]],
+            num_objects=len(own), annotations=good, faults=tuple(filter(None, faults)),
+        )  # fmt: skip
+
+
+def _annotation_fault(annotation: dict[str, Any], sizes: dict[int, tuple[int, int]], categories: set[int]) -> str:
+    size = sizes[annotation["image_id"]]
+    fault = annotation_fault(annotation, sizes, categories, bool(annotation.get("segmentation")))
+    fault = fault or geometry_fault(annotation["bbox"], size)
+    return f"annotation {annotation.get('id', '?')}: {fault}" if fault else ""
+
+
+def _mask_fault(annotation: dict[str, Any], size: tuple[int, int]) -> str:
+    """What shows only when a mask is decoded."""
+    try:
+        fault = "" if decode_segmentation(annotation["segmentation"], size).any() else "its mask is empty"
+    except ValueError as error:
+        fault = f"its segmentation cannot be decoded: {error}"
+    return f"annotation {annotation.get('id', '?')}: {fault}" if fault else ""
+
+
+def label_map_entries(files: LabelMapFiles) -> Iterator[Entry]:
+    """The images of a set with label maps."""
+    for item in files:
+        yield Entry(item.path, label_path=item.label_path, values=files.values)
+
+
+def check_entry(entry: Entry) -> dict[str, Any]:
+    """What is found: path, width, height, objects (annotations, or classes in the label map), fault ("" if none)."""
+    row: dict[str, Any] = {"path": entry.path, "objects": entry.num_objects}
+    if entry.faults and entry.size is None and entry.label_path is None:  # about the set, not about an image
+        return {**row, "objects": "", "fault": "; ".join(entry.faults)}
+    faults = [*entry.faults, *filter(None, (_mask_fault(item, entry.size) for item in entry.annotations))]
+    try:
+        image = read_image(entry.path)
+        row |= {"width": image.width, "height": image.height}
+        if entry.size is not None and image.size != entry.size[::-1]:
+            stated = f"{entry.size[1]} x {entry.size[0]}"
+            faults.insert(0, f"is {image.width} x {image.height} pixels, but its entry says {stated}")
+        if entry.label_path is not None:
+            row["objects"] = _check_label_map(entry, image.size[::-1])
+    except FileError as error:
+        shown = f"{error.path}: {error.reason}" if error.path != entry.path else error.reason
+        faults.insert(0, shown)
+    except Exception as error:  # whatever a file brings about, the others are still checked
+        faults.insert(0, f"cannot be checked: {type(error).__name__}: {error}")
+    return {**row, "fault": "; ".join(faults)}
+
+
+def _check_label_map(entry: Entry, size: tuple[int, int]) -> int:
+    """How many classes its label map shows. Raises ImageError."""
+    stored = read_label_file(entry.label_path)
+    if stored.shape != size:
+        reason = f"is {stored.shape[1]} x {stored.shape[0]}, but its image is {size[1]} x {size[0]}"
+        raise FileError(entry.label_path, reason)
+    labels = np.unique(entry.values(stored, entry.label_path))
+    if not (labels != IGNORED).any():
+        raise FileError(entry.label_path, "ignores every pixel")
+    return int((labels != IGNORED).sum())

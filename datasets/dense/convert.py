@@ -1,0 +1,125 @@
+"""Makes files in COCO's form of boxes in Pascal VOC's XML, and of masks in which each object has its own value."""
+
+import math
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.dense.label_values import read_label_file
+from datasets.dense.segmentation import box_of, encode_mask
+from datasets.file_list import FileError
+from datasets.image_file import read_image
+from settings import did_you_mean
+
+
+def coco_from_voc(
+    annotations: Path, images: Path, names: Sequence[str] | None = None, class_names: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """The boxes of XML files as COCO's form; objects marked `difficult` become crowds, as they are not scored.
+
+    VOC counts pixels from 1 and includes the last: the box 1, 1, 2, 2 is [0, 0, 2, 2] in COCO.
+
+    Args:
+        annotations: folder of the XML files.
+        images: folder of the images, which the XML files name.
+        names: the files to take, without `.xml`, such as those of a list of VOC's ImageSets; None: all, sorted.
+        class_names: the classes, in order of their category ids from 1; None: those that occur, sorted.
+
+    Raises FileError for a file that is missing, no XML of this form, or names an unknown class.
+    """
+    names = sorted(path.stem for path in annotations.glob("*.xml")) if names is None else names
+    if not names:
+        raise FileError(annotations, "has no XML files")
+    files = [(annotations / f"{name}.xml", _read_voc(annotations / f"{name}.xml")) for name in names]
+    found = sorted({kind for _, (_, objects) in files for kind, _, _ in objects})
+    class_names = found if class_names is None else list(class_names)
+    content = _new_content(class_names)
+    for path, (file_name, objects) in files:
+        image = _add_image(content, images, file_name)
+        for kind, corners, is_difficult in objects:
+            if kind not in class_names:
+                reason = f"has an object of class {kind!r}, which is not one of the {len(class_names)} class names"
+                raise FileError(path, reason + did_you_mean(kind, class_names))
+            x1, y1, x2, y2 = corners
+            left, top = max(0.0, x1 - 1), max(0.0, y1 - 1)
+            box = [left, top, min(x2, image["width"]) - left, min(y2, image["height"]) - top]
+            if min(box[2:]) > 0:
+                _add_annotation(content, image, class_names.index(kind), box, int(is_difficult))
+    return content
+
+
+def _read_voc(path: Path) -> tuple[str, list[tuple[str, list[float], bool]]]:
+    """(file name of the image, [(class, corners x1, y1, x2, y2, whether it is difficult), ...])."""
+    try:
+        tree = ElementTree.parse(path).getroot()
+        objects = []
+        for entry in tree.iter("object"):
+            corners = [float(entry.find("bndbox").find(side).text) for side in ("xmin", "ymin", "xmax", "ymax")]
+            if not all(map(math.isfinite, corners)):
+                raise ValueError(f"a box is {corners}")
+            objects.append((entry.find("name").text.strip(), corners, entry.findtext("difficult", "0").strip() == "1"))
+        return tree.find("filename").text.strip(), objects
+    except FileNotFoundError:
+        raise FileError(path, "does not exist") from None
+    except (ElementTree.ParseError, AttributeError, TypeError, ValueError) as error:
+        reason = f"is not VOC's XML: expected filename, and objects with name and bndbox ({error})"
+        raise FileError(path, reason) from None
+
+
+def coco_from_instances(masks: Path, images: Path, category: str, suffix: str = "") -> dict[str, Any]:
+    """Boxes and masks of one class from PNGs in which 0 is ground and every other value an object of its own.
+
+    Args:
+        masks: folder of the PNGs.
+        images: folder of the images: that of `a<suffix>.png` is `a`, with any suffix of an image.
+        category: name of the class.
+        suffix: what the names of the masks end in, such as `_mask`.
+
+    Raises FileError for a mask without image or of another size.
+    """
+    by_stem = {Path(path).stem: path for path in sorted(path.name for path in images.iterdir() if path.is_file())}
+    content = _new_content([category])
+    paths = sorted(masks.glob("*.png"))
+    if not paths:
+        raise FileError(masks, "has no PNG files")
+    for path in paths:
+        stem = path.stem.removesuffix(suffix)
+        if stem not in by_stem:
+            raise FileError(path, f"has no image {stem} in {images}{did_you_mean(stem, by_stem, 0.8)}")
+        image, values = _add_image(content, images, by_stem[stem]), read_label_file(str(path))
+        if values.shape != (image["height"], image["width"]):
+            found = f"{values.shape[1]} x {values.shape[0]}"
+            raise FileError(path, f"is {found}, but its image is {image['width']} x {image['height']}")
+        for value in np.unique(values[values > 0]).tolist():
+            mask = values == value
+            _add_annotation(content, image, 0, box_of(mask), 0, encode_mask(mask), int(mask.sum()))
+    return content
+
+
+def split_content(content: dict[str, Any], rows: Iterable[int]) -> dict[str, Any]:
+    """The part of a file in COCO's form that is about some of its images, by their rows."""
+    images = [content["images"][row] for row in rows]
+    ids = {image["id"] for image in images}
+    annotations = [entry for entry in content["annotations"] if entry["image_id"] in ids]
+    return {**content, "images": images, "annotations": annotations}
+
+
+def _new_content(class_names: Sequence[str]) -> dict[str, Any]:
+    categories = [{"id": number, "name": name} for number, name in enumerate(class_names, 1)]
+    return {"images": [], "annotations": [], "categories": categories}
+
+
+def _add_image(content: dict[str, Any], folder: Path, name: str) -> dict[str, Any]:
+    size = read_image(str(folder / name)).size  # upright, as training reads it
+    image = {"id": len(content["images"]) + 1, "file_name": name, "width": size[0], "height": size[1]}
+    content["images"].append(image)
+    return image
+
+
+def _add_annotation(content, image, label, box, iscrowd, segmentation=None, area=None) -> None:
+    entry = {"id": len(content["annotations"]) + 1, "image_id": image["id"], "category_id": label + 1, "bbox": box}
+    entry |= {"area": box[2] * box[3] if area is None else area, "iscrowd": iscrowd}
+    content["annotations"].append(entry if segmentation is None else {**entry, "segmentation": segmentation})

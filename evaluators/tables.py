@@ -1,0 +1,17 @@
+"""Tables of reports."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Any]) -> None:
+    """Writes a CSV file in UTF-8.
+
+    What is not UTF-8, such as an odd path, is escaped: one name must not make the table unreadable for other programs.
+    """
+    with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)

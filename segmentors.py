@@ -1,0 +1,125 @@
+"""Segmentors by name: any backbone of `models.create_pyramid` under any segmentation head.
+
+>>> model = create_segmentor("hornet_debug_7x7", num_classes=7, channels=32)
+>>> model.eval()(torch.zeros(1, 3, 65, 97)).shape
+torch.Size([1, 7, 65, 97])
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from backbones.hornet import DepthwiseConv, GlobalLocalFilter
+from backbones.prefixed import prefixed
+from dense.fcn import FCNHead, GloReHead
+from dense.fpn import FPN
+from dense.gnconv import GNConvModule
+from dense.segmentor import Segmentor
+from dense.semantic_fpn import SemanticFPNHead
+from dense.upernet import UPerHead
+from glore3d.unit import GloReUnit
+from models import create_pyramid
+from settings import did_you_mean
+
+NUM_NODES = 64
+"""Nodes of the unit in GloRe's segmentation head; an assumption, see `dense.fcn.GloReHead`."""
+
+
+class Head(NamedTuple):
+    """What a head's name stands for."""
+
+    build: Callable[..., nn.Module]
+    """(channels of the levels, num_classes, channels=, dropout=, norm=) -> the head."""
+    channels: int
+    """Channels of its maps in the paper."""
+    neck_channels: int | None = None
+    """Channels of the FPN under it; None: it takes the backbone's levels."""
+    auxiliary_channels: int = 0
+    """Channels of the auxiliary head on the last but one level in the paper; 0: no such head."""
+
+
+def _unit(channels: int) -> nn.Module:
+    return GloReUnit(channels, max(1, channels * NUM_NODES // 512), dim=2, normalize=True)
+
+
+def _horfpn(*levels: Any, spatial: Callable[[int], nn.Module], norm: str, **options: Any) -> nn.Module:
+    """UPerNet whose levels are fused by a recursive gated convolution."""
+    fusion = partial(GNConvModule, spatial=spatial, norm=norm, activation=True)
+    return UPerHead(*levels, norm=norm, fusion=fusion, **options)
+
+
+HEADS = {
+    "upernet": Head(UPerHead, 512, auxiliary_channels=256),
+    "upernet_horfpn_7x7": Head(partial(_horfpn, spatial=partial(DepthwiseConv, scale=1)), 512, auxiliary_channels=256),
+    "upernet_horfpn_gf": Head(
+        partial(_horfpn, spatial=partial(GlobalLocalFilter, size=32, scale=1)), 512, auxiliary_channels=256
+    ),
+    "semantic_fpn": Head(SemanticFPNHead, 128, neck_channels=256),
+    "glore": Head(partial(GloReHead, unit=_unit), 512),
+    "fcn": Head(partial(FCNHead, level=-1, num_convs=2), 512, auxiliary_channels=256),
+}
+"""Heads by name: UPerNet, its two variants of HorNet's paper, Semantic FPN (GLNet's likely setting), GloRe's, FCN."""
+
+
+def create_segmentor(
+    backbone: str | nn.Module,
+    num_classes: int,
+    head: str = "upernet",
+    channels: int | None = None,
+    auxiliary_channels: int | None = None,
+    dropout: float = 0.1,
+    norm: str = "batch",
+    weights: str | Path | None = None,
+    **options: Any,
+) -> Segmentor:
+    """Builds a segmentor with fresh heads.
+
+    Args:
+        backbone: a name for `models.create_pyramid`, or a network with `forward_pyramid`.
+        num_classes: K.
+        head: one of `HEADS`.
+        channels: channels of the head's maps; None: as in the paper. An FPN under it has twice as many.
+        auxiliary_channels: channels of the auxiliary head, which only training uses; 0: no such head; None: as in the
+            paper.
+        dropout: share of the channels dropped before the classifiers in training.
+        norm: of the heads' convolutions: batch, group or frozen, see `dense.layers.NORMS`.
+        weights: a file of the backbone's weights, see `create_pyramid`.
+        options: further arguments of the backbone's builder.
+
+    Raises:
+        ValueError: unknown backbone, head or option.
+        WeightsError: the file is missing or broken, or does not fit.
+    """
+    if head not in HEADS:
+        hint = did_you_mean(head, HEADS)
+        raise ValueError(f"no segmentation head is called {head!r}{hint} (choices: {', '.join(HEADS)})")
+    chosen = HEADS[head]
+    name = backbone if isinstance(backbone, str) else type(backbone).__name__
+    if isinstance(backbone, str):
+        backbone = create_pyramid(backbone, weights=weights, **options)
+    elif options or weights is not None:
+        given = ", ".join([*options, *(["weights"] if weights is not None else [])])
+        raise ValueError(f"{given}: only a backbone given by its name is built with options; build {name} with them")
+    if not all(isinstance(stride, int) for stride in backbone.pyramid_strides):
+        raise ValueError(
+            f"{name} is for clips, with levels of strides {backbone.pyramid_strides}; a segmentor takes images"
+        )
+    channels = channels or chosen.channels
+    levels, neck = backbone.pyramid_channels, None
+    if chosen.neck_channels is not None:
+        width = channels * chosen.neck_channels // chosen.channels
+        neck = FPN(levels, backbone.pyramid_strides, width, num_levels=len(levels))
+        levels = (width,) * len(levels)
+    decode_head = chosen.build(levels, num_classes, channels=channels, dropout=dropout, norm=norm)
+    if auxiliary_channels is None:
+        auxiliary_channels = chosen.auxiliary_channels
+    auxiliary_head = None
+    if auxiliary_channels:
+        auxiliary_head = FCNHead(levels, num_classes, channels=auxiliary_channels, dropout=dropout, norm=norm)
+    model = prefixed(Segmentor(backbone, decode_head, auxiliary_head, neck), "backbone.")
+    model.num_classes = num_classes
+    model.model_name = f"{head} on {name}"
+    return model

@@ -1,0 +1,63 @@
+"""Settings that detection and segmentation share."""
+
+from typing import Any
+
+from pydantic import Field
+
+from datasets.images import PixelSettings
+from datasets.synthetic import SceneShapesSettings
+from evaluators.non_finite import MAX_NON_FINITE
+from settings import Settings
+from tasks.loader_settings import LoaderSettings
+
+
+class SceneModelSettings(Settings):
+    """The network: a backbone, and a head on its levels."""
+
+    CHANGEABLE = ("pretrained",)
+
+    backbone: str = Field(
+        description="a name from models.list_models(), or timm/NAME for a network of timm that has features_only"
+    )
+    options: dict[str, Any] = Field({}, description="further arguments of the backbone's builder, such as drop_path")
+    head_options: dict[str, Any] = Field({}, description="further arguments of the head's builder")
+    num_classes: int | None = Field(None, gt=0, le=255, description="number of classes; none: from the data")
+    pretrained: str | None = Field(
+        None,
+        description="file of initial weights: of the backbone, such as an image classifier's, or of a whole network of "
+        "this task",
+    )
+
+
+class SceneDataSettings(LoaderSettings):
+    """The images, and the dataloader workers that read them."""
+
+    # Where the lists are may change, because checkpoints know what is in them: see `Task.fingerprint`.
+    CHANGEABLE = ("train", "root", "class_names", "val", "val_root", "val_view", *LoaderSettings.CHANGEABLE)
+
+    make: SceneShapesSettings | None = Field(
+        None, description="demo images to make in the folder of `train` if they do not exist"
+    )
+    class_names: str | tuple[str, ...] | None = Field(
+        None,
+        description="table of class names (lines `label name`, CSV or JSON), or the names; none: of the data",
+    )
+    pixels: PixelSettings = PixelSettings()
+
+
+class SceneEvaluationSettings(Settings):
+    """How images are evaluated."""
+
+    images_per_forward: int = Field(
+        1,
+        gt=0,
+        le=2**16,
+        description="images per forward pass, per rank; several are padded to one size, which changes the outputs near "
+        "the borders",
+    )
+    max_non_finite: float = Field(
+        MAX_NON_FINITE,
+        ge=0,
+        le=1,
+        description="stop if a larger share of images has NaN or infinite outputs; up to it they count as wrong",
+    )

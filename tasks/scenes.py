@@ -1,0 +1,254 @@
+"""What detection and segmentation share: files, network, batches, predictions by image, and what reports name them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+import weights as weight_files
+from datasets.class_table import class_table
+from datasets.dataloader import eval_loader, to_device, train_loader
+from datasets.dense.batches import normalize_and_pad
+from datasets.file_list import FileError, read_class_names
+from datasets.images import find_images
+from datasets.samples import EvalSamples, TrainSamples
+from datasets.synthetic.scene_shapes import make_scene_shapes
+from engine.checkpoint import write_atomically
+from engine.fingerprint import Contents, Part
+from engine.progress import counted, progress_bar
+from engine.task import Batch, Evaluation, ResumeFolder, Task
+from evaluators.gather import Gathered, gather
+from evaluators.resumable_predictions import ResumablePredictions, Rows
+from models import load_pretrained
+from settings import SettingsError
+from tasks.class_lists import read_setting
+from tasks.loader_settings import loader_options
+
+log = logging.getLogger(__name__)
+
+CLASS_NAMES = "class_names.txt"
+IN_TRAINING_ONLY = ("train", "train_view", "make")
+IN_THE_FILES = ("root", "val", "val_root", "class_names")
+WORKERS = ("num_workers", "worker_start", "timeout_seconds")
+IGNORED = {
+    "model": ("pretrained",),
+    "data": (*IN_TRAINING_ONLY, *IN_THE_FILES, *WORKERS),
+    "evaluation": ("max_non_finite", "save_predictions"),
+}
+"""Settings by section that change no score, or only by what the validation files are."""
+
+
+class SceneTask(Task):
+    """A task whose network looks at images of any size and says where things are."""
+
+    find_inputs: ClassVar[Callable[[Iterable[Any]], Sequence[Any]]] = staticmethod(find_images)
+
+    # Implemented by subclasses.
+
+    @property
+    def train_items(self) -> Any:
+        """The training images with their annotations: a sequence with `class_names` and `identities()`."""
+        raise NotImplementedError
+
+    @property
+    def val_items(self) -> Any:
+        """The validation images with their annotations."""
+        raise NotImplementedError
+
+    def train_samples(self, stream: str) -> TrainSamples:
+        raise NotImplementedError
+
+    def eval_samples(self, items: Any) -> EvalSamples:
+        """The images of `val_items`, or of a `FileList` without annotations."""
+        raise NotImplementedError
+
+    def rows_maker(self, model: nn.Module) -> Callable[[Batch], Rows]:
+        """A function from a batch of `eval_samples` to rows for `evaluation_of`."""
+        raise NotImplementedError
+
+    def evaluation_of(self, gathered: Gathered) -> Evaluation:
+        """Scores the rows of all validation images."""
+        raise NotImplementedError
+
+    def create_network(self, num_classes: int) -> nn.Module:
+        """The network of the recipe with fresh weights; raises ValueError for options that do not fit."""
+        raise NotImplementedError
+
+    # Of the contract of engine.task.Task.
+
+    @property
+    def num_train_samples(self) -> int:
+        return len(self.train_items)
+
+    @property
+    def num_evaluation_samples(self) -> int:
+        return len(self.val_items) * self.eval_samples(self.val_items).view.num_views
+
+    def check(self) -> None:
+        self.settings.check_length(self.num_train_samples)
+        for split, items in (("training", self.train_items), ("validation", self.val_items)):
+            log.info("%s: %d images of %d classes", split, len(items), self.num_classes)
+            if missing := items.missing():
+                raise SettingsError(
+                    f"{split}: {len(missing)} of the {len(items)} images do not exist, such as {missing[0]}; is "
+                    f"data.{'root' if split == 'training' else 'val_root'} right?"
+                )
+        with torch.device("meta"):
+            self.build_model()
+        self.train_samples("train"), self.eval_samples(self.val_items)
+
+    def build_model(self) -> nn.Module:
+        try:
+            return self.create_network(self.num_classes)
+        except (ValueError, TypeError) as error:
+            raise SettingsError(f"model: {error}") from error
+
+    def load_initial_weights(self, model: nn.Module) -> None:
+        """Loads `model.pretrained`: into the whole network if the file has a `backbone.`, else into the backbone."""
+        path = self.settings.model.pretrained
+        if path is None:
+            return
+        has_backbone = any(name.startswith("backbone.") for name in weight_files.read(path))
+        log.info("%s", load_pretrained(model if has_backbone else model.backbone, path))
+
+    def train_batches(self, first_batch: int, num_batches: int, batch_size: int, stream: str) -> Iterable[Batch]:
+        ranks = self.ranks
+        order = (first_batch, num_batches, batch_size, ranks.rank, ranks.num_ranks)
+        loader = train_loader(self.train_samples(stream), *order, **loader_options(self.settings.data, ranks))
+        return to_device(loader, ranks.device)
+
+    def evaluate(self, model: nn.Module) -> Evaluation | None:
+        """Scores `model` on all validation images. Raises FileError if none of them can be read."""
+        return self._evaluate(model)
+
+    def evaluate_resumably(self, model: nn.Module, folder: ResumeFolder) -> Evaluation | None:
+        here = {"device": self.ranks.device.type, "num_threads": torch.get_num_threads()}
+        key = folder.key | self.evaluation_key() | here
+        return self._evaluate(model, ResumablePredictions(folder.path, key, self.ranks, write_atomically))
+
+    def _evaluate(self, model: nn.Module, resumable: ResumablePredictions | None = None) -> Evaluation | None:
+        dataset = self.eval_samples(self.val_items)
+        loader = self.evaluation_loader(dataset, done=() if resumable is None else resumable.done)
+        rows_of = self.rows_maker(model)
+        with progress_bar(len(loader), 0, self.ranks, "evaluating", unit="batch") as bar:
+            batches = counted(to_device(loader, self.ranks.device), bar)
+            gathered = gather(batches, rows_of, self.ranks, len(dataset), resumable)
+        if gathered is None:
+            return None
+        if gathered.num_read == 0:
+            first = gathered.failures[0]
+            raise FileError(first["path"], f"{first['reason']}; no validation image can be read")
+        return self.evaluation_of(gathered)
+
+    def evaluation_loader(self, dataset: EvalSamples, done: Collection[int] = (), in_process: bool = False) -> Any:
+        """The batches of this rank; the same images are in a batch whatever is `done`."""
+        options = loader_options(self.settings.data, self.ranks) | ({"num_workers": 0} if in_process else {})
+        size = self.settings.evaluation.images_per_forward
+        return eval_loader(dataset, size, self.ranks.rank, self.ranks.num_ranks, done=done, **options)
+
+    def network_input(
+        self, images: Sequence[torch.Tensor], multiple: int = 32, size: tuple[int, int] | None = None
+    ) -> torch.Tensor:
+        """uint8 images [3, h, w] of any sizes -> float [B, 3, H, W], normalized and padded."""
+        pixels = self.settings.data.pixels
+        x = normalize_and_pad(images, pixels.mean, pixels.std, multiple=multiple, size=size)
+        return x.contiguous(memory_format=torch.channels_last) if self.settings.train.channels_last else x
+
+    def fingerprint(self, part: Part) -> Mapping[str, Contents]:
+        if part == "outputs":
+            return {"class names": Contents.of(self.class_names)}
+        if part == "training":
+            return {"training images": Contents.of(self.train_items.identities())}
+        view = self.settings.data.val_view.model_dump(mode="json")
+        return {
+            "validation images": Contents.of(sorted(self.val_items.identities())),
+            "validation views": Contents.of([json.dumps([view, self.protocol], sort_keys=True)]),
+        }
+
+    def validation_source(self) -> dict[str, str]:
+        data = self.settings.data
+        places = {"list": data.val, "root": data.val_root or data.root}
+        return {name: os.path.abspath(place) for name, place in places.items() if place is not None}
+
+    def settings_key(self) -> dict[str, Any]:
+        """What the outputs for an image depend on besides the weights."""
+        recipe = self.resolved_recipe()
+        sections = {
+            name: {key: value for key, value in recipe[name].items() if key not in ignored}
+            for name, ignored in IGNORED.items()
+        }
+        names = list(Contents.of(self.class_names))
+        return {"task": recipe["task"], **sections, "precision": recipe["train"]["precision"], "class names": names}
+
+    def evaluation_key(self) -> dict[str, Any]:
+        items = zip(self.val_items.identities(), self.val_items, strict=True)
+        files = (f"{identity} {os.path.abspath(item.path)}" for identity, item in items)
+        return {**self.settings_key(), "validation images": list(Contents.of(files))}
+
+    def resolved_recipe(self) -> dict[str, Any]:
+        recipe = super().resolved_recipe()
+        recipe["model"]["num_classes"] = self.num_classes
+        return recipe
+
+    def portable_recipe(self) -> dict[str, Any]:
+        recipe = super().portable_recipe()
+        recipe["data"]["class_names"] = list(self.class_names)
+        return recipe
+
+    def run_files(self) -> dict[str, str]:
+        """The class names: one line `index<TAB>name` per class."""
+        return {CLASS_NAMES: class_table(self.class_names)}
+
+    @classmethod
+    def overrides_of_run(cls, run: Path) -> list[str]:
+        names = run / CLASS_NAMES
+        return [f"data.class_names={json.dumps(str(names))}"] if names.exists() else []
+
+    def report_facts(self) -> dict[str, Any]:
+        data = self.settings.data
+        return {"list": data.val, "view": data.val_view.model_dump(), **self.settings.evaluation.model_dump()}
+
+    # Classes and demo files.
+
+    @cached_property
+    def named_classes(self) -> tuple[str, ...] | None:
+        """The class names that the recipe gives; None if it gives none."""
+        given = self.settings.data.class_names
+        if given is None or not isinstance(given, str):
+            return given
+        self.make_demo()
+        return tuple(read_setting("data.class_names", read_class_names, given))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        names = self.named_classes or self.train_items.class_names
+        expected = self.settings.model.num_classes
+        if expected is not None and len(names) != expected:
+            raise SettingsError(
+                f"model.num_classes is {expected}, but the data have {len(names)} classes; leave it out, or set "
+                "data.class_names to the classes of the network"
+            )
+        return names
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def make_demo(self) -> None:
+        """Makes the demo images of the recipe, if it has any and they do not exist, on the main rank."""
+        make = self.settings.data.make
+        if make is not None and not self._has_made:
+            folder = Path(self.settings.data.train).parent
+            make_set = partial(make_scene_shapes, folder, **make.model_dump())
+            self.ranks.on_main(lambda: read_setting("data.make", make_set))
+            self._has_made = True
+
+    _has_made = False

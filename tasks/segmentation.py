@@ -1,0 +1,230 @@
+"""Semantic segmentation, a class for every pixel, as in the ADE20K recipes of EurNet and HorNet and GloRe's Cityscapes.
+
+Evaluation resizes the image with its aspect kept, predicts it whole or by windows that slide over it, enlarges the
+logits to the file's size and counts every pixel once. Several scales and mirror images are averaged as probabilities.
+"""
+
+import io
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import Field
+from torch import nn
+
+from datasets.dense.batches import pad_label_maps
+from datasets.dense.label_maps import LabelMapFiles, read_label_maps
+from datasets.dense.segmentation_samples import SegmentationImages, SegmentationSamples
+from datasets.dense.views import EvalView, EvalViewSettings, SegmentationView, SegmentationViewSettings
+from datasets.file_list import FileList
+from dense.segmentation_loss import segmentation_losses
+from dense.segmentor import slide
+from dense.upernet import resize
+from engine.task import Batch, TaskSettings
+from evaluators.gather import Gathered
+from evaluators.resumable_predictions import Rows
+from evaluators.segmentation import NO_CLASS, SegmentationEvaluation, rows_of_images
+from segmentors import create_segmentor
+from settings import Settings, SettingsError
+from tasks.class_lists import read_setting
+from tasks.scene_settings import SceneDataSettings, SceneEvaluationSettings, SceneModelSettings
+from tasks.scenes import SceneTask
+
+MIN_SIZE = 32
+"""Smaller images are padded to so many pixels a side: no backbone takes less."""
+
+
+class SegmentorSettings(SceneModelSettings):
+    """The network: a backbone, and a segmentation head on its levels."""
+
+    head: str = Field("upernet", description="a name from segmentors.HEADS: upernet, semantic_fpn, glore, fcn, ...")
+
+
+class SegmentationDataSettings(SceneDataSettings):
+    """Images with label maps: a list file (lines `image label_map`), a folder, ADE20K's or Cityscapes'."""
+
+    CHANGEABLE = (*SceneDataSettings.CHANGEABLE, "labels", "val_labels")
+
+    train: str = Field(
+        description="list of training images and label maps; or their folder, with `labels`; or the folder of ADE20K "
+        "or Cityscapes"
+    )
+    labels: str | None = Field(None, description="folder of the label maps, where `train` is a folder of images")
+    val: str = Field(description="validation images, in the same forms; the folder of ADE20K or Cityscapes again")
+    val_labels: str | None = Field(None, description="folder of their label maps, where `val` is a folder of images")
+    root: str | None = Field(None, description="folder that the paths of a list are relative to; none: the list's")
+    val_root: str | None = Field(None, description="root of the validation list, if it differs")
+    ignored_label: int | None = Field(
+        None, ge=0, le=255, description="value of the label maps that is ignored, besides 255"
+    )
+    train_view: SegmentationViewSettings = SegmentationViewSettings()
+    val_view: EvalViewSettings = EvalViewSettings(short_side=512, max_long_side=2048)
+
+
+class PixelLossSettings(Settings):
+    """The loss: cross entropy of every pixel."""
+
+    auxiliary_weight: float = Field(0.4, ge=0, description="weight of the auxiliary head's loss")
+    average: Literal["all", "labeled"] = Field(
+        "all",
+        description="the mean is over all pixels, of which ignored ones add 0, as in the papers' runs; or over those "
+        "with a label",
+    )
+
+
+class SlideSettings(Settings):
+    """Windows that slide over the image."""
+
+    crop: tuple[int, int] = Field(description="height and width of a window, in pixels")
+    stride: tuple[int, int] = Field(description="from window to window, down and across, in pixels")
+
+
+class SegmentationEvaluationSettings(SceneEvaluationSettings):
+    """How images are evaluated."""
+
+    slide: SlideSettings | None = Field(None, description="predict by sliding windows; none: the whole image at once")
+    save_predictions: bool = Field(False, description="write a PNG with the predicted classes for every image")
+
+
+class SegmentationSettings(TaskSettings):
+    """A recipe of semantic segmentation."""
+
+    CHANGEABLE = ("evaluation",)
+
+    task: Literal["segmentation"]
+    model: SegmentorSettings
+    data: SegmentationDataSettings
+    loss: PixelLossSettings = PixelLossSettings()
+    evaluation: SegmentationEvaluationSettings = SegmentationEvaluationSettings()
+
+
+class Segmentation(SceneTask):
+    """Trains and evaluates a network that gives every pixel a class."""
+
+    Settings = SegmentationSettings
+    curves: ClassVar[Mapping[str, str]] = {"loss": "loss", "mean_iou": "mean IoU"}
+    advice = """\
+  ./run_local.sh tools/predict.py IMAGE     the classes of your own images
+  ./run_local.sh tools/evaluate.py          the scores once more, with a report on every image"""
+
+    @cached_property
+    def train_items(self) -> LabelMapFiles:
+        data = self.settings.data
+        return self._read("train", data.train, data.labels, data.root)
+
+    @cached_property
+    def val_items(self) -> LabelMapFiles:
+        data = self.settings.data
+        items = self._read("val", data.val, data.val_labels, data.val_root or data.root)
+        if len(items.class_names) != self.num_classes:
+            raise SettingsError(
+                f"data.val has {len(items.class_names)} classes, but the network tells {self.num_classes} apart"
+            )
+        return items
+
+    def _read(self, split: str, source: str, labels: str | None, root: str | None) -> LabelMapFiles:
+        self.make_demo()
+        names, ignored = self.named_classes, self.settings.data.ignored_label
+        number = None if names is not None else self.settings.model.num_classes
+        arguments = (source, labels, root, split, names, number, ignored)
+        return read_setting(f"data.{split}", read_label_maps, *arguments)
+
+    def create_network(self, num_classes: int) -> nn.Module:
+        model = self.settings.model
+        return create_segmentor(model.backbone, num_classes, model.head, **model.head_options, **model.options)
+
+    def train_samples(self, stream: str) -> SegmentationSamples:
+        view = SegmentationView(self.settings.data.train_view)
+        return SegmentationSamples(self.train_items, view, self.settings.run.seed, stream)
+
+    def eval_samples(self, items: LabelMapFiles | FileList) -> SegmentationImages:
+        return SegmentationImages(items, EvalView(self.settings.data.val_view))
+
+    def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The sum of the heads' losses, and sums over the batch: `loss`, its parts, `pixel_accuracy`."""
+        settings, size = self.settings.loss, self.settings.data.train_view.crop
+        images = self.network_input(batch["images"], size=size)
+        labels = pad_label_maps(batch["label_maps"], size)
+        outputs = model(images)
+        losses = segmentation_losses(outputs, labels, settings.auxiliary_weight, settings.average == "all")
+        loss = torch.stack(list(losses.values())).sum()
+        parts = {f"loss_{name}": value * len(images) for name, value in losses.items()} if len(losses) > 1 else {}
+        return loss, {"loss": loss * len(images), **parts}
+
+    def rows_maker(self, model: nn.Module) -> Callable[[Batch], Rows]:
+        saves = self.settings.evaluation.save_predictions
+
+        def rows_of(batch: Batch) -> Rows:
+            predicted = self.predict_maps(model, batch)
+            rows = rows_of_images(batch["index"], batch["label_maps"], predicted, self.num_classes)
+            return rows | ({"png": [_encode(one) for one in predicted]} if saves else {})
+
+        return rows_of
+
+    def predict_maps(self, model: nn.Module, batch: Batch) -> list[torch.Tensor]:
+        """The class of every pixel of each file: int64 [H, W] each; `NO_CLASS` if outputs are NaN or infinite."""
+        num_views = len(batch["images"]) // len(batch["original"])
+        scores = self._scores(model, batch["images"], batch["original"].repeat_interleave(num_views, dim=0).tolist())
+        maps = []
+        for first in range(0, len(scores), num_views):
+            score = scores[first] if num_views == 1 else torch.stack(scores[first : first + num_views]).mean(0)
+            best = score.argmax(0)
+            maps.append(best if score.isfinite().all() else torch.full_like(best, NO_CLASS))
+        return maps
+
+    def _scores(
+        self, model: nn.Module, views: Sequence[torch.Tensor], originals: Sequence[Sequence[int]]
+    ) -> list[torch.Tensor]:
+        """Logits [K, H, W] at the file's size for each view, or, with several views, probabilities."""
+        view = self.settings.data.val_view
+        averages = len(view.scales) * (1 + view.flip) > 1
+        scores, number = [], self.settings.evaluation.images_per_forward
+        for first in range(0, len(views), number):
+            part = views[first : first + number]
+            size = tuple(max(MIN_SIZE, *(image.shape[axis] for image in part)) for axis in (1, 2))
+            logits = self._logits(model, self.network_input(part, size=size)).float()
+            for position, (one, image) in enumerate(zip(logits, part, strict=True), start=first):
+                one = one[:, : image.shape[1], : image.shape[2]]
+                if view.flip and position % 2:
+                    one = one.flip(2)
+                one = resize(one[None], originals[position])[0]
+                scores.append(one.softmax(0) if averages else one)
+        return scores
+
+    def _logits(self, model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        windows = self.settings.evaluation.slide
+        return model(images) if windows is None else slide(model, images, windows.crop, windows.stride)
+
+    def evaluation_of(self, gathered: Gathered) -> SegmentationEvaluation:
+        root = self.val_items.root
+        return SegmentationEvaluation(
+            gathered=gathered,
+            class_names=self.class_names,
+            items=[(_id_of(item.path, root), item.path) for item in self.val_items],
+            max_non_finite=self.settings.evaluation.max_non_finite,
+        )
+
+    @property
+    def protocol(self) -> str:
+        view, windows = self.settings.data.val_view, self.settings.evaluation.slide
+        parts = ["whole" if windows is None else "slide"]
+        if len(view.scales) > 1:
+            parts.append(f"{len(view.scales)}scales")
+        return "-".join([*parts, *(["flip"] if view.flip else [])])
+
+
+def _encode(label_map: torch.Tensor) -> np.ndarray:
+    """A label map as a PNG file: uint8 [bytes]; pixels without a class are 255."""
+    values = label_map.where(label_map >= 0, 255).to(torch.uint8).cpu().numpy()
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "PNG")
+    return np.frombuffer(file.getvalue(), dtype=np.uint8)
+
+
+def _id_of(path: str, root: str) -> str:
+    """The file's name without its suffix, below the root."""
+    return os.path.splitext(os.path.relpath(path, root))[0]

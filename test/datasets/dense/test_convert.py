@@ -1,0 +1,106 @@
+"""Boxes in VOC's XML and masks with a value for each object, as COCO's form."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.dense.coco import read_coco
+from datasets.dense.convert import coco_from_instances, coco_from_voc, split_content
+from datasets.file_list import FileError
+
+OBJECT = (
+    "<object><name>{}</name><difficult>{}</difficult><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax>"
+    "<ymax>{}</ymax></bndbox></object>"
+)
+
+
+def write_xml(path, *objects, name="a.jpg"):
+    body = "".join(OBJECT.format(*entry) for entry in objects)
+    path.write_text(f"<annotation><filename>{name}</filename>{body}</annotation>")
+
+
+@pytest.fixture
+def voc(tmp_path):
+    (tmp_path / "xml").mkdir(), (tmp_path / "images").mkdir()
+    for name in ("a", "b"):
+        Image.new("RGB", (40, 30)).save(tmp_path / "images" / f"{name}.jpg")
+    write_xml(tmp_path / "xml/a.xml", ("cell", 0, 1, 1, 2, 2), ("ant", 1, 11, 6, 45, 30), ("ant", 0, 3, 3, 2, 9))
+    write_xml(tmp_path / "xml/b.xml", name="b.jpg")
+    return tmp_path
+
+
+def test_voc(voc):
+    content = coco_from_voc(voc / "xml", voc / "images")
+    assert [category["name"] for category in content["categories"]] == ["ant", "cell"]
+    assert content["images"][0] == {"id": 1, "file_name": "a.jpg", "width": 40, "height": 30}
+    assert [(entry["bbox"], entry["iscrowd"]) for entry in content["annotations"]] == [
+        ([0, 0, 2, 2], 0), ([10, 5, 30, 25], 1)
+    ]  # fmt: skip
+    (voc / "set.json").write_text(json.dumps(content))
+    images = read_coco(voc / "set.json", voc / "images")
+    assert len(images) == 2 and images.objects(0).labels.tolist() == [1] and len(images.objects(0).ignored) == 1
+    assert len(coco_from_voc(voc / "xml", voc / "images", ["b"], ["cell"])["images"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<annotation><filename>a.jpg</filename><object><name>x</name></object></annotation>", "is not VOC's XML"),
+        ("<annotation></annotation>", "is not VOC's XML: expected filename, and objects with name and bndbox"),
+        ("<annotation>", "is not VOC's XML"),
+        (f"<a><filename>a.jpg</filename>{OBJECT.format('x', 0, 'nan', 1, 2, 3)}</a>", "a box is"),
+        ("<a><filename>gone.jpg</filename></a>", r"gone\.jpg: No such file"),
+        (
+            f"<a><filename>a.jpg</filename>{OBJECT.format('cel', 0, 1, 1, 2, 3)}</a>",
+            r"'cel', which is not one of the 1",
+        ),
+    ],
+)
+def test_faults_of_voc(voc, text, message):
+    (voc / "xml/a.xml").write_text(text)
+    with pytest.raises(FileError, match=message):
+        coco_from_voc(voc / "xml", voc / "images", class_names=["cell"])
+
+
+def test_missing_files_of_voc(voc):
+    with pytest.raises(FileError, match=r"c\.xml: does not exist"):
+        coco_from_voc(voc / "xml", voc / "images", ["c"])
+    with pytest.raises(FileError, match="has no XML files"):
+        coco_from_voc(voc / "images", voc / "images")
+
+
+@pytest.fixture
+def instances(tmp_path):
+    (tmp_path / "masks").mkdir(), (tmp_path / "images").mkdir()
+    mask = np.zeros((30, 40), np.uint8)
+    mask[3:9, 5:20] = 1
+    mask[12:20, 30:40] = mask[20:25, 1:3] = 7
+    for name in "abc":
+        Image.new("RGB", (40, 30)).save(tmp_path / "images" / f"{name}.jpg")
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{name}_mask.png")
+    return tmp_path, mask
+
+
+def test_instances(instances):
+    folder, mask = instances
+    content = coco_from_instances(folder / "masks", folder / "images", "person", "_mask")
+    (folder / "set.json").write_text(json.dumps(content))
+    images = read_coco(folder / "set.json", folder / "images", masks=True)
+    objects = images.objects(1)
+    assert images.class_names == ("person",) and objects.boxes.tolist() == [[5, 3, 20, 9], [1, 12, 40, 25]]
+    assert np.array_equal(objects.masks, [mask == 1, mask == 7])
+    part = split_content(content, [2, 0])
+    assert [image["file_name"] for image in part["images"]] == ["c.jpg", "a.jpg"] and len(part["annotations"]) == 4
+
+
+def test_faults_of_instances(instances):
+    folder, _ = instances
+    with pytest.raises(FileError, match=r"a_mask\.png: has no image a_mask in "):
+        coco_from_instances(folder / "masks", folder / "images", "person")
+    Image.new("L", (40, 31)).save(folder / "masks/b_mask.png")
+    with pytest.raises(FileError, match=r"b_mask\.png: is 40 x 31, but its image is 40 x 30"):
+        coco_from_instances(folder / "masks", folder / "images", "person", "_mask")
+    with pytest.raises(FileError, match="has no PNG files"):
+        coco_from_instances(folder / "images", folder / "images", "person")
