@@ -159,7 +159,8 @@ def test_losses_and_gradients_are_the_authors(name):
     assert sum(losses.values()).item() == pytest.approx(golden["total_loss"], rel=1e-7)
     for entry, gradient in gradients(model, losses).items():
         if entry in golden["grad_norms"]:
-            assert gradient.norm().item() == pytest.approx(golden["grad_norms"][entry], rel=1.5e-7, abs=1e-14), entry
+            norm = 0.0 if gradient is None else gradient.norm().item()  # theirs is 0 for what no output depends on
+            assert norm == pytest.approx(golden["grad_norms"][entry], rel=1.5e-7, abs=1e-14), entry
         else:
             assert entry in golden["no_gradient"], entry
 
@@ -218,16 +219,19 @@ def test_released_files_load_by_their_names(tmp_path):
     assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
-def test_files_of_the_backbone_start_a_detector(tmp_path):
+@pytest.mark.parametrize("backbone", ["glnet_debug", "hornet_debug_gf", "eurnet_debug", "eat_debug"])
+def test_files_of_the_backbone_start_a_detector(backbone, tmp_path):
     torch.manual_seed(0)
     options = small_options("retinanet")
-    classifier = create_model("glnet_debug", num_classes=5)
+    classifier = create_model(backbone, num_classes=5)
     torch.save({"model": classifier.state_dict()}, tmp_path / "classifier.pth")
-    model = create_detector("glnet_debug", 3, "retinanet", "fpn", options, tmp_path / "classifier.pth")
+    model = create_detector(backbone, 3, "retinanet", "fpn", options, tmp_path / "classifier.pth")
     own = model.backbone.state_dict()
-    for name, tensor in classifier.state_dict().items():
-        assert name not in own or torch.equal(own[name], tensor)
-    torch.save(create_pyramid("glnet_debug").state_dict(), tmp_path / "pyramid.pth")
+    same = [name for name, tensor in classifier.state_dict().items() if name in own and own[name].shape == tensor.shape]
+    assert len(same) > 0.8 * len(classifier.state_dict())
+    for name in same:
+        assert torch.equal(own[name], classifier.state_dict()[name]), name
+    torch.save(create_pyramid(backbone).state_dict(), tmp_path / "pyramid.pth")
     assert load_pretrained(model, tmp_path / "pyramid.pth").loaded == [f"backbone.{name}" for name in own]
     message = "holds a backbone or a classifier, without a detector's neck and heads; start the detector from it"
     with pytest.raises(WeightsError, match=message):
