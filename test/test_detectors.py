@@ -16,7 +16,15 @@ from dense.paste import paste_masks
 from dense.roi_pooling import level_of, pool_regions
 from dense.structures import ImageShape, Targets
 from detectors import HEADS, SPATIAL, create_detector, options_of, small_options
-from models import WeightsError, create_model, create_pyramid, load_pretrained, load_weights
+from models import (
+    WeightsError,
+    create_model,
+    create_pyramid,
+    list_models,
+    load_pretrained,
+    load_weights,
+    takes_images,
+)
 
 GOLDENS = {
     "hornet_tiny_gf_cascade": ("hornet_tiny_gf", "cascade_mask_rcnn", "fpn", {"score_threshold": 0.0155}),
@@ -206,6 +214,18 @@ def test_parameters_are_as_many_as_published(backbone, head, neck, millions, opt
     with torch.device("meta"):
         model = create_detector(backbone, 80, head, neck, **options)
     assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 2) == millions
+
+
+@pytest.mark.parametrize("name", [name for name in list_models("*_debug*") if takes_images(name)])
+def test_every_family_learns_and_detects_at_odd_sizes(name):
+    torch.manual_seed(0)
+    images, shapes, targets = made_batch()
+    model = create_detector(name, 3, head_options=small_options("mask_rcnn") | {"score_threshold": 0.0})
+    losses = model(images[..., :71, :101], [shape._replace(size=(65, 90)) for shape in shapes], targets)
+    found = gradients(model, losses)
+    assert all(found[entry].abs().sum() > 0 for entry in found if entry.startswith("neck."))
+    detections = model.eval()(images[..., :65, :97])
+    assert all(len(own.scores) > 0 for own in detections)
 
 
 def test_released_files_load_by_their_names(tmp_path):
