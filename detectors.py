@@ -51,9 +51,9 @@ class HeadOptions(NamedTuple):
     anchor_scale: float | None = None
     """Side of the square anchors, in strides; RetinaNet's smallest. None: 8, RetinaNet's 4."""
     allowed_border: int = -1
-    """Anchors further outside of the image, in pixels, are not learned from; negative: all are."""
+    """Anchors that stick out of the image by more pixels are not learned from; negative: all are."""
     pad_multiple: int | None = 32
-    """Nor are those further outside than padding each image to sides that this divides; None: all are."""
+    """Nor are those in the part of a batch beyond each image, padded until this divides its sides; None: all are."""
     ignored_fraction: float | None = None
     """Boxes that crowds cover by more than this part are not learned from; None: crowds change nothing (authors)."""
     rpn_beta: float = 0.0

@@ -132,6 +132,9 @@ class BBoxHead(nn.Module):
         stds: Sequence[float],
         size: tuple[int, int],
     ) -> torch.Tensor:
-        """The regions [N, 4] of one image of (h, w) pixels as they should be for the classes `labels` [N]."""
+        """The regions [N, 4] of one image of (h, w) pixels as they should be for the classes `labels` [N].
+
+        Where a difference is NaN, so that no region can be read there, 0 stands for it.
+        """
         chosen = differences.unflatten(1, (-1, 4))[torch.arange(len(labels), device=labels.device), labels]
-        return clip_boxes(decode(regions, in_full_precision(chosen), stds), size)
+        return clip_boxes(decode(regions, in_full_precision(chosen).nan_to_num(0.0), stds), size)

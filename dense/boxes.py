@@ -1,5 +1,7 @@
 """Boxes x1 y1 x2 y2: how much they overlap, clipping, and the precision that they are computed in."""
 
+from collections.abc import Iterable
+
 import torch
 
 EPSILON = 1e-6
@@ -9,6 +11,11 @@ EPSILON = 1e-6
 def in_full_precision(x: torch.Tensor) -> torch.Tensor:
     """float32, or float64 where `x` is: bfloat16 has 8 bits, too few for the pixels of an image."""
     return x if x.dtype == torch.float64 else x.float()
+
+
+def finite_images(outputs: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Which images' outputs [B, ...] are all neither NaN nor infinite: bool [B]."""
+    return torch.stack([x.flatten(1).isfinite().all(1) for x in outputs]).all(0)
 
 
 def box_area(boxes: torch.Tensor) -> torch.Tensor:

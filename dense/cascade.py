@@ -87,6 +87,7 @@ class CascadeHead(nn.Module):
                 proposals = refined_samples(head, samples, logits, differences, shapes, stage)
         return losses
 
+    @torch.no_grad()
     def detect(
         self, maps: Sequence[torch.Tensor], proposals: Sequence[torch.Tensor], shapes: Sequence[ImageShape]
     ) -> list[Detections]:

@@ -63,12 +63,13 @@ class MaskHead(nn.Module):
         Raises:
             ValueError: an image's objects have no masks.
         """
-        if any(target.masks is None for target in targets):
+        if any(target.masks is None and len(target.boxes) > 0 for target in targets):
             raise ValueError("a mask head learns from masks, and the targets have none; head='faster_rcnn' needs none")
         truth = torch.cat(
             [
                 crop_masks(target.masks, sample.positive, sample.objects, logits.shape[-1])
                 for sample, target in zip(samples, targets, strict=True)
+                if len(sample.objects) > 0
             ]
         )
         labels = torch.cat([sample.labels[: len(sample.objects)] for sample in samples])
@@ -90,8 +91,6 @@ def crop_masks(masks: torch.Tensor, boxes: torch.Tensor, index: torch.Tensor, si
 
     A cell is the object's if at least half of it is, by RoIAlign.
     """
-    if len(boxes) == 0:
-        return torch.zeros(0, size, size, dtype=torch.bool, device=masks.device)
     regions = torch.cat((index[:, None].to(boxes.dtype), clip_boxes(boxes, tuple(masks.shape[1:]))), dim=1)
     return roi_align(masks[:, None].to(boxes.dtype), regions, size, aligned=True)[:, 0] >= 0.5
 

@@ -67,6 +67,7 @@ class MaskRCNNHead(nn.Module):
             losses["loss_mask"] = mask_loss(self.mask_head, maps, self.strides, samples, targets)
         return losses
 
+    @torch.no_grad()
     def detect(
         self, maps: Sequence[torch.Tensor], proposals: Sequence[torch.Tensor], shapes: Sequence[ImageShape]
     ) -> list[Detections]:

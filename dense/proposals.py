@@ -62,7 +62,7 @@ def select_proposals(
         Boxes [P, 4] and scores [P] of each image.
     """
     boxes = clip_boxes(boxes, boxes.new_tensor(sizes)[:, None])
-    has_area = ((boxes[..., 2:] - boxes[..., :2]) > 0).all(-1)
+    has_area = ((boxes[..., 2:] - boxes[..., :2]) > 0).all(-1) & scores.isfinite()  # False for NaN
     proposals = []
     for own_boxes, own_scores, wanted in zip(boxes, scores, has_area, strict=True):
         own_boxes, own_scores = own_boxes[wanted], own_scores[wanted]

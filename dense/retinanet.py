@@ -18,7 +18,7 @@ from torch import nn
 from dense.anchors import AnchorRule, flatten_maps, pyramid_anchors, usable_anchors
 from dense.assign import IGNORED, MatchRule, assign
 from dense.box_coder import decode, encode
-from dense.boxes import clip_boxes, in_full_precision
+from dense.boxes import clip_boxes, finite_images, in_full_precision
 from dense.layers import ConvNormAct
 from dense.losses import sigmoid_focal, smooth_l1
 from dense.proposals import DetectionRule, select_detections
@@ -147,6 +147,7 @@ class RetinaHead(nn.Module):
         scores = [in_full_precision(x).sigmoid() for x in flatten_maps(output.logits, self.num_classes)]
         differences = [in_full_precision(x) for x in flatten_maps(output.differences, 4)]
         anchors = pyramid_anchors(output.logits, self.strides, self.rule.anchors, scores[0].dtype)
+        finite = finite_images((*output.logits, *output.differences))
         detections = []
         for image, shape in enumerate(shapes):
             levels = zip((x[image] for x in scores), (x[image] for x in differences), anchors, strict=True)
@@ -154,14 +155,16 @@ class RetinaHead(nn.Module):
                 torch.cat(parts) for parts in zip(*(self._best(*level) for level in levels), strict=True)
             )
             boxes = clip_boxes(boxes, shape.size) / boxes.new_tensor(shape.scale * 2)
-            detections.append(Detections(*select_detections(boxes, own_scores, labels, self.rule.detection)))
+            found = select_detections(boxes, own_scores, labels, self.rule.detection)
+            detections.append(Detections(*found, is_finite=finite[image]))
         return detections
 
     def _best(
         self, scores: torch.Tensor, differences: torch.Tensor, anchors: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Boxes, scores and classes of the best pairs of one level, from [N, K], [N, 4] and [N, 4]."""
-        row, label = (scores > self.rule.detection.score_threshold).nonzero(as_tuple=True)
+        wanted = (scores > self.rule.detection.score_threshold) & differences.isfinite().all(1, keepdim=True)
+        row, label = wanted.nonzero(as_tuple=True)
         chosen = scores[row, label]
         if len(chosen) > self.rule.max_per_level:
             chosen, best = chosen.topk(self.rule.max_per_level)

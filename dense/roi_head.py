@@ -103,10 +103,12 @@ def final_detections(
     """
     detections = []
     for own_regions, own_scores, own_differences, shape in zip(regions, scores, differences, shapes, strict=True):
-        row, label = (own_scores[:, :-1] > rule.score_threshold).nonzero(as_tuple=True)
+        finite = own_scores.isfinite().all(1) & own_differences.isfinite().all(1)
+        row, label = ((own_scores[:, :-1] > rule.score_threshold) & finite[:, None]).nonzero(as_tuple=True)
         boxes = head.regress(own_regions[row], own_differences[row], label, stds, shape.size)
         boxes = boxes / boxes.new_tensor(shape.scale * 2)
-        detections.append(Detections(*select_detections(boxes, own_scores[row, label], label, rule)))
+        found = Detections(*select_detections(boxes, own_scores[row, label], label, rule), is_finite=finite.all())
+        detections.append(found)
     return detections
 
 
@@ -125,4 +127,7 @@ def with_masks(
     pooled = pool_regions(maps, with_batch_index(boxes), strides, heads[0].region_size)
     masks = torch.stack([masks_of(head(pooled), labels).float().sigmoid() for head in heads]).mean(0)
     counts = [len(found.labels) for found in detections]
-    return [found._replace(masks=own) for found, own in zip(detections, masks.split(counts), strict=True)]
+    return [
+        found._replace(masks=own, is_finite=found.is_finite & own.isfinite().all())
+        for found, own in zip(detections, masks.split(counts), strict=True)
+    ]

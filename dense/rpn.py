@@ -48,7 +48,8 @@ class RPNOutput(NamedTuple):
 class RPNHead(nn.Module):
     r"""A 3 x 3 convolution with ReLU, then a score and four differences for each anchor of each position.
 
-    The losses are, over the drawn anchors of all images, with N their number,
+    The losses are, over the drawn anchors of all images, with N their number (as if each image had one positive and one
+    negative at least),
 
     .. math::
         L_{cls} = \frac{1}{N} \sum BCE(s, s^*), \qquad

@@ -35,5 +35,5 @@ def sample(
 def _draw(indices: torch.Tensor, number: int, generator: torch.Generator | None) -> torch.Tensor:
     if len(indices) <= number:
         return indices
-    chosen = torch.randperm(len(indices), generator=generator)[:number].sort().values
+    chosen = torch.randperm(len(indices), generator=generator, device="cpu")[:number].sort().values
     return indices[chosen.to(indices.device)]

@@ -44,4 +44,4 @@ class Detections(NamedTuple):
     masks: torch.Tensor | None = None
     """[N, 28, 28]: for each part of the box, the probability that it is the object's; `dense.paste` draws them."""
     is_finite: bool | torch.Tensor = True
-    """Whether none of the outputs for the image is NaN or infinite. Objects with such outputs are not found."""
+    """Whether none of the outputs for the image is NaN or infinite. Regions with such outputs are not found."""

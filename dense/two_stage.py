@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from dense.boxes import finite_images
 from dense.structures import Detections, ImageShape, Targets
 
 
@@ -48,7 +49,11 @@ class TwoStageDetector(nn.Module):
         regions = self.rpn_head(maps)
         proposals = self.rpn_head.proposals(regions, shapes)
         if targets is None:
-            return self.roi_head.detect(maps, proposals, shapes)
+            detections = self.roi_head.detect(maps, proposals, shapes)
+            finite = finite_images((*regions.scores, *regions.differences))
+            return [
+                found._replace(is_finite=found.is_finite & own) for found, own in zip(detections, finite, strict=True)
+            ]
         losses = self.rpn_head.losses(regions, shapes, targets, tuple(images.shape[2:]))
         return losses | self.roi_head.losses(maps, proposals, shapes, targets)
 

@@ -12,13 +12,13 @@ def random_boxes(number: int, side: float = 50.0) -> torch.Tensor:
     return corners.flatten(1)
 
 
-def rectangles(boxes: list[list[int]], labels: list[int], size: tuple[int, int], num_channels: int = 3):
-    """A picture [num_channels, h, w] of rectangles, one color for each class, and its `Targets`."""
-    picture = torch.zeros(num_channels, *size)
+def rectangles(boxes: list[list[int]], labels: list[int], size: tuple[int, int]) -> tuple[torch.Tensor, Targets]:
+    """A picture [3, h, w] of rectangles, red, green or blue by their class, and its targets."""
+    picture = torch.zeros(3, *size)
     masks = torch.zeros(len(boxes), *size, dtype=torch.uint8)
     for mask, (x1, y1, x2, y2), label in zip(masks, boxes, labels, strict=True):
         mask[y1:y2, x1:x2] = 1
-        picture[label % num_channels, y1:y2, x1:x2] = 2.0
+        picture[label % 3, y1:y2, x1:x2] = 2.0
     return picture, Targets(torch.tensor(boxes).reshape(-1, 4).float(), torch.tensor(labels).long(), masks)
 
 
@@ -36,7 +36,10 @@ def without_objects(targets: Targets) -> Targets:
     return Targets(*(None if field is None else field[:0] for field in targets))
 
 
-def second_stage_inputs():
+Inputs = tuple[list[torch.Tensor], list[torch.Tensor], list[ImageShape], list[Targets]]
+
+
+def second_stage_inputs() -> Inputs:
     """Maps of strides 8 and 16 with 8 channels, proposals near the objects, shapes and targets of `made_batch`."""
     _, shapes, targets = made_batch()
     maps = [torch.randn(2, 8, 9 >> i, 13 >> i) for i in range(2)]

@@ -16,7 +16,15 @@ from dense.paste import paste_masks
 from dense.roi_pooling import level_of, pool_regions
 from dense.structures import ImageShape, Targets
 from detectors import HEADS, SPATIAL, create_detector, options_of, small_options
-from models import WeightsError, create_model, create_pyramid, load_pretrained, load_weights
+from models import (
+    WeightsError,
+    create_model,
+    create_pyramid,
+    list_models,
+    load_pretrained,
+    load_weights,
+    takes_images,
+)
 
 GOLDENS = {
     "hornet_tiny_gf_cascade": ("hornet_tiny_gf", "cascade_mask_rcnn", "fpn", {"score_threshold": 0.0155}),
@@ -159,7 +167,8 @@ def test_losses_and_gradients_are_the_authors(name):
     assert sum(losses.values()).item() == pytest.approx(golden["total_loss"], rel=1e-7)
     for entry, gradient in gradients(model, losses).items():
         if entry in golden["grad_norms"]:
-            assert gradient.norm().item() == pytest.approx(golden["grad_norms"][entry], rel=1.5e-7, abs=1e-14), entry
+            norm = 0.0 if gradient is None else gradient.norm().item()  # theirs is 0 for what no output depends on
+            assert norm == pytest.approx(golden["grad_norms"][entry], rel=1.5e-7, abs=1e-14), entry
         else:
             assert entry in golden["no_gradient"], entry
 
@@ -182,6 +191,43 @@ def test_every_head_on_every_neck_learns_and_detects(head, neck):
     assert model.num_classes == 3
 
 
+@pytest.mark.parametrize(
+    "backbone, head, neck, millions, options",
+    [
+        ("hornet_tiny_7x7", "cascade_mask_rcnn", "fpn", 79.88, {}),
+        ("hornet_tiny_gf", "cascade_mask_rcnn", "fpn", 80.47, {}),
+        ("hornet_small_7x7", "cascade_mask_rcnn", "fpn", 106.87, {}),
+        ("hornet_small_gf", "cascade_mask_rcnn", "fpn", 107.74, {}),
+        ("hornet_base_7x7", "cascade_mask_rcnn", "fpn", 144.47, {}),
+        ("hornet_base_gf", "cascade_mask_rcnn", "fpn", 145.63, {}),
+        ("hornet_large_7x7", "cascade_mask_rcnn", "fpn", 251.49, {}),
+        ("hornet_large_gf", "cascade_mask_rcnn", "fpn", 258.75, {"image_size": 384}),
+        ("hornet_small_7x7", "mask_rcnn", "fpn", 69.03, {}),
+        ("hornet_small_7x7", "mask_rcnn", "horfpn_7x7", 67.67, {}),
+        ("hornet_small_7x7", "mask_rcnn", "horfpn_gf", 68.44, {}),
+        ("eurnet_tiny", "mask_rcnn", "fpn", 49.78, {}),
+        ("eurnet_small", "mask_rcnn", "fpn", 72.85, {}),
+        ("eurnet_base", "mask_rcnn", "fpn", 112.13, {}),
+    ],
+)
+def test_parameters_are_as_many_as_published(backbone, head, neck, millions, options):
+    with torch.device("meta"):
+        model = create_detector(backbone, 80, head, neck, **options)
+    assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 2) == millions
+
+
+@pytest.mark.parametrize("name", [name for name in list_models("*_debug*") if takes_images(name)])
+def test_every_family_learns_and_detects_at_odd_sizes(name):
+    torch.manual_seed(0)
+    images, shapes, targets = made_batch()
+    model = create_detector(name, 3, head_options=small_options("mask_rcnn") | {"score_threshold": 0.0})
+    losses = model(images[..., :71, :101], [shape._replace(size=(65, 90)) for shape in shapes], targets)
+    found = gradients(model, losses)
+    assert all(found[entry].abs().sum() > 0 for entry in found if entry.startswith("neck."))
+    detections = model.eval()(images[..., :65, :97])
+    assert all(len(own.scores) > 0 for own in detections)
+
+
 def test_released_files_load_by_their_names(tmp_path):
     torch.manual_seed(0)
     model, other = (create_detector("hornet_debug_gf", 3, head_options=small_options("mask_rcnn")) for _ in range(2))
@@ -193,16 +239,19 @@ def test_released_files_load_by_their_names(tmp_path):
     assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
-def test_files_of_the_backbone_start_a_detector(tmp_path):
+@pytest.mark.parametrize("backbone", ["glnet_debug", "hornet_debug_gf", "eurnet_debug", "eat_debug"])
+def test_files_of_the_backbone_start_a_detector(backbone, tmp_path):
     torch.manual_seed(0)
     options = small_options("retinanet")
-    classifier = create_model("glnet_debug", num_classes=5)
+    classifier = create_model(backbone, num_classes=5)
     torch.save({"model": classifier.state_dict()}, tmp_path / "classifier.pth")
-    model = create_detector("glnet_debug", 3, "retinanet", "fpn", options, tmp_path / "classifier.pth")
+    model = create_detector(backbone, 3, "retinanet", "fpn", options, tmp_path / "classifier.pth")
     own = model.backbone.state_dict()
-    for name, tensor in classifier.state_dict().items():
-        assert name not in own or torch.equal(own[name], tensor)
-    torch.save(create_pyramid("glnet_debug").state_dict(), tmp_path / "pyramid.pth")
+    same = [name for name, tensor in classifier.state_dict().items() if name in own and own[name].shape == tensor.shape]
+    assert len(same) > 0.8 * len(classifier.state_dict())
+    for name in same:
+        assert torch.equal(own[name], classifier.state_dict()[name]), name
+    torch.save(create_pyramid(backbone).state_dict(), tmp_path / "pyramid.pth")
     assert load_pretrained(model, tmp_path / "pyramid.pth").loaded == [f"backbone.{name}" for name in own]
     message = "holds a backbone or a classifier, without a detector's neck and heads; start the detector from it"
     with pytest.raises(WeightsError, match=message):

@@ -4,7 +4,7 @@ import torch
 from detection_scenes import random_boxes
 from torchvision.ops import box_iou, clip_boxes_to_image
 
-from dense.boxes import clip_boxes, covered_fraction, in_full_precision, intersection, pairwise_iou
+from dense.boxes import clip_boxes, covered_fraction, finite_images, in_full_precision, intersection, pairwise_iou
 
 
 def test_overlaps_are_torchvisions():
@@ -33,6 +33,12 @@ def test_clipping_is_torchvisions_for_one_and_for_several_images():
     both = clip_boxes(torch.stack((boxes, boxes)), torch.tensor([[30, 25], [9, 40]])[:, None])
     torch.testing.assert_close(both[0], clip_boxes_to_image(boxes, (30, 25)))
     torch.testing.assert_close(both[1], clip_boxes_to_image(boxes, (9, 40)))
+
+
+def test_images_with_a_value_that_is_not_finite():
+    outputs = torch.zeros(4, 2, 3, 3), torch.zeros(4, 5)
+    outputs[0][1, 0, 2, 2], outputs[1][3, 4] = torch.nan, torch.inf
+    assert finite_images(outputs).tolist() == [True, False, True, False]
 
 
 def test_half_precision_becomes_single_and_double_stays():

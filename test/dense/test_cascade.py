@@ -54,7 +54,7 @@ def test_sampled_regions_move_without_the_objects_own_boxes():
         for own, target in zip(proposals, targets, strict=True)
     ]
     number = sum(len(sample.labels) for sample in samples)
-    logits, differences = torch.randn(number, 4), torch.randn(number, 12)
+    logits, differences = torch.randn(number, 4), torch.randn(number, 12, requires_grad=True)
     refined = refined_samples(head, samples, logits, differences, shapes, stage)
     row = 0
     for found, sample, shape, target in zip(refined, samples, shapes, targets, strict=True):
@@ -65,6 +65,7 @@ def test_sampled_regions_move_without_the_objects_own_boxes():
             if place >= len(target.boxes):
                 expected.append(clip_boxes(moved, shape.size))
             row += 1
+        assert not found.requires_grad
         torch.testing.assert_close(found, torch.stack(expected))
 
 

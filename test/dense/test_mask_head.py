@@ -75,5 +75,10 @@ def test_no_regions_and_no_masks():
     head.no_loss().backward()
     assert all(parameter.grad is not None for parameter in head.parameters())
     target = Targets(torch.rand(1, 4), torch.tensor([0]))
+    _, other = rectangles([[20, 8, 80, 56]], [1], (64, 90))
+    none = RegionSample(torch.rand(2, 4), torch.tensor([3, 3]), torch.zeros(0).long(), torch.zeros(0).bool())
+    one = RegionSample(other.boxes, torch.tensor([1]), torch.tensor([0]), torch.tensor([True]))
+    without = Targets(target.boxes[:0], target.labels[:0])  # nothing in it, so no masks are missing
+    assert head.loss(torch.zeros(1, 3, 28, 28), [none, one], [without, other]).isfinite()
     with pytest.raises(ValueError, match="the targets have none; head='faster_rcnn' needs none"):
         head.loss(torch.zeros(1, 3, 28, 28), [], [target])

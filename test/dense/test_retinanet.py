@@ -92,6 +92,17 @@ def test_nothing_is_found_below_the_threshold():
     assert [len(found.scores) for found in head.detect(head(maps), shapes)] == [0, 0]
 
 
+def test_an_image_with_outputs_that_are_not_finite_is_marked():
+    _, shapes, _ = made_batch()
+    head, maps = made_head()
+    for part in ("logits", "differences"):
+        output = head(maps)
+        getattr(output, part)[1].data[1] = torch.nan
+        found = head.detect(output, shapes)
+        assert [bool(own.is_finite) for own in found] == [True, False]
+        assert all(field.isfinite().all() for own in found for field in own[:3])
+
+
 def test_probabilities_start_low_and_a_new_classifier_leaves_the_boxes():
     head = RetinaHead(16, 3, STRIDES, RULE, num_convs=4)
     assert head([torch.zeros(1, 16, 2, 2)]).logits[0].sigmoid().allclose(torch.tensor(0.01))
@@ -126,4 +137,9 @@ def test_the_whole_detector_learns_and_detects():
     assert all(gradient is not None for gradient in gradients(model, losses).values())
     assert model.num_classes == 3
     assert model.classifier_names == ("bbox_head.retina_cls.",)
-    assert len(model.eval()(images)) == 2
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model(images, shapes, targets)
+        found = model.eval()(images)
+    assert all(value.isfinite() and value.dtype == torch.float32 for value in losses.values())
+    assert len(found) == 2
+    assert all(own.boxes.isfinite().all() and own.boxes.dtype == torch.float32 for own in found)
