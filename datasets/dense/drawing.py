@@ -130,7 +130,6 @@ def _draw_boxes(
         font=findfont(FontProperties()),  # matplotlib's own, which has the letters of many scripts
         font_size=size,
         label_colors=["white" if is_dark else "black" for is_dark in dark],
-        label_background_colors=colors,
         fill_labels=True,
     )
 

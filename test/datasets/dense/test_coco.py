@@ -114,12 +114,18 @@ def test_boxes_are_clipped_and_degenerate_ones_left_out_of_training(tmp_path, ca
     changed["annotations"] = [
         {"id": number, "image_id": 7, "category_id": 4, "bbox": box} for number, box in enumerate(boxes)
     ]
+    changed["annotations"] += [
+        {"id": 8, "image_id": 7, "category_id": 4, "bbox": [1, 1, 9, 9], "area": 0},
+        {"id": 9, "image_id": 7, "category_id": 4, "bbox": [99, 1, 9, 9], "iscrowd": 1},
+    ]
+    boxes += [[1, 1, 9, 9], [99, 1, 9, 9]]
     images = read_coco(write(tmp_path, changed))
     assert images.objects(0).boxes.tolist() == [[0, 0, 5, 5], [45, 35, 50, 40]]
-    assert "degenerate or outside their image: 3, for example that of annotation 2" in caplog.text
+    assert len(images.objects(0).ignored) == 0 and images.counts().tolist() == [2, 0]
+    assert "degenerate or outside their image: 5, for example that of annotation 2" in caplog.text
     truth = images.ground_truth()
     assert [entry["bbox"] for entry in truth["annotations"]] == boxes
-    assert [entry["area"] for entry in truth["annotations"]] == [100, 400, 25, 4.5, 0]
+    assert [entry["area"] for entry in truth["annotations"]] == [100, 400, 25, 4.5, 0, 0, 81]
 
 
 def test_images_without_objects_are_left_out_of_training_alone(tmp_path, caplog):

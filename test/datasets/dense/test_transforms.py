@@ -66,6 +66,15 @@ def test_resizing(size):
     assert set(sample.label_map.unique().tolist()) == {0, 1, 2} and sample.masks.dtype == torch.uint8
 
 
+@pytest.mark.parametrize("size", [(128, 160), (47, 91), (32, 40), (200, 81), (5, 2)])
+def test_masks_are_resized_by_the_nearest_center(size):
+    rows, columns = np.mgrid[:64, :80].astype(np.uint8)
+    sample = resize(make_sample(Image.new("RGB", (80, 64)), masks=np.stack([rows, columns])), size)
+    places = np.mgrid[: size[0], : size[1]] + 0.5
+    for seen, place, new, old in zip(sample.masks.numpy(), places, size, (64, 80), strict=True):
+        assert np.abs(seen + 0.5 - place * old / new).max() <= 0.5 + 1e-9
+
+
 @pytest.mark.parametrize("size", [(33, 41), (128, 160), (91, 23)])
 def test_resizing_and_flipping_commute(size):
     """So masks are not shifted against their image."""
@@ -135,8 +144,14 @@ def test_small_objects_are_dropped_with_their_masks_and_labels():
         ((333, 500), None, None, (333, 500)),
         ((333, 500), 512, None, (512, 769)),
         ((333, 500), None, 100, (67, 100)),
-        ((1, 1000), 8, 100, (1, 100)),
+        ((1, 1000), 8, 100, (2, 100)),
+        ((1, 1), None, None, (1, 1)),
     ],
 )
 def test_sizes_that_keep_the_aspect(size, short, long, expected):
     assert keep_ratio_size(size, short, long) == expected
+
+
+def test_the_smallest_size_can_be_resized_to():
+    size = keep_ratio_size((64, 80), 0.01, None)
+    assert resize(rectangles(), size).image.shape == (3, *size)

@@ -113,6 +113,16 @@ def test_segmentation_views_are_aligned_and_fit_the_crop(sample):
     assert (40, 48) in sizes and len(sizes) > 3  # some are smaller than the crop
 
 
+def test_segmentation_views_are_mirrored_and_recolored_half_of_the_time(sample):
+    plain = {"short_side": 60, "max_long_side": 90, "scale": (1, 1), "crop": (60, 90)}
+    view = SegmentationView(SegmentationViewSettings(**plain, colors=None))
+    lefts = [int(view(sample, rng(seed)).label_map.any(0).int().argmax()) for seed in range(100)]
+    assert set(lefts) == {28, 30} and 30 < lefts.count(28) < 70
+    view = SegmentationView(SegmentationViewSettings(**plain, flip=0))
+    same = [torch.equal(view(sample, rng(seed)).image, sample.image) for seed in range(40)]
+    assert 0 < sum(same) < 20 and torch.equal(view(sample, rng(1)).label_map, sample.label_map)
+
+
 def test_a_segmentation_view_is_a_function_of_its_generator(sample):
     view = SegmentationView(SegmentationViewSettings(**SEGMENTATION))
     first, again, other = (view(sample, rng(seed)) for seed in (1, 1, 2))

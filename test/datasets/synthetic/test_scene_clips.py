@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from datasets.synthetic.scene_clips import draw_scene_clip, make_scene_clips
+from datasets.synthetic.scene_clips import _draw_path, draw_scene_clip, make_scene_clips
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,16 @@ def test_a_track_moves_and_never_jumps():
 def test_shapes_that_come_back_are_new_tracks():
     num_tracks = [len(draw_scene_clip(np.random.default_rng(seed), num_frames=120)[1]) for seed in range(4)]
     assert max(num_tracks) > 4  # no clip has more than four shapes
+
+
+def test_place_and_size_are_continuous_within_a_track():
+    num_tracks = 0
+    for seed in range(60):
+        phases, passes = _draw_path(np.random.default_rng(seed), (96, 128), num_frames=60)
+        steps = np.abs(np.diff(phases[:, :3], axis=0)).max(1)
+        assert (steps[np.diff(passes) == 0] < 0.06).all() and (steps[np.diff(passes) == 1] > 0.3).all()
+        num_tracks += passes[-1]
+    assert num_tracks > 20
 
 
 def test_odd_sizes_are_refused(tmp_path):
