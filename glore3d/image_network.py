@@ -138,7 +138,10 @@ class ImageNetwork(nn.Module):
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Images [B, 3, H, W] to the last map [B, num_features, H', W'], normalized (224 x 224: 7 x 7)."""
-        return self.forward_pyramid(x)[-1]
+        _check_images(x)
+        x = self.conv2(self.conv1(x))  # [B, 3, H, W] -> [B, C, H/4, W/4]
+        x = self.conv4(self.conv3(x))  # -> H/16, or H / output_stride if that is more
+        return self.tail(self.conv5(x))
 
     def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Images [B, 3, H, W] to the maps after conv2, conv3, conv4 and, normalized by `tail`, conv5.

@@ -13,7 +13,7 @@ as many nodes as a block has inner channels.
 
 Assumed; `tools/read_mxnet.py` tells what a released file contradicts:
 - depth 101 has units where the authors' 3-D network has them, and ResNeXt-101 in the same places;
-- depth 200 has units after blocks 12 and 18 of conv3 and 16, 24 and 32 of conv4, as in MindSpore's copy of the network;
+- depth 200 has units after blocks 12 and 18 of conv3 and 16, 24 and 32 of conv4, as MindSpore's model of it does;
 - in ResNeXt, too, units have a quarter as many nodes as the map has channels, though its blocks are twice as wide.
 
 Done differently here: see `image_network.py`. Names of state-dict entries are those of the authors' 3-D networks, so a
