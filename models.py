@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["AUTHORS_NAMES", "CLIP_MODELS", "IMAGE_MODELS", "MODELS", "RELEASED_FILES", "LayerDecay", "LoadReport",
-           "Model", "ModelInfo", "WeightsError", "create_model", "create_pyramid", "list_models", "load_pretrained",
-           "load_weights", "takes_images"]  # fmt: skip
+log = logging.getLogger(__name__)
+
+__all__ = ["AUTHORS_NAMES", "BACKBONES", "CLIP_MODELS", "IMAGE_MODELS", "MODELS", "RELEASED_FILES", "LayerDecay",
+           "LoadReport", "Model", "ModelInfo", "Pyramid", "WeightsError", "create_model", "create_pyramid",
+           "list_models", "load_pretrained", "load_weights", "takes_images"]  # fmt: skip
 
 
 @runtime_checkable
@@ -66,6 +69,30 @@ class Model(Protocol):
 
     def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
         """A file's state dict in this network's own form; with `resize`, also from another image size."""
+
+
+@runtime_checkable
+class Pyramid(Protocol):
+    """What every backbone for dense prediction offers (`create_pyramid`): necks and heads know this and no family.
+
+    Every parameter has a part in the levels, as distributed training requires.
+    """
+
+    pyramid_channels: tuple[int, ...]
+    """Channels C_i of each level."""
+    pyramid_strides: tuple[int, ...] | tuple[tuple[int, int, int], ...]
+    """Pixels between two neighbors of each level; where time is kept, (frames, rows, columns) between them."""
+    classifier_names: tuple[str, ...]
+    """How the names of entries begin that files have and this backbone lacks: a head, stages after the last level."""
+
+    def __call__(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """The same as `forward_pyramid`."""
+
+    def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """The levels, fine to coarse: see `Model.forward_pyramid`."""
+
+    def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
+        """A file's state dict in this network's own form; with `resize`, also from a classifier's file."""
 
 
 @runtime_checkable
@@ -185,9 +212,23 @@ CLIP_MODELS = {
 
 MODELS = IMAGE_MODELS | CLIP_MODELS
 
-PYRAMIDS = {name: "backbones.hornet_pyramid" for name in IMAGE_MODELS if name.startswith("hornet_")}
-PYRAMIDS |= dict.fromkeys(("dilated_resnet50", "dilated_resnet101"), "glore3d.dilated_resnet")
-"""Where the builders of backbones are whose authors changed the classifier's network for dense prediction, by name."""
+BACKBONES = ("dilated_resnet50", "dilated_resnet101")
+"""Networks for images that are backbones only: `create_pyramid` builds them, `create_model` does not."""
+
+_EURNETS = {name for name, info in MODELS.items() if info.module == "eurgraph.eurnet"}
+PYRAMIDS = (
+    {name: f"{info.module}_pyramid" for name, info in MODELS.items()}
+    | dict.fromkeys(_EURNETS & IMAGE_MODELS.keys(), "eurgraph.pyramid")
+    | dict.fromkeys(_EURNETS & CLIP_MODELS.keys(), "eurgraph.video_pyramid")
+    | dict.fromkeys(BACKBONES, "glore3d.dilated_resnet")
+)
+"""Where the builder of a model's backbone for dense prediction is, a function of the model's name."""
+
+TIMM = "timm/"
+"""How the names of timm's networks begin, for `create_pyramid`."""
+NUM_LEVELS = 4
+"""Levels of each model's whole pyramid."""
+TIME = ("keep", "mean")
 
 AUTHORS_NAMES = {
     "eat_progress3_patch16_224": "eat_tiny",
@@ -229,8 +270,8 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def takes_images(name: str) -> bool:
-    """Whether a model of `create_model` is for images [B, 3, H, W]; the others are for clips [B, 3, T, H, W]."""
-    return AUTHORS_NAMES.get(name, name) in IMAGE_MODELS
+    """Whether a model, also one of timm, is for images [B, 3, H, W]; the others are for clips [B, 3, T, H, W]."""
+    return name.startswith(TIMM) or name in BACKBONES or AUTHORS_NAMES.get(name, name) in IMAGE_MODELS
 
 
 def builder(name: str) -> Callable[..., nn.Module]:
@@ -273,34 +314,71 @@ def _check_options(name: str, build: Callable[..., nn.Module], options: Mapping[
 
 
 def create_pyramid(
-    name: str, out_indices: Sequence[int] | None = None, weights: str | Path | None = None, **options: Any
+    name: str,
+    out_indices: Sequence[int] | None = None,
+    weights: str | Path | None = None,
+    *,
+    time: str | None = None,
+    **options: Any,
 ) -> nn.Module:
-    """Builds a model without a classifier, as the backbone of a segmentor or detector, which calls `forward_pyramid`.
+    """Builds the backbone of a segmentor or detector, a `Pyramid`: the stages of a model up to the last level.
 
-    Levels have the norms that the model's authors give them in dense prediction.
+    Levels have the norms that the model's authors give them in dense prediction. `backbones.PerFrame` puts a backbone
+    for images on clips.
+
+    >>> backbone = create_pyramid("hornet_debug_gf", out_indices=(1, 2, 3))
+    >>> backbone.pyramid_channels, backbone.pyramid_strides
+    ((32, 64, 128), (8, 16, 32))
 
     Args:
         name: as for `create_model`, or `timm/NAME` for any network of timm that has `features_only`.
-        out_indices: the levels that `forward_pyramid` returns, counted from 0, the finest. None: all.
-        weights: a file of the model's weights to start from, read by `load_pretrained`; its classifier is left out.
-        options: further arguments of the model's builder.
+        out_indices: the levels that it returns, of 0 (the finest) to 3, increasing; of a network of timm, as timm
+            counts them. None: all, those of stride 4 or more.
+        weights: a file to start from, read by `load_pretrained`: of the classifier, of the backbone, or of a detector
+            or segmentor with it. What happened to its entries is logged.
+        time: what becomes of the time of clips. `keep`: levels are [B, C, T, H, W]; `mean`: it is averaged, and heads
+            for images take the levels. None: kept.
+        options: further arguments of the backbone's builder.
 
     Raises:
         ValueError: unknown name, option or level.
         WeightsError: the file is missing or broken, or does not fit.
     """
     name = AUTHORS_NAMES.get(name, name)
-    if name not in PYRAMIDS:
-        model = create_model(name, num_classes=0, **options)
+    if time is not None and takes_images(name):
+        raise ValueError(f"{name} is for images, which have no time; leave out time={time!r}")
+    if time not in (None, *TIME):
+        raise ValueError(f"time must be one of {', '.join(TIME)}, not {time!r}")
+    if name.startswith(TIMM):
+        from backbones.timm_pyramid import TimmPyramid  # imports timm, which takes seconds
+
+        model = TimmPyramid(name.removeprefix(TIMM), out_indices, **options)
     else:
-        build = getattr(importlib.import_module(PYRAMIDS[name]), name)
-        _check_options(name, build, options)
-        levels = {} if out_indices is None else {"out_indices": tuple(out_indices)}
-        model = build(**levels, **options)
-        model.model_name, model.model_options = name, options
+        model = _own_pyramid(name, out_indices, options)
+    model.model_name, model.model_options = name, options
     if weights is not None:
-        load_pretrained(model, weights)
+        log.info("%s: %s", weights, load_pretrained(model, weights))
+    if time == "mean":
+        from backbones.time_averaged import TimeAveraged
+
+        model = TimeAveraged(model)
+        model.model_name, model.model_options = name, options
     return model
+
+
+def _own_pyramid(name: str, out_indices: Sequence[int] | None, options: Mapping[str, Any]) -> nn.Module:
+    if name not in PYRAMIDS:
+        raise ValueError(_unknown("model", name, sorted(PYRAMIDS)) + f"; networks of timm are called {TIMM}NAME")
+    build = getattr(importlib.import_module(PYRAMIDS[name]), name)
+    _check_options(name, build, options)
+    if out_indices is None:
+        return build(**options)
+    if not out_indices or list(out_indices) != sorted(set(out_indices) & set(range(NUM_LEVELS))):
+        raise ValueError(
+            f"out_indices of {name} are levels from 0 (the finest) to {NUM_LEVELS - 1}, increasing, not "
+            f"{tuple(out_indices)}"
+        )
+    return build(out_indices=tuple(out_indices), **options)
 
 
 def _unknown(what: str, name: str, choices: list[str]) -> str:

@@ -31,6 +31,9 @@ _COMPILED = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_m
 _HOLDERS = ("module.", "model.", "net.", "network.")
 """What objects that hold the network, such as DistributedDataParallel, put before the names of all entries."""
 
+BACKBONE = "backbone."
+"""What detectors and segmentors put before the names of their backbone's entries."""
+
 
 class WeightsError(UserError, ValueError):
     """A file of weights is missing, broken, or does not fit the model; the message says which, why, and what to try."""
@@ -52,10 +55,12 @@ class LoadReport:
     """Entries of the file that the model lacks."""
     mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
     """(name, shape in the file, shape in the model); they keep the values they had."""
+    converted: list[str] = field(default_factory=list)
+    """What became of entries in another form than the model's: a line for each kind, in the model's own words."""
 
     def __str__(self) -> str:
         inflated = f", {len(self.inflated)} of them 2-D kernels that were inflated" if self.inflated else ""
-        return "\n".join([f"{len(self.loaded)} entries loaded{inflated}", *self.misfits()])
+        return "\n".join([f"{len(self.loaded)} entries loaded{inflated}", *self.converted, *self.misfits()])
 
     def misfits(self) -> list[str]:
         """A line for each kind of misfit there is, with the first few entries."""
@@ -75,6 +80,7 @@ class LoadReport:
             missing=[name for name in self.missing if not name.startswith(prefixes)],
             unexpected=[name for name in self.unexpected if not name.startswith(prefixes)],
             mismatched=[entry for entry in self.mismatched if not entry[0].startswith(prefixes)],
+            converted=self.converted,
         )
 
 
@@ -93,12 +99,15 @@ def load_into_another(model: nn.Module, path: str | Path, suggest: Suggest) -> L
     from glore3d.inflate import inflate_weights
 
     model = getattr(model, "_orig_mod", model)  # compiled
-    weights = adapt(model, path, read(path), resize=True)
+    found = _backbone_alone(model, _without_holders(model, read(path)))
+    weights = adapt(model, path, found, resize=True)
     weights, inflated = inflate_weights(weights, _shapes(model))
     report = compare(model, weights)
     report.inflated = inflated
+    if hasattr(model, "conversion_notes"):
+        report.converted = model.conversion_notes(found)
     units = [f"{name}." for name in getattr(model, "unit_names", ())] if inflated else []
-    unexcused = report.excusing((*classifiers(model), *units))
+    unexcused = report.excusing((*_excused(model, weights), *units))
     if not report.loaded or unexcused.misfits():
         raise WeightsError(_misfit(model, path, weights, unexcused, suggest))
     return _fill(model, path, weights, report)
@@ -222,6 +231,13 @@ def _without_holders(model: nn.Module, weights: dict[str, torch.Tensor]) -> dict
     return weights
 
 
+def _backbone_alone(model: nn.Module, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The entries of a detector's or segmentor's backbone, where the model is a backbone itself."""
+    inner = {name.removeprefix(BACKBONE): tensor for name, tensor in weights.items() if name.startswith(BACKBONE)}
+    is_backbone = hasattr(model, "forward_pyramid") and not any(name.startswith(BACKBONE) for name in _shapes(model))
+    return inner if inner and is_backbone else weights
+
+
 def _name(model: nn.Module) -> str:
     return getattr(model, "model_name", type(model).__name__)
 
@@ -229,6 +245,16 @@ def _name(model: nn.Module) -> str:
 def classifiers(model: nn.Module) -> tuple[str, ...]:
     """How the names of the classifier's entries begin."""
     return getattr(model, "classifier_names", ("classifier.",))
+
+
+def _excused(model: nn.Module, weights: Weights) -> tuple[str, ...]:
+    """How the names of entries begin that a file for fine-tuning need not have, or may have in vain.
+
+    These are the classifier's, and what a backbone has besides its classifier (`new_names`), unless the file has some
+    of that: then it is a backbone's, and should have all.
+    """
+    new = tuple(getattr(model, "new_names", ()))
+    return classifiers(model) + (() if any(name.startswith(new) for name in weights) else new)
 
 
 def _shapes(model: nn.Module) -> dict[str, torch.Size]:
@@ -270,11 +296,14 @@ def _fill(model: nn.Module, path: str | Path, weights: Weights, report: LoadRepo
 
 def _misfit(model: nn.Module, path: str | Path, weights: Weights, report: LoadReport, suggest: Suggest) -> str:
     """The error for a file that does not fit, with what to try next."""
-    name, excused = _name(model), classifiers(model)
+    name, excused = _name(model), _excused(model, weights)
     classes = [theirs[0] for entry, theirs, _ in report.mismatched if entry.startswith(excused)]
     only_classifier = not report.excusing(excused).misfits()
-    if only_classifier and getattr(model, "num_classes", None) == 0:
+    has_classifier = getattr(model, "num_classes", 0) != 0
+    if only_classifier and not has_classifier:
         hint = "load_pretrained, which leaves the file's classifier out"
+    elif not has_classifier and _fits_resized(model, path, weights):
+        hint = "load_pretrained, which converts weights of a classifier"
     elif only_classifier and classes:
         hint = f"num_classes={classes[0]}, which the file was made for, or load_pretrained to fine-tune from it"
     elif any(theirs == (*ours[:2], *ours[3:]) for _, theirs, ours in report.mismatched if len(ours) == 5):
@@ -283,9 +312,14 @@ def _misfit(model: nn.Module, path: str | Path, weights: Weights, report: LoadRe
         hint = f"{other}, which the file fits"
     elif only_classifier:
         hint = "load_pretrained, which does without a classifier in the file"
-    elif not compare(model, adapt(model, path, weights, resize=True)).excusing(excused).misfits():
+    elif _fits_resized(model, path, weights):
         hint = "load_pretrained, which resizes what depends on the size of the images"
     else:
         hint = "the model that the file was saved from; list_models() has the names"
     fitting = f"{len(report.loaded)} of the model's {len(_shapes(model))} entries fit"
     return "\n".join([f"{path}: does not fit {name}: {fitting}", *report.misfits(), f"Try: {hint}."])
+
+
+def _fits_resized(model: nn.Module, path: str | Path, weights: Weights) -> bool:
+    resized = adapt(model, path, dict(weights), resize=True)
+    return not compare(model, resized).excusing(_excused(model, resized)).misfits()

@@ -16,6 +16,9 @@ import torch
 from backbones.hornet import HorNet, Stage, check_images, global_stages, local_stages
 from backbones.layer_norm import LayerNorm2d
 
+NUM_STAGES = 4
+DECAY_RULES = ("layer", "stage")
+
 
 class HorNetPyramid(HorNet):
     """The stages of `HorNet`; level i is the map of stage i, normalized over its channels. The next stage gets it raw.
@@ -27,13 +30,18 @@ class HorNetPyramid(HorNet):
     Args:
         width, stages, drop_path, layer_scale, init_std: as for `HorNet`.
         out_indices: the stages, from 0, whose maps are the levels; increasing.
+        decay_rule: how `optimizer.layer_decay` counts layers, see `layer_of`: by `layer` (detection) or by `stage`
+            (segmentation).
+        decay_layers: the number of layers below norms and heads, which have the whole rate. By `layer` there are 12;
+            with the authors' 6 (HorFPN) the last blocks learn faster than the heads. By `stage` the authors have 12,
+            or 6 for HorNet-T.
 
     Shapes: images [B, 3, H, W], normalized, to a list of maps [B, C_i, H // stride_i, W // stride_i]; H and W are any
     from 32 on.
-    """
 
-    classifier_names = ("norm.", "head.")
-    """What a classifier's file has, and a backbone lacks."""
+    Raises:
+        ValueError: an unknown rule, or images of another rank or number of channels, or too small.
+    """
 
     def __init__(
         self,
@@ -43,14 +51,32 @@ class HorNetPyramid(HorNet):
         drop_path: float = 0.0,
         layer_scale: float = 1e-6,
         init_std: float | None = 0.02,
+        decay_rule: str = "layer",
+        decay_layers: int = 12,
     ):
+        if decay_rule not in DECAY_RULES:
+            raise ValueError(f"decay_rule must be one of {', '.join(DECAY_RULES)}, not {decay_rule!r}")
         super().__init__(width, stages[: out_indices[-1] + 1], 0, drop_path, layer_scale, init_std)
         del self.norm
         self.out_indices = tuple(out_indices)
+        self.decay_rule, self.num_layers = decay_rule, decay_layers + 1
+        self.new_names = tuple(f"norm{i}." for i in out_indices)
+        self.classifier_names = ("norm.", "head.", *unused_names(out_indices))
         self.pyramid_channels = tuple(self.pyramid_channels[i] for i in out_indices)
         self.pyramid_strides = tuple(4 << i for i in out_indices)
         for i, num_channels in zip(self.out_indices, self.pyramid_channels, strict=True):
             self.add_module(f"norm{i}", LayerNorm2d(num_channels))
+
+    def layer_of(self, name: str) -> int:
+        """The layer that a parameter belongs to where learning rates decay, by the authors' two rules.
+
+        By `layer` as in `HorNet`, whose layers end with 12. By `stage`: all downsampling is layer 0, and stage i is
+        layer i + 1. Norms of the levels, and heads around the backbone, are layer `num_layers` = `decay_layers` + 1.
+        """
+        part, _, rest = name.partition(".")
+        if part not in ("downsample_layers", "stages") or self.decay_rule == "layer":
+            return super().layer_of(name)
+        return 0 if part == "downsample_layers" else 1 + int(rest.split(".")[0])
 
     def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Images [B, 3, H, W] to the levels, fine to coarse."""
@@ -66,6 +92,13 @@ class HorNetPyramid(HorNet):
         return self.forward_pyramid(x)
 
 
+def unused_names(out_indices: Sequence[int]) -> list[str]:
+    """How the entries of a whole network begin that a backbone with these levels lacks, beside those of the head."""
+    after = range(out_indices[-1] + 1, NUM_STAGES)
+    norms = [f"norm{i}." for i in range(NUM_STAGES) if i not in out_indices]
+    return [*(f"{part}.{i}." for i in after for part in ("downsample_layers", "stages")), *norms]
+
+
 def with_filters(
     width: int,
     num_blocks: Sequence[int],
@@ -74,13 +107,15 @@ def with_filters(
     drop_path: float = 0.0,
     layer_scale: float = 1e-6,
     init_std: float | None = 0.02,
+    decay_rule: str = "layer",
+    decay_layers: int = 12,
 ) -> HorNetPyramid:
     """A backbone with global filters in its last two stages, made for square images of `image_size` pixels.
 
     The authors' detectors have filters for 224; their detector with HorNet-L and all their segmentors, for 384.
     """
     stages = global_stages(*num_blocks, image_size=image_size)
-    return HorNetPyramid(width, stages, out_indices, drop_path, layer_scale, init_std)
+    return HorNetPyramid(width, stages, out_indices, drop_path, layer_scale, init_std, decay_rule, decay_layers)
 
 
 _BLOCKS = (2, 3, 18, 2)

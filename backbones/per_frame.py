@@ -1,4 +1,4 @@
-"""An image network on clips: it sees every frame by itself, and its logits are averaged."""
+"""An image network on clips: it sees every frame by itself; its logits are averaged, its maps are not."""
 
 from typing import Any
 
@@ -15,9 +15,10 @@ class PerFrame(nn.Module):
     It loads files of the image network, through `models.load_weights` and `load_pretrained`, as well as its own.
 
     Args:
-        network: images [B, 3, H, W] to logits [B, num_classes].
+        network: images [B, 3, H, W] to logits [B, num_classes], or a `models.Pyramid`.
 
-    Shapes: clips [B, 3, T, H, W] to logits [B, num_classes], the mean over the T frames.
+    Shapes: clips [B, 3, T, H, W] to logits [B, num_classes], the mean over the T frames; of a pyramid, to a list of
+    maps [B, C_i, T, H_i, W_i].
 
     Raises:
         ValueError: the input is no clip, or the network returns more than logits (distilled, or with token labels).
@@ -66,15 +67,21 @@ class PerFrame(nn.Module):
     def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Clips [B, 3, T, H, W] to maps [B, C_i, T, H_i, W_i], those of the image network for each frame."""
         maps = self.network.forward_pyramid(_frames(x))
-        return [rearrange(level, "(b t) c h w -> b c t h w", b=x.shape[0]) for level in maps]
+        return _to_clips(maps, x.shape[0])
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         logits = self.network(_frames(x))
+        if isinstance(logits, list):
+            return _to_clips(logits, x.shape[0])
         if not isinstance(logits, torch.Tensor):
             raise ValueError(
                 f"{self.model_name} has more outputs than logits in training; clips need its plain variant"
             )
         return logits.unflatten(0, (x.shape[0], -1)).mean(1)  # [B * T, K] -> [B, T, K] -> [B, K]
+
+
+def _to_clips(maps: list[torch.Tensor], num_clips: int) -> list[torch.Tensor]:
+    return [rearrange(level, "(b t) c h w -> b c t h w", b=num_clips) for level in maps]
 
 
 def _frames(x: torch.Tensor) -> torch.Tensor:

@@ -14,8 +14,9 @@ def prefixed(wrapper: Wrapper, prefix: str) -> Wrapper:
     """Gives `wrapper` what its inner network says of its state dict, with `prefix` before every name.
 
     These are `adapt_weights`, `classifier_names` (besides the wrapper's own) and, where the inner network has them,
-    `layer_of` and `num_layers`: see `models.Model` and `models.LayerDecay`. Files of the inner network then load into
-    the wrapper as well as its own. Parameters outside the inner network belong to the last layer.
+    `new_names` and `conversion_notes`, `layer_of` and `num_layers`: see `models.Model`, `models.Pyramid` and
+    `models.LayerDecay`. Files of the inner network then load into the wrapper as well as its own. Parameters outside
+    the inner network belong to the last layer.
 
     Args:
         wrapper: the outer network; changed in place and returned.
@@ -26,6 +27,10 @@ def prefixed(wrapper: Wrapper, prefix: str) -> Wrapper:
     wrapper.classifier_names = (*own_names, *(prefix + name for name in inner.classifier_names))
     # Partial objects, not closures, so that a copy of the wrapper (a moving average) asks its own inner network.
     wrapper.adapt_weights = partial(_adapt_weights, inner, prefix)
+    if hasattr(inner, "new_names"):
+        wrapper.new_names = (*getattr(wrapper, "new_names", ()), *(prefix + name for name in inner.new_names))
+    if hasattr(inner, "conversion_notes"):
+        wrapper.conversion_notes = partial(_conversion_notes, inner, prefix)
     if hasattr(inner, "layer_of"):
         wrapper.num_layers = inner.num_layers
         wrapper.layer_of = partial(_layer_of, inner, prefix)
@@ -36,12 +41,23 @@ def _adapt_weights(
     inner: nn.Module, prefix: str, weights: Mapping[str, torch.Tensor], resize: bool = False
 ) -> dict[str, torch.Tensor]:
     """A state dict of the inner network, or of the wrapper, as the wrapper's."""
-    others: dict[str, torch.Tensor] = {}
-    if any(name.startswith(prefix) for name in weights):
-        others = {name: tensor for name, tensor in weights.items() if not name.startswith(prefix)}
-        weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
-    adapted = inner.adapt_weights(weights, resize=resize)
-    return {prefix + name: tensor for name, tensor in adapted.items()} | others
+    own, others = _split(prefix, weights)
+    adapted = inner.adapt_weights(own, resize=resize)
+    return {prefix + name: tensor for name, tensor in adapted.items()} | dict(others)
+
+
+def _conversion_notes(inner: nn.Module, prefix: str, weights: Mapping[str, torch.Tensor]) -> list[str]:
+    return inner.conversion_notes(_split(prefix, weights)[0])
+
+
+def _split(
+    prefix: str, weights: Mapping[str, torch.Tensor]
+) -> tuple[Mapping[str, torch.Tensor], Mapping[str, torch.Tensor]]:
+    """The inner network's entries, without the prefix, and the others; without any prefix, all are the inner's."""
+    if not any(name.startswith(prefix) for name in weights):
+        return weights, {}
+    own = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+    return own, {name: tensor for name, tensor in weights.items() if not name.startswith(prefix)}
 
 
 def _layer_of(inner: nn.Module, prefix: str, name: str) -> int:

@@ -24,11 +24,14 @@ from eurgraph.eurnet import (
 from eurgraph.grid import GridGraph, LongRange, MediumRange, NearestPatches, ShortRange
 from eurgraph.grid_conv import GridGRMP
 from eurgraph.positions import inflate_weights, resize_positions
+from eurgraph.pyramid import EurNetPyramid
+from eurgraph.windows import WindowedNearestPatches
 
 __version__ = "0.1.0"
 
 __all__ = [
     "EurNet",
+    "EurNetPyramid",
     "GridGRMP",
     "GridGraph",
     "LongRange",
@@ -36,6 +39,7 @@ __all__ = [
     "NearestPatches",
     "ShortRange",
     "Stage",
+    "WindowedNearestPatches",
     "eurnet_base",
     "eurnet_base_384",
     "eurnet_base_video",

@@ -20,7 +20,7 @@ from einops import rearrange
 from torch import nn
 
 from eurgraph.grid import GridGraph, LongRange, NearestPatches, ShortRange
-from eurgraph.grid_conv import GridGRMP
+from eurgraph.grid_conv import GridGRMP, init_linear_layers
 from eurgraph.positions import POSITION, TIME, inflate_weights, pair, resize_grid, resize_positions, resize_time
 
 FFN_RATIO = 4
@@ -63,18 +63,16 @@ class StageGraph(nn.Module):
     """Finds the graph of a stage from the features that enter it: short range, medium range if there is one, long.
 
     x [B, H, W, C] to a GridGraph whose relations are above, below, left, right, (most alike), virtual node. In clips
-    [B, T, H, W, C] the frames before and after come first. The grid may be of another size than the network's `shape`.
+    [B, T, H, W, C] the frames before and after come first. `nearest` finds the medium range.
     """
 
-    def __init__(self, shape: Sequence[int], num_channels: int, num_neighbors: int):
+    def __init__(self, num_axes: int, num_channels: int, nearest: nn.Module | None):
         super().__init__()
-        self.num_relations = 2 * len(shape) + (num_neighbors > 0) + 1
+        self.num_relations = 2 * num_axes + (nearest is not None) + 1
         # Frozen: it never gets a gradient, and distributed training would wait for one.
         embedding = nn.ParameterDict({"virtual_node_embed": nn.Parameter(torch.zeros(1, num_channels), False)})
         self.node_layers = nn.ModuleList([embedding])
-        self.edge_layers = nn.ModuleDict()
-        if num_neighbors:
-            self.edge_layers["1"] = NearestPatches(shape[-2:], num_channels, num_neighbors)
+        self.edge_layers = nn.ModuleDict({} if nearest is None else {"1": nearest})
 
     def forward(self, x: torch.Tensor) -> GridGraph:
         medium = [nearest(x) for nearest in self.edge_layers.values()]
@@ -110,11 +108,17 @@ class Block(nn.Module):
     """Residual block: message passing over the stage's graph, then a feed-forward layer. [B, *shape, C] to the same."""
 
     def __init__(
-        self, num_channels: int, num_relations: int, num_axes: int, context_sizes: Sequence[int], drop_path: float
+        self,
+        num_channels: int,
+        num_relations: int,
+        num_axes: int,
+        context_sizes: Sequence[int],
+        drop_path: float,
+        all_contexts: bool = False,
     ):
         super().__init__()
         self.norm1 = nn.LayerNorm(num_channels)
-        self.graph_conv = GridGRMP(num_channels, num_relations, num_axes, context_sizes)
+        self.graph_conv = GridGRMP(num_channels, num_relations, num_axes, context_sizes, all_contexts)
         self.proj = nn.Linear(num_channels, num_channels)
         self.norm2 = nn.LayerNorm(num_channels)
         self.ffn = FeedForward(num_channels)
@@ -150,16 +154,18 @@ class EurNetStage(nn.Module):
     def __init__(
         self,
         stage: Stage,
-        shape: Sequence[int],
+        num_axes: int,
+        nearest: nn.Module | None,
         context_sizes: Sequence[int],
         drop_path: Sequence[float],
         num_out: int | None,
+        all_contexts: bool = False,
     ):
         super().__init__()
-        self.graph_construction_model = StageGraph(shape, stage.num_channels, stage.num_neighbors)
+        self.graph_construction_model = StageGraph(num_axes, stage.num_channels, nearest)
         num_relations = self.graph_construction_model.num_relations
         self.blocks = nn.ModuleList(
-            Block(stage.num_channels, num_relations, len(shape), context_sizes, rate) for rate in drop_path
+            Block(stage.num_channels, num_relations, num_axes, context_sizes, rate, all_contexts) for rate in drop_path
         )
         self.downsample = nn.Identity() if num_out is None else PatchMerging(stage.num_channels, num_out)
 
@@ -241,8 +247,9 @@ class EurNet(nn.Module):
         for i, stage in enumerate(stages):
             num_out = stages[i + 1].num_channels if i + 1 < len(stages) else None
             own_rates, rates = rates[: stage.num_blocks], rates[stage.num_blocks :]
-            grid = (*time, *(size >> i for size in shape))
-            self.stages.append(EurNetStage(stage, grid, context_sizes, own_rates, num_out))
+            grid = [size >> i for size in shape]
+            nearest = NearestPatches(grid, stage.num_channels, stage.num_neighbors) if stage.num_neighbors else None
+            self.stages.append(EurNetStage(stage, 2 + len(time), nearest, context_sizes, own_rates, num_out))
         self.pyramid_channels = tuple(stage.num_channels for stage in stages)
         strides = [patch_size << i for i in range(len(stages))]
         self.pyramid_strides = tuple((*tubelet, side, side) for side in strides) if tubelet else tuple(strides)
@@ -255,11 +262,7 @@ class EurNet(nn.Module):
         nn.init.trunc_normal_(self.absolute_pos_embed, std=0.02)
         if self.temporal_pos_embed is not None:
             nn.init.zeros_(self.temporal_pos_embed)  # all frames alike, as where the weights are an image network's
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=self.init_std)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        init_linear_layers(self, self.init_std)
 
     def reset_classifier(self, num_classes: int) -> None:
         """Puts a new, untrained classifier on top of the same features; 0 removes it."""

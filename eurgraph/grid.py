@@ -241,7 +241,7 @@ class NearestPatches(nn.Module):
     def forward(self, x: torch.Tensor) -> MediumRange:
         shape = tuple(x.shape[-1 - len(self.shape) : -1])
         num_frames = math.prod(x.shape[1:-1]) // math.prod(shape)
-        with torch.no_grad(), _full_precision(x.device):
+        with torch.no_grad(), full_precision(x.device):
             frames = (num_frames, num_frames)
             x = x.flatten(1, -2).to(torch.promote_types(x.dtype, torch.float32))  # [B, (T,) *shape, C] -> [B, T * N, C]
             x = F.normalize(x, dim=-1)
@@ -280,16 +280,18 @@ def relative_position(shape: Sequence[int], num_channels: int) -> torch.Tensor:
         -\cos\big(10000^{-f / F}\,(p_a - q_a)\big),  \qquad a < A, \quad f < F.
     """
     num_frequencies = max(num_channels // (2 * len(shape)), 1)
-    frequency = 10000 ** -(torch.arange(num_frequencies, dtype=torch.float64) / num_frequencies)
-    tables = []
-    for size in shape:
-        step = torch.arange(size, dtype=torch.float64)
-        difference = step[:, None] - step  # [S, S]
-        tables.append((difference[..., None] * frequency).cos().mean(-1))
+    tables = [mean_cosines(torch.arange(size), num_frequencies) for size in shape]
     return -(_over_axes(tables, torch.add) / len(shape)).float()
 
 
-def _full_precision(device: torch.device) -> AbstractContextManager:
+def mean_cosines(steps: torch.Tensor, num_frequencies: int) -> torch.Tensor:
+    """The mean over the frequencies f of cos(10000 ** (-f / F) (p - q)) for steps p, q along an axis: [S] -> [S, S]."""
+    frequency = 10000 ** -(torch.arange(num_frequencies, dtype=torch.float64) / num_frequencies)
+    steps = steps.double()
+    return ((steps[:, None] - steps)[..., None] * frequency).cos().mean(-1)
+
+
+def full_precision(device: torch.device) -> AbstractContextManager:
     available = torch.amp.is_autocast_available(device.type)
     return torch.autocast(device.type, enabled=False) if available else nullcontext()
 

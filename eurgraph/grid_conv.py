@@ -100,7 +100,7 @@ class GridGRMP(nn.Module):
     r"""`eurgraph.conv.GRMPConv` on a `GridGraph`, with a context branch: see there for the equation.
 
     The context is one more update of each patch, from the messages around it: depthwise convolutions, each followed by
-    a GELU, over zeros beyond the border.
+    a GELU, over zeros beyond the border. With `all_contexts`, what each of them gives is an update of its own weight.
 
     Args:
         num_channels: channels C.
@@ -108,6 +108,7 @@ class GridGRMP(nn.Module):
         num_axes: 2 for images, 3 for clips; it only decides the kind of the convolutions.
         context_sizes: kernel sizes of the convolutions of the context, one after the other: each an odd number, or one
             for each axis. None at all: no context.
+        all_contexts: every convolution's result is an update (dense prediction), rather than that of the last alone.
 
     Shapes: x [B, *shape, C] and a GridGraph of that shape to [B, *shape, C].
 
@@ -122,16 +123,19 @@ class GridGRMP(nn.Module):
         num_relations: int,
         num_axes: int = 2,
         context_sizes: Sequence[int | Sequence[int]] = (),
+        all_contexts: bool = False,
     ):
         super().__init__()
         if num_axes not in _CONV:
             raise ValueError(f"GridGRMP is for grids of 2 or 3 axes, not num_axes={num_axes!r}")
         self.num_channels, self.num_relations = num_channels, num_relations
         self.context_layers = nn.ModuleList(_context_layer(num_channels, num_axes, size) for size in context_sizes)
+        self.all_contexts = all_contexts
+        num_contexts = len(self.context_layers) if all_contexts else min(len(self.context_layers), 1)
         num_scales = num_relations * num_channels
         self.self_loop = nn.Linear(num_channels, num_channels)
         self.message_linear = nn.Linear(num_channels, num_channels)
-        self.weight_linear = nn.Linear(num_channels, num_relations + (len(self.context_layers) > 0))
+        self.weight_linear = nn.Linear(num_channels, num_relations + num_contexts)
         # Only its weight is used: a convolution with a group per channel is a multiplication.
         self.linear = nn.Conv1d(num_scales, num_scales, kernel_size=1, groups=num_scales, bias=False)
         self.gate_linear = nn.Linear(num_channels, num_channels)
@@ -149,13 +153,15 @@ class GridGRMP(nn.Module):
         if graph.num_relations != self.num_relations:
             raise ValueError(f"the graph has {graph.num_relations} relations, this layer {self.num_relations}")
         message = self.message_linear(x)  # [B, *shape, C]
-        weight = self.weight_linear(x)  # [B, *shape, R] or [B, *shape, R + 1]
+        weight = self.weight_linear(x)  # [B, *shape, R], or R + 1, or one more for every context
         return self.self_loop(x) * self.gate_linear(self.mix(message, weight, graph))
 
     def mix(self, message: torch.Tensor, weight: torch.Tensor, graph: GridGraph) -> torch.Tensor:
-        """The relations' updates, weighted and added up: [B, *shape, C] and [B, *shape, R (+ 1)] to [B, *shape, C]."""
+        """The updates, weighted and added up: [B, *shape, C] and [B, *shape, R or more] to [B, *shape, C]."""
         scale = self.linear.weight.view(self.num_relations, self.num_channels).to(message.dtype)
-        if self.context_layers:
+        if self.all_contexts:
+            update = self.add_contexts(message, weight[..., self.num_relations :])
+        elif self.context_layers:
             update = self.context(message) * weight[..., self.num_relations :]
         else:
             update = torch.zeros_like(message)
@@ -170,8 +176,25 @@ class GridGRMP(nn.Module):
             context = layer(context)
         return context.movedim(1, -1)  # [B, C, *shape] -> [B, *shape, C]
 
+    def add_contexts(self, message: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """What each convolution gives, weighted and added up: [B, *shape, C] and [B, *shape, L] to [B, *shape, C]."""
+        context, update = message.movedim(-1, 1), torch.zeros_like(message)
+        for level, layer in enumerate(self.context_layers):
+            context = layer(context)
+            update = update.addcmul(context.movedim(1, -1), weight[..., level : level + 1])
+        return update
+
     def extra_repr(self) -> str:
         return f"{self.num_channels}, num_relations={self.num_relations}"
+
+
+def init_linear_layers(model: nn.Module, std: float) -> None:
+    """Weights of all linear layers from a truncated normal distribution, biases 0."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def _context_layer(num_channels: int, num_axes: int, size: int | Sequence[int]) -> nn.Sequential:

@@ -1,10 +1,13 @@
 """Every model of the tables keeps the contract of `models.Model`, and pyramids have the shapes that they promise."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
 
 from backbones import EAT, GLNet, HorNet, PerFrame, TokenLabelGLNet
+from backbones.time_averaged import TimeAveraged
 from eurgraph import EurNet
 from glore3d import ImageNetwork, ResNet3d
 from models import (
@@ -13,6 +16,7 @@ from models import (
     MODELS,
     LayerDecay,
     Model,
+    Pyramid,
     WeightsError,
     create_model,
     create_pyramid,
@@ -23,7 +27,7 @@ from models import (
 )
 
 DEBUG = list_models("*debug*")
-SIZES = [(224, 224), (200, 312), (97, 161)]
+SIZES = [(224, 224), (97, 161), (32, 45)]
 CROPPING = ("hornet", "glnet_stl")  # their strided convolutions have no padding
 
 
@@ -76,23 +80,75 @@ def test_the_tables_are_told_apart_by_their_inputs():
     assert IMAGE_MODELS.keys() | CLIP_MODELS.keys() == MODELS.keys()
     assert all(len(info.input_shape) == 3 for info in IMAGE_MODELS.values())
     assert all(len(info.input_shape) == 4 for info in CLIP_MODELS.values())
-    assert takes_images("eat_progress3_patch16_224") and not takes_images("resnet50_3d")
+    assert (
+        takes_images("eat_progress3_patch16_224") and takes_images("timm/resnet18") and not takes_images("resnet50_3d")
+    )
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", DEBUG)
 def test_pyramids_have_their_shapes_at_any_size(name, size):
+    if name == "eurnet_debug_video" and size == SIZES[2]:
+        size = (64, 70)  # its graph, that of the classifier, needs more patches
     model = create_pyramid(name).eval()
+    assert isinstance(model, Pyramid) and len(model.pyramid_channels) == 4
     num_frames = () if takes_images(name) else (4,)
     with torch.inference_mode():
         check_pyramid(name, model, (*num_frames, *size))
 
 
-@pytest.mark.parametrize("size", [SIZES[2], *(pytest.param(size, marks=pytest.mark.slow) for size in SIZES[:2])])
-@pytest.mark.parametrize("name", SMALLEST)
-def test_pyramids_of_the_papers_networks_have_their_shapes(name, size):
+@pytest.mark.parametrize("name", [*SMALLEST, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
+def test_pyramids_of_the_papers_networks_have_their_shapes(name):
+    """Shapes alone, without memory or numbers."""
+    with torch.device("meta"):
+        model = create_pyramid(name).eval()
+        check_pyramid(name, model, (97, 161) if takes_images(name) else (2, 97, 161))
+
+
+@pytest.mark.parametrize("out_indices", [(0, 1, 2, 3), (1, 2), (0, 3)])
+@pytest.mark.parametrize("name", DEBUG)
+def test_the_levels_that_are_asked_for_train_every_parameter(name, out_indices):
+    """In float64; the levels are those of the whole pyramid."""
+    torch.manual_seed(0)
+    whole = create_pyramid(name).double().train()
+    model = create_pyramid(name, out_indices).double().train()
+    own = model.state_dict()
+    model.load_state_dict({entry: tensor for entry, tensor in whole.state_dict().items() if entry in own})
+    x = torch.randn(2, 3, *(() if takes_images(name) else (4,)), 64, 70, dtype=torch.float64)
+    levels = model(x)
+    assert len(levels) == len(model.pyramid_channels) == len(model.pyramid_strides) == len(out_indices)
+    for level, expected in zip(levels, [whole(x)[i] for i in out_indices], strict=True):
+        torch.testing.assert_close(level, expected)
+    sum(level.square().mean() for level in levels).backward()
+    assert [entry for entry, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+def test_levels_that_do_not_exist_are_refused():
+    for wrong in [(), (1, 4), (2, 1), (1, 1), (-1,)]:
+        message = re.escape(
+            f"out_indices of hornet_debug_gf are levels from 0 (the finest) to 3, increasing, not {wrong}"
+        )
+        with pytest.raises(ValueError, match=message):
+            create_pyramid("hornet_debug_gf", wrong)
+    with pytest.raises(ValueError, match=r"'hornet_debug'; did you mean 'hornet_debug_gf'.*timm are called timm/NAME"):
+        create_pyramid("hornet_debug")
+    with pytest.raises(ValueError, match="no option of glnet_debug is called 'window'"):
+        create_pyramid("glnet_debug", window="authors")
+
+
+def test_time_is_kept_or_averaged():
+    torch.manual_seed(0)
+    kept, averaged = (create_pyramid("glore_resnet_debug_3d", (1, 3), time=time).eval() for time in ("keep", "mean"))
+    averaged.network.load_state_dict(kept.state_dict())
+    assert isinstance(averaged, Pyramid) and averaged.pyramid_strides == (8, 32)
+    clips = torch.randn(2, 3, 4, 64, 70)
     with torch.inference_mode():
-        check_pyramid(name, create_pyramid(name).eval(), size if takes_images(name) else (2, *size))
+        for level, expected in zip(averaged(clips), kept(clips), strict=True):
+            assert expected.dim() == 5 and torch.equal(level, expected.mean(2))
+    with pytest.raises(ValueError, match="time must be one of keep, mean, not 'last'"):
+        create_pyramid("resnet_debug_3d", time="last")
+    with pytest.raises(ValueError, match="hornet_debug_gf is for images, which have no time; leave out time='mean'"):
+        create_pyramid("hornet_debug_gf", time="mean")
 
 
 def classify(model: nn.Module, level: torch.Tensor) -> torch.Tensor:
@@ -143,17 +199,45 @@ def test_without_classes_the_output_is_the_pooled_features(name):
         assert model.eval()(x).shape == (2, 7) and logits.shape == (2, 5)
 
 
+@pytest.mark.parametrize("out_indices", [(0, 1, 2, 3), (0, 2)])
 @pytest.mark.parametrize("name", DEBUG)
-def test_a_pyramid_starts_from_a_file_with_a_classifier(name, tmp_path):
+def test_a_pyramid_starts_from_files_of_classifiers_and_of_its_own(name, out_indices, tmp_path):
+    torch.manual_seed(0)
+    classifier = create_model(name, num_classes=5)
+    torch.save(classifier.state_dict(), tmp_path / "classifier.pth")
+    backbone = create_pyramid(name, out_indices, weights=tmp_path / "classifier.pth")
+    theirs = classifier.state_dict()
+    new = tuple(getattr(backbone, "new_names", ()))
+    others = {entry for entry in backbone.state_dict() if entry not in theirs}
+    if name != "eurnet_debug":  # which has a test of its own: kernels and weights are converted
+        assert others == {entry for entry in others if entry.startswith(new)}
+        for entry, tensor in backbone.state_dict().items():
+            assert entry in others or torch.equal(tensor, theirs[entry]), entry
+    with pytest.raises(WeightsError, match="Try: load_pretrained"):
+        load_weights(create_pyramid(name, out_indices), tmp_path / "classifier.pth")
+    whole = create_pyramid(name)  # as a detector's file holds it
+    detector = {f"backbone.{entry}": tensor for entry, tensor in whole.state_dict().items()}
+    torch.save({"state_dict": detector | {"neck.weight": torch.zeros(1)}}, tmp_path / "detector.pth")
+    report = load_pretrained(backbone, tmp_path / "detector.pth")
+    assert not report.missing and not report.mismatched
+    assert all(torch.equal(tensor, whole.state_dict()[entry]) for entry, tensor in backbone.state_dict().items())
+    if new:  # a file with some of what is new only is damaged
+        del detector[f"backbone.{next(entry for entry in others if entry.startswith(new))}"]
+        torch.save(detector, tmp_path / "damaged.pth")
+        with pytest.raises(WeightsError, match="1 not in the file"):
+            load_pretrained(backbone, tmp_path / "damaged.pth")
+
+
+@pytest.mark.parametrize("name", DEBUG)
+def test_without_classes_files_with_a_classifier_are_for_load_pretrained(name, tmp_path):
     model = create_model(name, num_classes=5)
     torch.save(model.state_dict(), tmp_path / "weights.pth")
-    backbone = create_pyramid(name, weights=tmp_path / "weights.pth")
-    weights = model.state_dict()
-    assert all(torch.equal(tensor, weights[entry]) for entry, tensor in backbone.state_dict().items())
     with pytest.raises(WeightsError, match="Try: load_pretrained, which leaves the file's classifier out"):
         load_weights(create_model(name, num_classes=0), tmp_path / "weights.pth")
-    torch.save(backbone.state_dict(), tmp_path / "backbone.pth")
-    assert load_pretrained(create_model(name, num_classes=3), tmp_path / "backbone.pth").missing
+    without = create_model(name, num_classes=0)
+    load_pretrained(without, tmp_path / "weights.pth")
+    torch.save(without.state_dict(), tmp_path / "features.pth")
+    assert load_pretrained(create_model(name, num_classes=3), tmp_path / "features.pth").missing
 
 
 @pytest.mark.parametrize("name", [name for name in DEBUG if takes_images(name)])
@@ -173,3 +257,17 @@ def test_a_network_on_frames_keeps_the_contract_too(name):
     assert features.shape[2 if features.dim() == 5 else 1] == 3
     model.reset_classifier(0)
     assert model.num_classes == 0 and model(clips[..., :64]).shape == (2, model.num_features)
+
+
+@pytest.mark.parametrize("name", [name for name in DEBUG if takes_images(name)])
+def test_backbones_for_images_work_on_frames(name):
+    torch.manual_seed(0)
+    backbone = create_pyramid(name, (1, 2)).double().eval()
+    model = PerFrame(backbone)
+    assert isinstance(model, Pyramid) and model.pyramid_strides[0] == (1, *[backbone.pyramid_strides[0]] * 2)
+    clips = torch.randn(2, 3, 3, 64, 70, dtype=torch.float64)
+    with torch.inference_mode():
+        levels, averaged = model(clips), TimeAveraged(model)(clips)
+        for i, expected in enumerate(backbone(clips[:, :, 1])):
+            torch.testing.assert_close(levels[i][:, :, 1], expected)
+            torch.testing.assert_close(averaged[i], levels[i].mean(2))

@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from golden_graphs import check_graph
 from golden_networks import slow_or_weekly
 from golden_weights import deviation, input_for, read_golden, state_dict_for
 from torch import nn
@@ -34,23 +35,6 @@ def golden_model(name):
 
 def summary(tensor, num_values=8):
     return torch.stack([tensor.mean(), tensor.std(correction=0), *tensor.flatten()[:num_values]]).double()
-
-
-def digest(data):
-    """A number that changes with any edge."""
-    prime = 2**31 - 1
-    source, target = data.edge_index
-    return ((source + 1) * (target + 1) % prime * (data.edge_type + 1) % prime).sum().item() % prime
-
-
-def check_graph(graph, x, golden):
-    data = graph.to_edge_index(x)
-    assert graph.num_relations == golden["num_relation"]
-    assert data.num_nodes == golden["nodes_per_image"] * len(x)
-    assert data.edge_type.bincount().tolist() == golden["edges_per_relation"]
-    assert digest(data) == golden["digest"]
-    for patch, sources in golden.get("knn_image0_patch_to_sources", {}).items():
-        assert sorted(graph.ranges[1].index[0, int(patch)].tolist()) == sources
 
 
 def check_outputs(name, with_gradients):
