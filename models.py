@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-__all__ = ["AUTHORS_NAMES", "CLIP_MODELS", "IMAGE_MODELS", "MODELS", "RELEASED_FILES", "LayerDecay", "LoadReport",
-           "Model", "ModelInfo", "Pyramid", "WeightsError", "create_model", "create_pyramid", "list_models",
-           "load_pretrained", "load_weights", "takes_images"]  # fmt: skip
+__all__ = ["AUTHORS_NAMES", "BACKBONES", "CLIP_MODELS", "IMAGE_MODELS", "MODELS", "RELEASED_FILES", "LayerDecay",
+           "LoadReport", "Model", "ModelInfo", "Pyramid", "WeightsError", "create_model", "create_pyramid",
+           "list_models", "load_pretrained", "load_weights", "takes_images"]  # fmt: skip
 
 
 @runtime_checkable
@@ -212,19 +212,17 @@ CLIP_MODELS = {
 
 MODELS = IMAGE_MODELS | CLIP_MODELS
 
-_PYRAMIDS = {
-    "glore3d.resnet2d": "glore3d.image_pyramid",
-    "glore3d.dual_path": "glore3d.image_pyramid",
-    "eurgraph.eurnet": "eurgraph.pyramid",
-}
-"""Where the builders of backbones are, where they do not stand beside those of classifiers: module -> module."""
+BACKBONES = ("dilated_resnet50", "dilated_resnet101")
+"""Networks for images that are backbones only: `create_pyramid` builds them, `create_model` does not."""
+
+_EURNETS = {name for name, info in MODELS.items() if info.module == "eurgraph.eurnet"}
 PYRAMIDS = (
-    {name: _PYRAMIDS.get(info.module, f"{info.module}_pyramid") for name, info in MODELS.items()}
-    | {name: "eurgraph.video_pyramid" for name, info in CLIP_MODELS.items() if info.module == "eurgraph.eurnet"}
-    | dict.fromkeys(("dilated_resnet50", "dilated_resnet101"), "glore3d.dilated_resnet")
+    {name: f"{info.module}_pyramid" for name, info in MODELS.items()}
+    | dict.fromkeys(_EURNETS & IMAGE_MODELS.keys(), "eurgraph.pyramid")
+    | dict.fromkeys(_EURNETS & CLIP_MODELS.keys(), "eurgraph.video_pyramid")
+    | dict.fromkeys(BACKBONES, "glore3d.dilated_resnet")
 )
-"""Where the builder of a model's backbone for dense prediction is, a function of the model's name; the last two are
-backbones only."""
+"""Where the builder of a model's backbone for dense prediction is, a function of the model's name."""
 
 TIMM = "timm/"
 """How the names of timm's networks begin, for `create_pyramid`."""
@@ -273,7 +271,7 @@ def list_models(pattern: str = "*") -> list[str]:
 
 def takes_images(name: str) -> bool:
     """Whether a model, also one of timm, is for images [B, 3, H, W]; the others are for clips [B, 3, T, H, W]."""
-    return name.startswith((TIMM, "dilated_")) or AUTHORS_NAMES.get(name, name) in IMAGE_MODELS
+    return name.startswith(TIMM) or name in BACKBONES or AUTHORS_NAMES.get(name, name) in IMAGE_MODELS
 
 
 def builder(name: str) -> Callable[..., nn.Module]:

@@ -42,9 +42,6 @@ class DilatedResNet(nn.Module):
         ValueError: levels that do not exist, another output stride, or images of another rank or too small.
     """
 
-    classifier_names = ("fc.",)
-    """What a classifier's file has, and a backbone lacks."""
-
     def __init__(self, name: str, out_indices: Sequence[int] = (0, 1, 2, 3), output_stride: int = 8):
         super().__init__()
         from torchvision.models import resnet  # takes a second to import
@@ -60,6 +57,7 @@ class DilatedResNet(nn.Module):
         self.pyramid_strides = tuple(min(4 << i, output_stride) for i in out_indices)
         self.num_features = self.pyramid_channels[-1]
         self.stage_names = [f"layer{i + 1}" for i in range(out_indices[-1] + 1)]
+        self.classifier_names = ("fc.", *(f"layer{i}." for i in range(out_indices[-1] + 2, 5)))
         for part in ("conv1", "bn1", "relu", "maxpool", *self.stage_names):
             self.add_module(part, network.get_submodule(part))
 
@@ -82,9 +80,8 @@ class DilatedResNet(nn.Module):
         return self.forward_pyramid(x)
 
     def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
-        """A file's state dict as this network's: without the stages that are not built."""
-        unbuilt = tuple(f"layer{i}." for i in range(self.out_indices[-1] + 2, 5))
-        return {name: tensor for name, tensor in weights.items() if not name.startswith(unbuilt)}
+        """A file's state dict as this network's. No entry depends on the size of the images."""
+        return dict(weights)
 
 
 # Builders: they take what DilatedResNet takes from out_indices on.

@@ -168,18 +168,18 @@ def dual_path_network(
     return ImageNetwork(stem_width, 7, stages, *options, partial(make_norm, eps=eps, momentum=0.1))
 
 
-_DPN98 = dual_path_stages((3, 6, 20, 3), (16, 32, 32, 128), width=160, num_sum=256, groups=40)
-_DPN131 = dual_path_stages((4, 8, 28, 3), (16, 32, 32, 128), width=160, num_sum=256, groups=40)
-_DEBUG = dual_path_stages((1, 2, 2, 1), (4, 4, 8, 16), width=8, num_sum=16, groups=4)
+DPN98 = dual_path_stages((3, 6, 20, 3), (16, 32, 32, 128), width=160, num_sum=256, groups=40)
+DPN131 = dual_path_stages((4, 8, 28, 3), (16, 32, 32, 128), width=160, num_sum=256, groups=40)
+DEBUG = dual_path_stages((1, 2, 2, 1), (4, 4, 8, 16), width=8, num_sum=16, groups=4)
 
 DPN98_UNITS = {"conv3": (2, 4), "conv4": (5, 10, 15)}
 DPN131_UNITS = {"conv3": (4, 7), "conv4": (7, 14, 21)}
 DEBUG_UNITS = {"conv3": (1,), "conv4": (1,)}
 
 # Builders: they take what `dual_path_network` takes from num_classes on.
-glore_dpn98 = partial(dual_path_network, 96, _DPN98, units=DPN98_UNITS, eps=1e-4)
-glore_dpn131 = partial(dual_path_network, 128, _DPN131, units=DPN131_UNITS, eps=1e-4)
-dpn98 = partial(dual_path_network, 96, _DPN98)
-dpn131 = partial(dual_path_network, 128, _DPN131)
+glore_dpn98 = partial(dual_path_network, 96, DPN98, units=DPN98_UNITS, eps=1e-4)
+glore_dpn131 = partial(dual_path_network, 128, DPN131, units=DPN131_UNITS, eps=1e-4)
+dpn98 = partial(dual_path_network, 96, DPN98)
+dpn131 = partial(dual_path_network, 128, DPN131)
 # For tests, and for small images on a laptop.
-glore_dpn_debug = partial(dual_path_network, 16, _DEBUG, units=DEBUG_UNITS, eps=1e-4)
+glore_dpn_debug = partial(dual_path_network, 16, DEBUG, units=DEBUG_UNITS, eps=1e-4)

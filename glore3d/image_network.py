@@ -47,7 +47,31 @@ class Stage(Protocol):
         """A unit for maps of `num_in` channels; see `PreActGloReUnit`."""
 
 
-class ImageNetwork(nn.Module):
+class BlockLayers:
+    """The layers of a network of stages, where learning rates decay from layer to layer; see `models.LayerDecay`."""
+
+    num_blocks: tuple[int, ...]
+    """Blocks of each stage."""
+
+    @property
+    def num_layers(self) -> int:
+        """Number of the last layer, the classifier's; see `layer_of`."""
+        return sum(self.num_blocks) + 1
+
+    def layer_of(self, name: str) -> int:
+        """The layer of a parameter, where learning rates decay from layer to layer.
+
+        Ours: the stem is layer 0, each block is one, with the unit that follows it, and the rest is the last.
+        """
+        stage, _, rest = name.partition(".")
+        if stage == "conv1":
+            return 0
+        if stage not in STAGES:
+            return self.num_layers
+        return sum(self.num_blocks[: STAGES.index(stage)]) + int(rest[1:3])
+
+
+class ImageNetwork(BlockLayers, nn.Module):
     """Image classifier: stem (conv1), stages conv2 to conv5, last norm (tail), mean over the map, classifier.
 
     Args:
@@ -108,23 +132,6 @@ class ImageNetwork(nn.Module):
         self.globalpool = nn.Sequential(OrderedDict(avg=nn.AdaptiveAvgPool2d(1), dropout=nn.Dropout(dropout)))
         self.reset_classifier(num_classes)
 
-    @property
-    def num_layers(self) -> int:
-        """Number of the last layer, the classifier's; see `layer_of`."""
-        return sum(self.num_blocks) + 1
-
-    def layer_of(self, name: str) -> int:
-        """The layer of a parameter, where learning rates decay from layer to layer.
-
-        Ours: the stem is layer 0, each block is one, with the unit that follows it, and the rest is the last.
-        """
-        stage, _, rest = name.partition(".")
-        if stage == "conv1":
-            return 0
-        if stage not in STAGES:
-            return self.num_layers
-        return sum(self.num_blocks[: STAGES.index(stage)]) + int(rest[1:3])
-
     def reset_classifier(self, num_classes: int) -> None:
         """Puts a new, untrained classifier on top of the same features; 0 removes it."""
         if num_classes < 0:
@@ -138,7 +145,10 @@ class ImageNetwork(nn.Module):
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Images [B, 3, H, W] to the last map [B, num_features, H', W'], normalized (224 x 224: 7 x 7)."""
-        return self.forward_pyramid(x)[-1]
+        check_images(x)
+        x = self.conv2(self.conv1(x))  # [B, 3, H, W] -> [B, C, H/4, W/4]
+        x = self.conv4(self.conv3(x))  # -> H/16, or H / output_stride if that is more
+        return self.tail(self.conv5(x))
 
     def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Images [B, 3, H, W] to the maps after conv2, conv3, conv4 and, normalized by `tail`, conv5.

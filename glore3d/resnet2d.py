@@ -13,7 +13,7 @@ as many nodes as a block has inner channels.
 
 Assumed; `tools/read_mxnet.py` tells what a released file contradicts:
 - depth 101 has units where the authors' 3-D network has them, and ResNeXt-101 in the same places;
-- depth 200 has units after blocks 12 and 18 of conv3 and 16, 24 and 32 of conv4, as in MindSpore's copy of the network;
+- depth 200 has units after blocks 12 and 18 of conv3 and 16, 24 and 32 of conv4, as MindSpore's model of it does;
 - in ResNeXt, too, units have a quarter as many nodes as the map has channels, though its blocks are twice as wide.
 
 Done differently here: see `image_network.py`. Names of state-dict entries are those of the authors' 3-D networks, so a
@@ -128,12 +128,12 @@ def resnet(
     return ImageNetwork(stem_width or width, kernel, stages, *options, partial(make_norm, eps=eps))
 
 
-_R50 = resnet_stages(3, 4, 6, 3)
-_R101 = resnet_stages(3, 4, 23, 3)
-_R200 = resnet_stages(3, 24, 36, 3)
-_SE_R50 = resnet_stages(3, 4, 6, 3, squeeze=True)
-_RESNEXT101 = resnet_stages(3, 4, 23, 3, width=128, expansion=2, groups=32)
-_DEBUG = resnet_stages(1, 2, 2, 1, width=8)
+R50 = resnet_stages(3, 4, 6, 3)
+R101 = resnet_stages(3, 4, 23, 3)
+R200 = resnet_stages(3, 24, 36, 3)
+SE_R50 = resnet_stages(3, 4, 6, 3, squeeze=True)
+RESNEXT101 = resnet_stages(3, 4, 23, 3, width=128, expansion=2, groups=32)
+DEBUG = resnet_stages(1, 2, 2, 1, width=8)
 
 R50_UNITS = {"conv3": (1, 3), "conv4": (1, 3, 5)}
 R101_UNITS = {"conv3": (1, 3), "conv4": (6, 12, 18)}
@@ -142,16 +142,16 @@ SE_R50_UNITS = {"conv4": (1, 3, 5)}  # the only ones published for this network
 DEBUG_UNITS = {"conv3": (1,), "conv4": (1,)}
 
 # Builders: they take what `resnet` takes from num_classes on.
-glore_resnet50 = partial(resnet, _R50, units=R50_UNITS)
-glore_resnet101 = partial(resnet, _R101, units=R101_UNITS)
-glore_resnet200 = partial(resnet, _R200, units=R200_UNITS)
-glore_se_resnet50 = partial(resnet, _SE_R50, units=SE_R50_UNITS)
-glore_resnext101_32x4d = partial(resnet, _RESNEXT101, units=R101_UNITS)
-preact_resnet50 = partial(resnet, _R50)
-preact_resnet101 = partial(resnet, _R101)
-preact_resnet200 = partial(resnet, _R200)
-preact_se_resnet50 = partial(resnet, _SE_R50)
-preact_resnext101_32x4d = partial(resnet, _RESNEXT101)
+glore_resnet50 = partial(resnet, R50, units=R50_UNITS)
+glore_resnet101 = partial(resnet, R101, units=R101_UNITS)
+glore_resnet200 = partial(resnet, R200, units=R200_UNITS)
+glore_se_resnet50 = partial(resnet, SE_R50, units=SE_R50_UNITS)
+glore_resnext101_32x4d = partial(resnet, RESNEXT101, units=R101_UNITS)
+preact_resnet50 = partial(resnet, R50)
+preact_resnet101 = partial(resnet, R101)
+preact_resnet200 = partial(resnet, R200)
+preact_se_resnet50 = partial(resnet, SE_R50)
+preact_resnext101_32x4d = partial(resnet, RESNEXT101)
 # For tests, and for small images on a laptop.
-glore_resnet_debug = partial(resnet, _DEBUG, units=DEBUG_UNITS, lite_stem=True, stem_width=16)
-preact_resnet_debug = partial(resnet, _DEBUG, lite_stem=True, stem_width=16)
+glore_resnet_debug = partial(resnet, DEBUG, units=DEBUG_UNITS, lite_stem=True, stem_width=16)
+preact_resnet_debug = partial(resnet, DEBUG, lite_stem=True, stem_width=16)

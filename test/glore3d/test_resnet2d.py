@@ -110,15 +110,22 @@ def test_groups_and_squeeze_and_excitation_are_where_they_belong():
 
 
 @pytest.mark.parametrize(
-    "name, num_units",
-    [("glore_resnet50", 5), ("glore_resnet101", 5), ("glore_resnet200", 5), ("glore_se_resnet50", 3)],
+    "name, options, num_units, num_parameters",
+    [
+        ("glore_resnet50", {}, 5, 31_314_216),
+        ("glore_resnet50", {"units": {"conv4": (1, 3, 5)}}, 3, 30_488_360),
+        ("glore_resnet101", {}, 5, 50_306_344),
+        ("glore_resnet200", {"units": {"conv4": (16, 24, 32)}}, 3, 69_605_160),
+        ("glore_se_resnet50", {}, 3, 33_019_352),
+    ],
 )
-def test_units_stand_where_the_readme_and_the_copies_have_them(name, num_units):
+def test_units_have_as_many_nodes_as_a_block_has_inner_channels(name, options, num_units, num_parameters):
     with torch.device("meta"):
-        model = create_model(name)
+        model = create_model(name, **options)
     assert len(model.unit_names) == num_units
-    for unit in model.unit_names:  # as many nodes as a block before it has inner channels
+    for unit in model.unit_names:
         assert model.get_submodule(unit).conv_proj.conv.out_channels == {"conv3": 128, "conv4": 256}[unit[:5]]
+    assert sum(parameter.numel() for parameter in model.parameters()) == num_parameters
 
 
 def test_resnext_has_wider_blocks_in_groups_of_four_channels_and_units_as_large_as_those_of_resnet():
@@ -126,19 +133,6 @@ def test_resnext_has_wider_blocks_in_groups_of_four_channels_and_units_as_large_
         model = create_model("glore_resnext101_32x4d")
     assert model.conv2.B01.conv_m2.conv.weight.shape == (128, 4, 3, 3)
     assert model.conv4.B18_extra.conv_proj.conv.weight.shape == (256, 1024, 1, 1)
-
-
-@pytest.mark.parametrize(
-    "name, units, num_parameters",
-    [
-        ("glore_resnet50", {"conv4": (1, 3, 5)}, 30_488_360),
-        ("glore_resnet200", {"conv4": (16, 24, 32)}, 69_605_160),
-    ],
-)
-def test_networks_with_three_units_only_have_these_many_parameters(name, units, num_parameters):
-    with torch.device("meta"):
-        model = create_model(name, units=units)
-    assert sum(parameter.numel() for parameter in model.parameters()) == num_parameters
 
 
 def test_a_lite_network_is_what_a_3d_network_starts_from(tmp_path):
