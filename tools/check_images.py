@@ -8,8 +8,8 @@
 
 It reads every image, and finds those that are missing, damaged or of another size than stated; boxes that are
 degenerate or outside their image; polygons and run lengths with faults; label maps of another size, kind or with values
-out of range. A row for each image goes to SOURCE.checked.csv, and one for each fault of a
-COCO file that belongs to no image. Exit status: 0, or 1 if there is a fault.
+out of range. A row for each image goes to SOURCE.checked.csv, and one for each fault of a COCO file that belongs to no
+image. Exit status: 0, or 1 if there is a fault.
 """
 
 import argparse

@@ -59,7 +59,7 @@ def coco_entries(path: Path, root: Path) -> Iterator[Entry]:
     categories = {category["id"] for category in content["categories"]}
     annotations: dict[int, list[dict[str, Any]]] = {number: [] for number in sizes}
     for number, annotation in enumerate(content["annotations"]):
-        if annotation.get("image_id") in sizes:
+        if type(annotation.get("image_id")) is int and annotation["image_id"] in sizes:
             annotations[annotation["image_id"]].append(annotation)
         else:
             name = annotation.get("id", number)

@@ -232,8 +232,9 @@ def read_coco(
     _stop_at(path, next((fault for _, fault in image_faults(content["images"])), ""))
     if not content["images"]:
         raise ValueError(f"{path} lists no images; training and validation need at least one")
+    _check_annotations(path, content, masks)
     classes, label_of = _number_classes(path, content, class_names)
-    tables = _pack(path, content, label_of, masks)
+    tables = _pack(content, label_of, masks)
     _log_degenerate(path, tables)
     return CocoImages(str(path), str(root), classes, tables)
 
@@ -267,7 +268,7 @@ def _number_classes(
         return (names, ids), {number: label for label, number in enumerate(ids)}
     class_names = class_names_from(class_names, "class_names")
     label_of = {n: class_names.index(name) for n, name in zip(ids, names, strict=True) if name in class_names}
-    used = {annotation.get("category_id") for annotation in content["annotations"]}
+    used = {annotation["category_id"] for annotation in content["annotations"]}
     for number, name in zip(ids, names, strict=True):
         if number in used and number not in label_of:
             raise ValueError(
@@ -276,22 +277,30 @@ def _number_classes(
             )
     id_of = {label: number for number, label in label_of.items()}
     new_ids = iter(range(max(ids) + 1, max(ids) + 1 + len(class_names)))
-    return (class_names, [id_of[label] if label in id_of else next(new_ids) for label in range(len(class_names))]), (
-        label_of
-    )
+    category_ids = [id_of[label] if label in id_of else next(new_ids) for label in range(len(class_names))]
+    return (class_names, category_ids), label_of
 
 
-def _pack(path: Path, content: dict[str, Any], label_of: dict[int, int], masks: bool) -> _Tables:
-    images, annotations = content["images"], content["annotations"]
-    sizes = {image["id"]: (image["height"], image["width"]) for image in images}
-    category_ids, seen = {category["id"] for category in content["categories"]}, set()
-    for number, annotation in enumerate(annotations):
+def _sizes(content: dict[str, Any]) -> dict[int, tuple[int, int]]:
+    """Id of each image -> (H, W)."""
+    return {image["id"]: (image["height"], image["width"]) for image in content["images"]}
+
+
+def _check_annotations(path: Path, content: dict[str, Any], masks: bool) -> None:
+    """Raises ValueError for the first annotation with a fault."""
+    sizes, seen = _sizes(content), set()
+    category_ids = {category["id"] for category in content["categories"]}
+    for number, annotation in enumerate(content["annotations"]):
         identity = annotation.get("id", number)
         fault = annotation_fault(annotation, sizes, category_ids, masks)
         if type(identity) is not int or identity in seen:
             fault = "ids must be whole numbers that differ"
         _stop_at(path, f"annotation {identity}: {fault}" if fault else "")
         seen.add(identity)
+
+
+def _pack(content: dict[str, Any], label_of: dict[int, int], masks: bool) -> _Tables:
+    images, annotations, sizes = content["images"], content["annotations"], _sizes(content)
     row_of = {image["id"]: row for row, image in enumerate(images)}
     rows = np.array([row_of[annotation["image_id"]] for annotation in annotations], np.int64)
     order = np.argsort(rows, kind="stable")

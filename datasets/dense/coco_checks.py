@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from datasets.dense.segmentation import segmentation_fault
+from datasets.image_file import MAX_PIXELS
 from datasets.text_files import shorten
 
 PARTS = ("images", "annotations", "categories")
@@ -40,6 +41,9 @@ def image_faults(images: list[dict[str, Any]]) -> Iterator[tuple[int, str]]:
             yield position, f"image {shorten(image)}: expected a whole number as id, and a file_name"
         elif not all(type(image.get(side)) is int and image[side] > 0 for side in ("height", "width")):
             yield position, f"image {image['id']}: expected height and width in pixels; found {shorten(image)}"
+        elif image["height"] * image["width"] > MAX_PIXELS:
+            found = f"{image['width']} x {image['height']} pixels"
+            yield position, f"image {image['id']}: it is of {found}; the limit is {MAX_PIXELS // 10**6} million"
         elif image["id"] in seen:
             yield position, f"image id {image['id']} stands twice; ids must differ"
         else:
@@ -73,9 +77,9 @@ def annotation_fault(
         categories: ids of the categories.
         needs_masks: whether it must have a segmentation, which then is looked at as well.
     """
-    if annotation.get("image_id") not in sizes:
+    if not _is_known(annotation.get("image_id"), sizes):
         return f"it is of image {shorten(annotation.get('image_id'))}, which is not among the images"
-    if annotation.get("category_id") not in categories:
+    if not _is_known(annotation.get("category_id"), categories):
         return f"its category_id is {shorten(annotation.get('category_id'))}, which is not among the categories"
     if fault := box_fault(annotation.get("bbox")):
         return fault
@@ -90,6 +94,10 @@ def annotation_fault(
     if segmentation is None or segmentation == []:
         return "it has no segmentation, and masks are wanted; set masks to false to learn boxes alone"
     return segmentation_fault(segmentation, sizes[annotation["image_id"]])
+
+
+def _is_known(number: Any, ids: Collection[int]) -> bool:
+    return type(number) is int and number in ids
 
 
 def box_fault(box: Any) -> str:

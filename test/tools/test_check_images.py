@@ -78,6 +78,7 @@ def test_every_fault_of_a_coco_file_is_listed(tmp_path, caplog):
         ({"bbox": [1, 2, 3, 4], "category_id": 9}, "annotation 8: its category_id is 9, which is not among"),
         ({"bbox": [1, 2, 3, 4], "image_id": 9}, "annotation 9: it is of image 9, which is not among the images"),
     ]
+    entries.append(({"bbox": [1, 2, 3, 4], "image_id": [1]}, "annotation 10: it is of image [1], which is not among"))
     base = {"image_id": 1, "category_id": 1}
     size = {"height": 40, "width": 50}
     content = {
@@ -95,7 +96,7 @@ def test_every_fault_of_a_coco_file_is_listed(tmp_path, caplog):
     status, rows = run(tmp_path / "set.json", table=tmp_path / "t.csv")
     faults = {row["path"].split("/")[-1]: row["fault"] for row in rows}
     together = "\n".join(row["fault"] for row in rows)
-    assert status == 1 and "6 entries, 6 with a fault" in caplog.text
+    assert status == 1 and "7 entries, 7 with a fault" in caplog.text
     for _, fault in entries:
         assert fault in together
     assert "annotation 0" not in together and len(faults["good.jpg"].split("; annotation ")) == 8

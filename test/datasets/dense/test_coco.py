@@ -198,6 +198,12 @@ FAULTS = [
     (content(annotations=TWICE), r"annotation 11: ids must be whole numbers that differ"),
     (with_annotation(image_id=5), r"annotation 11: it is of image 5, which is not among the images"),
     (with_annotation(category_id=5), r"annotation 11: its category_id is 5, which is not among the categories"),
+    (with_annotation(image_id=[7]), r"annotation 11: it is of image \[7\], which is not among the images"),
+    (with_annotation(category_id={}), r"annotation 11: its category_id is \{\}, which is not among the categories"),
+    (
+        content(images=[{"id": 7, "file_name": "a", "height": 20_000, "width": 30_000}]),
+        r"image 7: it is of 30000 x 20000 pixels; the limit is 100 million",
+    ),
     (with_annotation(bbox=[1, 2, 3]), r"its bbox is \[1, 2, 3\]; expected \[x, y, width, height\] in pixels"),
     (with_annotation(bbox=[1, 2, -3, 4]), r"expected finite numbers, and a width and height of at least 0"),
     (with_annotation(bbox="1 2 3 4"), r"its bbox is '1 2 3 4'"),

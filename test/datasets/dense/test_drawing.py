@@ -52,6 +52,9 @@ def test_small_pictures_are_enlarged_so_that_text_can_be_read(image):
     masks[0, 5:20, 5:30] = True
     drawn = draw_scene(image, torch.tensor([[5.0, 5, 30, 20]]), torch.tensor([0]), masks, min_short_side=150)
     assert drawn.shape == (3, 180, 240)
+    crowd = draw_scene(image, ignored=torch.tensor([[40.0, 30, 60, 50]]), min_short_side=150)
+    rows, columns = torch.where((crowd != 100).any(0))
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (90, 150, 120, 180)
     assert torch.equal(drawn[:, 61:, 91:], image.repeat_interleave(3, 1).repeat_interleave(3, 2)[:, 61:, 91:])
 
 

@@ -11,13 +11,15 @@ import sys
 
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("decord", "torchcodec", "cv2", "torchvision", "timm"):
+        if name.split(".")[0] in ("decord", "torchcodec", "cv2", "torchvision", "timm", "pycocotools"):
             raise ImportError(f"{name} is blocked")
 
 sys.meta_path.insert(0, Blocker())
 
 import torch
+import datasets.dense
 import datasets.images
+import datasets.synthetic
 import datasets.video as v
 from datasets.dataloader import eval_loader, to_device, train_loader
 from datasets.file_list import FileList
