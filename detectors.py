@@ -28,7 +28,7 @@ from dense.roi_head import CASCADE_STAGES, RoIRule, RoISizes, StageRule
 from dense.rpn import RPNHead, RPNRule
 from dense.sample import SampleRule
 from dense.two_stage import TwoStageDetector
-from models import create_pyramid, load_pretrained
+from models import TIMM, create_pyramid, load_pretrained
 from settings import did_you_mean
 
 
@@ -154,7 +154,7 @@ def create_detector(
     chosen = HEADS[head]._replace(**head_options or {})
     name = backbone if isinstance(backbone, str) else type(backbone).__name__
     if isinstance(backbone, str):
-        backbone = create_pyramid(backbone, **options)
+        backbone = _backbone_for(backbone, head, options)
     elif options:
         given = ", ".join(options)
         raise ValueError(f"{given}: only a backbone given by its name is built with options; build {name} with them")
@@ -174,6 +174,16 @@ def create_detector(
 def _check(what: str, name: str, choices: Any) -> None:
     if name not in choices:
         raise ValueError(f"no {what} is called {name!r}{did_you_mean(name, choices)} (choices: {', '.join(choices)})")
+
+
+def _backbone_for(name: str, head: str, options: Mapping[str, Any]) -> nn.Module:
+    """The backbone without levels that are finer than the head takes: distributed training waits for their gradients."""
+    backbone = create_pyramid(name, **options)
+    strides, finest = backbone.pyramid_strides, FINEST_STRIDE.get(head, 4)
+    wanted = [i for i, stride in enumerate(strides) if isinstance(stride, int) and stride >= finest]
+    if "out_indices" in options or name.startswith(TIMM) or not wanted or len(wanted) == len(strides):
+        return backbone
+    return create_pyramid(name, out_indices=wanted, **options)
 
 
 def build_neck(name: str, backbone: nn.Module, neck: str, head: str, options: HeadOptions) -> FPN:
