@@ -177,7 +177,7 @@ def _check(what: str, name: str, choices: Any) -> None:
 
 
 def _backbone_for(name: str, head: str, options: Mapping[str, Any]) -> nn.Module:
-    """The backbone without levels that are finer than the head takes: distributed training waits for their gradients."""
+    """The backbone without levels finer than the head takes: distributed training would wait for their gradients."""
     backbone = create_pyramid(name, **options)
     strides, finest = backbone.pyramid_strides, FINEST_STRIDE.get(head, 4)
     wanted = [i for i, stride in enumerate(strides) if isinstance(stride, int) and stride >= finest]
