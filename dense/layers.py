@@ -14,7 +14,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 NORMS: dict[str, tuple[str, Callable[[int], nn.Module]]] = {
     "batch": ("bn", nn.BatchNorm2d),
-    "group": ("gn", lambda num_channels: nn.GroupNorm(gcd(32, num_channels), num_channels)),
+    "group": ("gn", lambda num_channels: nn.GroupNorm(gcd(32, max(1, num_channels // 8)), num_channels)),
     "frozen": ("bn", FrozenBatchNorm2d),
 }
 """Name -> (name of the entry, builder from a number of channels). Group norm has 32 groups, or as many as divide."""
