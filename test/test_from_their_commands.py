@@ -12,6 +12,7 @@ from engine.distributed import Ranks
 from models import list_models
 from settings import parse_settings, read_recipe
 from tasks import find_task
+from tasks.scenes import SceneTask
 from tools.common.arguments import add_run_arguments, parse_arguments
 
 # Names of files, and parts of commands.
@@ -25,6 +26,7 @@ NAMES = {
     "model.options",
     "train.batch_size",
 }
+BUILT = ("model.name", "model.options", "model.head_options")
 SETTING = re.compile(r"(model|data|loss|optimizer|schedule|train|evaluation|run)\.[\w.]+=\S+")
 
 
@@ -45,9 +47,13 @@ def check_settings(recipe: str, overrides: list[str]) -> None:
     values = read_recipe(ROOT / recipe, overrides)
     task = find_task(values, recipe)
     settings = parse_settings(task.Settings, values, recipe)
-    if any(override.startswith(("model.name", "model.options")) for override in overrides):  # the builder checks these
+    if any(override.startswith(BUILT) for override in overrides):  # the builder checks these
+        owner = task(settings, Ranks(0, 1, torch.device("cpu")))
         with torch.device("meta"):
-            task(settings, Ranks(0, 1, torch.device("cpu"))).build_model()
+            if isinstance(owner, SceneTask):  # without its data set, which would say the number of classes
+                owner.create_network(num_classes=7)
+            else:
+                owner.build_model()
 
 
 def check_launch(words: list[str], options: str) -> None:

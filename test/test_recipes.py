@@ -1,5 +1,8 @@
 """Every recipe: it parses, its network builds, and the patterns of its optimizer and schedule match."""
 
+import json
+import re
+import shlex
 from fnmatch import fnmatch
 from functools import cache
 from typing import Any, NamedTuple
@@ -15,7 +18,7 @@ from engine.schedule import learning_rate
 from models import list_models, takes_images
 from settings import parse_settings, read_recipe
 from tasks import find_task
-from tools import model_zoo
+from tools import model_zoo, train
 
 RECIPES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("configs/**/*.yaml"))
 IMAGENET = [path for path in RECIPES if path.startswith("configs/imagenet/eurnet")]
@@ -352,3 +355,41 @@ def test_sizes_and_numbers_are_those_published(path):
 
 def test_every_published_detector_and_segmentor_has_a_recipe():
     assert PUBLISHED.keys() <= {path.removeprefix("configs/").removesuffix(".yaml") for path in PAPER_SCENES}
+
+
+OWN_SCENES = ("own_detection", "own_segmentation")
+
+
+@pytest.mark.parametrize("name", OWN_SCENES)
+def test_settings_that_recipes_for_own_images_name_are_accepted(name):
+    path = f"configs/{name}.yaml"
+    comment = (ROOT / path).read_text().split("\ntask:")[0]
+    settings = re.findall(r"[ :](\w+(?:\.\w+)+=\S+)", comment.split("# Try it")[0])
+    for_large = re.findall(r" (\w+(?:\.\w+)+=\S+)", comment.split("# Hardware")[1])
+    assert len(settings) > 4 and len(for_large) > 7
+    for overrides in (*([setting] for setting in settings), for_large):
+        values = read_recipe(ROOT / path, overrides)
+        task = find_task(values, path)
+        owner = task(parse_settings(task.Settings, values, path), Ranks(0, 1, torch.device("cpu")))
+        with torch.device("meta"):
+            model = owner.create_network(7)
+        if "model.head_options.mask_convs=null" in overrides:
+            assert not owner.has_masks and model.roi_head.mask_head is None
+    assert model.model_name.endswith("on hornet_tiny_gf")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OWN_SCENES)
+def test_recipes_for_own_images_can_be_tried(name, tmp_path, monkeypatch):
+    """The command under `Try it`, with fewer and smaller pictures."""
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / f"configs/{name}.yaml").read_text().split("# Try it")[1].split("makes pictures")[0]
+    script, recipe, *settings = shlex.split(text.replace("\\\n#", " ").replace("\n#", " "))
+    assert (script, recipe) == ("./run_local.sh", f"configs/{name}.yaml")
+    small = ["data.make.num_train=8", "data.make.num_val=3", "train.num_epochs=1", "train.batch_size=4"]
+    views = ["data.train_view.short_sides=[96]"] if "detection" in name else ["data.train_view.crop=[96,96]"]
+    small += [*views, "data.val_view.short_side=96", "data.num_workers=0", "run.device=cpu", "run.dir=run"]
+    train.main(["-c", str(ROOT / recipe), *settings, *small])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "run"]
+    (summary,) = (tmp_path / "run/evaluations").glob("*/summary.json")
+    assert json.loads(summary.read_text())["images_read"] == 3
