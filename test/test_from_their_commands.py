@@ -1,4 +1,5 @@
-"""docs/from_their_commands.md: our parsers accept every command and setting on the right of its tables."""
+"""Our parsers accept every command and setting on the right of the tables of docs/from_their_commands.md, and the
+commands of docs/dense.md."""
 
 import argparse
 import re
@@ -13,6 +14,7 @@ from models import list_models
 from settings import parse_settings, read_recipe
 from tasks import find_task
 from tasks.scenes import SceneTask
+from tools import predict
 from tools.common.arguments import add_run_arguments, parse_arguments
 
 # Names of files, and parts of commands.
@@ -80,6 +82,12 @@ def check_command(words: list[str]) -> None:
         check_launch(words[words.index("tools/slurm_job.sh") + 1 :], run_dist)
     elif script == "tools/benchmark.py":
         assert words[1] == "model" and words[2] in list_models()
+    elif script == "tools/predict.py":
+        args = predict.read_arguments(words[1:])
+        if args.config:
+            check_settings(args.config, args.overrides)
+    elif script in ("tools/check_images.py", "tools/make_coco.py"):
+        pass  # their own tests run them
     else:
         parser = argparse.ArgumentParser()
         add_run_arguments(parser)
@@ -102,3 +110,12 @@ def test_a_command_or_setting_is_accepted(recipe, span):
 
 def test_the_tables_are_found():
     assert len(list(read_tables())) > 120
+
+
+def test_the_commands_of_the_page_on_detection_and_segmentation():
+    blocks = re.findall(r"```\n(\./run.*?)```", (ROOT / "docs/dense.md").read_text(), re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    commands = [shlex.split(line, comments=True) for line in lines]
+    assert len(commands) > 12 and all(command[0] == "./run_local.sh" for command in commands)
+    for command in commands:
+        check_command(command)
