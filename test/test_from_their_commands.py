@@ -1,4 +1,5 @@
-"""docs/from_their_commands.md: our parsers accept every command and setting on the right of its tables."""
+"""Our parsers accept every command and setting on the right of the tables of docs/from_their_commands.md, and the
+commands of docs/dense.md."""
 
 import argparse
 import re
@@ -12,6 +13,8 @@ from engine.distributed import Ranks
 from models import list_models
 from settings import parse_settings, read_recipe
 from tasks import find_task
+from tasks.scenes import SceneTask
+from tools import predict
 from tools.common.arguments import add_run_arguments, parse_arguments
 
 # Names of files, and parts of commands.
@@ -25,6 +28,7 @@ NAMES = {
     "model.options",
     "train.batch_size",
 }
+BUILT = ("model.name", "model.options", "model.head_options")
 SETTING = re.compile(r"(model|data|loss|optimizer|schedule|train|evaluation|run)\.[\w.]+=\S+")
 
 
@@ -45,9 +49,13 @@ def check_settings(recipe: str, overrides: list[str]) -> None:
     values = read_recipe(ROOT / recipe, overrides)
     task = find_task(values, recipe)
     settings = parse_settings(task.Settings, values, recipe)
-    if any(override.startswith(("model.name", "model.options")) for override in overrides):  # the builder checks these
+    if any(override.startswith(BUILT) for override in overrides):  # the builder checks these
+        owner = task(settings, Ranks(0, 1, torch.device("cpu")))
         with torch.device("meta"):
-            task(settings, Ranks(0, 1, torch.device("cpu"))).build_model()
+            if isinstance(owner, SceneTask):  # without its data set, which would say the number of classes
+                owner.create_network(num_classes=7)
+            else:
+                owner.build_model()
 
 
 def check_launch(words: list[str], options: str) -> None:
@@ -74,6 +82,12 @@ def check_command(words: list[str]) -> None:
         check_launch(words[words.index("tools/slurm_job.sh") + 1 :], run_dist)
     elif script == "tools/benchmark.py":
         assert words[1] == "model" and words[2] in list_models()
+    elif script == "tools/predict.py":
+        args = predict.read_arguments(words[1:])
+        if args.config:
+            check_settings(args.config, args.overrides)
+    elif script in ("tools/check_images.py", "tools/make_coco.py"):
+        pass  # their own tests run them
     else:
         parser = argparse.ArgumentParser()
         add_run_arguments(parser)
@@ -96,3 +110,12 @@ def test_a_command_or_setting_is_accepted(recipe, span):
 
 def test_the_tables_are_found():
     assert len(list(read_tables())) > 120
+
+
+def test_the_commands_of_the_page_on_detection_and_segmentation():
+    blocks = re.findall(r"```\n(\./run.*?)```", (ROOT / "docs/dense.md").read_text(), re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    commands = [shlex.split(line, comments=True) for line in lines]
+    assert len(commands) > 12 and all(command[0] == "./run_local.sh" for command in commands)
+    for command in commands:
+        check_command(command)

@@ -49,6 +49,8 @@ def test_the_citation_names_every_paper_and_this_version():
     assert {"cff-version", "message", "title", "authors"} <= citation.keys() and citation["cff-version"] == "1.2.0"
     assert citation["version"] == glore3d.__version__ and citation["license"] == PROJECT["license"]
     papers = {re.search(r"arXiv (\S+)$", info.paper)[1] for info in MODELS.values()}
+    heads = (ROOT / "docs/dense.md").read_text().split("## Heads")[1].split("\n## ")[0]
+    papers |= set(re.findall(r"https://arxiv\.org/abs/([\d.]+)", heads))
     assert {reference["doi"] for reference in citation["references"]} == {f"10.48550/arXiv.{paper}" for paper in papers}
     for reference in citation["references"]:
         assert {"type", "title", "authors"} <= reference.keys()
@@ -60,7 +62,7 @@ def test_the_changelog_begins_with_what_is_new():
 
 
 def test_links_of_these_pages_lead_somewhere():
-    for page in ("CONTRIBUTING.md", "CHANGELOG.md", "docs/sharing.md", "docs/models.md"):
+    for page in ("CONTRIBUTING.md", "CHANGELOG.md", "docs/sharing.md", "docs/models.md", "docs/dense.md"):
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / page).read_text()):
             assert (ROOT / page).parent.joinpath(link).exists(), f"{page}: {link}"
 

@@ -1,5 +1,7 @@
 """docs/models.md lists every model as models.py and the networks themselves have it."""
 
+import re
+
 import pytest
 from conftest import ROOT
 
@@ -15,10 +17,22 @@ def rows(page: str) -> dict[str, list[str]]:
     return {cells[0].strip("`"): cells for cells in tables}
 
 
-def test_the_page_is_that_of_the_tables_in_models():
+def test_the_page_is_that_of_the_tables_in_models_and_of_the_recipes():
     listed = {name: round(float(cells[2]) * 1e9) for name, cells in rows(PAGE).items()}
     assert sorted(listed) == list_models()
-    assert PAGE.splitlines() == "\n".join(model_zoo.lines(listed.get)).splitlines()
+    found = re.findall(r"^\| \[\w+\]\(\.\./(\S+)\) \|.*?\| ([\d.]+) M \|", PAGE, re.MULTILINE)
+    counted = {recipe: round(float(millions) * 1e6) for recipe, millions in found}
+    assert PAGE.splitlines() == [
+        line
+        for text in (*model_zoo.lines(listed.get), "", *model_zoo.dense_lines(counted.get))
+        for line in (text.splitlines() or [""])
+    ]
+
+
+def test_what_a_recipe_says_to_expect():
+    text = model_zoo.expected("configs/ade20k/hornet_base_gf_upernet.yaml")
+    assert text.startswith("50.5 % mean IoU, 50.9 % with six scales") and text.endswith("which this is)")
+    assert round(model_zoo.count_parameters("configs/coco/eurnet_tiny_mask_rcnn_1x.yaml"), -4) == 49_780_000
 
 
 def test_names_and_files_belong_to_models():
