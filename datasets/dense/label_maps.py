@@ -148,10 +148,13 @@ def read_label_maps(
     if layout:
         if split is None:
             raise ValueError(f"{source} has several splits; set split to train or val")
-        if ignored_label is not None or num_classes is not None or labels is not None:
-            raise ValueError(f"{source} is {layout}, which says itself what its labels are; leave out labels, "
-                             "num_classes and ignored_label")  # fmt: skip
+        if ignored_label is not None or labels is not None:
+            raise ValueError(
+                f"{source} is {layout}, which says itself what its labels are; leave out labels and ignored_label"
+            )
         files = _read_ade20k(source, split) if layout == "ADE20K" else _read_cityscapes(source, split)
+        if num_classes not in (None, files.num_classes):
+            raise ValueError(f"{source} is {layout} with {files.num_classes} classes, but num_classes is {num_classes}")
         if class_names is not None and len(class_names) != files.num_classes:
             raise ValueError(f"{source} is {layout} with {files.num_classes} classes, but {len(class_names)} names")
         return files

@@ -37,7 +37,7 @@ class RangeCropSettings(Settings):
 
     probability: float = Field(0.5, ge=0, le=1, description="share of images that get this view, from 0 to 1")
     short_sides: Sides = Field((400, 500, 600), description="short sides before the crop, one is drawn, in pixels")
-    max_long_side: Side = Field(4200, description="limit of the longer side before the crop, in pixels")
+    max_long_side: Side = Field(1333, description="limit of the longer side before the crop, in pixels")
     sides: tuple[Side, Side] = Field((384, 600), description="range of the crop's height and width, in pixels")
 
     @model_validator(mode="after")
