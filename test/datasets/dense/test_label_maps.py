@@ -70,7 +70,10 @@ def test_ade20k(tmp_path):
     with pytest.raises(ValueError, match=r"has several splits; set split to train or val"):
         read_label_maps(tmp_path)
     with pytest.raises(ValueError, match=r"is ADE20K, which says itself what its labels are; leave out labels"):
-        read_label_maps(tmp_path, split="train", num_classes=150)
+        read_label_maps(tmp_path, split="train", ignored_label=3)
+    assert read_label_maps(tmp_path, split="train", num_classes=150).num_classes == 150
+    with pytest.raises(ValueError, match=r"is ADE20K with 150 classes, but num_classes is 19"):
+        read_label_maps(tmp_path, split="train", num_classes=19)
     with pytest.raises(ValueError, match=r"is ADE20K with 150 classes, but 2 names"):
         read_label_maps(tmp_path, split="train", class_names=("a", "b"))
     with pytest.raises(ValueError, match=r"ADE20K has no split 'test'; expected train or val"):
