@@ -24,7 +24,7 @@ from datasets.class_table import class_table
 from datasets.dense.segmentation import box_of, encode_mask
 from datasets.synthetic.drawing import SHAPES, draw_background, draw_colors
 from datasets.synthetic.folder import SPLITS, make_folder_once
-from datasets.synthetic.image_shapes import FORMATS
+from datasets.synthetic.image_shapes import FORMATS, TURNS
 from datasets.synthetic.scenes import (
     CLASS_NAMES,
     SceneObject,
@@ -37,7 +37,7 @@ from datasets.synthetic.scenes import (
 from settings import Settings
 
 NUM_SHAPES = (1, 4)  # fewest and most in a picture
-RADII = (0.13, 0.3)  # of a shape, as shares of the picture's short side
+RADII = (0.16, 0.34)  # of a shape, as shares of the picture's short side
 CROWD_RADII = (0.05, 0.07)
 NUM_OF_CROWD = (6, 10)
 CROWD_SPREAD = 0.3  # of a crowd's members, in x and in y, as a share of the short side
@@ -139,7 +139,7 @@ def _draw_objects(rng: np.random.Generator, size: tuple[int, int]) -> list[Scene
     objects = [_draw_crowd(rng, size)] if rng.random() < CROWD_SHARE else []
     for _ in range(rng.integers(*NUM_SHAPES, endpoint=True)):
         x, y = rng.uniform(*PLACES, 2)
-        phases = np.array([[x, y, size_phase(rng.uniform(*RADII)), rng.uniform()]])
+        phases = np.array([[x, y, size_phase(rng.uniform(*RADII)), rng.uniform(*TURNS)]])
         objects.append(SceneObject(str(rng.choice(list(SHAPES))), [phases], [draw_colors(rng)]))
     return objects
 
@@ -151,5 +151,5 @@ def _draw_crowd(rng: np.random.Generator, size: tuple[int, int]) -> SceneObject:
     phases = []
     for _ in range(count):
         x, y = center + rng.uniform(-0.5, 0.5, 2) * spread * 2
-        phases.append(np.array([[x, y, size_phase(rng.uniform(*CROWD_RADII)), rng.uniform()]]))
+        phases.append(np.array([[x, y, size_phase(rng.uniform(*CROWD_RADII)), rng.uniform(*TURNS)]]))
     return SceneObject(kind, phases, [draw_colors(rng) for _ in phases], is_crowd=True)
