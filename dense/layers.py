@@ -17,7 +17,7 @@ NORMS: dict[str, tuple[str, Callable[[int], nn.Module]]] = {
     "group": ("gn", lambda num_channels: nn.GroupNorm(gcd(32, max(1, num_channels // 8)), num_channels)),
     "frozen": ("bn", FrozenBatchNorm2d),
 }
-"""Name -> (name of the entry, builder from a number of channels). Group norm has 32 groups of eight or more channels, or fewer groups."""
+"""Name -> (name of the entry, builder from a number of channels). A group has eight channels or more."""
 
 
 def build_norm(norm: str, num_channels: int) -> tuple[str, nn.Module]:

@@ -1,0 +1,66 @@
+"""Mask R-CNN: ours, which is that of the papers' runs, beside torchvision's, on one backbone."""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from detectors import create_detector
+from tools.benchmarks.timing import Contestant, measure
+
+HELP = """Mask R-CNN on a ResNet-50 with FPN: inference of an image, from pixels to boxes and mask probabilities.
+
+"ours" is the detector of `create_detector("timm/resnet50")`, "torchvision" is maskrcnn_resnet50_fpn. They are nearly
+one network with nearly the same limits (1000 proposals, 100 detections), and differ in what docs/dense.md lists:
+torchvision's RoIAlign takes two samples each way for a cell, ours as many as the cell spans positions, as the papers'
+runs did. Weights are random, and one class is made likely, so that there are detections to make masks for.
+"""
+
+KINDS = ("torchvision", "ours")
+LIKELY = 4.0
+"""Added to the logit of a class, which then has a probability of about .4."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--height", type=int, default=800, help="height of the image")
+    parser.add_argument("--width", type=int, default=1344, help="its width")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--repeats", type=int, default=3, help="measured steps of each")
+
+
+def run(args: argparse.Namespace) -> None:
+    print(f"Mask R-CNN, ResNet-50, 1 x {args.height} x {args.width}, {args.threads} thread(s), float32")
+    print(f"{'':20}{'s/image':>12}{'peak MiB':>12}{'faster':>12}")
+    contestants = [Contestant(kind, partial(_step, kind, args.height, args.width), args.threads) for kind in KINDS]
+    results = measure(contestants, args.repeats, "inference")
+    for contestant, result in zip(contestants, results, strict=True):
+        ratio = result.times_faster_than(results[0])
+        print(f"{contestant.name:20}{result.median:12.2f}{result.mebibytes:>12}{ratio:11.2f}x", flush=True)
+
+
+def _step(kind: str, height: int, width: int) -> Callable[[], Any]:
+    model, images = build(kind, height, width), torch.randn(1, 3, height, width)
+
+    def step() -> None:
+        with torch.inference_mode():
+            model(images)
+
+    return step
+
+
+def build(kind: str, height: int, width: int) -> nn.Module:
+    """The detector of this kind, for images of this size."""
+    torch.manual_seed(0)
+    if kind == "ours":
+        model = create_detector("timm/resnet50", num_classes=80)
+        nn.init.constant_(model.roi_head.bbox_head.fc_cls.bias[0], LIKELY)
+        return model.eval()
+    from torchvision.models.detection import maskrcnn_resnet50_fpn
+
+    sides = {"min_size": min(height, width), "max_size": max(height, width)}
+    model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=81, **sides)
+    nn.init.constant_(model.roi_heads.box_predictor.cls_score.bias[1], LIKELY)
+    return model.eval()
