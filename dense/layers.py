@@ -13,12 +13,24 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
+MIN_GROUP = 4
+"""Fewest channels of a group. With one, a group norm of maps of 1 x 1 pixels, as UPerNet pools them, is always 0."""
+
+
+def _group_norm(num_channels: int) -> nn.GroupNorm:
+    num_groups = gcd(32, num_channels)
+    while num_groups > 1 and num_channels < MIN_GROUP * num_groups:
+        num_groups //= 2
+    return nn.GroupNorm(num_groups, num_channels)
+
+
 NORMS: dict[str, tuple[str, Callable[[int], nn.Module]]] = {
     "batch": ("bn", nn.BatchNorm2d),
-    "group": ("gn", lambda num_channels: nn.GroupNorm(gcd(32, num_channels), num_channels)),
+    "group": ("gn", _group_norm),
     "frozen": ("bn", FrozenBatchNorm2d),
 }
-"""Name -> (name of the entry, builder from a number of channels). Group norm has 32 groups, or as many as divide."""
+"""Name -> (name of the entry, builder from a number of channels). Group norm has 32 groups, or as many as divide the
+channels into groups of four or more."""
 
 
 def build_norm(norm: str, num_channels: int) -> tuple[str, nn.Module]:

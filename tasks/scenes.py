@@ -14,7 +14,6 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-import weights as weight_files
 from datasets.class_table import class_table
 from datasets.dataloader import eval_loader, to_device, train_loader
 from datasets.dense.batches import normalize_and_pad
@@ -126,12 +125,9 @@ class SceneTask(Task):
             raise SettingsError(f"model: {error}") from error
 
     def load_initial_weights(self, model: nn.Module) -> None:
-        """Loads `model.pretrained`: into the whole network if the file has a `backbone.`, else into the backbone."""
-        path = self.settings.model.pretrained
-        if path is None:
-            return
-        has_backbone = any(name.startswith("backbone.") for name in weight_files.read(path))
-        log.info("%s", load_pretrained(model if has_backbone else model.backbone, path))
+        """Loads `model.pretrained`, a file of the backbone or of a whole network of this kind."""
+        if self.settings.model.pretrained is not None:
+            log.info("%s", load_pretrained(model, self.settings.model.pretrained))
 
     def train_batches(self, first_batch: int, num_batches: int, batch_size: int, stream: str) -> Iterable[Batch]:
         ranks = self.ranks
