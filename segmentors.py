@@ -23,7 +23,7 @@ from dense.semantic_fpn import SemanticFPNHead
 from dense.upernet import UPerHead
 from dense.weight_kinds import with_kind_check
 from glore3d.unit import GloReUnit
-from models import create_pyramid, load_pretrained
+from models import NUM_LEVELS, TIMM, create_pyramid, load_pretrained
 from settings import did_you_mean
 
 NUM_NODES = 64
@@ -41,6 +41,8 @@ class Head(NamedTuple):
     """Channels of the FPN under it; None: it takes the backbone's levels."""
     auxiliary_channels: int = 0
     """Channels of the auxiliary head on the last but one level in the paper; 0: no such head."""
+    takes_coarsest: bool = False
+    """Whether it takes the coarsest level alone."""
 
 
 def _unit(channels: int) -> nn.Module:
@@ -60,8 +62,8 @@ HEADS = {
         partial(_horfpn, spatial=partial(GlobalLocalFilter, size=32, scale=1)), 512, auxiliary_channels=256
     ),
     "semantic_fpn": Head(SemanticFPNHead, 128, neck_channels=256),
-    "glore": Head(partial(GloReHead, unit=_unit), 512),
-    "fcn": Head(partial(FCNHead, level=-1, num_convs=2), 512, auxiliary_channels=256),
+    "glore": Head(partial(GloReHead, unit=_unit), 512, takes_coarsest=True),
+    "fcn": Head(partial(FCNHead, level=-1, num_convs=2), 512, auxiliary_channels=256, takes_coarsest=True),
 }
 """Heads by name: UPerNet, its two variants of HorNet's paper, Semantic FPN (GLNet's likely setting), GloRe's, FCN."""
 
@@ -101,7 +103,13 @@ def create_segmentor(
         raise ValueError(f"no segmentation head is called {head!r}{hint} (choices: {', '.join(HEADS)})")
     chosen = HEADS[head]
     name = backbone if isinstance(backbone, str) else type(backbone).__name__
+    if auxiliary_channels is None:
+        auxiliary_channels = chosen.auxiliary_channels
     if isinstance(backbone, str):
+        if chosen.takes_coarsest and not name.startswith(TIMM):
+            # No levels that nothing takes: distributed training would wait for their gradients.
+            first = NUM_LEVELS - (2 if auxiliary_channels else 1)
+            options = {"out_indices": range(first, NUM_LEVELS)} | options
         backbone = create_pyramid(backbone, **options)
     elif options:
         given = ", ".join(options)
@@ -117,8 +125,6 @@ def create_segmentor(
         neck = FPN(levels, backbone.pyramid_strides, width, num_levels=len(levels))
         levels = (width,) * len(levels)
     decode_head = chosen.build(levels, num_classes, channels=channels, dropout=dropout, norm=norm)
-    if auxiliary_channels is None:
-        auxiliary_channels = chosen.auxiliary_channels
     auxiliary_head = None
     if auxiliary_channels:
         auxiliary_head = FCNHead(levels, num_classes, channels=auxiliary_channels, dropout=dropout, norm=norm)

@@ -1,4 +1,4 @@
-"""The layer that necks and heads are made of: a convolution, its norm, an activation; and what segmentation heads share.
+"""What necks and heads are made of: a convolution, its norm, an activation; and the base of segmentation heads.
 
 Parameter names are those of the ConvModule of OpenMMLab's mmcv, so that released files load: `conv` and `bn` (`gn` for
 group norm).
