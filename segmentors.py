@@ -26,6 +26,9 @@ from glore3d.unit import GloReUnit
 from models import NUM_LEVELS, TIMM, create_pyramid, load_pretrained
 from settings import did_you_mean
 
+HEAD_OPTIONS = ("channels", "auxiliary_channels", "dropout", "norm")
+"""What `create_segmentor` takes for the heads."""
+
 NUM_NODES = 64
 """Nodes of the unit in GloRe's segmentation head; an assumption, see `dense.fcn.GloReHead`."""
 
@@ -101,6 +104,10 @@ def create_segmentor(
     if head not in HEADS:
         hint = did_you_mean(head, HEADS)
         raise ValueError(f"no segmentation head is called {head!r}{hint} (choices: {', '.join(HEADS)})")
+    for option, value in (("channels", channels), ("auxiliary_channels", auxiliary_channels)):
+        least = 1 if option == "channels" else 0
+        if value is not None and (type(value) is not int or value < least):
+            raise ValueError(f"{option} is {value!r}; it must be a whole number of at least {least}")
     chosen = HEADS[head]
     name = backbone if isinstance(backbone, str) else type(backbone).__name__
     if auxiliary_channels is None:

@@ -262,7 +262,7 @@ def test_a_nan_in_one_head_stops_the_run_and_the_head_is_named(name, entry, part
     def damaged(task):
         model = build(task)
         with torch.no_grad():
-            model.get_parameter(entry)[0] = float("nan")
+            model.get_parameter(entry).fill_(float("nan"))
         return model
 
     monkeypatch.setattr(task_class, "build_model", damaged)
