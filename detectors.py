@@ -28,6 +28,7 @@ from dense.roi_head import CASCADE_STAGES, RoIRule, RoISizes, StageRule
 from dense.rpn import RPNHead, RPNRule
 from dense.sample import SampleRule
 from dense.two_stage import TwoStageDetector
+from dense.weight_kinds import with_kind_check
 from models import TIMM, create_pyramid, load_pretrained
 from settings import did_you_mean
 
@@ -162,8 +163,7 @@ def create_detector(
     build = _retinanet if head == "retinanet" else _two_stage
     model = build(backbone, necks, num_classes, head, chosen)
     if hasattr(backbone, "adapt_weights"):
-        prefixed(model, "backbone.")
-        model.adapt_weights = partial(_adapt_weights, model, model.adapt_weights)
+        with_kind_check(prefixed(model, "backbone."), num_classes_of, "create_detector")
     model.head_names = ("neck.", "rpn_head.", "roi_head.", "bbox_head.")
     model.model_name = f"{head} on {name}"
     if weights is not None:
@@ -253,55 +253,6 @@ def _anchors(options: HeadOptions, default: AnchorRule) -> AnchorRule:
 
 def _detection(options: HeadOptions) -> DetectionRule:
     return DetectionRule(options.score_threshold, options.nms_iou, options.max_detections)
-
-
-Adapt = Callable[..., dict[str, torch.Tensor]]
-
-_MADE_BY = {
-    "a segmentor": "segmentors.create_segmentor builds the network for it",
-    "a Cascade R-CNN": "build the detector with head='cascade_mask_rcnn'",
-    "a Mask R-CNN": "build the detector with head='mask_rcnn'",
-    "a Faster R-CNN": "build the detector with head='faster_rcnn'",
-    "a RetinaNet": "build the detector with head='retinanet'",
-}
-
-
-def kind_of(weights: Mapping[str, torch.Tensor]) -> str | None:
-    """What a state dict is of; None: of neither a segmentor nor a detector."""
-    if any(name.startswith("decode_head.") for name in weights):
-        return "a segmentor"
-    if any(name.startswith("roi_head.bbox_head.0.") for name in weights):
-        return "a Cascade R-CNN"
-    if any(name.startswith("bbox_head.retina_") for name in weights):
-        return "a RetinaNet"
-    if any(name.startswith("roi_head.") for name in weights):
-        has_masks = any(name.startswith("roi_head.mask_head.") for name in weights)
-        return "a Mask R-CNN" if has_masks else "a Faster R-CNN"
-    return None
-
-
-def _adapt_weights(
-    model: nn.Module, adapt: Adapt, weights: Mapping[str, torch.Tensor], resize: bool = False
-) -> dict[str, torch.Tensor]:
-    """A detector's or backbone's state dict as the model's; `adapt` is that of `backbones.prefixed`.
-
-    Raises:
-        ValueError: the file is of something else, or of another number of classes where it must fit (not `resize`).
-    """
-    theirs, ours = kind_of(weights), kind_of(model.state_dict())
-    if theirs is None and not resize:
-        raise ValueError(
-            "the file holds a backbone or a classifier, without a detector's neck and heads; start the detector from "
-            "it: create_detector(weights=...), or load_pretrained"
-        )
-    if theirs not in (None, ours):
-        raise ValueError(f"the file holds {theirs}, and the model is {ours}; {_MADE_BY[theirs]}")
-    if theirs is not None and not resize and (classes := num_classes_of(weights, model)) != model.num_classes:
-        raise ValueError(
-            f"the file is for {classes} classes, and the model for {model.num_classes}; build it with "
-            f"num_classes={classes}, or fine-tune from the file: create_detector(weights=...), or load_pretrained"
-        )
-    return adapt(weights, resize=resize)
 
 
 def num_classes_of(weights: Mapping[str, torch.Tensor], model: nn.Module) -> int:

@@ -5,11 +5,12 @@
 torch.Size([1, 7, 65, 97])
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from backbones.hornet import DepthwiseConv, GlobalLocalFilter
@@ -20,9 +21,13 @@ from dense.gnconv import GNConvModule
 from dense.segmentor import Segmentor
 from dense.semantic_fpn import SemanticFPNHead
 from dense.upernet import UPerHead
+from dense.weight_kinds import with_kind_check
 from glore3d.unit import GloReUnit
-from models import create_pyramid
+from models import NUM_LEVELS, TIMM, create_pyramid, load_pretrained
 from settings import did_you_mean
+
+HEAD_OPTIONS = ("channels", "auxiliary_channels", "dropout", "norm")
+"""What `create_segmentor` takes for the heads."""
 
 NUM_NODES = 64
 """Nodes of the unit in GloRe's segmentation head; an assumption, see `dense.fcn.GloReHead`."""
@@ -39,6 +44,8 @@ class Head(NamedTuple):
     """Channels of the FPN under it; None: it takes the backbone's levels."""
     auxiliary_channels: int = 0
     """Channels of the auxiliary head on the last but one level in the paper; 0: no such head."""
+    takes_coarsest: bool = False
+    """Whether it takes the coarsest level alone."""
 
 
 def _unit(channels: int) -> nn.Module:
@@ -58,8 +65,8 @@ HEADS = {
         partial(_horfpn, spatial=partial(GlobalLocalFilter, size=32, scale=1)), 512, auxiliary_channels=256
     ),
     "semantic_fpn": Head(SemanticFPNHead, 128, neck_channels=256),
-    "glore": Head(partial(GloReHead, unit=_unit), 512),
-    "fcn": Head(partial(FCNHead, level=-1, num_convs=2), 512, auxiliary_channels=256),
+    "glore": Head(partial(GloReHead, unit=_unit), 512, takes_coarsest=True),
+    "fcn": Head(partial(FCNHead, level=-1, num_convs=2), 512, auxiliary_channels=256, takes_coarsest=True),
 }
 """Heads by name: UPerNet, its two variants of HorNet's paper, Semantic FPN (GLNet's likely setting), GloRe's, FCN."""
 
@@ -86,7 +93,8 @@ def create_segmentor(
             paper.
         dropout: share of the channels dropped before the classifiers in training.
         norm: of the heads' convolutions: batch, group or frozen, see `dense.layers.NORMS`.
-        weights: a file of the backbone's weights, see `create_pyramid`.
+        weights: a file to start from, read by `models.load_pretrained`: of the backbone or its classifier, or of a
+            segmentor like this one, with any number of classes.
         options: further arguments of the backbone's builder.
 
     Raises:
@@ -96,12 +104,22 @@ def create_segmentor(
     if head not in HEADS:
         hint = did_you_mean(head, HEADS)
         raise ValueError(f"no segmentation head is called {head!r}{hint} (choices: {', '.join(HEADS)})")
+    for option, value in (("channels", channels), ("auxiliary_channels", auxiliary_channels)):
+        least = 1 if option == "channels" else 0
+        if value is not None and (type(value) is not int or value < least):
+            raise ValueError(f"{option} is {value!r}; it must be a whole number of at least {least}")
     chosen = HEADS[head]
     name = backbone if isinstance(backbone, str) else type(backbone).__name__
+    if auxiliary_channels is None:
+        auxiliary_channels = chosen.auxiliary_channels
     if isinstance(backbone, str):
-        backbone = create_pyramid(backbone, weights=weights, **options)
-    elif options or weights is not None:
-        given = ", ".join([*options, *(["weights"] if weights is not None else [])])
+        if chosen.takes_coarsest and not name.startswith(TIMM):
+            # No levels that nothing takes: distributed training would wait for their gradients.
+            first = NUM_LEVELS - (2 if auxiliary_channels else 1)
+            options = {"out_indices": range(first, NUM_LEVELS)} | options
+        backbone = create_pyramid(backbone, **options)
+    elif options:
+        given = ", ".join(options)
         raise ValueError(f"{given}: only a backbone given by its name is built with options; build {name} with them")
     if not all(isinstance(stride, int) for stride in backbone.pyramid_strides):
         raise ValueError(
@@ -114,12 +132,73 @@ def create_segmentor(
         neck = FPN(levels, backbone.pyramid_strides, width, num_levels=len(levels))
         levels = (width,) * len(levels)
     decode_head = chosen.build(levels, num_classes, channels=channels, dropout=dropout, norm=norm)
-    if auxiliary_channels is None:
-        auxiliary_channels = chosen.auxiliary_channels
     auxiliary_head = None
     if auxiliary_channels:
         auxiliary_head = FCNHead(levels, num_classes, channels=auxiliary_channels, dropout=dropout, norm=norm)
-    model = prefixed(Segmentor(backbone, decode_head, auxiliary_head, neck), "backbone.")
-    model.num_classes = num_classes
+    model = Segmentor(backbone, decode_head, auxiliary_head, neck)
+    if hasattr(backbone, "adapt_weights"):
+        with_kind_check(prefixed(model, "backbone."), num_classes_of, "create_segmentor", prepare=_with_our_names)
+    model.head_names = ("neck.", "decode_head.", "auxiliary_head.")
     model.model_name = f"{head} on {name}"
+    if weights is not None:
+        load_pretrained(model, weights)
     return model
+
+
+def _with_our_names(model: Segmentor, weights: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """A state dict with the names of this suite, if it has those that GloRe's segmentation likely has (an assumption).
+
+    Raises:
+        ValueError: it is of a segmentor with another head, or only one of file and model has an auxiliary head.
+    """
+    if any(name.startswith("head.gcn.") for name in weights):
+        weights = {_renamed(name): tensor for name, tensor in weights.items() if not name.startswith(UNUSED)}
+    theirs, ours = head_of(weights), head_of(model.state_dict())
+    if theirs not in (None, ours):
+        raise ValueError(f"the file holds a segmentor with the head {theirs}, and the model has {ours}")
+    width = next((len(t) for name, t in weights.items() if name.startswith("auxiliary_head.convs.0.conv.")), 0)
+    has_auxiliary = model.auxiliary_head is not None
+    if theirs is not None and bool(width) != has_auxiliary:
+        file, own = ("an", "none") if width else ("no", "one")
+        raise ValueError(
+            f"the file has {file} auxiliary head, and the model has {own}; build it with auxiliary_channels={width}"
+        )
+    return weights
+
+
+UNUSED = ("pretrained.fc.",)
+"""What a classifier leaves in a segmentor's file."""
+GLORE_PREFIXES = {"pretrained.": "backbone.", "head.": "decode_head."}
+
+
+def _renamed(name: str) -> str:
+    for theirs, ours in GLORE_PREFIXES.items():
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs).replace(".fc_2.", ".conv_extend.")
+    return name
+
+
+def head_of(weights: Mapping[str, torch.Tensor]) -> str | None:
+    """The head in `HEADS` that a segmentor's state dict has, None: none of them. HorFPN's two are told apart."""
+    own = {name.removeprefix("decode_head.") for name in weights if name.startswith("decode_head.")}
+    for start, head in HEAD_ENTRIES.items():
+        if any(name.startswith(start) for name in own):
+            return head
+    return None
+
+
+HEAD_ENTRIES = {
+    "fpn_bottleneck.dwconv.complex_weight": "upernet_horfpn_gf",
+    "fpn_bottleneck.dwconv.": "upernet_horfpn_7x7",
+    "psp_modules.": "upernet",
+    "scale_heads.": "semantic_fpn",
+    "conv51.": "glore",
+    "convs.": "fcn",
+}
+"""How the name of an entry begins that only this head has; the first that is found counts."""
+
+
+def num_classes_of(weights: Mapping[str, torch.Tensor], model: Segmentor) -> int:
+    """The number of classes of a segmentor's state dict with the model's head."""
+    classifier = next(name for name in model.state_dict() if name.startswith(model.classifier_names[0]))
+    return len(weights[classifier]) if classifier in weights else model.num_classes

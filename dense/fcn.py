@@ -11,11 +11,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from dense.layers import ConvNormAct, build_norm
-from dense.upernet import classifier
+from dense.layers import ConvNormAct, PixelHead, build_norm, classifier
 
 
-class FCNHead(nn.Module):
+class FCNHead(PixelHead):
     """3 x 3 convolutions with norm and ReLU on one level, then the classifier.
 
     Args:
@@ -29,8 +28,6 @@ class FCNHead(nn.Module):
 
     Shapes: maps [B, C_i, H_i, W_i] to logits [B, K, H_level, W_level].
     """
-
-    classifier_names = ("conv_seg.",)
 
     def __init__(
         self,
@@ -53,7 +50,7 @@ class FCNHead(nn.Module):
         return self.conv_seg(self.dropout(self.convs(levels[self.level])))
 
 
-class GloReHead(nn.Module):
+class GloReHead(PixelHead):
     """GloRe's segmentation head: 3 x 3 convolution, reasoning unit, 3 x 3 convolution, classifier, on one level.
 
     Assumed, because the authors published only their numbers and no public file of theirs shows it: the layers and
@@ -71,7 +68,7 @@ class GloReHead(nn.Module):
     Shapes: maps [B, C_i, H_i, W_i] to logits [B, K, H_last, W_last].
     """
 
-    classifier_names = ("conv6.",)
+    classifier_names = ("conv6.1.",)
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The layer that necks and heads are made of: a convolution, its norm, an activation.
+"""What necks and heads are made of: a convolution, its norm, an activation; and the base of segmentation heads.
 
 Parameter names are those of the ConvModule of OpenMMLab's mmcv, so that released files load: `conv` and `bn` (`gn` for
 group norm).
@@ -6,6 +6,7 @@ group norm).
 
 from collections.abc import Callable
 from math import gcd
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,8 @@ NORMS: dict[str, tuple[str, Callable[[int], nn.Module]]] = {
     "group": ("gn", lambda num_channels: nn.GroupNorm(gcd(32, max(1, num_channels // 8)), num_channels)),
     "frozen": ("bn", FrozenBatchNorm2d),
 }
-"""Name -> (name of the entry, builder from a number of channels). A group has eight channels or more."""
+"""Name -> (name of the entry, builder from a number of channels). A group has eight channels or more:
+with one, the norm of a map of 1 x 1 pixels, as UPerNet pools them, would always be 0."""
 
 
 def build_norm(norm: str, num_channels: int) -> tuple[str, nn.Module]:
@@ -30,6 +32,30 @@ def build_norm(norm: str, num_channels: int) -> tuple[str, nn.Module]:
         raise ValueError(f"norm is {norm!r}; expected one of {', '.join(NORMS)}")
     entry, build = NORMS[norm]
     return entry, build(num_channels)
+
+
+def classifier(channels: int, num_classes: int) -> nn.Conv2d:
+    """The 1 x 1 convolution to logits, with small initial weights and no bias."""
+    conv = nn.Conv2d(channels, num_classes, kernel_size=1)
+    nn.init.normal_(conv.weight, std=0.01)
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
+class PixelHead(nn.Module):
+    """A segmentation head: levels to logits, whose classifier is its convolution `classifier_names[0]`."""
+
+    classifier_names: ClassVar[tuple[str, ...]] = ("conv_seg.",)
+
+    @property
+    def num_classes(self) -> int:
+        return self.get_submodule(self.classifier_names[0].removesuffix(".")).out_channels
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Puts a new, untrained classifier on the same maps."""
+        name = self.classifier_names[0].removesuffix(".")
+        old = self.get_submodule(name)
+        self.set_submodule(name, classifier(old.in_channels, num_classes).to(old.weight))
 
 
 class ConvNormAct(nn.Module):

@@ -46,6 +46,15 @@ class Segmentor(nn.Module):
             prefix + name for prefix, head in heads.items() if head is not None for name in head.classifier_names
         )
 
+    @property
+    def num_classes(self) -> int:
+        return self.decode_head.num_classes
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Puts new, untrained classifiers for so many classes on the heads."""
+        for head in filter(None, (self.decode_head, self.auxiliary_head)):
+            head.reset_classifier(num_classes)
+
     def forward(self, images: torch.Tensor) -> torch.Tensor | SegmentationLogits:
         levels = self.backbone.forward_pyramid(images)
         if self.neck is not None:

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from dense.layers import ConvNormAct
-from dense.upernet import classifier, resize
+from dense.layers import ConvNormAct, PixelHead, classifier
+from dense.upernet import resize
 
 
-class SemanticFPNHead(nn.Module):
+class SemanticFPNHead(PixelHead):
     r"""Levels of an FPN to logits at the finest: :math:`y = \mathrm{classify}(\sum_i \mathrm{up}_i(P_i))`.
 
     The level of twice the finest stride passes one 3 x 3 convolution (norm, ReLU) and a twofold enlargement, the next
@@ -28,8 +28,6 @@ class SemanticFPNHead(nn.Module):
 
     Shapes: maps [B, C_i, H_i, W_i] to logits [B, K, H_1, W_1].
     """
-
-    classifier_names = ("conv_seg.",)
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dense.layers import ConvNormAct
+from dense.layers import ConvNormAct, PixelHead, classifier
 
 POOL_SIZES = (1, 2, 3, 6)
 
@@ -23,7 +23,7 @@ def resize(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-class UPerHead(nn.Module):
+class UPerHead(PixelHead):
     r"""Levels of a pyramid to logits at the finest level.
 
     .. math::
@@ -43,8 +43,6 @@ class UPerHead(nn.Module):
 
     Shapes: maps [B, C_i, H_i, W_i] to logits [B, K, H_1, W_1].
     """
-
-    classifier_names = ("conv_seg.",)
 
     def __init__(
         self,
@@ -89,11 +87,3 @@ class UPerHead(nn.Module):
         maps.append(laterals[-1])
         size = maps[0].shape[2:]
         return self.fpn_bottleneck(torch.cat([maps[0], *(resize(level, size) for level in maps[1:])], dim=1))
-
-
-def classifier(channels: int, num_classes: int) -> nn.Conv2d:
-    """The 1 x 1 convolution to logits, with small initial weights and no bias."""
-    conv = nn.Conv2d(channels, num_classes, kernel_size=1)
-    nn.init.normal_(conv.weight, std=0.01)
-    nn.init.zeros_(conv.bias)
-    return conv

@@ -115,6 +115,14 @@ class Detection(SceneTask):
         self.make_demo()
         return read_setting(f"data.{split}", read_coco, source, root, names, self.has_masks)
 
+    def check(self) -> None:
+        super().check()
+        if not self.val_items.counts().any():
+            raise SettingsError(
+                f"data.val: none of the {len(self.val_items)} images of {self.settings.data.val} has an object; there "
+                "is nothing to score"
+            )
+
     def create_network(self, num_classes: int) -> nn.Module:
         model = self.settings.model
         return create_detector(model.backbone, num_classes, model.head, model.neck, model.head_options, **model.options)

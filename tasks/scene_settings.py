@@ -2,13 +2,17 @@
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from datasets.images import PixelSettings
 from datasets.synthetic import SceneShapesSettings
 from evaluators.non_finite import MAX_NON_FINITE
 from settings import Settings
 from tasks.loader_settings import LoaderSettings
+
+OTHER_PLACES = {"weights": "pretrained", "num_classes": "num_classes", "head": "head", "neck": "neck"}
+OTHER_PLACES |= dict.fromkeys(("channels", "auxiliary_channels", "dropout", "norm", "head_options"), "head_options")
+"""What the builders of whole networks take besides the options of the backbone -> the setting for it."""
 
 
 class SceneModelSettings(Settings):
@@ -27,6 +31,14 @@ class SceneModelSettings(Settings):
         description="file of initial weights: of the backbone, such as an image classifier's, or of a whole network of "
         "this task",
     )
+
+    @field_validator("options")
+    @classmethod
+    def _are_of_the_backbone(cls, options: dict[str, Any]) -> dict[str, Any]:
+        for name, setting in OTHER_PLACES.items():
+            if name in options:
+                raise ValueError(f"{name} is no option of the backbone's builder; set model.{setting}")
+        return options
 
 
 class SceneDataSettings(LoaderSettings):

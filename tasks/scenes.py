@@ -14,7 +14,6 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-import weights as weight_files
 from datasets.class_table import class_table
 from datasets.dataloader import eval_loader, to_device, train_loader
 from datasets.dense.batches import normalize_and_pad
@@ -28,7 +27,7 @@ from engine.progress import counted, progress_bar
 from engine.task import Answer, Batch, Evaluation, ResumeFolder, Seen, Task
 from evaluators.gather import Gathered, gather
 from evaluators.resumable_predictions import ResumablePredictions, Rows
-from models import load_pretrained
+from models import WeightsError, load_pretrained
 from settings import SettingsError
 from tasks.class_lists import read_setting
 from tasks.loader_settings import loader_options
@@ -37,6 +36,7 @@ from tasks.scene_predictions import answer_files, see_files
 log = logging.getLogger(__name__)
 
 CLASS_NAMES = "class_names.txt"
+SPLITS = {"train": "training", "val": "validation"}
 IN_TRAINING_ONLY = ("train", "train_view", "make")
 IN_THE_FILES = ("root", "val", "val_root", "class_names")
 WORKERS = ("num_workers", "worker_start", "timeout_seconds")
@@ -108,12 +108,14 @@ class SceneTask(Task):
 
     def check(self) -> None:
         self.settings.check_length(self.num_train_samples)
-        for split, items in (("training", self.train_items), ("validation", self.val_items)):
-            log.info("%s: %d images of %d classes", split, len(items), self.num_classes)
+        data = self.settings.data
+        for split, items in (("train", self.train_items), ("val", self.val_items)):
+            log.info("%s: %d images of %d classes", SPLITS[split], len(items), self.num_classes)
             if missing := items.missing():
+                root = "data.val_root" if split == "val" and data.val_root is not None else "data.root"
                 raise SettingsError(
-                    f"{split}: {len(missing)} of the {len(items)} images do not exist, such as {missing[0]}; is "
-                    f"data.{'root' if split == 'training' else 'val_root'} right?"
+                    f"data.{split}: {len(missing)} of the files for {len(items)} images do not exist, such as "
+                    f"{missing[0]}; is {root} right?"
                 )
         with torch.device("meta"):
             self.build_model()
@@ -122,16 +124,17 @@ class SceneTask(Task):
     def build_model(self) -> nn.Module:
         try:
             return self.create_network(self.num_classes)
-        except (ValueError, TypeError) as error:
+        except Exception as error:  # of any kind: each builder has its own options
             raise SettingsError(f"model: {error}") from error
 
     def load_initial_weights(self, model: nn.Module) -> None:
-        """Loads `model.pretrained`: into the whole network if the file has a `backbone.`, else into the backbone."""
+        """Loads `model.pretrained`, a file of the backbone or of a whole network of this kind."""
         path = self.settings.model.pretrained
-        if path is None:
-            return
-        has_backbone = any(name.startswith("backbone.") for name in weight_files.read(path))
-        log.info("%s", load_pretrained(model if has_backbone else model.backbone, path))
+        if path is not None:
+            try:
+                log.info("%s", load_pretrained(model, path))
+            except WeightsError as error:
+                raise WeightsError(f"model.pretrained: {error}") from error
 
     def train_batches(self, first_batch: int, num_batches: int, batch_size: int, stream: str) -> Iterable[Batch]:
         ranks = self.ranks

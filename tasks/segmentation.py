@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 from torch import nn
 
 from datasets.dense.batches import pad_label_maps
@@ -22,6 +22,7 @@ from datasets.dense.label_maps import LabelMapFiles, read_label_maps
 from datasets.dense.segmentation_samples import SegmentationImages, SegmentationSamples
 from datasets.dense.views import EvalView, EvalViewSettings, SegmentationView, SegmentationViewSettings
 from datasets.file_list import FileList
+from datasets.image_file import ImageError, read_image
 from dense.segmentation_loss import segmentation_losses
 from dense.segmentor import slide
 from dense.upernet import resize
@@ -29,12 +30,15 @@ from engine.task import Batch, TaskSettings
 from evaluators.gather import Gathered
 from evaluators.resumable_predictions import Rows
 from evaluators.segmentation import NO_CLASS, SegmentationEvaluation, rows_of_images
-from segmentors import create_segmentor
-from settings import Settings, SettingsError
+from segmentors import HEAD_OPTIONS, create_segmentor
+from settings import Settings, SettingsError, did_you_mean
 from tasks.class_lists import read_setting
+from tasks.network_check import run_on_meta
 from tasks.scene_settings import SceneDataSettings, SceneEvaluationSettings, SceneModelSettings
 from tasks.scenes import SceneTask
 
+NUM_CHECKED = 8
+"""Label maps of each list that are looked at before training."""
 MIN_SIZE = 32
 """Smaller images are padded to so many pixels a side: no backbone takes less."""
 
@@ -65,6 +69,13 @@ class SegmentationDataSettings(SceneDataSettings):
     train_view: SegmentationViewSettings = SegmentationViewSettings()
     val_view: EvalViewSettings = EvalViewSettings(short_side=512, max_long_side=2048)
 
+    @field_validator("train_view")
+    @classmethod
+    def _is_large_enough(cls, view: SegmentationViewSettings) -> SegmentationViewSettings:
+        if min(view.crop) < MIN_SIZE:
+            raise ValueError(f"crop is {view.crop}; no backbone takes less than {MIN_SIZE} pixels a side")
+        return view
+
 
 class PixelLossSettings(Settings):
     """The loss: cross entropy of every pixel."""
@@ -82,6 +93,14 @@ class SlideSettings(Settings):
 
     crop: tuple[int, int] = Field(description="height and width of a window, in pixels")
     stride: tuple[int, int] = Field(description="from window to window, down and across, in pixels")
+
+    @model_validator(mode="after")
+    def _leave_no_gaps(self) -> "SlideSettings":
+        if min(self.crop) < MIN_SIZE:
+            raise ValueError(f"crop is {self.crop}; no backbone takes less than {MIN_SIZE} pixels a side")
+        if any(not 0 < step <= side for step, side in zip(self.stride, self.crop, strict=True)):
+            raise ValueError(f"stride is {self.stride}; it must be from 1 to the sides of crop, {self.crop}")
+        return self
 
 
 class SegmentationEvaluationSettings(SceneEvaluationSettings):
@@ -136,6 +155,10 @@ class Segmentation(SceneTask):
 
     def create_network(self, num_classes: int) -> nn.Module:
         model = self.settings.model
+        for name in model.head_options:
+            if name not in HEAD_OPTIONS:
+                hint = did_you_mean(name, HEAD_OPTIONS)
+                raise ValueError(f"no option of {model.head} is called {name!r}{hint} ({', '.join(HEAD_OPTIONS)})")
         return create_segmentor(model.backbone, num_classes, model.head, **model.head_options, **model.options)
 
     def train_samples(self, stream: str) -> SegmentationSamples:
@@ -144,6 +167,16 @@ class Segmentation(SceneTask):
 
     def eval_samples(self, items: LabelMapFiles | FileList) -> SegmentationImages:
         return SegmentationImages(items, EvalView(self.settings.data.val_view))
+
+    def check(self) -> None:
+        super().check()
+        for split, items in (("train", self.train_items), ("val", self.val_items)):
+            _check_label_maps(split, items)
+        size = self.settings.data.train_view.crop
+        with torch.device("meta"):
+            model = self.build_model()
+        shape = (self.settings.train.samples_per_forward(self.ranks), 3, *size)
+        run_on_meta(f"data.train_view.crop, train.batch_size={self.settings.train.batch_size}", model, shape, True)
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The sum of the heads' losses, and sums over the batch: `loss`, its parts, `pixel_accuracy`."""
@@ -243,6 +276,22 @@ class Segmentation(SceneTask):
         if len(view.scales) > 1:
             parts.append(f"{len(view.scales)}scales")
         return "-".join([*parts, *(["flip"] if view.flip else [])])
+
+
+def _check_label_maps(split: str, items: LabelMapFiles) -> None:
+    """Raises SettingsError if most of a few label maps cannot be used: then it is the recipe, and no damaged file."""
+    rows = sorted({round(place * (len(items) - 1) / max(1, NUM_CHECKED - 1)) for place in range(NUM_CHECKED)})
+    faults = []
+    for row in rows:
+        try:
+            items.read_labels(items[row], read_image(items[row].path).size[::-1])
+        except ImageError as error:
+            faults.append(error)
+    if 2 * len(faults) > len(rows):
+        raise SettingsError(
+            f"data.{split}: {len(faults)} of {len(rows)} label maps cannot be used, such as {faults[0]}. Classes are "
+            "set by data.class_names or model.num_classes, and a label to ignore by data.ignored_label"
+        )
 
 
 class Smoothing:

@@ -158,9 +158,9 @@ class CocoImages(Sequence):
                 digest = zlib.crc32(np.ascontiguousarray(table[span]).tobytes(), digest)
             yield f"{item.id}\t{os.path.basename(item.path)}\t{digest:08x}"
 
-    def missing(self) -> list[CocoItem]:
-        """The images that do not exist. Looks at every file, which takes a while on a network disk."""
-        return [item for item in self if not os.path.isfile(item.path)]
+    def missing(self) -> list[str]:
+        """The paths that do not exist. Looks at every file, which takes a while on a network disk."""
+        return [item.path for item in self if not os.path.isfile(item.path)]
 
     def _span(self, index: int) -> slice:
         row = int(self._rows[index])

@@ -92,7 +92,7 @@ def annotation_fault(
         return ""
     segmentation = annotation.get("segmentation")
     if segmentation is None or segmentation == []:
-        return "it has no segmentation, and masks are wanted; set masks to false to learn boxes alone"
+        return "it has no segmentation, but masks are learned; a head without masks, such as faster_rcnn, needs none"
     return segmentation_fault(segmentation, sizes[annotation["image_id"]])
 
 

@@ -221,7 +221,7 @@ FAULTS = [
     (with_annotation(segmentation={"size": [40, 50], "counts": [-1, 2001]}), r"expected whole numbers from 0"),
     (with_annotation(segmentation={"counts": "x"}), r"expected run lengths with size \[height, width\] and counts"),
     (with_annotation(segmentation="mask.png"), r"its segmentation is of type str; expected a list of polygons"),
-    (with_annotation(segmentation=[]), r"it has no segmentation, and masks are wanted; set masks to false"),
+    (with_annotation(segmentation=[]), r"it has no segmentation, but masks are learned; a head without masks"),
 ]
 
 
