@@ -104,13 +104,21 @@ def _draw_label_map(image: torch.Tensor, label_map: torch.Tensor) -> torch.Tenso
 
 
 def _draw_masks(image: torch.Tensor, masks: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
-    """Masks bool [N, h, w] in the colors of their classes, or all different without classes; rims are opaque."""
+    """Masks bool [N, h, w] in the colors of their classes, or all different without classes; rims are opaque.
+
+    Where masks overlap, the first one shows: torchvision would paint that black.
+    """
     from torchvision.utils import draw_segmentation_masks
 
     colors = [class_color(number) for number in range(len(masks))] if labels is None else _colors(labels)
-    image = draw_segmentation_masks(image, masks, alpha=OPACITY, colors=colors)
     inner = -torch.nn.functional.max_pool2d(-masks[:, None].float(), 3, 1, 1)[:, 0]
-    return draw_segmentation_masks(image, masks & (inner < 0.5), alpha=1.0, colors=colors)
+    image = draw_segmentation_masks(image, _first(masks), alpha=OPACITY, colors=colors)
+    return draw_segmentation_masks(image, _first(masks & (inner < 0.5)), alpha=1.0, colors=colors)
+
+
+def _first(masks: torch.Tensor) -> torch.Tensor:
+    """Masks bool [N, h, w] without what an earlier one covers."""
+    return masks & (masks.cumsum(0) == 1)
 
 
 def _draw_boxes(

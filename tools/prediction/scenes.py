@@ -20,7 +20,9 @@ from PIL import Image
 
 from datasets.file_list import FileError, Given
 from datasets.image_file import read_image
+from datasets.images.lists import IMAGES
 from datasets.video import find_videos
+from datasets.video.lists import VIDEOS
 from engine.progress import progress_bar
 from engine.task import Draws, Seen
 from inference import Predictor
@@ -63,12 +65,16 @@ def predict_scenes(args: argparse.Namespace) -> int:
 
 
 def _split(places: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The videos among the places, also of folders that hold nothing but videos; and the other places."""
+    """The videos among the places, also in folders, and the other places; a folder of videos alone is none of these."""
     videos, others = [], []
     for place in places:
-        try:
-            videos += [item.path for item in find_videos([place])]
-        except (OSError, ValueError):  # no video: an image, or a folder of images
+        if os.path.isdir(place):
+            held = [path for path in sorted(Path(place).rglob("*")) if path.is_file()]
+            videos += [str(path) for path in held if path.suffix.lower() in VIDEOS.suffixes]
+            others += [place] if any(path.suffix.lower() in IMAGES.suffixes for path in held) or not held else []
+        elif Path(place).suffix.lower() in VIDEOS.suffixes:
+            videos += [item.path for item in find_videos([place])]  # raises if there is no such file
+        else:
             others.append(place)
     return videos, others
 
