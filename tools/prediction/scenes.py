@@ -70,8 +70,10 @@ def _split(places: Sequence[str]) -> tuple[list[str], list[str]]:
     for place in places:
         if os.path.isdir(place):
             held = [path for path in sorted(Path(place).rglob("*")) if path.is_file()]
-            videos += [str(path) for path in held if path.suffix.lower() in VIDEOS.suffixes]
-            others += [place] if any(path.suffix.lower() in IMAGES.suffixes for path in held) or not held else []
+            found = [str(path) for path in held if path.suffix.lower() in VIDEOS.suffixes]
+            videos += found
+            if not found or any(path.suffix.lower() in IMAGES.suffixes for path in held):
+                others.append(place)
         elif Path(place).suffix.lower() in VIDEOS.suffixes:
             videos += [item.path for item in find_videos([place])]  # raises if there is no such file
         else:

@@ -71,3 +71,13 @@ def test_colors_are_fixed_and_differ():
     near = [max(abs(a - b) for a, b in zip(*pair, strict=True)) for pair in itertools.pairwise(colors)]
     assert min(near) > 40
     assert palette(0).shape == (0, 3)
+
+
+def test_where_masks_overlap_the_first_one_shows():
+    image = torch.full((3, 20, 20), 100, dtype=torch.uint8)
+    masks = torch.zeros(2, 20, 20, dtype=torch.bool)
+    masks[0, 2:12, 2:12] = masks[1, 6:18, 6:18] = True
+    drawn = draw_scene(image, labels=torch.tensor([0, 1]), masks=masks)
+    alone = draw_scene(image, labels=torch.tensor([0]), masks=masks[:1])
+    assert torch.equal(drawn[:, 3:11, 3:11], alone[:, 3:11, 3:11])
+    assert not torch.equal(drawn[:, 13:17, 13:17], image[:, 13:17, 13:17])
