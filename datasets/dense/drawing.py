@@ -112,13 +112,9 @@ def _draw_masks(image: torch.Tensor, masks: torch.Tensor, labels: torch.Tensor |
 
     colors = [class_color(number) for number in range(len(masks))] if labels is None else _colors(labels)
     inner = -torch.nn.functional.max_pool2d(-masks[:, None].float(), 3, 1, 1)[:, 0]
-    image = draw_segmentation_masks(image, _first(masks), alpha=OPACITY, colors=colors)
-    return draw_segmentation_masks(image, _first(masks & (inner < 0.5)), alpha=1.0, colors=colors)
-
-
-def _first(masks: torch.Tensor) -> torch.Tensor:
-    """Masks bool [N, h, w] without what an earlier one covers."""
-    return masks & (masks.cumsum(0) == 1)
+    shown = masks & (masks.cumsum(0) == 1)  # without what an earlier one covers
+    image = draw_segmentation_masks(image, shown, alpha=OPACITY, colors=colors)
+    return draw_segmentation_masks(image, shown & (inner < 0.5), alpha=1.0, colors=colors)
 
 
 def _draw_boxes(
