@@ -2,6 +2,8 @@
 
     torch.hub.load("path/to/clone", "glore_resnet50_3d", source="local", num_classes=400, weights="FILE")
     torch.hub.load("path/to/clone", "from_pretrained", "FOLDER", source="local")
+    torch.hub.load("path/to/clone", "segmentor", "hornet_tiny_gf", source="local", num_classes=150, weights="FILE")
+    torch.hub.load("path/to/clone", "detector", "eurnet_tiny", source="local", num_classes=80, head="mask_rcnn")
 
 Further arguments are options of the model's builder. `weights` is a file of ours or one that the authors released. A
 folder is one of `inference.save_pretrained`. The authors' own names for models work, too.
@@ -40,6 +42,46 @@ def _entry(name: str) -> _Callable[..., _Any]:
         options: further arguments of the model's builder.
     """
     return entry
+
+
+def segmentor(backbone: str, num_classes: int, head: str = "upernet", weights: str | None = None, **options: _Any):
+    """A network for semantic segmentation: images [B, 3, H, W], normalized, to logits [B, num_classes, H, W].
+
+    Args:
+        backbone: a name for `models.create_pyramid`.
+        num_classes: classes that it tells apart.
+        head: a name from `segmentors.HEADS`.
+        weights: a file of its weights to load; None: fresh weights. A file of the backbone: `pretrained=FILE`.
+        options: further arguments of `segmentors.create_segmentor`.
+    """
+    from segmentors import create_segmentor  # imports torchvision, which takes seconds
+
+    return _loaded(
+        create_segmentor(backbone, num_classes, head, weights=options.pop("pretrained", None), **options), weights
+    )
+
+
+def detector(backbone: str, num_classes: int, head: str = "mask_rcnn", weights: str | None = None, **options: _Any):
+    """A network for detection: images [B, 3, H, W], normalized, to the objects in each (`dense.structures.Detections`).
+
+    Args:
+        backbone: a name for `models.create_pyramid`.
+        num_classes: classes that it tells apart, without the background.
+        head: a name from `detectors.HEADS`.
+        weights: a file of its weights to load; None: fresh weights. A file of the backbone: `pretrained=FILE`.
+        options: further arguments of `detectors.create_detector`.
+    """
+    from detectors import create_detector
+
+    return _loaded(
+        create_detector(backbone, num_classes, head, weights=options.pop("pretrained", None), **options), weights
+    )
+
+
+def _loaded(model: _Any, weights: str | None) -> _Any:
+    if weights is not None:
+        _models.load_weights(model, weights)
+    return model
 
 
 globals().update({name: _entry(name) for name in (*_models.list_models(), *_models.AUTHORS_NAMES)})

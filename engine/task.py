@@ -352,6 +352,8 @@ class Picture(NamedTuple):
     """Its caption."""
     stages: Mapping[str, torch.Tensor]
     """Stage -> frames, uint8 [T, H, W, 3]: the sample in the file, or as the network's input, for example."""
+    height: int | None = None
+    """At which the frames are shown, in pixels; None: small."""
 
 
 @runtime_checkable
@@ -367,5 +369,8 @@ class Shows(Protocol):
         ...
 
     def sample_counts(self) -> tuple[Sequence[str], dict[str, Sequence[float]]]:
-        """Names of the categories, and for each list the number of samples per category."""
+        """Names of the categories, and for each list the number of samples per category.
+
+        A task that counts something else, such as objects, says so in `counted`.
+        """
         ...

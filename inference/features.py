@@ -184,7 +184,9 @@ def _finish(shards: ShardFolder) -> Extracted:
 def check_task(task_class: type[Task], settings: TaskSettings) -> None:
     """Raises SettingsError if networks of the task do not take views of files."""
     if not issubclass(task_class, Classification):
-        raise SettingsError(f"the task {settings.task} is not classification: its network does not take views of files")
+        raise SettingsError(
+            f"this works for classification, and the network is for {settings.task}: it takes no views of one size"
+        )
 
 
 def files_to_extract(task: Classification, places: list[str]) -> FileList:

@@ -61,7 +61,10 @@ def save_pretrained(
     else:
         task, model, weights = source
         if not isinstance(task, Classification):
-            raise SettingsError(f"the task {task.settings.task} cannot be shared yet: it has no classes")
+            raise SettingsError(
+                f"only networks of classification are written with a card, and this one is for {task.settings.task}; "
+                f"{weights} carries its recipe and class names, and can be shared as it is"
+            )
         facts = _facts(weights, task)
         config = _config(model, task)
         card = _card_of_run(folder.resolve().name, config, license, task, weights, facts)

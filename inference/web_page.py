@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from inference.predictor import Predictor
 from settings import SettingsError
+from tasks.classification import Classification
 
 if TYPE_CHECKING:
     import gradio
@@ -28,8 +29,13 @@ STYLE = "footer {display: none !important} #frames img {max-width: 640px; width:
 def build_page(predictor: Predictor, top: int = 5) -> gradio.Blocks:
     """The page, for `serve`. It shows the `top` most probable classes and what the network saw, or why it saw nothing.
 
-    Raises SettingsError if gradio is missing.
+    Raises SettingsError if gradio is missing, or the network is no classifier.
     """
+    if not isinstance(predictor.task, Classification):
+        raise SettingsError(
+            f"the page shows what classifiers find, and this network is for {predictor.task.settings.task}; "
+            "tools/predict.py --output draws what it finds"
+        )
     gradio = _import_gradio()
     task, num_classes = predictor.task, len(predictor.class_names)
     weights = "/".join(predictor.weights.resolve().parts[1:][-3:])

@@ -90,6 +90,7 @@ class Detection(SceneTask):
     """Trains and evaluates a network that finds objects."""
 
     Settings = DetectionSettings
+    counted = "objects"
     curves: ClassVar[Mapping[str, str]] = {"loss": "loss", "box_ap": "average precision of boxes"}
     advice = """\
   ./run_local.sh tools/predict.py IMAGE     the objects in your own images
@@ -127,10 +128,13 @@ class Detection(SceneTask):
         model = self.settings.model
         return create_detector(model.backbone, num_classes, model.head, model.neck, model.head_options, **model.options)
 
-    def train_samples(self, stream: str) -> DetectionSamples:
+    def samples_of(self, items: CocoImages, stream: str = "train") -> DetectionSamples:
         data, run = self.settings.data, self.settings.run
         group_size = self.settings.train.batch_size if data.group_orientations else None
-        return DetectionSamples(self.train_items, DetectionView(data.train_view), run.seed, group_size, stream)
+        return DetectionSamples(items, DetectionView(data.train_view), run.seed, group_size, stream)
+
+    def label_counts(self, items: CocoImages) -> np.ndarray:
+        return items.class_counts()
 
     def eval_samples(self, items: CocoImages | FileList) -> DetectionImages:
         return DetectionImages(items, EvalView(self.settings.data.val_view))

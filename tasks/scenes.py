@@ -24,11 +24,12 @@ from datasets.synthetic.scene_shapes import make_scene_shapes
 from engine.checkpoint import write_atomically
 from engine.fingerprint import Contents, Part
 from engine.progress import counted, progress_bar
-from engine.task import Answer, Batch, Evaluation, ResumeFolder, Seen, Task
+from engine.task import Answer, Batch, Evaluation, Picture, ResumeFolder, Seen, Task
 from evaluators.gather import Gathered, gather
 from evaluators.resumable_predictions import ResumablePredictions, Rows
 from models import WeightsError, load_pretrained
 from settings import SettingsError
+from tasks import scene_pictures
 from tasks.class_lists import read_setting
 from tasks.loader_settings import loader_options
 from tasks.scene_predictions import answer_files, see_files
@@ -65,7 +66,8 @@ class SceneTask(Task):
         """The validation images with their annotations."""
         raise NotImplementedError
 
-    def train_samples(self, stream: str) -> TrainSamples:
+    def samples_of(self, items: Any, stream: str = "train") -> TrainSamples:
+        """Training samples of the images in `items`, which are `train_items` or of their kind."""
         raise NotImplementedError
 
     def eval_samples(self, items: Any) -> EvalSamples:
@@ -96,7 +98,14 @@ class SceneTask(Task):
         """The network of the recipe with fresh weights; raises ValueError for options that do not fit."""
         raise NotImplementedError
 
+    def label_counts(self, items: Any) -> Any:
+        """How often each class occurs in `items` [K], as `counted` says."""
+        raise NotImplementedError
+
     # Of the contract of engine.task.Task.
+
+    def train_samples(self, stream: str) -> TrainSamples:
+        return self.samples_of(self.train_items, stream)
 
     @property
     def num_train_samples(self) -> int:
@@ -252,6 +261,18 @@ class SceneTask(Task):
 
     def see(self, model: nn.Module, inputs: FileList, one_by_one: bool = False) -> Iterator[Seen]:
         return see_files(self, model, inputs, one_by_one=one_by_one)
+
+    # engine.task.Shows, for tools/show_data.py.
+
+    def training_pictures(self, count: int) -> list[Picture]:
+        return scene_pictures.training_pictures(self, count)
+
+    def validation_pictures(self, count: int) -> list[Picture]:
+        return scene_pictures.validation_pictures(self, count)
+
+    def sample_counts(self) -> tuple[Sequence[str], dict[str, Any]]:
+        lists = {"training": self.train_items, "validation": self.val_items}
+        return self.class_names, {name: self.label_counts(items) for name, items in lists.items()}
 
     # Classes and demo files.
 

@@ -34,6 +34,7 @@ from segmentors import HEAD_OPTIONS, create_segmentor
 from settings import Settings, SettingsError, did_you_mean
 from tasks.class_lists import read_setting
 from tasks.network_check import run_on_meta
+from tasks.scene_pictures import pixel_counts
 from tasks.scene_settings import SceneDataSettings, SceneEvaluationSettings, SceneModelSettings
 from tasks.scenes import SceneTask
 
@@ -126,6 +127,7 @@ class Segmentation(SceneTask):
     """Trains and evaluates a network that gives every pixel a class."""
 
     Settings = SegmentationSettings
+    counted = "pixels"
     curves: ClassVar[Mapping[str, str]] = {"loss": "loss", "mean_iou": "mean IoU"}
     advice = """\
   ./run_local.sh tools/predict.py IMAGE     the classes of your own images
@@ -161,9 +163,12 @@ class Segmentation(SceneTask):
                 raise ValueError(f"no option of {model.head} is called {name!r}{hint} ({', '.join(HEAD_OPTIONS)})")
         return create_segmentor(model.backbone, num_classes, model.head, **model.head_options, **model.options)
 
-    def train_samples(self, stream: str) -> SegmentationSamples:
+    def samples_of(self, items: LabelMapFiles, stream: str = "train") -> SegmentationSamples:
         view = SegmentationView(self.settings.data.train_view)
-        return SegmentationSamples(self.train_items, view, self.settings.run.seed, stream)
+        return SegmentationSamples(items, view, self.settings.run.seed, stream)
+
+    def label_counts(self, items: LabelMapFiles) -> np.ndarray:
+        return pixel_counts(items, self.num_classes)
 
     def eval_samples(self, items: LabelMapFiles | FileList) -> SegmentationImages:
         return SegmentationImages(items, EvalView(self.settings.data.val_view))

@@ -5,7 +5,8 @@ import torch
 from conftest import ROOT
 
 import hubconf
-from models import AUTHORS_NAMES, create_model, list_models, load_weights
+from detectors import small_options
+from models import AUTHORS_NAMES, WeightsError, create_model, list_models, load_weights
 from pretrained import PretrainedConfig, write_pretrained
 
 ENTRIES = {name: value for name, value in vars(hubconf).items() if callable(value) and not name.startswith("_")}
@@ -17,7 +18,7 @@ def load(name: str, *arguments, **options):
 
 
 def test_every_model_is_there_and_nothing_else():
-    assert sorted(ENTRIES) == sorted([*list_models(), *AUTHORS_NAMES, "from_pretrained"])
+    assert sorted(ENTRIES) == sorted([*list_models(), *AUTHORS_NAMES, "from_pretrained", "segmentor", "detector"])
 
 
 def test_every_entry_explains_itself():
@@ -57,3 +58,21 @@ def test_an_unknown_option_is_reported():
         load("glore_resnet_debug_3d", dropot=0.5)
     with pytest.raises(ValueError, match=r"glore_resnet_debug_3d has no weights to download: .* weights=FILE"):
         load("glore_resnet_debug_3d", pretrained=True)
+
+
+@pytest.mark.parametrize("entry", ["segmentor", "detector"])
+def test_networks_for_scenes_take_files_of_their_own_and_of_backbones(entry, tmp_path):
+    options = {"channels": 16} if entry == "segmentor" else {"head_options": small_options("mask_rcnn")}
+    model = load(entry, "hornet_debug_7x7", num_classes=3, **options)
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    found = load(entry, "hornet_debug_7x7", num_classes=3, weights=tmp_path / "weights.pth", **options).state_dict()
+    assert all(torch.equal(value, found[key]) for key, value in model.state_dict().items())
+    torch.save(create_model("hornet_debug_7x7", num_classes=5).state_dict(), tmp_path / "classifier.pth")
+    started = load(entry, "hornet_debug_7x7", num_classes=3, pretrained=tmp_path / "classifier.pth", **options)
+    stem = "downsample_layers.0.0.weight"
+    expected = torch.load(tmp_path / "classifier.pth", weights_only=True)[stem]
+    assert torch.equal(started.state_dict()[f"backbone.{stem}"], expected)
+    with pytest.raises(WeightsError, match="holds a backbone or a classifier"):
+        load(entry, "hornet_debug_7x7", num_classes=3, weights=tmp_path / "classifier.pth", **options)
+    with pytest.raises(ValueError, match="head is called 'upernett'"):
+        load(entry, "hornet_debug_7x7", num_classes=3, head="upernett")

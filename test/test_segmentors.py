@@ -81,7 +81,8 @@ def test_losses_and_gradients_are_the_authors(name):
     sum(losses.values()).backward()
     for entry, parameter in model.named_parameters():
         if entry in golden["grad_norms"]:
-            assert deviation_of(parameter.grad.norm(), golden["grad_norms"][entry]) < 2e-7, entry
+            norm = torch.zeros(()) if parameter.grad is None else parameter.grad.norm()  # EurNet freezes an entry at 0
+            assert deviation_of(norm, golden["grad_norms"][entry]) < 2e-7, entry
         else:
             assert entry in golden["no_gradient"], entry
 

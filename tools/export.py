@@ -3,6 +3,7 @@
     python tools/export.py -o exported                              the newest run, as ONNX
     python tools/export.py --run-dir runs/demo/glore_motion --formats onnx,int8,torch -o exported
     python tools/export.py -c RECIPE --checkpoint FILE -o exported --formats int8 my_videos/
+    python tools/export.py --run-dir runs/demo/scene_segmentation -o exported --size 512,1024    a segmentor
 
 Each file is compared with the network in three batch sizes, on the validation list (or the files given) and for speed.
 NAME.json has the results, the preprocessing and the class names. docs/export.md shows how to use the files.
@@ -18,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
-from settings import did_you_mean
+from settings import SettingsError, did_you_mean
 from tools.common.arguments import add_run_arguments, parse_arguments, split_arguments
 from tools.common.errors import clear_errors
 from tools.common.loading_runs import find_run
@@ -34,17 +35,33 @@ def main(argv: Sequence[str] | None = None) -> None:
     from engine.distributed import join_ranks
     from engine.run import start_logging
     from inference.export import ExportOptions, export_network, summary
+    from inference.export.segmentor import export_segmentor
     from inference.features import check_task, files_to_extract
     from inference.trained import TrainedNetwork, find_weights, load_model
 
     task_class, settings, run = find_run(args, [*args.overrides, "run.device=cpu"])
-    check_task(task_class, settings)
+    is_segmentor = settings.task == "segmentation"
+    if settings.task == "detection":
+        raise SettingsError(
+            "detectors are not exported: what they return has no fixed shape; use inference.load_trained"
+        )
+    if is_segmentor and (args.formats != ("onnx",) or args.places):
+        raise SettingsError("a segmentor is exported as ONNX alone, and compared on random images: leave the rest out")
+    if args.size and not is_segmentor:
+        raise SettingsError("--size is for segmentors; classifiers take views of the size in their recipe")
+    if not is_segmentor:
+        check_task(task_class, settings)
     check_folder(args.output, "choose another folder with -o")
     with join_ranks(**settings.run.process_options()) as ranks:
         start_logging(ranks)
         task = task_class(settings, ranks)
         weights = find_weights(run, args.checkpoint)
         trained = TrainedNetwork(task, load_model(task, weights, ranks, args.average), weights)
+        if is_segmentor:
+            description = export_segmentor(trained, args.output, args.size)
+            facts = description["files"]["onnx"]
+            log.info("%s: differs by %.1e of the largest logit", facts["file"], facts["max_relative_difference"])
+            return
         options = ExportOptions(args.formats, args.calibrate, args.compare, args.batch, args.repeats)
         description = export_network(trained, lambda: files_to_extract(task, args.places), args.output, options)
     log.info("%s", summary(description))
@@ -65,6 +82,7 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--compare", type=_count, default=200, metavar="N", help="other files to compare predictions on (200)"
     )
+    parser.add_argument("--size", type=_size, metavar="H,W", help="segmentors: of the images (as in training)")
     parser.add_argument("--batch", type=_count, default=1, metavar="N", help="batch size of the timing (1)")
     parser.add_argument("--repeats", type=_count, default=10, metavar="N", help="timed batches; 0: no timing (10)")
     parser.add_argument(
@@ -82,6 +100,13 @@ def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
     return int(text)
+
+
+def _size(text: str) -> tuple[int, int]:
+    parts = text.split(",")
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) >= 32 for part in parts):
+        raise argparse.ArgumentTypeError(f"expected H,W of at least 32 pixels each, such as 512,512, not {text!r}")
+    return int(parts[0]), int(parts[1])
 
 
 def _formats(text: str) -> tuple[str, ...]:

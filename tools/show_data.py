@@ -5,10 +5,10 @@
 
 It takes the first samples of a run of the recipe, exactly as the first step on one process gets them, and writes these
 files to the output folder:
-  train.png    frames of the files, and the network's input: cropped, color-augmented, mixed
+  train.png    frames of the files, and the network's input: cropped, color-augmented, mixed; with boxes and masks
   train.gif    the same as an animation
   val.png      all views of validation files, of as many classes as there is room for
-  classes.png  files per class, and for training also how often they are seen per epoch
+  classes.png  files, objects or pixels per class; of files for training also how often they are seen per epoch
 """
 
 import argparse
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "train.png": partial(draw_sheet, pictures, title=trained),
             "train.gif": partial(draw_animation, pictures, title=trained, frames_per_second=args.fps),
             "val.png": partial(draw_sheet, shown, title=scored),
-            "classes.png": partial(draw_classes, counts, kinds),
+            "classes.png": partial(draw_classes, counts, kinds, counted=getattr(task, "counted", "files")),
         }
         failed = [name for name, draw in drawings.items() if not _draw(draw, folder / name)]
     log.info("%s: %s", folder, ", ".join(name for name in drawings if name not in failed))

@@ -50,7 +50,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     task, model = trained.task, trained.model
     if not isinstance(task, Classification):
-        raise SettingsError(f"the task {task.settings.task} has no classes to explain; visualize.py needs them")
+        raise SettingsError(
+            f"visualize.py explains the class of a classifier, and this network is for {task.settings.task}; "
+            "tools/predict.py --output draws what it finds"
+        )
     x = read_view(task, args.file, args.view)
     if args.list_layers:
         log.info("%s", describe_layers(model, x))

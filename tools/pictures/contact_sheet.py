@@ -41,27 +41,32 @@ def draw_animation(samples: Sequence[Picture], path: Path, title: str, frames_pe
             stages = list(sample.stages.items())
             shown = stages if num_frames > 1 else stages[t : t + 1]
             frames = {name: frames[min(t, len(frames) - 1)][None] for name, frames in shown}
-            blocks.append(_draw_sample(Picture(sample.lines[:1], frames)))
+            blocks.append(_draw_sample(Picture(sample.lines[:1], frames, sample.height)))
         moments.append(blocks)
     pictures = _tile(moments, title)
     duration = round(1000 / (frames_per_second if num_frames > 1 else 1))
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=duration, loop=0)
 
 
-def draw_classes(counts: dict[str, np.ndarray], class_names: Sequence[str], path: Path) -> None:
-    """Draws a bar chart of the files per class [C] for each name in `counts`, with classes in label order."""
+def draw_classes(counts: dict[str, np.ndarray], class_names: Sequence[str], path: Path, counted: str = "files") -> None:
+    """Draws a bar chart of the files per class [C] for each name in `counts`, with classes in label order.
+
+    `counted`: the word for what is counted, if not files.
+    """
     num_classes = len(class_names)
     with matplotlib.rc_context({**PLAIN_TEXT, "font.size": 11.5}):
         figure = Figure(figsize=(min(24.0, max(8.0, 0.3 * num_classes)), 3.6 * len(counts)), layout="constrained")
         panels = figure.subplots(len(counts), 1, squeeze=False)[:, 0]
         for axes, (name, values) in zip(panels, counts.items(), strict=True):
             axes.bar(np.arange(num_classes), values, width=0.8, color="#0072b2")
-            axes.set(title=f"{name}: {values.sum():.0f} files, {values.min():.0f} to {values.max():.0f} per class")
+            axes.set(
+                title=f"{name}: {values.sum():,.0f} {counted}, {values.min():,.0f} to {values.max():,.0f} per class"
+            )
             axes.set_xlim(-0.6, num_classes - 0.4)
             axes.grid(axis="y", alpha=0.25)
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
-            axes.set_ylabel("files")
+            axes.set_ylabel(counted)
             turned = (
                 {"rotation": 90} if num_classes > 12 else {"rotation": 25, "ha": "right", "rotation_mode": "anchor"}
             )
@@ -74,17 +79,17 @@ def draw_classes(counts: dict[str, np.ndarray], class_names: Sequence[str], path
 
 
 def _draw_sample(sample: Picture) -> Image.Image:
-    lines = [one_line(line, MAX_LINE) for line in sample.lines]
+    lines, height = [one_line(line, MAX_LINE) for line in sample.lines], sample.height or HEIGHT
     rows = []
     for name, frames in sample.stages.items():
         some = np.linspace(0, len(frames) - 1, min(len(frames), MAX_FRAMES)).astype(int)
-        rows.append((name, [_to_picture(frames[int(t)]) for t in some]))
+        rows.append((name, [_to_picture(frames[int(t)], height) for t in some]))
     if all(len(pictures) == 1 for _, pictures in rows):  # images
         rows = [(" | ".join(name for name, _ in rows), [picture for _, pictures in rows for picture in pictures])]
     width = max(sum(picture.width + GAP for picture in pictures) for _, pictures in rows)
     width = max(width, *(round(_font().getlength(line)) + GAP for line in lines))
     top = LINE * len(lines)
-    block = Image.new("RGB", (width, top + sum(LINE + HEIGHT for _ in rows) + GAP), "white")
+    block = Image.new("RGB", (width, top + sum(LINE + height for _ in rows) + GAP), "white")
     draw = ImageDraw.Draw(block)
     for number, line in enumerate(lines):
         draw.text((0, number * LINE), line, fill="black", font=_font())
@@ -94,7 +99,7 @@ def _draw_sample(sample: Picture) -> Image.Image:
         for picture in pictures:
             block.paste(picture, (left, top + LINE))
             left += picture.width + GAP
-        top += LINE + HEIGHT
+        top += LINE + height
     return block
 
 
@@ -118,10 +123,10 @@ def _tile(moments: list[list[Image.Image]], title: str) -> list[Image.Image]:
     return tiled
 
 
-def _to_picture(frame: torch.Tensor) -> Image.Image:
-    """uint8 [H, W, 3] -> a picture `HEIGHT` pixels high, or lower if it would be wider than a sheet."""
+def _to_picture(frame: torch.Tensor, height: int) -> Image.Image:
+    """uint8 [H, W, 3] -> a picture `height` pixels high, or lower if it would be wider than a sheet."""
     picture = Image.fromarray(frame.numpy())
-    scale = min(HEIGHT / picture.height, SHEET_WIDTH / picture.width)
+    scale = min(height / picture.height, SHEET_WIDTH / picture.width)
     size = (max(1, round(side * scale)) for side in picture.size)
     return picture.resize(tuple(size), Image.Resampling.BILINEAR)
 

@@ -1,0 +1,132 @@
+"""Pictures of the samples of detection and segmentation: in the file, and as the network sees them, with labels drawn.
+
+Both tasks' batches have a list of images; what else they have says what to draw: `boxes` with `labels`, `masks` and
+`ignored`, or `label_maps`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from datasets.dense.drawing import draw_scene
+from datasets.dense.label_maps import LabelMapFiles
+from datasets.file_list import FileError
+from datasets.image_file import read_image
+from datasets.samples import TrainSamples
+from engine.task import Picture
+from tasks.sample_pictures import first_of_each_class
+
+if TYPE_CHECKING:
+    from tasks.scenes import SceneTask
+
+log = logging.getLogger(__name__)
+
+MIN_SIDE = 224
+"""Smaller images are enlarged to this side before boxes and names are drawn on them, in pixels."""
+HEIGHT = 256
+"""Of the pictures on a sheet, in pixels: names must be readable."""
+MAX_COUNTED = 500
+"""Images of a list whose pixels are counted."""
+MAX_NAMED = 8
+"""Classes that a caption names."""
+NOTHING = Picture(["no file can be read"], {"": torch.zeros(1, 8, 8, 3, dtype=torch.uint8)})
+
+
+def training_pictures(task: SceneTask, count: int) -> list[Picture]:
+    """The first `count` training samples, at most a batch: as they are in the file, and as the network sees them."""
+    samples = task.train_samples("train")
+    number = min(count, task.settings.train.samples_per_forward(task.ranks))
+    (batch,) = task.train_batches(0, 1, number, "train")
+    for failure in batch["failures"]:
+        log.warning("cannot read %s: %s", failure["path"], failure["reason"])
+    pictures = []
+    for row in range(number):
+        index = int(batch["index"][row])
+        seen = {name: batch[name][row] for name in batch if isinstance(batch[name], list) and name != "failures"}
+        seen["images"] = as_seen(task, seen["images"])
+        stages = {"in the file": _drawn(task, samples.as_in_file(index)), "network input": _drawn(task, seen)}
+        pictures.append(Picture(_caption(task, samples, index), stages, HEIGHT))
+    return pictures or [NOTHING]
+
+
+def validation_pictures(task: SceneTask, count: int) -> list[Picture]:
+    """`count` validation images, a first one of each main class before any second, with what is in them.
+
+    Images that cannot be read are skipped.
+    """
+    items, dataset = task.val_items, task.eval_samples(task.val_items)
+    labeled, pictures = task.samples_of(items), []
+    for row in _varied(task, labeled, len(items))[:count]:
+        sample = dataset[row]
+        try:
+            in_file = labeled.as_in_file(row)
+        except FileError as error:
+            log.warning("cannot read %s: %s", error.path, error.reason)
+            continue
+        views = {
+            f"view {number + 1} of {len(sample['images'])}": _drawn(task, {"images": as_seen(task, view)})
+            for number, view in enumerate(sample["images"])
+        }
+        pictures.append(Picture(_caption(task, labeled, row), {"in the file": _drawn(task, in_file), **views}, HEIGHT))
+    return pictures or [NOTHING]
+
+
+def pixel_counts(items: LabelMapFiles, num_classes: int) -> np.ndarray:
+    """Pixels of each class [K] in the first `MAX_COUNTED` images; skips unreadable ones."""
+    counts = np.zeros(num_classes, np.int64)
+    for row in range(min(len(items), MAX_COUNTED)):
+        item = items[row]
+        try:
+            labels = items.read_labels(item, read_image(item.path).size[::-1])
+        except FileError:
+            continue
+        counts += np.bincount(labels[labels != 255], minlength=num_classes)
+    return counts
+
+
+def as_seen(task: SceneTask, image: torch.Tensor) -> torch.Tensor:
+    """An image as the network's input, without the padding, with the normalization undone: uint8 [3, h, w]."""
+    x = task.network_input([image])[0, :, : image.shape[1], : image.shape[2]].float()
+    mean, std = (
+        torch.tensor(values, device=x.device).view(3, 1, 1)
+        for values in (task.settings.data.pixels.mean, task.settings.data.pixels.std)
+    )
+    return ((x * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).cpu()
+
+
+def classes_in(entries: Mapping[str, Any]) -> list[int]:
+    """The classes of a sample's objects, or of its pixels; the most frequent first."""
+    labels = entries["labels"] if "labels" in entries else entries["label_maps"].flatten()
+    classes, counts = labels[labels != 255].unique(return_counts=True)
+    return classes[counts.argsort(descending=True, stable=True)].tolist()
+
+
+def _drawn(task: SceneTask, entries: Mapping[str, Any]) -> torch.Tensor:
+    """An image with what is known of it drawn on it: uint8 [1, h, w, 3]."""
+    names = {"boxes": "boxes", "labels": "labels", "masks": "masks", "ignored": "ignored", "label_maps": "label_map"}
+    known = {argument: entries[name].cpu() for name, argument in names.items() if name in entries}
+    drawn = draw_scene(entries["images"], **known, class_names=task.class_names, min_short_side=MIN_SIDE)
+    return drawn.movedim(0, 2)[None]
+
+
+def _caption(task: SceneTask, samples: TrainSamples, row: int) -> list[str]:
+    """The name of the file, and the classes in it."""
+    found = [task.class_names[label] for label in classes_in(samples.as_in_file(row))]
+    more = f" and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""
+    return [samples.items[row].path.rpartition("/")[2], f"{', '.join(found[:MAX_NAMED]) or 'nothing'}{more}"]
+
+
+def _varied(task: SceneTask, labeled: TrainSamples, number: int) -> Sequence[int]:
+    """Rows of images, a first one of each main class before any second. Looks at 200 of them."""
+    labels = []
+    for row in range(min(number, 200)):
+        try:
+            labels.append(next(iter(classes_in(labeled.as_in_file(row))), task.num_classes))
+        except FileError:
+            labels.append(task.num_classes)
+    return first_of_each_class(np.array(labels))

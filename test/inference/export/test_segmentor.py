@@ -1,0 +1,69 @@
+"""A segmentor as ONNX computes what the network does; tools that are for classifiers say so in a sentence."""
+
+import json
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from scene_recipes import RECIPES, make_scenes
+
+from inference import load_trained
+from inference.export.onnx_file import OnnxNetwork
+from settings import SettingsError, write_yaml
+from tools import export, extract_features, save_pretrained, train, visualize, web_page
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> dict[str, Path]:
+    """A run of each task after a step."""
+    folder = tmp_path_factory.mktemp("runs")
+    scenes = make_scenes(folder / "set")
+    for name, recipe in RECIPES.items():
+        (folder / f"{name}.yaml").write_text(write_yaml(recipe(scenes)))
+        with mock.patch("engine.run.plot_curves"), mock.patch("evaluators.segmentation_report.plot_confusion"):
+            train.main(["-c", str(folder / f"{name}.yaml"), f"run.dir={folder / name}", "train.num_epochs=1"])
+    return {name: folder / name for name in RECIPES}
+
+
+@pytest.mark.slow
+def test_a_segmentor_is_the_same_in_onnx(runs, tmp_path):
+    pytest.importorskip("onnxruntime")
+    export.main(["--run-dir", str(runs["segmentation"]), "-o", str(tmp_path), "--size", "64,96"])
+    description = json.loads((tmp_path / "upernet_hornet_debug_7x7.json").read_text())
+    assert description["output"]["shape"] == [1, 7, 64, 96] and len(description["class_names"]) == 7
+    assert description["files"]["onnx"]["max_relative_difference"] < 1e-4
+    x = torch.randn(1, 3, 64, 96)
+    found = OnnxNetwork(tmp_path / description["files"]["onnx"]["file"])(x.numpy())
+    with torch.no_grad():
+        expected = load_trained(runs["segmentation"]).model(x).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    ("tool", "arguments", "message"),
+    [
+        (extract_features, ["--run-dir", "RUN", "-o", "OUT"], "this works for classification, and the network is for"),
+        (visualize, ["--run-dir", "RUN", "x.png", "-o", "OUT.png"], "explains the class of a classifier, and this net"),
+        (web_page, ["--run-dir", "RUN"], "the page shows what classifiers find, and this network is for"),
+        (save_pretrained, ["RUN", "OUT"], "only networks of classification are written with a card, and this one"),
+    ],
+)
+def test_tools_for_classifiers_say_so(name, tool, arguments, message, runs, tmp_path):
+    places = {"RUN": str(runs[name]), "OUT": str(tmp_path / "out"), "OUT.png": str(tmp_path / "out.png")}
+    with pytest.raises(SettingsError, match=message):
+        tool.main([places.get(argument, argument) for argument in arguments])
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("detection", [], "detectors are not exported: what they return has no fixed shape"),
+        ("segmentation", ["--formats", "int8"], "a segmentor is exported as ONNX alone"),
+    ],
+)
+def test_what_is_not_exported_is_told(name, arguments, message, runs, tmp_path):
+    with pytest.raises(SettingsError, match=message):
+        export.main(["--run-dir", str(runs[name]), "-o", str(tmp_path), *arguments])

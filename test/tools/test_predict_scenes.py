@@ -1,0 +1,100 @@
+"""tools/predict.py --output: pictures, class maps, videos and JSON lines, failures among them, and wrong options."""
+
+import json
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+from PIL import Image
+from scene_recipes import RECIPES, make_scenes
+
+from datasets.synthetic.scene_clips import make_scene_clips
+from settings import SettingsError, write_yaml
+from tools import predict, train
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A run of each task after two steps, pictures, and a clip of 6 frames."""
+    folder = tmp_path_factory.mktemp("predictions")
+    scenes = make_scenes(folder / "set")
+    make_scene_clips(folder / "clips", num_train=1, num_val=1, size=48, num_frames=6)
+    for name, recipe in RECIPES.items():
+        (folder / f"{name}.yaml").write_text(write_yaml(recipe(scenes)))
+        with mock.patch("engine.run.plot_curves"), mock.patch("evaluators.segmentation_report.plot_confusion"):
+            train.main(["-c", str(folder / f"{name}.yaml"), f"run.dir={folder / name}", "train.num_epochs=1"])
+    return folder
+
+
+def rows(output: Path) -> list[dict]:
+    return [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_images_a_damaged_one_among_them(name, folder, tmp_path, capsys):
+    images = tmp_path / "images"
+    images.mkdir()
+    for number, path in enumerate(sorted((folder / "set/images/val").iterdir())[:3]):
+        Image.open(path).convert("RGB").crop((0, 0, 61 - number, 47)).save(images / f"{number}.png")
+    (images / "1.png").write_bytes((images / "1.png").read_bytes()[:100])
+    arguments = ["--run-dir", str(folder / name), "--output", str(tmp_path / "out"), str(images)]
+    with pytest.raises(SystemExit) as end:
+        predict.main(arguments)
+    assert end.value.code == 1 and "1.png" in capsys.readouterr().out
+    kinds = ["", "_classes"] if name == "segmentation" else [""]
+    expected = {f"{number}{kind}.png" for number in (0, 2) for kind in kinds} | {"predictions.jsonl"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == expected
+    assert Image.open(tmp_path / "out/0.png").size == (61, 47)
+    found = rows(tmp_path / "out")
+    assert [bool(row.get("failure")) for row in found] == [False, True, False]
+    if name == "segmentation":
+        classes = np.array(Image.open(tmp_path / "out/0_classes.png"))
+        assert classes.shape == (47, 61) and classes.max() < 7 and sum(found[0]["shares"].values()) == pytest.approx(1)
+    else:
+        assert found[0]["objects"] == [] or {"class", "score", "box", "mask"} == found[0]["objects"][0].keys()
+
+
+@pytest.mark.parametrize(("name", "options"), [("segmentation", ["--smooth", "0.5"]), ("detection", ["--track"])])
+def test_every_frame_of_a_video(name, options, folder, tmp_path):
+    (video,) = sorted((folder / "clips/val").iterdir())
+    arguments = ["--run-dir", str(folder / name), "--output", str(tmp_path), *options, str(video)]
+    predict.main([*arguments, *(["evaluation.drawn_score=0"] if name == "detection" else [])])
+    assert (tmp_path / f"{video.stem}.mp4").stat().st_size > 0
+    found = rows(tmp_path)
+    assert [row["frame"] for row in found] == list(range(6)) and found[1]["seconds"] > found[0]["seconds"] == 0
+    if name == "detection":
+        assert all("track" in one for row in found for one in row["objects"]) and any(row["objects"] for row in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("segmentation", ["--track"], "--track: a segmentor finds no objects to track"),
+        ("detection", ["--smooth", "0.5"], "--smooth: boxes are not smoothed, but tracked"),
+        ("detection", [], None),
+    ],
+)
+def test_options_that_the_task_does_not_have(name, options, message, folder, tmp_path):
+    (video,) = sorted((folder / "clips/val").iterdir())
+    arguments = ["--run-dir", str(folder / name), "--output", str(tmp_path), *options]
+    if message is not None:
+        with pytest.raises(SettingsError, match=message):
+            predict.main([*arguments, str(video)])
+        return
+    with pytest.raises(SettingsError, match="--smooth and --track are for videos, and there is none"):
+        predict.main([*arguments, "--track", str(folder / "set/images/val")])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--smooth", "0.5", "x.mp4"], "--smooth and --track are for videos that --output draws"),
+        (["--output", "out", "--smooth", "1", "x.mp4"], "got --smooth 1; it must be from 0 to below 1"),
+        (["--output", "out", "--csv", "a.csv", "x.png"], "--output writes its own files"),
+    ],
+)
+def test_options_that_would_do_nothing(arguments, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        predict.main(arguments)
+    assert end.value.code == 2 and message in capsys.readouterr().err
