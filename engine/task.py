@@ -374,3 +374,12 @@ class Shows(Protocol):
         A task that counts something else, such as objects, says so in `counted`.
         """
         ...
+
+
+@runtime_checkable
+class ShowsPredictions(Protocol):
+    """Shows predictions beside the truth, for the sheet of pictures in a report."""
+
+    def prediction_pictures(self, model: nn.Module, count: int) -> list[Picture]:
+        """`count` validation items of as many categories as there are: what is known of them, and what is found."""
+        ...

@@ -16,7 +16,6 @@ from torch import nn
 
 from datasets.dense.coco import CocoImages, read_coco, with_objects
 from datasets.dense.detection_samples import DetectionImages, DetectionSamples
-from datasets.dense.drawing import draw_scene
 from datasets.dense.views import DetectionView, DetectionViewSettings, EvalView, EvalViewSettings
 from datasets.file_list import FileList
 from dense.structures import ImageShape, Targets
@@ -71,7 +70,7 @@ class DetectionEvaluationSettings(SceneEvaluationSettings):
     """How images are evaluated."""
 
     drawn_score: float = Field(
-        0.3, ge=0, le=1, description="objects with a smaller score are not drawn or tracked; evaluation counts them"
+        0.5, ge=0, le=1, description="objects with a smaller score are not drawn or tracked; evaluation counts them"
     )
 
 
@@ -173,14 +172,15 @@ class Detection(SceneTask):
 
     # engine.task.Draws.
 
-    def draw(self, picture: torch.Tensor, outputs: FoundObjects) -> torch.Tensor:
+    def drawing(self, outputs: FoundObjects) -> dict[str, Any]:
         shown = outputs.above(self.settings.evaluation.drawn_score)
         names, colors = list(self.class_names), shown.labels
         if shown.numbers is not None:  # a color and a name for each track
             named = {n: f"{names[label]} {n}" for n, label in zip(shown.numbers, colors.tolist(), strict=True)}
             names = [named.get(number, "") for number in range(max(named, default=-1) + 1)]
             colors = torch.tensor(shown.numbers, dtype=torch.int64)
-        return draw_scene(picture, shown.boxes, colors, shown.masks(), class_names=names, scores=shown.scores)
+        found = {"boxes": shown.boxes, "labels": colors, "masks": shown.masks(), "scores": shown.scores}
+        return {**found, "class_names": names}
 
     def facts(self, outputs: FoundObjects) -> dict[str, Any]:
         """Objects with class, score, box (x1, y1, x2, y2 in pixels), mask (COCO's run lengths) and track."""

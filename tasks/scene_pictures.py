@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from datasets.dense.drawing import draw_scene
 from datasets.dense.label_maps import LabelMapFiles
@@ -73,6 +74,22 @@ def validation_pictures(task: SceneTask, count: int) -> list[Picture]:
             for number, view in enumerate(sample["images"])
         }
         pictures.append(Picture(_caption(task, labeled, row), {"in the file": _drawn(task, in_file), **views}, HEIGHT))
+    return pictures or [NOTHING]
+
+
+def prediction_pictures(task: SceneTask, model: nn.Module, count: int) -> list[Picture]:
+    """Validation images, chosen as by `validation_pictures`: what is in them, and what the network finds."""
+    items, pictures = task.val_items, []
+    labeled = task.samples_of(items)
+    rows = _varied(task, labeled, len(items))[:count]
+    inputs = task.find_inputs([items[row].path for row in rows])
+    for row, seen in zip(rows, task.see(model, inputs), strict=True):
+        if seen.failure:
+            continue
+        in_file = labeled.as_in_file(row)
+        drawn = draw_scene(in_file["images"], **task.drawing(seen.outputs), min_short_side=MIN_SIDE)
+        found = drawn.movedim(0, 2)[None]
+        pictures.append(Picture(_caption(task, labeled, row), {"known": _drawn(task, in_file), "found": found}, HEIGHT))
     return pictures or [NOTHING]
 
 

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from datasets.class_table import class_table
 from datasets.dataloader import eval_loader, to_device, train_loader
 from datasets.dense.batches import normalize_and_pad
+from datasets.dense.drawing import draw_scene
 from datasets.file_list import FileError, FileList, read_class_names
 from datasets.images import find_images
 from datasets.samples import EvalSamples, TrainSamples
@@ -88,6 +89,10 @@ class SceneTask(Task):
 
     def guesses(self, outputs: Any) -> list[tuple[str, float]]:
         """The classes in an image, with a number each, the largest first."""
+        raise NotImplementedError
+
+    def drawing(self, outputs: Any) -> dict[str, Any]:
+        """What to draw of the outputs for an image: arguments of `datasets.dense.drawing.draw_scene`."""
         raise NotImplementedError
 
     def evaluation_of(self, gathered: Gathered) -> Evaluation:
@@ -264,8 +269,14 @@ class SceneTask(Task):
 
     # engine.task.Shows, for tools/show_data.py.
 
+    def draw(self, picture: torch.Tensor, outputs: Any) -> torch.Tensor:
+        return draw_scene(picture, **self.drawing(outputs))
+
     def training_pictures(self, count: int) -> list[Picture]:
         return scene_pictures.training_pictures(self, count)
+
+    def prediction_pictures(self, model: nn.Module, count: int) -> list[Picture]:
+        return scene_pictures.prediction_pictures(self, model, count)
 
     def validation_pictures(self, count: int) -> list[Picture]:
         return scene_pictures.validation_pictures(self, count)

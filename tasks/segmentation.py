@@ -17,7 +17,6 @@ from pydantic import Field, field_validator, model_validator
 from torch import nn
 
 from datasets.dense.batches import pad_label_maps
-from datasets.dense.drawing import draw_scene
 from datasets.dense.label_maps import LabelMapFiles, read_label_maps
 from datasets.dense.segmentation_samples import SegmentationImages, SegmentationSamples
 from datasets.dense.views import EvalView, EvalViewSettings, SegmentationView, SegmentationViewSettings
@@ -251,8 +250,8 @@ class Segmentation(SceneTask):
 
     # engine.task.Draws.
 
-    def draw(self, picture: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
-        return draw_scene(picture, label_map=self.best_classes(outputs))
+    def drawing(self, outputs: torch.Tensor) -> dict[str, Any]:
+        return {"label_map": self.best_classes(outputs)}
 
     def facts(self, outputs: torch.Tensor) -> dict[str, Any]:
         return {"shares": dict(self.guesses(outputs))}

@@ -1,22 +1,42 @@
 """Shared by the scripts: the recipe of a run, and the report of an evaluation."""
 
 import argparse
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+
+from torch import nn
 
 from engine.distributed import Ranks
 from engine.non_finite import check_score
 from engine.precision import autocast
 from engine.run import report_evaluation
-from engine.task import ResumeFolder, Task
+from engine.task import ResumeFolder, ShowsPredictions, Task
 from inference.trained import Recipe, find_recipe, find_weights, load_model
 from report.page import try_to_write_page
 from settings import SettingsError
 from tools.common.output_files import check_folder
 from tools.common.report_folder import claim_folder, describe, write_made_from
 
+log = logging.getLogger(__name__)
+
+NUM_PICTURES = 12
+"""Validation items on the sheet of predictions."""
 OTHER_FOLDER = "name a folder of your own with --run-dir, and the recipe and the weights with -c and --checkpoint"
+
+
+def _draw_predictions(task: Task, model: nn.Module, path: Path) -> None:
+    """A sheet of predictions beside the truth, if the task shows them. A failure is a warning: the scores are there."""
+    if not isinstance(task, ShowsPredictions):
+        return
+    try:
+        from tools.pictures.contact_sheet import draw_sheet  # imports matplotlib, which takes a second
+
+        draw_sheet(task.prediction_pictures(model, NUM_PICTURES), path, "predictions for validation images")
+        log.info("pictures of predictions: %s", path)
+    except Exception as error:
+        log.warning("cannot draw %s: %s", path, error)
 
 
 def find_run(args: argparse.Namespace, overrides: Sequence[str], task: str | None = None) -> Recipe:
@@ -52,6 +72,7 @@ def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average:
     ranks.on_main(lambda: report_evaluation(folder, title, facts, evaluation))
     if ranks.is_main:
         write_made_from(folder, made_from)
+        _draw_predictions(task, model, folder / "predictions.png")
         shutil.rmtree(unfinished.path, ignore_errors=True)
         try_to_write_page(run)
     check_score(evaluation, ranks, str(weights))
