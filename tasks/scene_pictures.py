@@ -31,6 +31,8 @@ MIN_SIDE = 224
 """Smaller images are enlarged to this side before boxes and names are drawn on them, in pixels."""
 HEIGHT = 256
 """Of the pictures on a sheet, in pixels: names must be readable."""
+PAIR_HEIGHT = 200
+"""Of pictures beside each other, so that two pairs fit in a row."""
 MAX_COUNTED = 500
 """Images of a list whose pixels are counted."""
 MAX_NAMED = 8
@@ -89,7 +91,9 @@ def prediction_pictures(task: SceneTask, model: nn.Module, count: int) -> list[P
         in_file = labeled.as_in_file(row)
         drawn = draw_scene(in_file["images"], **task.drawing(seen.outputs), min_short_side=MIN_SIDE)
         found = drawn.movedim(0, 2)[None]
-        pictures.append(Picture(_caption(task, labeled, row), {"known": _drawn(task, in_file), "found": found}, HEIGHT))
+        pictures.append(
+            Picture(_caption(task, labeled, row), {"known": _drawn(task, in_file), "found": found}, PAIR_HEIGHT)
+        )
     return pictures or [NOTHING]
 
 

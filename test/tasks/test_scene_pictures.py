@@ -1,5 +1,6 @@
 """What tools/show_data.py shows of detection and segmentation: the samples of the run, with what is in them drawn."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,9 @@ def test_validation_shows_views_and_skips_what_cannot_be_read(scenes, tmp_path, 
 def test_objects_and_pixels_are_counted_by_class(scenes):
     names, counts = make_task(RECIPES["detection"](scenes)).sample_counts()
     assert names == ("disc", "ring", "square", "triangle", "cross", "star")
-    assert counts["validation"].sum() == 13 and counts["training"].sum() == 16
+    files = [json.loads((scenes / f"instances_{split}.json").read_text()) for split in ("train", "val")]
+    listed = [sum(not one["iscrowd"] for one in file["annotations"]) for file in files]
+    assert [counts["training"].sum(), counts["validation"].sum()] == listed and min(listed) > 10
     task = make_task(RECIPES["segmentation"](scenes))
     expected = np.zeros(7, int)
     for path in (scenes / "labels/val").iterdir():
@@ -75,3 +78,14 @@ def test_objects_and_pixels_are_counted_by_class(scenes):
     assert (
         pixel_counts(task.val_items, 7).tolist() == expected.tolist() == task.sample_counts()[1]["validation"].tolist()
     )
+
+
+@pytest.mark.parametrize("kind", RECIPES)
+def test_predictions_stand_beside_what_is_known(kind, scenes):
+    task = make_task(RECIPES[kind](scenes))
+    pictures = task.prediction_pictures(task.build_model().eval(), 3)
+    assert len(pictures) == 3
+    for picture in pictures:
+        assert list(picture.stages) == ["known", "found"]
+        known, found = picture.stages.values()
+        assert known.shape == found.shape and known.dtype == found.dtype == torch.uint8
