@@ -104,27 +104,12 @@ def create_segmentor(
     if head not in HEADS:
         hint = did_you_mean(head, HEADS)
         raise ValueError(f"no segmentation head is called {head!r}{hint} (choices: {', '.join(HEADS)})")
-    for option, value in (("channels", channels), ("auxiliary_channels", auxiliary_channels)):
-        least = 1 if option == "channels" else 0
-        if value is not None and (type(value) is not int or value < least):
-            raise ValueError(f"{option} is {value!r}; it must be a whole number of at least {least}")
+    _check_channels(channels, auxiliary_channels)
     chosen = HEADS[head]
     name = backbone if isinstance(backbone, str) else type(backbone).__name__
     if auxiliary_channels is None:
         auxiliary_channels = chosen.auxiliary_channels
-    if isinstance(backbone, str):
-        if chosen.takes_coarsest and not name.startswith(TIMM):
-            # No levels that nothing takes: distributed training would wait for their gradients.
-            first = NUM_LEVELS - (2 if auxiliary_channels else 1)
-            options = {"out_indices": range(first, NUM_LEVELS)} | options
-        backbone = create_pyramid(backbone, **options)
-    elif options:
-        given = ", ".join(options)
-        raise ValueError(f"{given}: only a backbone given by its name is built with options; build {name} with them")
-    if not all(isinstance(stride, int) for stride in backbone.pyramid_strides):
-        raise ValueError(
-            f"{name} is for clips, with levels of strides {backbone.pyramid_strides}; a segmentor takes images"
-        )
+    backbone = _backbone_for(name, backbone, chosen.takes_coarsest, 2 if auxiliary_channels else 1, options)
     channels = channels or chosen.channels
     levels, neck = backbone.pyramid_channels, None
     if chosen.neck_channels is not None:
@@ -143,6 +128,34 @@ def create_segmentor(
     if weights is not None:
         load_pretrained(model, weights)
     return model
+
+
+def _check_channels(channels: int | None, auxiliary_channels: int | None) -> None:
+    for option, value in (("channels", channels), ("auxiliary_channels", auxiliary_channels)):
+        least = 1 if option == "channels" else 0
+        if value is not None and (type(value) is not int or value < least):
+            raise ValueError(f"{option} is {value!r}; it must be a whole number of at least {least}")
+
+
+def _backbone_for(
+    name: str, backbone: str | nn.Module, takes_coarsest: bool, num_coarsest: int, options: Mapping[str, Any]
+) -> nn.Module:
+    """The backbone, built if it is a name.
+
+    Levels that nothing takes are left out: distributed training would wait for their gradients.
+    """
+    if isinstance(backbone, str):
+        if takes_coarsest and not name.startswith(TIMM):
+            options = {"out_indices": range(NUM_LEVELS - num_coarsest, NUM_LEVELS)} | dict(options)
+        backbone = create_pyramid(backbone, **options)
+    elif options:
+        given = ", ".join(options)
+        raise ValueError(f"{given}: only a backbone given by its name is built with options; build {name} with them")
+    if not all(isinstance(stride, int) for stride in backbone.pyramid_strides):
+        raise ValueError(
+            f"{name} is for clips, with levels of strides {backbone.pyramid_strides}; a segmentor takes images"
+        )
+    return backbone
 
 
 def _with_our_names(model: Segmentor, weights: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:

@@ -8,8 +8,13 @@ from report.curves import SCORES
 from report.run_files import EvaluationFiles
 from report.statistics import share_interval
 
-SETTINGS = ("weights", "list", "max_non_finite", "num_clips", "num_crops")
+SETTINGS = ("weights", "list", "max_non_finite", "num_clips", "num_crops", "drawn_score", "slide", "save_predictions")
 """Settings of an evaluation that its summary.json holds beside the scores."""
+SCENE_SCORES = {
+    "box_ap": ("average precision of boxes", ("box_ap50", "mask_ap", "mask_ap50", "box_ar100")),
+    "mean_iou": ("mean IoU", ("mean_accuracy", "pixel_accuracy")),
+}
+"""Main score of detection or segmentation -> what it is, and other scores to show beside it."""
 MAX_NUMBERS = 4  # in the verdict of a task that is no classification
 
 
@@ -34,6 +39,8 @@ class Verdict:
 def judge(evaluation: EvaluationFiles) -> Verdict:
     """The verdict on an evaluation, from its summary.json and the number of files per class."""
     summary, item = evaluation.summary, evaluation.item
+    if item is not None and (main := next((name for name in SCENE_SCORES if name in summary), None)):
+        return _judge_scenes(evaluation, item, main)
     name = next((name for name in SCORES if name in summary), None)
     if item is None or name is None:
         scores = [(key.replace("_", " "), number(value)) for key, value in numbers_of(summary).items()]
@@ -46,6 +53,15 @@ def judge(evaluation: EvaluationFiles) -> Verdict:
         sentence = f"mean average precision on {scored:,} {item}s"
     facts = [*_trust(evaluation, name, scored), *_other_scores(summary, item, name)]
     return Verdict(percent(summary[name]), sentence, _protocol(evaluation), facts, _warnings(summary, item))
+
+
+def _judge_scenes(evaluation: EvaluationFiles, item: str, main: str) -> Verdict:
+    """The verdict on a detector or segmentor; a score of objects that there are none of is left out."""
+    summary, (words, others) = evaluation.summary, SCENE_SCORES[main]
+    facts = [*_trust(evaluation, main, summary[f"{item}s_read"])]
+    facts += [(key.replace("_", " "), percent(summary[key])) for key in others if summary.get(key) is not None]
+    sentence = f"{words} on {summary[f'{item}s_read']:,} {item}s"
+    return Verdict(percent(summary[main]), sentence, _protocol(evaluation), facts, _warnings(summary, item))
 
 
 def numbers_of(summary: dict[str, Any]) -> dict[str, float]:

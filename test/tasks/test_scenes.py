@@ -19,9 +19,12 @@ from detectors import SPATIAL as NECKS
 from detectors import small_options
 from engine.distributed import Ranks
 from engine.non_finite import NotFinite
+from engine.run import report_evaluation
 from engine.task import ResumeFolder
 from evaluators import resumable_predictions
 from inference.trained import load_trained
+from report.run_files import EvaluationFiles
+from report.verdict import judge
 from segmentors import HEADS as SEGMENTORS
 from settings import write_yaml
 from tasks import find_task
@@ -269,6 +272,20 @@ def test_a_nan_in_one_head_stops_the_run_and_the_head_is_named(name, entry, part
     (tmp_path / "recipe.yaml").write_text(write_yaml(RECIPES[name](scenes)))
     with pytest.raises(NotFinite, match=rf"the loss \({part}\) of step 1 is not finite \(.*3 samples, rows of the"):
         train.main(["-c", str(tmp_path / "recipe.yaml"), f"run.dir={tmp_path / 'run'}"])
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("detection", "average precision of boxes on 5 images"), ("segmentation", "mean IoU on 5 im")],
+)
+def test_the_verdict_of_a_report_is_the_main_score(name, sentence, scenes, tmp_path):
+    task = make_task(RECIPES[name](scenes))
+    evaluation = task.evaluate(task.build_model().eval())
+    report_evaluation(tmp_path, "a test", {"weights": "a.pt", **task.report_facts()}, evaluation)
+    verdict = judge(EvaluationFiles(tmp_path))
+    assert verdict.sentence.startswith(sentence) and verdict.score == f"{100 * evaluation.score:.2f} %"
+    facts = dict(verdict.facts)
+    assert facts["coverage"].startswith("100.00 %") and len(facts) >= 3 and "drawn score" not in facts
 
 
 @pytest.mark.slow
