@@ -98,7 +98,8 @@ def test_pyramids_have_their_shapes_at_any_size(name, size):
         check_pyramid(name, model, (*num_frames, *size))
 
 
-@pytest.mark.parametrize("name", [*SMALLEST, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*SMALLEST, *OTHERS])
 def test_pyramids_of_the_papers_networks_have_their_shapes(name):
     """Shapes alone, without memory or numbers."""
     with torch.device("meta"):
@@ -203,7 +204,7 @@ def test_without_classes_the_output_is_the_pooled_features(name):
         assert model.eval()(x).shape == (2, 7) and logits.shape == (2, 5)
 
 
-@pytest.mark.parametrize("out_indices", [(0, 1, 2, 3), (0, 2)])
+@pytest.mark.parametrize("out_indices", [pytest.param((0, 1, 2, 3), marks=pytest.mark.slow), (0, 2)])
 @pytest.mark.parametrize("name", DEBUG)
 def test_a_pyramid_starts_from_files_of_classifiers_and_of_its_own(name, out_indices, tmp_path):
     torch.manual_seed(0)

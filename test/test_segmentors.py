@@ -210,6 +210,7 @@ def test_only_one_of_file_and_model_has_an_auxiliary_head(tmp_path):
         load_pretrained(both, tmp_path / "alone.pth")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("holder", ["", "module."])
 def test_the_names_that_glores_segmentation_likely_has(holder, tmp_path):
     """`pretrained.`, `head.`, and `fc_2` in the unit; beside them the classifier that the backbone was trained with."""

@@ -206,8 +206,8 @@ def test_the_short_video_policy_error_counts_as_unreadable(tmp_path):
             r"data\.(train|val): .* has label \d, but the network has 3 classes \(0 to 2\); set model\.num_classes=8",
         ),
         (
-            {"model__name": "glore_resnet50"},
-            r"model: no model is called 'glore_resnet50'; did you mean 'glore_resnet50_3d'",
+            {"model__name": "glore_resnet50_3"},
+            r"model: no model is called 'glore_resnet50_3'; did you mean 'glore_resnet50_3d'",
         ),
         (
             {"model__options": {"dropuot": 0.5}},
@@ -248,9 +248,8 @@ def test_folders_define_classes_and_their_names(motion_videos):
 
 
 def test_an_unknown_task_is_explained():
-    with pytest.raises(
-        SettingsError, match="task: must be one of clip_classification, image_classification, got 'clips'"
-    ):
+    names = "clip_classification, image_classification, detection, segmentation"
+    with pytest.raises(SettingsError, match=f"task: must be one of {names}, got 'clips'"):
         find_task({"task": "clips"}, "recipe.yaml")
 
 

@@ -30,7 +30,13 @@ from settings import write_yaml
 from tasks import find_task
 from tools import train
 
-EVERY = [(task, backbone) for task in RECIPES for backbone in BACKBONES]
+EVERY = [
+    pytest.param(
+        task, backbone, marks=[pytest.mark.slow] * ((row + column) % 2)
+    )  # by default each family under one task
+    for row, task in enumerate(RECIPES)
+    for column, backbone in enumerate(BACKBONES)
+]
 PLOTS = ("engine.run.plot_curves", "evaluators.segmentation_report.plot_confusion",
          "evaluators.detection_report.plot_precision", "tools.common.loading_runs.try_to_write_page")  # fmt: skip
 """What takes most of a run's time, and has tests of its own."""

@@ -47,6 +47,7 @@ def test_multiply_adds_are_those_of_the_network(name):
     assert rows(PAGE)[name][2] == model_zoo.in_billions(model_zoo.count_macs(name))
 
 
+@pytest.mark.slow
 def test_it_is_written_where_asked_or_says_why_not(tmp_path, monkeypatch):
     monkeypatch.setattr(model_zoo, "count_macs", lambda name: 10**9)
     model_zoo.main(["-o", str(tmp_path / "models.md")])
