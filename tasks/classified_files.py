@@ -1,6 +1,5 @@
 """What a classification task reads and tells apart: its files, its classes, and how reports name them."""
 
-import json
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -9,21 +8,19 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from datasets.class_table import class_table
 from datasets.file_list import FileList
 from datasets.samples import EvalViews, TrainSamples
 from engine.fingerprint import Contents, Part
-from engine.task import Batch, Task
+from engine.task import Batch
 from evaluators.classification import Naming
 from tasks.class_lists import ClassLists
 from tasks.evaluation_key import evaluation_key, validation_source
 from tasks.lists_fingerprint import fingerprint_lists
 from tasks.loader_settings import loader_options
+from tasks.named_classes import NamedClasses
 
-CLASS_NAMES = "class_names.txt"
 
-
-class ClassifiedFiles(Task):
+class ClassifiedFiles(NamedClasses):
     """The files and the classes of a classification task. Subclasses define how files become batches."""
 
     item: ClassVar[str]
@@ -130,27 +127,6 @@ class ClassifiedFiles(Task):
 
     def evaluation_key(self) -> dict[str, Any]:
         return evaluation_key(self)
-
-    def resolved_recipe(self) -> dict[str, Any]:
-        """The full recipe with all defaults and the number of classes filled in, as plain types."""
-        recipe = super().resolved_recipe()
-        recipe["model"]["num_classes"] = self.num_classes
-        return recipe
-
-    def portable_recipe(self) -> dict[str, Any]:
-        recipe = super().portable_recipe()
-        recipe["data"]["class_names"] = list(self.class_names)
-        return recipe
-
-    def run_files(self) -> dict[str, str]:
-        """The class names: one line `index<TAB>name` per class."""
-        return {CLASS_NAMES: class_table(self.class_names)}
-
-    @classmethod
-    def overrides_of_run(cls, run: Path) -> list[str]:
-        """Takes the class names from the run directory, so that the training files are not needed."""
-        names = run / CLASS_NAMES
-        return [f"data.class_names={json.dumps(str(names))}"] if names.exists() else []
 
     def report_facts(self) -> dict[str, Any]:
         data = self.settings.data

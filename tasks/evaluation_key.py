@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from engine.fingerprint import Contents
+from tasks.loader_settings import LoaderSettings
 
 if TYPE_CHECKING:
     from tasks.classification import Classification
@@ -18,10 +19,9 @@ IN_THE_FILES = (
     *("val", "val_root", "val_split", "root", "class_names", "make", "index"),
     *("folds", "fold", "fold_seed", "fold_groups"),
 )
-WORKER_SETTINGS = ("num_workers", "worker_start", "timeout_seconds")
 IGNORED = {
     "model": ("pretrained",),
-    "data": (*IN_TRAINING_ONLY, *IN_THE_FILES, *WORKER_SETTINGS),
+    "data": (*IN_TRAINING_ONLY, *IN_THE_FILES, *LoaderSettings.CHANGEABLE),
     "evaluation": ("max_non_finite", "clips_per_forward", "images_per_forward"),
 }
 """Settings by section that change no score but by rounding, or only by what the validation files are."""

@@ -14,7 +14,6 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from datasets.class_table import class_table
 from datasets.dataloader import eval_loader, to_device, train_loader
 from datasets.dense.batches import normalize_and_pad
 from datasets.dense.drawing import draw_scene
@@ -25,32 +24,31 @@ from datasets.synthetic.scene_shapes import make_scene_shapes
 from engine.checkpoint import write_atomically
 from engine.fingerprint import Contents, Part
 from engine.progress import counted, progress_bar
-from engine.task import Answer, Batch, Evaluation, Picture, ResumeFolder, Seen, Task
+from engine.task import Answer, Batch, Evaluation, Picture, ResumeFolder, Seen
 from evaluators.gather import Gathered, gather
 from evaluators.resumable_predictions import ResumablePredictions, Rows
 from models import WeightsError, load_pretrained
 from settings import SettingsError
 from tasks import scene_pictures
 from tasks.class_lists import read_setting
-from tasks.loader_settings import loader_options
+from tasks.loader_settings import LoaderSettings, loader_options
+from tasks.named_classes import NamedClasses
 from tasks.scene_predictions import answer_files, see_files
 
 log = logging.getLogger(__name__)
 
-CLASS_NAMES = "class_names.txt"
 SPLITS = {"train": "training", "val": "validation"}
 IN_TRAINING_ONLY = ("train", "train_view", "make")
 IN_THE_FILES = ("root", "val", "val_root", "class_names")
-WORKERS = ("num_workers", "worker_start", "timeout_seconds")
 IGNORED = {
     "model": ("pretrained",),
-    "data": (*IN_TRAINING_ONLY, *IN_THE_FILES, *WORKERS),
+    "data": (*IN_TRAINING_ONLY, *IN_THE_FILES, *LoaderSettings.CHANGEABLE),
     "evaluation": ("max_non_finite", "save_predictions"),
 }
 """Settings by section that change no score, or only by what the validation files are."""
 
 
-class SceneTask(Task):
+class SceneTask(NamedClasses):
     """A task whose network looks at images of any size and says where things are."""
 
     find_inputs: ClassVar[Callable[[Iterable[Any]], Sequence[Any]]] = staticmethod(find_images)
@@ -226,25 +224,6 @@ class SceneTask(Task):
         files = (f"{identity} {os.path.abspath(item.path)}" for identity, item in items)
         return {**self.settings_key(), "validation images": list(Contents.of(files))}
 
-    def resolved_recipe(self) -> dict[str, Any]:
-        recipe = super().resolved_recipe()
-        recipe["model"]["num_classes"] = self.num_classes
-        return recipe
-
-    def portable_recipe(self) -> dict[str, Any]:
-        recipe = super().portable_recipe()
-        recipe["data"]["class_names"] = list(self.class_names)
-        return recipe
-
-    def run_files(self) -> dict[str, str]:
-        """The class names: one line `index<TAB>name` per class."""
-        return {CLASS_NAMES: class_table(self.class_names)}
-
-    @classmethod
-    def overrides_of_run(cls, run: Path) -> list[str]:
-        names = run / CLASS_NAMES
-        return [f"data.class_names={json.dumps(str(names))}"] if names.exists() else []
-
     def report_facts(self) -> dict[str, Any]:
         data = self.settings.data
         return {"list": data.val, "view": data.val_view.model_dump(), **self.settings.evaluation.model_dump()}
@@ -306,10 +285,6 @@ class SceneTask(Task):
                 "data.class_names to the classes of the network"
             )
         return names
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
 
     def make_demo(self) -> None:
         """Makes the demo images of the recipe, if it has any and they do not exist, on the main rank."""

@@ -183,7 +183,7 @@ class Segmentation(SceneTask):
         run_on_meta(f"data.train_view.crop, train.batch_size={self.settings.train.batch_size}", model, shape, True)
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The sum of the heads' losses, and sums over the batch: `loss`, its parts, `pixel_accuracy`."""
+        """The sum of the heads' losses, and sums over the batch: `loss` and, of several heads, its parts."""
         settings, size = self.settings.loss, self.settings.data.train_view.crop
         images = self.network_input(batch["images"], size=size)
         labels = pad_label_maps(batch["label_maps"], size)

@@ -1,0 +1,44 @@
+"""A task whose network tells named classes apart: how its recipes and runs carry the names."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from datasets.class_table import class_table
+from engine.task import Task
+
+CLASS_NAMES = "class_names.txt"
+
+
+class NamedClasses(Task):
+    """The part of classification, detection and segmentation that deals with the names of classes."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """A name for each class of the network."""
+        raise NotImplementedError
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def resolved_recipe(self) -> dict[str, Any]:
+        """The full recipe with all defaults and the number of classes filled in, as plain types."""
+        recipe = super().resolved_recipe()
+        recipe["model"]["num_classes"] = self.num_classes
+        return recipe
+
+    def portable_recipe(self) -> dict[str, Any]:
+        recipe = super().portable_recipe()
+        recipe["data"]["class_names"] = list(self.class_names)
+        return recipe
+
+    def run_files(self) -> dict[str, str]:
+        """The class names: one line `index<TAB>name` per class."""
+        return {CLASS_NAMES: class_table(self.class_names)}
+
+    @classmethod
+    def overrides_of_run(cls, run: Path) -> list[str]:
+        """Takes the class names from the run directory, so that the training files are not needed."""
+        names = run / CLASS_NAMES
+        return [f"data.class_names={json.dumps(str(names))}"] if names.exists() else []
