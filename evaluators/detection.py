@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from evaluators import non_finite
 from evaluators.gather import Gathered
+from evaluators.image_counts import ImageCounts
 from evaluators.resumable_predictions import Rows
 
 STATS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large",
@@ -116,7 +116,7 @@ def _say_nothing(*_: Any) -> None:
 
 
 @dataclass(frozen=True)
-class DetectionEvaluation:
+class DetectionEvaluation(ImageCounts):
     """The scores of detections, as an `engine.task.Evaluation`."""
 
     gathered: Gathered
@@ -144,17 +144,13 @@ class DetectionEvaluation:
         return {KINDS[kind]: average_precision(self.ground_truth, self.results, read, kind) for kind in kinds}
 
     @property
-    def failures(self) -> list[dict[str, Any]]:
-        return self.gathered.failures
-
-    @property
     def num_non_finite(self) -> int:
         return int((~self.gathered.rows["finite"]).sum()) if self.gathered.rows else 0
 
     @property
     def score(self) -> float:
         """Average precision of boxes; -inf if the images have no object, NaN with too many NaN or infinite outputs."""
-        if non_finite.too_many(self.num_non_finite, self.gathered.num_read, self.max_non_finite):
+        if self.has_too_many_non_finite:
             return float("nan")
         value = self.precisions["box"].stats["ap"]
         return float("-inf") if np.isnan(value) else value
@@ -166,7 +162,6 @@ class DetectionEvaluation:
 
     def summary(self) -> dict[str, float]:
         """Fractions in 0..1, counts, and images per second over all ranks."""
-        gathered = self.gathered
         scores = {
             f"{kind}_{name}": value
             for kind, precision in self.precisions.items()
@@ -175,11 +170,7 @@ class DetectionEvaluation:
         return {
             **scores,
             "detections": len(self.results),
-            "images_read": gathered.num_read,
-            "images_non_finite": self.num_non_finite,
-            "images_listed": gathered.num_items,
-            "coverage": gathered.num_read / max(1, gathered.num_items),
-            "images_per_second": (gathered.num_read - gathered.num_kept) / max(gathered.seconds, 1e-9),
+            **self.counts(),
         }
 
     def headline(self) -> str:
@@ -187,25 +178,15 @@ class DetectionEvaluation:
             f"{kind} AP {100 * precision.stats['ap']:.2f} % (AP50 {100 * precision.stats['ap50']:.2f} %)"
             for kind, precision in self.precisions.items()
         ]
-        counts = f"{self.gathered.num_read} of {self.gathered.num_items} images"
-        return "; ".join(filter(None, [f"{', '.join(shown)} on {counts}", self._say_non_finite()]))
-
-    def _say_non_finite(self) -> str:
-        return non_finite.describe(self.num_non_finite, self.gathered.num_read, self.max_non_finite)
+        return self.headline_of(", ".join(shown))
 
     def lines(self) -> list[str]:
-        summary = self.summary()
         lines = []
         for kind, precision in self.precisions.items():
             for name, value in precision.stats.items():
                 shown = "     -" if np.isnan(value) else f"{100 * value:6.2f}"
                 lines.append(f"  {f'{kind} {name}'.replace('_', ' '):<20} {shown} %")
-        counts = f"({summary['images_read']:,} of {summary['images_listed']:,} images read)"
-        lines.append(f"  {'coverage':<20} {100 * summary['coverage']:6.2f} %  {counts}")
-        if problem := self._say_non_finite():
-            lines.append(f"  {'not finite':<20} {problem}; they count as without a detection")
-        lines.append(f"  {'speed':<20} {summary['images_per_second']:6.1f} images/s")
-        return lines
+        return [*lines, *self.count_lines("they count as without a detection")]
 
     def write(self, folder: Path) -> None:
         from evaluators.detection_report import write_report

@@ -36,11 +36,7 @@ def write_report(folder: Path, evaluation: DetectionEvaluation) -> None:
         _class_rows(evaluation),
     )
     write_csv(folder / "images.csv", ("index", "id", "path", "objects", "detections"), _image_rows(evaluation))
-    write_csv(
-        folder / "unreadable.csv",
-        ("index", "id", "path", "reason"),
-        ((f["index"], evaluation.items[f["index"]][0], f["path"], f["reason"]) for f in evaluation.failures),
-    )
+    evaluation.write_unreadable(folder)
     path = folder / "precision.png"
     try:
         plot_precision(evaluation.precisions, evaluation.class_names, path)

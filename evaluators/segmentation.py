@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from evaluators import non_finite
 from evaluators.gather import Gathered
+from evaluators.image_counts import ImageCounts
 from evaluators.resumable_predictions import Rows
 
 IGNORED = 255
@@ -106,7 +106,7 @@ def _mean(values: np.ndarray) -> float:
 
 
 @dataclass(frozen=True)
-class SegmentationEvaluation:
+class SegmentationEvaluation(ImageCounts):
     """The scores of predicted label maps, as an `engine.task.Evaluation`."""
 
     gathered: Gathered
@@ -124,17 +124,13 @@ class SegmentationEvaluation:
         return score_pairs(np.concatenate([np.zeros((0, 3), dtype=np.int64), *pairs]), len(self.class_names))
 
     @property
-    def failures(self) -> list[dict[str, Any]]:
-        return self.gathered.failures
-
-    @property
     def num_non_finite(self) -> int:
         return sum(bool((pairs[:, 1] == NO_CLASS).any()) for pairs in self.gathered.rows.get("pairs", []))
 
     @property
     def score(self) -> float:
         """Mean IoU; -inf if no pixel has a label, NaN with too many NaN or infinite outputs."""
-        if non_finite.too_many(self.num_non_finite, self.gathered.num_read, self.max_non_finite):
+        if self.has_too_many_non_finite:
             return float("nan")
         return self.scores.mean_iou if self.scores.pixels.any() else float("-inf")
 
@@ -144,26 +140,18 @@ class SegmentationEvaluation:
 
     def summary(self) -> dict[str, float]:
         """Fractions in 0..1, counts, and images per second over all ranks."""
-        gathered, scores = self.gathered, self.scores
+        scores = self.scores
         return {
             "mean_iou": scores.mean_iou,
             "mean_accuracy": scores.mean_accuracy,
             "pixel_accuracy": scores.pixel_accuracy,
-            "images_read": gathered.num_read,
-            "images_non_finite": self.num_non_finite,
-            "images_listed": gathered.num_items,
-            "coverage": gathered.num_read / max(1, gathered.num_items),
-            "images_per_second": (gathered.num_read - gathered.num_kept) / max(gathered.seconds, 1e-9),
+            **self.counts(),
         }
 
     def headline(self) -> str:
-        scores, gathered = self.scores, self.gathered
+        scores = self.scores
         shown = f"{100 * scores.mean_iou:.2f} % mean IoU, {100 * scores.pixel_accuracy:.2f} % of the pixels"
-        counts = f"{gathered.num_read} of {gathered.num_items} images"
-        return "; ".join(filter(None, [f"{shown} on {counts}", self._say_non_finite()]))
-
-    def _say_non_finite(self) -> str:
-        return non_finite.describe(self.num_non_finite, self.gathered.num_read, self.max_non_finite)
+        return self.headline_of(shown)
 
     def lines(self) -> list[str]:
         summary = self.summary()
@@ -171,12 +159,7 @@ class SegmentationEvaluation:
             f"  {name.replace('_', ' '):<20} {100 * summary[name]:6.2f} %"
             for name in ("mean_iou", "mean_accuracy", "pixel_accuracy")
         ]
-        counts = f"({summary['images_read']:,} of {summary['images_listed']:,} images read)"
-        lines.append(f"  {'coverage':<20} {100 * summary['coverage']:6.2f} %  {counts}")
-        if problem := self._say_non_finite():
-            lines.append(f"  {'not finite':<20} {problem}; their pixels count as wrong")
-        lines.append(f"  {'speed':<20} {summary['images_per_second']:6.1f} images/s")
-        return lines
+        return [*lines, *self.count_lines("their pixels count as wrong")]
 
     def write(self, folder: Path) -> None:
         from evaluators.segmentation_report import write_report

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 def write_report(folder: Path, evaluation: SegmentationEvaluation) -> None:
     """Writes the report's files into `folder`. A plot that fails is a warning: it must not cost a result."""
     folder.mkdir(parents=True, exist_ok=True)
-    names, scores, items = evaluation.class_names, evaluation.scores, evaluation.items
+    names, scores = evaluation.class_names, evaluation.scores
     columns = zip(range(len(names)), names, scores.pixels.tolist(), scores.iou, scores.accuracy, strict=True)
     write_csv(
         folder / "per_class.csv",
@@ -35,11 +35,7 @@ def write_report(folder: Path, evaluation: SegmentationEvaluation) -> None:
         ("true class", *names),
         ((name, *counts) for name, counts in zip(names, scores.confusion.tolist(), strict=True)),
     )
-    write_csv(
-        folder / "unreadable.csv",
-        ("index", "id", "path", "reason"),
-        ((f["index"], items[f["index"]][0], f["path"], f["reason"]) for f in evaluation.failures),
-    )
+    evaluation.write_unreadable(folder)
     if "png" in evaluation.gathered.rows:
         _write_predictions(folder / "predictions", evaluation)
     try:
