@@ -130,8 +130,12 @@ class SceneTask(NamedClasses):
                     f"{missing[0]}; is {root} right?"
                 )
         with torch.device("meta"):
-            self.build_model()
+            model = self.build_model()
+        self.check_network(model)
         self.train_samples("train"), self.eval_samples(self.val_items)
+
+    def check_network(self, model: nn.Module) -> None:
+        """Raises SettingsError if `model`, on the meta device, does not take the inputs of the recipe."""
 
     def build_model(self) -> nn.Module:
         try:

@@ -176,10 +176,9 @@ class Segmentation(SceneTask):
         super().check()
         for split, items in (("train", self.train_items), ("val", self.val_items)):
             _check_label_maps(split, items)
-        size = self.settings.data.train_view.crop
-        with torch.device("meta"):
-            model = self.build_model()
-        shape = (self.settings.train.samples_per_forward(self.ranks), 3, *size)
+
+    def check_network(self, model: nn.Module) -> None:
+        shape = (self.settings.train.samples_per_forward(self.ranks), 3, *self.settings.data.train_view.crop)
         run_on_meta(f"data.train_view.crop, train.batch_size={self.settings.train.batch_size}", model, shape, True)
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
