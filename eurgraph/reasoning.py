@@ -117,22 +117,16 @@ def mean_of_relations(index: IndexedGraph, table: torch.Tensor) -> torch.Tensor:
 
 
 class Readout(nn.Module):
-    """A perceptron that scores a node by its state and the question: [..., C] and [B, C] to a number."""
+    """A perceptron that scores a node by its state and the question."""
 
     def __init__(self, dim: int):
         super().__init__()
         self.of_state, self.of_query = nn.Linear(dim, 2 * dim), nn.Linear(dim, 2 * dim, bias=False)
         self.last = nn.Linear(2 * dim, 1)
 
-    def everywhere(self, states: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
-        """States that do not depend on the question, [N, C], and questions [B, C] to [B, N]."""
-        hidden = self.of_state(states).unsqueeze(0) + self.of_query(query).unsqueeze(1)
-        return self.last(hidden.relu_()).squeeze(-1)
-
-    def at_places(self, states: torch.Tensor, query: torch.Tensor, of_place: torch.Tensor) -> torch.Tensor:
-        """States of places [M, C], and the question of each, [M], to [M]."""
-        hidden = self.of_state(states) + F.embedding(of_place, self.of_query(query))
-        return self.last(hidden.relu_()).squeeze(-1)
+    def forward(self, states: torch.Tensor, of_query: torch.Tensor) -> torch.Tensor:
+        """States [..., C], and what `of_query` makes of the questions [..., 2 C], which may broadcast: to [...]."""
+        return self.last((self.of_state(states) + of_query).relu_()).squeeze(-1)
 
 
 class QueryLayer(nn.Module):
@@ -249,8 +243,9 @@ class EurNetReasoner(Reasoner):
             x = Reorder.apply(torch.cat([x, F.embedding(hop.node[hop.fresh], start)]), torch.cat([hop.old, hop.fresh]))
             x = layer(x, query, hop, None if edge_weight is None else edge_weight[number])
             reached = hop.reached
-        scores = self.readout.everywhere(self.norm(start), query)
-        at_places = self.readout.at_places(self.norm(x), query, hop.query)
+        asked = self.readout.of_query(query)
+        scores = self.readout(self.norm(start), asked.unsqueeze(1))
+        at_places = self.readout(self.norm(x), F.embedding(hop.query, asked))
         place = hop.query * index.num_nodes + hop.node
         return scores.flatten().scatter(0, place, at_places).view_as(scores)
 
