@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-__all__ = ["AUTHORS_NAMES", "BACKBONES", "CLIP_MODELS", "IMAGE_MODELS", "MODELS", "RELEASED_FILES", "LayerDecay",
-           "LoadReport", "Model", "ModelInfo", "Pyramid", "WeightsError", "create_model", "create_pyramid",
-           "list_models", "load_pretrained", "load_weights", "takes_images"]  # fmt: skip
+__all__ = ["AUTHORS_NAMES", "BACKBONES", "CLIP_MODELS", "GRAPH_MODELS", "IMAGE_MODELS", "MODELS",
+           "RELEASED_FILES", "LayerDecay", "LoadReport", "Model", "ModelInfo", "Pyramid", "WeightsError",
+           "create_model", "create_pyramid", "list_models", "load_pretrained", "load_weights",
+           "takes_images"]  # fmt: skip
 
 
 @runtime_checkable
@@ -212,6 +213,13 @@ CLIP_MODELS = {
 
 MODELS = IMAGE_MODELS | CLIP_MODELS
 
+GRAPH_MODELS = {
+    "eurnet_kg": "eurgraph.reasoning",
+    "nbfnet": "eurgraph.nbfnet",
+}
+"""Networks for graphs, and where their builders are. What they take and return is their own: `create_model` builds
+them, but they have no classifier and no pyramid."""
+
 BACKBONES = ("dilated_resnet50", "dilated_resnet101")
 """Networks for images that are backbones only: `create_pyramid` builds them, `create_model` does not."""
 
@@ -265,7 +273,7 @@ RELEASED_FILES = {
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names that match a shell pattern, sorted: `list_models("glore_*")`."""
+    """Names of networks for images and clips that match a shell pattern, sorted: `list_models("glore_*")`."""
     return sorted(name for name in MODELS if fnmatch(name, pattern))
 
 
@@ -280,16 +288,17 @@ def builder(name: str) -> Callable[..., nn.Module]:
     Raises:
         ValueError: there is no such model; the message has the nearest name and all of them.
     """
-    if name not in MODELS:
-        raise ValueError(_unknown("model", name, list_models()))
-    return getattr(importlib.import_module(MODELS[name].module), name)
+    if name not in MODELS and name not in GRAPH_MODELS:
+        raise ValueError(_unknown("model", name, [*list_models(), *GRAPH_MODELS]))
+    module = GRAPH_MODELS[name] if name in GRAPH_MODELS else MODELS[name].module
+    return getattr(importlib.import_module(module), name)
 
 
 def create_model(name: str, num_classes: int | None = None, **options: Any) -> nn.Module:
     """Builds a model with fresh weights: a `Model`.
 
     Args:
-        name: one of `list_models()`, or of the authors' own names for them (`AUTHORS_NAMES`).
+        name: one of `list_models()`, or of the authors' own names for them (`AUTHORS_NAMES`), or of `GRAPH_MODELS`.
         num_classes: classes that it tells apart. None: as many as in the paper (400 for Kinetics, 1000 for ImageNet).
             0: no classifier; the model returns its pooled features.
         options: further arguments of the model's builder, such as `dropout=0.5`.

@@ -10,90 +10,22 @@ relation that have an edge, where theirs go to all; only public hooks of PyG, wh
 Parameter names are theirs. `eurgraph.grid_conv.GridGRMP` is the same layer on grids, and faster there.
 """
 
-from itertools import pairwise
-from typing import Final
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.autograd.function import once_differentiable
-from torch_geometric import EdgeIndex
 from torch_geometric.nn import MessagePassing
 from torch_geometric.typing import OptTensor
 from torch_geometric.utils import scatter
 
+from eurgraph.pairs import DotOfPairs, MixPairs, Pairs, SumOverEdges, pair_edges_of, pairs_of
 
-class SumOverEdges(torch.autograd.Function):
-    """Sums of weighted messages over the edges of a sparse matrix, without a message for each edge in memory.
+MAX_CELLS_PER_PAIR = 8
+"""Up to so many cells of node and relation for each pair, the weights of all cells are computed, in one product."""
 
-    Shapes:
-        x [N, C], edge_weight [E], source [E], target [E] in rising order, ptr [P + 1], where the edges of each target
-        begin, to [P, C].
-    """
-
-    @staticmethod
-    def forward(
-        ctx, x: torch.Tensor, edge_weight: torch.Tensor, source: torch.Tensor, target: torch.Tensor, ptr: torch.Tensor
-    ) -> torch.Tensor:
-        ctx.save_for_backward(x, edge_weight, source, target)
-        return F.embedding_bag(source, x, ptr, mode="sum", per_sample_weights=edge_weight, include_last_offset=True)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: torch.Tensor):
-        x, edge_weight, source, target = ctx.saved_tensors
-        grad_x = grad_weight = None
-        if ctx.needs_input_grad[0]:
-            source_sorted, order = source.sort()
-            ptr = torch.searchsorted(source_sorted, torch.arange(len(x) + 1, device=source.device))
-            grad_x = F.embedding_bag(
-                target[order],
-                grad.contiguous(),
-                ptr,
-                mode="sum",
-                per_sample_weights=edge_weight[order],
-                include_last_offset=True,
-            )
-        if ctx.needs_input_grad[1]:
-            grad_weight = (x[source] * grad[target]).sum(-1)
-        return grad_x, grad_weight, None, None, None
-
-
-class AddPairs(torch.autograd.Function):
-    r"""The mixture of each target: :math:`\sum_r \alpha_{ir} \, \mathrm{GELU}(s_r \odot v_{ir})` over its pairs.
-
-    Keeps the means v for the gradient and computes the rest again, relation by relation.
-
-    Shapes:
-        mean [P, C], pair by pair; weight [N, R or more], scale [R, C]; target [P], the node of each pair; ends, where
-        the pairs of each relation begin, R + 1 numbers: to [N, C].
-    """
-
-    @staticmethod
-    def forward(
-        ctx, mean: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, target: torch.Tensor, ends: list[int]
-    ) -> torch.Tensor:
-        ctx.save_for_backward(mean, weight, scale, target)
-        ctx.ends = ends
-        total = mean.new_zeros(len(weight), mean.shape[1])
-        for r, (first, last) in enumerate(pairwise(ends)):
-            i = target[first:last]
-            total.index_add_(0, i, F.gelu(mean[first:last] * scale[r]).mul_(weight[i, r : r + 1]))
-        return total
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: torch.Tensor):
-        mean, weight, scale, target = ctx.saved_tensors
-        grad_mean, grad_weight, grad_scale = torch.empty_like(mean), torch.zeros_like(weight), torch.zeros_like(scale)
-        for r, (first, last) in enumerate(pairwise(ctx.ends)):
-            i, value = target[first:last], mean[first:last]
-            grad_update, scaled = grad.index_select(0, i), value * scale[r]
-            grad_weight[i, r] = (F.gelu(scaled).mul_(grad_update)).sum(-1)
-            grad_scaled = torch.ops.aten.gelu_backward(grad_update.mul_(weight[i, r : r + 1]), scaled)
-            torch.mul(grad_scaled, scale[r], out=grad_mean[first:last])
-            grad_scale[r] = grad_scaled.mul_(value).sum(0)
-        return grad_mean, grad_weight, grad_scale, None, None
+Normalization = Literal["mean", "sqrt", "sum"]
+"""What the sum of the messages of a relation into a node is divided by: their number, its square root, or 1."""
 
 
 class GRMPConv(MessagePassing):
@@ -117,6 +49,9 @@ class GRMPConv(MessagePassing):
     :math:`R C^2` weights and :math:`O(N R C^2 + E C)` work. Only pairs of target and relation with an edge are
     computed, so :math:`N R C` is at most :math:`E C`.
 
+    The mean is the authors'. `normalization` replaces it by the sum of the messages, or by the sum over the square
+    root of :math:`\sum_j e_{ji}`: nodes with many edges then have larger updates.
+
     Between the linear layers everything is computed in float32, or in float64 if x is: in half precision, sums over
     many edges would overflow.
 
@@ -130,6 +65,9 @@ class GRMPConv(MessagePassing):
         context: any module that makes one more update of each node from the messages of all nodes, [N, C] -> [N, C]:
             a relation without edges, such as EurNet's convolution over the grid. It gets a weight
             :math:`\alpha_{iR}` of its own, and no scale or GELU. Not for bipartite graphs.
+        normalization: "mean", "sqrt" or "sum".
+        open_gate: start with :math:`b_\alpha = b_s = 1` instead of 0. With 0, a node whose state is 0 passes nothing on
+            and has no gradient, whatever its neighbors are: a graph in which only some nodes have a state needs 1.
 
     Shapes:
         x: [N, in_channels], or (x_source [N_s, in_channels[0]], x_target [N_t, in_channels[1]]).
@@ -144,22 +82,27 @@ class GRMPConv(MessagePassing):
             types or weights are not one per edge; there is no relation; or a bipartite graph meets a context.
     """
 
-    SUPPORTS_FUSED_EDGE_INDEX: Final[bool] = True
-
     def __init__(
         self,
         in_channels: int | tuple[int, int],
         out_channels: int,
         num_relations: int,
         context: nn.Module | None = None,
+        normalization: Normalization = "mean",
+        open_gate: bool = False,
     ):
         super().__init__(aggr=None, node_dim=0)
+        self.fuse = True  # PyG turns it off where `message_and_aggregate` is not defined
         if num_relations < 1:
             raise ValueError(f"num_relations must be 1 or more, not {num_relations}")
+        if normalization not in get_args(Normalization):
+            raise ValueError(
+                f"normalization must be one of {', '.join(get_args(Normalization))}, not {normalization!r}"
+            )
         self.in_channels, self.out_channels, self.num_relations = in_channels, out_channels, num_relations
         num_source, num_target = (in_channels, in_channels) if isinstance(in_channels, int) else in_channels
         num_scales = num_relations * out_channels
-        self.context = context
+        self.context, self.normalization, self.open_gate = context, normalization, open_gate
         self.self_loop = nn.Linear(num_target, out_channels)
         self.message_linear = nn.Linear(num_source, out_channels)
         self.weight_linear = nn.Linear(num_target, num_relations + (context is not None))
@@ -174,6 +117,9 @@ class GRMPConv(MessagePassing):
         for linear in (self.self_loop, self.message_linear, self.weight_linear, self.gate_linear):
             nn.init.trunc_normal_(linear.weight, std=0.02)
             nn.init.zeros_(linear.bias)
+        if self.open_gate:
+            nn.init.ones_(self.weight_linear.bias)
+            nn.init.ones_(self.self_loop.bias)
         self.linear.reset_parameters()
 
     def forward(
@@ -187,28 +133,28 @@ class GRMPConv(MessagePassing):
         edge_index, edge_type = _to_int64(edge_index, "edge_index"), _to_int64(edge_type, "edge_type")
         self._check(x_source, x_target, edge_index, edge_type, edge_weight)
         message = self.message_linear(x_source)  # [N_s, C]
-        num_targets = x_target.shape[0]
-        # Every pair of relation and target that has an edge is a row, the mean of its messages.
-        pair = edge_type * num_targets + edge_index[1]  # [E]
-        if self.explain or not self.fuse:  # explainers rely on the order of the edges
-            pairs, pair = pair.unique(return_inverse=True)  # [P], and for each edge which of them
-            edges, size = torch.stack([edge_index[0], pair]), (x_source.shape[0], len(pairs))
+        num_targets, num_relations = x_target.shape[0], self.num_relations
+        pair = edge_index[1] * num_relations + edge_type  # [E]
+        by_edge = self.explain or not self.fuse
+        if by_edge:  # explainers rely on the order of the edges
+            found, pair = pair.unique(return_inverse=True)  # [P], and for each edge which of them
         else:
             pair, order = pair.sort()
-            pairs, pair = pair.unique_consecutive(return_inverse=True)
-            edges, size = torch.stack([edge_index[0][order], pair]), (x_source.shape[0], len(pairs))
-            edges = EdgeIndex(edges, sparse_size=size, sort_order="col")
+            found, pair = pair.unique_consecutive(return_inverse=True)
             edge_weight = None if edge_weight is None else edge_weight[order]
+        pairs = pairs_of(found // num_relations, found % num_relations, num_targets, num_relations)
         dtype = torch.promote_types(message.dtype, torch.float32)
-        share = _shares(edge_weight, pair, len(pairs), dtype)
-        mean = self.propagate(edges, x=message.to(dtype), share=share, size=size)  # [P, C]
-        first = num_targets * torch.arange(self.num_relations + 1, device=pairs.device)
-        ends = torch.searchsorted(pairs, first).tolist()
-        weight = self.weight_linear(x_target)  # [N_t, R] or [N_t, R + 1]
-        scale = self.linear.weight.view(self.num_relations, self.out_channels).to(dtype)
-        update = AddPairs.apply(mean, weight.to(dtype), scale, pairs % max(num_targets, 1), ends).to(message.dtype)
+        share = edge_shares(edge_weight, pair, len(found), dtype, self.normalization)
+        if by_edge:
+            size = (x_source.shape[0], len(found))
+            mean = self.propagate(torch.stack([edge_index[0], pair]), x=message.to(dtype), share=share, size=size)
+        else:
+            edges = pair_edges_of(edge_index[0][order], pair, len(found), x_source.shape[0])
+            mean = SumOverEdges.apply(message.to(dtype), share, edges)
+        weight, context_weight = self._weights(x_target, pairs, dtype)
+        update = self.mixture(mean, weight, pairs).to(message.dtype)
         if self.context is not None:
-            update = update + weight[:, self.num_relations :] * self.context(message)
+            update = update + context_weight * self.context(message)
         return self.self_loop(x_target) * self.gate_linear(update)
 
     def message(self, x_j: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
@@ -218,10 +164,28 @@ class GRMPConv(MessagePassing):
         """Weighted means: messages times shares [E, C] -> [P, C], a row for each pair of target and relation."""
         return scatter(inputs, index, dim_size=dim_size)
 
-    def message_and_aggregate(self, edge_index: EdgeIndex, x: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
-        """The same in one step, for edges in order: [N_s, C] -> [P, C]."""
-        (ptr, source), _ = edge_index.get_csc()
-        return SumOverEdges.apply(x, share, source, edge_index[1].as_tensor(), ptr)
+    def mixture(
+        self, mean: torch.Tensor, weight: torch.Tensor, pairs: Pairs, scale: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The sum over relations: means of the pairs [P, C] and their weights alpha [P] -> [N_t, C].
+
+        `scale` [R, C], or [B R, C] for the keys of `pairs`, replaces the layer's own.
+        """
+        if scale is None:
+            scale = self.linear.weight.view(self.num_relations, self.out_channels).to(mean.dtype)
+        return MixPairs.apply(mean, weight, scale, pairs)
+
+    def _weights(self, x_target: torch.Tensor, pairs: Pairs, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """The weights alpha of the pairs [P], and of the context [N_t, 0 or 1]."""
+        num_relations = self.num_relations
+        if len(x_target) * num_relations <= MAX_CELLS_PER_PAIR * len(pairs.key):
+            weight = self.weight_linear(x_target)  # [N_t, R] or [N_t, R + 1]
+            cell = pairs.target * weight.shape[1] + pairs.key
+            return weight.flatten().gather(0, cell).to(dtype), weight[:, num_relations:]
+        weight, bias = self.weight_linear.weight, self.weight_linear.bias
+        own = DotOfPairs.apply(x_target.to(dtype), weight[:num_relations].to(dtype), pairs)
+        of_context = F.linear(x_target, weight[num_relations:], bias[num_relations:])
+        return own + bias.to(dtype)[pairs.key], of_context
 
     def _check(
         self,
@@ -262,15 +226,22 @@ def _to_int64(value: torch.Tensor, name: str) -> torch.Tensor:
     return value.long()
 
 
-def _shares(edge_weight: OptTensor, target: torch.Tensor, num_targets: int, dtype: torch.dtype) -> torch.Tensor:
-    """[E]: the weight of each edge over the sum of all that end where it ends; 0 where that is 0."""
+def edge_shares(
+    edge_weight: OptTensor, pair: torch.Tensor, num_pairs: int, dtype: torch.dtype, normalization: Normalization
+) -> torch.Tensor:
+    """[E]: the weight of each edge, divided as `normalization` says; 0 where its pair's weights sum to 0."""
+    if normalization == "sum":
+        return torch.ones(pair.shape, dtype=dtype, device=pair.device) if edge_weight is None else edge_weight.to(dtype)
     if edge_weight is None:
-        weight = torch.ones(target.shape, dtype=dtype, device=target.device)
-    else:
-        weight = edge_weight.to(torch.promote_types(edge_weight.dtype, dtype))
-        # Divided by a power of two near the largest one, which is exact, they add up without overflow or underflow.
-        largest = scatter(weight.detach().abs(), target, dim_size=num_targets, reduce="max")  # [E] -> [P]
-        power = largest / (2 * largest.frexp().mantissa)
-        weight = (weight / power.masked_fill(largest == 0, 1)[target]).to(dtype)
-    total = scatter(weight, target, dim_size=num_targets)  # [E] -> [P]
-    return weight * total.masked_fill(total == 0, torch.inf).reciprocal()[target]
+        total = torch.bincount(pair, minlength=num_pairs).to(dtype)
+        return (total.rsqrt() if normalization == "sqrt" else total.reciprocal())[pair]
+    weight = edge_weight.to(torch.promote_types(edge_weight.dtype, dtype))
+    # Divided by a power of two near the largest one, which is exact, they add up without overflow or underflow.
+    largest = scatter(weight.detach().abs(), pair, dim_size=num_pairs, reduce="max")  # [E] -> [P]
+    power = (largest / (2 * largest.frexp().mantissa)).masked_fill(largest == 0, 1)
+    weight = (weight / power[pair]).to(dtype)
+    total = scatter(weight, pair, dim_size=num_pairs)  # [E] -> [P]
+    total = total.masked_fill(total == 0, torch.inf)
+    if normalization == "sqrt":
+        return weight * (total.abs().rsqrt() * power.sqrt()).to(dtype)[pair]
+    return weight * total.reciprocal()[pair]

@@ -1,0 +1,171 @@
+"""Sums over the pairs of a graph: a pair is a node and a relation of which edges end in it.
+
+GRMP takes the mean of the messages of each relation into each node, scales it, and mixes the relations (see
+`eurgraph.conv.GRMPConv`). Of the N R means only those of pairs exist. Every function here works on all pairs at once,
+without a loop over relations, of which knowledge graphs have hundreds, and sums over sorted rows, forward and backward.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
+
+BLOCK = 2**19
+"""Bytes of a block of pairs: a few of them fit in the cache of a core."""
+
+
+class Pairs(NamedTuple):
+    """P pairs in rising order of their targets."""
+
+    target: torch.Tensor
+    """[P], the node of each pair."""
+    key: torch.Tensor
+    """[P], its relation; for B queries in one graph, 0 to B R - 1: the query times R, and the relation."""
+    target_ptr: torch.Tensor
+    """[N + 1], where the pairs of each node begin."""
+    by_key: torch.Tensor
+    """[P], the pairs in rising order of their keys."""
+    key_ptr: torch.Tensor
+    """[R + 1] or [B R + 1], where the pairs of each key begin in it."""
+
+
+class PairEdges(NamedTuple):
+    """E edges in rising order of their pairs."""
+
+    source: torch.Tensor
+    """[E], the node where each edge begins."""
+    pair: torch.Tensor
+    """[E], the pair of each edge."""
+    pair_ptr: torch.Tensor
+    """[P + 1], where the edges of each pair begin."""
+    by_source: torch.Tensor
+    """[E], the edges in rising order of their sources."""
+    source_ptr: torch.Tensor
+    """[N_s + 1], where the edges of each source begin in it."""
+
+
+def starts(number: torch.Tensor, size: int) -> torch.Tensor:
+    """[size + 1]: where each of the numbers 0 to size - 1 begins in `number`, which is in rising order."""
+    return F.pad(torch.bincount(number, minlength=size).cumsum(0), (1, 0))
+
+
+def pairs_of(target: torch.Tensor, key: torch.Tensor, num_targets: int, num_keys: int) -> Pairs:
+    """The pairs with these targets, in rising order, and keys."""
+    by_key = key.argsort(stable=True)
+    return Pairs(target, key, starts(target, num_targets), by_key, starts(key, num_keys))
+
+
+def pair_edges_of(source: torch.Tensor, pair: torch.Tensor, num_pairs: int, num_sources: int) -> PairEdges:
+    """The edges with these sources and pairs, the latter in rising order."""
+    by_source = source.argsort(stable=True)
+    return PairEdges(source, pair, starts(pair, num_pairs), by_source, starts(source, num_sources))
+
+
+def _sum_rows(
+    x: torch.Tensor, rows: torch.Tensor, ptr: torch.Tensor, weight: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Sums of rows of x: of x[rows[ptr[i]:ptr[i + 1]]], times their weights, for each i."""
+    return F.embedding_bag(rows, x, ptr, mode="sum", per_sample_weights=weight, include_last_offset=True)
+
+
+class SumOverEdges(torch.autograd.Function):
+    """Sums of weighted messages over the edges of each pair, without a message for each edge in memory.
+
+    Shapes:
+        x [N_s, C], share [E] of x's dtype, edges: to [P, C].
+    """
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor, share: torch.Tensor, edges: PairEdges) -> torch.Tensor:
+        ctx.save_for_backward(x, share)
+        ctx.edges = edges
+        return _sum_rows(x, edges.source, edges.pair_ptr, share)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: torch.Tensor):
+        (x, share), edges = ctx.saved_tensors, ctx.edges
+        grad_x = grad_share = None
+        grad = grad.contiguous()
+        if ctx.needs_input_grad[0]:
+            order = edges.by_source
+            grad_x = _sum_rows(grad, edges.pair[order], edges.source_ptr, share[order])
+        if ctx.needs_input_grad[1]:
+            grad_share = (x[edges.source] * grad[edges.pair]).sum(-1)
+        return grad_x, grad_share, None
+
+
+class DotOfPairs(torch.autograd.Function):
+    r"""The product of each pair's node and relation: :math:`x_i \cdot w_r`.
+
+    Shapes:
+        x [N, D], w [R, D], pairs: to [P].
+    """
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor, w: torch.Tensor, pairs: Pairs) -> torch.Tensor:
+        ctx.save_for_backward(x, w)
+        ctx.pairs = pairs
+        return (x.index_select(0, pairs.target).mul_(w.index_select(0, pairs.key % len(w)))).sum(-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: torch.Tensor):
+        (x, w), pairs = ctx.saved_tensors, ctx.pairs
+        grad = grad.contiguous()
+        grad_x = _sum_rows(w, pairs.key % len(w), pairs.target_ptr, grad)
+        grad_w = _sum_rows(x, pairs.target[pairs.by_key], pairs.key_ptr, grad[pairs.by_key])
+        return grad_x, grad_w.view(-1, *w.shape).sum(0), None
+
+
+class MixPairs(torch.autograd.Function):
+    r"""The mixture of each node's relations: :math:`\sum_r \alpha_{ir} \, \mathrm{GELU}(s_r \odot v_{ir})`.
+
+    Keeps the means v for the gradient and computes the rest again.
+
+    Shapes:
+        mean v [P, C], weight alpha [P], scale s [R, C], or [B R, C] for scales of each query, pairs: to [N, C].
+    """
+
+    @staticmethod
+    def forward(ctx, mean: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, pairs: Pairs) -> torch.Tensor:
+        ctx.save_for_backward(mean, weight, scale)
+        ctx.pairs = pairs
+        mixture = mean.new_empty(len(pairs.target_ptr) - 1, mean.shape[1])
+        for rows, nodes in _blocks(pairs, mean):
+            update = F.gelu(scale.index_select(0, pairs.key[rows] % len(scale)).mul_(mean[rows]))
+            ptr = pairs.target_ptr[nodes.start : nodes.stop + 1] - rows.start
+            mixture[nodes] = _sum_rows(update, torch.arange(len(update), device=mean.device), ptr, weight[rows])
+        return mixture
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: torch.Tensor):
+        (mean, weight, scale), pairs = ctx.saved_tensors, ctx.pairs
+        grad_mean, grad_weight, of_scale = torch.empty_like(mean), torch.empty_like(weight), torch.empty_like(mean)
+        for rows, _ in _blocks(pairs, mean):
+            grad_update = grad.index_select(0, pairs.target[rows])
+            scale_of_pair = scale.index_select(0, pairs.key[rows] % len(scale))
+            scaled = mean[rows] * scale_of_pair
+            grad_weight[rows] = F.gelu(scaled).mul_(grad_update).sum(-1)
+            grad_scaled = torch.ops.aten.gelu_backward(grad_update.mul_(weight[rows].unsqueeze(-1)), scaled)
+            torch.mul(grad_scaled, scale_of_pair, out=grad_mean[rows])
+            torch.mul(grad_scaled, mean[rows], out=of_scale[rows])
+        grad_scale = _sum_rows(of_scale, pairs.by_key, pairs.key_ptr)
+        return grad_mean, grad_weight, grad_scale.view(-1, *scale.shape).sum(0), None
+
+
+def _blocks(pairs: Pairs, mean: torch.Tensor) -> Iterator[tuple[slice, slice]]:
+    """Consecutive pairs, and their nodes: few enough for a core's cache on the CPU, elsewhere all."""
+    num_pairs, num_nodes = len(mean), len(pairs.target_ptr) - 1
+    nodes = [0, num_nodes]
+    if mean.device.type == "cpu" and num_pairs > 0:
+        rows = max(1, BLOCK // (mean.element_size() * mean.shape[1]))
+        first = torch.searchsorted(pairs.target_ptr, torch.tensor(range(rows, num_pairs, rows)))
+        nodes = sorted({0, *first.tolist(), num_nodes})
+    ends = pairs.target_ptr[nodes].tolist() if len(nodes) > 2 else [0, num_pairs]
+    for node, end in zip(pairwise(nodes), pairwise(ends), strict=True):
+        yield slice(*end), slice(*node)

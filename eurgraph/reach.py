@@ -1,0 +1,150 @@
+"""Which nodes of a graph a question has reached, hop by hop, and the edges and pairs of each hop.
+
+A question starts at one node. Layer after layer its state spreads along the edges, so early layers have to compute a
+few nodes only. Everything here is integers, made by masks over sorted edges: nothing is sorted again for each hop.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch_geometric.data import Data
+
+from eurgraph.pairs import PairEdges, Pairs, starts
+
+
+class IndexedGraph(NamedTuple):
+    """A graph with typed edges, its E edges in order of target and relation, its P pairs as well."""
+
+    num_nodes: int
+    num_relations: int
+    edge: torch.Tensor
+    """[E], the place of each edge in the graph that was given."""
+    source: torch.Tensor
+    target: torch.Tensor
+    relation: torch.Tensor
+    pair: torch.Tensor
+    """[E], the pair of each edge."""
+    pair_target: torch.Tensor
+    """[P]"""
+    pair_relation: torch.Tensor
+    """[P]"""
+    by_source: torch.Tensor
+    """[E], the edges in rising order of their sources."""
+    by_relation: torch.Tensor
+    """[P], the pairs in rising order of their relations."""
+
+    def only(self, keep: torch.Tensor) -> "IndexedGraph":
+        """The same graph with the edges of `keep` [E], given in the order of this index."""
+        place = keep.cumsum(0) - 1
+        kept_pair = torch.zeros_like(self.pair_target, dtype=torch.bool)
+        kept_pair[self.pair[keep]] = True
+        place_of_pair = kept_pair.cumsum(0) - 1
+        return IndexedGraph(
+            self.num_nodes,
+            self.num_relations,
+            *(part[keep] for part in (self.edge, self.source, self.target, self.relation)),
+            place_of_pair[self.pair[keep]],
+            self.pair_target[kept_pair],
+            self.pair_relation[kept_pair],
+            place[self.by_source[keep[self.by_source]]],
+            place_of_pair[self.by_relation[kept_pair[self.by_relation]]],
+        )
+
+
+def index_graph(graph: Data, num_relations: int) -> IndexedGraph:
+    """Sorts the edges of `graph` once, for many questions.
+
+    Raises:
+        ValueError: an edge has an end that is no node, or a type that is none of the relations.
+    """
+    (source, target), relation = graph.edge_index, graph.edge_type
+    for name, value, limit in (
+        ("edge_index", graph.edge_index, graph.num_nodes),
+        ("edge_type", relation, num_relations),
+    ):
+        if value.numel() and (value.min() < 0 or value.max() >= limit):
+            wrong = value.min() if value.min() < 0 else value.max()
+            raise ValueError(f"{name} holds {wrong.item()}, but the numbers 0 to {limit - 1} are known")
+    key, edge = (target * num_relations + relation).sort(stable=True)
+    found, pair = key.unique_consecutive(return_inverse=True)
+    source = source[edge]
+    pair_target, pair_relation = found // num_relations, found % num_relations
+    return IndexedGraph(
+        graph.num_nodes,
+        num_relations,
+        edge,
+        source,
+        target[edge],
+        relation[edge],
+        pair,
+        pair_target,
+        pair_relation,
+        source.argsort(stable=True),
+        pair_relation.argsort(stable=True),
+    )
+
+
+class Hop(NamedTuple):
+    """One hop of B questions. A place is a question and a node that it has reached; places are in order of both."""
+
+    reached: torch.Tensor
+    """bool [B, N], after the hop."""
+    query: torch.Tensor
+    """[M], the question of each place."""
+    node: torch.Tensor
+    """[M], its node."""
+    old: torch.Tensor
+    """[M_before], where the places before the hop are now."""
+    fresh: torch.Tensor
+    """[M - M_before], the places that the hop has added."""
+    edges: PairEdges
+    """From places before the hop to pairs of the hop."""
+    pairs: Pairs
+    """Into places; keys are question times num_relations plus relation."""
+    edge: torch.Tensor
+    """For each of `edges`, its place in the index."""
+
+
+def next_hop(index: IndexedGraph, reached: torch.Tensor) -> Hop:
+    """The hop from the places in `reached`, bool [B, N]."""
+    (num_queries, num_nodes), num_edges, num_pairs = reached.shape, len(index.edge), len(index.pair_target)
+    active = reached[:, index.source]  # [B, E]
+    query, edge = active.nonzero(as_tuple=True)
+    now = reached.flatten().clone()
+    now[query * num_nodes + index.target[edge]] = True
+    place_before, place = reached.flatten().cumsum(0) - 1, now.cumsum(0) - 1
+    source = place_before[query * num_nodes + index.source[edge]]
+
+    has_pair = torch.zeros(num_queries * num_pairs, dtype=torch.bool, device=reached.device)
+    cell = query * num_pairs + index.pair[edge]
+    has_pair[cell] = True
+    pair_place = has_pair.cumsum(0) - 1
+    has_pair = has_pair.view(num_queries, num_pairs)
+    pair_query, pair = has_pair.nonzero(as_tuple=True)
+    target = place[pair_query * num_nodes + index.pair_target[pair]]
+    key = pair_query * index.num_relations + index.pair_relation[pair]
+    other_query, other = has_pair[:, index.by_relation].nonzero(as_tuple=True)
+    by_key = pair_place[other_query * num_pairs + index.by_relation[other]]
+
+    edge_place = active.flatten().cumsum(0) - 1
+    other_query, other = active[:, index.by_source].nonzero(as_tuple=True)
+    by_source = edge_place[other_query * num_edges + index.by_source[other]]
+
+    places, before = now.nonzero().squeeze(1), reached.flatten().nonzero().squeeze(1)
+    edge_pair = pair_place[cell]
+    return Hop(
+        reached=now.view_as(reached),
+        query=places // max(num_nodes, 1),
+        node=places % max(num_nodes, 1),
+        old=place[before],
+        fresh=place[(now & ~reached.flatten()).nonzero().squeeze(1)],
+        edges=PairEdges(source, edge_pair, starts(edge_pair, len(pair)), by_source, starts(source, len(before))),
+        pairs=Pairs(
+            target,
+            key,
+            starts(target, len(places)),
+            by_key,
+            starts(key, num_queries * index.num_relations),
+        ),
+        edge=edge,
+    )

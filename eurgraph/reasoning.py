@@ -1,0 +1,268 @@
+"""EurNet for knowledge graphs: which node answers the question (head, relation, ?).
+
+The layer is EurNet's, `eurgraph.conv.GRMPConv` (arXiv 2211.12941). That the state of every node depends on the question
+is NBFNet's idea: Zhu et al., Neural Bellman-Ford Networks, NeurIPS 2021, https://arxiv.org/abs/2106.06935. Ours are the
+relational context, the product with the node's relations, and all sizes: EurNet's authors have published neither code
+nor numbers for knowledge graphs.
+
+No entity has a parameter, so a network trained on one graph answers questions on any other with the same relations.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch_geometric.data import Data
+
+from eurgraph.conv import GRMPConv, Normalization, edge_shares
+from eurgraph.pairs import DotOfPairs, SumOverEdges
+from eurgraph.reach import Hop, IndexedGraph, index_graph, next_hop
+
+
+class Reasoner(nn.Module):
+    """What all networks for knowledge graphs share: the questions, the graph, the product with the node's relations.
+
+    Args:
+        num_relations: relations R of the facts, without their inverses.
+        dim: channels C of the states.
+        num_layers: hops from the head within which an answer is found by a path.
+        profile_dim: rank of the product of a node's relations with the asked one, which also scores nodes that no path
+            reaches; 0: without it.
+
+    Shapes:
+        graph: edge_index [2, E] and edge_type [E] of 0 to 2 R - 1, as `datasets.graphs.knowledge_graph` makes it: the
+            inverse of relation r is r + R. Or what `index` makes of it, once for many questions.
+        heads [B], relations [B]: the questions. (?, r, t) is asked as (t, r + R, ?).
+        edge_weight [E], or [num_layers, E] for weights that differ by layer: an edge of weight 0 is not there. The
+            relational context and the product know whether an edge is there, not its weight.
+        result: logits [B, N] of all nodes.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    def __init__(self, num_relations: int, dim: int, num_layers: int, profile_dim: int):
+        super().__init__()
+        for name, value, least in (("num_relations", num_relations, 1), ("dim", dim, 1), ("num_layers", num_layers, 1),
+                                   ("profile_dim", profile_dim, 0)):  # fmt: skip
+            if value < least:
+                raise ValueError(f"{name} must be {least} or more, not {value}")
+        self.num_relations, self.dim, self.num_layers = num_relations, dim, num_layers
+        self.query = nn.Embedding(2 * num_relations, dim)
+        self.profile = nn.Embedding(2 * num_relations, profile_dim) if profile_dim else None
+        self.asked = nn.Embedding(2 * num_relations, profile_dim) if profile_dim else None
+        if profile_dim:
+            nn.init.normal_(self.profile.weight, std=profile_dim**-0.5)
+            nn.init.normal_(self.asked.weight, std=profile_dim**-0.5)
+
+    def index(self, graph: Data) -> IndexedGraph:
+        """The graph, sorted once for many questions; the result replaces it in a call."""
+        return index_graph(graph, 2 * self.num_relations)
+
+    def forward(
+        self,
+        graph: Data | IndexedGraph,
+        heads: torch.Tensor,
+        relations: torch.Tensor,
+        edge_weight: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        index = graph if isinstance(graph, IndexedGraph) else self.index(graph)
+        self._check(index, heads, relations)
+        if edge_weight is not None:
+            index, edge_weight = self._weighted(index, edge_weight)
+        query = self.query(relations)
+        scores = self.score(index, heads, query, edge_weight)
+        if self.profile is not None:
+            scores = scores + self.asked(relations) @ mean_of_relations(index, self.profile.weight).T
+        return scores
+
+    def score(
+        self, index: IndexedGraph, heads: torch.Tensor, query: torch.Tensor, edge_weight: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The scores by paths [B, N]; query [B, C], edge_weight [num_layers, E] in the order of the index."""
+        raise NotImplementedError
+
+    def _check(self, index: IndexedGraph, heads: torch.Tensor, relations: torch.Tensor) -> None:
+        if index.num_relations != 2 * self.num_relations:
+            raise ValueError(
+                f"the graph was indexed for {index.num_relations} relations with their inverses, but this network has "
+                f"{2 * self.num_relations}"
+            )
+        if heads.shape != relations.shape or heads.dim() != 1:
+            raise ValueError(f"heads and relations must be [B], not {list(heads.shape)} and {list(relations.shape)}")
+        for name, value, limit in (("heads", heads, index.num_nodes), ("relations", relations, 2 * self.num_relations)):
+            if len(value) and (value.min() < 0 or value.max() >= limit):
+                wrong = value.min() if value.min() < 0 else value.max()
+                raise ValueError(f"{name} holds {wrong.item()}, but the numbers 0 to {limit - 1} are known")
+
+    def _weighted(self, index: IndexedGraph, edge_weight: torch.Tensor) -> tuple[IndexedGraph, torch.Tensor | None]:
+        """The graph without edges of weight 0, and the weights of the others [num_layers, E]; None: all are 1."""
+        if edge_weight.shape[-1:] != index.edge.shape or edge_weight.shape[:-1] not in ((), (self.num_layers,)):
+            raise ValueError(
+                f"edge_weight must be [{len(index.edge)}] or [{self.num_layers}, {len(index.edge)}], not "
+                f"{list(edge_weight.shape)}"
+            )
+        weight = edge_weight.expand(self.num_layers, -1)[:, index.edge]
+        keep = (weight.detach() != 0).any(0)
+        index, weight = index.only(keep), weight[:, keep]
+        return index, weight if weight.requires_grad or (weight != 1).any() else None
+
+
+def mean_of_relations(index: IndexedGraph, table: torch.Tensor) -> torch.Tensor:
+    """For each node the mean of the rows of `table` [R, D] over the edges that end in it, 0 without any: [N, D]."""
+    num_edges = torch.bincount(index.target, minlength=index.num_nodes)
+    ptr = F.pad(num_edges.cumsum(0), (1, 0))
+    return F.embedding_bag(index.relation, table, ptr, mode="mean", include_last_offset=True)
+
+
+class Readout(nn.Module):
+    """A perceptron that scores a node by its state and the question."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.of_state, self.of_query = nn.Linear(dim, 2 * dim), nn.Linear(dim, 2 * dim, bias=False)
+        self.last = nn.Linear(2 * dim, 1)
+
+    def forward(self, states: torch.Tensor, of_query: torch.Tensor) -> torch.Tensor:
+        """States [..., C], and what `of_query` makes of the questions [..., 2 C], which may broadcast: to [...]."""
+        return self.last((self.of_state(states) + of_query).relu_()).squeeze(-1)
+
+
+class QueryLayer(nn.Module):
+    r"""A residual GRMP layer whose weights and self loop see the question q as well as the state:
+
+    .. math::
+        x'_i = x_i + W \, \mathrm{GRMP}\big(\mathrm{LN}(x), [\mathrm{LN}(x_i), q]\big)
+
+    Args:
+        scales: "static": a scale for each relation; "query": a linear function of the question is added to it.
+        virtual_node: one more relation, from the mean of all places of a question to each of them.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_relations: int,
+        normalization: Normalization,
+        scales: Literal["static", "query"],
+        virtual_node: bool,
+        dropout: float,
+        open_gate: bool,
+    ):
+        super().__init__()
+        self.num_relations, self.virtual_node = num_relations, virtual_node
+        self.norm = nn.LayerNorm(dim)
+        self.conv = GRMPConv(
+            (dim, 2 * dim), dim, num_relations + virtual_node, normalization=normalization, open_gate=open_gate
+        )
+        for linear in (self.conv.self_loop, self.conv.message_linear, self.conv.gate_linear):
+            nn.init.xavier_uniform_(linear.weight)
+        self.scale = nn.Linear(dim, num_relations * dim, bias=False) if scales == "query" else None
+        if self.scale is not None:
+            nn.init.normal_(self.scale.weight, std=dim**-0.5)
+        self.out = nn.Linear(dim, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: torch.Tensor, query: torch.Tensor, hop: Hop, edge_weight: torch.Tensor | None) -> torch.Tensor:
+        """States of places [M, C], questions [B, C], weights of the edges of the index [E]: to [M, C]."""
+        conv, dim, num_relations = self.conv, x.shape[1], self.num_relations
+        state = self.norm(x)
+        message = conv.message_linear(state.index_select(0, hop.old))
+        weight = None if edge_weight is None else edge_weight[hop.edge]
+        share = edge_shares(weight, hop.edges.pair, len(hop.pairs.key), x.dtype, conv.normalization)
+        value = SumOverEdges.apply(message, share, hop.edges)
+        row, bias = conv.weight_linear.weight, conv.weight_linear.bias
+        of_query = F.linear(query, row[:, dim:], bias)  # [B, R]
+        alpha = DotOfPairs.apply(state, row[:num_relations, :dim], hop.pairs)
+        alpha = alpha + of_query[:, :num_relations].flatten().index_select(0, hop.pairs.key)
+        scale = conv.linear.weight.view(-1, dim)
+        own_scale = scale[:num_relations]
+        if self.scale is not None:
+            own_scale = (self.scale(query).view(-1, num_relations, dim) + own_scale).view(-1, dim)
+        mixture = conv.mixture(value, alpha, hop.pairs, own_scale)
+        if self.virtual_node:
+            num_places = torch.bincount(hop.query[hop.old], minlength=len(query))
+            total = message.new_zeros(len(query), dim).index_add(0, hop.query[hop.old], message)
+            mean = F.gelu(total / num_places.clamp(min=1).unsqueeze(1) * scale[num_relations])
+            alpha = state @ row[num_relations, :dim] + of_query[:, num_relations][hop.query]
+            mixture = mixture + alpha.unsqueeze(1) * F.embedding(hop.query, mean)
+        loop = conv.self_loop
+        own = F.linear(state, loop.weight[:, :dim], loop.bias) + F.embedding(hop.query, query @ loop.weight[:, dim:].T)
+        return x + self.dropout(self.out(own * conv.gate_linear(mixture)))
+
+
+class EurNetReasoner(Reasoner):
+    """GRMP layers on the nodes that a question has reached.
+
+    At first the state is the question's vector at the head. A node that is reached later starts with its relational
+    context, the mean of an embedding over the relations of the edges that end in it, and passes nothing on before.
+    Nodes that are never reached are scored by their context, so they do not tie.
+
+    Args:
+        num_relations, dim, num_layers, profile_dim: see `Reasoner`.
+        normalization, open_gate: see `GRMPConv`.
+        scales, virtual_node: see `QueryLayer`.
+        context: False: nodes start with 0, and those that are not reached tie but for the product.
+        dropout: share of the channels of each layer's update that is dropped in training.
+    """
+
+    def __init__(
+        self,
+        num_relations: int,
+        dim: int = 32,
+        num_layers: int = 5,
+        profile_dim: int = 32,
+        normalization: Normalization = "mean",
+        scales: Literal["static", "query"] = "static",
+        virtual_node: bool = False,
+        context: bool = True,
+        dropout: float = 0.0,
+        open_gate: bool = True,
+    ):
+        super().__init__(num_relations, dim, num_layers, profile_dim)
+        if scales not in ("static", "query"):
+            raise ValueError(f"scales must be static or query, not {scales!r}")
+        self.context = nn.Embedding(2 * num_relations, dim) if context else None
+        layer = (dim, 2 * num_relations, normalization, scales, virtual_node, dropout, open_gate)
+        self.layers = nn.ModuleList(QueryLayer(*layer) for _ in range(num_layers))
+        self.norm = nn.LayerNorm(dim)
+        self.readout = Readout(dim)
+
+    def score(
+        self, index: IndexedGraph, heads: torch.Tensor, query: torch.Tensor, edge_weight: torch.Tensor | None
+    ) -> torch.Tensor:
+        reached = torch.zeros(len(heads), index.num_nodes, dtype=torch.bool, device=heads.device)
+        reached[torch.arange(len(heads), device=heads.device), heads] = True
+        start = query.new_zeros(index.num_nodes, self.dim)
+        if self.context is not None:
+            start = mean_of_relations(index, self.context.weight)
+        x = query
+        for number, layer in enumerate(self.layers):
+            hop = next_hop(index, reached)
+            x = Reorder.apply(torch.cat([x, F.embedding(hop.node[hop.fresh], start)]), torch.cat([hop.old, hop.fresh]))
+            x = layer(x, query, hop, None if edge_weight is None else edge_weight[number])
+            reached = hop.reached
+        asked = self.readout.of_query(query)
+        scores = self.readout(self.norm(start), asked.unsqueeze(1))
+        at_places = self.readout(self.norm(x), F.embedding(hop.query, asked))
+        place = hop.query * index.num_nodes + hop.node
+        return scores.flatten().scatter(0, place, at_places).view_as(scores)
+
+
+class Reorder(torch.autograd.Function):
+    """Puts row i of x in place `place[i]`; the places are all different."""
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(place)
+        return torch.empty_like(x).index_copy_(0, place, x)
+
+    @staticmethod
+    def backward(ctx, grad: torch.Tensor):
+        (place,) = ctx.saved_tensors
+        return grad.index_select(0, place), None
+
+
+eurnet_kg = EurNetReasoner
+"""The builder of `models.create_model`."""
