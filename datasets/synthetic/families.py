@@ -6,9 +6,9 @@ is male and who is female. A rule takes two steps through a third person:
     grandfather_of, grandmother_of      father_of or mother_of, then father_of or mother_of
     uncle_of, aunt_of                   brother_of or sister_of, then father_of or mother_of
 
-The relatives of some brothers and sisters are told, so that the rules can be learned; those of others are asked. Of a
-person who is asked about, no fact of a rule is told. As in GraIL's pairs of graphs, a network learns on some families
-and answers on others, of which it has seen nobody.
+As in GraIL's pairs of graphs, a network learns on some families and answers on others, of which it has seen nobody. To
+learn from, any third of what follows is told. In the other families it is told of some groups of brothers and sisters,
+and the others are asked about: of a grandchild, nephew or niece in a question, no other fact of a rule gives it away.
 """
 
 from itertools import permutations
@@ -37,11 +37,12 @@ RULES = {("father", "parent"): "grandfather_of", ("mother", "parent"): "grandmot
 DERIVED = tuple(RULES.values())
 """The relations that follow from rules."""
 MARRIED = 0.7  # share of the children of the first couple, and of theirs, who have children
-TOLD = 0.6  # share of the groups of brothers and sisters whose relatives are facts
+TOLD = 0.33  # share of what follows from the rules that is told
 VERSION = 1  # of the whole set: a new number makes existing folders count as other data
 
 Triple = tuple[str, str, str]
 """Head, relation, tail."""
+TwoFacts = tuple[Triple, Triple]
 
 
 class FamiliesSettings(Settings):
@@ -56,8 +57,9 @@ class Derived(NamedTuple):
     """A triple that follows from a rule."""
 
     triple: Triple
-    path: tuple[Triple, Triple]
-    """The two facts it follows from: head to third person, third person to tail."""
+    paths: tuple[TwoFacts, ...]
+    """The two facts it follows from: between head and third person, from third person to tail. That two people are
+    brothers and sisters is told by a fact about either of them; then there are two paths."""
 
 
 class Family(NamedTuple):
@@ -96,20 +98,20 @@ def make_families(folder: str | Path, num_train: int = 40, num_test: int = 10, s
     return make_folder_once(folder, {"version": VERSION, **arguments}, build)
 
 
-def planted_paths(folder: str | Path) -> dict[Triple, tuple[Triple, Triple]]:
-    """Each asked triple of the families not trained on (valid.txt and test.txt) -> the two facts it follows from.
+def planted_paths(folder: str | Path) -> dict[Triple, tuple[TwoFacts, ...]]:
+    """Each asked triple of the families not trained on (valid.txt and test.txt) -> `Derived.paths`.
 
     Raises:
         FileNotFoundError: the folder holds no such set.
     """
     families = _families_of(UNSEEN, arguments_of(folder))
-    return {row.triple: row.path for family in families for row in family.asked}
+    return {row.triple: row.paths for family in families for row in family.asked}
 
 
 def _families_of(name: str, arguments: dict[str, int]) -> list[Family]:
     first = 0 if name == TRAINING else arguments["num_train"]
     count = arguments["num_train"] if name == TRAINING else arguments["num_test"]
-    return [draw_family(arguments["seed"], number) for number in range(first, first + count)]
+    return [draw_family(arguments["seed"], number, name == UNSEEN) for number in range(first, first + count)]
 
 
 def _asked(families: list[Family]) -> list[Triple]:
@@ -121,21 +123,23 @@ def _write_triples(path: Path, triples: list[Triple]) -> None:
     path.write_text("".join("\t".join(triple) + "\n" for triple in triples))
 
 
-def draw_family(seed: int, number: int) -> Family:
-    """Family `number` of a set, a function of seed and number. Its people have names like `Ada_12`: of family 12."""
+def draw_family(seed: int, number: int, by_group: bool) -> Family:
+    """Family `number` of a set, a function of the arguments. Its people have names like `Ada_12`: of family 12.
+
+    Args:
+        by_group: brothers and sisters are all told about, or all asked about; else each triple is told or asked.
+    """
     tree = _Tree(np.random.default_rng((seed, number)), number)
     tree.grow()
-    rng = tree.rng
-    derived = tree.derived()
-    groups = sorted({tree.parents[row.triple[2]] for row in derived})
-    are_told = rng.uniform(size=len(groups)) < TOLD
-    are_told[rng.integers(len(groups))] = False  # something is asked about every family
-    of_group = dict(zip(groups, are_told.tolist(), strict=True))
-    told, asked = [], []
-    for row in derived:
-        (told if of_group[tree.parents[row.triple[2]]] else asked).append(row)
+    derived = [(row, tree.parents[row.triple[2]] if by_group else row.triple) for row in tree.derived()]
+    groups = sorted({group for _, group in derived})
+    is_told = tree.rng.uniform(size=len(groups)) < TOLD
+    is_told[tree.rng.integers(len(groups))] = False  # something is asked about every family
+    told = {group for group, is_one in zip(groups, is_told, strict=True) if is_one}
     facts = tree.facts()
-    return Family([facts[row] for row in rng.permutation(len(facts))], told, asked)
+    facts = [facts[row] for row in tree.rng.permutation(len(facts))]
+    rows = [row for row, group in derived if group in told], [row for row, group in derived if group not in told]
+    return Family(facts, *rows)
 
 
 class _Tree:
@@ -195,10 +199,13 @@ class _Tree:
         return steps["parent"] + steps["brother"] + steps["sister"] + marriages
 
     def derived(self) -> list[Derived]:
-        """All triples that follow from the rules, each by one pair of facts: the third person is the tail's parent."""
+        """All triples that follow from the rules, each with one third person: a parent of the tail."""
         steps = self._steps()
+        siblings = {(fact[0], fact[2]): fact for fact in steps["brother"] + steps["sister"]}
         return [
-            Derived((one[0], relation, two[2]), (one, two))
+            Derived(
+                (one[0], relation, two[2]), tuple((fact, two) for fact in (one, siblings.get((one[2], one[0]))) if fact)
+            )
             for (first, second), relation in RULES.items()
             for one in steps[first]
             for two in steps[second]

@@ -31,24 +31,32 @@ def follows(facts):
     return found
 
 
-@pytest.mark.parametrize("number", range(30))
-def test_what_is_told_and_asked_is_all_that_follows_each_by_one_path(number):
-    family = draw_family(5, number)
+@pytest.mark.parametrize("by_group", [False, True])
+@pytest.mark.parametrize("number", range(15))
+def test_what_is_told_and_asked_is_all_that_follows_each_in_one_way(number, by_group):
+    family = draw_family(5, number, by_group)
     expected = follows(family.facts)
     rows = family.told + family.asked
     assert Counter(row.triple for row in rows) == Counter(dict.fromkeys(expected, 1)) and family.asked
-    assert all(expected[row.triple] == [row.path] for row in rows)
+    assert all(expected[row.triple] == [row.paths[0]] for row in rows)
+    for (head, relation, _), (_, *other) in rows:
+        assert len(other) == relation.startswith(("uncle", "aunt"))
+        assert all(one[2] == head and one[1] in ("brother_of", "sister_of") for one, _ in other)
     assert len(set(family.facts)) == len(family.facts) and not {fact[1] for fact in family.facts} & set(DERIVED)
 
 
-def test_of_a_person_who_is_asked_about_no_rule_is_told():
-    for family in (draw_family(1, number) for number in range(30)):
-        assert not {row.triple[2] for row in family.told} & {row.triple[2] for row in family.asked}
+def test_of_a_person_who_is_asked_about_in_other_families_no_rule_is_told():
+    for is_unseen in (False, True):
+        rows = [draw_family(1, number, is_unseen) for number in range(60)]
+        both = [{row.triple[2] for row in one.told} & {row.triple[2] for row in one.asked} for one in rows]
+        assert any(both) != is_unseen
+        num_told, num_asked = (sum(len(one[part]) for one in rows) for part in (1, 2))
+        assert 0.25 < num_told / (num_told + num_asked) < 0.4
 
 
 def test_a_family_makes_sense():
     sexes = {"father": True, "mother": False, "brother": True, "sister": False, "husband": True, "wife": False}
-    for family in (draw_family(2, number) for number in range(60)):
+    for family in (draw_family(2, number, True) for number in range(60)):
         men, parents, married = defaultdict(set), defaultdict(Counter), set()
         for head, relation, tail in family.facts:
             kind = relation.removesuffix("_of")
@@ -86,8 +94,9 @@ def test_a_family_is_asked_about_in_one_file(folder):
 def test_planted_paths_are_facts_and_cover_what_is_asked(folder):
     paths, facts = planted_paths(folder), set(read(folder / "families_ind/train.txt"))
     assert set(paths) == set(read(folder / "families_ind/valid.txt") + read(folder / "families_ind/test.txt"))
-    for (head, _, tail), (one, two) in paths.items():
-        assert (one[0], one[2], two[2]) == (head, two[0], tail) and {one, two} <= facts
+    for (head, _, tail), ways in paths.items():
+        for one, two in ways:
+            assert {one[0], one[2]} == {head, two[0]} and two[2] == tail and {one, two} <= facts
 
 
 def test_a_complete_set_is_reused_and_other_arguments_are_refused(folder, monkeypatch):
