@@ -345,6 +345,61 @@ class Draws(Protocol):
         ...
 
 
+class Vocabulary(Protocol):
+    """Names and their numbers, from 0."""
+
+    names: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def number(self, name: str) -> int:
+        """The number of `name`. Raises ValueError with the nearest names if it is unknown."""
+        ...
+
+
+class NamedGraph(NamedTuple):
+    """A graph of facts, and the names of its nodes and relations."""
+
+    data: Any
+    """PyG `Data(edge_index [2, 2N], edge_type [2N], num_nodes)`: edge i < N is the i-th fact, from head to tail; edge
+    N + i is its inverse, of type r + R."""
+    entities: Vocabulary
+    relations: Vocabulary
+    """The R relations of the run, in its order, whether the graph has them or not."""
+    notes: tuple[str, ...] = ()
+    """What the user should know about the graph, such as repeated lines: one sentence each."""
+
+
+@runtime_checkable
+class AnswersQuestions(Protocol):
+    """Answers questions on the user's own graphs, for tools/predict.py --graph and tools/explain.py.
+
+    The network is a conditional reasoner: `model(data, heads [B], relations [B], edge_weight=None)` gives a logit for
+    each node, [B, num_nodes]. Relation r < R asks (head, r, ?); r + R asks (?, r, tail) with the tail in `heads`.
+    """
+
+    def read_graph(self, path: Path) -> NamedGraph:
+        """The graph in a file of triples, with the relations of the run.
+
+        Raises OSError, or ValueError if there is no triple, a line is not one, or a relation is not the run's.
+        """
+        ...
+
+    def probabilities(
+        self, model: nn.Module, graph: NamedGraph, heads: torch.Tensor, relations: torch.Tensor
+    ) -> Iterator[torch.Tensor]:
+        """One row for each question, in order, as soon as its batch is done: float [num_nodes], on the CPU.
+
+        With the full softmax, answers that are facts do not take part in the sum of the others: an answer competes with
+        the nodes of which nothing is known, as in training.
+
+        Args:
+            heads: int64 [Q]
+            relations: int64 [Q], from 0 to 2R - 1
+        """
+        ...
+
+
 class Picture(NamedTuple):
     """A sample as text and images."""
 
