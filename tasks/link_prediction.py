@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -61,7 +61,7 @@ class LinkPrediction(Task):
 
     Settings = LinkPredictionSettings
     settings: LinkPredictionSettings
-    curves = {"loss": "loss", "score": "mean reciprocal rank"}
+    curves: ClassVar[Mapping[str, str]] = {"loss": "loss", "score": "mean reciprocal rank"}
     advice = """\
   ./run_local.sh tools/predict.py --graph FACTS --ask "HEAD<TAB>RELATION<TAB>?"     answers on your own graph
   ./run_local.sh tools/explain.py --graph FACTS --ask "HEAD<TAB>RELATION<TAB>?"     the paths behind them
@@ -241,11 +241,10 @@ class LinkPrediction(Task):
     # What a run and a report depend on.
 
     def fingerprint(self, part: Part) -> Mapping[str, Contents]:
-        splits = self.splits
         if part == "outputs":
             return {"relations": Contents.of(self.relations.names)}
         if part == "training":
-            return {"training facts": Contents.of(map(str, splits.train.tolist()))}
+            return {"training facts": Contents.of(map(str, self.splits.train.tolist()))}
         asked, known = (sorted(map(str, facts.tolist())) for facts in (self.questions.asked, self.questions.known))
         return {"validation facts": Contents.of(asked), "known facts": Contents.of(known)}
 

@@ -40,8 +40,8 @@ class TripleDataSettings(Settings):
     )
     test: str | None = Field(
         None,
-        description="file of facts to ask for at the end; or the folder of another graph with the same relations, as in "
-        "GraIL's pairs NAME and NAME_ind; none: the folder's test.txt, if it has one",
+        description="file of facts to ask for at the end; or the folder of another graph with the same relations, as "
+        "in GraIL's pairs NAME and NAME_ind; none: the folder's test.txt, if it has one",
     )
     columns: tuple[str, str, str] | None = Field(
         None,
@@ -63,8 +63,8 @@ class LinkLossSettings(Settings):
     )
     remove: Literal["triple", "pair"] = Field(
         "triple",
-        description="what is taken out of the graph before a batch is asked: the asked facts and their inverses; or all "
-        "edges between a head and its answer, as NBFNet does on FB15k-237",
+        description="what is taken out of the graph before a batch is asked: the asked facts and their inverses; or "
+        "all edges between a head and its answer, as NBFNet does on FB15k-237",
     )
     num_negatives: int = Field(32, gt=0, le=100_000, description="entities drawn for each question, by `negatives`")
     temperature: float = Field(
@@ -78,9 +78,9 @@ class LinkEvaluationSettings(Settings):
     on: Literal["val", "test"] = Field("val", description="what is asked: data.val or data.test")
     protocol: Protocol = Field(
         "ind_test",
-        description="of a test on another graph. ind_test: its test.txt is asked, and its train.txt and test.txt are known; "
-        "ind_valid_test: valid.txt and test.txt are asked, and all is known; facts: its test.txt is asked, and only its "
-        "train.txt is known",
+        description="of a test on another graph. ind_test: test.txt is asked, train.txt and test.txt are known; "
+        "ind_valid_test: valid.txt and test.txt are asked, all is known; facts: test.txt is asked, only train.txt is "
+        "known",
     )
     questions_per_forward: int = Field(16, gt=0, le=2**16, description="questions per forward pass, per rank")
     max_non_finite: float = Field(

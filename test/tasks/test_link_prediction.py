@@ -1,0 +1,247 @@
+"""Link prediction from files of facts: exact resume, ranks, what is hidden in training, answers, and bad input."""
+
+import json
+from itertools import islice
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.synthetic.families import make_families
+from engine.distributed import Ranks
+from engine.task import AnswersQuestions, ResumeFolder
+from evaluators import resumable_predictions
+from inference.trained import load_trained
+from settings import SettingsError, parse_settings, write_yaml
+from tasks.link_losses import negatives_loss, softmax_loss
+from tasks.link_prediction import LinkPrediction
+from tools import train
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory) -> Path:
+    return make_families(tmp_path_factory.mktemp("kg") / "set", num_train=3, num_test=2)
+
+
+def recipe(folder, **sections):
+    """4 steps, checkpoints at steps 2 and 4, an evaluation at the end."""
+    settings = {
+        "task": "link_prediction",
+        "model": {"name": "eurnet_kg", "options": {"dim": 8, "num_layers": 3, "profile_dim": 4}},
+        "data": {"train": f"{folder}/families", "test": f"{folder}/families_ind"},
+        "optimizer": {"name": "adamw", "lr": 0.01},
+        "train": {"num_samples": 32, "batch_size": 8, "checkpoint_every_steps": 2, "evaluate_every_epochs": 1000},
+        "run": {"num_threads": 1},
+    }
+    return {name: {**settings.get(name, {}), **value} if isinstance(value, dict) else value
+            for name, value in {**settings, **sections}.items()}  # fmt: skip
+
+
+def make_task(folder, ranks=None, **sections):
+    settings = parse_settings(LinkPrediction.Settings, recipe(folder, **sections), "test")
+    return LinkPrediction(settings, ranks or Ranks(0, 1, CPU))
+
+
+class TwoRanks(Ranks):
+    """Simulates two ranks: rank 1 runs first and leaves its value for rank 0, which gathers."""
+
+    values: list = []  # noqa: RUF012
+
+    def gather(self, value):
+        self.values.append(value)
+        return [self.values.pop(), self.values.pop()] if self.is_main else None
+
+    def on_main(self, function):
+        return function()
+
+    def barrier(self):
+        pass
+
+
+def without_speed(evaluation):
+    return {name: value for name, value in evaluation.summary().items() if "per_second" not in name}
+
+
+def metrics(run):
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    timed = ("waiting_for_data",)
+    return [
+        {name: value for name, value in row.items() if "per_second" not in name and name not in timed} for row in rows
+    ]
+
+
+@pytest.mark.parametrize("name", ["eurnet_kg", "nbfnet"])
+@mock.patch("engine.run.plot_curves")
+@mock.patch("tools.common.loading_runs.try_to_write_page")
+def test_a_run_that_breaks_off_ends_as_the_other(_page, _curves, name, families, tmp_path):
+    """To the last bit; and its weights answer questions without the training files."""
+    options = {"dim": 8, "num_layers": 2}
+    path, whole, broken = tmp_path / "recipe.yaml", tmp_path / "whole", tmp_path / "broken"
+    path.write_text(write_yaml(recipe(families, model={"name": name, "options": options})))
+    train.main(["-c", str(path), f"run.dir={whole}"])
+    real, calls = LinkPrediction.training_step, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    with mock.patch.object(LinkPrediction, "training_step", interrupted), pytest.raises(KeyboardInterrupt):
+        train.main(["-c", str(path), f"run.dir={broken}"])
+    train.main(["-c", str(path), f"run.dir={broken}"])
+    assert metrics(broken) == metrics(whole)
+    ours, theirs = (torch.load(run / "checkpoints/last.pt", weights_only=True)["model"] for run in (broken, whole))
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+    task, model, _ = load_trained(whole, overrides=["data.train=/nowhere"])
+    assert isinstance(task, AnswersQuestions) and len(task.relations) == model.num_relations
+    graph = task.read_graph(families / "families_ind/train.txt")
+    heads, relations = torch.tensor([0, 1, 2]), torch.tensor([0, 1, model.num_relations])
+    rows = list(task.probabilities(model, graph, heads, relations))
+    assert len(rows) == 3 and all(row.shape == (len(graph.entities),) for row in rows)
+    known = graph.data.edge_index[1][(graph.data.edge_index[0] == 1) & (graph.data.edge_type == 1)]
+    unknown = torch.ones(len(graph.entities), dtype=torch.bool).scatter(0, known, False)
+    assert rows[1][unknown].sum().item() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("on", ["val", "test"])
+def test_scores_are_the_same_on_one_rank_and_on_two(families, on):
+    torch.manual_seed(0)
+    task = make_task(families, evaluation={"on": on, "questions_per_forward": 7})
+    model = task.build_model().eval()
+    one = task.evaluate(model)
+    for rank in (1, 0):
+        task = make_task(families, TwoRanks(rank, 2, CPU), evaluation={"on": on, "questions_per_forward": 7})
+        two = task.evaluate(model)
+    assert without_speed(two) == without_speed(one) and len(one.index) == task.num_evaluation_samples
+    assert one.protocol == {"val": "val", "test": "ind_test"}[on]
+    by_one = make_task(families, evaluation={"on": on, "questions_per_forward": 1}).evaluate(model)
+    assert without_speed(by_one) == without_speed(one)
+
+
+def test_an_interrupted_evaluation_continues_to_the_same_numbers(families, tmp_path, monkeypatch):
+    monkeypatch.setattr(resumable_predictions.ResumablePredictions.__init__, "__defaults__", (0,))
+    torch.manual_seed(0)
+    task = make_task(families, evaluation={"questions_per_forward": 5})
+    model = task.build_model().eval()
+    whole, real, calls = task.evaluate(model), type(model).forward, []
+
+    def broken(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    folder = ResumeFolder(tmp_path / "rows", {"weights": "these"})
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(type(model), "forward", broken)
+        task.evaluate_resumably(model, folder)
+    resumed = task.evaluate_resumably(model, folder)
+    assert resumed.gathered.num_kept == 10 and without_speed(resumed) == without_speed(whole)
+
+
+def edges_of(index):
+    return set(zip(index.source.tolist(), index.relation.tolist(), index.target.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("remove", ["triple", "pair"])
+def test_what_is_asked_is_not_in_the_graph(families, remove):
+    """Nor is its inverse, nor its part in the relational context: the answer is planted, and found missing."""
+    task = make_task(families, loss={"remove": remove})
+    num_relations = len(task.relations)
+    whole = edges_of(task._training_graph.index)
+    for batch in islice(task.train_batches(0, 3, 6, "train"), 3):
+        left, gone = edges_of(batch["graph"]), set()
+        for head, relation, answer in zip(
+            *(batch[name].tolist() for name in ("heads", "relations", "answers")), strict=True
+        ):
+            inverse = relation - num_relations if relation >= num_relations else relation + num_relations
+            gone |= {(head, relation, answer), (answer, inverse, head)}
+        if remove == "pair":
+            pairs = {frozenset((head, tail)) for head, _, tail in gone}
+            gone = {edge for edge in whole if frozenset((edge[0], edge[2])) in pairs}
+        assert gone <= whole and left == whole - gone
+        counts = torch.bincount(batch["graph"].target, minlength=len(task.splits.entities))
+        assert counts.sum() == len(left)
+
+
+def test_two_ranks_hide_the_facts_of_both(families):
+    alone = make_task(families).train_batches(1, 1, 8, "train")
+    expected = next(iter(alone))
+    parts = [next(iter(make_task(families, Ranks(rank, 2, CPU)).train_batches(1, 1, 4, "train"))) for rank in range(2)]
+    for part in parts:
+        assert edges_of(part["graph"]) == edges_of(expected["graph"])
+    for name in ("heads", "relations", "answers", "index"):
+        assert torch.equal(torch.cat([part[name] for part in parts]), expected[name])
+
+
+def test_half_the_questions_ask_for_heads(families):
+    task = make_task(families)
+    batch = next(iter(task.train_batches(0, 1, task.num_train_samples, "train")))
+    assert (batch["relations"] >= len(task.relations)).double().mean() == 0.5
+
+
+def test_the_loss_leaves_out_what_is_right_too():
+    scores = torch.tensor([[1.0, 2.0, 3.0, 4.0]], dtype=torch.float64)
+    known = torch.tensor([[0, 0], [1, 3]])
+    expected = -torch.log(torch.exp(scores[0, 1]) / torch.exp(scores[0, :3]).sum())
+    torch.testing.assert_close(softmax_loss(scores, torch.tensor([1]), known)[0], expected)
+
+
+def test_negatives_weigh_by_their_scores():
+    scores = torch.tensor([[0.5, 2.0, -1.0]], dtype=torch.float64)
+    weight = (scores[0, 1:] / 0.5).softmax(0)
+    expected = -(scores[0, 0].sigmoid().log() + (weight * (-scores[0, 1:]).sigmoid().log()).sum()) / 2
+    found = negatives_loss(scores, torch.tensor([0]), torch.tensor([[1, 2]]), 0.5)
+    torch.testing.assert_close(found[0], expected)
+
+
+def test_training_on_negatives_lowers_the_loss(families):
+    torch.manual_seed(0)
+    task = make_task(families, loss={"name": "negatives", "num_negatives": 8})
+    model = task.build_model()
+    optimizer, losses = torch.optim.Adam(model.parameters(), 0.01), []
+    for batch in task.train_batches(0, 25, 16, "train"):
+        loss, _ = task.training_step(model, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.05
+
+
+def test_other_facts_and_other_relations_are_noticed(families, tmp_path):
+    whole = (families / "families/train.txt").read_text().splitlines()
+    (tmp_path / "fewer.txt").write_text("\n".join(whole[1:]) + "\n")
+    ours = make_task(families)
+    theirs = make_task(families, data={"train": str(tmp_path / "fewer.txt")})
+    for part in ("training", "validation"):
+        assert ours.fingerprint(part) != theirs.fingerprint(part)
+    relations = tmp_path / "relations.txt"
+    relations.write_text("\n".join(reversed(ours.relations.names)) + "\n")
+    with pytest.raises(SettingsError, match=r"data\.relations are not the relations of data\.train, in their order"):
+        make_task(families, data={"relations": str(relations)}).check()
+
+
+@pytest.mark.parametrize(
+    "sections, message",
+    [
+        ({"model": {"name": "eurnet_tiny"}}, "model.name must be one of eurnet_kg, nbfnet, got 'eurnet_tiny'"),
+        ({"model": {"options": {"layers": 3}}}, "model: no option of eurnet_kg is called 'layers'"),
+        ({"model": {"options": {"dim": 0}}}, "model: dim must be 1 or more, not 0"),
+        ({"data": {"train": "/nowhere/facts.tsv"}}, "data: no file or folder at /nowhere/facts.tsv"),
+        ({"data": {"test": None}, "evaluation": {"on": "test"}}, ""),
+    ],
+)
+def test_a_mistake_in_a_recipe_is_named(families, sections, message):
+    if not message:
+        sections["data"]["train"] = str(families / "families/train.txt")
+        message = "evaluation.on=test needs data.test, a file of facts or the folder of another graph"
+    with pytest.raises(SettingsError, match=message):
+        make_task(families, **sections).check()
+        make_task(families, **sections).questions  # noqa: B018
