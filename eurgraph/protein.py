@@ -14,7 +14,7 @@ from torch import nn
 from torch_geometric.data import Data
 from torch_geometric.utils import scatter
 
-from eurgraph.conv import GRMPConv
+from eurgraph.conv import GRMPConv, Normalization
 
 Readout = Literal["sum", "mean"]
 NUM_RELATIONS = 9
@@ -54,11 +54,11 @@ class GRMPBlock(nn.Module):
         x [N, C], edge_index [2, E], edge_type [E], graph of each node [N] -> [N, C].
     """
 
-    def __init__(self, dim: int, num_relations: int, ffn_ratio: float, drop_path: float):
+    def __init__(self, dim: int, num_relations: int, ffn_ratio: float, drop_path: float, normalization: Normalization):
         super().__init__()
         self.drop_path = drop_path
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.graph_conv = GRMPConv(dim, dim, num_relations)
+        self.graph_conv = GRMPConv(dim, dim, num_relations, normalization=normalization, open_gate=True)
         self.proj = nn.Linear(dim, dim)
         hidden = round(ffn_ratio * dim)
         self.ffn = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
@@ -121,6 +121,7 @@ class EurNetProtein(ProteinNetwork):
         drop_path: float,
         dropout: float,
         readout: Readout,
+        normalization: Normalization,
     ):
         super().__init__(num_labels, num_relations, dim, readout, dropout)
         _check_sizes(dim=dim, num_layers=num_layers)
@@ -128,7 +129,7 @@ class EurNetProtein(ProteinNetwork):
             raise ValueError(f"drop_path must be from 0 to below 1, not {drop_path}")
         self.embed = nn.Linear(NUM_TYPES, dim)
         rates = [drop_path * layer / max(1, num_layers - 1) for layer in range(num_layers)]
-        self.blocks = nn.ModuleList(GRMPBlock(dim, num_relations, ffn_ratio, rate) for rate in rates)
+        self.blocks = nn.ModuleList(GRMPBlock(dim, num_relations, ffn_ratio, rate, normalization) for rate in rates)
         self.norm = nn.LayerNorm(dim)
 
     def forward_features(self, data: Data) -> torch.Tensor:
@@ -168,6 +169,7 @@ def eurnet_protein(
     drop_path: float = 0.1,
     dropout: float = 0.1,
     readout: Readout = "mean",
+    normalization: Normalization = "sqrt",
 ) -> EurNetProtein:
     """EurNet for proteins; all sizes are ours.
 
@@ -180,8 +182,12 @@ def eurnet_protein(
         drop_path: share of proteins for which the last block is left out in training; less for those before it.
         dropout: of the perceptron's hidden layer.
         readout: sum or mean over the residues; a sum knows how many there are.
+        normalization: of the messages of a relation, "mean", "sqrt" or "sum", see `GRMPConv`; a mean does not know how
+            many neighbors a residue has, which tells how it is packed.
     """
-    return EurNetProtein(num_labels, num_relations, dim, num_layers, ffn_ratio, drop_path, dropout, readout)
+    return EurNetProtein(
+        num_labels, num_relations, dim, num_layers, ffn_ratio, drop_path, dropout, readout, normalization
+    )
 
 
 def gearnet(
