@@ -1,6 +1,6 @@
 """Protein structures: read them, join their residues to graphs, and find what is known of their functions."""
 
-from datasets.proteins.residue_graph import ResidueGraphSettings, graph_of, residue_graph
+from datasets.proteins.graph import ResidueGraphSettings, graph_of, residue_graph
 from datasets.proteins.structure import RESIDUES, STRUCTURES, Backbone, is_structure, read_backbone, split_chain
 
 __all__ = [

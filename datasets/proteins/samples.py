@@ -7,7 +7,7 @@ import torch
 from torch_geometric.data import Batch
 
 from datasets.file_list import FileItem, FileList
-from datasets.proteins.residue_graph import ResidueGraphSettings, residue_graph
+from datasets.proteins.graph import ResidueGraphSettings, residue_graph
 from datasets.samples import EvalSamples, TrainSamples
 
 

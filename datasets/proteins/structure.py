@@ -91,6 +91,8 @@ def read_backbone(path: str | Path) -> Backbone:
 def _first_model(file: str) -> gemmi.Model:
     if not Path(file).is_file():
         raise FileError(file, "there is no such file")
+    if not Path(file).stat().st_size:
+        raise FileError(file, "the file is empty")
     try:
         structure = gemmi.read_structure(file, format=gemmi.CoorFormat.Detect)
     except Exception as error:  # gemmi raises RuntimeError, ValueError, UnicodeDecodeError, IndexError
