@@ -98,7 +98,10 @@ def test_damaged_files_say_so(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(FileError, match=r"cannot be read as PDB or mmCIF; is it whole\?"):
             read_backbone(tmp_path / name)
-    for name, text, message in (("empty.pdb", "", "the file is empty"), ("head.cif", "data_x\n_entry.id x\n", "no atom")):
+    for name, text, message in (
+        ("empty.pdb", "", "the file is empty"),
+        ("head.cif", "data_x\n_entry.id x\n", "no atom"),
+    ):
         (tmp_path / name).write_text(text)
         with pytest.raises(FileError, match=message):
             read_backbone(tmp_path / name)
