@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from datasets.proteins.labels import Identity, Source
 from datasets.proteins.graph import ResidueGraphSettings
+from datasets.proteins.labels import Identity, Source
 from datasets.synthetic.protein_folds import ProteinFoldsSettings
 from engine.task import TaskSettings
 from evaluators.non_finite import MAX_NON_FINITE

@@ -146,5 +146,5 @@ def test_structures_are_found_by_file_chain_and_folder(tmp_path):
     found = [item.path.removeprefix(f"{tmp_path}/") for item in find_structures([tmp_path / "folder",
                                                                                 f"{tmp_path}/one.pdb:A"])]  # fmt: skip
     assert found == ["folder/three.PDB.gz", "folder/two.cif", "one.pdb:A"]
-    with pytest.raises((OSError, ValueError), match="absent.pdb"):
+    with pytest.raises((OSError, ValueError), match=r"absent\.pdb"):
         find_structures([tmp_path / "absent.pdb"])
