@@ -216,6 +216,8 @@ MODELS = IMAGE_MODELS | CLIP_MODELS
 GRAPH_MODELS = {
     "eurnet_kg": "eurgraph.reasoning",
     "nbfnet": "eurgraph.nbfnet",
+    "eurnet_protein": "eurgraph.protein",
+    "gearnet": "eurgraph.protein",
 }
 """Networks for graphs, and where their builders are. What they take and return is their own: `create_model` builds
 them, but they have no classifier and no pyramid."""

@@ -45,10 +45,10 @@ def find_files(folder: Path, kind: FileKind) -> list[str]:
     """
     found, others = [], {}
     for path in _walk(folder):
-        suffix = os.path.splitext(path)[1].lower()
-        if suffix in kind.suffixes:
+        if path.lower().endswith(kind.suffixes):
             found.append(path)
         else:
+            suffix = os.path.splitext(path)[1].lower()
             count, example = others.get(suffix, (0, path))
             others[suffix] = count + 1, min(example, path)
     if others:

@@ -12,6 +12,7 @@ TASKS: dict[str, str | type[Task]] = {
     "detection": "tasks.detection:Detection",
     "segmentation": "tasks.segmentation:Segmentation",
     "link_prediction": "tasks.link_prediction:LinkPrediction",
+    "protein_function": "tasks.protein_function:ProteinFunction",
 }
 """Name in a recipe (`task:`) -> the class, or "module:class", which is imported on first use."""
 

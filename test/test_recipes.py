@@ -35,7 +35,9 @@ def build(path):
     """The recipe's network on the meta device, and its settings."""
     recipe = read_recipe(ROOT / path)
     is_scene = recipe["task"] in ("detection", "segmentation")
-    if not is_scene:
+    if recipe["task"] == "protein_function":
+        recipe["data"].setdefault("class_names", [f"label {number}" for number in range(8)])
+    elif not is_scene:
         recipe["model"].setdefault("num_classes", 8)  # else its files would say
     task = find_task(recipe, path)
     settings = parse_settings(task.Settings, recipe, path)

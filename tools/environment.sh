@@ -19,7 +19,7 @@ forget_other_launchers() {
     unset ${!TORCHELASTIC_@} ${!PET_@} # PET_X is the default of torchrun's option X
 }
 
-CORE="torch torchvision torch_geometric av PIL einops yaml pydantic safetensors timm tqdm matplotlib tensorboard"
+CORE="torch torchvision torch_geometric av PIL einops gemmi yaml pydantic safetensors timm tqdm matplotlib tensorboard"
 
 has_packages() {
     "$1" -P - $CORE $2 2>/dev/null <<'END' # -P: no modules from the caller's folder; Python 3.10 does not know it

@@ -1,0 +1,119 @@
+"""C-alpha atoms of a protein, from a PDB or mmCIF file, also gzip-compressed. Files are read by gemmi.
+
+What counts: the first model; of alternate locations, the first; chains and numbers as their authors call them;
+residues with insertion codes are residues of their own. Modified residues (MSE, SEP ...) are residues of unknown type.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import gemmi
+import numpy as np
+
+from datasets.file_list import FileError
+from datasets.find_files import FileKind
+
+STRUCTURES = FileKind("structures", (".pdb", ".ent", ".cif", ".mmcif", ".pdb.gz", ".ent.gz", ".cif.gz", ".mmcif.gz"))
+"""PDB and mmCIF files."""
+
+RESIDUES = (
+    *("GLY", "ALA", "SER", "PRO", "VAL", "THR", "CYS", "ILE", "LEU", "ASN"),
+    *("ASP", "GLN", "LYS", "GLU", "MET", "HIS", "PHE", "ARG", "TYR", "TRP"),
+)
+"""The amino acids, in the order of their types; all others have the type 20."""
+UNKNOWN = len(RESIDUES)
+NUM_TYPES = UNKNOWN + 1
+
+_TYPE_OF = {name: number for number, name in enumerate(RESIDUES)}
+
+
+class Backbone(NamedTuple):
+    """The N residues of a structure that have a C-alpha, in the file's order."""
+
+    types: np.ndarray
+    """int64 [N]: residue types, 0 to 20."""
+    positions: np.ndarray
+    """float64 [N, 3]: of the C-alpha atoms, in angstroms."""
+    chains: np.ndarray
+    """int64 [N]: number of the residue's chain, rising from 0."""
+    chain_names: tuple[str, ...]
+    """The authors' names of the chains that have residues."""
+    numbers: tuple[str, ...]
+    """The authors' residue numbers, with insertion codes: "52A"."""
+
+
+def split_chain(path: str) -> tuple[str, str | None]:
+    """A path and the chain that it picks: "1aki.pdb:A" -> "1aki.pdb", "A"; without one, None."""
+    file, colon, chain = path.rpartition(":")
+    if colon and is_structure(file) and chain and "/" not in chain:
+        return file, chain
+    return path, None
+
+
+def is_structure(path: str | Path) -> bool:
+    """Whether a file is called like a structure."""
+    return str(path).lower().endswith(STRUCTURES.suffixes)
+
+
+def read_backbone(path: str | Path) -> Backbone:
+    """The C-alpha atoms of the file at `path`, of a single chain for "file.pdb:A".
+
+    Raises FileError if there is no such file or chain, the file is damaged, or no residue has a C-alpha.
+    """
+    path = str(path)
+    file, wanted = split_chain(path)
+    model = _first_model(file)
+    types, positions, chains, names, numbers = [], [], [], [], []
+    for chain in model:
+        if wanted is not None and chain.name != wanted:
+            continue
+        before = None  # of two residues at one place, which are alternatives, the first counts
+        for residue in chain:
+            place = str(residue.seqid)
+            atom = _alpha_carbon(residue)
+            if atom is None or place == before:
+                continue
+            if chain.name not in names:
+                names.append(chain.name)
+            before = place
+            types.append(_TYPE_OF.get(residue.name, UNKNOWN))
+            positions.append(atom.pos.tolist())
+            chains.append(names.index(chain.name))
+            numbers.append(place)
+    if not types:
+        raise FileError(path, _why_empty(model, wanted))
+    columns = np.array(types), np.array(positions, dtype=np.float64), np.array(chains)
+    if not np.isfinite(columns[1]).all():
+        raise FileError(path, "a C-alpha has a coordinate that is NaN or infinite")
+    return Backbone(*columns, tuple(names), tuple(numbers))
+
+
+def _first_model(file: str) -> gemmi.Model:
+    if not Path(file).is_file():
+        raise FileError(file, "there is no such file")
+    if not Path(file).stat().st_size:
+        raise FileError(file, "the file is empty")
+    try:
+        structure = gemmi.read_structure(file, format=gemmi.CoorFormat.Detect)
+    except Exception as error:  # gemmi raises RuntimeError, ValueError, UnicodeDecodeError, IndexError
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise FileError(file, f"cannot be read as PDB or mmCIF; is it whole? ({reason[0]})") from error
+    if not len(structure):
+        raise FileError(file, "no atom in it; expected a structure in PDB or mmCIF format")
+    return structure[0]
+
+
+def _alpha_carbon(residue: gemmi.Residue) -> gemmi.Atom | None:
+    """The first C-alpha of a residue; a calcium ion, which is called CA, too, is none."""
+    return next((atom for atom in residue if atom.name == "CA" and atom.element.name == "C"), None)
+
+
+def _why_empty(model: gemmi.Model, wanted: str | None) -> str:
+    names = [chain.name for chain in model if any(map(_alpha_carbon, chain))]
+    if wanted is not None and wanted not in [chain.name for chain in model]:
+        return f"no chain {wanted}; its chains with residues: {', '.join(names) or 'none'}"
+    residues = [residue.name for chain in model if wanted in (None, chain.name) for residue in chain]
+    if any(gemmi.find_tabulated_residue(name).is_nucleic_acid() for name in residues):
+        return "no residue with a C-alpha: it is DNA or RNA, not a protein"
+    where = "" if wanted is None else f" in chain {wanted}"
+    return f"no residue with a C-alpha{where} ({len(residues)} residues of other kinds)"

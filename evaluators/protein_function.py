@@ -1,0 +1,169 @@
+"""Scores of protein function prediction: Fmax and micro-averaged AUPR, exact on any number of ranks.
+
+Fmax, as in CAFA (Radivojac et al., Nature Methods 2013): at each threshold, precision is the mean over the proteins for
+which something is predicted, and recall the mean over all proteins; Fmax is the best harmonic mean of the two. A
+protein without labels has recall 0. Thresholds are all distinct scores. AUPR takes all pairs of protein and label as
+one list, and equal scores at once, so no order of sorting changes it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from evaluators import non_finite
+from evaluators.gather import Gathered
+
+
+class Fmax(NamedTuple):
+    """The best harmonic mean of precision and recall."""
+
+    value: float
+    threshold: float
+    """Labels with this score or more are predicted."""
+    precision: float
+    recall: float
+
+
+def fmax(scores: np.ndarray, targets: np.ndarray) -> Fmax:
+    """Fmax of scores [N, L] for targets [N, L], bool. NaN if no protein has a label; -inf counts as not predicted."""
+    num_proteins, num_labels = scores.shape
+    num_true = targets.sum(axis=1)
+    if not num_true.any():
+        return Fmax(np.nan, np.nan, np.nan, np.nan)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    score = np.take_along_axis(scores, order, axis=1).ravel()
+    right = np.take_along_axis(targets, order, axis=1).cumsum(axis=1)  # of the first 1, 2 ... labels of each protein
+    precision = right / np.arange(1, num_labels + 1)
+    recall = right / np.maximum(num_true, 1)[:, None]
+    # Each further label of a protein changes its precision and recall by so much.
+    steps = [np.diff(part, axis=1, prepend=0).ravel() for part in (precision, recall)]
+    starts = np.zeros((num_proteins, num_labels))
+    starts[:, 0] = 1
+    along = np.argsort(-score, kind="stable")
+    along = along[np.isfinite(score[along])]
+    score = score[along]
+    last = np.flatnonzero(np.append(score[1:] != score[:-1], True)) if len(score) else np.zeros(0, dtype=int)
+    if not len(last):
+        return Fmax(0.0, np.inf, 0.0, 0.0)
+    num_predicted = starts.ravel()[along].cumsum()[last]
+    mean_precision = steps[0][along].cumsum()[last] / num_predicted
+    mean_recall = steps[1][along].cumsum()[last] / num_proteins
+    total = mean_precision + mean_recall
+    values = np.divide(2 * mean_precision * mean_recall, total, out=np.zeros_like(total), where=total > 1e-12)
+    best = int(values.argmax())
+    return Fmax(*(float(part[best]) for part in (values, score[last], mean_precision, mean_recall)))
+
+
+def average_precision(scores: np.ndarray, targets: np.ndarray) -> float:
+    """The area below precision over recall, of scores and targets of one shape; NaN without a true target."""
+    scores, targets = scores.ravel(), targets.ravel()
+    order = np.argsort(-scores, kind="stable")
+    scores, right = scores[order], targets[order].cumsum()
+    if not len(right) or right[-1] == 0:
+        return float("nan")
+    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
+    gain = np.diff(right[last], prepend=0) / right[-1]
+    return float((right[last] / (last + 1) * gain).sum())
+
+
+@dataclass(frozen=True)
+class FunctionEvaluation:
+    """The scores of predicted functions, as an `engine.task.Evaluation`."""
+
+    gathered: Gathered
+    """Rows with `index` [N] and `scores` [N, L], probabilities in float64, all NaN if the outputs were not finite."""
+    targets: np.ndarray
+    """bool [M, L]: the functions of all proteins of the list."""
+    label_names: Sequence[str]
+    items: Sequence[tuple[str, str]]
+    """Id and path of each protein of the list."""
+    max_non_finite: float
+    """Share of proteins with NaN or infinite outputs above which there is no score."""
+    tie_break: float = 0.0
+
+    @property
+    def failures(self) -> list[dict[str, Any]]:
+        return self.gathered.failures
+
+    @property
+    def index(self) -> np.ndarray:
+        """[N]: rows of the list that could be read."""
+        return self.gathered.rows.get("index", np.zeros(0, dtype=np.int64))
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        """[N, L], -inf, below all others, for proteins whose outputs were not finite."""
+        scores = self.gathered.rows.get("scores", np.zeros((0, len(self.label_names))))
+        return np.where(np.isfinite(scores), scores, -np.inf)
+
+    @property
+    def num_non_finite(self) -> int:
+        return int((self.scores == -np.inf).any(axis=1).sum())
+
+    @property
+    def known(self) -> np.ndarray:
+        """[N, L]: the targets of the proteins that could be read."""
+        return self.targets[self.index]
+
+    @cached_property
+    def fmax(self) -> Fmax:
+        return fmax(self.scores, self.known)
+
+    @cached_property
+    def aupr(self) -> float:
+        return average_precision(self.scores, self.known)
+
+    @property
+    def score(self) -> float:
+        """Fmax; -inf if no protein has a label, NaN with too many NaN or infinite outputs."""
+        if non_finite.too_many(self.num_non_finite, len(self.index), self.max_non_finite):
+            return float("nan")
+        return self.fmax.value if np.isfinite(self.fmax.value) else float("-inf")
+
+    def summary(self) -> dict[str, float]:
+        """Fractions in 0..1, counts, and proteins per second over all ranks."""
+        gathered, best = self.gathered, self.fmax
+        return {
+            "fmax": best.value,
+            "aupr_micro": self.aupr,
+            "threshold": best.threshold,
+            "precision": best.precision,
+            "recall": best.recall,
+            "proteins_read": gathered.num_read,
+            "proteins_non_finite": self.num_non_finite,
+            "proteins_listed": gathered.num_items,
+            "proteins_without_labels": int((~self.known.any(axis=1)).sum()),
+            "labels": len(self.label_names),
+            "coverage": gathered.num_read / max(1, gathered.num_items),
+            "proteins_per_second": (gathered.num_read - gathered.num_kept) / max(gathered.seconds, 1e-9),
+        }
+
+    def headline(self) -> str:
+        counts = f"{self.gathered.num_read} of {self.gathered.num_items} proteins"
+        shown = f"Fmax {self.fmax.value:.4f}, micro-AUPR {self.aupr:.4f} on {counts}"
+        return "; ".join(filter(None, [shown, self._say_non_finite()]))
+
+    def lines(self) -> list[str]:
+        s = self.summary()
+        at = f"(precision {s['precision']:.4f}, recall {s['recall']:.4f} at {s['threshold']:.4g})"
+        read = f"({s['proteins_read']:,} of {s['proteins_listed']:,} proteins read)"
+        lines = [
+            f"  {'Fmax':<20} {s['fmax']:8.4f}  {at}",
+            f"  {'micro-AUPR':<20} {s['aupr_micro']:8.4f}",
+            f"  {'coverage':<20} {100 * s['coverage']:6.2f} %  {read}",
+        ]
+        if problem := self._say_non_finite():
+            lines.append(f"  {'not finite':<20} {problem}; nothing counts as predicted for them")
+        return [*lines, f"  {'speed':<20} {s['proteins_per_second']:6.1f} proteins/s"]
+
+    def write(self, folder: Path) -> None:
+        from evaluators.protein_report import write_report
+
+        write_report(folder, self)
+
+    def _say_non_finite(self) -> str:
+        return non_finite.describe(self.num_non_finite, len(self.index), self.max_non_finite)

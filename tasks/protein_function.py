@@ -1,0 +1,281 @@
+"""Protein function prediction: which functions, of many, a protein structure has.
+
+Protocol of EC numbers and GO terms: DeepFRI's (Gligorijevic et al., Nature Communications 2021), as in GearNet: a
+sigmoid for each label, binary cross entropy, checkpoints ranked by Fmax on the validation chains.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from datasets.dataloader import eval_loader, to_device, train_loader
+from datasets.file_list import FileError, FileList, read_class_names
+from datasets.proteins.labels import (
+    Annotations,
+    chains_below,
+    find_structures,
+    label_counts,
+    missing,
+    read_table,
+    split_off,
+)
+from datasets.proteins.samples import ProteinFiles, ProteinSamples
+from datasets.synthetic.protein_folds import make_protein_folds
+from engine.checkpoint import write_atomically
+from engine.fingerprint import Contents, Part
+from engine.precision import autocast
+from engine.progress import counted, progress_bar
+from engine.task import Answer, Batch, Evaluation, ResumeFolder
+from evaluators.gather import gather
+from evaluators.protein_function import FunctionEvaluation
+from evaluators.resumable_predictions import ResumablePredictions, Rows
+from models import WeightsError, create_model, load_pretrained
+from settings import SettingsError
+from tasks.answers import NON_FINITE
+from tasks.class_lists import read_setting
+from tasks.loader_settings import LoaderSettings, loader_options
+from tasks.named_classes import NamedClasses
+from tasks.protein_settings import ProteinFunctionSettings
+
+log = logging.getLogger(__name__)
+
+LISTS = ("make", "train", "val", "test", "root", "annotations", "identity_table", "class_names", "max_missing")
+NOT_IN_KEY = {
+    "model": ("pretrained",),
+    "data": (*LISTS, *LoaderSettings.CHANGEABLE),
+    "evaluation": ("max_non_finite",),
+}
+"""Settings by section that change no score, or only by what the files hold."""
+
+
+class ProteinFunction(NamedClasses):
+    """Trains and evaluates a network that says which functions a protein has."""
+
+    Settings = ProteinFunctionSettings
+    settings: ProteinFunctionSettings
+    curves: ClassVar[Mapping[str, str]] = {"loss": "loss", "fmax": "Fmax"}
+    advice = """\
+  ./run_local.sh tools/predict.py STRUCTURE     the functions of your own PDB or mmCIF files
+  ./run_local.sh tools/evaluate.py              the scores once more, with a report on every protein"""
+    find_inputs: ClassVar[Callable[[Iterable[Any]], Sequence[Any]]] = staticmethod(find_structures)
+
+    # Files.
+
+    @cached_property
+    def annotations(self) -> Annotations:
+        data = self.settings.data
+        return read_setting("data.annotations", Annotations, Path(data.annotations), data.labels)
+
+    @cached_property
+    def named_labels(self) -> tuple[str, ...] | None:
+        """The labels that the recipe gives; None if it gives none."""
+        given = self.settings.data.class_names
+        if isinstance(given, str):
+            return tuple(read_setting("data.class_names", read_class_names, given))
+        return given
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        names = self.named_labels or self._split[0].class_names
+        expected = self.settings.model.num_classes
+        if expected is not None and expected != len(names):
+            raise SettingsError(f"model.num_classes is {expected}, but there are {len(names)} labels; leave it out")
+        return names
+
+    def _read(self, split: str, source: str) -> FileList:
+        data, root = self.settings.data, Path(self.settings.data.root or Path(source).parent)
+        if data.make is not None:
+            make = partial(make_protein_folds, Path(data.train).parent, **data.make.model_dump())
+            self.ranks.on_main(lambda: read_setting("data.make", make))
+        if data.labels == "file":
+            names = self.named_labels if split == "train" else self.class_names
+            return read_setting(f"data.{split}", read_table, Path(source), root, names)
+        keep, identity = None, self.settings.evaluation.identity
+        if split == "test" and identity is not None:
+            keep = read_setting("data.identity_table", chains_below, Path(data.identity_table), identity)
+        files = read_setting(f"data.{split}", self.annotations.read_list, Path(source), root, keep)
+        if self.named_labels not in (None, self.annotations.label_names):
+            raise SettingsError("data.class_names are not the labels of data.annotations, in their order")
+        return files
+
+    @cached_property
+    def _split(self) -> tuple[FileList, FileList | None]:
+        """The structures of data.train, and those split off to validate."""
+        data = self.settings.data
+        files = self._read("train", data.train)
+        if isinstance(data.val, str):
+            return files, None
+        return read_setting("data.val", split_off, files, data.val, self.settings.run.seed)
+
+    @property
+    def train_files(self) -> FileList:
+        return self._split[0]
+
+    @cached_property
+    def val_files(self) -> FileList:
+        """The structures that an evaluation scores."""
+        data, on = self.settings.data, self.settings.evaluation.on
+        if on == "test":
+            if data.test is None:
+                raise SettingsError("evaluation.on=test needs data.test")
+            return self._read("test", data.test)
+        return self._read("val", data.val) if isinstance(data.val, str) else self._split[1]
+
+    @property
+    def protocol(self) -> str:
+        identity = self.settings.evaluation.identity
+        return self.settings.evaluation.on + (f"-below{identity}" if identity else "")
+
+    @property
+    def num_train_samples(self) -> int:
+        return len(self.train_files)
+
+    @property
+    def num_evaluation_samples(self) -> int:
+        return len(self.val_files)
+
+    # The network.
+
+    def check(self) -> None:
+        super().check()
+        data = self.settings.data
+        for name, files in (("train", self.train_files), (self.settings.evaluation.on, self.val_files)):
+            used = int((label_counts(files, self.num_classes) > 0).sum())
+            log.info("%s: %d structures, %d of %d labels", name, len(files), used, self.num_classes)
+            if absent := missing(files):
+                said = f"{len(absent)} of {len(files)} structures have no file, such as {absent[0].path}"
+                if len(absent) > data.max_missing * len(files):
+                    raise SettingsError(f"data.{name}: {said}; is data.root right?")
+                log.warning("data.%s: %s; they count as unreadable", name, said)
+        with torch.device("meta"):
+            self.build_model()
+
+    def build_model(self) -> nn.Module:
+        model, num_relations = self.settings.model, len(self.settings.data.graph.relations)
+        try:
+            return create_model(model.name, num_labels=self.num_classes, num_relations=num_relations, **model.options)
+        except (TypeError, ValueError) as error:
+            raise SettingsError(f"model: {error}") from error
+
+    def load_initial_weights(self, model: nn.Module) -> None:
+        path = self.settings.model.pretrained
+        if path is not None:
+            try:
+                log.info("%s", load_pretrained(model, path))
+            except WeightsError as error:
+                raise WeightsError(f"model.pretrained: {error}") from error
+
+    # Training.
+
+    def train_batches(self, first_batch: int, num_batches: int, batch_size: int, stream: str) -> Iterable[Batch]:
+        ranks, settings = self.ranks, self.settings
+        samples = ProteinSamples(self.train_files, settings.data.graph, self.num_classes, settings.run.seed, stream)
+        order = (first_batch, num_batches, batch_size, ranks.rank, ranks.num_ranks)
+        return to_device(train_loader(samples, *order, **loader_options(settings.data, ranks)), ranks.device)
+
+    def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        logits = model(batch["graphs"]).float()
+        loss = F.binary_cross_entropy_with_logits(logits, batch["targets"].float())
+        return loss, {"loss": loss.detach() * len(logits)}
+
+    # Evaluation.
+
+    def evaluate(self, model: nn.Module) -> Evaluation | None:
+        """Scores `model` on all validation structures. Raises FileError if none of them can be read."""
+        return self._evaluate(model)
+
+    def evaluate_resumably(self, model: nn.Module, folder: ResumeFolder) -> Evaluation | None:
+        here = {"device": self.ranks.device.type, "num_threads": torch.get_num_threads()}
+        key = folder.key | self.evaluation_key() | here
+        return self._evaluate(model, ResumablePredictions(folder.path, key, self.ranks, write_atomically))
+
+    def _evaluate(self, model: nn.Module, resumable: ResumablePredictions | None = None) -> Evaluation | None:
+        files = self.val_files
+        loader = self._loader(files, done=() if resumable is None else resumable.done)
+        with progress_bar(len(loader), 0, self.ranks, "evaluating", unit="batch") as bar:
+            batches = counted(to_device(loader, self.ranks.device), bar)
+            gathered = gather(batches, partial(_rows_of, model), self.ranks, len(files), resumable)
+        if gathered is None:
+            return None
+        if gathered.num_read == 0:
+            first = gathered.failures[0]
+            raise FileError(first["path"], f"{first['reason']}; no validation structure can be read")
+        targets = files.targets(range(len(files)), self.num_classes)
+        items = [(item.id, item.path) for item in files]
+        return FunctionEvaluation(gathered, targets, self.class_names, items, self.settings.evaluation.max_non_finite)
+
+    def _loader(self, files: FileList, done: Collection[int] = (), size: int | None = None):
+        """The batches of this rank; the same structures are in a batch whatever is `done`."""
+        size = size or self.settings.evaluation.proteins_per_forward
+        dataset = ProteinFiles(files, self.settings.data.graph, self.num_classes)
+        options = loader_options(self.settings.data, self.ranks) | ({"num_workers": 0} if len(files) <= size else {})
+        return eval_loader(dataset, size, self.ranks.rank, self.ranks.num_ranks, done=done, **options)
+
+    # What a run and a report depend on.
+
+    def fingerprint(self, part: Part) -> Mapping[str, Contents]:
+        if part == "outputs":
+            return {"labels": Contents.of(self.class_names)}
+        if part == "training":
+            return {"training structures": Contents.of(self.train_files.identities())}
+        return {"validation structures": Contents.of(sorted(self.val_files.identities()))}
+
+    def validation_source(self) -> dict[str, str]:
+        data, on = self.settings.data, self.settings.evaluation.on
+        place = data.val if on == "val" else data.test
+        source = {"list": os.path.abspath(place if isinstance(place, str) else data.train), "scored": on}
+        return source if data.root is None else source | {"root": os.path.abspath(data.root)}
+
+    def answer_key(self) -> dict[str, Any]:
+        recipe = self.resolved_recipe()
+        sections = {
+            name: {key: value for key, value in recipe[name].items() if key not in ignored}
+            for name, ignored in NOT_IN_KEY.items()
+        }
+        names = list(Contents.of(self.class_names))
+        return {"task": recipe["task"], **sections, "precision": recipe["train"]["precision"], "labels": names}
+
+    def evaluation_key(self) -> dict[str, Any]:
+        files = zip(self.val_files.identities(), self.val_files, strict=True)
+        places = Contents.of(f"{identity} {os.path.abspath(item.path)}" for identity, item in files)
+        return {**self.answer_key(), "validation structures": list(places)}
+
+    def report_facts(self) -> dict[str, Any]:
+        return {**self.settings.evaluation.model_dump(), "labels": self.settings.data.labels}
+
+    # engine.task.Predicts, for tools/predict.py.
+
+    def answer(
+        self,
+        model: nn.Module,
+        inputs: FileList,
+        num_answers: int,
+        done: Collection[int] = (),
+        one_by_one: bool = False,
+    ) -> Iterator[Answer]:
+        loader = self._loader(inputs, done, 1 if one_by_one else None)
+        for batch in to_device(loader, self.ranks.device):
+            answers = [Answer(failed["index"], failed["path"], [], failed["reason"]) for failed in batch["failures"]]
+            if len(batch["index"]):
+                with torch.inference_mode(), autocast(self.settings.train.precision, self.ranks.device):
+                    rows = _rows_of(model, batch)
+                for index, scores in zip(rows["index"].tolist(), torch.from_numpy(rows["scores"]), strict=True):
+                    order = scores.argsort(descending=True, stable=True)[:num_answers].tolist()
+                    named = [(self.class_names[label], scores[label].item()) for label in order]
+                    failure = "" if scores.isfinite().all() else NON_FINITE
+                    answers.append(Answer(index, inputs[index].path, [] if failure else named, failure))
+            yield from sorted(answer for answer in answers if answer.row not in done)
+
+
+def _rows_of(model: nn.Module, batch: Batch) -> Rows:
+    """Rows for `evaluators.protein_function.FunctionEvaluation`."""
+    logits = model(batch["graphs"]).double()
+    scores = logits.sigmoid().masked_fill(~logits.isfinite().all(dim=1, keepdim=True), torch.nan)
+    return {"index": batch["index"].numpy(), "scores": scores.cpu().numpy()}
