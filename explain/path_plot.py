@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from engine.checkpoint import write_atomically
 from evaluators.confusion_plot import PLAIN_TEXT, one_line
-from explain.path_report import ExplainedAnswer
+from explain.path_report import ExplainedAnswer, score_text
 from explain.paths import AnswerPath
 
 COLORS = ("#c8501e", "#2b6cb0", "#2f855a", "#6b46c1", "#8a6d1d", "#97266d", "#4a5568")
@@ -112,10 +112,9 @@ def _relation(answer: ExplainedAnswer, edge: Edge) -> str:
 
 def _draw_answer(axes: Any, answer: ExplainedAnswer, layout: Layout | None, pitch: float, height: float) -> None:
     head, relation, tail = (one_line(name, 40) for name in answer.question)
-    known = ", known" if answer.known else ""
     title = f"{head}   {relation}   {tail}"
     axes.text(MARGIN, height - 0.12, title, va="top", weight="bold", size=11)
-    found = f"{one_line(answer.answer, 40)}: {100 * answer.probability:.1f} %{known}, score {answer.found.score:.2f}"
+    found = f"{one_line(answer.answer, 40)}: {100 * answer.probability:.1f} %, {score_text(answer)}"
     axes.text(MARGIN, height - 0.36, found, va="top")
     if layout is None:
         axes.text(MARGIN, height - 0.7, "no path from what is given", va="top", color="0.4")

@@ -129,6 +129,14 @@ def score_without(model: nn.Module, graph: Data, edges: Sequence[int], head: int
     return model(graph, *_question(graph, head, relation), weight)[0, answer].item()
 
 
+def without_fact(graph: Data, head: int, relation: int, answer: int) -> Data:
+    """The graph without the fact that gives an answer away, and without its inverse."""
+    source, target = graph.edge_index
+    is_asked = (source == head) & (target == answer) & (graph.edge_type == relation)
+    keep = ~(is_asked | is_asked.roll(graph.num_edges // 2))  # an edge is as far from its inverse as that from it
+    return Data(edge_index=graph.edge_index[:, keep], edge_type=graph.edge_type[keep], num_nodes=graph.num_nodes)
+
+
 def facts_of(graph: Data, edges: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
     """(head, relation, tail) of the fact behind each edge."""
     num_facts = graph.num_edges // 2
