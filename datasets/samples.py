@@ -97,8 +97,12 @@ class TrainSamples(Samples):
             rng.integers(len(self))  # skips the draw of the replacement
         return self.read_whole(self.items[sample["index"]], rng)
 
+    def item_at(self, number: int) -> int:
+        """The row of the item that sample `number` is of, if it can be read."""
+        return self._item_at(*divmod(number, len(self)))
+
     def path(self, number: int) -> str:
-        return self.items[self._item_at(*divmod(number, len(self)))].path
+        return self.items[self.item_at(number)].path
 
     def __getitems__(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
         """The samples of a batch; consecutive samples of one item are read together."""

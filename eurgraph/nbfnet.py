@@ -10,6 +10,7 @@ questions have the last axis but one, where its authors fold them into the chann
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from eurgraph.reach import IndexedGraph
@@ -70,8 +71,12 @@ class NBFNetLayer(nn.Module):
 
 
 def segments(message: torch.Tensor, num_edges: torch.Tensor, reduce: str) -> torch.Tensor:
-    """Reduces the rows of each segment; "max" and "min" of no row are -inf and inf, the sum is 0."""
-    initial = {"sum": 0.0, "max": -torch.inf, "min": torch.inf}[reduce]
+    """Reduces the rows of each node; "max" and "min" of no row are -inf and inf, the sum is 0: [E, ...] to [N, ...]."""
+    if reduce == "sum":  # several times as fast as the same by segment_reduce on the CPU
+        rows, ptr = torch.arange(len(message), device=message.device), F.pad(num_edges.cumsum(0), (1, 0))
+        total = F.embedding_bag(rows, message.flatten(1), ptr, mode="sum", include_last_offset=True)
+        return total.view(len(num_edges), *message.shape[1:])
+    initial = {"max": -torch.inf, "min": torch.inf}[reduce]
     return torch.segment_reduce(message, reduce, lengths=num_edges, initial=initial, unsafe=True)
 
 

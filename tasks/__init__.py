@@ -11,6 +11,7 @@ TASKS: dict[str, str | type[Task]] = {
     "image_classification": "tasks.image_classification:ImageClassification",
     "detection": "tasks.detection:Detection",
     "segmentation": "tasks.segmentation:Segmentation",
+    "link_prediction": "tasks.link_prediction:LinkPrediction",
 }
 """Name in a recipe (`task:`) -> the class, or "module:class", which is imported on first use."""
 

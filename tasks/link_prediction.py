@@ -1,35 +1,308 @@
 """Link prediction on knowledge graphs: which entity answers (head, relation, ?), and which (?, relation, tail).
 
 Protocol: Zhu et al., Neural Bellman-Ford Networks, NeurIPS 2021, https://arxiv.org/abs/2106.06935: every fact of the
-training graph is asked for in both directions; the asked facts of a batch are taken out of the graph first. Evaluation
-ranks all entities, without those that are known to be right.
+training graph is asked for in both directions, and the facts that a batch asks for are taken out of the graph first.
+Evaluation ranks all entities but those that are known to be right, too.
 
 Done differently here: the loss is a softmax over all entities by default, without the other known answers; ties count
-at their mean rank; a batch means the same facts on any number of ranks.
+at their mean rank; a batch asks for the same facts, and misses the same edges, on any number of ranks.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from pydantic import Field
 from torch import nn
 
-from datasets.graphs import GraphQuestions, KnowledgeSplits, Names, knowledge_graph, read_splits
-from datasets.samples import STREAMS, draw_order
-from datasets.synthetic.families import FamiliesSettings, make_families
+from datasets.dataloader import RankBatches, to_device, train_loader
+from datasets.graphs import (
+    Columns,
+    GraphQuestions,
+    KnowledgeSplits,
+    KnownAnswers,
+    Names,
+    TrainQuestions,
+    knowledge_graph,
+    questions_of,
+    read_splits,
+    read_triples,
+)
+from datasets.synthetic.families import make_families
+from datasets.text_files import numbered_lines
 from engine.checkpoint import write_atomically
 from engine.fingerprint import Contents, Part
 from engine.progress import counted, progress_bar
-from engine.task import Batch, Evaluation, NamedGraph, ResumeFolder, Task, TaskSettings
+from engine.task import Batch, Evaluation, NamedGraph, ResumeFolder, Task
 from evaluators.gather import gather
-from evaluators.non_finite import MAX_NON_FINITE
-from evaluators.ranking import RankingEvaluation
+from evaluators.ranking import RankingEvaluation, rows_of_questions
 from evaluators.resumable_predictions import ResumablePredictions, Rows
-from models import GRAPH_MODELS, WeightsError, create_model, load_pretrained
-from settings import Settings, SettingsError
+from models import WeightsError, create_model, load_pretrained
+from settings import SettingsError
+from tasks.class_lists import read_setting
+from tasks.link_losses import negatives_loss, softmax_loss
+from tasks.link_settings import LinkPredictionSettings
+from tasks.training_graph import TrainingGraph
+
+log = logging.getLogger(__name__)
+
+REASONERS = ("eurnet_kg", "nbfnet")
+RELATIONS = "relations.txt"
+NOT_IN_KEY = {"model": ("pretrained",), "data": ("make", "train", "val", "test", "relations"),
+              "evaluation": ("max_non_finite", "questions_per_forward")}  # fmt: skip
+"""Settings by section that change no score, or only by what the files hold."""
+
+
+class LinkPrediction(Task):
+    """Trains and evaluates a network that answers questions on a graph."""
+
+    Settings = LinkPredictionSettings
+    settings: LinkPredictionSettings
+    curves = {"loss": "loss", "score": "mean reciprocal rank"}
+    advice = """\
+  ./run_local.sh tools/predict.py --graph FACTS --ask "HEAD<TAB>RELATION<TAB>?"     answers on your own graph
+  ./run_local.sh tools/explain.py --graph FACTS --ask "HEAD<TAB>RELATION<TAB>?"     the paths behind them
+  ./run_local.sh tools/evaluate.py evaluation.on=test          the scores on data.test, with a report"""
+
+    # Files.
+
+    @property
+    def columns(self) -> Columns:
+        return Columns(self.settings.data.columns, self.settings.data.header)
+
+    @cached_property
+    def splits(self) -> KnowledgeSplits:
+        """The facts, and what is asked."""
+        data = self.settings.data
+        if data.make is not None:
+            make = partial(make_families, Path(data.train).parent, **data.make.model_dump())
+            self.ranks.on_main(lambda: read_setting("data.make", make))
+        files = (data.train, data.val, data.test, self.settings.evaluation.protocol, self.settings.run.seed)
+        return read_setting("data", read_splits, *files, self.columns)
+
+    @cached_property
+    def relations(self) -> Names:
+        """The relations of the network, without their inverses."""
+        given = self.settings.data.relations
+        if given is None:
+            return self.splits.relations
+        if isinstance(given, str):
+            given = tuple(line.strip() for _, line in read_setting("data.relations", numbered_lines, Path(given)))
+        return Names(given, "relation")
+
+    @property
+    def questions(self) -> GraphQuestions:
+        """What an evaluation asks."""
+        questions = self.splits.valid if self.settings.evaluation.on == "val" else self.splits.test
+        if questions is None:
+            raise SettingsError("evaluation.on=test needs data.test, a file of facts or the folder of another graph")
+        return questions
+
+    @property
+    def protocol(self) -> str:
+        is_other = self.settings.evaluation.on == "test" and self.questions.entities is not self.splits.entities
+        return self.settings.evaluation.protocol if is_other else self.settings.evaluation.on
+
+    @property
+    def num_train_samples(self) -> int:
+        return 2 * len(self.splits.train)
+
+    @property
+    def num_evaluation_samples(self) -> int:
+        return 2 * len(self.questions.asked)
+
+    # The network.
+
+    def check(self) -> None:
+        splits = self.splits
+        for note in splits.notes:
+            log.info("%s", note)
+        sizes = (len(splits.train), len(splits.relations), len(splits.entities))
+        log.info("training: %d facts of %d relations between %d entities", *sizes)
+        for name, questions in (("validation", splits.valid), ("test", splits.test)):
+            if questions is not None:
+                log.info("%s: %d facts to ask for, on a graph of %d", name, len(questions.asked), len(questions.facts))
+        if self.relations.names != splits.relations.names:
+            raise SettingsError("data.relations are not the relations of data.train, in their order")
+        super().check()
+        with torch.device("meta"):
+            self.build_model()
+
+    def build_model(self) -> nn.Module:
+        name = self.settings.model.name
+        if name not in REASONERS:
+            raise SettingsError(f"model.name must be one of {', '.join(REASONERS)}, got {name!r}")
+        try:
+            return create_model(name, num_relations=len(self.relations), **self.settings.model.options)
+        except (TypeError, ValueError) as error:
+            raise SettingsError(f"model: {error}") from error
+
+    def load_initial_weights(self, model: nn.Module) -> None:
+        path = self.settings.model.pretrained
+        if path is not None:
+            try:
+                log.info("%s", load_pretrained(model, path))
+            except WeightsError as error:
+                raise WeightsError(f"model.pretrained: {error}") from error
+
+    # Training.
+
+    @cached_property
+    def _known_in_training(self) -> KnownAnswers:
+        return KnownAnswers(self.splits.train, len(self.splits.relations))
+
+    @cached_property
+    def _training_graph(self) -> TrainingGraph:
+        splits = self.splits
+        data = knowledge_graph(splits.train, len(splits.entities), len(splits.relations))
+        return TrainingGraph(data.to(self.ranks.device), len(splits.relations))
+
+    def train_questions(self, stream: str) -> TrainQuestions:
+        splits, loss = self.splits, self.settings.loss
+        return TrainQuestions(
+            splits.train,
+            self._known_in_training,
+            len(splits.entities),
+            len(splits.relations),
+            self.settings.run.seed,
+            stream,
+            loss.num_negatives if loss.name == "negatives" else 0,
+        )
+
+    def train_batches(self, first_batch: int, num_batches: int, batch_size: int, stream: str) -> Iterable[Batch]:
+        ranks = self.ranks
+        samples = self.train_questions(stream)
+        loader = train_loader(samples, first_batch, num_batches, batch_size, ranks.rank, ranks.num_ranks)
+        of_all_ranks = RankBatches(first_batch, num_batches, batch_size * ranks.num_ranks, 0, 1)
+        for numbers, batch in zip(of_all_ranks, to_device(loader, ranks.device), strict=True):
+            asked = torch.from_numpy(samples.facts_of(numbers)).to(ranks.device)
+            yield {**batch, "graph": self._training_graph.without(asked, self.settings.loss.remove)}
+
+    def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        scores = model(batch["graph"], batch["heads"], batch["relations"]).float()
+        settings = self.settings.loss
+        if settings.name == "softmax":
+            losses = softmax_loss(scores, batch["answers"], batch["known"])
+        else:
+            losses = negatives_loss(scores, batch["answers"], batch["negatives"], settings.temperature)
+        return losses.mean(), {"loss": losses.detach().sum()}
+
+    # Evaluation.
+
+    def evaluate(self, model: nn.Module) -> Evaluation | None:
+        """Scores `model` on the questions of `evaluation.on`, each once on any number of ranks."""
+        return self._evaluate(model)
+
+    def evaluate_resumably(self, model: nn.Module, folder: ResumeFolder) -> Evaluation | None:
+        here = {"device": self.ranks.device.type, "num_threads": torch.get_num_threads()}
+        key = folder.key | self.evaluation_key() | here
+        return self._evaluate(model, ResumablePredictions(folder.path, key, self.ranks, write_atomically))
+
+    def _evaluate(self, model: nn.Module, resumable: ResumablePredictions | None = None) -> Evaluation | None:
+        questions, num_questions, ranks = self.questions, self.num_evaluation_samples, self.ranks
+        size = self.settings.evaluation.questions_per_forward
+        done = () if resumable is None else resumable.done
+        batches = [range(first, min(first + size, num_questions)) for first in range(0, num_questions, size)]
+        batches = [batch for batch in batches if not all(number in done for number in batch)]
+        batches = batches[ranks.rank :: ranks.num_ranks]  # a batch is the same on any number of ranks
+        rows_of = self._rows_maker(model, questions)
+        with progress_bar(len(batches), 0, ranks, "evaluating", unit="batch") as bar:
+            numbers = ({"index": torch.tensor(batch), "failures": []} for batch in counted(batches, bar))
+            gathered = gather(numbers, rows_of, ranks, num_questions, resumable)
+        if gathered is None:
+            return None
+        return RankingEvaluation(
+            gathered,
+            questions.asked,
+            questions.entities.names,
+            self.relations.names,
+            self.protocol,
+            len(questions.known),
+            self.settings.evaluation.max_non_finite,
+        )
+
+    def _rows_maker(self, model: nn.Module, questions: GraphQuestions):
+        num_relations, device = len(self.relations), self.ranks.device
+        known = KnownAnswers(questions.known, num_relations)
+        data = knowledge_graph(questions.facts, len(questions.entities), num_relations)
+        graph = TrainingGraph(data.to(device), num_relations).index
+
+        def rows_of(batch: Batch) -> Rows:
+            asked = questions_of(questions.asked, batch["index"].numpy(), num_relations)
+            heads, relations, answers = torch.from_numpy(asked.T.copy()).to(device)
+            right = torch.stack([torch.from_numpy(part) for part in known.of(asked[:, 0], asked[:, 1])]).to(device)
+            return rows_of_questions(batch["index"], model(graph, heads, relations), answers, right)
+
+        return rows_of
+
+    # What a run and a report depend on.
+
+    def fingerprint(self, part: Part) -> Mapping[str, Contents]:
+        splits = self.splits
+        if part == "outputs":
+            return {"relations": Contents.of(self.relations.names)}
+        if part == "training":
+            return {"training facts": Contents.of(map(str, splits.train.tolist()))}
+        asked, known = (sorted(map(str, facts.tolist())) for facts in (self.questions.asked, self.questions.known))
+        return {"validation facts": Contents.of(asked), "known facts": Contents.of(known)}
+
+    def run_files(self) -> dict[str, str]:
+        return {RELATIONS: "".join(f"{name}\n" for name in self.relations.names)}
+
+    @classmethod
+    def overrides_of_run(cls, run: Path) -> list[str]:
+        """Takes the relations from the run directory, so questions need no training file."""
+        path = run / RELATIONS
+        return [f"data.relations={path}"] if path.exists() else []
+
+    def portable_recipe(self) -> dict[str, Any]:
+        recipe = super().portable_recipe()
+        recipe["data"]["relations"] = list(self.relations.names)
+        return recipe
+
+    def validation_source(self) -> dict[str, str]:
+        data, on = self.settings.data, self.settings.evaluation.on
+        place = data.val if on == "val" else data.test
+        return {"facts": os.path.abspath(place if isinstance(place, str) else data.train), "asked": on}
+
+    def evaluation_key(self) -> dict[str, Any]:
+        key = super().evaluation_key()
+        for section, names in NOT_IN_KEY.items():
+            key[section] = {name: value for name, value in key[section].items() if name not in names}
+        return key
+
+    def report_facts(self) -> dict[str, Any]:
+        return {**self.settings.evaluation.model_dump(), "protocol": self.protocol}
+
+    # engine.task.AnswersQuestions, for tools/predict.py --graph and tools/explain.py.
+
+    def read_graph(self, path: Path) -> NamedGraph:
+        facts = read_triples(path, self.columns, None, self.relations, new_relations=False)
+        data = knowledge_graph(facts.triples, len(facts.entities), len(self.relations))
+        notes = [f"{path}: {facts.num_repeated} lines repeat a fact, which counts once"] * (facts.num_repeated > 0)
+        return NamedGraph(data.to(self.ranks.device), facts.entities, self.relations, tuple(notes))
+
+    @torch.inference_mode()
+    def probabilities(
+        self, model: nn.Module, graph: NamedGraph, heads: torch.Tensor, relations: torch.Tensor
+    ) -> Iterator[torch.Tensor]:
+        num_facts = graph.data.edge_index.shape[1] // 2
+        edges = torch.cat([graph.data.edge_index[:, :num_facts], graph.data.edge_type[None, :num_facts]]).cpu()
+        known = KnownAnswers(edges[[0, 2, 1]].T.numpy(), len(self.relations))
+        index = model.index(graph.data)
+        size = self.settings.evaluation.questions_per_forward
+        for first in range(0, len(heads), size):
+            batch = heads[first : first + size], relations[first : first + size]
+            scores = model(index, *(part.to(self.ranks.device) for part in batch)).double().cpu()
+            if self.settings.loss.name == "negatives":
+                yield from scores.sigmoid().float()
+                continue
+            right = torch.zeros_like(scores, dtype=torch.bool)
+            right[tuple(torch.from_numpy(part) for part in known.of(*(part.numpy() for part in batch)))] = True
+            # An answer that is a fact competes with the nodes of which nothing is known, as in training.
+            unknown = scores.masked_fill(right, float("-inf")).logsumexp(1, keepdim=True)
+            total = torch.where(right, torch.logaddexp(unknown, scores), unknown)
+            yield from (scores - total).exp().float()

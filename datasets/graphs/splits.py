@@ -1,0 +1,180 @@
+"""What a network for knowledge graphs learns from and is asked: files, folders, GraIL's pairs of folders.
+
+Protocols of a test on another graph, which the literature has under one name:
+
+    ind_test          test.txt is asked; its facts and test.txt are known. NBFNet-PyG and ULTRA ask so
+    ind_valid_test    valid.txt and test.txt are asked; all is known. The tables of RED-GNN and A*Net
+    facts             test.txt is asked; only its facts are known. NBFNet-PyG's own filter
+
+What is known is left out of the ranking, but for the answer that is asked for.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datasets.graphs.names import Names
+from datasets.graphs.triples import FIRST_THREE, Columns, Triples, fact_keys, read_triples
+from datasets.text_files import existing_path
+
+PROTOCOLS = ("ind_test", "ind_valid_test", "facts")
+SHARE = 0.1  # of the facts, held out to be asked, where nothing else is given
+FILES = {"train": ("train",), "valid": ("valid", "val", "dev"), "test": ("test",)}
+SUFFIXES = tuple(f"{kind}{packed}" for kind in (".txt", ".tsv", ".csv") for packed in ("", ".gz"))
+
+
+@dataclass(frozen=True)
+class GraphQuestions:
+    """Facts to ask for on a graph; all are numbered by the same names."""
+
+    entities: Names
+    facts: np.ndarray
+    """int64 [N, 3]: the graph."""
+    asked: np.ndarray
+    """int64 [M, 3]."""
+    known: np.ndarray
+    """int64 [K, 3]: facts whose answers are left out of the ranking."""
+
+
+@dataclass(frozen=True)
+class KnowledgeSplits:
+    """A training graph, and questions."""
+
+    entities: Names
+    """Of the training graph, and of what is asked on it."""
+    relations: Names
+    train: np.ndarray
+    """int64 [N, 3]: the facts of the training graph."""
+    valid: GraphQuestions
+    test: GraphQuestions | None
+    notes: tuple[str, ...]
+    """What the user should know of the files, one sentence each."""
+
+
+def read_splits(
+    train: str | Path,
+    val: str | Path | float | None = None,
+    test: str | Path | None = None,
+    protocol: str = "ind_test",
+    seed: int = 0,
+    columns: Columns = FIRST_THREE,
+) -> KnowledgeSplits:
+    """Reads the facts of a recipe.
+
+    Args:
+        train: a file of facts (see `read_triples`), or a folder with train.txt, also .tsv or .csv, also .gz; its
+            valid.txt and test.txt are taken where `val` and `test` are None.
+        val: a file of facts to ask for; or the share of the training facts that is held out for it, drawn by `seed` and
+            the fact alone; None without a file: a tenth.
+        test: a file of facts to ask for on the training graph; or a folder with another graph, train.txt, of the same
+            relations, and facts to ask for on it.
+        protocol: of a folder as `test`, one of `PROTOCOLS`.
+        seed: of the share.
+        columns: of all files.
+
+    Raises:
+        OSError, ValueError: as by `read_triples`; a folder lacks a file; a relation was never trained.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, not {protocol!r}")
+    train = existing_path(Path(train).expanduser(), "file or folder")
+    folder = train if train.is_dir() else None
+    if folder is not None:
+        train = _file_in(folder, "train")
+        val = _file_in(folder, "valid", optional=True) if val is None else val
+        test = _file_in(folder, "test", optional=True) if test is None else test
+    facts = read_triples(train, columns)
+    entities, relations, notes = facts.entities, facts.relations, [*_repeats(train, facts)]
+    if val is None or isinstance(val, float):
+        held = _held_out(facts, SHARE if val is None else val, seed)
+        learned, valid = facts.triples[~held], facts.triples[held]
+        notes.append(f"{train}: {len(valid)} of the {len(held)} facts are held out for validation")
+    else:
+        learned = facts.triples
+        valid = _read_asked(Path(val), columns, entities, relations, notes)
+    other = None if test is None else existing_path(Path(test).expanduser(), "file or folder")
+    tested = np.empty((0, 3), dtype=np.int64)
+    if other is not None and other.is_file():
+        tested = _read_asked(other, columns, entities, relations, notes)
+    known = np.concatenate([learned, valid, tested])
+    valid_questions = GraphQuestions(entities, learned, valid, known)
+    notes += _remarks("validation", valid_questions, len(relations))
+    test_questions = None
+    if other is not None:
+        if other.is_file():
+            test_questions = GraphQuestions(entities, learned, tested, known)
+        else:
+            test_questions = _other_graph(other, protocol, columns, relations, notes)
+        notes += _remarks("test", test_questions, len(relations))
+    return KnowledgeSplits(entities, relations, learned, valid_questions, test_questions, tuple(notes))
+
+
+def _other_graph(folder: Path, protocol: str, columns: Columns, relations: Names, notes: list[str]) -> GraphQuestions:
+    """The questions on the graph in `folder`, by a protocol."""
+    path = _file_in(folder, "train")
+    facts = read_triples(path, columns, None, relations, new_relations=False)
+    notes += _repeats(path, facts)
+    entities = facts.entities
+    asked = _read_asked(_file_in(folder, "test"), columns, entities, relations, notes)
+    if protocol == "ind_test":
+        return GraphQuestions(entities, facts.triples, asked, np.concatenate([facts.triples, asked]))
+    if protocol == "facts":
+        return GraphQuestions(entities, facts.triples, asked, facts.triples)
+    valid = _read_asked(_file_in(folder, "valid"), columns, entities, relations, notes)
+    both = np.concatenate([valid, asked])
+    return GraphQuestions(entities, facts.triples, both, np.concatenate([facts.triples, both]))
+
+
+def _file_in(folder: Path, part: str, optional: bool = False) -> Path | None:
+    """The file of a part in a folder; where there is none, None if it is `optional`."""
+    names = [f"{name}{suffix}" for name in FILES[part] for suffix in SUFFIXES]
+    found = [folder / name for name in names if (folder / name).is_file()]
+    if len(found) > 1:
+        raise ValueError(f"{folder} has {found[0].name} and {found[1].name}; expected one of them")
+    if not found and not optional:
+        raise FileNotFoundError(f"{folder} has no {part}.txt, {part}.tsv or {part}.csv, also .gz")
+    return found[0] if found else None
+
+
+def _read_asked(path: Path, columns: Columns, entities: Names, relations: Names, notes: list[str]) -> np.ndarray:
+    facts = read_triples(path, columns, entities, relations, new_relations=False)
+    notes += _repeats(path, facts)
+    return facts.triples
+
+
+def _held_out(facts: Triples, share: float, seed: int) -> np.ndarray:
+    """Which facts are held out, bool [N]: by a hash of seed and names, so other facts and their order change nothing.
+
+    A relation is not held out as a whole: nothing could be learned of it.
+    """
+    entities, relations = facts.entities.names, facts.relations.names
+    limit = int(share * 2**64)
+    held = np.empty(len(facts.triples), dtype=bool)
+    for at, (head, relation, tail) in enumerate(facts.triples.tolist()):
+        text = "\t".join((str(seed), entities[head], relations[relation], entities[tail]))
+        held[at] = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") < limit
+    learned = np.bincount(facts.triples[~held, 1], minlength=len(relations))
+    held &= learned[facts.triples[:, 1]] > 0
+    if not held.any():
+        raise ValueError(f"a share of {share} of {len(held)} facts holds out none; name a file of facts to ask for")
+    return held
+
+
+def _repeats(path: Path, facts: Triples) -> Iterator[str]:
+    if facts.num_repeated:
+        yield f"{path}: {facts.num_repeated} lines repeat a fact, which counts once"
+
+
+def _remarks(what: str, questions: GraphQuestions, num_relations: int) -> Iterator[str]:
+    """What makes questions easy or impossible."""
+    keys = (fact_keys(part, len(questions.entities), num_relations) for part in (questions.asked, questions.facts))
+    num_asked = len(questions.asked)
+    if overlap := int(np.isin(*keys).sum()):
+        yield f"{what}: {overlap} of the {num_asked} facts to ask for stand in the graph, which makes them easy"
+    has_fact = np.zeros(len(questions.entities), dtype=bool)
+    has_fact[questions.facts[:, [0, 2]]] = True
+    if unknown := int((~has_fact[questions.asked[:, [0, 2]]]).any(axis=1).sum()):
+        yield f"{what}: {unknown} of the {num_asked} facts to ask for have an entity of which no fact is known"

@@ -1,0 +1,163 @@
+"""Facts (head, relation, tail) from text files, as numbers, and the graph that they make."""
+
+import csv
+import gzip
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch_geometric.data import Data
+
+from datasets.graphs.names import Names
+from datasets.text_files import existing_path, shorten
+
+CHUNK = 200_000  # lines whose names are in memory at a time
+
+
+class Columns(NamedTuple):
+    """Where the parts of a fact stand in a line."""
+
+    names: tuple[str, str, str] | None = None
+    """The names of the columns of head, relation and tail in the header; None: the first three columns."""
+    header: bool = False
+    """Whether the first line is a header; with `names` it is."""
+
+
+FIRST_THREE = Columns()
+
+
+@dataclass(frozen=True)
+class Triples:
+    """The facts of one or more files, by the same numbers."""
+
+    entities: Names = field(default_factory=lambda: Names(kind="entity"))
+    relations: Names = field(default_factory=lambda: Names(kind="relation"))
+    triples: np.ndarray = field(default_factory=lambda: np.empty((0, 3), dtype=np.int64))
+    """int64 [N, 3]: head, relation, tail; each fact once, in the order of the file."""
+    num_repeated: int = 0
+    """Lines of the file that repeat an earlier one."""
+
+
+def read_triples(
+    path: str | Path,
+    columns: Columns = FIRST_THREE,
+    entities: Names | None = None,
+    relations: Names | None = None,
+    new_relations: bool = True,
+) -> Triples:
+    """Reads a file of facts, a line for each: head, relation, tail, and further columns that are not read.
+
+    Columns are separated by commas in files called .csv, or .csv.gz, by tabs in all others. Names get numbers in the
+    order in which they are read, heads before tails; a file of N facts needs 24 N bytes and its names.
+
+    Args:
+        path: the file, UTF-8; .gz is unpacked.
+        columns: where the parts of a fact stand.
+        entities, relations: names that have numbers already; new ones are added to them.
+        new_relations: whether a relation may be new.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        ValueError: a line is not a fact, the file is empty, or a relation is unknown; the message has file and line.
+    """
+    path = existing_path(Path(path).expanduser(), "file")
+    entities = Names(kind="entity") if entities is None else entities
+    relations = Names(kind="relation") if relations is None else relations
+    number_of = relations.add if new_relations else relations.number
+    rows, parts = _rows(path, columns), []
+    try:
+        while chunk := list(islice(rows, CHUNK)):
+            part = np.empty((len(chunk), 3), dtype=np.int64)
+            for at, (line, head, relation, tail) in enumerate(chunk):
+                try:
+                    part[at] = entities.add(head), number_of(relation), entities.add(tail)
+                except ValueError as error:
+                    raise ValueError(f"{path}:{line}: {error}") from None
+            parts.append(part)
+    except (EOFError, gzip.BadGzipFile, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    if not parts:
+        raise ValueError(f"{path} has no facts; expected lines head, relation, tail")
+    triples = np.concatenate(parts)
+    first = first_of_each(triples, len(entities), len(relations))
+    return Triples(entities, relations, triples[first], len(triples) - len(first))
+
+
+def _rows(path: Path, columns: Columns) -> Iterator[tuple[int, str, str, str]]:
+    """Line number, head, relation and tail of each line that is not blank."""
+    places = (0, 1, 2)
+    for number, fields in _fields(path):
+        if number == 1 and columns.names is not None:
+            if absent := [name for name in columns.names if name not in fields]:
+                raise ValueError(f"{path}:1: no column {absent[0]!r} in the header, which has {shorten(fields)}")
+            places = tuple(fields.index(name) for name in columns.names)
+            continue
+        if number == 1 and columns.header:
+            continue
+        if len(fields) <= max(places):
+            comma = path.suffixes[:1] != [".csv"] and len(fields) == 1 and fields[0].count(",") >= 2
+            hint = "; columns are separated by tabs, or by commas in a file called .csv" if comma else ""
+            raise ValueError(
+                f"{path}:{number}: expected head, relation and tail, found {len(fields)} column(s): "
+                f"{shorten(fields)}{hint}"
+            )
+        fact = tuple(fields[place] for place in places)
+        if not all(fact):
+            raise ValueError(
+                f"{path}:{number}: expected head, relation and tail, one of them is empty: {shorten(fields)}"
+            )
+        yield number, *fact
+
+
+def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The columns of each line that is not blank, with its number from 1."""
+    is_csv = ".csv" in (suffix.lower() for suffix in path.suffixes[-2:])
+    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as binary:
+        text = io.TextIOWrapper(binary, encoding="utf-8-sig", newline="" if is_csv else None)
+        if is_csv:
+            reader = csv.reader(text, skipinitialspace=True, strict=True)
+            for fields in reader:
+                if fields:
+                    yield reader.line_num, [value.strip() for value in fields]
+            return
+        for number, line in enumerate(text, 1):
+            if line.strip():
+                yield number, [value.strip() for value in line.rstrip("\n").split("\t")]
+
+
+def fact_keys(triples: np.ndarray, num_entities: int, num_relations: int) -> np.ndarray:
+    """A number for each fact, the same for the same fact: int64 [N].
+
+    Raises OverflowError if there are too many entities and relations to number their facts.
+    """
+    if num_entities * num_relations * num_entities >= 2**63:
+        raise OverflowError(f"{num_entities} entities and {num_relations} relations make more than 2^63 facts")
+    return (triples[:, 0] * num_relations + triples[:, 1]) * num_entities + triples[:, 2]
+
+
+def first_of_each(triples: np.ndarray, num_entities: int, num_relations: int) -> np.ndarray:
+    """The rows [M], in rising order, where each fact stands for the first time."""
+    _, first = np.unique(fact_keys(triples, num_entities, num_relations), return_index=True)
+    return np.sort(first)
+
+
+def knowledge_graph(triples: np.ndarray, num_entities: int, num_relations: int) -> Data:
+    """The graph of the facts [N, 3], with an edge from head to tail for each, and its inverse.
+
+    Edge i < N is fact i; edge N + i is its inverse, from tail to head, of type r + num_relations. Inverses are made
+    here and nowhere else.
+
+    Returns:
+        Data with edge_index int64 [2, 2 N], edge_type [2 N] and num_nodes.
+    """
+    heads, relations, tails = (torch.from_numpy(np.ascontiguousarray(column)) for column in triples.T)
+    return Data(
+        edge_index=torch.stack([torch.cat([heads, tails]), torch.cat([tails, heads])]),
+        edge_type=torch.cat([relations, relations + num_relations]),
+        num_nodes=num_entities,
+    )

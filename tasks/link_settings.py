@@ -1,0 +1,103 @@
+"""The settings of link prediction."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from datasets.synthetic.families import FamiliesSettings
+from engine.task import TaskSettings
+from evaluators.non_finite import MAX_NON_FINITE
+from settings import Settings
+
+Protocol = Literal["ind_test", "ind_valid_test", "facts"]
+
+
+class ReasonerSettings(Settings):
+    """The network."""
+
+    CHANGEABLE = ("pretrained",)
+
+    name: str = Field("eurnet_kg", description="eurnet_kg or nbfnet, of models.GRAPH_MODELS")
+    options: dict[str, Any] = Field({}, description="further arguments of the network's builder, such as num_layers")
+    pretrained: str | None = Field(None, description="file of initial weights, of a network with the same relations")
+
+
+class TripleDataSettings(Settings):
+    """The facts. What is asked is held out of them, or in files of its own."""
+
+    CHANGEABLE = ("train", "val", "test", "relations")
+
+    make: FamiliesSettings | None = Field(
+        None, description="demo facts to make in the folder of `train`, if there are none"
+    )
+    train: str = Field(
+        description="file of facts, a line `head<TAB>relation<TAB>tail` each, also CSV or gzip; or a folder with "
+        "train.txt, valid.txt and test.txt"
+    )
+    val: str | Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="file of facts to ask for; or a share of those of `train`; none: the folder's valid.txt, or 0.1",
+    )
+    test: str | None = Field(
+        None,
+        description="file of facts to ask for at the end; or the folder of another graph with the same relations, as in "
+        "GraIL's pairs NAME and NAME_ind; none: the folder's test.txt, if it has one",
+    )
+    columns: tuple[str, str, str] | None = Field(
+        None,
+        description="names of the columns of head, relation and tail, of files with a header; none: the first three",
+    )
+    header: bool = Field(False, description="whether files have a header")
+    relations: str | tuple[str, ...] | None = Field(
+        None, description="file with the name of a relation in each line, or the names; none: those of `train`"
+    )
+
+
+class LinkLossSettings(Settings):
+    """What a network learns from."""
+
+    name: Literal["softmax", "negatives"] = Field(
+        "softmax",
+        description="softmax: cross entropy over all entities; negatives: binary cross entropy of the answer and of "
+        "entities drawn at random, as in NBFNet",
+    )
+    remove: Literal["triple", "pair"] = Field(
+        "triple",
+        description="what is taken out of the graph before a batch is asked: the asked facts and their inverses; or all "
+        "edges between a head and its answer, as NBFNet does on FB15k-237",
+    )
+    num_negatives: int = Field(32, gt=0, le=100_000, description="entities drawn for each question, by `negatives`")
+    temperature: float = Field(
+        0.5, gt=0, description="of the weights of the drawn entities: high scores count more; by `negatives`"
+    )
+
+
+class LinkEvaluationSettings(Settings):
+    """How questions are evaluated."""
+
+    on: Literal["val", "test"] = Field("val", description="what is asked: data.val or data.test")
+    protocol: Protocol = Field(
+        "ind_test",
+        description="of a test on another graph. ind_test: its test.txt is asked, and its train.txt and test.txt are known; "
+        "ind_valid_test: valid.txt and test.txt are asked, and all is known; facts: its test.txt is asked, and only its "
+        "train.txt is known",
+    )
+    questions_per_forward: int = Field(16, gt=0, le=2**16, description="questions per forward pass, per rank")
+    max_non_finite: float = Field(
+        MAX_NON_FINITE,
+        ge=0,
+        le=1,
+        description="stop if a larger share of questions has NaN or infinite outputs; up to it they count as wrong",
+    )
+
+
+class LinkPredictionSettings(TaskSettings):
+    """A recipe of link prediction."""
+
+    CHANGEABLE = ("evaluation",)
+
+    task: Literal["link_prediction"]
+    model: ReasonerSettings = ReasonerSettings()
+    data: TripleDataSettings
+    loss: LinkLossSettings = LinkLossSettings()
+    evaluation: LinkEvaluationSettings = LinkEvaluationSettings()
