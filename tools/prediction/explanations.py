@@ -10,17 +10,19 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from datasets.graphs import KnownAnswers
 from engine.checkpoint import write_atomically
 from explain.path_report import COLUMNS, ExplainedAnswer, answer_lines, table_rows
 from explain.paths import explain_answer, without_fact
 from tools.common.output_files import check_file
 from tools.prediction.questions import (
     Guess,
-    KnownAnswers,
     OpenGraph,
     Question,
     best_answers,
     check_open,
+    known_answers,
+    known_nodes,
     open_graph,
     parse_question,
     probabilities,
@@ -35,7 +37,7 @@ def explain_questions(args: argparse.Namespace) -> None:
     for path in filter(None, (args.csv, args.output)):
         check_file(path, "choose another file")
     opened = open_graph(args)
-    known = KnownAnswers(opened.graph)
+    known = known_answers(opened.graph)
     questions = [parse_question(text, opened.graph, "--ask", may_be_complete=True) for text in args.ask]
     check_open([question for question in questions if question.answer is None], known, opened)
     answers = []
@@ -56,7 +58,7 @@ def explain_questions(args: argparse.Namespace) -> None:
 
 def _guesses(question: Question, row: torch.Tensor, known: KnownAnswers, args: argparse.Namespace) -> list[Guess]:
     """The answers to explain: the best ones, or the one in question."""
-    nodes = known.of(question)
+    nodes = known_nodes(known, question)
     if question.answer is None:
         return best_answers(row, nodes, args.top, args.new)
     return [Guess(question.answer, row[question.answer].item(), bool((nodes == question.answer).any()))]

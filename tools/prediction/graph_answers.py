@@ -14,16 +14,18 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from datasets.graphs import KnownAnswers
 from engine.checkpoint import write_atomically
 from engine.progress import progress_bar
 from tools.common.output_files import check_file
 from tools.prediction.questions import (
     Guess,
-    KnownAnswers,
     OpenGraph,
     Question,
     best_answers,
     check_open,
+    known_answers,
+    known_nodes,
     open_graph,
     parse_question,
     probabilities,
@@ -50,10 +52,12 @@ def predict_answers(args: argparse.Namespace) -> int:
     if args.csv:
         check_file(args.csv, "choose another file")
     opened = open_graph(args)
-    known = KnownAnswers(opened.graph)
+    known = known_answers(opened.graph)
     if args.all:
         questions = questions_of_all(args.all, opened.graph)
-        questions = [question for question in questions if len(known.of(question)) < len(opened.graph.entities)]
+        questions = [
+            question for question in questions if len(known_nodes(known, question)) < len(opened.graph.entities)
+        ]
         rows = _best_of_all(_answers(opened, questions, known, args), args.top)
         _show_facts(rows, opened)
     else:
@@ -75,7 +79,7 @@ def _answers(
 ) -> Iterator[Answered]:
     with progress_bar(len(questions), 0, opened.task.ranks, "answering", "question") as bar:
         for question, row in zip(questions, probabilities(opened, questions), strict=True):
-            yield question, best_answers(row, known.of(question), args.top, args.new)
+            yield question, best_answers(row, known_nodes(known, question), args.top, args.new)
             bar.update()
 
 

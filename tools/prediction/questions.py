@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
+from datasets.graphs import KnownAnswers
 from datasets.text_files import numbered_lines
 from engine.launch import read_launch
 from engine.precision import autocast
@@ -76,7 +78,7 @@ def open_graph(args: argparse.Namespace) -> OpenGraph:
     )
     graph = _clearly("--graph", lambda: trained.task.read_graph(args.graph))
     for note in graph.notes:
-        log.warning("%s: %s", args.graph, note)
+        log.warning("%s", note)
     return OpenGraph(trained.task, trained.model, graph, args.graph)
 
 
@@ -87,7 +89,8 @@ def _clearly(where: str, action: Callable[[], Result]) -> Result:
     except UserError:
         raise
     except OSError as error:
-        raise SettingsError(f"{where}: cannot read {error.filename}: {error.strerror}") from error
+        reason = f"cannot read {error.filename}: {error.strerror}" if error.strerror else str(error)
+        raise SettingsError(f"{where}: {reason}") from error
     except ValueError as error:
         raise SettingsError(f"{where}: {error}") from error
 
@@ -139,20 +142,17 @@ def questions_of_all(relation: str, graph: NamedGraph) -> list[Question]:
     return [Question((name, relation, OPEN), node, number) for node, name in enumerate(graph.entities.names)]
 
 
-class KnownAnswers:
-    """Which answers are facts of a graph."""
+def known_answers(graph: NamedGraph) -> KnownAnswers:
+    """Finds the answers that are facts of a graph."""
+    num_facts = graph.data.num_edges // 2
+    heads, tails = graph.data.edge_index[:, :num_facts].cpu().numpy()
+    facts = np.stack([heads, graph.data.edge_type[:num_facts].cpu().numpy(), tails], axis=1)
+    return KnownAnswers(facts, len(graph.relations))
 
-    def __init__(self, graph: NamedGraph):
-        self._num_relations = 2 * len(graph.relations)
-        source, target = graph.data.edge_index.cpu()
-        key, order = (source * self._num_relations + graph.data.edge_type.cpu()).sort(stable=True)
-        self._key, self._target = key, target[order]
 
-    def of(self, question: Question) -> torch.Tensor:
-        """The nodes that are known to answer a question, each once."""
-        key = torch.tensor(question.node * self._num_relations + question.relation)
-        first, end = (torch.searchsorted(self._key, key, right=right).item() for right in (False, True))
-        return self._target[first:end].unique()
+def known_nodes(known: KnownAnswers, question: Question) -> np.ndarray:
+    """The nodes that are known to answer a question, each once."""
+    return np.unique(known.of(np.array([question.node]), np.array([question.relation]))[1])
 
 
 def probabilities(opened: OpenGraph, questions: Sequence[Question]) -> Iterator[torch.Tensor]:
@@ -169,7 +169,7 @@ def probabilities(opened: OpenGraph, questions: Sequence[Question]) -> Iterator[
         yield row
 
 
-def best_answers(row: torch.Tensor, known: torch.Tensor, count: int, only_new: bool = False) -> list[Guess]:
+def best_answers(row: torch.Tensor, known: np.ndarray, count: int, only_new: bool = False) -> list[Guess]:
     """The `count` most probable answers, the most probable first.
 
     Args:
@@ -178,16 +178,21 @@ def best_answers(row: torch.Tensor, known: torch.Tensor, count: int, only_new: b
         only_new: leave these out.
     """
     is_known = torch.zeros(len(row), dtype=torch.bool)
-    is_known[known] = True
+    is_known[torch.from_numpy(known)] = True
     nodes = torch.arange(len(row))[~is_known] if only_new else torch.arange(len(row))
     best = nodes[row[nodes].topk(min(count, len(nodes))).indices]
     return [Guess(node, row[node].item(), bool(is_known[node])) for node in best.tolist()]
 
 
+def is_open(question: Question, known: KnownAnswers, graph: NamedGraph) -> bool:
+    """Whether there is an entity that is not known to answer."""
+    return len(known_nodes(known, question)) < len(graph.entities)
+
+
 def check_open(questions: Sequence[Question], known: KnownAnswers, opened: OpenGraph) -> None:
     """Raises SettingsError if every entity is known to answer a question already."""
     for question in questions:
-        if len(known.of(question)) == len(opened.graph.entities):
+        if not is_open(question, known, opened.graph):
             raise SettingsError(
                 f"every entity of {opened.path} is known to answer {shown(question)}; nothing is left to ask"
             )

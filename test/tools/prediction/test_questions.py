@@ -3,6 +3,7 @@
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch_geometric.data import Data
@@ -11,11 +12,12 @@ from engine.task import NamedGraph
 from settings import SettingsError, UserError, did_you_mean
 from tools.prediction import questions
 from tools.prediction.questions import (
-    KnownAnswers,
     OpenGraph,
     Question,
     best_answers,
     check_open,
+    known_answers,
+    known_nodes,
     parse_question,
     probabilities,
     questions_of_all,
@@ -110,7 +112,7 @@ def test_all_asks_for_the_tail_of_every_entity(graph):
 
 
 def test_known_answers_are_those_of_the_facts(graph):
-    known = KnownAnswers(graph)
+    known = known_answers(graph)
     for text, expected in (
         ("aspirin treats ?", [2, 3]),
         ("ibuprofen treats ?", [3]),
@@ -118,11 +120,11 @@ def test_known_answers_are_those_of_the_facts(graph):
         ("?\ttreats\thigh fever", [0, 1]),
         ("? is_like aspirin", [0, 1]),
     ):
-        assert known.of(parse_question(text, graph, "--ask")).tolist() == expected
+        assert known_nodes(known, parse_question(text, graph, "--ask")).tolist() == expected
 
 
 def test_the_best_answers_come_first_known_or_not():
-    row, known = torch.tensor([0.1, 0.4, 0.3, 0.2]), torch.tensor([1, 3])
+    row, known = torch.tensor([0.1, 0.4, 0.3, 0.2]), np.array([1, 3])
     assert [tuple(guess)[::2] for guess in best_answers(row, known, 3)] == [(1, True), (2, False), (3, True)]
     assert [guess.probability for guess in best_answers(row, known, 2)] == pytest.approx([0.4, 0.3])
     assert [guess.node for guess in best_answers(row, known, 9, only_new=True)] == [2, 0]
@@ -137,11 +139,11 @@ def open_with(graph, rows):
 
 def test_a_question_whose_answers_are_all_known_is_refused(graph):
     asked = [parse_question(text, graph, "--ask") for text in ("aspirin treats ?", "aspirin is_like ?")]
-    check_open(asked[:1], KnownAnswers(graph), open_with(graph, []))
+    check_open(asked[:1], known_answers(graph), open_with(graph, []))
     with pytest.raises(
         SettingsError, match=r"every entity of new.tsv is known to answer aspirin  is_like  \?; nothing is left to ask"
     ):
-        check_open(asked, KnownAnswers(graph), open_with(graph, []))
+        check_open(asked, known_answers(graph), open_with(graph, []))
 
 
 def test_answers_that_are_no_numbers_are_an_error(graph):
