@@ -7,6 +7,10 @@ edge's weight there, that of a path is the sum over its edges, and a beam finds 
 Done differently here: a gradient tells how the score changes with a little less of an edge, where all other ways are
 still open, and ranks longer detours first. So it only proposes. Paths are ordered by the score that the network gives
 the answer when the graph consists of nothing but the path.
+
+A gradient is blind where weights are divided by their sum: an edge that is the only one of its relation at its target
+has the share 1 at any weight, so its gradient is 0. That is why paths of each length are proposed in equal numbers, and
+why each node keeps several of each length.
 """
 
 from collections.abc import Sequence
