@@ -35,8 +35,10 @@ def build(path):
     """The recipe's network on the meta device, and its settings."""
     recipe = read_recipe(ROOT / path)
     is_scene = recipe["task"] in ("detection", "segmentation")
-    if not is_scene:
-        recipe["model"].setdefault("num_classes", 8)  # else its files would say
+    if recipe["task"] == "link_prediction":
+        recipe["data"].setdefault("relations", ["treats", "is_like"])  # else its files would say
+    elif not is_scene:
+        recipe["model"].setdefault("num_classes", 8)  # the same
     task = find_task(recipe, path)
     settings = parse_settings(task.Settings, recipe, path)
     owner = task(settings, Ranks(0, 1, torch.device("cpu")))
