@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from engine.checkpoint import write_atomically
 from evaluators.confusion_plot import PLAIN_TEXT, one_line
-from explain.path_report import ExplainedAnswer
+from explain.path_report import ExplainedAnswer, score_text
 from explain.paths import AnswerPath
 
 COLORS = ("#c8501e", "#2b6cb0", "#2f855a", "#6b46c1", "#8a6d1d", "#97266d", "#4a5568")
@@ -16,7 +16,7 @@ MAX_RELATION = 26
 LETTER = 0.085  # width of a letter, in inches; so are all sizes below
 COLUMN_GAP = 0.5  # between a node's name and a relation's
 ROW = 0.72
-HEADER = 0.62
+HEADER = 0.72
 LINE = 0.22
 MARGIN = 0.25
 BEND = 0.22  # of an edge that is not straight, as a share of its length
@@ -112,10 +112,9 @@ def _relation(answer: ExplainedAnswer, edge: Edge) -> str:
 
 def _draw_answer(axes: Any, answer: ExplainedAnswer, layout: Layout | None, pitch: float, height: float) -> None:
     head, relation, tail = (one_line(name, 40) for name in answer.question)
-    known = ", known" if answer.known else ""
     title = f"{head}   {relation}   {tail}"
     axes.text(MARGIN, height - 0.12, title, va="top", weight="bold", size=11)
-    found = f"{one_line(answer.answer, 40)}: {100 * answer.probability:.1f} %{known}, score {answer.found.score:.2f}"
+    found = f"{one_line(answer.answer, 40)}: {100 * answer.probability:.1f} %, {score_text(answer)}"
     axes.text(MARGIN, height - 0.36, found, va="top")
     if layout is None:
         axes.text(MARGIN, height - 0.7, "no path from what is given", va="top", color="0.4")
@@ -160,12 +159,17 @@ def _draw_edge(
         "connectionstyle": f"arc3,rad={bend}", "patchA": boxes[head].get_bbox_patch(),
         "patchB": boxes[tail].get_bbox_patch(),
     })  # fmt: skip
-    (x0, y0), (x1, y1) = places[head], places[tail]
-    # The middle of a quadratic curve whose control point is off the chord by `bend` times its length.
-    middle = (x0 + x1) / 2 + bend / 2 * (y1 - y0), (y0 + y1) / 2 - bend / 2 * (x1 - x0)
     style = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
-    text = _relation(answer, edge)
-    axes.text(*middle, text, ha="center", va="center", size=8.5, color=color, bbox=style, zorder=4)
+    place = _on_curve(places[head], places[tail], bend, 0.35 if bend else 0.5)  # apart from that of a straight edge
+    axes.text(*place, _relation(answer, edge), ha="center", va="center", size=8.5, color=color, bbox=style, zorder=4)
+
+
+def _on_curve(start: tuple[float, float], end: tuple[float, float], bend: float, share: float) -> tuple[float, float]:
+    """The point after a share of matplotlib's arc3, a quadratic curve: the control point is `bend` lengths aside."""
+    (x0, y0), (x1, y1) = start, end
+    control = (x0 + x1) / 2 + bend * (y1 - y0), (y0 + y1) / 2 - bend * (x1 - x0)
+    a, b, c = (1 - share) ** 2, 2 * share * (1 - share), share**2
+    return a * x0 + b * control[0] + c * x1, a * y0 + b * control[1] + c * y1
 
 
 def _bend(layout: Layout, edge: Edge) -> float:
@@ -173,13 +177,12 @@ def _bend(layout: Layout, edge: Edge) -> float:
     head, _, tail = edge.fact
     ends = {head, tail}
     same = [other.fact for other in layout.edges if {other.fact[0], other.fact[2]} == ends]
-    bend = 0.0
-    if len(same) > 1:
-        bend = BEND * (2 * same.index(edge.fact) / (len(same) - 1) - 1)
-        return bend if head < tail else -bend
+    if number := same.index(edge.fact):
+        bend = BEND * ((number + 1) // 2) * (-1) ** number  # to both sides of the first one in turn
+        return bend if layout.places[head] < layout.places[tail] else -bend
     (x0, y0), (x1, y1) = layout.places[head], layout.places[tail]
     for node, (x, y) in layout.places.items():
         is_between = min(x0, x1) < x < max(x0, x1)
         if node not in ends and is_between and abs(y0 + (y1 - y0) * (x - x0) / (x1 - x0) - y) < 0.3:
             return BEND if x1 > x0 else -BEND
-    return bend
+    return 0.0

@@ -19,7 +19,7 @@ class ExplainedAnswer(NamedTuple):
     """Head, relation and tail; ? for the one that is asked for."""
     probability: float
     known: bool
-    """Whether the answer is a fact of the graph."""
+    """Whether the answer is a fact of the graph. Its paths and scores are then those of the graph without it."""
     found: AnswerPaths
     entities: Sequence[str]
     relations: Sequence[str]
@@ -45,10 +45,14 @@ def path_text(explained: ExplainedAnswer, path: AnswerPath) -> str:
     return text
 
 
+def score_text(explained: ExplainedAnswer) -> str:
+    what = "known, score without this fact" if explained.known else "score"
+    return f"{what} {explained.found.score:.2f}"
+
+
 def answer_lines(explained: ExplainedAnswer) -> list[str]:
     """The answer and its paths as lines of text, the paths in their order."""
-    known = ", known" if explained.known else ""
-    lines = [f"{100 * explained.probability:6.2f} % {explained.answer}{known} (score {explained.found.score:.2f})"]
+    lines = [f"{100 * explained.probability:6.2f} % {explained.answer}  ({score_text(explained)})"]
     for rank, path in enumerate(explained.found.paths, 1):
         lines.append(f"    {rank}. {path_text(explained, path)}")
         lines.append(f"       score {path.score_alone:.2f} with nothing else, {path.score_without:.2f} without it")

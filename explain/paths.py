@@ -7,6 +7,10 @@ edge's weight there, that of a path is the sum over its edges, and a beam finds 
 Done differently here: a gradient tells how the score changes with a little less of an edge, where all other ways are
 still open, and ranks longer detours first. So it only proposes. Paths are ordered by the score that the network gives
 the answer when the graph consists of nothing but the path.
+
+A gradient is blind where weights are divided by their sum: an edge that is the only one of its relation at its target
+has the share 1 at any weight, so its gradient is 0. That is why paths of each length are proposed in equal numbers, and
+why each node keeps several of each length.
 """
 
 from collections.abc import Sequence
@@ -127,6 +131,14 @@ def score_without(model: nn.Module, graph: Data, edges: Sequence[int], head: int
     for edge in edges:
         weight[[edge % num_facts, edge % num_facts + num_facts]] = 0
     return model(graph, *_question(graph, head, relation), weight)[0, answer].item()
+
+
+def without_fact(graph: Data, head: int, relation: int, answer: int) -> Data:
+    """The graph without the fact that gives an answer away, and without its inverse."""
+    source, target = graph.edge_index
+    is_asked = (source == head) & (target == answer) & (graph.edge_type == relation)
+    keep = ~(is_asked | is_asked.roll(graph.num_edges // 2))  # an edge is as far from its inverse as that from it
+    return Data(edge_index=graph.edge_index[:, keep], edge_type=graph.edge_type[keep], num_nodes=graph.num_nodes)
 
 
 def facts_of(graph: Data, edges: Sequence[int]) -> tuple[tuple[int, int, int], ...]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from datasets.file_list import Given
 from datasets.video.stream import is_stream
-from engine.task import Answer, Predicts, PredictsParts, Task
+from engine.task import Answer, AnswersQuestions, Predicts, PredictsParts, Task
 from inference.prediction import Prediction
 from inference.trained import load_trained
 from settings import SettingsError
@@ -149,6 +149,10 @@ class Predictor:
 
 def check_predicts(task_class: type[Task], name: str) -> None:
     """Raises SettingsError if the task `name` cannot predict."""
+    if issubclass(task_class, AnswersQuestions):
+        raise SettingsError(
+            f"the network is for {name}: ask it about a graph with tools/predict.py --graph FACTS --ask QUESTION"
+        )
     if not issubclass(task_class, Predicts):
         raise SettingsError(f"the task {name} cannot predict on your own files: it does not implement `answer`")
 

@@ -35,10 +35,13 @@ def build(path):
     """The recipe's network on the meta device, and its settings."""
     recipe = read_recipe(ROOT / path)
     is_scene = recipe["task"] in ("detection", "segmentation")
+    # What the files of a recipe would say:
     if recipe["task"] == "protein_function":
         recipe["data"].setdefault("class_names", [f"label {number}" for number in range(8)])
+    elif recipe["task"] == "link_prediction":
+        recipe["data"].setdefault("relations", ["treats", "is_like"])
     elif not is_scene:
-        recipe["model"].setdefault("num_classes", 8)  # else its files would say
+        recipe["model"].setdefault("num_classes", 8)
     task = find_task(recipe, path)
     settings = parse_settings(task.Settings, recipe, path)
     owner = task(settings, Ranks(0, 1, torch.device("cpu")))

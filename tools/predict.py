@@ -1,4 +1,4 @@
-"""Predicts on your own videos or images with a trained network, and shows each prediction as soon as it is done.
+"""Predicts on your own videos, images or graphs with a trained network, and shows each prediction once it is done.
 
     python tools/predict.py VIDEO [VIDEO ...]                       with the newest run
     python tools/predict.py --run-dir runs/demo/glore_motion --top 3 --csv guesses.csv FOLDER
@@ -10,6 +10,9 @@
     python tools/predict.py --overlay labeled.mp4 VIDEO             the video with its labels drawn on
     python tools/predict.py --output FOLDER IMAGE VIDEO ...         boxes, masks and classes of pixels, drawn on them
     python tools/predict.py --output FOLDER --track VIDEO           objects keep their numbers from frame to frame
+    python tools/predict.py --graph FACTS.tsv --ask $'aspirin\\ttreats\\t?' --ask $'?\\ttreats\\theadache'
+    python tools/predict.py --graph FACTS.tsv --questions FILE --csv answers.csv
+    python tools/predict.py --graph FACTS.tsv --all treats --new    the most probable facts that are not in the graph
 
 A folder means all videos in it. The recipe sets the views of each video; for ten clips per video, for example, add
 evaluation.num_clips=10.
@@ -29,11 +32,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported:
 
 from tools.common.arguments import add_run_arguments, parse_arguments, split_arguments
 from tools.common.errors import clear_errors
+from tools.prediction.question_arguments import add_question_arguments, check_question_arguments
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = read_arguments(argv)
-    if args.output:
+    if args.graph:
+        from tools.prediction.graph_answers import predict_answers as predict
+    elif args.output:
         from tools.prediction.scenes import predict_scenes as predict
     elif args.timeline or args.overlay:
         from tools.prediction.windows import predict_windows as predict  # torch: seconds that --help does not take
@@ -46,11 +52,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_run_arguments(parser)
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="guesses to show per file (5)")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="guesses to show per file or question (5)")
     parser.add_argument(
         "--above", type=float, default=0.0, metavar="P", help="show only guesses with at least this probability (0)"
     )
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write a row for each file to a CSV file")
+    parser.add_argument(
+        "--csv", type=Path, metavar="FILE", help="also write a row for each file or answer to a CSV file"
+    )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="also write a line for each file to a JSON-lines file"
     )
@@ -78,15 +86,17 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--stride", type=float, metavar="SECONDS", help="from window to window (default: half the length of one)"
     )
+    add_question_arguments(parser)
     parser.add_argument(
-        "arguments", nargs="+", metavar="FILE | key=value", help="videos, images or folders, and settings to change"
+        "arguments", nargs="*", metavar="FILE | key=value", help="videos, images or folders, and settings to change"
     )
     args = parse_arguments(parser, argv)
     args.overrides, args.places = split_arguments(args.arguments)
     if args.top < 1:
         parser.error(f"got --top {args.top}; it must be at least 1")
-    if not args.places:
-        parser.error("no file to predict on; name videos, images, folders or a stream")
+    check_question_arguments(parser, args)
+    if not args.places and not args.graph:
+        parser.error("no file to predict on; name videos, images, folders or a stream, or a graph with --graph")
     _check_options(parser, args)
     return args
 

@@ -6,6 +6,8 @@ is male and who is female. A rule takes two steps through a third person:
     grandfather_of, grandmother_of      father_of or mother_of, then father_of or mother_of
     uncle_of, aunt_of                   brother_of or sister_of, then father_of or mother_of
 
+Some parents and some marriages are not told, so that detours, such as by the grandmother's husband, are less sure.
+
 As in GraIL's pairs of graphs, a network learns on some families and answers on others, of which it has seen nobody. To
 learn from, any third of what follows is told. In the other families it is told of some groups of brothers and sisters,
 and the others are asked about: of a grandchild, nephew or niece in a question, no other fact of a rule gives it away.
@@ -36,6 +38,8 @@ RULES = {("father", "parent"): "grandfather_of", ("mother", "parent"): "grandmot
          ("brother", "parent"): "uncle_of", ("sister", "parent"): "aunt_of"}  # fmt: skip
 DERIVED = tuple(RULES.values())
 """The relations that follow from rules."""
+BOTH_PARENTS = 0.6  # share of the groups of brothers and sisters of whom both parents are told, not one
+MARRIAGES = 0.5  # share of the marriages that are told
 MARRIED = 0.7  # share of the children of the first couple, and of theirs, who have children
 TOLD = 0.33  # share of what follows from the rules that is told
 VERSION = 1  # of the whole set: a new number makes existing folders count as other data
@@ -152,6 +156,8 @@ class _Tree:
         self.men: dict[str, bool] = {}
         self.parents: dict[str, tuple[str, str]] = {}
         self.couples: list[tuple[str, str]] = []
+        self.told_parents: dict[tuple[str, str], tuple[int, ...]] = {}
+        """Which of a couple are told to be parents: 0, 1 or both."""
 
     def grow(self) -> None:
         """Four generations: the first couple has 2 to 4 children, those after it have 1 to 3, the last ones 1 or 2."""
@@ -177,6 +183,9 @@ class _Tree:
     def _children(self, couple: tuple[str, str], count: int) -> list[str]:
         children = [self._person(bool(self.rng.integers(2))) for _ in range(count)]
         self.parents.update(dict.fromkeys(children, couple))
+        of_family = [number for number, person in enumerate(couple) if person in self.parents] or [0, 1]
+        one = int(self.rng.choice(of_family))  # so that something follows in every family
+        self.told_parents[couple] = (0, 1) if self.rng.uniform() < BOTH_PARENTS else (one,)
         return children
 
     def _siblings(self) -> list[tuple[str, str]]:
@@ -185,7 +194,7 @@ class _Tree:
     def _steps(self) -> dict[str, list[Triple]]:
         """Facts by kind: `parent`, and the four first steps of rules."""
         parent = [(couple[is_mother], ("father_of", "mother_of")[is_mother], child)
-                  for child, couple in self.parents.items() for is_mother in (0, 1)]  # fmt: skip
+                  for child, couple in self.parents.items() for is_mother in self.told_parents[couple]]  # fmt: skip
         sibling = [(one, "brother_of" if self.men[one] else "sister_of", other) for one, other in self._siblings()]
         kinds = ("father", "mother", "brother", "sister")
         return {"parent": parent} | {
@@ -194,8 +203,9 @@ class _Tree:
 
     def facts(self) -> list[Triple]:
         steps = self._steps()
-        marriages = [fact for man, woman in self.couples
-                     for fact in ((man, "husband_of", woman), (woman, "wife_of", man))]  # fmt: skip
+        is_told = self.rng.uniform(size=len(self.couples)) < MARRIAGES
+        told = [couple for couple, is_one in zip(self.couples, is_told, strict=True) if is_one]
+        marriages = [fact for man, woman in told for fact in ((man, "husband_of", woman), (woman, "wife_of", man))]
         return steps["parent"] + steps["brother"] + steps["sister"] + marriages
 
     def derived(self) -> list[Derived]:

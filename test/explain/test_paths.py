@@ -15,6 +15,7 @@ from explain.paths import (
     find_paths,
     score_without,
     scores_alone,
+    without_fact,
 )
 
 
@@ -155,6 +156,17 @@ def test_facts_walked_backwards_are_shown_as_told():
     graph, model = make_graph([(1, 0, 0), (1, 1, 2)], 2), Walks([[0, 0, 1.0, 0]] * 2 + [[0, 1.0, 1.0, 0]] * 2, 2)
     (path,) = explain_answer(model, graph, 0, 2, 2).paths
     assert path.nodes == (0, 1, 2) and path.edges == (2, 1) and path.facts == ((1, 0, 0), (1, 1, 2))
+
+
+def test_a_fact_is_taken_out_in_both_directions():
+    graph = make_graph([(0, 0, 1), (0, 1, 1), (1, 0, 0), (2, 0, 2)], 2)
+    for head, relation, answer, left in ((0, 0, 1, (1, 2, 3)), (1, 2, 0, (1, 2, 3)), (2, 0, 2, (0, 1, 2))):
+        rest = without_fact(graph, head, relation, answer)
+        assert facts_of(rest, range(3)) == tuple(facts_of(graph, range(4))[row] for row in left)
+        edges = [*left, *(row + 4 for row in left)]
+        assert torch.equal(rest.edge_index, graph.edge_index[:, edges]) and rest.num_nodes == 3
+        assert torch.equal(rest.edge_type, graph.edge_type[edges])
+    assert without_fact(graph, 1, 1, 0).num_edges == graph.num_edges
 
 
 def test_an_answer_out_of_reach_has_no_paths():
