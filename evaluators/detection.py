@@ -81,6 +81,11 @@ class AveragePrecision:
     precision50: np.ndarray
     """[101, K]: precision at IoU .5 for recalls 0, .01, ..., 1."""
 
+    @property
+    def per_class50(self) -> np.ndarray:
+        """[K]: average precision of each class at IoU .5."""
+        return self.precision50.mean(axis=0)
+
 
 def average_precision(
     ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], image_ids: Sequence[int], kind: str

@@ -1,7 +1,7 @@
 """The files of a detection report.
 
 predictions.json   the detections in COCO's format for results
-per_class.csv      objects, detections and average precision of each class
+per_class.csv      objects, detections, and average precision (AP and AP50) of each class
 images.csv         objects and detections of each image
 unreadable.csv     the images that could not be read, and why
 precision.png      precision against recall at IoU .5, for each class, written last
@@ -32,7 +32,7 @@ def write_report(folder: Path, evaluation: DetectionEvaluation) -> None:
     kinds = list(evaluation.precisions)
     write_csv(
         folder / "per_class.csv",
-        ("label", "class", "objects", "detections", *(f"{kind}_ap" for kind in kinds)),
+        ("label", "class", "objects", "detections", *(f"{kind}_{name}" for kind in kinds for name in ("ap", "ap50"))),
         _class_rows(evaluation),
     )
     write_csv(folder / "images.csv", ("index", "id", "path", "objects", "detections"), _image_rows(evaluation))
@@ -49,7 +49,8 @@ def _class_rows(evaluation: DetectionEvaluation) -> Iterator[tuple]:
     truth = evaluation.ground_truth
     objects = Counter(one["category_id"] for one in truth["annotations"] if not one["iscrowd"])
     for label, (category, name) in enumerate(zip(truth["categories"], evaluation.class_names, strict=True)):
-        shares = (precision.per_class[label] for precision in evaluation.precisions.values())
+        kinds = evaluation.precisions.values()
+        shares = (share for kind in kinds for share in (kind.per_class[label], kind.per_class50[label]))
         number = category["id"]
         yield label, name, objects[number], found[number], *("" if np.isnan(x) else f"{x:.6f}" for x in shares)
 

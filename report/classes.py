@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from report.charts import percent
 from report.confusion import Confusion, Matrix
 from report.run_files import EvaluationFiles
 
@@ -12,22 +13,24 @@ MAX_ALL = 2000  # in the table of all
 
 class ClassRow(NamedTuple):
     name: str
-    count: int
-    score: float
+    counts: tuple[int, ...]
+    scores: tuple[float | None, ...]
+    """The first one is known."""
     mistaken_for: str
-    """The class that its items are taken for most often, with the number; "" if they never are."""
+    """The class that it is taken for most often, with the number or share of pixels; "" if it never is."""
 
 
 def rank_classes(evaluation: EvaluationFiles, matrix: Matrix | None) -> list[ClassRow]:
-    """The classes that have items, worst first."""
+    """The classes that have a score, worst first."""
     worst: dict[str, Confusion] = {}
     for confusion in matrix.confusions() if matrix else ():
         worst.setdefault(confusion.true, confusion)
-    rows = [
-        ClassRow(row.name, row.count, row.score, f"{worst[row.name].guess} ({worst[row.name].count})")
-        if row.name in worst
-        else ClassRow(row.name, row.count, row.score, "")
-        for row in evaluation.classes
-        if row.score is not None
-    ]
-    return sorted(rows, key=lambda row: (row.score, -row.count, row.name))
+    scored = [row for row in evaluation.classes if row.scores and row.scores[0] is not None]
+    rows = [ClassRow(*row, _describe(worst.get(row.name), evaluation.counts_pixels)) for row in scored]
+    return sorted(rows, key=lambda row: (row.scores[0], *(-count for count in row.counts), row.name))
+
+
+def _describe(confusion: Confusion | None, as_share: bool) -> str:
+    if confusion is None:
+        return ""
+    return f"{confusion.guess} ({percent(confusion.share) if as_share else confusion.count})"

@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 from engine.environment import START_ONLY
 from report.cards import MAX_CARDS, Card, make_card
 from report.charts import number, percent
+from report.curves import SCORES
 from report.run_files import EvaluationFiles, Item, RunFiles
 from report.statistics import PairedCounts
-from report.verdict import Verdict, judge, numbers_of
+from report.verdict import SCENE_SCORES, Verdict, judge, numbers_of
 from settings import SettingsError, differences
 
+ENDS_OF_SHARES = ("top1", "top5", "accuracy", "precision", "coverage", "iou")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -72,8 +74,8 @@ def score_table(contestants: Sequence[Contestant]) -> list[tuple[str, list[str]]
 def _show(name: str, values: dict[str, float]) -> str:
     if name not in values:
         return ""
-    is_share = "top1" in values or "mean_average_precision" in values
-    is_share &= name.endswith(("top1", "top5", "accuracy", "precision", "coverage"))
+    is_share = any(main in values for main in (*SCORES, *SCENE_SCORES))
+    is_share &= name.endswith(ENDS_OF_SHARES) or name.startswith(("box_", "mask_"))
     return percent(values[name]) if is_share else number(values[name])
 
 

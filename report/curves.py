@@ -7,7 +7,13 @@ from report.charts import Chart, Curve, draw_chart
 
 SCORES = ("mean_average_precision", "top1")
 """Of these names, the first that a run logs is its main score, a fraction in 0..1."""
-TITLES = {"top1": "top-1 accuracy", "samples_per_second": "training samples per second"}
+SCENE_CURVES = {"box_ap": ("box_ap", "mask_ap"), "mean_iou": ("mean_iou", "pixel_accuracy")}
+"""Main score of detection or segmentation -> what is drawn of them; fractions, too."""
+SHARES = {*SCORES, *(name for names in SCENE_CURVES.values() for name in names)}
+TITLES = {
+    "mean_iou": "mean IoU", "box_ap": "average precision of boxes", "mask_ap": "average precision of masks",
+    "top1": "top-1 accuracy", "samples_per_second": "training samples per second",
+}  # fmt: skip
 SPLITS = {"train": "training", "val": "validation", "val_ema": "validation, averaged weights"}
 NOT_SCORES = ("step", "split", "epoch", "score", "loss", "learning_rate", "coverage")
 MAX_SCORES = 2  # charts of scores of a task that is no classification
@@ -20,7 +26,7 @@ def draw_curves(runs: Mapping[str, Rows]) -> list[Chart]:
     """Charts of the loss, the scores, the learning rate and the speed of runs, by their names ("" if there is one)."""
     names = ["loss", *_score_names([row for rows in runs.values() for row in rows])]
     charts = [
-        draw_chart(TITLES.get(name, name.replace("_", " ")), list(_curves(runs, name)), is_share=name in SCORES)
+        draw_chart(TITLES.get(name, name.replace("_", " ")), list(_curves(runs, name)), is_share=name in SHARES)
         for name in (*names, "learning_rate", "samples_per_second")
     ]
     return [chart for chart in charts if chart is not None]
@@ -41,6 +47,8 @@ def _score_names(rows: Rows) -> list[str]:
     main = next((name for name in SCORES if name in logged), None)
     if main:
         return [main]
+    if scene := next((name for name in SCENE_CURVES if name in logged), None):
+        return [name for name in SCENE_CURVES[scene] if name in logged]
     return [name for name in logged if name not in NOT_SCORES and not name.endswith("_per_second")][:MAX_SCORES]
 
 

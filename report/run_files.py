@@ -12,6 +12,11 @@ from engine.environment import read_environments
 from engine.json_io import read_json_lines
 from settings import SUITE, SettingsError, read_recipe
 
+MEASURES = {
+    "accuracy": "accuracy", "average_precision": "average precision", "iou": "IoU",
+    "box_ap": "box AP", "box_ap50": "box AP50", "mask_ap": "mask AP", "mask_ap50": "mask AP50",
+}  # fmt: skip
+"""Columns of per_class.csv that are scores -> what the page calls them. The other ones count something."""
 RUN_FILES = ("recipe.yaml", "metrics.jsonl", "evaluations")
 """A folder with none of these is not a run directory."""
 
@@ -37,9 +42,10 @@ class ClassScore(NamedTuple):
     """A row of per_class.csv."""
 
     name: str
-    count: int
-    score: float | None
-    """Accuracy or average precision as a fraction; None without items."""
+    counts: tuple[int, ...]
+    """Such as items; pixels; objects and detections. See `EvaluationFiles.class_columns`."""
+    scores: tuple[float | None, ...]
+    """Fractions, the main one first; None where there is nothing to score."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +72,27 @@ class EvaluationFiles:
     def is_multi_label(self) -> bool:
         return "mean_average_precision" in self.summary
 
+    @property
+    def counts_pixels(self) -> bool:
+        """Whether classes are those of pixels: then their numbers are large, and shares say more."""
+        return "mean_iou" in self.summary
+
+    @property
+    def class_columns(self) -> tuple[list[str], list[str]]:
+        """What the counts and the scores of the classes are, as in per_class.csv."""
+        header = next(iter(_read_csv(self.folder / "per_class.csv")), [])[2:]
+        return [name for name in header if name not in MEASURES], [name for name in header if name in MEASURES]
+
     @cached_property
     def classes(self) -> list[ClassScore]:
         """In order of their labels."""
         rows = _read_csv(self.folder / "per_class.csv")[1:]
-        return [ClassScore(row[1], int(row[2]), float(row[3]) if row[3] else None) for row in rows if len(row) == 4]
+        counts, scores = (len(names) for names in self.class_columns)
+        return [
+            ClassScore(row[1], tuple(map(int, row[2 : 2 + counts])), tuple(map(_fraction, row[2 + counts :])))
+            for row in rows
+            if len(row) == 2 + counts + scores
+        ]
 
     @cached_property
     def items(self) -> list[Item]:
@@ -94,6 +116,12 @@ class EvaluationFiles:
             return names, {(label_of[true], label_of[guess]): int(count) for true, guess, count in rows[1:]}
         counts = ((true, guess, text) for true, row in enumerate(rows[1:]) for guess, text in enumerate(row[1:]))
         return rows[0][1:], {(true, guess): int(text) for true, guess, text in counts if text != "0"}
+
+    @property
+    def sheet(self) -> Path | None:
+        """The picture of predictions beside the truth, if it was drawn."""
+        path = self.folder / "predictions.png"
+        return path if path.is_file() else None
 
     @cached_property
     def unreadable(self) -> list[tuple[str, str]]:
@@ -176,6 +204,10 @@ def open_run_files(folder: Path) -> RunFiles:
     if not any((folder / name).exists() for name in RUN_FILES):
         raise SettingsError(f"{folder} is not a run directory: it has none of {', '.join(RUN_FILES)}")
     return RunFiles(folder)
+
+
+def _fraction(text: str) -> float | None:
+    return float(text) if text else None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

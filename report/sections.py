@@ -9,7 +9,8 @@ from report.cards import MAX_CARDS, mistake_cards
 from report.classes import FEW, MAX_ALL, MAX_ENDS, rank_classes
 from report.confusion import MAX_CONFUSIONS, read_matrix
 from report.curves import best_rows, draw_curves
-from report.run_files import EvaluationFiles, RunFiles
+from report.run_files import MEASURES, EvaluationFiles, RunFiles
+from report.thumbnails import read_picture
 from report.verdict import judge, numbers_of
 
 MAX_FILES = 100  # unreadable files listed
@@ -47,14 +48,18 @@ def _evaluation_sections(evaluation: EvaluationFiles, places: Sequence[Path]) ->
     matrix = read_matrix(evaluation)
     if matrix:
         data = {"matrix": matrix, "confusions": matrix.confusions(), "max_confusions": MAX_CONFUSIONS}
-        yield Section("confusion", "Confusion matrix", "confusion", data)
+        yield Section("confusion", "Confusion matrix", "confusion", {**data, "of_pixels": evaluation.counts_pixels})
     rows = rank_classes(evaluation, matrix)
     if rows:
-        measure = "average precision" if evaluation.is_multi_label else "accuracy"
         few = len(rows) <= FEW
-        data = {"rows": rows, "few": few, "ends": MAX_ENDS, "max_all": MAX_ALL, "measure": measure}
+        counts, scores = evaluation.class_columns
+        data = {"rows": rows, "few": few, "ends": MAX_ENDS, "max_all": MAX_ALL, "has_confusions": matrix is not None}
         title = "Classes, worst first" if few else "Worst and best classes"
-        yield Section("classes", title, "classes", {**data, "item": evaluation.item})
+        columns = {"counts": counts, "measures": [MEASURES[name] for name in scores]}
+        yield Section("classes", title, "classes", data | columns)
+    if evaluation.sheet and not evaluation.items:
+        picture = read_picture(evaluation.sheet)
+        yield Section("predictions", "Predictions", "predictions", {"picture": picture, "item": evaluation.item})
     if evaluation.items:
         count, cards = mistake_cards(evaluation, places)
         data = {"count": count, "cards": cards, "max_cards": MAX_CARDS, "item": evaluation.item}

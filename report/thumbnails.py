@@ -19,6 +19,7 @@ NUM_FRAMES = 8
 OVERSAMPLING = 3  # videos are read larger than shown: their readers do not antialias
 TIMEOUT_SECONDS = 20
 QUALITY = 55  # of WebP
+SHEET_QUALITY = 88  # of WebP, for pictures with text
 
 
 class Thumbnail(NamedTuple):
@@ -46,6 +47,15 @@ def make_thumbnail(path: str, item: str, places: Sequence[Path]) -> Thumbnail | 
         return Thumbnail(data_uri(strip, "WEBP", quality=QUALITY), len(frames), width, height)
     except Exception as error:  # of any kind: a file may be gone, damaged or replaced since, and the page has more
         return str(getattr(error, "reason", "") or error) or type(error).__name__
+
+
+def read_picture(path: Path) -> str | None:
+    """A picture file as a data URI; None if it is damaged."""
+    try:
+        with Image.open(path) as picture:
+            return data_uri(picture.convert("RGB"), "WEBP", quality=SHEET_QUALITY)
+    except (OSError, ValueError):
+        return None
 
 
 def data_uri(picture: Image.Image, kind: str, **options) -> str:

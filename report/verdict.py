@@ -59,9 +59,14 @@ def _judge_scenes(evaluation: EvaluationFiles, item: str, main: str) -> Verdict:
     """The verdict on a detector or segmentor; a score of objects that there are none of is left out."""
     summary, (words, others) = evaluation.summary, SCENE_SCORES[main]
     facts = [*_trust(evaluation, main, summary[f"{item}s_read"])]
-    facts += [(key.replace("_", " "), percent(summary[key])) for key in others if summary.get(key) is not None]
+    facts += [(_words(key), percent(summary[key])) for key in others if summary.get(key) is not None]
     sentence = f"{words} on {summary[f'{item}s_read']:,} {item}s"
     return Verdict(percent(summary[main]), sentence, _protocol(evaluation), facts, _warnings(summary, item))
+
+
+def _words(key: str) -> str:
+    """mask_ap50 -> mask AP50."""
+    return key.replace("_ap", " AP").replace("_ar", " AR").replace("_", " ")
 
 
 def numbers_of(summary: dict[str, Any]) -> dict[str, float]:
@@ -87,7 +92,7 @@ def _trust(evaluation: EvaluationFiles, name: str, scored: int) -> list[tuple[st
     if name == "top1" and scored and summary[name] is not None:
         low, high = share_interval(summary[name], scored)
         facts.append(("95 % interval", f"{100 * low:.1f} to {100 * high:.1f} %"))
-        largest = max((row.count for row in evaluation.classes), default=0)
+        largest = max((row.counts[0] for row in evaluation.classes), default=0)
         if largest:
             facts.append(("always guessing the largest class", percent(largest / scored)))
     return facts

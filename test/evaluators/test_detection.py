@@ -169,9 +169,10 @@ def test_the_report(tmp_path):
     evaluation.write(tmp_path)
     assert json.loads((tmp_path / "predictions.json").read_text()) == evaluation.results
     header, *rows = (tmp_path / "per_class.csv").read_text().splitlines()
-    assert header == "label,class,objects,detections,box_ap,mask_ap" and len(rows) == 3
-    of_class = [float(row.split(",")[4]) for row in rows]
-    assert np.mean(of_class) == pytest.approx(evaluation.summary()["box_ap"], abs=1e-6)
+    assert header == "label,class,objects,detections,box_ap,box_ap50,mask_ap,mask_ap50" and len(rows) == 3
+    of_class = np.array([row.split(",")[4:] for row in rows], dtype=float)
+    for column, name in enumerate(("box_ap", "box_ap50", "mask_ap", "mask_ap50")):
+        assert of_class[:, column].mean() == pytest.approx(evaluation.summary()[name], abs=1e-6)
     assert len((tmp_path / "images.csv").read_text().splitlines()) == 1 + len(IMAGE_IDS)
     assert (tmp_path / "precision.png").stat().st_size > 0
     assert "box ap50" in "\n".join(evaluation.lines()) and "box AP" in evaluation.headline()

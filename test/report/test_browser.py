@@ -2,7 +2,7 @@
 
 import pytest
 from browser import chromium, open_page
-from made_run import make_run
+from made_run import make_run, make_scene_run
 
 from report.page import write_page
 
@@ -18,15 +18,19 @@ def browser():
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory, motion_videos):
-    """The pages of a run with few classes, of one with many, and of their comparison."""
+    """The pages of a run with few classes, of one with many, of their comparison, and of detection and segmentation."""
     folder, videos = tmp_path_factory.mktemp("pages"), sorted(map(str, motion_videos.glob("val/*/*.mp4")))
     few = make_run(folder / "few", ["left", "right", LONG, "<b>"], 30, paths=[*videos, f"/gone/{LONG}"], skill=0.5)
     many = make_run(folder / "many", [f"{LONG} {n}" for n in range(400)], 800, paths=videos)
-    return {"few": write_page([few]), "many": write_page([many]), "both": write_page([few, many])}
+    scenes = {
+        task: write_page([make_scene_run(folder / task, ["ground", LONG, "ring"], task)])
+        for task in ("segmentation", "detection")
+    }
+    return scenes | {"few": write_page([few]), "many": write_page([many]), "both": write_page([few, many])}
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
-@pytest.mark.parametrize("name", ["few", "many", "both"])
+@pytest.mark.parametrize("name", ["few", "many", "both", "segmentation", "detection"])
 def test_no_request_and_no_horizontal_scrolling(browser, pages, name, width, scheme):
     with open_page(browser, pages[name], width, scheme) as (page, requests, messages):
         page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true })")

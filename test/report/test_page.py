@@ -4,7 +4,7 @@ import json
 from html.parser import HTMLParser
 
 import pytest
-from made_run import make_run, write_metrics
+from made_run import make_run, make_scene_run, write_metrics
 
 from report.page import PageError, try_to_write_page, write_page
 from settings import SettingsError
@@ -27,6 +27,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
+        self.text += " " * (tag in ("td", "th"))
         if tag not in VOID:
             self._open.append(tag)
 
@@ -87,6 +88,50 @@ def test_several_classes_per_item(tmp_path):
     page = Page(write_page([run]))
     assert "mean average precision on 29 videos" in page.text and "average precision" in page.text
     assert "confusion" not in page.ids and "classes" in page.ids
+
+
+def test_a_segmentor_has_its_classes_confusions_and_pictures(tmp_path):
+    page = Page(write_page([make_scene_run(tmp_path / "run", ["ground", "<disc>", "zone"], "segmentation")]))
+    assert [name for name in page.ids if "-" not in name] == [
+        "content", "curves", "confusion", "classes", "predictions", "unreadable", "evaluations", "recipe",
+    ]  # fmt: skip
+    for text in ("58.33 % mean IoU on 1 images", "class pixels IoU accuracy mostly taken for", "50.0 % 50.0 %",
+                 "<disc> 32", "ground (50.00 %)", "ground 32", "percent of the pixels of the true class"):  # fmt: skip
+        assert text in page.text, text
+    cells = [words["title"] for tag, words in page.tags if tag == "td" and "title" in words]
+    assert "<disc>, predicted as ground: 16 (50.0 %)" in cells
+    assert page.text.count("zone") == 2  # in the matrix; it has no pixels, so it has no row below
+    (picture,) = [words for tag, words in page.tags if tag == "img"]
+    assert picture["src"].startswith("data:image/webp;base64,") and "beside what is known" in picture["alt"]
+    assert "mean IoU over the epochs" in " ".join(words.get("aria-label", "") for _, words in page.tags)
+
+
+@pytest.mark.parametrize("with_masks", [True, False])
+def test_a_detector_has_its_classes_and_pictures(tmp_path, with_masks):
+    names = ["disc", "ring", "star", "none"]
+    page = Page(write_page([make_scene_run(tmp_path / "run", names, "detection", with_masks)]))
+    assert "66.67 % average precision of boxes on 1 images" in page.text
+    columns = "class objects detections box AP box AP50" + " mask AP mask AP50" * with_masks
+    shares = (4 if with_masks else 2) * " {} %"
+    for text in (
+        columns + " ring 1 0",
+        "ring 1 0" + shares.format(*4 * [0.0]),
+        "disc 1 1" + shares.format(*4 * [100.0]),
+    ):
+        assert text in page.text, text
+    assert "mostly taken for" not in page.text and "confusion" not in page.ids and "predictions" in page.ids
+    assert page.text.count("none") == 0  # no object of it
+
+
+def test_a_damaged_sheet_of_predictions(tmp_path):
+    run = make_scene_run(tmp_path / "run", ["a", "b", "c"], "segmentation")
+    (run / "evaluations/whole/predictions.png").write_bytes(b"no picture")
+    assert "predictions.png cannot be read" in Page(write_page([run])).text
+
+
+def test_scores_of_scenes_are_compared_as_percent(tmp_path):
+    runs = [make_scene_run(tmp_path / name, ["a", "b", "c"], "segmentation") for name in "ab"]
+    assert "mean iou 58.33 % 58.33 %" in Page(write_page(runs)).text
 
 
 def test_a_task_that_is_no_classification(tmp_path):
