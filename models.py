@@ -213,12 +213,8 @@ CLIP_MODELS = {
 
 MODELS = IMAGE_MODELS | CLIP_MODELS
 
-GRAPH_MODELS = {
-    "eurnet_kg": "eurgraph.reasoning",
-    "nbfnet": "eurgraph.nbfnet",
-    "eurnet_protein": "eurgraph.protein",
-    "gearnet": "eurgraph.protein",
-}
+GRAPH_MODELS = {"eurnet_kg": "eurgraph.reasoning", "nbfnet": "eurgraph.nbfnet",
+                "eurnet_protein": "eurgraph.protein", "gearnet": "eurgraph.protein"}  # fmt: skip
 """Networks for graphs, and where their builders are. What they take and return is their own: `create_model` builds
 them, but they have no classifier and no pyramid."""
 
@@ -240,20 +236,13 @@ NUM_LEVELS = 4
 """Levels of each model's whole pyramid."""
 TIME = ("keep", "mean")
 
-AUTHORS_NAMES = {
-    "eat_progress3_patch16_224": "eat_tiny",
-    "eat_progress6_patch16_224": "eat_small",
-    "eat_progress9_patch16_224": "eat_medium",
-    "eat_progress12_patch16_224": "eat_base",
-    "eat_tiny_patch16_224": "eat_tiny",
-    "eat_small_patch16_224": "eat_small",
-    "eat_base_patch16_224": "eat_base",
-    "eat_progress3_patch16_384": "eat_tiny_384",
-    "eat_progress6_patch16_384": "eat_small_384",
-    "eat_progress12_patch16_384": "eat_base_384",
-    "eat_progress3_patch16_224_dist": "eat_tiny_dist",
-    "eat_progress6_patch16_224_dist": "eat_small_dist",
-}
+AUTHORS_NAMES = {"eat_progress3_patch16_224": "eat_tiny", "eat_progress6_patch16_224": "eat_small",
+                 "eat_progress9_patch16_224": "eat_medium", "eat_progress12_patch16_224": "eat_base",
+                 "eat_tiny_patch16_224": "eat_tiny", "eat_small_patch16_224": "eat_small",
+                 "eat_base_patch16_224": "eat_base", "eat_progress3_patch16_384": "eat_tiny_384",
+                 "eat_progress6_patch16_384": "eat_small_384", "eat_progress12_patch16_384": "eat_base_384",
+                 "eat_progress3_patch16_224_dist": "eat_tiny_dist",
+                 "eat_progress6_patch16_224_dist": "eat_small_dist"}  # fmt: skip
 """What models are called in their authors' code: `create_model` takes these names too."""
 
 RELEASED_FILES = {

@@ -7,13 +7,14 @@
     python tools/benchmark.py graph
     python tools/benchmark.py dense_graph [NAME]
     python tools/benchmark.py detector
+    python tools/benchmark.py reasoning
     python tools/benchmark.py step [NAME]
     python tools/benchmark.py latency [NAME]
 
 `data` compares our video reader with decord, OpenCV and torchcodec. `recipes` compares ways to re-encode videos.
 `model` measures the cost of a network, and `throughput` prints a table of networks like those in papers. `graph`
 measures message passing on grids and on edge lists, `dense_graph` EurNet's backbone for dense prediction. `detector`
-compares our Mask R-CNN with torchvision's. `step` measures the overhead of a training step over its network.
+compares our Mask R-CNN with torchvision's, `reasoning` networks for knowledge graphs. `step` measures the overhead of a training step over its network.
 `latency` measures a prediction from a video's file to its labels, stage by stage.
 """
 
@@ -37,6 +38,7 @@ BENCHMARKS = (
     "graph",
     "dense_graph",
     "detector",
+    "reasoning",
     "step",
     "latency",
 )  # modules in tools/benchmarks; each has HELP, add_arguments(parser) and run(args)
