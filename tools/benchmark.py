@@ -14,8 +14,8 @@
 `data` compares our video reader with decord, OpenCV and torchcodec. `recipes` compares ways to re-encode videos.
 `model` measures the cost of a network, and `throughput` prints a table of networks like those in papers. `graph`
 measures message passing on grids and on edge lists, `dense_graph` EurNet's backbone for dense prediction. `detector`
-compares our Mask R-CNN with torchvision's, `reasoning` networks for knowledge graphs. `step` measures the overhead of a training step over its network.
-`latency` measures a prediction from a video's file to its labels, stage by stage.
+compares our Mask R-CNN with torchvision's, `reasoning` networks for knowledge graphs. `step` measures the overhead of a
+training step over its network. `latency` measures a prediction from a video's file to its labels, stage by stage.
 """
 
 import argparse

@@ -12,7 +12,7 @@ from datasets.file_list import FileError
 from datasets.video import READERS, EvalView, EvenSampling, VideoError, VideoReader, VideoViews
 from engine.distributed import Ranks
 from settings import SettingsError, parse_settings
-from tasks import find_task
+from tasks import TASKS, find_task
 from tasks.clip_classification import ClipClassification, ClipClassificationSettings
 
 VIEW = {"short_side": [36, 44], "crop": 32}
@@ -248,7 +248,7 @@ def test_folders_define_classes_and_their_names(motion_videos):
 
 
 def test_an_unknown_task_is_explained():
-    names = "clip_classification, image_classification, detection, segmentation"
+    names = ", ".join(TASKS)
     with pytest.raises(SettingsError, match=f"task: must be one of {names}, got 'clips'"):
         find_task({"task": "clips"}, "recipe.yaml")
 
