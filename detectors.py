@@ -30,7 +30,7 @@ from dense.sample import SampleRule
 from dense.two_stage import TwoStageDetector
 from dense.weight_kinds import with_kind_check
 from models import TIMM, create_pyramid, load_pretrained
-from settings import did_you_mean
+from settings import unknown_name
 
 
 class HeadOptions(NamedTuple):
@@ -173,17 +173,17 @@ def create_detector(
 
 def _check(what: str, name: str, choices: Any) -> None:
     if name not in choices:
-        raise ValueError(f"no {what} is called {name!r}{did_you_mean(name, choices)} (choices: {', '.join(choices)})")
+        raise ValueError(unknown_name(what, name, choices))
 
 
 def _backbone_for(name: str, head: str, options: Mapping[str, Any]) -> nn.Module:
     """The backbone without levels finer than the head takes: distributed training would wait for their gradients."""
-    backbone = create_pyramid(name, **options)
-    strides, finest = backbone.pyramid_strides, FINEST_STRIDE.get(head, 4)
-    wanted = [i for i, stride in enumerate(strides) if isinstance(stride, int) and stride >= finest]
-    if "out_indices" in options or name.startswith(TIMM) or not wanted or len(wanted) == len(strides):
-        return backbone
-    return create_pyramid(name, out_indices=wanted, **options)
+    if head not in FINEST_STRIDE or "out_indices" in options or name.startswith(TIMM):
+        return create_pyramid(name, **options)
+    with torch.device("meta"):  # only to learn the strides
+        strides = create_pyramid(name, **options).pyramid_strides
+    wanted = [i for i, stride in enumerate(strides) if isinstance(stride, int) and stride >= FINEST_STRIDE[head]]
+    return create_pyramid(name, **({"out_indices": wanted} if wanted else {}), **options)
 
 
 def build_neck(name: str, backbone: nn.Module, neck: str, head: str, options: HeadOptions) -> FPN:

@@ -384,9 +384,9 @@ def _own_pyramid(name: str, out_indices: Sequence[int] | None, options: Mapping[
 
 
 def _unknown(what: str, name: str, choices: list[str]) -> str:
-    from settings import did_you_mean  # with pydantic, which takes longer to import than all the rest here
+    from settings import unknown_name  # with pydantic, which takes longer to import than all the rest here
 
-    return f"no {what} is called {name!r}{did_you_mean(name, choices, cutoff=0.4)} (choices: {', '.join(choices)})"
+    return unknown_name(what, name, choices)
 
 
 def load_weights(model: nn.Module, path: str | Path, strict: bool = True, average: bool = False) -> LoadReport:

@@ -24,7 +24,7 @@ from dense.upernet import UPerHead
 from dense.weight_kinds import with_kind_check
 from glore3d.unit import GloReUnit
 from models import NUM_LEVELS, TIMM, create_pyramid, load_pretrained
-from settings import did_you_mean
+from settings import unknown_name
 
 HEAD_OPTIONS = ("channels", "auxiliary_channels", "dropout", "norm")
 """What `create_segmentor` takes for the heads."""
@@ -102,8 +102,7 @@ def create_segmentor(
         WeightsError: the file is missing or broken, or does not fit.
     """
     if head not in HEADS:
-        hint = did_you_mean(head, HEADS)
-        raise ValueError(f"no segmentation head is called {head!r}{hint} (choices: {', '.join(HEADS)})")
+        raise ValueError(unknown_name("segmentation head", head, HEADS))
     _check_channels(channels, auxiliary_channels)
     chosen = HEADS[head]
     name = backbone if isinstance(backbone, str) else type(backbone).__name__

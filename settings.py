@@ -84,6 +84,12 @@ def did_you_mean(name: str, choices: Iterable[str], cutoff: float = 0.5) -> str:
     return f"; did you mean {nearest[0]!r}?" if nearest else ""
 
 
+def unknown_name(what: str, name: str, choices: Iterable[str]) -> str:
+    """An error message: there is no `what` of this name; the nearest of the `choices`, and all of them."""
+    choices = list(choices)
+    return f"no {what} is called {name!r}{did_you_mean(name, choices, cutoff=0.4)} (choices: {', '.join(choices)})"
+
+
 def recipe_file(path: str | Path) -> Path:
     """The recipe `path` in the current folder, else in the suite's. Raises SettingsError if it is in neither.
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from settings import did_you_mean
+from settings import unknown_name
 
 
 def sweep(size: int) -> np.ndarray:
@@ -76,7 +76,7 @@ def curve_order(name: str, size: int, patch_size: int = 1) -> np.ndarray:
         ValueError: there is no such curve, or it does not fill a grid of this size.
     """
     if name not in CURVES:
-        raise ValueError(f"no curve is called {name!r}{did_you_mean(name, CURVES)} (choices: {', '.join(CURVES)})")
+        raise ValueError(unknown_name("curve", name, CURVES))
     if name in ("zorder", "hilbert") and size & (size - 1):
         raise ValueError(f"{name} fills grids whose size is a power of two, not {size}; use such an image, or sis")
     if name == "sis" and (patch_size < 2 or size % patch_size):

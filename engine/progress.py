@@ -117,9 +117,16 @@ class _LogLines:
 
 def progress_bar(total: int, initial: int, ranks: Ranks, what: str, unit: str = "step") -> tqdm:
     """A progress bar on the main rank's terminal; a log line every 30 s if standard error is not a terminal."""
-    options = {"total": total, "initial": initial, "desc": what, "unit": unit, "leave": False}
-    if not ranks.is_main:
-        return tqdm(**options, disable=True)
+    options = {"initial": initial, "leave": False, "disable": not ranks.is_main}
+    return terminal_bar(total, what, unit, **options)
+
+
+def terminal_bar(total: int, what: str, unit: str, **options: Any) -> tqdm:
+    """A progress bar for a process of its own; a log line every 30 s if standard error is not a terminal.
+
+    `options`: those of tqdm.
+    """
+    options = {"total": total, "desc": what, "unit": unit, **options}
     if sys.stderr.isatty():
         return tqdm(**options, dynamic_ncols=True)
     line = "{desc}: {unit} {n_fmt} of {total_fmt} [{elapsed}<{remaining}{postfix}]"

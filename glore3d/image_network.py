@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from glore3d.linear_classifier import LinearClassifier
 from glore3d.pre_activation import Norm, Stem, make_norm
 from glore3d.unit_positions import Units, check_units, unit_names
 
@@ -71,7 +72,7 @@ class BlockLayers:
         return sum(self.num_blocks[: STAGES.index(stage)]) + int(rest[1:3])
 
 
-class ImageNetwork(BlockLayers, nn.Module):
+class ImageNetwork(BlockLayers, LinearClassifier):
     """Image classifier: stem (conv1), stages conv2 to conv5, last norm (tail), mean over the map, classifier.
 
     Args:
@@ -93,8 +94,6 @@ class ImageNetwork(BlockLayers, nn.Module):
     Raises:
         ValueError: units after blocks that do not exist, another output stride, or images of another rank or too small.
     """
-
-    classifier_names = ("classifier.",)
 
     def __init__(
         self,
@@ -131,17 +130,6 @@ class ImageNetwork(BlockLayers, nn.Module):
         self.tail = nn.Sequential(OrderedDict(bn=norm(num_channels), relu=nn.ReLU(inplace=True)))
         self.globalpool = nn.Sequential(OrderedDict(avg=nn.AdaptiveAvgPool2d(1), dropout=nn.Dropout(dropout)))
         self.reset_classifier(num_classes)
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Puts a new, untrained classifier on top of the same features; 0 removes it."""
-        if num_classes < 0:
-            raise ValueError(f"num_classes must be 0 or more, not {num_classes}")
-        self.num_classes = num_classes
-        self.classifier = nn.Identity()
-        if num_classes > 0:
-            self.classifier = nn.Linear(self.num_features, num_classes).to(self.tail.bn.weight)
-            nn.init.xavier_uniform_(self.classifier.weight)
-            nn.init.zeros_(self.classifier.bias)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Images [B, 3, H, W] to the last map [B, num_features, H', W'], normalized (224 x 224: 7 x 7)."""

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from glore3d.linear_classifier import LinearClassifier
 from glore3d.unit import GloReUnit
 from glore3d.unit_positions import Units, check_units, unit_names
 
@@ -91,7 +92,7 @@ class Bottleneck(nn.Module):
         return self.conv_m3(self.conv_m2(self.conv_m1(x))) + self.conv_w1(x)
 
 
-class ResNet3d(nn.Module):
+class ResNet3d(LinearClassifier):
     """Clip classifier: stem (conv1), four stages of bottleneck blocks (conv2 to conv5), mean over the clip, classifier.
 
     >>> model = ResNet3d(resnet_stages(3, 4, 6, 3), units={"conv4": (1, 3, 5)}, num_classes=10)
@@ -112,8 +113,6 @@ class ResNet3d(nn.Module):
     Raises:
         ValueError: units placed after blocks that do not exist, or clips of another rank, or too small.
     """
-
-    classifier_names = ("classifier.",)
 
     def __init__(
         self,
@@ -150,17 +149,6 @@ class ResNet3d(nn.Module):
         self.globalpool = nn.Sequential(OrderedDict(avg=nn.AdaptiveAvgPool3d(1), dropout=nn.Dropout(dropout)))
         self.num_features = num_features
         self.reset_classifier(num_classes)
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Puts a new, untrained classifier on top of the same features; 0 removes it."""
-        if num_classes < 0:
-            raise ValueError(f"num_classes must be 0 or more, not {num_classes}")
-        self.num_classes = num_classes
-        self.classifier = nn.Identity()
-        if num_classes > 0:
-            self.classifier = nn.Linear(self.num_features, num_classes).to(self.tail.bn.weight)
-            nn.init.xavier_uniform_(self.classifier.weight)
-            nn.init.zeros_(self.classifier.bias)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Clips [B, 3, T, H, W] to the last feature map [B, num_features, T', H', W'] (8 x 224 x 224: 4 x 7 x 7)."""

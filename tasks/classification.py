@@ -10,11 +10,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from datasets.dataloader import eval_loader, to_device, train_loader
-from datasets.file_list import FileError, FileList
+from datasets.dataloader import eval_loader, to_device
+from datasets.file_list import FileList
 from datasets.samples import EvalViews
-from engine.checkpoint import write_atomically
-from engine.progress import counted, progress_bar
 from engine.task import Answer, Batch, Picture, ResumeFolder
 from evaluators.class_scores import count_correct, ranks_worth_counting
 from evaluators.classification import (
@@ -26,7 +24,6 @@ from evaluators.classification import (
     predictions_from,
     score_views,
 )
-from evaluators.gather import gather
 from evaluators.resumable_predictions import ResumablePredictions, Rows
 from models import create_model, load_pretrained
 from settings import SettingsError
@@ -34,6 +31,7 @@ from tasks import sample_pictures
 from tasks.answers import answer_files
 from tasks.classified_files import ClassifiedFiles
 from tasks.evaluation_key import settings_key
+from tasks.loops import check_any_read, evaluation_loader, gather_rows, resumable_in, training_batches
 from tasks.losses import cross_entropy
 from tasks.network_check import check_network, check_validation
 
@@ -81,11 +79,8 @@ class Classification(ClassifiedFiles):
             log.info("%s", load_pretrained(model, self.settings.model.pretrained))
 
     def train_batches(self, first_batch: int, num_batches: int, batch_size: int, stream: str) -> Iterable[Batch]:
-        samples, ranks = self.train_samples(stream), self.ranks
-        loader = train_loader(
-            samples, first_batch, num_batches, batch_size, ranks.rank, ranks.num_ranks, **self._workers()
-        )
-        return to_device(loader, ranks.device)
+        order = (first_batch, num_batches, batch_size)
+        return training_batches(self.train_samples(stream), *order, self.ranks, self._workers())
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Mean loss of the batch, and sums over it, see `training_sums`."""
@@ -110,22 +105,14 @@ class Classification(ClassifiedFiles):
         return self._evaluate(self.predict(model, self.val_files))
 
     def evaluate_resumably(self, model: nn.Module, folder: ResumeFolder) -> ClassificationEvaluation | None:
-        key = folder.key | self._prediction_key()
-        resumable = ResumablePredictions(folder.path, key, self.ranks, write_atomically)
+        resumable = resumable_in(folder, {**self.evaluation_key(), **self.answer_key()}, self.ranks)
         return self._evaluate(self.predict(model, self.val_files, resumable=resumable))
 
     def _evaluate(self, predictions: Predictions | None) -> ClassificationEvaluation | None:
         if predictions is None:
             return None
-        if len(predictions.index) == 0:
-            first = predictions.failures[0]
-            raise FileError(first["path"], f"{first['reason']}; no validation {self.item} can be read")
+        check_any_read(len(predictions.index), predictions.failures, self.item)
         return self.score(predictions)
-
-    def _prediction_key(self) -> dict[str, Any]:
-        """Everything that predictions for the validation files depend on to the last digit, apart from the weights."""
-        here = {"device": self.ranks.device.type, "num_threads": torch.get_num_threads()}
-        return {**self.evaluation_key(), **self.answer_key(), **here}
 
     def view_scorer(self, files: FileList, num_guesses: int) -> ViewScorer:
         """Scores the views of `files` and keeps at least `num_guesses` guesses per file."""
@@ -153,22 +140,15 @@ class Classification(ClassifiedFiles):
             log.info("resuming an interrupted evaluation: %d of %d %ss are done", len(done), len(files), self.item)
         loader = self.prediction_loader(dataset, done)
         rows_of = self.rows_maker(model, files, num_guesses)
-        with progress_bar(len(loader), 0, self.ranks, "evaluating", unit="batch") as bar:
-            batches = counted(to_device(loader, self.ranks.device), bar)
-            gathered = gather(batches, rows_of, self.ranks, len(files), resumable)
+        gathered = gather_rows(loader, rows_of, self.ranks, len(files), resumable)
         return gathered and predictions_from(gathered, dataset.num_views, self.num_classes)
 
     def prediction_loader(
         self, dataset: EvalViews, done: Collection[int] = (), in_process: bool = False, one_by_one: bool = False
     ) -> DataLoader:
-        """The batches of this rank. The same files are in a batch whatever is `done`, so no digit depends on it.
-
-        `in_process`: without worker processes; `one_by_one`: batches of one file.
-        """
-        workers = self._workers() | ({"num_workers": 0} if in_process else {})
-        order = (self.ranks.rank, self.ranks.num_ranks)
+        """The batches of this rank, with `one_by_one` of one file; see `loops.evaluation_loader`."""
         size = 1 if one_by_one else self.files_per_batch(dataset)
-        return eval_loader(dataset, size, *order, done=done, **workers)
+        return evaluation_loader(dataset, size, self.ranks, self._workers(), done, in_process)
 
     def files_per_batch(self, dataset: EvalViews) -> int:
         return max(1, self.views_per_forward // dataset.num_views)

@@ -33,7 +33,6 @@ from datasets.graphs import (
 )
 from datasets.synthetic.families import make_families
 from datasets.text_files import numbered_lines
-from engine.checkpoint import write_atomically
 from engine.fingerprint import Contents, Part
 from engine.progress import counted, progress_bar
 from engine.task import Batch, Evaluation, NamedGraph, ResumeFolder, Task
@@ -45,6 +44,7 @@ from settings import SettingsError
 from tasks.class_lists import read_setting
 from tasks.link_losses import negatives_loss, softmax_loss
 from tasks.link_settings import LinkPredictionSettings
+from tasks.loops import resumable_in
 from tasks.training_graph import TrainingGraph
 
 log = logging.getLogger(__name__)
@@ -197,9 +197,7 @@ class LinkPrediction(Task):
         return self._evaluate(model)
 
     def evaluate_resumably(self, model: nn.Module, folder: ResumeFolder) -> Evaluation | None:
-        here = {"device": self.ranks.device.type, "num_threads": torch.get_num_threads()}
-        key = folder.key | self.evaluation_key() | here
-        return self._evaluate(model, ResumablePredictions(folder.path, key, self.ranks, write_atomically))
+        return self._evaluate(model, resumable_in(folder, self.evaluation_key(), self.ranks))
 
     def _evaluate(self, model: nn.Module, resumable: ResumablePredictions | None = None) -> Evaluation | None:
         questions, num_questions, ranks = self.questions, self.num_evaluation_samples, self.ranks

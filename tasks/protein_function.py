@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from datasets.dataloader import eval_loader, to_device, train_loader
-from datasets.file_list import FileError, FileList, read_class_names
+from datasets.dataloader import to_device
+from datasets.file_list import FileList, read_class_names
 from datasets.proteins.labels import (
     Annotations,
     chains_below,
@@ -28,12 +28,9 @@ from datasets.proteins.labels import (
 )
 from datasets.proteins.samples import ProteinFiles, ProteinSamples
 from datasets.synthetic.protein_folds import make_protein_folds
-from engine.checkpoint import write_atomically
 from engine.fingerprint import Contents, Part
 from engine.precision import autocast
-from engine.progress import counted, progress_bar
 from engine.task import Answer, Batch, Evaluation, ResumeFolder
-from evaluators.gather import gather
 from evaluators.protein_function import FunctionEvaluation
 from evaluators.resumable_predictions import ResumablePredictions, Rows
 from models import WeightsError, create_model, load_pretrained
@@ -41,6 +38,7 @@ from settings import SettingsError
 from tasks.answers import NON_FINITE
 from tasks.class_lists import read_setting
 from tasks.loader_settings import LoaderSettings, loader_options
+from tasks.loops import check_any_read, evaluation_loader, gather_rows, resumable_in, training_batches
 from tasks.named_classes import NamedClasses
 from tasks.protein_settings import ProteinFunctionSettings
 
@@ -177,8 +175,8 @@ class ProteinFunction(NamedClasses):
     def train_batches(self, first_batch: int, num_batches: int, batch_size: int, stream: str) -> Iterable[Batch]:
         ranks, settings = self.ranks, self.settings
         samples = ProteinSamples(self.train_files, settings.data.graph, self.num_classes, settings.run.seed, stream)
-        order = (first_batch, num_batches, batch_size, ranks.rank, ranks.num_ranks)
-        return to_device(train_loader(samples, *order, **loader_options(settings.data, ranks)), ranks.device)
+        order = (first_batch, num_batches, batch_size)
+        return training_batches(samples, *order, ranks, loader_options(settings.data, ranks))
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         logits = model(batch["graphs"]).float()
@@ -192,31 +190,25 @@ class ProteinFunction(NamedClasses):
         return self._evaluate(model)
 
     def evaluate_resumably(self, model: nn.Module, folder: ResumeFolder) -> Evaluation | None:
-        here = {"device": self.ranks.device.type, "num_threads": torch.get_num_threads()}
-        key = folder.key | self.evaluation_key() | here
-        return self._evaluate(model, ResumablePredictions(folder.path, key, self.ranks, write_atomically))
+        return self._evaluate(model, resumable_in(folder, self.evaluation_key(), self.ranks))
 
     def _evaluate(self, model: nn.Module, resumable: ResumablePredictions | None = None) -> Evaluation | None:
         files = self.val_files
         loader = self._loader(files, done=() if resumable is None else resumable.done)
-        with progress_bar(len(loader), 0, self.ranks, "evaluating", unit="batch") as bar:
-            batches = counted(to_device(loader, self.ranks.device), bar)
-            gathered = gather(batches, partial(_rows_of, model), self.ranks, len(files), resumable)
+        gathered = gather_rows(loader, partial(_rows_of, model), self.ranks, len(files), resumable)
         if gathered is None:
             return None
-        if gathered.num_read == 0:
-            first = gathered.failures[0]
-            raise FileError(first["path"], f"{first['reason']}; no validation structure can be read")
+        check_any_read(gathered.num_read, gathered.failures, "structure")
         targets = files.targets(range(len(files)), self.num_classes)
         items = [(item.id, item.path) for item in files]
         return FunctionEvaluation(gathered, targets, self.class_names, items, self.settings.evaluation.max_non_finite)
 
     def _loader(self, files: FileList, done: Collection[int] = (), size: int | None = None):
-        """The batches of this rank; the same structures are in a batch whatever is `done`."""
+        """The batches of this rank; see `loops.evaluation_loader`."""
         size = size or self.settings.evaluation.proteins_per_forward
         dataset = ProteinFiles(files, self.settings.data.graph, self.num_classes)
-        options = loader_options(self.settings.data, self.ranks) | ({"num_workers": 0} if len(files) <= size else {})
-        return eval_loader(dataset, size, self.ranks.rank, self.ranks.num_ranks, done=done, **options)
+        workers = loader_options(self.settings.data, self.ranks)
+        return evaluation_loader(dataset, size, self.ranks, workers, done, in_process=len(files) <= size)
 
     # What a run and a report depend on.
 

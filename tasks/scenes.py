@@ -14,24 +14,22 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from datasets.dataloader import eval_loader, to_device, train_loader
 from datasets.dense.batches import normalize_and_pad
 from datasets.dense.drawing import draw_scene
-from datasets.file_list import FileError, FileList, read_class_names
+from datasets.file_list import FileList, read_class_names
 from datasets.images import find_images
 from datasets.samples import EvalSamples, TrainSamples
 from datasets.synthetic.scene_shapes import make_scene_shapes
-from engine.checkpoint import write_atomically
 from engine.fingerprint import Contents, Part
-from engine.progress import counted, progress_bar
 from engine.task import Answer, Batch, Evaluation, Picture, ResumeFolder, Seen
-from evaluators.gather import Gathered, gather
+from evaluators.gather import Gathered
 from evaluators.resumable_predictions import ResumablePredictions, Rows
 from models import WeightsError, load_pretrained
 from settings import SettingsError
-from tasks import scene_pictures
+from tasks import loops, scene_pictures
 from tasks.class_lists import read_setting
 from tasks.loader_settings import LoaderSettings, loader_options
+from tasks.loops import check_any_read, gather_rows, resumable_in, training_batches
 from tasks.named_classes import NamedClasses
 from tasks.scene_predictions import answer_files, see_files
 
@@ -46,6 +44,8 @@ IGNORED = {
     "evaluation": ("max_non_finite", "save_predictions"),
 }
 """Settings by section that change no score, or only by what the validation files are."""
+ONLY_IN_PICTURES = ("drawn_score",)
+"""Settings of `evaluation` that change what is drawn of the outputs, and no score."""
 
 
 class SceneTask(NamedClasses):
@@ -153,41 +153,33 @@ class SceneTask(NamedClasses):
                 raise WeightsError(f"model.pretrained: {error}") from error
 
     def train_batches(self, first_batch: int, num_batches: int, batch_size: int, stream: str) -> Iterable[Batch]:
-        ranks = self.ranks
-        order = (first_batch, num_batches, batch_size, ranks.rank, ranks.num_ranks)
-        loader = train_loader(self.train_samples(stream), *order, **loader_options(self.settings.data, ranks))
-        return to_device(loader, ranks.device)
+        order = (first_batch, num_batches, batch_size)
+        workers = loader_options(self.settings.data, self.ranks)
+        return training_batches(self.train_samples(stream), *order, self.ranks, workers)
 
     def evaluate(self, model: nn.Module) -> Evaluation | None:
         """Scores `model` on all validation images. Raises FileError if none of them can be read."""
         return self._evaluate(model)
 
     def evaluate_resumably(self, model: nn.Module, folder: ResumeFolder) -> Evaluation | None:
-        here = {"device": self.ranks.device.type, "num_threads": torch.get_num_threads()}
-        key = folder.key | self.evaluation_key() | here
-        return self._evaluate(model, ResumablePredictions(folder.path, key, self.ranks, write_atomically))
+        return self._evaluate(model, resumable_in(folder, self.evaluation_key(), self.ranks))
 
     def _evaluate(self, model: nn.Module, resumable: ResumablePredictions | None = None) -> Evaluation | None:
         dataset = self.eval_samples(self.val_items)
         loader = self.evaluation_loader(dataset, done=() if resumable is None else resumable.done)
-        rows_of = self.rows_maker(model)
-        with progress_bar(len(loader), 0, self.ranks, "evaluating", unit="batch") as bar:
-            batches = counted(to_device(loader, self.ranks.device), bar)
-            gathered = gather(batches, rows_of, self.ranks, len(dataset), resumable)
+        gathered = gather_rows(loader, self.rows_maker(model), self.ranks, len(dataset), resumable)
         if gathered is None:
             return None
-        if gathered.num_read == 0:
-            first = gathered.failures[0]
-            raise FileError(first["path"], f"{first['reason']}; no validation image can be read")
+        check_any_read(gathered.num_read, gathered.failures, "image")
         return self.evaluation_of(gathered)
 
     def evaluation_loader(
         self, dataset: EvalSamples, done: Collection[int] = (), in_process: bool = False, size: int | None = None
     ) -> DataLoader:
-        """The batches of this rank, of `size` images; the same images are in a batch whatever is `done`."""
-        options = loader_options(self.settings.data, self.ranks) | ({"num_workers": 0} if in_process else {})
+        """The batches of this rank, of `size` images; see `loops.evaluation_loader`."""
         size = size or self.settings.evaluation.images_per_forward
-        return eval_loader(dataset, size, self.ranks.rank, self.ranks.num_ranks, done=done, **options)
+        workers = loader_options(self.settings.data, self.ranks)
+        return loops.evaluation_loader(dataset, size, self.ranks, workers, done, in_process)
 
     def network_input(
         self, images: Sequence[torch.Tensor], multiple: int = 32, size: tuple[int, int] | None = None
@@ -226,7 +218,9 @@ class SceneTask(NamedClasses):
     def evaluation_key(self) -> dict[str, Any]:
         items = zip(self.val_items.identities(), self.val_items, strict=True)
         files = (f"{identity} {os.path.abspath(item.path)}" for identity, item in items)
-        return {**self.settings_key(), "validation images": list(Contents.of(files))}
+        key = self.settings_key()
+        scored = {name: value for name, value in key["evaluation"].items() if name not in ONLY_IN_PICTURES}
+        return {**key, "evaluation": scored, "validation images": list(Contents.of(files))}
 
     def report_facts(self) -> dict[str, Any]:
         data = self.settings.data

@@ -30,7 +30,7 @@ from evaluators.gather import Gathered
 from evaluators.resumable_predictions import Rows
 from evaluators.segmentation import NO_CLASS, SegmentationEvaluation, rows_of_images
 from segmentors import HEAD_OPTIONS, create_segmentor
-from settings import Settings, SettingsError, did_you_mean
+from settings import Settings, SettingsError, unknown_name
 from tasks.class_lists import read_setting
 from tasks.network_check import run_on_meta
 from tasks.scene_pictures import pixel_counts
@@ -158,8 +158,7 @@ class Segmentation(SceneTask):
         model = self.settings.model
         for name in model.head_options:
             if name not in HEAD_OPTIONS:
-                hint = did_you_mean(name, HEAD_OPTIONS)
-                raise ValueError(f"no option of {model.head} is called {name!r}{hint} ({', '.join(HEAD_OPTIONS)})")
+                raise ValueError(unknown_name(f"option of {model.head}", name, HEAD_OPTIONS))
         return create_segmentor(model.backbone, num_classes, model.head, **model.head_options, **model.options)
 
     def samples_of(self, items: LabelMapFiles, stream: str = "train") -> SegmentationSamples:

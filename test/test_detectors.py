@@ -216,6 +216,17 @@ def test_parameters_are_as_many_as_published(backbone, head, neck, millions, opt
     assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 2) == millions
 
 
+def test_the_backbone_is_built_once(monkeypatch):
+    """A first one, to learn the strides, has no memory."""
+    built = []
+    monkeypatch.setattr(
+        "detectors.create_pyramid", lambda *args, **options: built.append(create_pyramid(*args, **options)) or built[-1]
+    )
+    model = create_detector("glnet_debug", 3, "retinanet", head_options=small_options("retinanet"))
+    assert [network.pyramid_strides for network in built] == [(4, 8, 16, 32), (8, 16, 32)]
+    assert [next(network.parameters()).is_meta for network in built] == [True, False] and model.backbone is built[1]
+
+
 @pytest.mark.parametrize("name", [name for name in list_models("*_debug*") if takes_images(name)])
 def test_every_family_learns_and_detects_at_odd_sizes(name):
     torch.manual_seed(0)

@@ -13,6 +13,7 @@ from settings import (
     parse_settings,
     parse_yaml,
     read_recipe,
+    unknown_name,
     write_yaml,
 )
 from tasks import TASKS, find_task
@@ -176,3 +177,10 @@ def test_every_settings_class_is_frozen_and_every_setting_is_described():
 )
 def test_what_may_change_when_a_run_is_resumed(key, changeable):
     assert is_changeable(ClipClassificationSettings, key) == changeable
+
+
+def test_an_unknown_name_is_answered_with_the_nearest_and_all():
+    assert unknown_name("head", "mask_rnn", ["fcn", "mask_rcnn"]) == (
+        "no head is called 'mask_rnn'; did you mean 'mask_rcnn'? (choices: fcn, mask_rcnn)"
+    )
+    assert unknown_name("head", "x", {"fcn": 1}) == "no head is called 'x' (choices: fcn)"

@@ -33,6 +33,7 @@ from datasets.dense.label_maps import read_label_maps
 from datasets.images.lists import find_images
 from datasets.text_files import existing_path
 from datasets.worker_pool import Lost, run_each
+from engine.progress import counted, terminal_bar
 from settings import SettingsError
 from tools.common.arguments import parse_arguments
 from tools.common.errors import clear_errors
@@ -93,8 +94,9 @@ def _check_all(entries: list[Entry], num_workers: int, timeout: float) -> list[d
     """The row of each entry, in their order."""
     rows: dict[int, dict[str, Any]] = {}
     results = run_each(_check_numbered, enumerate(entries), num_workers, timeout)
-    for (number, entry), result in tqdm(results, total=len(entries), unit="image", smoothing=0.02):
-        rows[number] = {"path": entry.path, "fault": result.reason} if isinstance(result, Lost) else result
+    with terminal_bar(len(entries), "checking", "image", smoothing=0.02) as bar:
+        for (number, entry), result in counted(results, bar):
+            rows[number] = {"path": entry.path, "fault": result.reason} if isinstance(result, Lost) else result
     return [rows[number] for number in range(len(entries))]
 
 

@@ -33,6 +33,7 @@ from datasets.video.container import Stamp, stamp
 from datasets.video.index_store import IndexStoreWriter, store_path
 from datasets.video.lists import find_videos, read_videos
 from datasets.worker_pool import Lost, run_each
+from engine.progress import terminal_bar
 from settings import SettingsError
 from tools.common.arguments import parse_arguments
 from tools.common.errors import clear_errors
@@ -99,7 +100,7 @@ def _check_all(
     num_kept = num_faults = 0
     last_commit = time.monotonic()
     function = partial(_check_one, full=full)
-    with tqdm(total=len(good), unit="video", smoothing=0.02) as bar:
+    with terminal_bar(len(good), "checking", "video", smoothing=0.02) as bar:
         for (path, _), result in run_each(function, good.items(), num_workers, timeout):
             if result is None:
                 facts = known[path][1]

@@ -28,6 +28,7 @@ from datasets.video.container import VideoError
 from datasets.video.convert import Job, convert, find_ffmpeg, find_jobs, is_done, partial_path
 from datasets.video.recipes import RECIPES, Recipe
 from datasets.worker_pool import Lost, run_each
+from engine.progress import terminal_bar
 from settings import SettingsError
 from tools.common.arguments import parse_arguments
 from tools.common.errors import clear_errors
@@ -100,7 +101,7 @@ def _convert_all(
     """
     rows, counts = [], dict.fromkeys((CONVERTED, DAMAGED, DONE, FAILED), 0)
     function = partial(_convert_one, recipe=recipe, ffmpeg=ffmpeg)
-    with tqdm(total=len(jobs), unit="video", smoothing=0.02) as bar:
+    with terminal_bar(len(jobs), "converting", "video", smoothing=0.02) as bar:
         for job, result in run_each(function, jobs, num_workers, timeout):
             if isinstance(result, Lost):
                 kind, reason = FAILED, result.reason

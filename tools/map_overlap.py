@@ -40,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.checkpoint, args.overrides, config=args.config, run_dir=args.run_dir, average=args.average
     )
     if not isinstance(trained.task, Classification):
-        raise SettingsError(f"the task {trained.task.settings.task} has no classes to explain")
+        raise SettingsError(
+            f"the task is {trained.task.settings.task}; maps are measured on a classification of videos or images"
+        )
     print(table(compare(trained.task, trained.model, args.files, args.layer, range(args.seeds))))
 
 

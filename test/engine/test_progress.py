@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from engine.distributed import Ranks
-from engine.progress import Meter, progress_bar
+from engine.progress import Meter, counted, progress_bar, terminal_bar
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 
@@ -55,5 +55,9 @@ def test_progress_is_logged_without_a_terminal(caplog):
         bar.update(2)
         bar.refresh()
     assert any("training: step 6 of 10" in line and "loss=0.5" in line for line in caplog.messages)
+    caplog.clear()
+    with caplog.at_level(logging.INFO), terminal_bar(3, "checking", "image") as bar:
+        assert list(counted("abc", bar)) == ["a", "b", "c"]
+    assert caplog.messages == [] and bar.n == 3  # it took less than 30 s
     with progress_bar(10, 0, Ranks(1, 2, torch.device("cpu")), "training") as bar:
         assert bar.disable

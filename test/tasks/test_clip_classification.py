@@ -115,7 +115,7 @@ def test_workers_may_start_by_spawn_or_forkserver(motion_videos, worker_start):
 def test_gpu_decoding_uses_spawned_workers(motion_videos, monkeypatch):
     monkeypatch.setattr(READERS["torchcodec_cuda"], "load", lambda: None)
     options = []
-    monkeypatch.setattr("tasks.classification.train_loader", lambda *_, **workers: options.append(workers) or [])
+    monkeypatch.setattr("tasks.loops.train_loader", lambda *_, **workers: options.append(workers) or [])
     make_task(motion_videos, data__reader="torchcodec_cuda").train_batches(0, 1, 4, "train")
     assert options[0]["worker_start"] == "spawn"
     with pytest.raises(SettingsError, match="torchcodec_cuda does not work in forked workers; set worker_start to"):

@@ -117,6 +117,14 @@ def test_objects_are_drawn_written_and_counted_by_their_scores(scenes):
     assert all("mask" not in one for one in boxes_alone)
 
 
+def test_what_is_drawn_is_no_part_of_a_reports_key(scenes):
+    key, other, scored = (
+        make_task(detection_recipe(scenes), **changes).evaluation_key()
+        for changes in ({}, {"evaluation__drawn_score": 0.1}, {"evaluation__images_per_forward": 1})
+    )
+    assert key == other != scored
+
+
 def test_objects_are_tracked_above_the_drawn_score(scenes):
     task = make_task(detection_recipe(scenes))
     follow = task.over_time(0.0, True)

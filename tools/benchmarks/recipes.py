@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from datasets.video.container import open_container
 from datasets.video.convert import Job, convert
@@ -18,6 +17,7 @@ from datasets.video.reader import VideoReader
 from datasets.video.recipes import RECIPES, Recipe
 from datasets.video.reencode import read_source, scaled_frames
 from datasets.video.transforms import EvalView, EvalViewSettings
+from engine.progress import counted, terminal_bar
 from tools.benchmarks.data import make_kinetics_like_clips
 from tools.common.output_files import check_file
 
@@ -77,9 +77,10 @@ def run(args: argparse.Namespace) -> None:
     rows: dict[str, list[Measured]] = {name: [] for name in ["original", *recipes]}
     with tempfile.TemporaryDirectory() as folder:
         files = args.files or make_kinetics_like_clips(Path(folder))
-        for file in tqdm(files, unit="file", leave=False):
-            for name, measured in measure_file(file, recipes, Path(folder), args.clips).items():
-                rows[name].append(measured)
+        with terminal_bar(len(files), "converting", "file", leave=False) as bar:
+            for file in counted(files, bar):
+                for name, measured in measure_file(file, recipes, Path(folder), args.clips).items():
+                    rows[name].append(measured)
     _print_table(rows)
     if args.csv:
         lines = ["file,recipe,clips_per_second,size_ratio,psnr,seconds_to_convert"]

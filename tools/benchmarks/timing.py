@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
+
+from engine.progress import counted, terminal_bar
 
 START_METHOD = "spawn"  # a forked process would share our memory
 
@@ -61,10 +62,11 @@ def measure(contestants: list[Contestant], num_repeats: int, what: str) -> list[
             workers.append(_Worker(context, contestant))
             workers[-1].receive()  # warmed up; one at a time, so that none disturbs another's memory
         seconds = [[] for _ in workers]
-        for _ in tqdm(range(num_repeats), desc=what, unit="step", leave=False):
-            for worker, times in zip(workers, seconds, strict=True):
-                worker.pipe.send("step")
-                times.append(worker.receive())
+        with terminal_bar(num_repeats, what, "step", leave=False) as bar:
+            for _ in counted(range(num_repeats), bar):
+                for worker, times in zip(workers, seconds, strict=True):
+                    worker.pipe.send("step")
+                    times.append(worker.receive())
         for worker in workers:
             worker.pipe.send("stop")
         return [Measured(times, worker.receive()) for worker, times in zip(workers, seconds, strict=True)]
