@@ -98,7 +98,7 @@ def test_an_interrupted_evaluation_resumes(run, monkeypatch, capsys):
     evaluate.main(arguments)
     whole = files_of(run / "evaluations/1x1-last")
     shutil.rmtree(run / "evaluations/1x1-last")
-    monkeypatch.setattr("tasks.classification.ResumablePredictions", partial(ResumablePredictions, seconds_between=0))
+    monkeypatch.setattr("tasks.loops.ResumablePredictions", partial(ResumablePredictions, seconds_between=0))
     score, batches = classification.score_views, []
 
     def killed_at_the_third(index, *arguments, **options):
