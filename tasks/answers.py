@@ -1,10 +1,12 @@
 """Answers of a classification network for the user's own files, with the views and batches of an evaluation."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from datasets.dataloader import to_device
 from datasets.file_list import FileList
@@ -32,11 +34,19 @@ def answer_files(
     # Open files and frames in memory stay in this process; and for one batch no worker is worth starting.
     is_small = bool(inputs.contents) or len(inputs) <= (1 if one_by_one else task.files_per_batch(dataset))
     loader = task.prediction_loader(dataset, done, in_process=is_small, one_by_one=one_by_one)
-    for batch in to_device(loader, task.ranks.device):
+    answer = partial(answer_batch, task, model, inputs=inputs, num_answers=num_answers)
+    return answers_in_order(loader, task.ranks.device, answer, done)
+
+
+def answers_in_order(
+    loader: DataLoader, device: torch.device, answer: Callable[[Batch], list[Answer]], done: Collection[int]
+) -> Iterator[Answer]:
+    """What `answer` gives for each batch, and the inputs that could not be read, in order, without those `done`."""
+    for batch in to_device(loader, device):
         answers = [Answer(failed["index"], failed["path"], [], failed["reason"]) for failed in batch["failures"]]
         if len(batch["index"]):
-            answers += answer_batch(task, model, batch, inputs, num_answers)
-        yield from sorted(answer for answer in answers if answer.row not in done)
+            answers += answer(batch)
+        yield from sorted(one for one in answers if one.row not in done)
 
 
 def answer_batch(

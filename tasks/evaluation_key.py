@@ -1,8 +1,9 @@
-"""What the scores of a classification depend on besides the weights: reports with different keys are kept apart."""
+"""What scores depend on besides the weights: reports with different keys are kept apart. Classification's whole."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from engine.fingerprint import Contents
@@ -27,16 +28,20 @@ IGNORED = {
 """Settings by section that change no score but by rounding, or only by what the validation files are."""
 
 
+def settings_without(sections: Mapping[str, Any], ignored: Mapping[str, Collection[str]]) -> dict[str, Any]:
+    """The sections of a recipe that `ignored` names, without the settings that it names there."""
+    return {
+        section: {name: value for name, value in sections[section].items() if name not in names}
+        for section, names in ignored.items()
+    }
+
+
 def settings_key(task: Classification) -> dict[str, Any]:
     """What the outputs for a file depend on besides the weights: settings, and a digest of the class names."""
     recipe = task.resolved_recipe()
-    sections = {
-        name: {key: value for key, value in recipe[name].items() if key not in ignored}
-        for name, ignored in IGNORED.items()
-    }
     return {
         "task": recipe["task"],
-        **sections,
+        **settings_without(recipe, IGNORED),
         "multi_label": task.multi_label,
         "precision": recipe["train"]["precision"],
         "class names": list(Contents.of(task.class_names)),

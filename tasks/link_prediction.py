@@ -18,33 +18,35 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from datasets.dataloader import RankBatches, to_device, train_loader
+from datasets.dataloader import RankBatches
 from datasets.graphs import (
     Columns,
+    EvalQuestions,
     GraphQuestions,
     KnowledgeSplits,
     KnownAnswers,
     Names,
     TrainQuestions,
+    facts_of,
     knowledge_graph,
-    questions_of,
     read_splits,
     read_triples,
 )
 from datasets.synthetic.families import make_families
 from datasets.text_files import numbered_lines
 from engine.fingerprint import Contents, Part
-from engine.progress import counted, progress_bar
 from engine.task import Batch, Evaluation, NamedGraph, ResumeFolder, Task
-from evaluators.gather import gather
+from eurgraph.reach import index_graph
 from evaluators.ranking import RankingEvaluation, rows_of_questions
 from evaluators.resumable_predictions import ResumablePredictions, Rows
-from models import WeightsError, create_model, load_pretrained
+from models import create_model
 from settings import SettingsError
 from tasks.class_lists import read_setting
+from tasks.evaluation_key import settings_without
+from tasks.initial_weights import load_initial_weights
 from tasks.link_losses import negatives_loss, softmax_loss
 from tasks.link_settings import LinkPredictionSettings
-from tasks.loops import resumable_in
+from tasks.loops import evaluation_loader, gather_rows, resumable_in, training_batches
 from tasks.training_graph import TrainingGraph
 
 log = logging.getLogger(__name__)
@@ -141,12 +143,7 @@ class LinkPrediction(Task):
             raise SettingsError(f"model: {error}") from error
 
     def load_initial_weights(self, model: nn.Module) -> None:
-        path = self.settings.model.pretrained
-        if path is not None:
-            try:
-                log.info("%s", load_pretrained(model, path))
-            except WeightsError as error:
-                raise WeightsError(f"model.pretrained: {error}") from error
+        load_initial_weights(model, self.settings.model.pretrained)
 
     # Training.
 
@@ -173,11 +170,10 @@ class LinkPrediction(Task):
         )
 
     def train_batches(self, first_batch: int, num_batches: int, batch_size: int, stream: str) -> Iterable[Batch]:
-        ranks = self.ranks
-        samples = self.train_questions(stream)
-        loader = train_loader(samples, first_batch, num_batches, batch_size, ranks.rank, ranks.num_ranks)
+        ranks, samples = self.ranks, self.train_questions(stream)
+        mine = training_batches(samples, first_batch, num_batches, batch_size, ranks, {})
         of_all_ranks = RankBatches(first_batch, num_batches, batch_size * ranks.num_ranks, 0, 1)
-        for numbers, batch in zip(of_all_ranks, to_device(loader, ranks.device), strict=True):
+        for numbers, batch in zip(of_all_ranks, mine, strict=True):
             asked = torch.from_numpy(samples.facts_of(numbers)).to(ranks.device)
             yield {**batch, "graph": self._training_graph.without(asked, self.settings.loss.remove)}
 
@@ -200,16 +196,19 @@ class LinkPrediction(Task):
         return self._evaluate(model, resumable_in(folder, self.evaluation_key(), self.ranks))
 
     def _evaluate(self, model: nn.Module, resumable: ResumablePredictions | None = None) -> Evaluation | None:
-        questions, num_questions, ranks = self.questions, self.num_evaluation_samples, self.ranks
-        size = self.settings.evaluation.questions_per_forward
+        questions, num_relations = self.questions, len(self.relations)
+        known = KnownAnswers(questions.known, num_relations)
+        dataset = EvalQuestions(questions.asked, known, num_relations)
         done = () if resumable is None else resumable.done
-        batches = [range(first, min(first + size, num_questions)) for first in range(0, num_questions, size)]
-        batches = [batch for batch in batches if not all(number in done for number in batch)]
-        batches = batches[ranks.rank :: ranks.num_ranks]  # a batch is the same on any number of ranks
-        rows_of = self._rows_maker(model, questions)
-        with progress_bar(len(batches), 0, ranks, "evaluating", unit="batch") as bar:
-            numbers = ({"index": torch.tensor(batch), "failures": []} for batch in counted(batches, bar))
-            gathered = gather(numbers, rows_of, ranks, num_questions, resumable)
+        loader = evaluation_loader(dataset, self.settings.evaluation.questions_per_forward, self.ranks, {}, done)
+        data = knowledge_graph(questions.facts, len(questions.entities), num_relations)
+        graph = index_graph(data.to(self.ranks.device), 2 * num_relations)
+
+        def rows_of(batch: Batch) -> Rows:
+            scores = model(graph, batch["heads"], batch["relations"])
+            return rows_of_questions(batch["index"], scores, batch["answers"], batch["known"])
+
+        gathered = gather_rows(loader, rows_of, self.ranks, len(dataset), resumable)
         if gathered is None:
             return None
         return RankingEvaluation(
@@ -221,20 +220,6 @@ class LinkPrediction(Task):
             len(questions.known),
             self.settings.evaluation.max_non_finite,
         )
-
-    def _rows_maker(self, model: nn.Module, questions: GraphQuestions):
-        num_relations, device = len(self.relations), self.ranks.device
-        known = KnownAnswers(questions.known, num_relations)
-        data = knowledge_graph(questions.facts, len(questions.entities), num_relations)
-        graph = TrainingGraph(data.to(device), num_relations).index
-
-        def rows_of(batch: Batch) -> Rows:
-            asked = questions_of(questions.asked, batch["index"].numpy(), num_relations)
-            heads, relations, answers = torch.from_numpy(asked.T.copy()).to(device)
-            right = torch.stack([torch.from_numpy(part) for part in known.of(asked[:, 0], asked[:, 1])]).to(device)
-            return rows_of_questions(batch["index"], model(graph, heads, relations), answers, right)
-
-        return rows_of
 
     # What a run and a report depend on.
 
@@ -267,9 +252,7 @@ class LinkPrediction(Task):
 
     def evaluation_key(self) -> dict[str, Any]:
         key = super().evaluation_key()
-        for section, names in NOT_IN_KEY.items():
-            key[section] = {name: value for name, value in key[section].items() if name not in names}
-        return key
+        return key | settings_without(key, NOT_IN_KEY)
 
     def report_facts(self) -> dict[str, Any]:
         return {**self.settings.evaluation.model_dump(), "protocol": self.protocol}
@@ -279,16 +262,13 @@ class LinkPrediction(Task):
     def read_graph(self, path: Path) -> NamedGraph:
         facts = read_triples(path, self.columns, None, self.relations, new_relations=False)
         data = knowledge_graph(facts.triples, len(facts.entities), len(self.relations))
-        notes = [f"{path}: {facts.num_repeated} lines repeat a fact, which counts once"] * (facts.num_repeated > 0)
-        return NamedGraph(data.to(self.ranks.device), facts.entities, self.relations, tuple(notes))
+        return NamedGraph(data.to(self.ranks.device), facts.entities, self.relations, facts.notes)
 
     @torch.inference_mode()
     def probabilities(
         self, model: nn.Module, graph: NamedGraph, heads: torch.Tensor, relations: torch.Tensor
     ) -> Iterator[torch.Tensor]:
-        num_facts = graph.data.edge_index.shape[1] // 2
-        edges = torch.cat([graph.data.edge_index[:, :num_facts], graph.data.edge_type[None, :num_facts]]).cpu()
-        known = KnownAnswers(edges[[0, 2, 1]].T.numpy(), len(self.relations))
+        known = KnownAnswers(facts_of(graph.data), len(self.relations))
         index = model.index(graph.data)
         size = self.settings.evaluation.questions_per_forward
         for first in range(0, len(heads), size):

@@ -4,12 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from datasets.graphs.splits import Protocol
 from datasets.synthetic.families import FamiliesSettings
 from engine.task import TaskSettings
 from evaluators.non_finite import MAX_NON_FINITE
 from settings import Settings
-
-Protocol = Literal["ind_test", "ind_valid_test", "facts"]
 
 
 class ReasonerSettings(Settings):

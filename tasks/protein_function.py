@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from datasets.dataloader import to_device
 from datasets.file_list import FileList, read_class_names
 from datasets.proteins.labels import (
     Annotations,
@@ -33,10 +32,12 @@ from engine.precision import autocast
 from engine.task import Answer, Batch, Evaluation, ResumeFolder
 from evaluators.protein_function import FunctionEvaluation
 from evaluators.resumable_predictions import ResumablePredictions, Rows
-from models import WeightsError, create_model, load_pretrained
+from models import create_model
 from settings import SettingsError
-from tasks.answers import NON_FINITE
+from tasks.answers import NON_FINITE, answers_in_order
 from tasks.class_lists import read_setting
+from tasks.evaluation_key import settings_without
+from tasks.initial_weights import load_initial_weights
 from tasks.loader_settings import LoaderSettings, loader_options
 from tasks.loops import check_any_read, evaluation_loader, gather_rows, resumable_in, training_batches
 from tasks.named_classes import NamedClasses
@@ -163,12 +164,7 @@ class ProteinFunction(NamedClasses):
             raise SettingsError(f"model: {error}") from error
 
     def load_initial_weights(self, model: nn.Module) -> None:
-        path = self.settings.model.pretrained
-        if path is not None:
-            try:
-                log.info("%s", load_pretrained(model, path))
-            except WeightsError as error:
-                raise WeightsError(f"model.pretrained: {error}") from error
+        load_initial_weights(model, self.settings.model.pretrained)
 
     # Training.
 
@@ -227,10 +223,7 @@ class ProteinFunction(NamedClasses):
 
     def answer_key(self) -> dict[str, Any]:
         recipe = self.resolved_recipe()
-        sections = {
-            name: {key: value for key, value in recipe[name].items() if key not in ignored}
-            for name, ignored in NOT_IN_KEY.items()
-        }
+        sections = settings_without(recipe, NOT_IN_KEY)
         names = list(Contents.of(self.class_names))
         return {"task": recipe["task"], **sections, "precision": recipe["train"]["precision"], "labels": names}
 
@@ -252,18 +245,19 @@ class ProteinFunction(NamedClasses):
         done: Collection[int] = (),
         one_by_one: bool = False,
     ) -> Iterator[Answer]:
+        def answer_batch(batch: Batch) -> list[Answer]:
+            with torch.inference_mode(), autocast(self.settings.train.precision, self.ranks.device):
+                rows = _rows_of(model, batch)
+            answers = []
+            for index, scores in zip(rows["index"].tolist(), torch.from_numpy(rows["scores"]), strict=True):
+                order = scores.argsort(descending=True, stable=True)[:num_answers].tolist()
+                named = [(self.class_names[label], scores[label].item()) for label in order]
+                failure = "" if scores.isfinite().all() else NON_FINITE
+                answers.append(Answer(index, inputs[index].path, [] if failure else named, failure))
+            return answers
+
         loader = self._loader(inputs, done, 1 if one_by_one else None)
-        for batch in to_device(loader, self.ranks.device):
-            answers = [Answer(failed["index"], failed["path"], [], failed["reason"]) for failed in batch["failures"]]
-            if len(batch["index"]):
-                with torch.inference_mode(), autocast(self.settings.train.precision, self.ranks.device):
-                    rows = _rows_of(model, batch)
-                for index, scores in zip(rows["index"].tolist(), torch.from_numpy(rows["scores"]), strict=True):
-                    order = scores.argsort(descending=True, stable=True)[:num_answers].tolist()
-                    named = [(self.class_names[label], scores[label].item()) for label in order]
-                    failure = "" if scores.isfinite().all() else NON_FINITE
-                    answers.append(Answer(index, inputs[index].path, [] if failure else named, failure))
-            yield from sorted(answer for answer in answers if answer.row not in done)
+        return answers_in_order(loader, self.ranks.device, answer_batch, done)
 
 
 def _rows_of(model: nn.Module, batch: Batch) -> Rows:

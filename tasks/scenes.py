@@ -24,10 +24,11 @@ from engine.fingerprint import Contents, Part
 from engine.task import Answer, Batch, Evaluation, Picture, ResumeFolder, Seen
 from evaluators.gather import Gathered
 from evaluators.resumable_predictions import ResumablePredictions, Rows
-from models import WeightsError, load_pretrained
 from settings import SettingsError
 from tasks import loops, scene_pictures
 from tasks.class_lists import read_setting
+from tasks.evaluation_key import settings_without
+from tasks.initial_weights import load_initial_weights
 from tasks.loader_settings import LoaderSettings, loader_options
 from tasks.loops import check_any_read, gather_rows, resumable_in, training_batches
 from tasks.named_classes import NamedClasses
@@ -145,12 +146,7 @@ class SceneTask(NamedClasses):
 
     def load_initial_weights(self, model: nn.Module) -> None:
         """Loads `model.pretrained`, a file of the backbone or of a whole network of this kind."""
-        path = self.settings.model.pretrained
-        if path is not None:
-            try:
-                log.info("%s", load_pretrained(model, path))
-            except WeightsError as error:
-                raise WeightsError(f"model.pretrained: {error}") from error
+        load_initial_weights(model, self.settings.model.pretrained)
 
     def train_batches(self, first_batch: int, num_batches: int, batch_size: int, stream: str) -> Iterable[Batch]:
         order = (first_batch, num_batches, batch_size)
@@ -208,10 +204,7 @@ class SceneTask(NamedClasses):
     def settings_key(self) -> dict[str, Any]:
         """What the outputs for an image depend on besides the weights."""
         recipe = self.resolved_recipe()
-        sections = {
-            name: {key: value for key, value in recipe[name].items() if key not in ignored}
-            for name, ignored in IGNORED.items()
-        }
+        sections = settings_without(recipe, IGNORED)
         names = list(Contents.of(self.class_names))
         return {"task": recipe["task"], **sections, "precision": recipe["train"]["precision"], "class names": names}
 

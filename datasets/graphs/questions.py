@@ -1,4 +1,4 @@
-"""Questions on a knowledge graph: samples for training, and the answers that are known.
+"""Questions on a knowledge graph: samples for training and evaluation, and the answers that are known.
 
 A question is (head, relation, ?), with a relation from 0 to R - 1, or (?, relation, tail), asked as
 (tail, relation + R, ?). Question 2 i asks for the tail of fact i, question 2 i + 1 for its head.
@@ -7,7 +7,7 @@ A question is (head, relation, ?), with a relation from 0 to R - 1, or (?, relat
 import numpy as np
 import torch
 
-from datasets.samples import TrainSamples
+from datasets.samples import EvalSamples, TrainSamples
 
 
 def questions_of(triples: np.ndarray, numbers: np.ndarray, num_relations: int) -> np.ndarray:
@@ -49,8 +49,7 @@ class KnownAnswers:
 class TrainQuestions(TrainSamples):
     """Questions whose answers are facts of the training graph, in both directions.
 
-    A batch has `heads`, `relations`, `answers` [B]; `known` [2, M], rows and entities that are right, too; and
-    `negatives` [B, K], entities that are not known to be right, if any are drawn.
+    A batch is that of `EvalQuestions`, and may have `negatives` [B, K], entities that are not known to be right.
 
     Args:
         triples: the facts [N, 3].
@@ -92,10 +91,7 @@ class TrainQuestions(TrainSamples):
         return drawn + np.searchsorted(known - np.arange(len(known)), drawn, side="right")
 
     def collate(self, samples: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
-        questions = np.stack([sample["question"] for sample in samples])
-        heads, relations, answers = torch.from_numpy(questions.T.copy())
-        known = torch.from_numpy(np.stack(self._known.of(questions[:, 0], questions[:, 1])))
-        batch = {"heads": heads, "relations": relations, "answers": answers, "known": known}
+        batch = _collate(samples, self._known)
         if self._num_negatives:
             batch["negatives"] = torch.from_numpy(np.stack([sample["negatives"] for sample in samples]))
         return batch
@@ -106,3 +102,36 @@ class TrainQuestions(TrainSamples):
 
     def path(self, number: int) -> str:
         return f"fact {self.item_at(number) // 2}"
+
+
+class EvalQuestions(EvalSamples):
+    """Both questions of every fact that is asked for, once.
+
+    A batch has `heads`, `relations`, `answers` [B], and `known` [2, M], rows and entities that are right, too.
+
+    Args:
+        triples: the facts [N, 3] to ask for.
+        known: the answers that are known.
+        num_relations: R.
+    """
+
+    def __init__(self, triples: np.ndarray, known: KnownAnswers, num_relations: int):
+        super().__init__(range(2 * len(triples)))
+        self._triples, self._known, self._num_relations = triples, known, num_relations
+
+    def read(self, item: int) -> dict[str, np.ndarray]:
+        (question,) = questions_of(self._triples, np.array([item]), self._num_relations)
+        return {"question": question}
+
+    def collate(self, samples: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
+        return _collate(samples, self._known)
+
+    def path(self, number: int) -> str:
+        return f"fact {number // 2}"
+
+
+def _collate(samples: list[dict[str, np.ndarray]], known: KnownAnswers) -> dict[str, torch.Tensor]:
+    questions = np.stack([sample["question"] for sample in samples])
+    heads, relations, answers = torch.from_numpy(questions.T.copy())
+    right = torch.from_numpy(np.stack(known.of(questions[:, 0], questions[:, 1])))
+    return {"heads": heads, "relations": relations, "answers": answers, "known": right}

@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -20,7 +21,8 @@ from datasets.graphs.names import Names
 from datasets.graphs.triples import FIRST_THREE, Columns, Triples, fact_keys, read_triples
 from datasets.text_files import existing_path
 
-PROTOCOLS = ("ind_test", "ind_valid_test", "facts")
+Protocol = Literal["ind_test", "ind_valid_test", "facts"]
+PROTOCOLS = get_args(Protocol)
 SHARE = 0.1  # of the facts, held out to be asked, where nothing else is given
 FILES = {"train": ("train",), "valid": ("valid", "val", "dev"), "test": ("test",)}
 SUFFIXES = tuple(f"{kind}{packed}" for kind in (".txt", ".tsv", ".csv") for packed in ("", ".gz"))
@@ -58,7 +60,7 @@ def read_splits(
     train: str | Path,
     val: str | Path | float | None = None,
     test: str | Path | None = None,
-    protocol: str = "ind_test",
+    protocol: Protocol = "ind_test",
     seed: int = 0,
     columns: Columns = FIRST_THREE,
 ) -> KnowledgeSplits:
@@ -87,7 +89,7 @@ def read_splits(
         val = _file_in(folder, "valid", optional=True) if val is None else val
         test = _file_in(folder, "test", optional=True) if test is None else test
     facts = read_triples(train, columns)
-    entities, relations, notes = facts.entities, facts.relations, [*_repeats(train, facts)]
+    entities, relations, notes = facts.entities, facts.relations, [*facts.notes]
     if val is None or isinstance(val, float):
         held = _held_out(facts, SHARE if val is None else val, seed)
         learned, valid = facts.triples[~held], facts.triples[held]
@@ -112,11 +114,13 @@ def read_splits(
     return KnowledgeSplits(entities, relations, learned, valid_questions, test_questions, tuple(notes))
 
 
-def _other_graph(folder: Path, protocol: str, columns: Columns, relations: Names, notes: list[str]) -> GraphQuestions:
+def _other_graph(
+    folder: Path, protocol: Protocol, columns: Columns, relations: Names, notes: list[str]
+) -> GraphQuestions:
     """The questions on the graph in `folder`, by a protocol."""
     path = _file_in(folder, "train")
     facts = read_triples(path, columns, None, relations, new_relations=False)
-    notes += _repeats(path, facts)
+    notes += facts.notes
     entities = facts.entities
     asked = _read_asked(_file_in(folder, "test"), columns, entities, relations, notes)
     if protocol == "ind_test":
@@ -141,7 +145,7 @@ def _file_in(folder: Path, part: str, optional: bool = False) -> Path | None:
 
 def _read_asked(path: Path, columns: Columns, entities: Names, relations: Names, notes: list[str]) -> np.ndarray:
     facts = read_triples(path, columns, entities, relations, new_relations=False)
-    notes += _repeats(path, facts)
+    notes += facts.notes
     return facts.triples
 
 
@@ -161,11 +165,6 @@ def _held_out(facts: Triples, share: float, seed: int) -> np.ndarray:
     if not held.any():
         raise ValueError(f"a share of {share} of {len(held)} facts holds out none; name a file of facts to ask for")
     return held
-
-
-def _repeats(path: Path, facts: Triples) -> Iterator[str]:
-    if facts.num_repeated:
-        yield f"{path}: {facts.num_repeated} lines repeat a fact, which counts once"
 
 
 def _remarks(what: str, questions: GraphQuestions, num_relations: int) -> Iterator[str]:

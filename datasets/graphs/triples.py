@@ -39,8 +39,8 @@ class Triples:
     relations: Names = field(default_factory=lambda: Names(kind="relation"))
     triples: np.ndarray = field(default_factory=lambda: np.empty((0, 3), dtype=np.int64))
     """int64 [N, 3]: head, relation, tail; each fact once, in the order of the file."""
-    num_repeated: int = 0
-    """Lines of the file that repeat an earlier one."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of the file, one sentence each."""
 
 
 def read_triples(
@@ -85,7 +85,9 @@ def read_triples(
         raise ValueError(f"{path} has no facts; expected lines head, relation, tail")
     triples = np.concatenate(parts)
     first = first_of_each(triples, len(entities), len(relations))
-    return Triples(entities, relations, triples[first], len(triples) - len(first))
+    repeated = len(triples) - len(first)
+    notes = (f"{path}: {repeated} lines repeat a fact, which counts once",) if repeated else ()
+    return Triples(entities, relations, triples[first], notes)
 
 
 def _rows(path: Path, columns: Columns) -> Iterator[tuple[int, str, str, str]]:
@@ -161,3 +163,10 @@ def knowledge_graph(triples: np.ndarray, num_entities: int, num_relations: int) 
         edge_type=torch.cat([relations, relations + num_relations]),
         num_nodes=num_entities,
     )
+
+
+def facts_of(graph: Data) -> np.ndarray:
+    """The facts int64 [N, 3] that `knowledge_graph` has made a graph of."""
+    num_facts = graph.num_edges // 2
+    heads, tails = graph.edge_index[:, :num_facts].cpu().numpy()
+    return np.stack([heads, graph.edge_type[:num_facts].cpu().numpy(), tails], axis=1)

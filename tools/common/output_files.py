@@ -1,7 +1,10 @@
-"""Checks before a long task that its results can be written after it."""
+"""Checks before a long task that its results can be written after it, and writes tables in one go."""
 
+import csv
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from settings import SettingsError
 
@@ -29,3 +32,16 @@ def check_file(path: Path, remedy: str) -> None:
                 pass
     except OSError as error:
         raise SettingsError(f"cannot write {path}: {error.strerror}; {remedy}") from error
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Writes a CSV file: all of it, or nothing. Raises CheckpointError if the disk is full."""
+    from engine.checkpoint import write_atomically  # imports torch: seconds that --help does not take
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(header)
+            writer.writerows(rows)
+
+    write_atomically(path, write)

@@ -1,20 +1,16 @@
 """Explains answers to questions about a graph for tools/explain.py: as text, as a table, and as a picture."""
 
 import argparse
-import csv
 import logging
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from datasets.graphs import KnownAnswers
-from engine.checkpoint import write_atomically
 from explain.path_report import COLUMNS, ExplainedAnswer, answer_lines, table_rows
 from explain.paths import explain_answer, without_fact
-from tools.common.output_files import check_file
+from tools.common.output_files import check_file, write_table
 from tools.prediction.questions import (
     Guess,
     OpenGraph,
@@ -47,7 +43,7 @@ def explain_questions(args: argparse.Namespace) -> None:
             answers.append(_explained(opened, question, guess, args))
             tqdm.write("\n".join(answer_lines(answers[-1])), file=sys.stdout)
     if args.csv:
-        _write_table(args.csv, answers)
+        write_table(args.csv, COLUMNS, (row for answer in answers for row in table_rows(answer)))
         log.info("%s: a row for each fact", args.csv)
     if args.output:
         from explain.path_plot import draw_paths  # imports matplotlib, which takes a second
@@ -73,13 +69,3 @@ def _explained(opened: OpenGraph, question: Question, guess: Guess, args: argpar
     found = explain_answer(opened.model, data, *numbers, args.paths, args.candidates)
     names = (graph.entities.names, graph.relations.names)
     return ExplainedAnswer(question.names, guess.probability, guess.known, found, *names)
-
-
-def _write_table(path: Path, answers: Sequence[ExplainedAnswer]) -> None:
-    def write(temporary: Path) -> None:
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            writer.writerows(row for answer in answers for row in table_rows(answer))
-
-    write_atomically(path, write)

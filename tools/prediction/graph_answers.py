@@ -5,25 +5,23 @@ the answer, its rank, its probability, and whether it is a fact of the graph. It
 """
 
 import argparse
-import csv
 import heapq
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
 from datasets.graphs import KnownAnswers
-from engine.checkpoint import write_atomically
 from engine.progress import progress_bar
-from tools.common.output_files import check_file
+from tools.common.output_files import check_file, write_table
 from tools.prediction.questions import (
     Guess,
     OpenGraph,
     Question,
     best_answers,
     check_open,
+    is_open,
     known_answers,
     known_nodes,
     open_graph,
@@ -54,10 +52,7 @@ def predict_answers(args: argparse.Namespace) -> int:
     opened = open_graph(args)
     known = known_answers(opened.graph)
     if args.all:
-        questions = questions_of_all(args.all, opened.graph)
-        questions = [
-            question for question in questions if len(known_nodes(known, question)) < len(opened.graph.entities)
-        ]
+        questions = [one for one in questions_of_all(args.all, opened.graph) if is_open(one, known, opened.graph)]
         rows = _best_of_all(_answers(opened, questions, known, args), args.top)
         _show_facts(rows, opened)
     else:
@@ -70,7 +65,7 @@ def predict_answers(args: argparse.Namespace) -> int:
             _show_answers(question, guesses, opened)
             rows += [Row(question, rank, guess) for rank, guess in enumerate(guesses, 1)]
     if args.csv:
-        write_table(args.csv, rows, opened)
+        write_table(args.csv, COLUMNS, (_table_row(row, opened) for row in rows))
     return 0
 
 
@@ -105,16 +100,7 @@ def guess_text(guess: Guess, name: str) -> str:
     return f"{100 * guess.probability:6.2f} % {name}{'  (known)' * guess.known}"
 
 
-def write_table(path: Path, rows: Sequence[Row], opened: OpenGraph) -> None:
-    """Writes the answers as a CSV file. Raises CheckpointError if the disk is full."""
-    names = opened.graph.entities.names
-
-    def write(temporary: Path) -> None:
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            for question, rank, guess in rows:
-                known = "yes" if guess.known else "no"
-                writer.writerow([*question.names, names[guess.node], rank, f"{guess.probability:.6f}", known])
-
-    write_atomically(path, write)
+def _table_row(row: Row, opened: OpenGraph) -> tuple:
+    question, rank, guess = row
+    known = "yes" if guess.known else "no"
+    return *question.names, opened.graph.entities.names[guess.node], rank, f"{guess.probability:.6f}", known

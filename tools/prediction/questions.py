@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from datasets.graphs import KnownAnswers
+from datasets.graphs import KnownAnswers, facts_of
 from datasets.text_files import numbered_lines
 from engine.launch import read_launch
 from engine.precision import autocast
@@ -144,10 +144,7 @@ def questions_of_all(relation: str, graph: NamedGraph) -> list[Question]:
 
 def known_answers(graph: NamedGraph) -> KnownAnswers:
     """Finds the answers that are facts of a graph."""
-    num_facts = graph.data.num_edges // 2
-    heads, tails = graph.data.edge_index[:, :num_facts].cpu().numpy()
-    facts = np.stack([heads, graph.data.edge_type[:num_facts].cpu().numpy(), tails], axis=1)
-    return KnownAnswers(facts, len(graph.relations))
+    return KnownAnswers(facts_of(graph.data), len(graph.relations))
 
 
 def known_nodes(known: KnownAnswers, question: Question) -> np.ndarray:

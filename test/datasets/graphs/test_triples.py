@@ -60,7 +60,8 @@ def test_quotes_spaces_blank_lines_and_windows_files(tmp_path):
 
 def test_a_repeated_fact_counts_once(tmp_path):
     read = read_triples(write(tmp_path / "facts.txt", [*FACTS, FACTS[1], FACTS[0]]))
-    assert facts_of(read) == FACTS and read.num_repeated == 2
+    assert facts_of(read) == FACTS
+    assert read.notes == (f"{tmp_path}/facts.txt: 2 lines repeat a fact, which counts once",)
 
 
 def test_names_of_another_file_keep_their_numbers(tmp_path):
