@@ -20,6 +20,7 @@ from torch_geometric.typing import OptTensor
 from torch_geometric.utils import scatter
 
 from eurgraph.pairs import DotOfPairs, MixPairs, Pairs, SumOverEdges, pair_edges_of, pairs_of
+from eurgraph.sizes import check_sizes
 
 MAX_CELLS_PER_PAIR = 8
 """Up to so many cells of node and relation for each pair, the weights of all cells are computed, in one product."""
@@ -93,8 +94,7 @@ class GRMPConv(MessagePassing):
     ):
         super().__init__(aggr=None, node_dim=0)
         self.fuse = True  # PyG turns it off where `message_and_aggregate` is not defined
-        if num_relations < 1:
-            raise ValueError(f"num_relations must be 1 or more, not {num_relations}")
+        check_sizes(num_relations=num_relations)
         if normalization not in get_args(Normalization):
             raise ValueError(
                 f"normalization must be one of {', '.join(get_args(Normalization))}, not {normalization!r}"

@@ -15,6 +15,7 @@ from torch_geometric.data import Data
 from torch_geometric.utils import scatter
 
 from eurgraph.conv import GRMPConv, Normalization
+from eurgraph.sizes import check_sizes
 
 Readout = Literal["sum", "mean"]
 NUM_RELATIONS = 9
@@ -86,9 +87,7 @@ class ProteinNetwork(nn.Module):
 
     def __init__(self, num_labels: int, num_relations: int, num_features: int, readout: Readout, dropout: float):
         super().__init__()
-        for name, value in (("num_labels", num_labels), ("num_relations", num_relations)):
-            if value < 1:
-                raise ValueError(f"{name} must be 1 or more, not {value}")
+        check_sizes(num_labels=num_labels, num_relations=num_relations)
         if readout not in ("sum", "mean"):
             raise ValueError(f"readout must be sum or mean, not {readout!r}")
         if not 0 <= dropout < 1:
@@ -109,22 +108,35 @@ class ProteinNetwork(nn.Module):
 
 
 class EurNetProtein(ProteinNetwork):
-    """EurNet's blocks on a residue graph. See `eurnet_protein` for the arguments."""
+    """EurNet's blocks on a residue graph; all sizes are ours.
+
+    Args:
+        num_labels: functions L.
+        num_relations: relations of the residue graphs, see `datasets.proteins.ResidueGraphSettings`.
+        dim: channels of the states.
+        num_layers: blocks.
+        ffn_ratio: hidden channels of the blocks' feed-forward networks, times `dim`.
+        drop_path: share of proteins for which the last block is left out in training; less for those before it.
+        dropout: of the perceptron's hidden layer.
+        readout: sum or mean over the residues; a sum knows how many there are.
+        normalization: of the messages of a relation, "mean", "sqrt" or "sum", see `GRMPConv`; a mean does not know how
+            many neighbors a residue has, which tells how it is packed.
+    """
 
     def __init__(
         self,
         num_labels: int,
-        num_relations: int,
-        dim: int,
-        num_layers: int,
-        ffn_ratio: float,
-        drop_path: float,
-        dropout: float,
-        readout: Readout,
-        normalization: Normalization,
+        num_relations: int = NUM_RELATIONS,
+        dim: int = 128,
+        num_layers: int = 4,
+        ffn_ratio: float = 2.0,
+        drop_path: float = 0.1,
+        dropout: float = 0.1,
+        readout: Readout = "mean",
+        normalization: Normalization = "sqrt",
     ):
         super().__init__(num_labels, num_relations, dim, readout, dropout)
-        _check_sizes(dim=dim, num_layers=num_layers)
+        check_sizes(dim=dim, num_layers=num_layers)
         if not 0 <= drop_path < 1:
             raise ValueError(f"drop_path must be from 0 to below 1, not {drop_path}")
         self.embed = nn.Linear(NUM_TYPES, dim)
@@ -141,12 +153,23 @@ class EurNetProtein(ProteinNetwork):
 
 
 class GearNet(ProteinNetwork):
-    """GearNet's layers with shortcuts; the states of all layers side by side. See `gearnet` for the arguments."""
+    """GearNet's layers with shortcuts, without edge messages; the states of all layers side by side.
+
+    Its authors take 512 channels and 6 layers; the defaults are ours.
+
+    Args: see `EurNetProtein`.
+    """
 
     def __init__(
-        self, num_labels: int, num_relations: int, dim: int, num_layers: int, dropout: float, readout: Readout
+        self,
+        num_labels: int,
+        num_relations: int = NUM_RELATIONS,
+        dim: int = 128,
+        num_layers: int = 4,
+        dropout: float = 0.1,
+        readout: Readout = "sum",
     ):
-        _check_sizes(dim=dim, num_layers=num_layers)
+        check_sizes(dim=dim, num_layers=num_layers)
         super().__init__(num_labels, num_relations, dim * num_layers, readout, dropout)
         sizes = [NUM_TYPES] + [dim] * num_layers
         self.layers = nn.ModuleList(RelationalConv(size, dim, num_relations) for size in sizes[:-1])
@@ -160,58 +183,11 @@ class GearNet(ProteinNetwork):
         return torch.cat(states, dim=1)
 
 
-def eurnet_protein(
-    num_labels: int,
-    num_relations: int = NUM_RELATIONS,
-    dim: int = 128,
-    num_layers: int = 4,
-    ffn_ratio: float = 2.0,
-    drop_path: float = 0.1,
-    dropout: float = 0.1,
-    readout: Readout = "mean",
-    normalization: Normalization = "sqrt",
-) -> EurNetProtein:
-    """EurNet for proteins; all sizes are ours.
-
-    Args:
-        num_labels: functions L.
-        num_relations: relations of the residue graphs, see `datasets.proteins.ResidueGraphSettings`.
-        dim: channels of the states.
-        num_layers: blocks.
-        ffn_ratio: hidden channels of the blocks' feed-forward networks, times `dim`.
-        drop_path: share of proteins for which the last block is left out in training; less for those before it.
-        dropout: of the perceptron's hidden layer.
-        readout: sum or mean over the residues; a sum knows how many there are.
-        normalization: of the messages of a relation, "mean", "sqrt" or "sum", see `GRMPConv`; a mean does not know how
-            many neighbors a residue has, which tells how it is packed.
-    """
-    return EurNetProtein(
-        num_labels, num_relations, dim, num_layers, ffn_ratio, drop_path, dropout, readout, normalization
-    )
-
-
-def gearnet(
-    num_labels: int,
-    num_relations: int = NUM_RELATIONS,
-    dim: int = 128,
-    num_layers: int = 4,
-    dropout: float = 0.1,
-    readout: Readout = "sum",
-) -> GearNet:
-    """GearNet without edge messages. Its authors take 512 channels and 6 layers; the defaults are ours.
-
-    Args: see `eurnet_protein`.
-    """
-    return GearNet(num_labels, num_relations, dim, num_layers, dropout, readout)
-
-
 def graphs_of(data: Data) -> tuple[torch.Tensor, int]:
     """The graph of each node [N], and the number of graphs; a single graph needs no `batch`."""
     batch = data.get("batch")
     return (data.x.new_zeros(len(data.x), dtype=torch.long), 1) if batch is None else (batch, data.num_graphs)
 
 
-def _check_sizes(**sizes: int) -> None:
-    for name, value in sizes.items():
-        if value < 1:
-            raise ValueError(f"{name} must be 1 or more, not {value}")
+eurnet_protein, gearnet = EurNetProtein, GearNet
+"""The builders of `models.create_model`."""

@@ -10,6 +10,7 @@ import torch
 from torch_geometric.data import Data
 
 from eurgraph.pairs import PairEdges, Pairs, starts
+from eurgraph.sizes import check_numbers
 
 
 class IndexedGraph(NamedTuple):
@@ -58,13 +59,8 @@ def index_graph(graph: Data, num_relations: int) -> IndexedGraph:
         ValueError: an edge has an end that is no node, or a type that is none of the relations.
     """
     (source, target), relation = graph.edge_index, graph.edge_type
-    for name, value, limit in (
-        ("edge_index", graph.edge_index, graph.num_nodes),
-        ("edge_type", relation, num_relations),
-    ):
-        if value.numel() and (value.min() < 0 or value.max() >= limit):
-            wrong = value.min() if value.min() < 0 else value.max()
-            raise ValueError(f"{name} holds {wrong.item()}, but the numbers 0 to {limit - 1} are known")
+    check_numbers("edge_index", graph.edge_index, graph.num_nodes)
+    check_numbers("edge_type", relation, num_relations)
     key, edge = (target * num_relations + relation).sort(stable=True)
     found, pair = key.unique_consecutive(return_inverse=True)
     source = source[edge]

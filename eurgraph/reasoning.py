@@ -16,8 +16,9 @@ from torch import nn
 from torch_geometric.data import Data
 
 from eurgraph.conv import GRMPConv, Normalization, edge_shares
-from eurgraph.pairs import DotOfPairs, SumOverEdges
+from eurgraph.pairs import DotOfPairs, SumOverEdges, starts
 from eurgraph.reach import Hop, IndexedGraph, index_graph, next_hop
+from eurgraph.sizes import check_numbers, check_sizes
 
 
 class Reasoner(nn.Module):
@@ -44,10 +45,8 @@ class Reasoner(nn.Module):
 
     def __init__(self, num_relations: int, dim: int, num_layers: int, profile_dim: int):
         super().__init__()
-        for name, value, least in (("num_relations", num_relations, 1), ("dim", dim, 1), ("num_layers", num_layers, 1),
-                                   ("profile_dim", profile_dim, 0)):  # fmt: skip
-            if value < least:
-                raise ValueError(f"{name} must be {least} or more, not {value}")
+        check_sizes(num_relations=num_relations, dim=dim, num_layers=num_layers)
+        check_sizes(0, profile_dim=profile_dim)
         self.num_relations, self.dim, self.num_layers = num_relations, dim, num_layers
         self.query = nn.Embedding(2 * num_relations, dim)
         self.profile = nn.Embedding(2 * num_relations, profile_dim) if profile_dim else None
@@ -91,10 +90,8 @@ class Reasoner(nn.Module):
             )
         if heads.shape != relations.shape or heads.dim() != 1:
             raise ValueError(f"heads and relations must be [B], not {list(heads.shape)} and {list(relations.shape)}")
-        for name, value, limit in (("heads", heads, index.num_nodes), ("relations", relations, 2 * self.num_relations)):
-            if len(value) and (value.min() < 0 or value.max() >= limit):
-                wrong = value.min() if value.min() < 0 else value.max()
-                raise ValueError(f"{name} holds {wrong.item()}, but the numbers 0 to {limit - 1} are known")
+        check_numbers("heads", heads, index.num_nodes)
+        check_numbers("relations", relations, 2 * self.num_relations)
 
     def _weighted(self, index: IndexedGraph, edge_weight: torch.Tensor) -> tuple[IndexedGraph, torch.Tensor | None]:
         """The graph without edges of weight 0, and the weights of the others [num_layers, E]; None: all are 1."""
@@ -111,8 +108,7 @@ class Reasoner(nn.Module):
 
 def mean_of_relations(index: IndexedGraph, table: torch.Tensor) -> torch.Tensor:
     """For each node the mean of the rows of `table` [R, D] over the edges that end in it, 0 without any: [N, D]."""
-    num_edges = torch.bincount(index.target, minlength=index.num_nodes)
-    ptr = F.pad(num_edges.cumsum(0), (1, 0))
+    ptr = starts(index.target, index.num_nodes)
     return F.embedding_bag(index.relation, table, ptr, mode="mean", include_last_offset=True)
 
 

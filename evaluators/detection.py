@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from evaluators.gather import Gathered
-from evaluators.image_counts import ImageCounts
+from evaluators.item_counts import ItemCounts
 from evaluators.resumable_predictions import Rows
 
 STATS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large",
@@ -121,7 +121,7 @@ def _say_nothing(*_: Any) -> None:
 
 
 @dataclass(frozen=True)
-class DetectionEvaluation(ImageCounts):
+class DetectionEvaluation(ItemCounts):
     """The scores of detections, as an `engine.task.Evaluation`."""
 
     gathered: Gathered

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from evaluators import non_finite
 from evaluators.gather import Gathered
+from evaluators.item_counts import ItemCounts
+from evaluators.multi_label import average_precision
 
 
 class Fmax(NamedTuple):
@@ -58,22 +59,16 @@ def fmax(scores: np.ndarray, targets: np.ndarray) -> Fmax:
     return Fmax(*(float(part[best]) for part in (values, score[last], mean_precision, mean_recall)))
 
 
-def average_precision(scores: np.ndarray, targets: np.ndarray) -> float:
-    """The area below precision over recall, of scores and targets of one shape; NaN without a true target."""
-    scores, targets = scores.ravel(), targets.ravel()
-    order = np.argsort(-scores, kind="stable")
-    scores, right = scores[order], targets[order].cumsum()
-    if not len(right) or right[-1] == 0:
-        return float("nan")
-    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
-    gain = np.diff(right[last], prepend=0) / right[-1]
-    return float((right[last] / (last + 1) * gain).sum())
+def micro_average_precision(scores: np.ndarray, targets: np.ndarray) -> float:
+    """Average precision of all pairs of protein and label together; NaN without a true target."""
+    return float(average_precision(scores.reshape(-1, 1), targets.reshape(-1, 1))[0])
 
 
 @dataclass(frozen=True)
-class FunctionEvaluation:
+class FunctionEvaluation(ItemCounts):
     """The scores of predicted functions, as an `engine.task.Evaluation`."""
 
+    item: ClassVar[str] = "protein"
     gathered: Gathered
     """Rows with `index` [N] and `scores` [N, L], probabilities in float64, all NaN if the outputs were not finite."""
     targets: np.ndarray
@@ -84,10 +79,6 @@ class FunctionEvaluation:
     max_non_finite: float
     """Share of proteins with NaN or infinite outputs above which there is no score."""
     tie_break: float = 0.0
-
-    @property
-    def failures(self) -> list[dict[str, Any]]:
-        return self.gathered.failures
 
     @property
     def index(self) -> np.ndarray:
@@ -115,55 +106,39 @@ class FunctionEvaluation:
 
     @cached_property
     def aupr(self) -> float:
-        return average_precision(self.scores, self.known)
+        return micro_average_precision(self.scores, self.known)
 
     @property
     def score(self) -> float:
         """Fmax; -inf if no protein has a label, NaN with too many NaN or infinite outputs."""
-        if non_finite.too_many(self.num_non_finite, len(self.index), self.max_non_finite):
+        if self.has_too_many_non_finite:
             return float("nan")
         return self.fmax.value if np.isfinite(self.fmax.value) else float("-inf")
 
     def summary(self) -> dict[str, float]:
         """Fractions in 0..1, counts, and proteins per second over all ranks."""
-        gathered, best = self.gathered, self.fmax
+        best = self.fmax
         return {
             "fmax": best.value,
             "aupr_micro": self.aupr,
             "threshold": best.threshold,
             "precision": best.precision,
             "recall": best.recall,
-            "proteins_read": gathered.num_read,
-            "proteins_non_finite": self.num_non_finite,
-            "proteins_listed": gathered.num_items,
             "proteins_without_labels": int((~self.known.any(axis=1)).sum()),
             "labels": len(self.label_names),
-            "coverage": gathered.num_read / max(1, gathered.num_items),
-            "proteins_per_second": (gathered.num_read - gathered.num_kept) / max(gathered.seconds, 1e-9),
+            **self.counts(),
         }
 
     def headline(self) -> str:
-        counts = f"{self.gathered.num_read} of {self.gathered.num_items} proteins"
-        shown = f"Fmax {self.fmax.value:.4f}, micro-AUPR {self.aupr:.4f} on {counts}"
-        return "; ".join(filter(None, [shown, self._say_non_finite()]))
+        return self.headline_of(f"Fmax {self.fmax.value:.4f}, micro-AUPR {self.aupr:.4f}")
 
     def lines(self) -> list[str]:
-        s = self.summary()
-        at = f"(precision {s['precision']:.4f}, recall {s['recall']:.4f} at {s['threshold']:.4g})"
-        read = f"({s['proteins_read']:,} of {s['proteins_listed']:,} proteins read)"
-        lines = [
-            f"  {'Fmax':<20} {s['fmax']:8.4f}  {at}",
-            f"  {'micro-AUPR':<20} {s['aupr_micro']:8.4f}",
-            f"  {'coverage':<20} {100 * s['coverage']:6.2f} %  {read}",
-        ]
-        if problem := self._say_non_finite():
-            lines.append(f"  {'not finite':<20} {problem}; nothing counts as predicted for them")
-        return [*lines, f"  {'speed':<20} {s['proteins_per_second']:6.1f} proteins/s"]
+        best = self.fmax
+        at = f"(precision {best.precision:.4f}, recall {best.recall:.4f} at {best.threshold:.4g})"
+        lines = [f"  {'Fmax':<20} {best.value:8.4f}  {at}", f"  {'micro-AUPR':<20} {self.aupr:8.4f}"]
+        return [*lines, *self.count_lines("nothing counts as predicted for them")]
 
     def write(self, folder: Path) -> None:
         from evaluators.protein_report import write_report
 
         write_report(folder, self)
-
-    def _say_non_finite(self) -> str:
-        return non_finite.describe(self.num_non_finite, len(self.index), self.max_non_finite)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluators.protein_function import FunctionEvaluation, average_precision
-from evaluators.tables import write_csv
+from evaluators.multi_label import average_precision
+from evaluators.protein_function import FunctionEvaluation
+from evaluators.tables import share_cell, write_csv
 
 LABEL_HEADER = ("label", "name", "proteins", "average_precision", "predicted", "right")
 PROTEIN_HEADER = ("index", "id", "path", "precision", "recall", "known", "predicted")
@@ -23,16 +24,15 @@ def write_report(folder: Path, evaluation: FunctionEvaluation) -> None:
     predicted = evaluation.scores >= evaluation.fmax.threshold
     write_csv(folder / "per_label.csv", LABEL_HEADER, _labels(evaluation, predicted))
     write_csv(folder / "proteins.csv", PROTEIN_HEADER, _proteins(evaluation, predicted))
-    failures = ((f["index"], evaluation.items[f["index"]][0], f["path"], f["reason"]) for f in evaluation.failures)
-    write_csv(folder / "unreadable.csv", ("index", "id", "path", "reason"), failures)
+    evaluation.write_unreadable(folder)
 
 
 def _labels(evaluation: FunctionEvaluation, predicted: np.ndarray) -> Iterator[tuple]:
     known = evaluation.known
+    precision = average_precision(evaluation.scores, known)
     for label, name in enumerate(evaluation.label_names):
-        precision = average_precision(evaluation.scores[:, label], known[:, label])
         right = int((predicted[:, label] & known[:, label]).sum())
-        counts = int(known[:, label].sum()), _share(precision), int(predicted[:, label].sum()), right
+        counts = int(known[:, label].sum()), share_cell(precision[label]), int(predicted[:, label].sum()), right
         yield label, name, *counts
 
 
@@ -46,8 +46,4 @@ def _proteins(evaluation: FunctionEvaluation, predicted: np.ndarray) -> Iterator
     for row in np.argsort(harmonic, kind="stable").tolist():
         number = int(evaluation.index[row])
         sets = (";".join(names[label] for label in np.flatnonzero(part[row])) for part in (known, predicted))
-        yield number, *evaluation.items[number], _share(precision[row]), _share(recall[row]), *sets
-
-
-def _share(value: float) -> str:
-    return "" if value != value else f"{value:.6f}"
+        yield number, *evaluation.items[number], share_cell(precision[row]), share_cell(recall[row]), *sets

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from evaluators.gather import Gathered
-from evaluators.image_counts import ImageCounts
+from evaluators.item_counts import ItemCounts
 from evaluators.resumable_predictions import Rows
 
 IGNORED = 255
@@ -106,7 +106,7 @@ def _mean(values: np.ndarray) -> float:
 
 
 @dataclass(frozen=True)
-class SegmentationEvaluation(ImageCounts):
+class SegmentationEvaluation(ItemCounts):
     """The scores of predicted label maps, as an `engine.task.Evaluation`."""
 
     gathered: Gathered

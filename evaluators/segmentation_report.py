@@ -14,7 +14,7 @@ from pathlib import Path
 
 from evaluators.confusion_plot import plot_confusion
 from evaluators.segmentation import SegmentationEvaluation, score_pairs
-from evaluators.tables import write_csv
+from evaluators.tables import share_cell, write_csv
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,10 @@ def write_report(folder: Path, evaluation: SegmentationEvaluation) -> None:
     write_csv(
         folder / "per_class.csv",
         ("label", "class", "pixels", "iou", "accuracy"),
-        ((label, name, pixels, _share(iou), _share(accuracy)) for label, name, pixels, iou, accuracy in columns),
+        (
+            (label, name, pixels, share_cell(iou), share_cell(accuracy))
+            for label, name, pixels, iou, accuracy in columns
+        ),
     )
     write_csv(folder / "images.csv", ("index", "id", "path", "mean_iou", "pixel_accuracy"), _image_rows(evaluation))
     write_csv(
@@ -53,7 +56,7 @@ def _image_rows(evaluation: SegmentationEvaluation) -> Iterator[tuple]:
     ]
     scored.sort(key=lambda entry: entry[1].mean_iou if entry[1].pixels.any() else float("inf"))
     for row, scores in scored:
-        yield row, *evaluation.items[row], _share(scores.mean_iou), _share(scores.pixel_accuracy)
+        yield row, *evaluation.items[row], share_cell(scores.mean_iou), share_cell(scores.pixel_accuracy)
 
 
 def _write_predictions(folder: Path, evaluation: SegmentationEvaluation) -> None:
@@ -63,7 +66,3 @@ def _write_predictions(folder: Path, evaluation: SegmentationEvaluation) -> None
     for row, png in zip(rows["index"].tolist(), rows["png"], strict=True):
         name = Path(evaluation.items[row][0]).name
         (folder / f"{row:06d}_{name}.png").write_bytes(png.tobytes())
-
-
-def _share(value: float) -> str:
-    return "" if value != value else f"{value:.6f}"

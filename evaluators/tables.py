@@ -15,3 +15,8 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Any]) -> None:
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(rows)
+
+
+def share_cell(value: float) -> str:
+    """A fraction as a cell of a table; empty for NaN."""
+    return "" if value != value else f"{value:.6f}"

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 from evaluators.gather import Gathered
-from evaluators.protein_function import FunctionEvaluation, average_precision, fmax
+from evaluators.protein_function import FunctionEvaluation, fmax, micro_average_precision
 
 GOLDEN = json.loads((ROOT / "test/golden/protein_metrics.json").read_text())
 
@@ -33,7 +33,7 @@ def test_scores_equal_the_golden_ones(case):
     expected, found = GOLDEN[case]["expected"], fmax(scores, targets)
     assert found.value == pytest.approx(expected["fmax"], abs=1e-12)
     assert found.threshold == expected["threshold"]
-    assert average_precision(scores, targets) == pytest.approx(expected["aupr_micro"], abs=1e-12)
+    assert micro_average_precision(scores, targets) == pytest.approx(expected["aupr_micro"], abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -46,7 +46,7 @@ def test_fmax_equals_every_threshold_tried(seed):
 
 def test_equal_scores_leave_no_order():
     scores, targets = np.full((1, 4), 0.5), np.array([[True, False, False, True]])
-    assert average_precision(scores, targets) == average_precision(scores, targets[:, ::-1]) == 0.5
+    assert micro_average_precision(scores, targets) == micro_average_precision(scores, targets[:, ::-1]) == 0.5
     assert fmax(scores, targets) == pytest.approx((2 / 3, 0.5, 0.5, 1.0))
 
 

@@ -1,24 +1,26 @@
-"""What evaluations of images one by one say besides their scores: how many were read, were finite, and how fast."""
+"""What evaluations say besides their scores of images, or other items: how many were read, were finite, how fast."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from evaluators import non_finite
 from evaluators.gather import Gathered
 from evaluators.tables import write_csv
 
 
-class ImageCounts:
+class ItemCounts:
     """The counts of an evaluation, which has the attributes below."""
 
+    item: ClassVar[str] = "image"
+    """The word for one."""
     gathered: Gathered
     items: Sequence[tuple[str, str]]
-    """Id and path of each image of the list."""
+    """Id and path of each item of the list."""
     max_non_finite: float
-    """Share of images with NaN or infinite outputs above which there is no score."""
+    """Share of items with NaN or infinite outputs above which there is no score."""
     num_non_finite: int
-    """Images with NaN or infinite outputs."""
+    """Items with NaN or infinite outputs."""
 
     @property
     def failures(self) -> list[dict[str, Any]]:
@@ -29,32 +31,32 @@ class ImageCounts:
         return non_finite.too_many(self.num_non_finite, self.gathered.num_read, self.max_non_finite)
 
     def counts(self) -> dict[str, float]:
-        """The end of a summary: numbers of images, and images per second over all ranks."""
-        gathered = self.gathered
+        """The end of a summary: numbers of items, and items per second over all ranks."""
+        gathered, items = self.gathered, f"{self.item}s"
         return {
-            "images_read": gathered.num_read,
-            "images_non_finite": self.num_non_finite,
-            "images_listed": gathered.num_items,
+            f"{items}_read": gathered.num_read,
+            f"{items}_non_finite": self.num_non_finite,
+            f"{items}_listed": gathered.num_items,
             "coverage": gathered.num_read / max(1, gathered.num_items),
-            "images_per_second": (gathered.num_read - gathered.num_kept) / max(gathered.seconds, 1e-9),
+            f"{items}_per_second": (gathered.num_read - gathered.num_kept) / max(gathered.seconds, 1e-9),
         }
 
     def headline_of(self, scores: str) -> str:
-        """The scores with the number of images that they are of."""
-        counts = f"{self.gathered.num_read} of {self.gathered.num_items} images"
+        """The scores with the number of items that they are of."""
+        counts = f"{self.gathered.num_read} of {self.gathered.num_items} {self.item}s"
         return "; ".join(filter(None, [f"{scores} on {counts}", self._say_non_finite()]))
 
     def count_lines(self, consequence: str) -> list[str]:
         """The end of the lines for the terminal; `consequence`: what NaN or infinite outputs do to the scores."""
-        counts = self.counts()
-        read = f"({counts['images_read']:,} of {counts['images_listed']:,} images read)"
+        counts, items = self.counts(), f"{self.item}s"
+        read = f"({counts[f'{items}_read']:,} of {counts[f'{items}_listed']:,} {items} read)"
         lines = [f"  {'coverage':<20} {100 * counts['coverage']:6.2f} %  {read}"]
         if problem := self._say_non_finite():
             lines.append(f"  {'not finite':<20} {problem}; {consequence}")
-        return [*lines, f"  {'speed':<20} {counts['images_per_second']:6.1f} images/s"]
+        return [*lines, f"  {'speed':<20} {counts[f'{items}_per_second']:6.1f} {items}/s"]
 
     def write_unreadable(self, folder: Path) -> None:
-        """Writes unreadable.csv: the images that could not be read, and why."""
+        """Writes unreadable.csv: the items that could not be read, and why."""
         rows = ((f["index"], self.items[f["index"]][0], f["path"], f["reason"]) for f in self.failures)
         write_csv(folder / "unreadable.csv", ("index", "id", "path", "reason"), rows)
 

@@ -1,0 +1,17 @@
+"""Checks of numbers that a user gives: sizes of networks, and numbers of nodes and relations."""
+
+import torch
+
+
+def check_sizes(least: int = 1, **sizes: int) -> None:
+    """Raises ValueError, which has the name, for a size below `least`."""
+    for name, value in sizes.items():
+        if value < least:
+            raise ValueError(f"{name} must be {least} or more, not {value}")
+
+
+def check_numbers(name: str, numbers: torch.Tensor, limit: int) -> None:
+    """Raises ValueError for a number that is not from 0 to limit - 1."""
+    if numbers.numel() and (numbers.min() < 0 or numbers.max() >= limit):
+        wrong = numbers.min() if numbers.min() < 0 else numbers.max()
+        raise ValueError(f"{name} holds {wrong.item()}, but the numbers 0 to {limit - 1} are known")
