@@ -65,8 +65,8 @@ class LinkPrediction(Task):
     settings: LinkPredictionSettings
     curves: ClassVar[Mapping[str, str]] = {"loss": "loss", "score": "mean reciprocal rank"}
     advice = """\
-  ./run_local.sh tools/predict.py --graph FACTS --ask "HEAD<TAB>RELATION<TAB>?"     answers on your own graph
-  ./run_local.sh tools/explain.py --graph FACTS --ask "HEAD<TAB>RELATION<TAB>?"     the paths behind them
+  ./run_local.sh tools/predict.py --graph FACTS --ask "HEAD RELATION ?"     answers on your own graph
+  ./run_local.sh tools/explain.py --graph FACTS --ask "HEAD RELATION ?"     the paths behind them
   ./run_local.sh tools/evaluate.py evaluation.on=test          the scores on data.test, with a report"""
 
     # Files.

@@ -5,13 +5,13 @@ import json
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
 import timm
 import torch
 from PIL import Image
+from simulated_runs import TwoRanks
 
 from datasets.file_list import FileError, read_class_names
 from datasets.synthetic.image_shapes import make_image_shapes
@@ -230,16 +230,6 @@ def test_an_interrupted_run_resumes_bit_for_bit(run, recipe, tmp_path, monkeypat
         torch.load(folder / "checkpoints/last.pt", weights_only=True)["model"] for folder in (tmp_path / "run", run)
     )
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-
-
-class TwoRanks(Ranks):
-    """Simulates two ranks: rank 1 runs first and leaves its value for rank 0, which gathers."""
-
-    values: ClassVar[list] = []
-
-    def gather(self, value):
-        self.values.append(value)
-        return [self.values.pop(), self.values.pop()] if self.is_main else None
 
 
 def test_two_ranks_predict_the_same_as_one(images):

@@ -8,6 +8,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from simulated_runs import TwoRanks, broken_off
 
 from datasets.synthetic.families import make_families
 from engine.distributed import Ranks
@@ -46,22 +47,6 @@ def make_task(folder, ranks=None, **sections):
     return LinkPrediction(settings, ranks or Ranks(0, 1, CPU))
 
 
-class TwoRanks(Ranks):
-    """Simulates two ranks: rank 1 runs first and leaves its value for rank 0, which gathers."""
-
-    values: list = []  # noqa: RUF012
-
-    def gather(self, value):
-        self.values.append(value)
-        return [self.values.pop(), self.values.pop()] if self.is_main else None
-
-    def on_main(self, function):
-        return function()
-
-    def barrier(self):
-        pass
-
-
 def without_speed(evaluation):
     return {name: value for name, value in evaluation.summary().items() if "per_second" not in name}
 
@@ -83,15 +68,8 @@ def test_a_run_that_breaks_off_ends_as_the_other(_page, _curves, name, families,
     path, whole, broken = tmp_path / "recipe.yaml", tmp_path / "whole", tmp_path / "broken"
     path.write_text(write_yaml(recipe(families, model={"name": name, "options": options})))
     train.main(["-c", str(path), f"run.dir={whole}"])
-    real, calls = LinkPrediction.training_step, []
-
-    def interrupted(*arguments):
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    with mock.patch.object(LinkPrediction, "training_step", interrupted), pytest.raises(KeyboardInterrupt):
+    last = broken / "checkpoints/last.pt"
+    with broken_off(LinkPrediction, 4, last), pytest.raises(KeyboardInterrupt):
         train.main(["-c", str(path), f"run.dir={broken}"])
     train.main(["-c", str(path), f"run.dir={broken}"])
     assert metrics(broken) == metrics(whole)

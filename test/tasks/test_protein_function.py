@@ -3,14 +3,13 @@
 import contextlib
 import copy
 import json
-import time
 from pathlib import Path
-from typing import ClassVar
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from simulated_runs import TwoRanks, broken_off
 from structures import as_cif, as_pdb, walk
 
 from datasets.synthetic.protein_folds import make_protein_folds
@@ -54,40 +53,12 @@ def make_task(values: dict, *changes: str) -> ProteinFunction:
     return ProteinFunction(parse_settings(ProteinFunction.Settings, values), Ranks(0, 1, torch.device("cpu")))
 
 
-class TwoRanks(Ranks):
-    """Simulates two ranks: rank 1 runs first and leaves its value for rank 0, which gathers."""
-
-    values: ClassVar[list] = []
-
-    def gather(self, value):
-        self.values.append(value)
-        return [self.values.pop(), self.values.pop()] if self.is_main else None
-
-
-@contextlib.contextmanager
-def broken_off(step: int, checkpoint: Path):
-    """Inside, training is interrupted in this step, counted from 1, when the checkpoint before it is written."""
-    real, calls = ProteinFunction.training_step, []
-
-    def interrupted(*arguments):
-        calls.append(arguments)
-        if len(calls) == step:
-            deadline = time.monotonic() + 60
-            while not checkpoint.exists() and time.monotonic() < deadline:
-                time.sleep(0.01)
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    with mock.patch.object(ProteinFunction, "training_step", interrupted):
-        yield
-
-
 def test_a_run_resumes_exactly_is_scored_on_ranks_and_predicts(folds, tmp_path, capsys):
     (tmp_path / "recipe.yaml").write_text(write_yaml(recipe(folds)))
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     arguments = ["-c", str(tmp_path / "recipe.yaml")]
     train.main([*arguments, f"run.dir={whole}"])
-    with broken_off(4, broken / "checkpoints/last.pt"), pytest.raises(KeyboardInterrupt):
+    with broken_off(ProteinFunction, 4, broken / "checkpoints/last.pt"), pytest.raises(KeyboardInterrupt):
         train.main([*arguments, f"run.dir={broken}"])
     train.main([*arguments, f"run.dir={broken}"])
     ours, theirs = (torch.load(run / "checkpoints/last.pt", weights_only=True)["model"] for run in (broken, whole))

@@ -2,10 +2,9 @@
 
 import contextlib
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from scene_recipes import BACKBONES, RECIPES, make_scenes, make_task
+from simulated_runs import TwoRanks, broken_off
 
 from detectors import HEADS as DETECTORS
 from detectors import SPATIAL as NECKS
@@ -63,22 +63,6 @@ def rows_of(run: Path, split: str) -> list[dict[str, Any]]:
     return [row for row in kept if row["split"] == split]
 
 
-class TwoRanks(Ranks):
-    """Simulates two ranks: rank 1 runs first and leaves its value for rank 0, which gathers."""
-
-    values: ClassVar[list] = []
-
-    def gather(self, value):
-        self.values.append(value)
-        return [self.values.pop(), self.values.pop()] if self.is_main else None
-
-    def on_main(self, function):
-        return function()
-
-    def barrier(self):
-        pass
-
-
 def columns(evaluation: Any) -> dict[str, Any]:
     """The rows that an evaluation scored, to compare them by the byte."""
     return {
@@ -92,24 +76,6 @@ def assert_same_scores(ours: Any, theirs: Any) -> None:
     for summary in summaries:
         assert summary.pop("images_per_second") >= 0
     np.testing.assert_equal(*summaries)
-
-
-@contextlib.contextmanager
-def broken_off(task_class: type, step: int, checkpoint: Path) -> Iterator[None]:
-    """Inside, training is interrupted in this step, counted from 1, when the checkpoint before it is written."""
-    real, calls = task_class.training_step, []
-
-    def interrupted(*arguments):
-        calls.append(arguments)
-        if len(calls) == step:
-            deadline = time.monotonic() + 60
-            while not checkpoint.exists() and time.monotonic() < deadline:
-                time.sleep(0.01)
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    with mock.patch.object(task_class, "training_step", interrupted):
-        yield
 
 
 @pytest.mark.parametrize(("name", "backbone"), EVERY)
