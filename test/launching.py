@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Sequence
 from multiprocessing import forkserver
 from pathlib import Path
 from unittest import mock
@@ -126,6 +127,18 @@ class ForkedRun:
 
     def _read(self) -> list[str]:
         return [Path(path).read_text() if os.path.exists(path) else "" for path in self.outputs]
+
+
+def kill_training(arguments: Sequence, folder: Path, num_lines: int) -> None:
+    """Starts a training run in `folder`, and kills it and its workers when it has written `num_lines` of metrics."""
+    run = ForkedRun(python_words("tools/train.py", *arguments), os.environ | {"OMP_NUM_THREADS": "1"})
+    try:
+        deadline, metrics = time.monotonic() + 200, folder / "metrics.jsonl"
+        while not metrics.exists() or len(metrics.read_text().splitlines()) < num_lines:
+            assert run.is_running() and time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        run.kill()
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from launching import kill_training
 from simulated_runs import TwoRanks, broken_off
 
 from datasets.synthetic.families import make_families
@@ -85,6 +86,26 @@ def test_a_run_that_breaks_off_ends_as_the_other(_page, _curves, name, families,
     known = graph.data.edge_index[1][(graph.data.edge_index[0] == 1) & (graph.data.edge_type == 1)]
     unknown = torch.ones(len(graph.entities), dtype=torch.bool).scatter(0, known, False)
     assert rows[1][unknown].sum().item() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_bit_for_bit_and_two_processes_train_as_one(families, tmp_path, start):
+    steps = {"num_samples": 240, "log_every_steps": 1, "checkpoint_every_steps": 10}
+    (tmp_path / "recipe.yaml").write_text(write_yaml(recipe(families, train=steps)))
+    whole, cut, two = (tmp_path / name for name in ("whole", "cut", "two"))
+    arguments = {run: ("-c", tmp_path / "recipe.yaml", f"run.dir={run}") for run in (whole, cut, two)}
+    start("tools/train.py", *arguments[whole])
+    kill_training(arguments[cut], cut, num_lines=14)
+    assert len(metrics(cut)) < 30
+    assert f"continuing {cut} after step" in start("tools/train.py", *arguments[cut]).stderr
+    assert metrics(cut) == metrics(whole) and len(metrics(whole)) == 31
+    ours, theirs = (torch.load(run / "checkpoints/last.pt", weights_only=True)["model"] for run in (cut, whole))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+    start("tools/train.py", *arguments[two], processes=2, fork=False)
+    for one, other in zip(metrics(whole), metrics(two), strict=True):
+        name = "loss" if one["split"] == "train" else "score"
+        assert other[name] == pytest.approx(one[name], rel=1e-3)
 
 
 @pytest.mark.parametrize("on", ["val", "test"])

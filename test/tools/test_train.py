@@ -4,11 +4,10 @@ import json
 import os
 import signal
 import subprocess
-import time
 
 import pytest
 import torch
-from launching import ROOT, ForkedRun, python_words, shell_environment
+from launching import ROOT, kill_training, shell_environment
 
 from evaluators import classification_report
 from tasks.clip_classification import ClipClassification
@@ -27,26 +26,13 @@ def weights(folder):
     return torch.load(folder / "checkpoints/last.pt", weights_only=True)["model"]
 
 
-def kill_in_mid_epoch(arguments, folder):
-    """Starts a training run and kills it, with its workers, by SIGKILL, in the middle of an epoch."""
-    run = ForkedRun(python_words("tools/train.py", *arguments), os.environ | {"OMP_NUM_THREADS": "1"})
-    try:
-        deadline = time.monotonic() + 200
-        metrics = folder / "metrics.jsonl"
-        while not metrics.exists() or len(metrics.read_text().splitlines()) < 9:  # epoch 2 of 3 is steps 7 to 12
-            assert run.is_running() and time.monotonic() < deadline
-            time.sleep(0.01)
-    finally:
-        run.kill()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("fork", [True, False])
 def test_a_killed_run_resumes_bit_for_bit(recipe, tmp_path, start, fork):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     start("tools/train.py", "-c", recipe, f"run.dir={whole}", fork=fork)
     arguments = ["-c", recipe, f"run.dir={cut}", "data.num_workers=2"]  # the number of workers changes nothing
-    kill_in_mid_epoch(arguments, cut)
+    kill_training(arguments, cut, num_lines=9)  # epoch 2 of 3 is steps 7 to 12
     assert len(lines(cut)) < 18
     assert not (cut / "evaluations").exists()
     output = start("tools/train.py", *arguments, fork=fork).stderr
