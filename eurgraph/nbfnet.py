@@ -84,7 +84,7 @@ class NBFNet(Reasoner):
     """Layers of NBFNet on all nodes.
 
     Args:
-        num_relations, dim, num_layers, profile_dim: see `Reasoner`; the paper has no product, profile_dim=0.
+        num_relations, dim, num_layers, profile_dim, walk_steps: see `Reasoner`; the paper has neither profile nor walk.
         relations: see `NBFNetLayer`.
     """
 
@@ -94,9 +94,10 @@ class NBFNet(Reasoner):
         dim: int = 32,
         num_layers: int = 6,
         profile_dim: int = 0,
+        walk_steps: int = 0,
         relations: Literal["static", "query"] = "query",
     ):
-        super().__init__(num_relations, dim, num_layers, profile_dim)
+        super().__init__(num_relations, dim, num_layers, profile_dim, walk_steps)
         if relations not in ("static", "query"):
             raise ValueError(f"relations must be static or query, not {relations!r}")
         self.layers = nn.ModuleList(NBFNetLayer(dim, 2 * num_relations, relations) for _ in range(num_layers))

@@ -2,8 +2,8 @@
 
 The layer is EurNet's, `eurgraph.conv.GRMPConv` (arXiv 2211.12941). That the state of every node depends on the question
 is NBFNet's idea: Zhu et al., Neural Bellman-Ford Networks, NeurIPS 2021, https://arxiv.org/abs/2106.06935. Ours are the
-relational context, the product with the node's relations, and all sizes: EurNet's authors have published neither code
-nor numbers for knowledge graphs.
+relational context, the profile, the random walk beside the layers, and all sizes: EurNet's authors have published
+neither code nor numbers for knowledge graphs.
 
 No entity has a parameter, so a network trained on one graph answers questions on any other with the same relations.
 """
@@ -17,36 +17,48 @@ from torch_geometric.data import Data
 
 from eurgraph.conv import GRMPConv, Normalization, edge_shares
 from eurgraph.pairs import DotOfPairs, SumOverEdges, starts
+from eurgraph.random_walk import random_walk
 from eurgraph.reach import Hop, IndexedGraph, index_graph, next_hop
 from eurgraph.sizes import check_numbers, check_sizes
 
+FAR = 1e-6
+"""Added to chances before their logarithm: what is nearly never met is as good as never met."""
+
 
 class Reasoner(nn.Module):
-    """What all networks for knowledge graphs share: the questions, the graph, the product with the node's relations.
+    r"""What all networks for knowledge graphs share: the questions, the graph, and two scores besides that of paths.
+
+    The profile scores a node v by the relations s of the n edges that end in it, whether or not a path leads there:
+
+    .. math::
+        \log \frac{1 + \sum_{s} \exp(a_r \cdot b_s)}{1 + n}
+
+    where r is what is asked for: exp(a_r b_s) tends to how much likelier an answer to r is among the nodes that s ends
+    in. The walk adds the logarithm of the chance to meet v on a random walk from the head, times a weight of r.
 
     Args:
         num_relations: relations R of the facts, without their inverses.
         dim: channels C of the states.
         num_layers: hops from the head within which an answer is found by a path.
-        profile_dim: rank of the product of a node's relations with the asked one, which also scores nodes that no path
-            reaches; 0: without it.
+        profile_dim: entries of a and b; 0: without the profile.
+        walk_steps: steps of the random walk (`eurgraph.random_walk`); 0: without it.
 
     Shapes:
         graph: edge_index [2, E] and edge_type [E] of 0 to 2 R - 1, as `datasets.graphs.knowledge_graph` makes it: the
             inverse of relation r is r + R. Or what `index` makes of it, once for many questions.
         heads [B], relations [B]: the questions. (?, r, t) is asked as (t, r + R, ?).
         edge_weight [E], or [num_layers, E] for weights that differ by layer: an edge of weight 0 is not there. The
-            relational context and the product know whether an edge is there, not its weight.
+            relational context, the profile and the walk know whether an edge is there, not its weight.
         result: logits [B, N] of all nodes.
 
     Raises:
         ValueError: a number is out of range.
     """
 
-    def __init__(self, num_relations: int, dim: int, num_layers: int, profile_dim: int):
+    def __init__(self, num_relations: int, dim: int, num_layers: int, profile_dim: int, walk_steps: int):
         super().__init__()
         check_sizes(num_relations=num_relations, dim=dim, num_layers=num_layers)
-        check_sizes(0, profile_dim=profile_dim)
+        check_sizes(0, profile_dim=profile_dim, walk_steps=walk_steps)
         self.num_relations, self.dim, self.num_layers = num_relations, dim, num_layers
         self.query = nn.Embedding(2 * num_relations, dim)
         self.profile = nn.Embedding(2 * num_relations, profile_dim) if profile_dim else None
@@ -54,6 +66,10 @@ class Reasoner(nn.Module):
         if profile_dim:
             nn.init.normal_(self.profile.weight, std=profile_dim**-0.5)
             nn.init.normal_(self.asked.weight, std=profile_dim**-0.5)
+        self.walk_steps = walk_steps
+        self.nearness = nn.Embedding(2 * num_relations, 1) if walk_steps else None
+        if walk_steps:
+            nn.init.ones_(self.nearness.weight)
 
     def index(self, graph: Data) -> IndexedGraph:
         """The graph, sorted once for many questions; the result replaces it in a call."""
@@ -73,8 +89,17 @@ class Reasoner(nn.Module):
         query = self.query(relations)
         scores = self.score(index, heads, query, edge_weight)
         if self.profile is not None:
-            scores = scores + self.asked(relations) @ mean_of_relations(index, self.profile.weight).T
+            scores = scores + self._score_by_profile(index, self.asked(relations))
+        if self.nearness is not None:
+            chance = random_walk(index, heads, self.walk_steps, dtype=query.dtype)
+            scores = scores + self.nearness(relations) * chance.add(FAR).log()
         return scores
+
+    def _score_by_profile(self, index: IndexedGraph, asked: torch.Tensor) -> torch.Tensor:
+        ptr = starts(index.target, index.num_nodes)
+        odds = (self.profile.weight @ asked.T).exp()  # [R, B]
+        total = F.embedding_bag(index.relation, odds, ptr, mode="sum", include_last_offset=True)
+        return ((1 + total) / (1 + ptr.diff().unsqueeze(1))).log().T
 
     def score(
         self, index: IndexedGraph, heads: torch.Tensor, query: torch.Tensor, edge_weight: torch.Tensor | None
@@ -196,10 +221,10 @@ class EurNetReasoner(Reasoner):
     Nodes that are never reached are scored by their context, so they do not tie.
 
     Args:
-        num_relations, dim, num_layers, profile_dim: see `Reasoner`.
+        num_relations, dim, num_layers, profile_dim, walk_steps: see `Reasoner`.
         normalization, open_gate: see `GRMPConv`.
         scales, virtual_node: see `QueryLayer`.
-        context: False: nodes start with 0, and those that are not reached tie but for the product.
+        context: False: nodes start with 0, and those that are not reached tie but for the profile and the walk.
         dropout: share of the channels of each layer's update that is dropped in training.
     """
 
@@ -209,6 +234,7 @@ class EurNetReasoner(Reasoner):
         dim: int = 32,
         num_layers: int = 5,
         profile_dim: int = 32,
+        walk_steps: int = 10,
         normalization: Normalization = "mean",
         scales: Literal["static", "query"] = "static",
         virtual_node: bool = False,
@@ -216,7 +242,7 @@ class EurNetReasoner(Reasoner):
         dropout: float = 0.0,
         open_gate: bool = True,
     ):
-        super().__init__(num_relations, dim, num_layers, profile_dim)
+        super().__init__(num_relations, dim, num_layers, profile_dim, walk_steps)
         if scales not in ("static", "query"):
             raise ValueError(f"scales must be static or query, not {scales!r}")
         self.context = nn.Embedding(2 * num_relations, dim) if context else None

@@ -14,7 +14,7 @@ OPTIONS = {
     "plain": {},
     "query scales, sum": {"scales": "query", "normalization": "sum"},
     "sqrt, virtual node": {"normalization": "sqrt", "virtual_node": True},
-    "no context, no product": {"context": False, "profile_dim": 0},
+    "no context, no profile, no walk": {"context": False, "profile_dim": 0, "walk_steps": 0},
 }
 R = 3
 
@@ -42,6 +42,18 @@ def reasoner(options, num_layers=3):
 
 def questions(num_nodes=12):
     return torch.tensor([0, 3, 7, 0, num_nodes - 1]), torch.tensor([0, 4, 2, 5, 1])
+
+
+def plain_walk(edges, num_nodes, head, num_steps, restart=0.15):
+    """The chances of a walk, one edge after the other."""
+    start = torch.eye(num_nodes).double()[head]
+    walk, num_out = start, [sum(u == v for u, _, _ in edges) for v in range(num_nodes)]
+    for _ in range(num_steps):
+        step = torch.zeros(num_nodes).double()
+        for source, target, _ in edges:
+            step[target] += walk[source] / num_out[source]
+        walk = restart * start + (1 - restart) * step
+    return walk
 
 
 def plain_scores(model, graph, head, relation):
@@ -77,12 +89,15 @@ def plain_scores(model, graph, head, relation):
             if isinstance(mixture, int):
                 mixture = torch.zeros(6).double()
             x[v] = before + layer.out(conv.self_loop(target) * conv.gate_linear(mixture))
-    readout, scores = model.readout, []
+    readout, scores, walk = model.readout, [], plain_walk(edges, num_nodes, head, model.walk_steps)
     for v in range(num_nodes):
         hidden = readout.of_state(model.norm(x.get(v, start[v]))) + readout.of_query(query)
         score = readout.last(hidden.relu()).squeeze()
         if model.profile is not None:
-            score = score + mean_of(model.profile, v) @ model.asked.weight[relation]
+            odds = [(model.profile.weight[kind] @ model.asked.weight[relation]).exp() for _, u, kind in edges if u == v]
+            score = score + torch.log((1 + sum(odds, torch.zeros(()))) / (1 + len(odds)))
+        if model.nearness is not None:
+            score = score + model.nearness.weight[relation, 0] * torch.log(walk[v] + 1e-6)
         scores.append(score)
     return torch.stack(scores)
 
@@ -111,10 +126,10 @@ def test_scores_and_gradients_equal_plain_arithmetic(options):
 
 def both_models():
     torch.manual_seed(0)
-    return [reasoner({}), NBFNet(R, dim=6, num_layers=3).double(), NBFNet(R, 6, 2, 4, "static").double()]
+    return [reasoner({}), NBFNet(R, dim=6, num_layers=3).double(), NBFNet(R, 6, 2, 4, 3, "static").double()]
 
 
-@pytest.mark.parametrize("model", both_models(), ids=["eurnet_kg", "nbfnet", "nbfnet with a product"])
+@pytest.mark.parametrize("model", both_models(), ids=["eurnet_kg", "nbfnet", "nbfnet with profile and walk"])
 class TestEveryReasoner:
     def test_numbers_of_entities_do_not_matter(self, model):
         graph, (heads, relations) = facts(), questions()
@@ -239,6 +254,7 @@ def test_an_index_of_part_of_the_edges_is_that_of_the_smaller_graph():
         ({"dim": 0}, "dim must be 1 or more, not 0"),
         ({"num_layers": 0}, "num_layers must be 1 or more"),
         ({"profile_dim": -1}, "profile_dim must be 0 or more"),
+        ({"walk_steps": -1}, "walk_steps must be 0 or more"),
         ({"scales": "dynamic"}, "scales must be static or query, not 'dynamic'"),
         ({"normalization": "max"}, "normalization must be one of mean, sqrt, sum, not 'max'"),
     ],
