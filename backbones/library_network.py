@@ -57,7 +57,7 @@ class LibraryNetwork(nn.Module):
         """A file's state dict as this network's: its own, or that of the library's plain network."""
         own = self.state_dict()
         if any(name in own for name in weights):
-            return dict(weights)
+            weights = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}
         return {PREFIX + name: tensor for name, tensor in self.adapt_plain(weights, resize).items()}
 
     def adapt_plain(self, weights: Mapping[str, torch.Tensor], resize: bool) -> Mapping[str, torch.Tensor]:
