@@ -5,8 +5,8 @@ Library: https://github.com/pytorch/vision (torchvision.models, torchvision.mode
 torchvision's networks have no common interface, so where their features and stages are is read from one forward pass
 on the meta device, which costs no arithmetic.
 
-Done differently here: networks with auxiliary classifiers are built without them, and normalize their input as those
-with released weights do.
+Done differently here: networks are built as torchvision builds them for its newest weights: without auxiliary
+classifiers, with the normalization of their own that some have, transformers for the size of these weights.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CITATION = "torchvision, https://github.com/pytorch/vision"
 NUM_FRAMES = 16
 """Frames of a clip: what torchvision's networks for clips were trained with; s3d takes no fewer than 14."""
 AS_RELEASED = {"aux_logits": False, "transform_input": True}
-"""Options of the networks that have them, as torchvision sets them where it loads its weights for inference."""
+"""Options, of networks that have them, as torchvision sets them where it loads its weights for inference."""
 POOLING = (_AdaptiveAvgPoolNd, _AvgPoolNd, nn.modules.dropout._DropoutNd)
 
 
@@ -207,7 +207,8 @@ def _build(name: str, options: Mapping[str, Any]) -> nn.Module:
     try:
         with torch.device("meta"):
             probe = _construct(name, options)
-        released = {option: value for option, value in AS_RELEASED.items() if hasattr(probe, option)}
+        as_released = {**AS_RELEASED, "image_size": describe_input(name).shape[-1]}
+        released = {option: value for option, value in as_released.items() if hasattr(probe, option)}
         return _construct(name, released | dict(options))
     except (AssertionError, TypeError, ValueError) as error:
         raise ValueError(f"torchvision/{name} does not take these options: {error}") from error
@@ -245,11 +246,10 @@ class _Call(NamedTuple):
 def _probed_shape(name: str, options: Mapping[str, Any]) -> tuple[int, ...]:
     """An input that the network takes: torchvision's own, or of the size that it is built for."""
     shape = describe_input(name).shape
-    for option in ("image_size", "input_size", "spatial_size"):  # of ViT, of MaxViT, of MViT
-        size = options.get(option)
-        if size is not None:
-            shape = (*shape[:-2], *((size, size) if isinstance(size, int) else size))
-    return (3, options["temporal_size"], *shape[2:]) if "temporal_size" in options else shape
+    for option in ("image_size", "input_size"):  # of ViT, of MaxViT
+        if (size := options.get(option)) is not None:
+            return (*shape[:-2], *((size, size) if isinstance(size, int) else size))
+    return shape
 
 
 @torch.no_grad()
