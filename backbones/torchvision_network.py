@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections import OrderedDict
 from collections.abc import Mapping
 from functools import cached_property, partial
 from math import floor, log2, prod
@@ -24,6 +25,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AvgPoolNd
 from torchvision.models import get_model, get_model_weights, list_models, video
+from torchvision.models.vision_transformer import interpolate_embeddings
 
 from backbones.library_network import FINEST_STRIDE, PREFIX, LibraryInput, LibraryNetwork
 from settings import did_you_mean
@@ -33,6 +35,7 @@ NUM_FRAMES = 16
 """Frames of a clip: what torchvision's networks for clips were trained with; s3d takes no fewer than 14."""
 AS_RELEASED = {"aux_logits": False, "transform_input": True}
 """Options, of networks that have them, as torchvision sets them where it loads its weights for inference."""
+POSITIONS = "encoder.pos_embedding"
 POOLING = (_AdaptiveAvgPoolNd, _AvgPoolNd, nn.modules.dropout._DropoutNd)
 
 
@@ -179,7 +182,13 @@ class TorchvisionNetwork(LibraryNetwork):
         ]
 
     def adapt_plain(self, weights: Mapping[str, torch.Tensor], resize: bool) -> Mapping[str, torch.Tensor]:
-        """torchvision's own state dict, without auxiliary classifiers; older files may have dots in names of layers."""
+        """torchvision's own state dict, without auxiliary classifiers; older files may have dots in names of layers.
+
+        With `resize`, the positions of a ViT may be those of another image size.
+        """
+        if resize and POSITIONS in weights and hasattr(self.network, "image_size"):
+            sizes = self.network.image_size, self.network.patch_size
+            weights = interpolate_embeddings(*sizes, OrderedDict(weights))
         own = self.network.state_dict()
         auxiliary: set[str] = set()
         if hasattr(self.network, "aux_logits"):
@@ -306,10 +315,15 @@ def _map_of(call: _Call, shape: tuple[int, ...]) -> _Place | None:
         return None
     for is_last, sizes in ((False, output.shape[2:]), (True, output.shape[1:-1])):
         if sizes[-1] == sizes[-2] > 1 and prod(sizes) < prod(shape[1:]):
-            strides = tuple(2 ** round(log2(whole / side)) for whole, side in zip(shape[1:], sizes, strict=True))
+            strides = tuple(_stride(whole, side) for whole, side in zip(shape[1:], sizes, strict=True))
             channels = output.shape[-1 if is_last else 1]
             return _Place(call.name, channels, strides if len(strides) == 3 else strides[-1], is_last)
     return None
+
+
+def _stride(whole: int, side: int) -> int:
+    """That of a map, exact or, where convolutions without padding have cut it, the nearest power of two."""
+    return whole // side if whole % side == 0 else 2 ** round(log2(whole / side))
 
 
 def _tokens_of(call: _Call, shape: tuple[int, ...]) -> _Place | None:

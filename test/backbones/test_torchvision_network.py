@@ -106,6 +106,21 @@ def test_older_files_have_dots_in_the_names_of_layers(tmp_path):
     assert model.adapt_plain(dotted, resize=False).keys() == own.keys()
 
 
+def test_positions_of_a_vit_are_resized_for_fine_tuning():
+    weights = {"encoder.pos_embedding": torch.zeros(1, 197, 768)}
+    with torch.device("meta"):
+        model = create_model("torchvision/vit_b_16", image_size=64)
+    assert model.pyramid_strides == (16,) and model.network.image_size == 64
+    assert model.adapt_plain(weights, resize=True)["encoder.pos_embedding"].shape == (1, 17, 768)
+    assert model.adapt_plain(weights, resize=False)["encoder.pos_embedding"].shape == (1, 197, 768)
+
+
+def test_networks_are_built_for_the_size_of_their_newest_weights():
+    with torch.device("meta"), torch.no_grad():
+        model = create_model("torchvision/vit_h_14", num_classes=3)
+        assert model(torch.empty(1, 3, 518, 518)).shape == (1, 3) and model.pyramid_strides == (14,)
+
+
 def test_the_input_is_that_of_the_weights():
     assert describe_input("r3d_18").shape == (3, 16, 112, 112) and describe_input("r3d_18").mean[0] == 0.43216
     assert describe_input("swin_v2_t").shape == (3, 256, 256)
