@@ -42,6 +42,8 @@ class LibraryNetwork(nn.Module):
     cam_layer: str | None = None
     """The layer that Grad-CAM takes; None: that of the last features. Where the classifier reads a class token alone,
     no class depends on the last features of the patches."""
+    is_channels_last: bool
+    """Whether maps are [B, H, W, C] or [B, T, H, W, C] between its layers."""
     pyramid_channels: tuple[int, ...]
     pyramid_strides: tuple[int, ...] | tuple[tuple[int, int, int], ...]
 

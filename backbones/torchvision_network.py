@@ -139,6 +139,10 @@ class TorchvisionNetwork(LibraryNetwork):
         return tuple(level.stride for level in self.anatomy.levels)
 
     @property
+    def is_channels_last(self) -> bool:
+        return any(level.is_last for level in self.anatomy.levels)
+
+    @property
     def cam_layer(self) -> str | None:
         layer = self.anatomy.cam_layer
         return layer and PREFIX + layer

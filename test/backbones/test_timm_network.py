@@ -92,6 +92,25 @@ def test_the_input_is_that_of_the_weights():
     assert describe_input("vit_base_patch16_clip_224.openai").mean != describe_input("vit_base_patch16_224").mean
 
 
+@pytest.mark.weekly
+@pytest.mark.parametrize("name", timm.list_models()[::12])
+def test_networks_keep_the_contract_on_their_own_input(name):
+    """Shapes alone, without memory or numbers."""
+    shape = describe_input(name).shape
+    with torch.device("meta"), torch.no_grad():
+        model = create_model(f"timm/{name}", num_classes=7).eval()
+        x = torch.empty(2, *shape)
+        assert model(x).shape == (2, 7)
+        if not name.startswith(("crossvit", "efficientvim")):  # which give their features in parts
+            assert model.forward_features(x).dim() in (3, 4)
+        assert [level.shape[1] for level in model.forward_pyramid(x)] == list(model.pyramid_channels)
+        entries = set(model.state_dict())
+        model.reset_classifier(0)
+        assert model(x).shape == (2, model.num_features)
+        gone = entries - set(model.state_dict())
+        assert {entry for entry in entries if entry.startswith(model.classifier_names)} <= gone
+
+
 def test_what_timm_does_not_have():
     with pytest.raises(ValueError, match="has no network 'test_vti'; did you mean 'test_vit"):
         create_model("timm/test_vti")
@@ -99,6 +118,8 @@ def test_what_timm_does_not_have():
         create_model("timm/resnet18.a9_in1k")
     with pytest.raises(ValueError, match=r"timm/test_vit does not take these options: .*'windows'"):
         create_model("timm/test_vit", windows="authors")
+    with torch.device("meta"), pytest.raises(ValueError, match=r"timm/gemma4_vit_167m_enc is no classifier; choose a"):
+        create_model("timm/gemma4_vit_167m_enc")
     with torch.device("meta"), pytest.raises(ValueError, match="crossvit_9_240 gives its features in parts"):
         create_model("timm/crossvit_9_240").forward_features(torch.empty(1, 3, 240, 240))
 
