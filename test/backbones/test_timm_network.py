@@ -93,7 +93,7 @@ def test_the_input_is_that_of_the_weights():
 
 
 @pytest.mark.weekly
-@pytest.mark.parametrize("name", timm.list_models()[::12])
+@pytest.mark.parametrize("name", [name for name in timm.list_models()[::12] if not name.startswith("gemma4")])
 def test_networks_keep_the_contract_on_their_own_input(name):
     """Shapes alone, without memory or numbers."""
     shape = describe_input(name).shape
