@@ -16,95 +16,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
+import libraries
 import weights as weight_files
+from libraries import HUB, TIMM, is_library_name
+from model_protocol import LayerDecay, Model, Pyramid
 from weights import LoadReport, WeightsError
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 log = logging.getLogger(__name__)
 
 __all__ = ["AUTHORS_NAMES", "BACKBONES", "CLIP_MODELS", "GRAPH_MODELS", "IMAGE_MODELS", "MODELS",
-           "RELEASED_FILES", "LayerDecay", "LoadReport", "Model", "ModelInfo", "Pyramid", "WeightsError",
-           "create_model", "create_pyramid", "list_models", "load_pretrained", "load_weights",
+           "RELEASED_FILES", "TIMM", "LayerDecay", "LoadReport", "Model", "ModelInfo", "Pyramid", "WeightsError",
+           "create_model", "create_pyramid", "list_models", "load_pretrained", "load_weights", "model_info",
            "takes_images"]  # fmt: skip
-
-
-@runtime_checkable
-class Model(Protocol):
-    """What every network for images or clips offers: the contract between networks and the rest of the suite.
-
-    Shapes: images [B, 3, H, W] or clips [B, 3, T, H, W], normalized. In training a network may return more than logits
-    (`backbones.TokenLabeling`, the two logits of a distilled network).
-    """
-
-    num_classes: int
-    """Classes that it tells apart. 0: it has no classifier, and its forward pass returns the pooled features."""
-    num_features: int
-    """Channels of the pooled features [B, num_features]."""
-    classifier_names: tuple[str, ...]
-    """How the classifier's entries in the state dict begin: what fine-tuning replaces."""
-    pyramid_channels: tuple[int, ...]
-    """Channels C_i of each map of the pyramid."""
-    pyramid_strides: tuple[int, ...] | tuple[tuple[int, int, int], ...]
-    """Pixels between two neighbors of each map; for clips, (frames, rows, columns) between them."""
-
-    def __call__(self, x: torch.Tensor) -> Any:
-        """Logits [B, num_classes]; with num_classes=0, pooled features [B, num_features]."""
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Puts a new, untrained classifier on top of the same features; 0 removes it."""
-
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """What the classifier pools: the last map, [B, C, H', W'] or [B, C, T', H', W'], or tokens [B, N, C]."""
-
-    def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """One map per stage, fine to coarse: [B, C_i, H_i, W_i], for clips [B, C_i, T_i, H_i, W_i].
-
-        H and W are any from 32 on. H_i is H / stride_i, rounded up where the network pads and down where it crops; the
-        class says which.
-        """
-
-    def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
-        """A file's state dict in this network's own form; with `resize`, also from another image size."""
-
-
-@runtime_checkable
-class Pyramid(Protocol):
-    """What every backbone for dense prediction offers (`create_pyramid`): necks and heads know this and no family.
-
-    Every parameter has a part in the levels, as distributed training requires.
-    """
-
-    pyramid_channels: tuple[int, ...]
-    """Channels C_i of each level."""
-    pyramid_strides: tuple[int, ...] | tuple[tuple[int, int, int], ...]
-    """Pixels between two neighbors of each level; where time is kept, (frames, rows, columns) between them."""
-    classifier_names: tuple[str, ...]
-    """How the names of entries begin that files have and this backbone lacks: a head, stages after the last level."""
-
-    def __call__(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """The same as `forward_pyramid`."""
-
-    def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """The levels, fine to coarse: see `Model.forward_pyramid`."""
-
-    def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
-        """A file's state dict in this network's own form; with `resize`, also from a classifier's file."""
-
-
-@runtime_checkable
-class LayerDecay(Protocol):
-    """A network whose layers may learn at rates that decay from the last to the first (`optimizer.layer_decay`)."""
-
-    num_layers: int
-    """Number of the last layer, the classifier's."""
-
-    def layer_of(self, name: str) -> int:
-        """The layer, 0 to `num_layers`, that a parameter of this name belongs to."""
 
 
 @dataclass(frozen=True)
@@ -230,8 +158,6 @@ PYRAMIDS = (
 )
 """Where the builder of a model's backbone for dense prediction is, a function of the model's name."""
 
-TIMM = "timm/"
-"""How the names of timm's networks begin, for `create_pyramid`."""
 NUM_LEVELS = 4
 """Levels of each model's whole pyramid."""
 TIME = ("keep", "mean")
@@ -264,13 +190,35 @@ RELEASED_FILES = {
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names of networks for images and clips that match a shell pattern, sorted: `list_models("glore_*")`."""
+    """Names of networks for images and clips that match a shell pattern, sorted: `list_models("glore_*")`.
+
+    Those of other libraries are listed where the pattern begins with the library: `list_models("timm/convnext*")`.
+    """
+    if is_library_name(pattern):
+        return libraries.list_names(pattern)
     return sorted(name for name in MODELS if fnmatch(name, pattern))
 
 
 def takes_images(name: str) -> bool:
-    """Whether a model, also one of timm, is for images [B, 3, H, W]; the others are for clips [B, 3, T, H, W]."""
-    return name.startswith(TIMM) or name in BACKBONES or AUTHORS_NAMES.get(name, name) in IMAGE_MODELS
+    """Whether a model, also of a library, is for images [B, 3, H, W]; the others are for clips [B, 3, T, H, W]."""
+    if is_library_name(name):
+        return libraries.takes_images(name)
+    return name in BACKBONES or AUTHORS_NAMES.get(name, name) in IMAGE_MODELS
+
+
+def model_info(name: str) -> ModelInfo:
+    """What is known of any model, also of timm's and torchvision's. Raises ValueError: there is no such model."""
+    name = AUTHORS_NAMES.get(name, name)
+    if not is_library_name(name):
+        if name not in MODELS:
+            raise ValueError(_unknown("model", name, list_models()))
+        return MODELS[name]
+    import torch
+
+    with torch.device("meta"):
+        num_parameters = sum(parameter.numel() for parameter in create_model(name).parameters())
+    module, known = libraries.module_of(name), libraries.describe_input(name)
+    return ModelInfo(module.__name__, module.CITATION, num_parameters, known.shape, "see the library")
 
 
 def builder(name: str) -> Callable[..., nn.Module]:
@@ -280,7 +228,7 @@ def builder(name: str) -> Callable[..., nn.Module]:
         ValueError: there is no such model; the message has the nearest name and all of them.
     """
     if name not in MODELS and name not in GRAPH_MODELS:
-        raise ValueError(_unknown("model", name, [*list_models(), *GRAPH_MODELS]))
+        raise ValueError(_unknown("model", name, [*list_models(), *GRAPH_MODELS]) + f"; {libraries.HINT}")
     module = GRAPH_MODELS[name] if name in GRAPH_MODELS else MODELS[name].module
     return getattr(importlib.import_module(module), name)
 
@@ -289,7 +237,8 @@ def create_model(name: str, num_classes: int | None = None, **options: Any) -> n
     """Builds a model with fresh weights: a `Model`.
 
     Args:
-        name: one of `list_models()`, or of the authors' own names for them (`AUTHORS_NAMES`), or of `GRAPH_MODELS`.
+        name: one of `list_models()`, or of the authors' own names for them (`AUTHORS_NAMES`), or of `GRAPH_MODELS`; or
+            `timm/NAME`, or `torchvision/NAME`, for any of their classifiers.
         num_classes: classes that it tells apart. None: as many as in the paper (400 for Kinetics, 1000 for ImageNet).
             0: no classifier; the model returns its pooled features.
         options: further arguments of the model's builder, such as `dropout=0.5`.
@@ -298,10 +247,13 @@ def create_model(name: str, num_classes: int | None = None, **options: Any) -> n
         ValueError: unknown name or option; the message has the nearest name and all of them.
     """
     name = AUTHORS_NAMES.get(name, name)
-    build = builder(name)
-    _check_options(name, build, options)
-    classes = {} if num_classes is None else {"num_classes": num_classes}
-    model = build(**classes, **options)
+    if is_library_name(name):
+        model = libraries.create(name, num_classes, options)
+    else:
+        build = builder(name)
+        _check_options(name, build, options)
+        classes = {} if num_classes is None else {"num_classes": num_classes}
+        model = build(**classes, **options)
     model.model_name, model.model_options = name, options
     return model
 
@@ -345,6 +297,10 @@ def create_pyramid(
         WeightsError: the file is missing or broken, or does not fit.
     """
     name = AUTHORS_NAMES.get(name, name)
+    if is_library_name(name) and not name.startswith(TIMM):
+        raise ValueError(
+            f"{name} is for classification; backbones for dense prediction are ours and timm's: {TIMM}NAME"
+        )
     if time is not None and takes_images(name):
         raise ValueError(f"{name} is for images, which have no time; leave out time={time!r}")
     if time not in (None, *TIME):
@@ -413,14 +369,17 @@ def load_weights(model: nn.Module, path: str | Path, strict: bool = True, averag
 def load_pretrained(model: nn.Module, path: str | Path) -> LoadReport:
     """Starts a model from weights learned on other data: fine-tuning, or a 3-D network from 2-D ImageNet weights.
 
-    The file is read as by `load_weights`. Its classifier is used if it has the model's number of classes and left out
+    The file is read as by `load_weights`; "hub" as path downloads the weights that timm or torchvision offers for its
+    network. Their classifier is used if it has the model's number of classes and left out
     otherwise. 2-D kernels in the file are inflated, and the model's reasoning units, which no image network has, stay
     as they are. Weights that depend on the image size are resized. Everything else must fit.
 
     Raises:
-        WeightsError: the file is missing or broken, or something other than the classifier does not fit.
+        WeightsError: the file is missing or broken, something other than the classifier does not fit, or nothing can be
+            downloaded.
     """
-    return weight_files.load_into_another(model, path, suggest=_other_that_fits)
+    found = libraries.download_weights(model) if path == HUB else weight_files.read(path)
+    return weight_files.load_into_another(model, path, found, suggest=_other_that_fits)
 
 
 def _other_that_fits(name: str, found: weight_files.Weights) -> str | None:

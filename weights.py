@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,12 +95,12 @@ def load(model: nn.Module, path: str | Path, strict: bool, average: bool, sugges
     return _fill(model, path, weights, report)
 
 
-def load_into_another(model: nn.Module, path: str | Path, suggest: Suggest) -> LoadReport:
-    """See `models.load_pretrained`."""
+def load_into_another(model: nn.Module, path: str | Path, weights: Weights, suggest: Suggest) -> LoadReport:
+    """See `models.load_pretrained`. `path` is where the `weights` are from."""
     from glore3d.inflate import inflate_weights
 
     model = getattr(model, "_orig_mod", model)  # compiled
-    found = _backbone_alone(model, _without_holders(model, read(path)))
+    found = _backbone_alone(model, _without_holders(model, dict(weights)))
     weights = adapt(model, path, found, resize=True)
     weights, inflated = inflate_weights(weights, _shapes(model))
     report = compare(model, weights)
@@ -294,7 +295,9 @@ def _fill(model: nn.Module, path: str | Path, weights: Weights, report: LoadRepo
                 f"{path}: {name} holds {found}; they cannot become {ours.dtype}; save the weights dense "
                 "and not quantized"
             )
-    model.load_state_dict({name: weights[name] for name in report.loaded}, strict=False)
+    fitting = OrderedDict((name, weights[name]) for name in report.loaded)
+    fitting._metadata = own._metadata  # versions of modules, which torchvision's MNASNet insists on
+    model.load_state_dict(fitting, strict=False)
     return report
 
 

@@ -14,9 +14,9 @@ def prefixed(wrapper: Wrapper, prefix: str) -> Wrapper:
     """Gives `wrapper` what its inner network says of its state dict, with `prefix` before every name.
 
     These are `adapt_weights`, `classifier_names` (besides the wrapper's own) and, where the inner network has them,
-    `new_names` and `conversion_notes`, `layer_of` and `num_layers`: see `models.Model`, `models.Pyramid` and
-    `models.LayerDecay`. Files of the inner network then load into the wrapper as well as its own. Parameters outside
-    the inner network belong to the last layer.
+    `new_names`, `conversion_notes`, `download_weights`, `layer_of` and `num_layers`: see `models.Model`,
+    `models.Pyramid` and `models.LayerDecay`. Files of the inner network then load into the wrapper as well as its own.
+    Parameters outside the inner network belong to the last layer.
 
     Args:
         wrapper: the outer network; changed in place and returned.
@@ -31,6 +31,8 @@ def prefixed(wrapper: Wrapper, prefix: str) -> Wrapper:
         wrapper.new_names = (*getattr(wrapper, "new_names", ()), *(prefix + name for name in inner.new_names))
     if hasattr(inner, "conversion_notes"):
         wrapper.conversion_notes = partial(_conversion_notes, inner, prefix)
+    if hasattr(inner, "download_weights"):
+        wrapper.download_weights = inner.download_weights
     if hasattr(inner, "layer_of"):
         wrapper.num_layers = inner.num_layers
         wrapper.layer_of = partial(_layer_of, inner, prefix)

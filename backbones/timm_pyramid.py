@@ -7,16 +7,16 @@ files of the plain classifier load, whatever `features_only` calls the same laye
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import timm
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from settings import did_you_mean
+from backbones.library_network import FINEST_STRIDE, complete, crop_levels
+from backbones.timm_network import check_name, download_weights
 
-FINEST_STRIDE = 4
 MIN_SIZE = 32
 ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
 """Options by which some transformers take images of any size; a network gets the first that it knows."""
@@ -51,9 +51,7 @@ class TimmPyramid(nn.Module):
 
     def __init__(self, name: str, out_indices: Sequence[int] | None = None, **options: Any):
         super().__init__()
-        if not timm.is_model(name):
-            near = did_you_mean(name, timm.list_models(), cutoff=0.4)
-            raise ValueError(f"timm {timm.__version__} has no network {name!r}{near} (timm.list_models() names all)")
+        check_name(name)
         if out_indices is None:
             with torch.device("meta"):
                 info = _features(name, options).feature_info
@@ -62,6 +60,7 @@ class TimmPyramid(nn.Module):
         if not out_indices or list(out_indices) != sorted({i for i in out_indices if i >= 0}):
             raise ValueError(f"out_indices of timm/{name} are levels from 0 on, increasing, not {tuple(out_indices)}")
         self.name, self.out_indices = name, tuple(out_indices)
+        self.download_weights = partial(download_weights, name)
         self.network = _features(name, options, self.out_indices)
         self.pyramid_channels = tuple(self.network.feature_info.channels())
         self.pyramid_strides = tuple(self.network.feature_info.reduction())
@@ -72,15 +71,10 @@ class TimmPyramid(nn.Module):
         if x.dim() != 4 or x.shape[1] != 3 or min(x.shape[2:]) < MIN_SIZE:
             least = f"H x W = {MIN_SIZE} x {MIN_SIZE}"
             raise ValueError(f"the network takes RGB images [B, 3, H, W] of at least {least}, not {list(x.shape)}")
-        height, width = x.shape[2:]
-        multiple = self.pyramid_strides[-1]
-        if height % multiple or width % multiple:
-            x = F.pad(x, (0, -width % multiple, 0, -height % multiple))
-        maps = self.network(x)
+        maps = self.network(complete(x, self.pyramid_strides[-1]))
         if self.is_channels_last:
             maps = [level.permute(0, 3, 1, 2) for level in maps]  # [B, H, W, C] -> [B, C, H, W]
-        sizes = [(-(-height // stride), -(-width // stride)) for stride in self.pyramid_strides]
-        return [level[:, :, :rows, :columns] for level, (rows, columns) in zip(maps, sizes, strict=True)]
+        return crop_levels(maps, x.shape[2:], self.pyramid_strides)
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         return self.forward_pyramid(x)

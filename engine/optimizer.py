@@ -11,6 +11,8 @@ from settings import Settings, SettingsError
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
+FOR_ANY_NETWORK = "for networks of any make: optimizer.no_decay=[] optimizer.no_decay_vectors=true"
+
 
 class OptimizerSettings(Settings):
     """The optimizer. Patterns are regular expressions, searched in names such as `conv3.B01.conv_m1.bn.bias`."""
@@ -85,7 +87,10 @@ def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict
         group["params"].append(parameter)
         group["names"].append(name)
     if unused:
-        raise SettingsError(f"optimizer patterns that match no parameter of the model: {sorted(unused)}")
+        raise SettingsError(
+            f"optimizer patterns that match no parameter of the model: {sorted(unused)}"
+            + (f"; {FOR_ANY_NETWORK}" if unused & {*settings.no_decay} else "")
+        )
     return list(groups.values())
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from backbones import EAT
+from backbones.library_network import LibraryNetwork
 from eurgraph import EurNet
 from explain.recording import own_network, whole_maps
 from settings import SettingsError, did_you_mean
@@ -28,6 +29,10 @@ def to_map(model: nn.Module, name: str, output: Any, size: tuple[int, int]) -> t
         if output.shape[1] != network.pos_embed.shape[1]:
             return None
         output = network.to_map(output)  # [T, N, C] -> [T, C, h, w]
+    elif isinstance(network, LibraryNetwork) and output.dim() == 3:
+        output = network.tokens_to_map(output, size)
+        if output is None:
+            return None
     elif output.dim() not in (4, 5):
         return None
     else:
@@ -77,9 +82,11 @@ def map_layers(model: nn.Module, x: torch.Tensor) -> dict[str, tuple[int, ...]]:
 def last_map_layer(model: nn.Module, x: torch.Tensor) -> str:
     """The layer whose output is the network's last feature map: what `forward_features` returns.
 
-    Raises SettingsError if `forward_features` computes it outside of any layer.
+    Raises SettingsError if `forward_features` computes it outside of any layer, or if it is no map.
     """
     network, outputs = own_network(model), {}
+    if getattr(network, "cam_layer", None) is not None:
+        return network.cam_layer
     entered: list[torch.Tensor] = []
 
     def look(name: str, output: Any) -> None:
@@ -97,7 +104,8 @@ def last_map_layer(model: nn.Module, x: torch.Tensor) -> str:
     # The features are alive, so no layer after the one that gave them can have been given their memory.
     wanted = (features.untyped_storage().data_ptr(), features.numel())
     found = [name for name, place in outputs.items() if place == wanted]
-    if not found:
+    is_map = isinstance(network, EAT) or to_map(model, "", features, x.shape[-2:]) is not None
+    if not found or not is_map:
         raise SettingsError("no layer gives the network's last feature map as it is; choose one with --layer")
     return found[-1]
 

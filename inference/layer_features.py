@@ -23,7 +23,7 @@ class LayerFeatures(nn.Module):
         layer: name of a module, as in `model.named_modules()`; "pooled": the features that the classifier sees.
         pool: "mean" averages over everything but the channels; "none" keeps maps and tokens as they are.
         channels: where the channels of a map are: "first" [B, C, ...], "last" [B, ..., C], or "auto": last for tokens
-            [B, N, C], linear layers, layer norms and the maps of EurNet's blocks; else first.
+            [B, N, C], linear layers, layer norms and the maps of EurNet's and Swin transformers' blocks; else first.
 
     Shapes: the network's input, B views, to float32 [B, C] with "mean", else [B, ...]. If an image network is applied
     to each of T frames, [B, T, ...] without and [B, C] with "mean".
@@ -91,9 +91,10 @@ class LayerFeatures(nn.Module):
         """The axis of the channels in the module's output of `num_axes` axes."""
         if self.channels != "auto":
             return {"first": 1, "last": -1}[self.channels]
-        is_eurnet = type(getattr(self.model, "network", self.model)).__module__.startswith("eurgraph.")
+        network = self.model.network if isinstance(self.model, PerFrame) else self.model
+        all_last = type(network).__module__.startswith("eurgraph.") or getattr(network, "is_channels_last", False)
         is_last = type(self.target) in (nn.Linear, nn.LayerNorm) or (
-            is_eurnet and not isinstance(self.target, nn.Conv2d | nn.Conv3d)
+            all_last and not isinstance(self.target, nn.Conv2d | nn.Conv3d)
         )
         return -1 if num_axes == 3 or is_last else 1
 

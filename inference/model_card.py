@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from models import MODELS
+from models import model_info
 from pretrained import PretrainedConfig
 from settings import write_yaml
 
@@ -57,14 +58,14 @@ class ModelCard:
 
     @property
     def _shape(self) -> tuple[int, ...]:
-        return self.config.input_shape or MODELS[self.config.architecture].input_shape
+        return self.config.input_shape or model_info(self.config.architecture).input_shape
 
     @property
     def _kind(self) -> str:
         return "video" if len(self._shape) == 4 else "image"
 
     def _front_matter(self) -> str:
-        family = self.config.architecture.split("_")[0]
+        family = re.split("[/_]", self.config.architecture)[0]
         facts: dict[str, Any] = {"license": self.license, "library_name": "pytorch"}
         facts |= {"pipeline_tag": f"{self._kind}-classification", "tags": ["video-graph-reasoning", family]}
         metrics = sorted({_metric(title) for score in self.scores for title in score.numbers})
@@ -82,7 +83,7 @@ class ModelCard:
         return {"task": {"type": f"{self._kind}-classification"}, "dataset": dataset, "metrics": metrics}
 
     def _summary(self) -> str:
-        info = MODELS[self.config.architecture]
+        info = model_info(self.config.architecture)
         frames = ", which sees clips frame by frame" if self.config.per_frame else ""
         what = f"`{self.config.architecture}` ({info.paper}){frames}"
         if not self.recipe:
@@ -173,7 +174,7 @@ class ModelCard:
     def _citation(self) -> Iterator[str]:
         yield "## License and paper"
         yield ""
-        yield f"License of the weights: {self.license}. Please cite: {MODELS[self.config.architecture].paper}."
+        yield f"License of the weights: {self.license}. Please cite: {model_info(self.config.architecture).paper}."
 
 
 def _metric(title: str) -> str:

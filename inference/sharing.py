@@ -15,7 +15,7 @@ from engine.checkpoint import read_fact
 from engine.json_io import to_json
 from inference.model_card import ModelCard, Score
 from inference.trained import TrainedNetwork, load_trained
-from models import MODELS
+from models import model_info
 from pretrained import WEIGHTS, PretrainedConfig, check_folder, write_pretrained
 from settings import SettingsError
 from tasks.classification import Classification
@@ -78,11 +78,12 @@ def save_pretrained(
 
 def _config(model: nn.Module, task: Classification | None = None) -> PretrainedConfig:
     name = getattr(model, "model_name", None)
-    if name not in MODELS:
+    try:
+        values: dict[str, Any] = {"input_shape": model_info(str(name)).input_shape}
+    except ValueError:
         raise SettingsError(
             f"a {type(model).__name__} that models.create_model did not build cannot be built again by its name"
-        )
-    values: dict[str, Any] = {"input_shape": MODELS[name].input_shape}
+        ) from None
     if task is not None:
         mean, std = task.normalization
         values = {"input_shape": task.validation_shape()[1], "mean": mean, "std": std}

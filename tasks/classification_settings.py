@@ -15,12 +15,17 @@ class ModelSettings(Settings):
 
     CHANGEABLE = ("pretrained",)
 
-    name: str = Field(description="a name from models.list_models(); for clips, image networks process each frame")
+    name: str = Field(
+        description="a name from models.list_models(), timm/NAME or torchvision/NAME; for clips, image networks "
+        "process each frame"
+    )
     num_classes: int | None = Field(
         None, gt=0, le=10_000_000, description="number of classes; none: from the training list"
     )
     pretrained: str | None = Field(
-        None, description="file of initial weights; 3-D networks inflate the weights of a 2-D ImageNet network"
+        None,
+        description="file of initial weights; 3-D networks inflate the weights of a 2-D ImageNet network; hub: "
+        "download those that timm or torchvision offers for its network",
     )
     options: dict[str, Any] = Field(
         {}, description="further arguments of the network's builder, such as drop_path: 0.1"

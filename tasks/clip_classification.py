@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from backbones import PerFrame
+from backbones.library_network import LibraryInput
 from datasets.file_list import FileList
 from datasets.mixing import Mixer
 from datasets.synthetic.motion_shapes import MotionShapesSettings, make_motion_shapes
@@ -53,6 +54,7 @@ from tasks.classification import Classification
 from tasks.classification_settings import DataSettings, EvaluationSettings, ModelSettings, check_pairs
 from tasks.clip_windows import answer_windows
 from tasks.fitting_settings import scaled
+from tasks.library_input import fill_library_input
 from tasks.losses import ClipLossSettings
 from tasks.multi_label import multi_label_step
 
@@ -119,8 +121,24 @@ class ClipEvaluationSettings(EvaluationSettings):
     clips_per_forward: int = Field(16, gt=0, le=2**20, description="clips per forward pass, per rank")
 
 
+def _input_of_library(known: LibraryInput) -> dict[str, Any]:
+    """The settings for what a library says of its network's input."""
+    size = known.shape[-1]
+    lowest, highest = TrainViewSettings().short_side
+    settings = {
+        "color.mean": known.mean,
+        "color.std": known.std,
+        "train_view": {"crop": size, "short_side": (size, size * highest / lowest)},
+        "val_view": {"crop": size, "short_side": int(size / (known.crop_fraction or 1))},
+    }
+    return settings if len(known.shape) == 3 else {**settings, "num_frames": known.shape[1]}
+
+
 class ClipClassificationSettings(TaskSettings):
-    """A recipe of clip classification."""
+    """A recipe of clip classification.
+
+    What it leaves open of the input of a network of timm or torchvision is as the library has it.
+    """
 
     CHANGEABLE = ("evaluation",)
 
@@ -129,6 +147,11 @@ class ClipClassificationSettings(TaskSettings):
     data: ClipDataSettings
     loss: ClipLossSettings = ClipLossSettings()
     evaluation: ClipEvaluationSettings = ClipEvaluationSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fits_the_library(cls, recipe: Any) -> Any:
+        return fill_library_input(recipe, _input_of_library)
 
     @model_validator(mode="after")
     def _mixing_takes_pairs(self):

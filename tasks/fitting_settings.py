@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from models import AUTHORS_NAMES, MODELS
+from models import AUTHORS_NAMES, model_info
 from settings import SettingsError, apply_override, parse_settings
 
 if TYPE_CHECKING:
@@ -36,11 +36,19 @@ def _proposals(task: Classification) -> Iterator[list[str]]:
     plain = next((name.removesuffix(ending) for ending in VARIANTS if name.endswith(ending)), name)
     for other in dict.fromkeys((name, plain)):
         renamed = [] if other == name else [f"model.name={other}"]
-        sizes = [] if other not in MODELS else task.overrides_for_input(MODELS[other].input_shape)
+        sizes = _sizes_for(task, other)
         for resized in ([], sizes):
             for bare in ([], ["model.options={}"]):
                 if overrides := [*renamed, *resized, *(bare if model.options else [])]:
                     yield overrides
+
+
+def _sizes_for(task: Classification, name: str) -> list[str]:
+    """The overrides for the input that a network was built for; none: there is no such network."""
+    try:
+        return task.overrides_for_input(model_info(name).input_shape)
+    except ValueError:
+        return []
 
 
 def _fits(task: Classification, overrides: list[str], check: Callable[[Classification], None]) -> bool:

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from backbones import TokenLabelGLNet, TokenLabeling
+from backbones.library_network import LibraryInput
 from datasets.file_list import FileList
 from datasets.images import (
     EraseSettings,
@@ -38,6 +39,7 @@ from tasks.class_lists import read_setting
 from tasks.classification import Classification
 from tasks.classification_settings import DataSettings, EvaluationSettings, ModelSettings, check_pairs
 from tasks.distillation import distillation_loss, load_teacher
+from tasks.library_input import fill_library_input
 from tasks.losses import ImageLossSettings, class_probabilities, cross_entropy, token_labeling_loss
 from tasks.network_check import run_copy_on_meta
 
@@ -61,8 +63,23 @@ class ImageEvaluationSettings(EvaluationSettings):
     images_per_forward: int = Field(64, gt=0, le=2**20, description="images per forward pass, per rank")
 
 
+def _input_of_library(known: LibraryInput) -> dict[str, Any]:
+    """The settings for what a library says of its network's input."""
+    size = known.shape[-1]
+    return {
+        "train_view.size": size,
+        "val_view.size": size,
+        "val_view.crop_fraction": known.crop_fraction,
+        "pixels.mean": known.mean,
+        "pixels.std": known.std,
+    }
+
+
 class ImageClassificationSettings(TaskSettings):
-    """A recipe of image classification."""
+    """A recipe of image classification.
+
+    What it leaves open of the input of a network of timm or torchvision is as the library has it.
+    """
 
     CHANGEABLE = ("evaluation",)
 
@@ -71,6 +88,11 @@ class ImageClassificationSettings(TaskSettings):
     data: ImageDataSettings
     loss: ImageLossSettings = ImageLossSettings()
     evaluation: ImageEvaluationSettings = ImageEvaluationSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fits_the_library(cls, recipe: Any) -> Any:
+        return fill_library_input(recipe, _input_of_library)
 
     @model_validator(mode="after")
     def _mixing_takes_pairs(self):

@@ -102,6 +102,8 @@ def check_maps(run: Path, layer: str) -> None:
         in_ci("hornet_shapes", 8, 0.3, None),
         in_ci("eat_shapes", 8, 0.35, None),
         in_ci("eurnet_video_motion", 10, 0.22, None),
+        weekly("timm_shapes", None, 0.9, None),
+        weekly("torchvision_motion", None, 0.4, None),
         weekly("eurnet_shapes", None, 0.9, "stages.2.blocks.0"),
         weekly("hornet_shapes", None, 0.9, "stages.2"),
         weekly("eat_shapes", None, 0.85, "norm"),

@@ -9,7 +9,7 @@ from conftest import ROOT
 FLOORS = (
     {"settings"},
     {"datasets", "evaluators", "engine", "glore3d", "eurgraph", "backbones", "dense"},
-    {"models", "weights", "pretrained", "segmentors", "detectors"},
+    {"models", "model_protocol", "libraries", "weights", "pretrained", "segmentors", "detectors"},
     {"tasks", "hubconf"},
     {"inference"},
     {"explain", "report"},
@@ -17,7 +17,8 @@ FLOORS = (
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 ALLOWED_ON_SAME_FLOOR = {
-    "models": {"weights"},
+    "models": {"weights", "model_protocol", "libraries"},
+    "libraries": {"weights"},
     "pretrained": {"models", "weights"},
     "segmentors": {"models"},
     "detectors": {"models"},

@@ -28,6 +28,15 @@ from models import (
 )
 
 DEBUG = list_models("*debug*")
+THEIRS = {  # networks of other libraries, one of each make: (the input of a test, classifies its last map by itself)
+    "timm/test_resnet": ((3, 64, 64), True),
+    "timm/test_convnext": ((3, 64, 64), True),
+    "timm/test_mambaout": ((3, 64, 64), False),
+    "timm/test_vit": ((3, 160, 160), False),
+    "torchvision/shufflenet_v2_x0_5": ((3, 64, 64), False),
+    "torchvision/r3d_18": ((3, 4, 64, 64), False),
+}
+THEIR_NAMES = [pytest.param(name, marks=pytest.mark.weekly) if "r3d" in name else name for name in THEIRS]
 SIZES = [(224, 224), (97, 161), (32, 45)]
 CROPPING = ("hornet", "glnet_stl")  # their strided convolutions have no padding
 
@@ -276,3 +285,54 @@ def test_backbones_for_images_work_on_frames(name):
         for i, expected in enumerate(backbone(clips[:, :, 1])):
             torch.testing.assert_close(levels[i][:, :, 1], expected)
             torch.testing.assert_close(averaged[i], levels[i].mean(2))
+
+
+@pytest.mark.parametrize("name", THEIR_NAMES)
+def test_networks_of_other_libraries_keep_the_contract(name, tmp_path):
+    torch.manual_seed(0)
+    shape, pools_its_last_map = THEIRS[name]
+    model = create_model(name, num_classes=5).eval()
+    assert isinstance(model, Model) and model.model_name == name and takes_images(name) == (len(shape) == 3)
+    if isinstance(model, LayerDecay):
+        layers = {model.layer_of(entry) for entry, _ in model.named_parameters()}
+        assert {0, model.num_layers} <= layers <= set(range(model.num_layers + 1))
+    x = torch.randn(2, *shape)
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    with torch.inference_mode():
+        logits, features = model(x), model.forward_features(x)
+        check_pyramid(name, model, shape[1:])
+        if pools_its_last_map:
+            last = model.forward_pyramid(x)[-1]
+            torch.testing.assert_close(model.network.forward_head(last), logits)
+        assert features.dim() in (3, x.dim()) and model.train()(x).shape == logits.shape == (2, 5)
+        entries = set(model.state_dict())
+        model.eval().reset_classifier(0)
+        classifier = entries - set(model.state_dict())
+        assert classifier == {entry for entry in entries if entry.startswith(model.classifier_names)} != set()
+        assert model.num_classes == 0 and model(x).shape == (2, model.num_features)
+    with pytest.raises(WeightsError, match="Try: load_pretrained, which leaves the file's classifier out"):
+        load_weights(model, tmp_path / "weights.pth")
+    load_pretrained(model, tmp_path / "weights.pth")
+    other = create_model(name, num_classes=5).eval()
+    load_weights(other, tmp_path / "weights.pth")
+    with torch.inference_mode():
+        assert torch.equal(other(x), logits)
+
+
+@pytest.mark.parametrize("name", [name for name, (shape, _) in THEIRS.items() if len(shape) == 3])
+def test_networks_of_other_libraries_work_on_frames(name, tmp_path):
+    torch.manual_seed(0)
+    shape, _ = THEIRS[name]
+    network = create_model(name, num_classes=5).eval()
+    model = PerFrame(network)
+    assert isinstance(model, Model) and isinstance(model, LayerDecay) == isinstance(network, LayerDecay)
+    clips = torch.randn(2, 3, 3, *shape[1:])
+    with torch.inference_mode():
+        torch.testing.assert_close(model(clips), torch.stack([network(clips[:, :, i]) for i in range(3)]).mean(0))
+        expected = network.forward_pyramid(clips[:, :, 1])
+        for level, frame in zip(model.forward_pyramid(clips), expected, strict=True):
+            torch.testing.assert_close(level[:, :, 1], frame)
+        features = model.forward_features(clips)
+    assert features.shape[2 if features.dim() == 5 else 1] == 3
+    torch.save(network.network.state_dict(), tmp_path / "plain.pth")
+    assert load_pretrained(PerFrame(create_model(name, num_classes=5)), tmp_path / "plain.pth").misfits() == []

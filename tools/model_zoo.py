@@ -35,6 +35,10 @@ authors released; the table gives their names where the authors' pages do. This 
 - **GMACs**: multiply-adds of one input, in billions; papers call them FLOPs.
 - **published**: the authors' number, with the protocol behind it. Not measured here: we had neither the data nor the
   released weights. [fidelity.md](fidelity.md) says what was compared instead.
+
+Beside them, `timm/NAME` and `torchvision/NAME` build any classifier of these libraries, for images or for clips:
+`timm/convnext_atto`, `torchvision/r3d_18`. `list_models("timm/convnext*")` lists them, and
+[backbones.md](backbones.md#networks-of-timm-and-torchvision) says how they are trained here.
 """
 COLUMNS = ("name", "parameters", "GMACs", "input", "published", "authors' files", "also called")
 DENSE_HEAD = """\

@@ -71,7 +71,7 @@ def export_network(
     """
     if {"onnx", "int8"} & set(options.formats):
         require_onnx()
-    name = trained.task.settings.model.name
+    name = trained.task.settings.model.name.replace("/", "_")  # timm/resnet18
     _, shape = trained.task.validation_shape()
     description = describe(trained)
     compared = _files_to_compare(trained, files, options)

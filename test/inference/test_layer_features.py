@@ -7,7 +7,7 @@ import torch
 
 from backbones import PerFrame
 from inference.layer_features import LayerFeatures
-from models import MODELS, create_model
+from models import create_model, model_info
 from settings import SettingsError
 
 CASES = [  # network, applied per frame, a module, its channels
@@ -19,6 +19,9 @@ CASES = [  # network, applied per frame, a module, its channels
     ("glnet_debug", False, "stages.1", None),
     ("eat_debug", False, "blocks.0", None),
     ("eat_debug", True, "network.blocks.0", None),
+    ("timm/test_resnet", True, "network.network.layer3", 192),
+    ("timm/test_vit", False, "network.blocks.2", 64),
+    ("torchvision/shufflenet_v2_x0_5", False, "network.conv5", 1024),
 ]
 
 
@@ -29,7 +32,7 @@ def network(name, per_frame):
 
 
 def views_for(name, per_frame, number=3):
-    shape = MODELS[name].input_shape
+    shape = model_info(name).input_shape
     shape = (3, 2, *shape[1:]) if per_frame else shape
     return torch.randn(number, *shape, generator=torch.Generator().manual_seed(1))
 
@@ -72,6 +75,11 @@ def test_channels_are_found_or_named():
     assert LayerFeatures(network("hornet_debug_gf", False), "norm").channel_axis(4) == -1
     assert LayerFeatures(network("eurnet_debug", False), "stages.0").channel_axis(4) == -1
     assert LayerFeatures(network("eurnet_debug", False), "stages.0", channels="first").channel_axis(4) == 1
+    with torch.device("meta"):
+        swins = {"layers.1": create_model("timm/swin_tiny_patch4_window7_224"),
+                 "features.3": create_model("torchvision/swin_t")}  # fmt: skip
+    for layer, swin in swins.items():
+        assert LayerFeatures(swin, f"network.{layer}").channel_axis(4) == -1
     assert LayerFeatures(network("eat_debug", False), "blocks.0").channel_axis(3) == -1
 
 

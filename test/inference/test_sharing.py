@@ -60,7 +60,7 @@ def test_scores_of_other_weights_are_left_out(brief_run, tmp_path):
     assert names[0] == names[1]
 
 
-@pytest.mark.parametrize("name", ["eat_debug", "glore_resnet_debug_3d", "frames"])
+@pytest.mark.parametrize("name", ["eat_debug", "glore_resnet_debug_3d", "timm/test_resnet", "frames"])
 def test_a_network_without_a_run_has_a_card_that_says_so(tmp_path, name):
     model = PerFrame(create_model("eat_debug", 3)) if name == "frames" else create_model(name, 3)
     folder = save_pretrained(model, tmp_path / "fresh")

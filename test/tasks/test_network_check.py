@@ -75,6 +75,15 @@ def test_an_image_of_the_wrong_size_is_refused_in_both_views(images, model, view
         image_task(images, model, **{view: size}).check()
 
 
+def test_the_size_of_a_librarys_network_is_proposed(images):
+    model, size = "timm/vit_tiny_patch16_224", "data.train_view.size=224 data.val_view.size=224"
+    with pytest.raises(
+        SettingsError, match=rf"size: .* images of 64 x 64: .*Settings with which {model} fits .*: {size}$"
+    ):
+        image_task(images, model).check()
+    image_task(images, model, options={"img_size": 64}).check()
+
+
 def test_evaluation_refuses_it_too(images):
     task = image_task(images, "eat_debug", val=224)
     with pytest.raises(SettingsError, match=r"data\.val_view\.size: "):

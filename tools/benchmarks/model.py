@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from engine.precision import autocast, place_model
-from models import MODELS, create_model
+from models import create_model, model_info
 from tools.benchmarks.timing import Contestant, measure
 
 HELP = """What a model costs: parameters, operations, clips (or images) per second, and peak memory.
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
 
 def input_shape(name: str, batch: int, frames: int | None, size: int | None) -> tuple[int, ...]:
     """[B, 3, T, H, W] or [B, 3, H, W]: the model's own input shape, with `frames` and `size` where they are given."""
-    channels, *time, height, width = MODELS[name].input_shape
+    channels, *time, height, width = model_info(name).input_shape
     if frames and not time:
         raise ValueError(f"{name} takes images: --frames={frames} does not apply")
     return (batch, channels, *([frames or time[0]] if time else []), size or height, size or width)

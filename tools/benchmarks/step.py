@@ -25,7 +25,7 @@ from engine.run import RunSettings, open_run
 from engine.task import Batch, Task, TaskSettings
 from engine.train_settings import TrainSettings
 from engine.trainer import Trainer
-from models import MODELS, create_model
+from models import create_model, model_info
 
 HELP = """What a training step costs beyond its network: the loop, the log, the checkpoints, on one rank and on several.
 
@@ -86,9 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    if args.name not in MODELS:
-        create_model(args.name)  # raises, and lists the names
-    full = MODELS[args.name].input_shape
+    full = model_info(args.name).input_shape
     small = (3, *([args.frames] if len(full) == 4 else []), args.size, args.size)
     case = Case(args.name, args.batch, small, full, args.steps, args.device, args.threads, args.precision)
     where = torch.cuda.get_device_name() if args.device == "cuda" else f"cpu, threads of each rank: {args.threads}"
