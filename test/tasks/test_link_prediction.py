@@ -14,12 +14,13 @@ from simulated_runs import TwoRanks, broken_off
 from datasets.synthetic.families import make_families
 from engine.distributed import Ranks
 from engine.task import AnswersQuestions, ResumeFolder
+from eurgraph.walk_baselines import RandomWalk
 from evaluators import resumable_predictions
 from inference.trained import load_trained
 from settings import SettingsError, parse_settings, write_yaml
 from tasks.link_losses import negatives_loss, softmax_loss
 from tasks.link_prediction import LinkPrediction
-from tools import train
+from tools import link_baselines, train
 
 CPU = torch.device("cpu")
 
@@ -244,3 +245,18 @@ def test_a_mistake_in_a_recipe_is_named(families, sections, message):
     with pytest.raises(SettingsError, match=message):
         make_task(families, **sections).check()
         make_task(families, **sections).questions  # noqa: B018
+
+
+def test_scores_without_learning_are_those_of_the_recipes_questions(families, tmp_path, capsys):
+    (tmp_path / "recipe.yaml").write_text(write_yaml(recipe(families)))
+    link_baselines.main(["-c", str(tmp_path / "recipe.yaml"), "evaluation.on=test"])
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[0] for row in rows] == ["| random walk", "| relation profile", "| product of both"]
+    of_walks = make_task(families, evaluation={"on": "test"}).evaluate(RandomWalk()).summary()["mrr"]
+    assert rows[0][1:3] == ["ind_test", f"{of_walks:.3f}"] and of_walks > 0.1
+    assert len({row[2] for row in rows}) == 3
+
+
+def test_scores_without_learning_are_for_facts(tmp_path):
+    with pytest.raises(SettingsError, match="is a recipe of segmentation, not of link_prediction"):
+        link_baselines.main(["-c", "configs/demo/scene_segmentation.yaml"])

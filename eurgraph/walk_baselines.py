@@ -1,0 +1,52 @@
+"""Answers on knowledge graphs without learning, which a trained network has to beat: walks and counted profiles."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from eurgraph.pairs import starts
+from eurgraph.random_walk import random_walk
+from eurgraph.reach import IndexedGraph
+
+NUM_STEPS = 50
+"""After which a walk with restart stays as it is."""
+
+
+class RandomWalk(nn.Module):
+    """Scores a node by the chance to meet it on a walk from the head, whatever is asked: scores [B, N]."""
+
+    def forward(self, index: IndexedGraph, heads: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:
+        return random_walk(index, heads, NUM_STEPS)
+
+
+class RelationProfile(nn.Module):
+    """Scores a node by the relations s of the edges that end in it, whatever the head is: scores [B, N].
+
+    The mean over s of the share, counted on the training graph, of nodes that s ends in in which the asked relation
+    ends, too.
+
+    Args:
+        index: the training graph.
+    """
+
+    def __init__(self, index: IndexedGraph):
+        super().__init__()
+        ends = torch.zeros(index.num_nodes, index.num_relations)
+        ends[index.target, index.relation] = 1
+        share = (ends.T @ ends) / ends.sum(0).clamp(min=1).unsqueeze(1)
+        self.register_buffer("share", share)  # [s, r]
+
+    def forward(self, index: IndexedGraph, heads: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:
+        kept = index.pair_relation, self.share[:, relations], starts(index.pair_target, index.num_nodes)
+        return F.embedding_bag(*kept, mode="mean", include_last_offset=True).T
+
+
+class WalkAndProfile(nn.Module):
+    """The product of both chances: scores [B, N]."""
+
+    def __init__(self, index: IndexedGraph):
+        super().__init__()
+        self.walk, self.profile = RandomWalk(), RelationProfile(index)
+
+    def forward(self, index: IndexedGraph, heads: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:
+        return self.walk(index, heads, relations) * self.profile(index, heads, relations)
