@@ -214,7 +214,7 @@ class Detection(SceneTask):
 
     @property
     def protocol(self) -> str:
-        return "whole"
+        return f"whole{self.list_suffix}"
 
 
 def shapes_of(batch: Batch) -> list[ImageShape]:

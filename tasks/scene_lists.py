@@ -84,8 +84,9 @@ class SceneLists(NamedClasses):
         return self._test if self.settings.evaluation.on == "test" else self._validation
 
     @property
-    def protocol(self) -> str:
-        return self.settings.evaluation.on
+    def list_suffix(self) -> str:
+        """The end of the protocol's name: "-test" for test images."""
+        return "-test" * (self.settings.evaluation.on == "test")
 
     def test_task(self) -> Task | None:
         return None if self.settings.data.test is None else on_test(self)

@@ -265,7 +265,7 @@ class Segmentation(SceneTask):
         parts = ["whole" if windows is None else "slide"]
         if len(view.scales) > 1:
             parts.append(f"{len(view.scales)}scales")
-        return "-".join([*parts, *(["flip"] if view.flip else [])])
+        return "-".join([*parts, *(["flip"] if view.flip else [])]) + self.list_suffix
 
 
 def _check_label_maps(split: str, items: LabelMapFiles) -> None:

@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from engine.checkpoint import read_fact, write_atomically
+from engine.checkpoint import write_atomically
 from engine.json_io import to_json
 from engine.signals import EXIT_AGAIN, Stopped, StopSignals
 from settings import SettingsError
+from tools.common.run_scores import read_scores
 from tools.sweeps.space import Trial
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,8 @@ def run_trial(trial: Trial, recipe: str, fixed: Sequence[str], sweep: Path, retr
         _write(folder, outcome)
     if status == 0:
         outcome.status = "done"
-        outcome.score, outcome.step, outcome.summary = _best(folder)
+        if (best := read_scores(folder).best) is not None:
+            outcome.score, outcome.step, outcome.summary = best.score, best.step, best.summary
     elif stopped_by is None and status != EXIT_AGAIN:
         outcome.status, outcome.reason = "failed", _reason(folder / "output.txt", status)
     _write(folder, outcome)
@@ -111,18 +113,6 @@ def _train(command: Sequence[str], folder: Path) -> tuple[int, str | None]:
                 process.terminate()
                 process.wait()
         return process.returncode, stop.name
-
-
-def _best(folder: Path) -> tuple[float | None, int | None, dict[str, float]]:
-    """Score, step and evaluation of the best weights of a run."""
-    weights = folder / "checkpoints/best.safetensors"
-    score, step = read_fact(weights, "score"), read_fact(weights, "step")
-    rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    rows = [row for row in rows if row["split"] != "train" and row["step"] == step and row["score"] == score]
-    if not rows:
-        return None, None, {}
-    position = ("step", "split", "epoch", "score")
-    return score, step, {name: value for name, value in rows[-1].items() if name not in position}
 
 
 def _reason(output: Path, status: int) -> str:
