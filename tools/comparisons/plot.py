@@ -41,6 +41,7 @@ def draw_plot(file: IO[bytes], lines: Sequence["Line"]) -> None:
         else:
             axes.set_xlim(left=0)
         axes.set_xlabel("minutes of a run")
+        axes.set_title("score over time, mean ± standard deviation", fontweight="bold")
         axes.set_ylabel(" / ".join(sorted({_words(line) for line in lines})))
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
@@ -49,7 +50,7 @@ def draw_plot(file: IO[bytes], lines: Sequence["Line"]) -> None:
 
 
 def _words(line: "Line") -> str:
-    return f"{'best' if line.on == 'data.test' else 'last'} checkpoint on {line.on}, mean ± deviation"
+    return f"{'best' if line.on == 'data.test' else 'last'} checkpoint, {line.on}"
 
 
 def _bar(deviation: float) -> float | None:

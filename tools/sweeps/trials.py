@@ -9,6 +9,7 @@ import fcntl
 import json
 import logging
 import math
+import os
 import resource
 import subprocess
 import sys
@@ -57,7 +58,7 @@ class Outcome:
             return f"failed: {shorten(self.reason, 400, placeholder=' ...')}"
         if self.score is None:
             return self.status
-        return f"score {self.score:.4f} at step {self.step}, {self.seconds / 60:.1f} minutes"
+        return f"validation score {self.score:.4f} at step {self.step}, {self.seconds / 60:.1f} minutes"
 
 
 def run_trial(trial: Trial, recipe: str, fixed: Sequence[str], sweep: Path, retries: bool) -> Outcome:
@@ -77,8 +78,12 @@ def run_trial(trial: Trial, recipe: str, fixed: Sequence[str], sweep: Path, retr
     outcome = Outcome(command, "interrupted")
     if before is not None:
         outcome.seconds, outcome.processor_seconds = before.seconds, before.processor_seconds
-    with _alone_in(folder) as lock, _timed(outcome) as update:
-        status, stopped_by = _train(command, folder, lock, lambda: _write(folder, update()))
+    with _alone_in(folder) as lock:
+        timed = _clock(outcome)
+        try:
+            status, stopped_by = _train(command, folder, lock, lambda: _write(folder, timed()))
+        finally:
+            _write(folder, timed())
     if status == 0:
         outcome.status = "done"
         if (best := read_scores(folder).best) is not None:
@@ -110,33 +115,31 @@ def _alone_in(folder: Path) -> Iterator[int]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / "lock", "w")
+        lock = os.open(folder / "lock", os.O_CREAT | os.O_WRONLY)
     except OSError as error:
         raise SettingsError(f"cannot write {folder}: {error.strerror}; choose another --name") from error
-    with file:
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             log.info("%s: waiting for the training that another command left here", folder)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield file.fileno()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock
+    finally:
+        os.close(lock)
 
 
-@contextlib.contextmanager
-def _timed(outcome: Outcome) -> Iterator[Callable[[], Outcome]]:
-    """Context that adds its time to an outcome; gives a function that adds the time so far, and returns the outcome."""
+def _clock(outcome: Outcome) -> Callable[[], Outcome]:
+    """A function that adds the time since this call to that of the outcome, and returns the outcome."""
     seconds, processor_seconds = outcome.seconds, outcome.processor_seconds
     start, start_of_children = time.monotonic(), _time_of_children()
 
-    def update() -> Outcome:
+    def timed() -> Outcome:
         outcome.seconds = seconds + time.monotonic() - start
         outcome.processor_seconds = processor_seconds + _time_of_children() - start_of_children
         return outcome
 
-    try:
-        yield update
-    finally:
-        update()
+    return timed
 
 
 def _time_of_children() -> float:
