@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tools.comparisons.cost import stored_cost
 from tools.comparisons.entries import Entry, read_entries
-from tools.comparisons.table import Line, markdown, read_line, write_results
+from tools.comparisons.table import Line, markdown, read_line, write_plot, write_tables
 from tools.sweeps.sweep import check_settings, check_trials, check_writable
 from tools.sweeps.trials import read_outcome, run_trial
 
@@ -36,8 +36,9 @@ def run_comparison(words: Sequence[str], num_seeds: int, folder: Path, retries: 
         log.info("run %d of %d: %s, %s", number, len(runs), entry.label, " ".join(trial.overrides))
         outcome = run_trial(trial, entry.recipe, entry.fixed, entry.folder, retries)
         log.info("  %s", outcome.say())
-        write_results(folder, _lines(entries))
+        write_tables(folder, _lines(entries))
     lines = _lines(entries)
+    write_plot(folder, lines)
     log.info("")
     for line in markdown(lines):
         log.info("%s", line)

@@ -119,12 +119,16 @@ def _name_of_score(result: Result) -> str:
     return next(names, "score of the task")
 
 
-def write_results(folder: Path, lines: Sequence[Line]) -> None:
-    """Writes table.md, table.csv (a row per line), runs.csv (a row per run) and, with a score, plot.png."""
+def write_tables(folder: Path, lines: Sequence[Line]) -> None:
+    """Writes table.md, table.csv (a row per line) and runs.csv (a row per run)."""
     text = "\n".join(markdown(lines)) + "\n"
     write_atomically(folder / "table.md", lambda path: path.write_text(text, encoding="utf-8"))
     write_table(folder / "table.csv", CSV_COLUMNS, map(_csv_row, best_first(lines)))
     write_table(folder / "runs.csv", RUN_COLUMNS, (row for line in lines for row in _run_rows(line)))
+
+
+def write_plot(folder: Path, lines: Sequence[Line]) -> None:
+    """Draws plot.png of the lines that have a score, if there are any."""
     if any(line.done for line in lines):
         from tools.comparisons.plot import draw_plot  # imports matplotlib, which takes a second
 
