@@ -73,7 +73,7 @@ def tested_run(tmp_path_factory):
         "data": {"train": f"{shapes}/train.txt", "val": 0.3, "test": f"{shapes}/val.txt", "num_workers": 0,
                  "train_view": {"size": 32}, "val_view": {"size": 32}},
         "optimizer": {"name": "adamw", "lr": 0.01},
-        "train": {"num_samples": 16, "batch_size": 4, "evaluate_every_epochs": 0.06, "ema_decay": 0.9},
+        "train": {"num_samples": 16, "batch_size": 4, "evaluate_every_epochs": 0.2, "ema_decay": 0.9},
         "run": {"device": "cpu", "num_threads": 1},
     }  # fmt: skip
     (folder / "recipe.yaml").write_text(write_yaml(recipe))
