@@ -60,8 +60,8 @@ def assign_folds(files: FileList, num_folds: int, seed: int, groups: np.ndarray 
     return fold[place[groups]]
 
 
-def read_groups(path: str | Path, files: FileList) -> np.ndarray:
-    """The group [N] of each file, numbered from 0, from a table with lines `id group`.
+def sources_from_table(path: str | Path, files: FileList) -> list[str]:
+    """The source of each file, from a table with lines `id source`.
 
     Files that the table does not name are on their own. Raises ValueError for a malformed line, and for an id that
     stands twice or is not in the list.
@@ -74,13 +74,17 @@ def read_groups(path: str | Path, files: FileList) -> np.ndarray:
             raise bad_line(path, number, line, "expected `id group`")
         if fields[0] in table:
             raise bad_line(path, number, line, f"{fields[0]!r} has a group in a line above; expected each id once")
-        table[fields[0]] = fields[1].strip()
+        table[fields[0]] = f"group\t{fields[1].strip()}"  # no id: those have no tabs
     ids = [item.id for item in files]
     if unknown := sorted(table.keys() - set(ids)):
         raise ValueError(f"{path}: {len(unknown)} of its ids are not in the list, for example {unknown[0]!r}")
-    names = [("group", table[name]) if name in table else ("file", row) for row, name in enumerate(ids)]
-    numbers: dict[tuple, int] = {}
-    return np.array([numbers.setdefault(name, len(numbers)) for name in names])
+    return [table.get(name, name) for name in ids]
+
+
+def number_sources(sources: Sequence[str]) -> np.ndarray:
+    """The number [N] of each file's source, from 0, in the order in which they first occur."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(name, len(numbers)) for name in sources])
 
 
 def _rows_by(keys: np.ndarray, num_keys: int) -> Sequence[np.ndarray]:

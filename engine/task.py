@@ -159,6 +159,10 @@ class Task(ABC):
             raise SettingsError(f"the task {self.settings.task} has no training samples")
         self.settings.check_length(self.num_train_samples)
 
+    def test_task(self) -> "Task | None":
+        """The same task, with an `evaluate` on items that choose no checkpoint; None if the recipe has none."""
+        return None
+
     def fingerprint(self, part: Part) -> Mapping[str, Contents]:
         """What `part` of the task depends on besides the recipe, by name: the contents of lists and tables.
 

@@ -8,6 +8,8 @@ from report.curves import SCORES
 from report.run_files import EvaluationFiles
 from report.statistics import share_interval
 
+LISTS = {"val": "validation list", "test": "test list"}
+"""What `on` in summary.json says of the scored list."""
 SETTINGS = ("weights", "list", "max_non_finite", "num_clips", "num_crops", "drawn_score", "slide", "save_predictions")
 """Settings of an evaluation that its summary.json holds beside the scores."""
 SCENE_SCORES = {
@@ -45,7 +47,7 @@ def judge(evaluation: EvaluationFiles) -> Verdict:
     if item is None or name is None:
         scores = [(key.replace("_", " "), number(value)) for key, value in numbers_of(summary).items()]
         first, *others = scores or [("no score", "-")]
-        return Verdict(first[1], first[0], _protocol(evaluation), others[:MAX_NUMBERS], [])
+        return Verdict(first[1], first[0], _protocol(evaluation), [*others[:MAX_NUMBERS], *_choice(summary)], [])
     scored = summary.get(f"{item}s_scored", summary[f"{item}s_read"])
     if name == "top1":
         sentence = f"of {scored:,} {item}s classified correctly (top-1)"
@@ -78,17 +80,18 @@ def numbers_of(summary: dict[str, Any]) -> dict[str, float]:
 
 def _protocol(evaluation: EvaluationFiles) -> str:
     summary, item = evaluation.summary, evaluation.item
+    listed = f", {LISTS[summary['on']]}" if summary.get("on") in LISTS else ""
     if item and {"num_clips", "num_crops"} <= summary.keys():
         clips, crops = summary["num_clips"], summary["num_crops"]
-        return f"{clips} clip{'s' * (clips != 1)} x {crops} crop{'s' * (crops != 1)} per {item}"
-    return evaluation.name
+        return f"{clips} clip{'s' * (clips != 1)} x {crops} crop{'s' * (crops != 1)} per {item}{listed}"
+    return f"{evaluation.name}{listed}"
 
 
 def _trust(evaluation: EvaluationFiles, name: str, scored: int) -> list[tuple[str, str]]:
     """Coverage, and for an accuracy its interval and what guessing would score."""
     summary, item = evaluation.summary, evaluation.item
     read, listed = summary[f"{item}s_read"], summary[f"{item}s_listed"]
-    facts = [("coverage", f"{percent(read / max(1, listed))} ({read:,} of {listed:,} {item}s read)")]
+    facts = [*_choice(summary), ("coverage", f"{percent(read / max(1, listed))} ({read:,} of {listed:,} {item}s read)")]
     if name == "top1" and scored and summary[name] is not None:
         low, high = share_interval(summary[name], scored)
         facts.append(("95 % interval", f"{100 * low:.1f} to {100 * high:.1f} %"))
@@ -96,6 +99,11 @@ def _trust(evaluation: EvaluationFiles, name: str, scored: int) -> list[tuple[st
         if largest:
             facts.append(("always guessing the largest class", percent(largest / scored)))
     return facts
+
+
+def _choice(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """What chose the checkpoint, if it is one of the run."""
+    return [("checkpoint chosen by", summary["chosen_by"])] if "chosen_by" in summary else []
 
 
 def _other_scores(summary: dict[str, Any], item: str, name: str) -> list[tuple[str, str]]:

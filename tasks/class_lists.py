@@ -9,7 +9,8 @@ import numpy as np
 
 from datasets.class_table import class_names_from
 from datasets.file_list import UNLABELED, FileList, read_class_names
-from datasets.folds import assign_folds, read_groups
+from datasets.folds import assign_folds, number_sources, sources_from_table
+from datasets.held_out import held_out, share_in_words, sources_by_pattern
 from datasets.sampling_weights import balance_classes, join_lists, read_weights
 from engine.distributed import Ranks
 from settings import SettingsError
@@ -26,6 +27,7 @@ class ClassLists:
         num_classes: number of classes of the network; None: as many as the lists have.
         multi_label: whether a file may have several classes.
         item: the word for a file in messages, such as "video".
+        seed: of the files that are held out, where data.val is a share.
         ranks: the ranks of the run; the main one makes demo files.
         read_files: (source, root, class names, split) -> the files of a list setting.
         make_demo: (root, options) makes the demo files of the recipe if they do not exist.
@@ -37,23 +39,25 @@ class ClassLists:
         num_classes: int | None,
         multi_label: bool,
         item: str,
+        seed: int,
         ranks: Ranks,
         read_files: Callable[[str, str | None, tuple | None, str | None], FileList],
         make_demo: Callable[[str, dict[str, Any]], None],
     ):
         self.data, self._num_classes, self._multi_label = data, num_classes, multi_label
-        self._item, self._ranks, self._read_files, self._make_demo_files = item, ranks, read_files, make_demo
+        self._item, self._seed, self._ranks = item, seed, ranks
+        self._read_files, self._make_demo_files = read_files, make_demo
 
     @cached_property
     def train(self) -> FileList:
         files = self._whole
-        if self._folds is not None:
-            files = files.subset(np.flatnonzero(self._folds != self.data.fold))
+        if self._kept is not None:
+            files = files.subset(np.flatnonzero(self._kept))
         return join_lists([files, *self._more]) if self._more else files
 
     @cached_property
     def _whole(self) -> FileList:
-        """The files of data.train, before they are divided into folds."""
+        """The files of data.train, before they are divided into folds or some are held out."""
         data, num_classes = self.data, self._num_classes
         files = self._read("train", data.train, data.root, self._table)
         _check_labels("data.train", files, 0, num_classes or files.num_classes, self._multi_label)
@@ -76,9 +80,42 @@ class ClassLists:
         data = self.data
         if data.folds is None:
             return None
-        files = self._whole
-        groups = data.fold_groups and read_setting("data.fold_groups", read_groups, data.fold_groups, files)
-        return read_setting("data.folds", assign_folds, files, data.folds, data.fold_seed, groups)
+        groups = None if self._sources is None else number_sources(self._sources)
+        return read_setting("data.folds", assign_folds, self._whole, data.folds, data.fold_seed, groups)
+
+    @cached_property
+    def _sources(self) -> list[str] | None:
+        """The source of each file of data.train; None if the recipe does not say it."""
+        table, pattern = self.data.fold_groups, self.data.source_pattern
+        if table is not None:
+            return read_setting("data.fold_groups", sources_from_table, table, self._whole)
+        if pattern is not None:
+            return read_setting("data.source_pattern", sources_by_pattern, self._ids, pattern)
+        return None
+
+    @property
+    def _ids(self) -> list[str]:
+        return [item.id for item in self._whole]
+
+    @cached_property
+    def _held(self) -> np.ndarray | None:
+        """Which files of data.train are held out to validate, bool [N]; None if data.val is no share."""
+        share = self.data.val
+        if not isinstance(share, float):
+            return None
+        return read_setting("data.val", held_out, self._sources or self._ids, share, self._seed)
+
+    @property
+    def _is_in_fold(self) -> np.ndarray:
+        """Which files of data.train are in the fold that is not for training, bool [N]."""
+        return np.zeros(len(self._whole), dtype=bool) if self._folds is None else self._folds == self.data.fold
+
+    @cached_property
+    def _kept(self) -> np.ndarray | None:
+        """Which files of data.train are for training, bool [N]; None: all."""
+        if self._held is None:
+            return None if self._folds is None else ~self._is_in_fold
+        return ~self._is_in_fold & ~self._held
 
     @cached_property
     def train_weights(self) -> np.ndarray | None:
@@ -99,17 +136,54 @@ class ClassLists:
         """Weights [N] of the training files from data.weights, which names files of every fold."""
         files = join_lists([self._whole, *self._more]) if self._more else self._whole
         weights = read_setting("data.weights", read_weights, table, files)
-        if self._folds is None:
+        if self._kept is None:
             return weights
-        return np.delete(weights, np.flatnonzero(self._folds == self.data.fold))
+        return np.delete(weights, np.flatnonzero(~self._kept))
 
     @cached_property
     def val(self) -> FileList:
         data = self.data
+        if self._held is not None:
+            return self._whole.subset(np.flatnonzero(self._held & ~self._is_in_fold))
         if self._folds is not None:
-            return self._whole.subset(np.flatnonzero(self._folds == data.fold))
-        files = self._read("val", data.val, data.val_root or data.root, self._names or None)
-        _check_labels("data.val", files, UNLABELED, self.num_classes, self._multi_label)
+            return self._whole.subset(np.flatnonzero(self._is_in_fold))
+        return self._read_scored("val", data.val, data.val_root or data.root)
+
+    @property
+    def has_test(self) -> bool:
+        """Whether the recipe has files that choose nothing."""
+        return self.data.test is not None or (self.data.folds is not None and self.data.val is not None)
+
+    @cached_property
+    def test(self) -> FileList:
+        data = self.data
+        if not self.has_test:
+            raise SettingsError(
+                f"evaluation.on=test needs data.test, the {self._item}s that choose nothing, or data.folds with a "
+                "share as data.val"
+            )
+        if data.test is None:
+            return self._whole.subset(np.flatnonzero(self._is_in_fold))
+        return self._read_scored("test", data.test, data.test_root or data.val_root or data.root)
+
+    def scored(self, on: str) -> FileList:
+        """The files that an evaluation scores: "val" or "test"."""
+        return self.test if on == "test" else self.val
+
+    def place(self, on: str) -> tuple[str, str | None]:
+        """(setting, part of it) that the files of "val" or "test" are from; the part is None if they are all of it."""
+        data = self.data
+        fold = None if data.folds is None else f"fold {data.fold} of {data.folds}"
+        if on == "test":
+            return (data.train, fold) if data.test is None else (data.test, getattr(data, "test_split", None))
+        if isinstance(data.val, float):
+            part = share_in_words(data.val, self._seed)
+            return data.train, part if fold is None else f"{part} but for {fold}"
+        return (data.train, fold) if data.val is None else (data.val, getattr(data, "val_split", None))
+
+    def _read_scored(self, key: str, source: str, root: str | None) -> FileList:
+        files = self._read(key, source, root, self._names or None)
+        _check_labels(f"data.{key}", files, UNLABELED, self.num_classes, self._multi_label)
         return files
 
     @cached_property

@@ -34,6 +34,7 @@ from tasks.evaluation_key import settings_key
 from tasks.loops import check_any_read, evaluation_loader, gather_rows, resumable_in, training_batches
 from tasks.losses import cross_entropy
 from tasks.network_check import check_network, check_validation
+from tasks.scored_list import check_chooses_on_val
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +50,16 @@ class Classification(ClassifiedFiles):
 
     def check(self) -> None:
         """Checks everything the recipe refers to, so that mistakes are reported before training starts."""
+        check_chooses_on_val(self.settings)
         self.settings.check_length(self.num_train_samples)
         if self.settings.data.mix.is_on and self.settings.train.samples_per_forward(self.ranks) % 2:
             raise SettingsError(
                 f"data.mix takes {self.item}s in pairs; set a train.batch_size that gives each process an even number"
             )
-        for split, files in (("training", self.train_files), ("validation", self.val_files)):
+        lists = {"training": self.train_files, "validation": self.val_files}
+        if self.lists.has_test:
+            lists["test"] = self.lists.test
+        for split, files in lists.items():
             log.info("%s: %d %ss of %d classes", split, len(files), self.item, files.num_classes)
         if self.train_weights is not None:
             log.info("training: %d %ss with a nonzero weight", np.count_nonzero(self.train_weights), self.item)

@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from datasets.mixing import MixSettings
 from evaluators.non_finite import MAX_NON_FINITE
 from settings import Settings
 from tasks.loader_settings import LoaderSettings
+from tasks.scored_list import ScoredListSettings, Share, check_source_pattern
 
 
 class ModelSettings(Settings):
@@ -49,27 +50,44 @@ class DataSettings(LoaderSettings):
     # Where the lists are may change, because checkpoints know what is in them: see `Task.fingerprint`.
     CHANGEABLE = (
         *("train", "root", "class_names", "more", "weights", "val", "val_root", "val_view"),
+        *("test", "test_root", "source_pattern"),
         *LoaderSettings.CHANGEABLE,
     )
 
     train: str = Field(description="training files: a list file, a folder with one folder per class, or see the task")
-    val: str | None = Field(
-        None, description="validation files, in the same formats; none: a fold of the training files"
+    val: str | Share | None = Field(
+        None,
+        description="validation files, in the same formats; or a share of the training files, such as 0.1, chosen by "
+        "run.seed and their ids; none: a fold of the training files",
+    )
+    test: str | None = Field(
+        None,
+        description="test files, in the same formats: scored once at the end of a run, by the best and the last "
+        "checkpoint; they choose nothing",
     )
     folds: int | None = Field(
         None,
         ge=2,
         le=1000,
         description="cross-validation: divide the training files into so many folds, with equal shares of each class; "
-        "fold `fold` is for validation, the others are for training",
+        "fold `fold` is for validation, the others are for training. If `val` is a share, it is one of the others, and "
+        "the fold is the test list",
     )
-    fold: int | None = Field(None, ge=0, description="the fold that is for validation, from 0")
+    fold: int | None = Field(None, ge=0, description="the fold that is not for training, from 0")
     fold_seed: int = Field(0, ge=0, description="seed of the division into folds, whatever run.seed is")
     fold_groups: str | None = Field(
-        None, description="table with lines `id group`: files of one group, such as one recording, share a fold"
+        None,
+        description="table with lines `id group`: files of one group, such as one recording, share a fold, and are "
+        "held out together",
+    )
+    source_pattern: str | None = Field(
+        None,
+        description="the same from ids: a regular expression, of which the first group names the recording, such as "
+        "'(.*)_c[0-9]+$' for UCF101",
     )
     root: str | None = Field(None, description="folder that listed paths are relative to; none: the list's folder")
     val_root: str | None = Field(None, description="root of the validation list, if it differs")
+    test_root: str | None = Field(None, description="root of the test list, if it differs from that of validation")
     class_names: str | tuple[str, ...] | None = Field(
         None,
         description="table of class names (lines `label name`, CSV or JSON), or the names; none: of the training files",
@@ -92,13 +110,18 @@ class DataSettings(LoaderSettings):
     @model_validator(mode="after")
     def _validates_on_a_list_or_a_fold(self):
         if self.folds is None:
-            for name in ("fold", "fold_groups", "fold_seed"):
+            for name in ("fold", "fold_seed"):
                 if getattr(self, name):
                     raise ValueError(f"{name} needs folds, the number of folds; for example data.folds=5")
             if self.val is None:
-                raise ValueError("val is required: the validation files; or set folds=5 fold=0, for cross-validation")
-        elif self.val is not None:
-            raise ValueError("folds takes the validation files from `train`; set data.val=null")
+                raise ValueError(
+                    "val is required: the validation files, or a share of the training files such as val=0.1; or set "
+                    "folds=5 fold=0, for cross-validation"
+                )
+        elif isinstance(self.val, str):
+            raise ValueError("folds takes the validation files from `train`; set data.val=null, or a share such as 0.1")
+        elif self.test is not None and self.val is not None:
+            raise ValueError("with folds and a share as val, fold `fold` is the test list; set data.test=null")
         elif self.fold is None or self.fold >= self.folds:
             raise ValueError(
                 f"fold is {self.fold}; expected 0 to {self.folds - 1}, one of the {self.folds} folds, or all of them: "
@@ -106,8 +129,21 @@ class DataSettings(LoaderSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _sources_divide_something(self):
+        for name in ("fold_groups", "source_pattern"):
+            if getattr(self, name) and self.folds is None and not isinstance(self.val, float):
+                raise ValueError(
+                    f"{name} needs folds, or a share of the training files as val; for example data.val=0.1"
+                )
+        if self.fold_groups and self.source_pattern:
+            raise ValueError("fold_groups and source_pattern both name the sources of files; set one of them to null")
+        return self
 
-class EvaluationSettings(Settings):
+    _is_pattern = field_validator("source_pattern")(check_source_pattern)
+
+
+class EvaluationSettings(ScoredListSettings):
     """How files are evaluated."""
 
     max_non_finite: float = Field(

@@ -11,13 +11,14 @@ import torch
 from datasets.file_list import FileList
 from datasets.samples import EvalViews, TrainSamples
 from engine.fingerprint import Contents, Part
-from engine.task import Batch
+from engine.task import Batch, Task
 from evaluators.classification import Naming
 from tasks.class_lists import ClassLists
 from tasks.evaluation_key import evaluation_key, validation_source
 from tasks.lists_fingerprint import fingerprint_lists
 from tasks.loader_settings import loader_options
 from tasks.named_classes import NamedClasses
+from tasks.scored_list import on_test
 
 
 class ClassifiedFiles(NamedClasses):
@@ -83,7 +84,7 @@ class ClassifiedFiles(NamedClasses):
     @cached_property
     def lists(self) -> ClassLists:
         settings = self.settings
-        options = (settings.model.num_classes, self.multi_label, self.item, self.ranks)
+        options = (settings.model.num_classes, self.multi_label, self.item, settings.run.seed, self.ranks)
         return ClassLists(settings.data, *options, self.read_files, self.make_demo)
 
     @property
@@ -97,7 +98,8 @@ class ClassifiedFiles(NamedClasses):
 
     @property
     def val_files(self) -> FileList:
-        return self.lists.val
+        """The files that an evaluation scores: the validation files, or with evaluation.on=test the test files."""
+        return self.lists.scored(self.settings.evaluation.on)
 
     @property
     def num_classes(self) -> int:
@@ -129,15 +131,19 @@ class ClassifiedFiles(NamedClasses):
         return evaluation_key(self)
 
     def report_facts(self) -> dict[str, Any]:
-        data = self.settings.data
-        files = data.val if data.folds is None else f"fold {data.fold} of {data.folds} of {data.train}"
-        return {"list": files, **self.settings.evaluation.model_dump()}
+        files, part = self.lists.place(self.settings.evaluation.on)
+        listed = files if part is None else f"{part} of {files}"
+        return {"list": listed, **self.settings.evaluation.model_dump()}
+
+    def test_task(self) -> Task | None:
+        return on_test(self) if self.lists.has_test else None
 
     @property
-    def fold_suffix(self) -> str:
-        """The end of the protocol's name in cross-validation: "-fold0of5" """
+    def list_suffix(self) -> str:
+        """The end of the protocol's name in cross-validation, "-fold0of5", and of test files, "-test"."""
         data = self.settings.data
-        return "" if data.folds is None else f"-fold{data.fold}of{data.folds}"
+        fold = "" if data.folds is None else f"-fold{data.fold}of{data.folds}"
+        return fold + "-test" * (self.settings.evaluation.on == "test")
 
     @property
     def naming(self) -> Naming:

@@ -64,10 +64,11 @@ log = logging.getLogger(__name__)
 class ClipDataSettings(DataSettings):
     """Videos, clips and views. Lists may also be Kinetics CSV files, or splits of UCF101 and HMDB51."""
 
-    CHANGEABLE = (*DataSettings.CHANGEABLE, "train_split", "val_split", "index")
+    CHANGEABLE = (*DataSettings.CHANGEABLE, "train_split", "val_split", "test_split", "index")
 
     train_split: str | None = Field(None, description="split of `train`, if one file or folder holds several")
     val_split: str | None = Field(None, description="split of `val`, if one file or folder holds several")
+    test_split: str | None = Field(None, description="split of `test`, if one file or folder holds several")
     index: str | None = Field(
         None, description="index written by tools/check_videos.py --index; none: indices next to the lists, if any"
     )
@@ -317,7 +318,7 @@ class ClipClassification(Classification):
             interval, seconds = data.frame_interval, data.frame_seconds
             sampling = EvenSampling(data.num_frames, interval, views.num_clips, data.short_video, seconds)
         return VideoViews(
-            files, sampling, EvalView(data.val_view, views.num_crops), self.opener(data.val or data.train)
+            files, sampling, EvalView(data.val_view, views.num_crops), self.opener(self.lists.place(views.on)[0])
         )
 
     def answer_parts(
@@ -345,4 +346,4 @@ class ClipClassification(Classification):
     @property
     def protocol(self) -> str:
         views = self.settings.evaluation
-        return f"{views.num_clips}x{views.num_crops}{self.fold_suffix}"
+        return f"{views.num_clips}x{views.num_crops}{self.list_suffix}"

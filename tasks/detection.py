@@ -4,9 +4,8 @@ Evaluation resizes the image with its aspect kept and finds at most 100 objects 
 file. Scores are COCO's average precisions.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -47,8 +46,6 @@ class DetectionDataSettings(SceneDataSettings):
 
     train: str = Field(description="JSON file of the training images in COCO's form")
     root: str | None = Field(None, description="folder of the training images; none: that of the file")
-    val: str = Field(description="JSON file of the validation images in COCO's form")
-    val_root: str | None = Field(None, description="folder of the validation images; none: as for training")
     keep_empty: bool = Field(
         False, description="train on images without objects, too; the papers' recipes leave them out"
     )
@@ -100,28 +97,21 @@ class Detection(SceneTask):
         model = self.settings.model
         return model.head in MASK_HEADS and model.head_options.get("mask_convs", 0) is not None
 
-    @cached_property
-    def train_items(self) -> CocoImages:
-        data = self.settings.data
-        items = self._read("train", data.train, data.root, self.named_classes)
-        return items if data.keep_empty else read_setting("data.train", with_objects, items)
-
-    @cached_property
-    def val_items(self) -> CocoImages:
-        data = self.settings.data
-        return self._read("val", data.val, data.val_root or data.root, self.class_names)
-
-    def _read(self, split: str, source: str, root: str | None, names: Sequence[str] | None) -> CocoImages:
-        self.make_demo()
+    def read_items(self, split: str, source: str, root: str | None) -> CocoImages:
+        names = self.named_classes if split == "train" else self.class_names
         return read_setting(f"data.{split}", read_coco, source, root, names, self.has_masks)
+
+    def to_learn_from(self, items: CocoImages) -> CocoImages:
+        return items if self.settings.data.keep_empty else read_setting("data.train", with_objects, items)
 
     def check(self) -> None:
         super().check()
-        if not self.val_items.counts().any():
-            raise SettingsError(
-                f"data.val: none of the {len(self.val_items)} images of {self.settings.data.val} has an object; there "
-                "is nothing to score"
-            )
+        for split, items in self.lists.items():
+            if not items.counts().any():
+                raise SettingsError(
+                    f"data.{split}: none of the {len(items)} images of {items.source} has an object; there is nothing "
+                    "to score"
+                )
 
     def create_network(self, num_classes: int) -> nn.Module:
         model = self.settings.model
@@ -224,7 +214,7 @@ class Detection(SceneTask):
 
     @property
     def protocol(self) -> str:
-        return "whole"
+        return f"whole{self.list_suffix}"
 
 
 def shapes_of(batch: Batch) -> list[ImageShape]:

@@ -18,12 +18,12 @@ IN_TRAINING_ONLY = (
 )
 IN_THE_FILES = (
     *("val", "val_root", "val_split", "root", "class_names", "make", "index"),
-    *("folds", "fold", "fold_seed", "fold_groups"),
+    *("test", "test_root", "test_split", "folds", "fold", "fold_seed", "fold_groups", "source_pattern"),
 )
 IGNORED = {
     "model": ("pretrained",),
     "data": (*IN_TRAINING_ONLY, *IN_THE_FILES, *LoaderSettings.CHANGEABLE),
-    "evaluation": ("max_non_finite", "clips_per_forward", "images_per_forward"),
+    "evaluation": ("on", "max_non_finite", "clips_per_forward", "images_per_forward"),
 }
 """Settings by section that change no score but by rounding, or only by what the validation files are."""
 
@@ -57,10 +57,9 @@ def evaluation_key(task: Classification) -> dict[str, Any]:
 
 def validation_source(task: Classification) -> dict[str, str]:
     """See `engine.task.Task.validation_source`."""
-    data = task.settings.data
-    places = {"list": data.val or data.train, "root": data.val_root or data.root}
+    data, on = task.settings.data, task.settings.evaluation.on
+    files, split = task.lists.place(on)
+    root = data.val_root or data.root
+    places = {"list": files, "root": data.test_root or root if on == "test" else root}
     source = {name: os.path.abspath(place) for name, place in places.items() if place is not None}
-    split = getattr(data, "val_split", None)
-    if data.folds is not None:
-        split = f"fold {data.fold} of {data.folds}"
     return source if split is None else {**source, "split": split}

@@ -232,4 +232,4 @@ class ImageClassification(Classification):
 
     @property
     def protocol(self) -> str:
-        return f"centre{self.fold_suffix}"
+        return f"centre{self.list_suffix}"

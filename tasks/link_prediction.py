@@ -47,6 +47,7 @@ from tasks.initial_weights import load_initial_weights
 from tasks.link_losses import negatives_loss, softmax_loss
 from tasks.link_settings import LinkPredictionSettings
 from tasks.loops import evaluation_loader, gather_rows, resumable_in, training_batches
+from tasks.scored_list import check_chooses_on_val, on_test
 from tasks.training_graph import TrainingGraph
 
 log = logging.getLogger(__name__)
@@ -118,7 +119,11 @@ class LinkPrediction(Task):
 
     # The network.
 
+    def test_task(self) -> Task | None:
+        return None if self.splits.test is None else on_test(self)
+
     def check(self) -> None:
+        check_chooses_on_val(self.settings)
         splits = self.splits
         for note in splits.notes:
             log.info("%s", note)

@@ -1,6 +1,6 @@
 """The settings of link prediction."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -9,6 +9,7 @@ from datasets.synthetic.families import FamiliesSettings
 from engine.task import TaskSettings
 from evaluators.non_finite import MAX_NON_FINITE
 from settings import Settings
+from tasks.scored_list import ScoredListSettings, Share
 
 
 class ReasonerSettings(Settings):
@@ -33,7 +34,7 @@ class TripleDataSettings(Settings):
         description="file of facts, a line `head<TAB>relation<TAB>tail` each, also CSV or gzip; or a folder with "
         "train.txt, valid.txt and test.txt"
     )
-    val: str | Annotated[float, Field(gt=0, lt=1)] | None = Field(
+    val: str | Share | None = Field(
         None,
         description="file of facts to ask for; or a share of those of `train`; none: the folder's valid.txt, or 0.1",
     )
@@ -71,10 +72,9 @@ class LinkLossSettings(Settings):
     )
 
 
-class LinkEvaluationSettings(Settings):
+class LinkEvaluationSettings(ScoredListSettings):
     """How questions are evaluated."""
 
-    on: Literal["val", "test"] = Field("val", description="what is asked: data.val or data.test")
     protocol: Protocol = Field(
         "ind_test",
         description="of a test on another graph. ind_test: test.txt is asked, train.txt and test.txt are known; "

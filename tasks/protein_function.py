@@ -29,7 +29,7 @@ from datasets.proteins.samples import ProteinFiles, ProteinSamples
 from datasets.synthetic.protein_folds import make_protein_folds
 from engine.fingerprint import Contents, Part
 from engine.precision import autocast
-from engine.task import Answer, Batch, Evaluation, ResumeFolder
+from engine.task import Answer, Batch, Evaluation, ResumeFolder, Task
 from evaluators.protein_function import FunctionEvaluation
 from evaluators.resumable_predictions import ResumablePredictions, Rows
 from models import create_model
@@ -42,6 +42,7 @@ from tasks.loader_settings import LoaderSettings, loader_options
 from tasks.loops import check_any_read, evaluation_loader, gather_rows, resumable_in, training_batches
 from tasks.named_classes import NamedClasses
 from tasks.protein_settings import ProteinFunctionSettings
+from tasks.scored_list import check_chooses_on_val, on_test
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +128,9 @@ class ProteinFunction(NamedClasses):
             return self._read("test", data.test)
         return self._read("val", data.val) if isinstance(data.val, str) else self._split[1]
 
+    def test_task(self) -> Task | None:
+        return None if self.settings.data.test is None else on_test(self)
+
     @property
     def protocol(self) -> str:
         identity = self.settings.evaluation.identity
@@ -143,9 +147,13 @@ class ProteinFunction(NamedClasses):
     # The network.
 
     def check(self) -> None:
+        check_chooses_on_val(self.settings)
         super().check()
         data = self.settings.data
-        for name, files in (("train", self.train_files), (self.settings.evaluation.on, self.val_files)):
+        lists = {"train": self.train_files, "val": self.val_files}
+        if data.test is not None:
+            lists["test"] = self._read("test", data.test)
+        for name, files in lists.items():
             used = int((label_counts(files, self.num_classes) > 0).sum())
             log.info("%s: %d structures, %d of %d labels", name, len(files), used, self.num_classes)
             if absent := missing(files):

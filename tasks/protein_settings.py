@@ -1,6 +1,6 @@
 """The settings of protein function prediction."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,7 @@ from engine.task import TaskSettings
 from evaluators.non_finite import MAX_NON_FINITE
 from settings import Settings
 from tasks.loader_settings import LoaderSettings
+from tasks.scored_list import ScoredListSettings, Share
 
 
 class ProteinModelSettings(Settings):
@@ -41,7 +42,7 @@ class ProteinDataSettings(LoaderSettings):
         "with labels in DeepFRI's annotation file",
     )
     train: str = Field(description="table, or list of chains, of the training structures")
-    val: str | Annotated[float, Field(gt=0, lt=1)] = Field(
+    val: str | Share = Field(
         0.2, description="of the validation structures; or a share of those of `train`, chosen by run.seed"
     )
     test: str | None = Field(None, description="of the structures that evaluation.on=test scores")
@@ -65,10 +66,9 @@ class ProteinDataSettings(LoaderSettings):
         return self
 
 
-class ProteinEvaluationSettings(Settings):
+class ProteinEvaluationSettings(ScoredListSettings):
     """How structures are evaluated."""
 
-    on: Literal["val", "test"] = Field("val", description="what is scored: data.val or data.test")
     identity: Identity | None = Field(
         None,
         description="of the test chains, only those that are less than so many percent alike to any training chain, by "

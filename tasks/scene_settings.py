@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from datasets.images import PixelSettings
 from datasets.synthetic import SceneShapesSettings
 from evaluators.non_finite import MAX_NON_FINITE
 from settings import Settings
 from tasks.loader_settings import LoaderSettings
+from tasks.scored_list import ScoredListSettings, Share, check_source_pattern
 
 OTHER_PLACES = {"weights": "pretrained", "num_classes": "num_classes", "head": "head", "neck": "neck"}
 OTHER_PLACES |= dict.fromkeys(("channels", "auxiliary_channels", "dropout", "norm", "head_options"), "head_options")
@@ -45,7 +46,10 @@ class SceneDataSettings(LoaderSettings):
     """The images, and the dataloader workers that read them."""
 
     # Where the lists are may change, because checkpoints know what is in them: see `Task.fingerprint`.
-    CHANGEABLE = ("train", "root", "class_names", "val", "val_root", "val_view", *LoaderSettings.CHANGEABLE)
+    CHANGEABLE = (
+        *("train", "root", "class_names", "val", "val_root", "val_view", "test", "test_root", "source_pattern"),
+        *LoaderSettings.CHANGEABLE,
+    )
 
     make: SceneShapesSettings | None = Field(
         None, description="demo images to make in the folder of `train` if they do not exist"
@@ -54,10 +58,34 @@ class SceneDataSettings(LoaderSettings):
         None,
         description="table of class names (lines `label name`, CSV or JSON), or the names; none: of the data",
     )
+    val: str | Share = Field(
+        description="validation images, in the same forms as `train`; or a share of the training images, such as 0.1, "
+        "chosen by run.seed and their paths"
+    )
+    val_root: str | None = Field(None, description="root of the validation images, if it differs")
+    test: str | None = Field(
+        None,
+        description="test images, in the same forms: scored once at the end of a run, by the best and the last "
+        "checkpoint; they choose nothing",
+    )
+    test_root: str | None = Field(None, description="root of the test images, if it differs from that of validation")
+    source_pattern: str | None = Field(
+        None,
+        description="regular expression, of which the first group names the recording that an image is from: those of "
+        "one recording are held out together; of the path below the root, without suffix",
+    )
     pixels: PixelSettings = PixelSettings()
 
+    _is_pattern = field_validator("source_pattern")(check_source_pattern)
 
-class SceneEvaluationSettings(Settings):
+    @model_validator(mode="after")
+    def _sources_divide_something(self):
+        if self.source_pattern and isinstance(self.val, str):
+            raise ValueError("source_pattern needs a share of the training images as val; for example data.val=0.1")
+        return self
+
+
+class SceneEvaluationSettings(ScoredListSettings):
     """How images are evaluated."""
 
     images_per_forward: int = Field(

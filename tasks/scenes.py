@@ -6,8 +6,6 @@ import json
 import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property, partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -16,55 +14,44 @@ from torch.utils.data import DataLoader
 
 from datasets.dense.batches import normalize_and_pad
 from datasets.dense.drawing import draw_scene
-from datasets.file_list import FileList, read_class_names
+from datasets.file_list import FileList
 from datasets.images import find_images
 from datasets.samples import EvalSamples, TrainSamples
-from datasets.synthetic.scene_shapes import make_scene_shapes
 from engine.fingerprint import Contents, Part
 from engine.task import Answer, Batch, Evaluation, Picture, ResumeFolder, Seen
 from evaluators.gather import Gathered
 from evaluators.resumable_predictions import ResumablePredictions, Rows
 from settings import SettingsError
 from tasks import loops, scene_pictures
-from tasks.class_lists import read_setting
 from tasks.evaluation_key import settings_without
 from tasks.initial_weights import load_initial_weights
 from tasks.loader_settings import LoaderSettings, loader_options
 from tasks.loops import check_any_read, gather_rows, resumable_in, training_batches
-from tasks.named_classes import NamedClasses
+from tasks.scene_lists import SceneLists
 from tasks.scene_predictions import answer_files, see_files
+from tasks.scored_list import check_chooses_on_val
 
 log = logging.getLogger(__name__)
 
-SPLITS = {"train": "training", "val": "validation"}
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
 IN_TRAINING_ONLY = ("train", "train_view", "make")
-IN_THE_FILES = ("root", "val", "val_root", "class_names")
+IN_THE_FILES = ("root", "val", "val_root", "test", "test_root", "test_labels", "source_pattern", "class_names")
 IGNORED = {
     "model": ("pretrained",),
     "data": (*IN_TRAINING_ONLY, *IN_THE_FILES, *LoaderSettings.CHANGEABLE),
-    "evaluation": ("max_non_finite", "save_predictions"),
+    "evaluation": ("on", "max_non_finite", "save_predictions"),
 }
 """Settings by section that change no score, or only by what the validation files are."""
 ONLY_IN_PICTURES = ("drawn_score",)
 """Settings of `evaluation` that change what is drawn of the outputs, and no score."""
 
 
-class SceneTask(NamedClasses):
+class SceneTask(SceneLists):
     """A task whose network looks at images of any size and says where things are."""
 
     find_inputs: ClassVar[Callable[[Iterable[Any]], Sequence[Any]]] = staticmethod(find_images)
 
     # Implemented by subclasses.
-
-    @property
-    def train_items(self) -> Any:
-        """The training images with their annotations: a sequence with `class_names` and `identities()`."""
-        raise NotImplementedError
-
-    @property
-    def val_items(self) -> Any:
-        """The validation images with their annotations."""
-        raise NotImplementedError
 
     def samples_of(self, items: Any, stream: str = "train") -> TrainSamples:
         """Training samples of the images in `items`, which are `train_items` or of their kind."""
@@ -120,12 +107,12 @@ class SceneTask(NamedClasses):
         return len(self.val_items) * self.eval_samples(self.val_items).view.num_views
 
     def check(self) -> None:
+        check_chooses_on_val(self.settings)
         self.settings.check_length(self.num_train_samples)
-        data = self.settings.data
-        for split, items in (("train", self.train_items), ("val", self.val_items)):
+        for split, items in {"train": self.train_items, **self.lists}.items():
             log.info("%s: %d images of %d classes", SPLITS[split], len(items), self.num_classes)
             if missing := items.missing():
-                root = "data.val_root" if split == "val" and data.val_root is not None else "data.root"
+                root = self.root_setting(split)
                 raise SettingsError(
                     f"data.{split}: {len(missing)} of the files for {len(items)} images do not exist, such as "
                     f"{missing[0]}; is {root} right?"
@@ -196,11 +183,6 @@ class SceneTask(NamedClasses):
             "validation views": Contents.of([json.dumps([view, self.protocol], sort_keys=True)]),
         }
 
-    def validation_source(self) -> dict[str, str]:
-        data = self.settings.data
-        places = {"list": data.val, "root": data.val_root or data.root}
-        return {name: os.path.abspath(place) for name, place in places.items() if place is not None}
-
     def settings_key(self) -> dict[str, Any]:
         """What the outputs for an image depend on besides the weights."""
         recipe = self.resolved_recipe()
@@ -217,7 +199,12 @@ class SceneTask(NamedClasses):
 
     def report_facts(self) -> dict[str, Any]:
         data = self.settings.data
-        return {"list": data.val, "view": data.val_view.model_dump(), **self.settings.evaluation.model_dump()}
+        files, part = self.place()
+        return {
+            "list": files if part is None else f"{part} of {files}",
+            "view": data.val_view.model_dump(),
+            **self.settings.evaluation.model_dump(),
+        }
 
     # engine.task.Predicts and engine.task.Draws, for tools/predict.py.
 
@@ -254,36 +241,3 @@ class SceneTask(NamedClasses):
     def sample_counts(self) -> tuple[Sequence[str], dict[str, Any]]:
         lists = {"training": self.train_items, "validation": self.val_items}
         return self.class_names, {name: self.label_counts(items) for name, items in lists.items()}
-
-    # Classes and demo files.
-
-    @cached_property
-    def named_classes(self) -> tuple[str, ...] | None:
-        """The class names that the recipe gives; None if it gives none."""
-        given = self.settings.data.class_names
-        if given is None or not isinstance(given, str):
-            return given
-        self.make_demo()
-        return tuple(read_setting("data.class_names", read_class_names, given))
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        names = self.named_classes or self.train_items.class_names
-        expected = self.settings.model.num_classes
-        if expected is not None and len(names) != expected:
-            raise SettingsError(
-                f"model.num_classes is {expected}, but the data have {len(names)} classes; leave it out, or set "
-                "data.class_names to the classes of the network"
-            )
-        return names
-
-    def make_demo(self) -> None:
-        """Makes the demo images of the recipe, if it has any and they do not exist, on the main rank."""
-        make = self.settings.data.make
-        if make is not None and not self._has_made:
-            folder = Path(self.settings.data.train).parent
-            make_set = partial(make_scene_shapes, folder, **make.model_dump())
-            self.ranks.on_main(lambda: read_setting("data.make", make_set))
-            self._has_made = True
-
-    _has_made = False

@@ -7,7 +7,6 @@ logits to the file's size and counts every pixel once. Several scales and mirror
 import io
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -52,17 +51,16 @@ class SegmentorSettings(SceneModelSettings):
 class SegmentationDataSettings(SceneDataSettings):
     """Images with label maps: a list file (lines `image label_map`), a folder, ADE20K's or Cityscapes'."""
 
-    CHANGEABLE = (*SceneDataSettings.CHANGEABLE, "labels", "val_labels")
+    CHANGEABLE = (*SceneDataSettings.CHANGEABLE, "labels", "val_labels", "test_labels")
 
     train: str = Field(
         description="list of training images and label maps; or their folder, with `labels`; or the folder of ADE20K "
         "or Cityscapes"
     )
     labels: str | None = Field(None, description="folder of the label maps, where `train` is a folder of images")
-    val: str = Field(description="validation images, in the same forms; the folder of ADE20K or Cityscapes again")
     val_labels: str | None = Field(None, description="folder of their label maps, where `val` is a folder of images")
+    test_labels: str | None = Field(None, description="folder of their label maps, where `test` is a folder of images")
     root: str | None = Field(None, description="folder that the paths of a list are relative to; none: the list's")
-    val_root: str | None = Field(None, description="root of the validation list, if it differs")
     ignored_label: int | None = Field(
         None, ge=0, le=255, description="value of the label maps that is ignored, besides 255"
     )
@@ -132,27 +130,17 @@ class Segmentation(SceneTask):
   ./run_local.sh tools/predict.py IMAGE     the classes of your own images
   ./run_local.sh tools/evaluate.py          the scores once more, with a report on every image"""
 
-    @cached_property
-    def train_items(self) -> LabelMapFiles:
-        data = self.settings.data
-        return self._read("train", data.train, data.labels, data.root)
-
-    @cached_property
-    def val_items(self) -> LabelMapFiles:
-        data = self.settings.data
-        items = self._read("val", data.val, data.val_labels, data.val_root or data.root)
-        if len(items.class_names) != self.num_classes:
+    def read_items(self, split: str, source: str, root: str | None) -> LabelMapFiles:
+        data, names = self.settings.data, self.named_classes
+        labels = {"train": data.labels, "val": data.val_labels, "test": data.test_labels}[split]
+        number = None if names is not None else self.settings.model.num_classes
+        arguments = (source, labels, root, split, names, number, data.ignored_label)
+        items = read_setting(f"data.{split}", read_label_maps, *arguments)
+        if split != "train" and len(items.class_names) != self.num_classes:
             raise SettingsError(
-                f"data.val has {len(items.class_names)} classes, but the network tells {self.num_classes} apart"
+                f"data.{split} has {len(items.class_names)} classes, but the network tells {self.num_classes} apart"
             )
         return items
-
-    def _read(self, split: str, source: str, labels: str | None, root: str | None) -> LabelMapFiles:
-        self.make_demo()
-        names, ignored = self.named_classes, self.settings.data.ignored_label
-        number = None if names is not None else self.settings.model.num_classes
-        arguments = (source, labels, root, split, names, number, ignored)
-        return read_setting(f"data.{split}", read_label_maps, *arguments)
 
     def create_network(self, num_classes: int) -> nn.Module:
         model = self.settings.model
@@ -173,7 +161,7 @@ class Segmentation(SceneTask):
 
     def check(self) -> None:
         super().check()
-        for split, items in (("train", self.train_items), ("val", self.val_items)):
+        for split, items in {"train": self.train_items, **self.lists}.items():
             _check_label_maps(split, items)
 
     def check_network(self, model: nn.Module) -> None:
@@ -277,7 +265,7 @@ class Segmentation(SceneTask):
         parts = ["whole" if windows is None else "slide"]
         if len(view.scales) > 1:
             parts.append(f"{len(view.scales)}scales")
-        return "-".join([*parts, *(["flip"] if view.flip else [])])
+        return "-".join([*parts, *(["flip"] if view.flip else [])]) + self.list_suffix
 
 
 def _check_label_maps(split: str, items: LabelMapFiles) -> None:

@@ -49,8 +49,7 @@ def planted(made, opened):
 
 def test_other_families_are_understood(made, start):
     start("tools/evaluate.py", "--run-dir", made / "run", "evaluation.on=test")
-    (summary,) = (made / "run/evaluations").glob("ind_test*/summary.json")
-    assert json.loads(summary.read_text())["mrr"] >= 0.99
+    assert json.loads((made / "run/evaluations/ind_test/summary.json").read_text())["mrr"] >= 0.99
 
 
 def test_the_planted_path_is_first(opened, planted):

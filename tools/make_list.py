@@ -7,7 +7,12 @@
     python tools/make_list.py something_v2 VIDEOS --annotations train.json -o lists/something_train.txt
     python tools/make_list.py charades VIDEOS --annotations Charades_v1_train.csv --drop-unlabeled \\
         -o lists/charades_train.txt
+    python tools/make_list.py fights VIDEOS --annotations videos.txt -o lists/fights.txt
     python tools/make_list.py moments VIDEOS --annotations trainingSet.csv -o lists/moments_train.txt
+
+Images need no list: recipes read folders of classes, such as those of CIFAR-10, and CamVid's folders as they are;
+boxes in VOC's form: tools/make_coco.py. Of fights, groups.txt beside the list has the recording of each clip, for
+data.fold_groups: clips of one recording stay together in folds and shares.
 
 The table is mapping_table.txt beside the list. Make the training list first, and number the classes of the others by
 its table: --class-names lists/mapping_table.txt. A video that shows none of the classes cannot be learned from and is
@@ -23,7 +28,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from datasets.video.layouts import LAYOUTS, read_layout, write_list, write_table
+from datasets.video.layouts import LAYOUTS, read_layout, write_list, write_sources, write_table
 from settings import SettingsError
 from tools.common.arguments import parse_arguments
 from tools.common.errors import clear_errors
@@ -63,6 +68,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ValueError(f"none of its {len(missing)} videos is below {args.root}; is this the right folder?")
         write_table(table, found.class_names)
         write_list(args.output, videos)
+        if found.sources:
+            listed = {video.id for video in videos}
+            sources = {video: source for video, source in found.sources.items() if video in listed}
+            write_sources(args.output.with_name("groups.txt"), sources)
     except (OSError, ValueError) as error:
         raise SettingsError(str(error)) from error
     if missing:
@@ -72,6 +81,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             "%d of %d videos are missing, for example %s; they %s", len(missing), len(found.videos), examples, what
         )
     log.info("%s: %d videos; %s: %d classes", args.output, len(videos), table, len(found.class_names))
+    if found.sources:
+        log.info("data.fold_groups=%s: %d recordings", args.output.with_name("groups.txt"), len(set(sources.values())))
     log.info("in a recipe: data.train=%s data.root=%s data.class_names=%s", args.output, args.root, table)
 
 

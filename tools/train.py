@@ -25,7 +25,7 @@ from settings import parse_settings, read_recipe
 from tasks import find_task
 from tools.common.arguments import launcher, parse_arguments
 from tools.common.errors import clear_errors
-from tools.common.loading_runs import report
+from tools.common.final_report import report_run
 from tools.common.output_files import check_folder
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         trainer.train()
         with stop.interruptible():
             run.close()
-            report(task, run.folder, checkpoint=None, ranks=ranks)
+            report_run(task, run.folder, ranks)
         log.info(NEXT, run.folder, task.advice.replace("./run_local.sh", launcher()), launcher())
 
 

@@ -9,7 +9,6 @@ Protocols of a test on another graph, which the literature has under one name:
 What is known is left out of the ranking, but for the answer that is asked for.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 
 from datasets.graphs.names import Names
 from datasets.graphs.triples import FIRST_THREE, Columns, Triples, fact_keys, read_triples
+from datasets.held_out import is_in_share
 from datasets.text_files import existing_path
 
 Protocol = Literal["ind_test", "ind_valid_test", "facts"]
@@ -155,11 +155,10 @@ def _held_out(facts: Triples, share: float, seed: int) -> np.ndarray:
     A relation is not held out as a whole: nothing could be learned of it.
     """
     entities, relations = facts.entities.names, facts.relations.names
-    limit = int(share * 2**64)
     held = np.empty(len(facts.triples), dtype=bool)
     for at, (head, relation, tail) in enumerate(facts.triples.tolist()):
         text = "\t".join((str(seed), entities[head], relations[relation], entities[tail]))
-        held[at] = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") < limit
+        held[at] = is_in_share(text, share)
     learned = np.bincount(facts.triples[~held, 1], minlength=len(relations))
     held &= learned[facts.triples[:, 1]] > 0
     if not held.any():

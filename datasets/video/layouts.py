@@ -8,7 +8,7 @@ Videos may be in other folders and in another container than the annotations say
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +36,8 @@ class Annotations(NamedTuple):
 
     videos: list[LabeledVideo]
     class_names: tuple[str, ...]
+    sources: Mapping[str, str] = {}
+    """Id of a video -> the recording that it was cut from, where the data set says so."""
 
 
 class LayoutRequest(NamedTuple):
@@ -196,6 +198,41 @@ def _read_moments(request: LayoutRequest) -> Annotations:
     return Annotations(videos, class_names)
 
 
+def _read_fights(request: LayoutRequest) -> Annotations:
+    """Class folders, and a file with the URL of each recording above its clips: `fi001: 0.13.50 - 0.15.60`.
+
+    `nofi062 - nofi076 : CamNet Dataset` says it of several. Recordings that share a clip are one.
+    """
+    found = _read_by_lists(request._replace(annotations=None))
+    videos = [video._replace(id=Path(video.path).stem) for video in found.videos]
+    known = {video.id for video in videos}
+    sources: dict[str, str] = {}
+    same: dict[str, str] = {}  # a recording -> the one that it shares a clip with
+    for clip, source in _clips_of_sources(request.annotations):
+        if clip in known:
+            first = sources.setdefault(clip, same.get(source, source))
+            same.setdefault(source, first)
+    if not sources:
+        raise ValueError(f"{request.annotations} names none of the {len(videos)} videos, for example {videos[0].id}")
+    return Annotations(videos, found.class_names, {clip: same.get(name, name) for clip, name in sources.items()})
+
+
+def _clips_of_sources(path: Path) -> Iterator[tuple[str, str]]:
+    """(clip, its recording) of the fights' videos.txt."""
+    source = None
+    for number, line in numbered_lines(path):
+        line = line.strip()
+        if line.startswith("http"):
+            source = line
+        elif match := re.fullmatch(r"(\D+)(\d+) - \1(\d+)\s*:\s*(.+)", line):
+            prefix, first, last, name = match.groups()
+            yield from ((f"{prefix}{clip:0{len(first)}}", name) for clip in range(int(first), int(last) + 1))
+        elif source is None or ":" not in line:
+            raise bad_line(path, number, line, "expected the URL of a recording, or `clip: start - end` below one")
+        else:
+            yield line.partition(":")[0].strip(), source
+
+
 def _find_beside(path: Path, pattern: str, what: str) -> Path:
     found = sorted(file for file in path.parent.glob(pattern) if not is_passed_over(file.name))
     if len(found) != 1:
@@ -216,6 +253,7 @@ LAYOUTS: dict[str, tuple[Callable[[LayoutRequest], Annotations], str | None]] = 
     "hmdb51": (_read_by_lists, "the folder of HMDB51's files *_test_split1.txt, and a split such as train1"),
     "something_v2": (_read_something, "train.json or another file of Something-Something"),
     "charades": (_read_charades, "Charades_v1_train.csv or Charades_v1_test.csv"),
+    "fights": (_read_fights, "videos.txt of the surveillance fights, the recordings of its clips"),
     "moments": (_read_moments, "trainingSet.csv or validationSet.csv of Moments in Time"),
 }
 
@@ -241,6 +279,11 @@ def write_list(path: Path, videos: Sequence[LabeledVideo]) -> None:
         labels = ",".join(map(str, video.labels)) or str(UNLABELED)
         lines.append(f"{name}\t{labels}\t{video.path}\n")
     _write(path, "".join(lines))
+
+
+def write_sources(path: Path, sources: Mapping[str, str]) -> None:
+    """Writes a table of the recordings of videos, lines `id recording`, as data.fold_groups takes it."""
+    _write(path, "".join(f"{clip}\t{source}\n" for clip, source in sources.items()))
 
 
 def write_table(path: Path, class_names: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datasets.file_list import FileList
-from datasets.folds import assign_folds, read_groups
+from datasets.folds import assign_folds, number_sources, sources_from_table
 
 
 def make_list(labels):
@@ -44,14 +44,14 @@ def test_files_with_several_labels():
 def test_a_group_stays_together(tmp_path):
     files = make_list([0, 1, 2] * 20)
     (tmp_path / "groups.txt").write_text("".join(f"v{row} recording {row // 4}\n" for row in range(48)))
-    groups = read_groups(tmp_path / "groups.txt", files)
+    groups = number_sources(sources_from_table(tmp_path / "groups.txt", files))
     assert len(set(groups.tolist())) == 12 + 12
     folds = assign_folds(files, 3, seed=0, groups=groups)
     assert all(len(set(folds[groups == group].tolist())) == 1 for group in range(24))
     assert np.ptp(np.bincount(folds)) <= 4
     (tmp_path / "groups.txt").write_text("v1 a\nw7 a\n")
     with pytest.raises(ValueError, match=r"1 of its ids are not in the list, for example 'w7'"):
-        read_groups(tmp_path / "groups.txt", files)
+        sources_from_table(tmp_path / "groups.txt", files)
 
 
 def test_fewer_files_than_folds():

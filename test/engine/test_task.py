@@ -74,11 +74,13 @@ def test_it_trains_resumes_after_a_kill_and_scores_the_same_on_one_and_two_ranks
     assert (whole / "curves.png").stat().st_size > 10_000
 
     on_one_rank = summary(whole)
-    assert on_one_rank == {"mean_squared_error": -max(scores), "count": NUM_VAL}
+    chosen = {"chosen_by": "data.val, the best of 3 scores"}
+    assert on_one_rank == {"mean_squared_error": -max(scores), "count": NUM_VAL, **chosen}
     run("evaluate", "--run-dir", whole, processes=2)
     assert summary(whole) == on_one_rank
     run("evaluate", "--run-dir", whole, "--checkpoint", "last")
-    assert summary(whole, "val-last") == {"mean_squared_error": -scores[-1], "count": NUM_VAL}
+    last = {"mean_squared_error": -scores[-1], "count": NUM_VAL, "chosen_by": "nothing: the last step"}
+    assert summary(whole, "val-last") == last
 
 
 @pytest.mark.parametrize(

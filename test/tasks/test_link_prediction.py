@@ -235,16 +235,15 @@ def test_other_facts_and_other_relations_are_noticed(families, tmp_path):
         ({"model": {"options": {"layers": 3}}}, "model: no option of eurnet_kg is called 'layers'"),
         ({"model": {"options": {"dim": 0}}}, "model: dim must be 1 or more, not 0"),
         ({"data": {"train": "/nowhere/facts.tsv"}}, "data: no file or folder at /nowhere/facts.tsv"),
-        ({"data": {"test": None}, "evaluation": {"on": "test"}}, ""),
+        (
+            {"evaluation": {"on": "test"}},
+            "evaluation.on=test is for tools/evaluate.py: a run chooses its",
+        ),
     ],
 )
 def test_a_mistake_in_a_recipe_is_named(families, sections, message):
-    if not message:
-        sections["data"]["train"] = str(families / "families/train.txt")
-        message = "evaluation.on=test needs data.test, a file of facts or the folder of another graph"
     with pytest.raises(SettingsError, match=message):
         make_task(families, **sections).check()
-        make_task(families, **sections).questions  # noqa: B018
 
 
 def test_scores_without_learning_are_those_of_the_recipes_questions(families, tmp_path, capsys):
@@ -260,3 +259,11 @@ def test_scores_without_learning_are_those_of_the_recipes_questions(families, tm
 def test_scores_without_learning_are_for_facts(tmp_path):
     with pytest.raises(SettingsError, match="is a recipe of segmentation, not of link_prediction"):
         link_baselines.main(["-c", "configs/demo/scene_segmentation.yaml"])
+
+
+def test_a_test_list_is_one_of_the_recipe(families):
+    sections = {"data": {"train": str(families / "families/train.txt"), "test": None}}
+    assert make_task(families, **sections).test_task() is None
+    message = "evaluation.on=test needs data.test, a file of facts or the folder of another graph"
+    with pytest.raises(SettingsError, match=message):
+        make_task(families, **sections, evaluation={"on": "test"}).questions  # noqa: B018

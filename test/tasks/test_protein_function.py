@@ -122,6 +122,14 @@ def test_ec_protocol_from_annotations_to_scores_by_identity(folds, tmp_path):
     assert make_task(values, "evaluation.on=test").evaluate(task.build_model().eval()).gathered.num_read == 2
 
 
+def test_a_test_list_is_one_of_the_recipe(folds):
+    assert make_task(recipe(folds)).test_task() is None
+    task = make_task(recipe(folds), f"data.test={folds}/val.csv").test_task()
+    assert task.protocol == "test" and task.num_evaluation_samples == make_task(recipe(folds)).num_evaluation_samples
+    with pytest.raises(SettingsError, match=r"evaluation\.on=test needs data\.test"):
+        make_task(recipe(folds), "evaluation.on=test").val_files  # noqa: B018
+
+
 def test_a_share_of_the_training_structures_validates(folds):
     task = make_task(recipe(folds), "data.val=0.25")
     assert (task.num_train_samples, task.num_evaluation_samples) == (9, 3)
@@ -147,7 +155,7 @@ def test_the_loss_is_the_mean_over_labels(folds):
         ("evaluation.identity=30", "evaluation.identity needs data.identity_table and evaluation.on=test"),
         ("model.name=nbfnet", "model.name: .*eurnet_protein"),
         ("model.options.depth=3", "model: no option of eurnet_protein is called 'depth'"),
-        ("evaluation.on=test", "evaluation.on=test needs data.test"),
+        ("evaluation.on=test", "evaluation.on=test is for tools/evaluate.py: a run chooses its best checkpoint"),
         ("data.class_names=[helices,strands]", "'barrel' is none of the 2 labels"),
         ("model.num_classes=4", "model.num_classes is 4, but there are 3 labels"),
     ],

@@ -4,6 +4,8 @@ import logging
 
 import pytest
 
+from datasets.folds import sources_from_table
+from datasets.video import read_videos
 from settings import SettingsError
 from tools.make_list import main
 
@@ -42,3 +44,18 @@ def test_videos_without_a_class_can_be_dropped(tmp_path):
     assert (tmp_path / "list").read_text() == "A1\t0,1\tA1.mp4\nB2\t-1\tB2.mp4\n"
     main([*arguments, "--drop-unlabeled"])
     assert (tmp_path / "list").read_text() == "A1\t0,1\tA1.mp4\n"
+
+
+def test_the_recordings_of_fights_are_a_table_for_folds(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    for name in ("fight/fi001.mp4", "noFight/nofi001.mp4", "noFight/nofi002.mp4"):
+        (tmp_path / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "videos" / name).touch()
+    (tmp_path / "videos.txt").write_text("https://a.example/1\nfi001: 0.1 - 0.2\nnofi001: 0.3 - 0.4\n")
+    annotations = ["--annotations", str(tmp_path / "videos.txt")]
+    main(["fights", str(tmp_path / "videos"), *annotations, "-o", str(tmp_path / "lists/fights.txt")])
+    groups = tmp_path / "lists/groups.txt"
+    assert groups.read_text() == "fi001\thttps://a.example/1\nnofi001\thttps://a.example/1\n"
+    files = read_videos(tmp_path / "lists/fights.txt", tmp_path / "videos")
+    assert len(set(sources_from_table(groups, files))) == 2
+    assert f"data.fold_groups={groups}: 1 recordings" in caplog.text

@@ -12,12 +12,13 @@ from engine.distributed import Ranks
 from engine.non_finite import check_score
 from engine.precision import autocast
 from engine.run import report_evaluation
-from engine.task import ResumeFolder, ShowsPredictions, Task
+from engine.task import Evaluation, ResumeFolder, ShowsPredictions, Task
 from inference.trained import Recipe, find_recipe, find_weights, load_model
 from report.page import try_to_write_page
 from settings import SettingsError
 from tools.common.output_files import check_folder
 from tools.common.report_folder import claim_folder, describe, write_made_from
+from tools.common.run_scores import chosen_by
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +54,10 @@ def find_run(args: argparse.Namespace, overrides: Sequence[str], task: str | Non
     return recipe if task is None else find_recipe(*places, overrides)
 
 
-def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average: bool = False) -> None:
+def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average: bool = False) -> Evaluation | None:
     """Evaluates the weights `checkpoint` (see `find_weights`), logs the scores and writes the report below `run`.
 
-    Raises NotFinite after that if the score is NaN.
+    Returns the evaluation on the main rank. Raises NotFinite after that if the score is NaN.
     """
     weights = ranks.on_main(lambda: find_weights(run, checkpoint))  # the same file on every rank
     ranks.on_main(lambda: check_folder(run / "evaluations", OTHER_FOLDER))
@@ -69,6 +70,8 @@ def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average:
         evaluation = task.evaluate_resumably(model, unfinished)
     title = f"{task.settings.task.replace('_', ' ')}, evaluated as {task.protocol}"
     facts = {"weights": str(weights), **task.report_facts()}
+    if ranks.is_main and (choice := chosen_by(run, weights)) is not None:
+        facts["chosen_by"] = choice
     ranks.on_main(lambda: report_evaluation(folder, title, facts, evaluation))
     if ranks.is_main:
         write_made_from(folder, made_from)
@@ -76,3 +79,4 @@ def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average:
         shutil.rmtree(unfinished.path, ignore_errors=True)
         try_to_write_page(run)
     check_score(evaluation, ranks, str(weights))
+    return evaluation

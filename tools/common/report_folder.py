@@ -84,7 +84,7 @@ def _read(folder: Path) -> dict[str, Any] | None:
 
 def _base_name(task: Task, run: Path, suffixes: Sequence[str], source: dict[str, str]) -> str:
     """The first name that no report on another list has."""
-    own = _source_of_run(task, run)
+    own = _source_of_run(task, run, source)
     for listed in _list_names(source, own):
         name = "-".join([task.protocol, *listed, *suffixes])
         found = _read(run / "evaluations" / name)
@@ -93,14 +93,19 @@ def _base_name(task: Task, run: Path, suffixes: Sequence[str], source: dict[str,
     return name
 
 
-def _source_of_run(task: Task, run: Path) -> dict[str, str] | None:
-    """What the run itself evaluates; None if there is no such run, or it is of another task."""
+def _source_of_run(task: Task, run: Path, source: dict[str, str]) -> dict[str, str] | None:
+    """What the run itself evaluates: `source` if that is its test list, else its validation list.
+
+    None if there is no such run, or it is of another task.
+    """
     try:
         recipe = read_recipe(run / "recipe.yaml")
         settings = parse_settings(type(task).Settings, recipe)
     except SettingsError:
         return None
-    return type(task)(settings, task.ranks).validation_source()
+    own = type(task)(settings, task.ranks)
+    test = own.test_task()
+    return source if test is not None and test.validation_source() == source else own.validation_source()
 
 
 def _list_names(source: dict[str, str], own: dict[str, str] | None) -> Iterator[list[str]]:

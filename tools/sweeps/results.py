@@ -36,14 +36,6 @@ class Row:
     def minutes(self) -> float:
         return self.outcome.seconds / 60 if self.outcome else 0.0
 
-    def say(self) -> str:
-        """How it ended, in a line."""
-        if self.status == "failed":
-            return f"failed: {shorten(self.outcome.reason, 400, placeholder=' ...')}"
-        if self.score is None:
-            return self.status
-        return f"score {self.score:.4f} at step {self.outcome.step}, {self.minutes:.1f} minutes"
-
 
 def best_first(rows: Sequence[Row]) -> list[Row]:
     """Rows by score; those without a score last."""

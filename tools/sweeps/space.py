@@ -145,11 +145,17 @@ def _named(trials: list[dict[str, str]]) -> list[Trial]:
     named = []
     for values in trials:
         text = ",".join(f"{short[key]}={value}" for key, value in values.items())
-        name = re.sub(r"[^\w.,=+-]", "_", text)
-        if name != text or len(name) > LONGEST_NAME:  # two values may differ only in what was replaced
-            name = f"{name[:LONGEST_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-        named.append(Trial(values, name))
+        named.append(Trial(values, folder_name(text)))
     return named
+
+
+def folder_name(text: str) -> str:
+    """The name of a folder for settings: their text, as far as it can be one."""
+    name = re.sub(r"[^\w.,=+-]", "_", text)
+    if name == text and len(name) <= LONGEST_NAME:
+        return name
+    # Two texts may differ only in what was replaced.
+    return f"{name[:LONGEST_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def as_number(text: str) -> float | None:

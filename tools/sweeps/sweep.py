@@ -14,7 +14,7 @@ from tools.sweeps.trials import read_outcome, run_trial
 
 log = logging.getLogger(__name__)
 
-SET_HERE = {"run.dir": "--name names the folder", "run.resume": "the same command continues a sweep"}
+SET_HERE = {"run.dir": "--name names the folder", "run.resume": "the same command continues"}
 
 
 def run_sweep(
@@ -25,20 +25,17 @@ def run_sweep(
     Raises SettingsError before the first trial if the command, or the settings of any trial, are wrong.
     """
     fixed, axes = read_space(overrides)
-    for override in overrides:
-        if (key := override.partition("=")[0]) in SET_HERE:
-            raise SettingsError(f"{key} cannot be set for a sweep: {SET_HERE[key]}")
+    check_settings(overrides, "a sweep")
     if not axes:
         raise SettingsError("nothing to compare: give a setting several values, for example optimizer.lr=0.01,0.1")
     trials = grid(axes) if num_random is None else draw(axes, num_random, seed)
-    _check(recipe, fixed, trials)
-    _check_writable(folder)
+    check_trials(recipe, fixed, trials)
+    check_writable(folder)
     log.info("%d trials in %s", len(trials), folder)
     for number, trial in enumerate(trials, 1):
         log.info("trial %d of %d: %s", number, len(trials), shlex.join(trial.overrides))
         outcome = run_trial(trial, recipe, fixed, folder, retries)
-        row = Row(trial, outcome)
-        log.info("  %s", row.say())
+        log.info("  %s", outcome.say())
         write_results(folder, recipe, fixed, axes, [Row(other, read_outcome(folder / other.name)) for other in trials])
     rows = [Row(trial, read_outcome(folder / trial.name)) for trial in trials]
     log.info("")
@@ -48,13 +45,22 @@ def run_sweep(
     return all(row.status == "done" for row in rows)
 
 
-def _check(recipe: str, fixed: Sequence[str], trials: Sequence[Trial]) -> None:
+def check_settings(overrides: Sequence[str], what: str) -> None:
+    """Raises SettingsError for a setting that `what`, such as "a sweep", gives its runs itself."""
+    for override in overrides:
+        if (key := override.partition("=")[0]) in SET_HERE:
+            raise SettingsError(f"{key} cannot be set for {what}: {SET_HERE[key]}")
+
+
+def check_trials(recipe: str, fixed: Sequence[str], trials: Sequence[Trial]) -> None:
+    """Raises SettingsError if the settings of a trial are wrong."""
     for trial in trials:
         values = read_recipe(recipe, [*fixed, *trial.overrides])
         parse_settings(find_task(values, recipe).Settings, values, " ".join([recipe, *trial.overrides]))
 
 
-def _check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
+    """Makes `folder`. Raises SettingsError if it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):

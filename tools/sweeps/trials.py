@@ -5,24 +5,30 @@ continues from its last checkpoint. What a trial prints goes to `output.txt`.
 """
 
 import contextlib
+import fcntl
 import json
 import logging
 import math
+import os
+import resource
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from textwrap import shorten
 
-from engine.checkpoint import read_fact, write_atomically
+from engine.checkpoint import write_atomically
 from engine.json_io import to_json
 from engine.signals import EXIT_AGAIN, Stopped, StopSignals
 from settings import SettingsError
+from tools.common.run_scores import read_scores
 from tools.sweeps.space import Trial
 
 log = logging.getLogger(__name__)
 
+KEEP_EVERY_SECONDS = 20
 TRAIN = Path(__file__).resolve().parent.parent / "train.py"
 
 
@@ -37,12 +43,22 @@ class Outcome:
     reason: str = ""
     """Why it failed."""
     seconds: float = 0.0
+    processor_seconds: float = 0.0
+    """Of all its processes."""
     score: float | None = None
     """Of the best weights; None if nothing was scored."""
     step: int | None = None
     """The step of the best weights."""
     summary: dict[str, float] = field(default_factory=dict)
     """All numbers of the evaluation of the best weights."""
+
+    def say(self) -> str:
+        """How it ended, in a line."""
+        if self.status == "failed":
+            return f"failed: {shorten(self.reason, 400, placeholder=' ...')}"
+        if self.score is None:
+            return self.status
+        return f"validation score {self.score:.4f} at step {self.step}, {self.seconds / 60:.1f} minutes"
 
 
 def run_trial(trial: Trial, recipe: str, fixed: Sequence[str], sweep: Path, retries: bool) -> Outcome:
@@ -59,16 +75,19 @@ def run_trial(trial: Trial, recipe: str, fixed: Sequence[str], sweep: Path, retr
         )
     if before is not None and before.status in ("done", *(["failed"] if not retries else [])):
         return before
-    start = time.monotonic()
-    outcome = Outcome(command, "interrupted", seconds=before.seconds if before else 0.0)
-    try:
-        status, stopped_by = _train(command, folder)
-    finally:
-        outcome.seconds += time.monotonic() - start
-        _write(folder, outcome)
+    outcome = Outcome(command, "interrupted")
+    if before is not None:
+        outcome.seconds, outcome.processor_seconds = before.seconds, before.processor_seconds
+    with _alone_in(folder) as lock:
+        timed = _clock(outcome)
+        try:
+            status, stopped_by = _train(command, folder, lock, lambda: _write(folder, timed()))
+        finally:
+            _write(folder, timed())
     if status == 0:
         outcome.status = "done"
-        outcome.score, outcome.step, outcome.summary = _best(folder)
+        if (best := read_scores(folder).best) is not None:
+            outcome.score, outcome.step, outcome.summary = best.score, best.step, best.summary
     elif stopped_by is None and status != EXIT_AGAIN:
         outcome.status, outcome.reason = "failed", _reason(folder / "output.txt", status)
     _write(folder, outcome)
@@ -87,23 +106,70 @@ def _write(folder: Path, outcome: Outcome) -> None:
     write_atomically(folder / "trial.json", lambda path: path.write_text(to_json(asdict(outcome), indent=2) + "\n"))
 
 
-def _train(command: Sequence[str], folder: Path) -> tuple[int, str | None]:
-    """Trains in `folder` -> exit status, and the signal that this process was stopped by, if any."""
-    recipe, *overrides = command
-    line = [sys.executable, str(TRAIN), "-c", recipe, *overrides, f"run.dir={json.dumps(str(folder))}"]
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[int]:
+    """Context in which no other process trains in `folder`; gives the open lock, which the training process inherits.
+
+    So if a command is killed, the next one waits for the training that it left behind. Raises SettingsError if the
+    folder cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "output.txt").touch()
+        lock = os.open(folder / "lock", os.O_CREAT | os.O_WRONLY)
     except OSError as error:
         raise SettingsError(f"cannot write {folder}: {error.strerror}; choose another --name") from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("%s: waiting for the training that another command left here", folder)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _clock(outcome: Outcome) -> Callable[[], Outcome]:
+    """A function that adds the time since this call to that of the outcome, and returns the outcome."""
+    seconds, processor_seconds = outcome.seconds, outcome.processor_seconds
+    start, start_of_children = time.monotonic(), _time_of_children()
+
+    def timed() -> Outcome:
+        outcome.seconds = seconds + time.monotonic() - start
+        outcome.processor_seconds = processor_seconds + _time_of_children() - start_of_children
+        return outcome
+
+    return timed
+
+
+def _time_of_children() -> float:
+    """Seconds of processors that child processes have used, those of their own included; only of those that ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _train(command: Sequence[str], folder: Path, lock: int, keep: Callable[[], None]) -> tuple[int, str | None]:
+    """Trains in `folder` -> exit status, and the signal that this process was stopped by, if any.
+
+    Calls `keep` now and then: what it writes is what is left if this process is killed.
+    """
+    recipe, *overrides = command
+    line = [sys.executable, str(TRAIN), "-c", recipe, *overrides, f"run.dir={json.dumps(str(folder))}"]
+    keep()
+    kept = time.monotonic()
     with open(folder / "output.txt", "a") as output, StopSignals() as stop:
-        process = subprocess.Popen(line, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            line, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, pass_fds=(lock,)
+        )
         try:
             asked = False
             while process.poll() is None:
                 if stop.name is not None and not asked:
                     process.terminate()  # it saves and ends
                     asked = True
+                if time.monotonic() >= kept + KEEP_EVERY_SECONDS:
+                    keep()
+                    kept = time.monotonic()
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(0.5)
         finally:
@@ -111,18 +177,6 @@ def _train(command: Sequence[str], folder: Path) -> tuple[int, str | None]:
                 process.terminate()
                 process.wait()
         return process.returncode, stop.name
-
-
-def _best(folder: Path) -> tuple[float | None, int | None, dict[str, float]]:
-    """Score, step and evaluation of the best weights of a run."""
-    weights = folder / "checkpoints/best.safetensors"
-    score, step = read_fact(weights, "score"), read_fact(weights, "step")
-    rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    rows = [row for row in rows if row["split"] != "train" and row["step"] == step and row["score"] == score]
-    if not rows:
-        return None, None, {}
-    position = ("step", "split", "epoch", "score")
-    return score, step, {name: value for name, value in rows[-1].items() if name not in position}
 
 
 def _reason(output: Path, status: int) -> str:

@@ -224,3 +224,26 @@ def test_written_lists_are_read_back(make):
     for name in ("a\nb.mp4", " a.mp4", "a.mp4 ", "\udcff.mp4", "\ud800.mp4", "a\0.mp4"):
         with pytest.raises(ValueError, match=r"a list cannot hold the path .*: rename the file"):
             write_list(path, [LabeledVideo("a", (), name)])
+
+
+def test_fights(make):
+    """Recordings that share a clip are one; a clip that is not named is on its own."""
+    text = (
+        "https://a.example/1\nfi001: 0.13.50 - 0.15.60\nnofi001: 2.34.70 - 2.37.80\nhttps://a.example/2\r\n"
+        "fi002: 0.1 - 0.2\nhttps://a.example/3\nfi002: 0.3 - 0.4\nfi003: 0.1 - 0.2\n\nnofi002 - nofi003 : Street Set"
+    )
+    names = [f"videos/fight/fi00{number}.mp4" for number in (1, 2, 3, 4)]
+    root = make({"videos.txt": text, **dict.fromkeys([*names, *(f"videos/noFight/nofi00{n}.mp4" for n in (1, 3))], "")})
+    found, missing = read_layout("fights", root / "videos", root / "videos.txt")
+    assert found.class_names == ("fight", "noFight") and missing == []
+    assert rows(found)[3:5] == [("fi004", (0,), "fight/fi004.mp4"), ("nofi001", (1,), "noFight/nofi001.mp4")]
+    first, second = "https://a.example/1", "https://a.example/2"
+    assert found.sources == {
+        "fi001": first, "nofi001": first, "fi002": second, "fi003": second, "nofi003": "Street Set"
+    }  # fmt: skip
+    (root / "videos.txt").write_text("fi001: 0.13.50 - 0.15.60\n")
+    with pytest.raises(ValueError, match=r"videos\.txt:1: .*expected the URL of a recording, or `clip: start - end`"):
+        read_layout("fights", root / "videos", root / "videos.txt")
+    (root / "videos.txt").write_text("https://a.example/1\nx1: 0.1 - 0.2\n")
+    with pytest.raises(ValueError, match=r"names none of the 6 videos, for example fi001"):
+        read_layout("fights", root / "videos", root / "videos.txt")

@@ -1,0 +1,57 @@
+"""A share of a list that is held out of training, chosen by a hash of the seed and of names.
+
+So whether a file is held out depends neither on the other files nor on their order. Files of one source, such as clips
+cut from one recording, share its name and are held out together.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+NUM_BITS = 64
+
+
+def is_in_share(text: str, share: float) -> bool:
+    """Whether `text` is one of the `share`, 0 to 1, of all texts; pseudorandom, and always the same."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=NUM_BITS // 8).digest()
+    return int.from_bytes(digest, "big") < int(share * 2**NUM_BITS)
+
+
+def held_out(names: Sequence[str], share: float, seed: int) -> np.ndarray:
+    """Which files are held out, bool [N]: a function of the share, the seed and each name.
+
+    Args:
+        names: of each file, or of its source.
+        share: of the names that are held out, on average.
+        seed: of the choice.
+
+    Raises:
+        ValueError: no file is held out, or every one is.
+    """
+    held = np.array([is_in_share(f"{seed}\t{name}", share) for name in names], dtype=bool)
+    if held.all() or not held.any():
+        which = "all" if held.any() else "none"
+        raise ValueError(
+            f"a share of {share:g} holds out {which} of {len(names)} files from {len(set(names))} sources; name a list "
+            "of validation files, or choose another share or run.seed"
+        )
+    return held
+
+
+def share_in_words(share: float, seed: int) -> str:
+    """What `held_out` chooses, as reports name it."""
+    return f"{100 * share:g} %, held out by seed {seed},"
+
+
+def sources_by_pattern(ids: Iterable[str], pattern: str) -> list[str]:
+    """The source of each file: what the first group of `pattern` matches in its id, or else the whole pattern.
+
+    A file whose id does not match is on its own. Raises ValueError if none matches.
+    """
+    ids, expression = list(ids), re.compile(pattern)
+    found = [expression.search(name) for name in ids]
+    if not any(found):
+        raise ValueError(f"{pattern!r} matches none of the {len(ids)} ids, for example {ids[0]!r}")
+    return [name if match is None else match[bool(match.re.groups)] for name, match in zip(ids, found, strict=True)]

@@ -1,0 +1,45 @@
+"""Which list an evaluation scores: the one that chooses among checkpoints, or the one that is kept for the end."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from engine.task import Task
+from settings import Settings, SettingsError
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+"""A share of the training list that is held out of it."""
+
+
+class ScoredListSettings(Settings):
+    """The choice of the list."""
+
+    on: Literal["val", "test"] = Field(
+        "val", description="what is scored: data.val, by which a run chooses its best checkpoint; or data.test"
+    )
+
+
+def on_test(task: Any) -> Task:
+    """The same task, scoring data.test."""
+    evaluation = task.settings.evaluation.model_copy(update={"on": "test"})
+    return type(task)(task.settings.model_copy(update={"evaluation": evaluation}), task.ranks)
+
+
+def check_chooses_on_val(settings: Any) -> None:
+    """Raises SettingsError if a run would choose its checkpoints by data.test."""
+    if settings.evaluation.on == "test":
+        raise SettingsError(
+            "evaluation.on=test is for tools/evaluate.py: a run chooses its best checkpoint on data.val, and scores "
+            "data.test at its end"
+        )
+
+
+def check_source_pattern(pattern: str | None) -> str | None:
+    """A regular expression as it is. Raises ValueError if it is none."""
+    if pattern is not None:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+    return pattern

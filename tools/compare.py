@@ -1,0 +1,49 @@
+"""Trains a table of recipes, each with several seeds, and compares scores, time and cost.
+
+    python tools/compare.py configs/demo/hornet_shapes.yaml configs/demo/eat_shapes.yaml --seeds 3
+    python tools/compare.py configs/real/cifar10.yaml model.name=hornet_debug_gf,eat_debug train.num_epochs=2
+    python tools/compare.py configs/real/cifar10.yaml configs/real/cifar10.yaml+model.name=eat_debug+optimizer.lr=0.001
+
+Settings after a + belong to one recipe, the others to all. Several values of a setting are several lines of the table;
+those of data.fold and run.seed are repetitions, over which scores are averaged. A score is of data.test if the recipe
+has one, by the checkpoint that data.val chose; else of data.val, and then the last checkpoint ranks the lines.
+
+Each run is an ordinary one below runs/comparisons/NAME/, trained by a process of its own. The same command continues:
+finished runs are not repeated, and an interrupted one resumes from its last checkpoint. Results: table.md, table.csv,
+runs.csv and plot.png there. Exits with status 0 if every run trained, 1 if some failed, 75 if it was asked to stop.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tools.common.arguments import parse_arguments
+from tools.common.errors import clear_errors
+from tools.comparisons.entries import OWN_SETTING, is_recipe
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="+", metavar="RECIPE or key=values", help="recipes, and settings of all of them")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N - 1 for every run (3)")
+    parser.add_argument("--name", help="folder below runs/comparisons/, or its whole path (the first recipe's name)")
+    parser.add_argument("--retry", action="store_true", help="run failed runs again")
+    args = parse_arguments(parser, argv)
+    if args.seeds < 1:
+        parser.error(f"got --seeds {args.seeds}; expected at least 1")
+
+    from tools.comparisons.comparison import run_comparison  # imports torch: seconds that --help does not take
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+    first = next((OWN_SETTING.split(word)[0] for word in args.words if is_recipe(word)), "none")
+    folder = Path("runs/comparisons", args.name or Path(first).stem)
+    if not run_comparison(args.words, args.seeds, folder, args.retry):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    clear_errors(main)
