@@ -7,6 +7,7 @@
     python tools/benchmark.py graph
     python tools/benchmark.py dense_graph [NAME]
     python tools/benchmark.py detector
+    python tools/benchmark.py upernet
     python tools/benchmark.py reasoning
     python tools/benchmark.py step [NAME]
     python tools/benchmark.py latency [NAME]
@@ -14,8 +15,9 @@
 `data` compares our video reader with decord, OpenCV and torchcodec. `recipes` compares ways to re-encode videos.
 `model` measures the cost of a network, and `throughput` prints a table of networks like those in papers. `graph`
 measures message passing on grids and on edge lists, `dense_graph` EurNet's backbone for dense prediction. `detector`
-compares our Mask R-CNN with torchvision's, `reasoning` networks for knowledge graphs. `step` measures the overhead of a
-training step over its network. `latency` measures a prediction from a video's file to its labels, stage by stage.
+compares our Mask R-CNN with torchvision's, `upernet` our head with that of transformers, `reasoning` networks for
+knowledge graphs. `step` measures the overhead of a training step over its network. `latency` measures a prediction from
+a video's file to its labels, stage by stage.
 """
 
 import argparse
@@ -38,6 +40,7 @@ BENCHMARKS = (
     "graph",
     "dense_graph",
     "detector",
+    "upernet",
     "reasoning",
     "step",
     "latency",

@@ -16,10 +16,11 @@ HELP = """Mask R-CNN on a ResNet-50 with FPN: inference of an image, from pixels
 "ours" is the detector of `create_detector("timm/resnet50")`, "torchvision" is maskrcnn_resnet50_fpn. They are nearly
 one network with nearly the same limits (1000 proposals, 100 detections), and differ in what docs/dense.md lists:
 torchvision's RoIAlign takes two samples each way for a cell, ours as many as the cell spans positions, as the papers'
-runs did. Weights are random, and one class is made likely, so that there are detections to make masks for.
+runs did; "torchvision, all samples" is torchvision's network with as many. Weights are random, and one class is made
+likely, so that there are detections to make masks for.
 """
 
-KINDS = ("torchvision", "ours")
+KINDS = ("torchvision, all samples", "torchvision", "ours")
 LIKELY = 4.0
 """Added to the logit of a class, which then has a probability of about .4."""
 
@@ -33,12 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     print(f"Mask R-CNN, ResNet-50, 1 x {args.height} x {args.width}, {args.threads} thread(s), float32")
-    print(f"{'':20}{'s/image':>12}{'peak MiB':>12}{'faster':>12}")
+    print(f"{'':26}{'s/image':>12}{'peak MiB':>12}{'faster':>12}")
     contestants = [Contestant(kind, partial(_step, kind, args.height, args.width), args.threads) for kind in KINDS]
     results = measure(contestants, args.repeats, "inference")
     for contestant, result in zip(contestants, results, strict=True):
         ratio = result.times_faster_than(results[0])
-        print(f"{contestant.name:20}{result.median:12.2f}{result.mebibytes:>12}{ratio:11.2f}x", flush=True)
+        print(f"{contestant.name:26}{result.median:12.2f}{result.mebibytes:>12}{ratio:11.2f}x", flush=True)
 
 
 def _step(kind: str, height: int, width: int) -> Callable[[], Any]:
@@ -63,4 +64,6 @@ def build(kind: str, height: int, width: int) -> nn.Module:
     sides = {"min_size": min(height, width), "max_size": max(height, width)}
     model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=81, **sides)
     nn.init.constant_(model.roi_heads.box_predictor.cls_score.bias[1], LIKELY)
+    if kind == KINDS[0]:
+        model.roi_heads.box_roi_pool.sampling_ratio = model.roi_heads.mask_roi_pool.sampling_ratio = 0
     return model.eval()
