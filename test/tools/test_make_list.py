@@ -4,7 +4,9 @@ import logging
 
 import pytest
 
+from datasets.video.layouts import LAYOUTS
 from settings import SettingsError
+from tools import make_list
 from tools.make_list import main
 
 
@@ -42,3 +44,7 @@ def test_videos_without_a_class_can_be_dropped(tmp_path):
     assert (tmp_path / "list").read_text() == "A1\t0,1\tA1.mp4\nB2\t-1\tB2.mp4\n"
     main([*arguments, "--drop-unlabeled"])
     assert (tmp_path / "list").read_text() == "A1\t0,1\tA1.mp4\n"
+
+
+def test_the_script_offers_every_layout():
+    assert list(make_list.LAYOUTS) == list(LAYOUTS)
