@@ -1,7 +1,7 @@
 """Finds before the first step whether a network takes the input that a recipe gives it.
 
-The network runs on torch's meta device, which computes shapes and no numbers: in milliseconds, without memory. The first
-time, torch imports its compiler for it: two seconds, which a training run pays anyway, for its optimizer.
+The network runs on torch's meta device, which computes shapes and no numbers: in milliseconds, without memory. The
+first time, torch imports its compiler for it: two seconds, which a training run pays anyway, for its optimizer.
 """
 
 from __future__ import annotations
