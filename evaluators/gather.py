@@ -18,7 +18,6 @@ import torch
 
 from evaluators.resumable_predictions import RanksLike, ResumablePredictions, Rows
 
-
 BATCHES_PER_PART = 64
 """Rows are joined at every so many batches: small arrays that stay would keep the memory of large ones between them."""
 
