@@ -21,10 +21,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from eurgraph.nearest import (
-    cosine_tables,
     highest,
     over_axes,
-    position_rows,
+    position_of_first_row,
     relative_position,
     touching_tables,
     values_at_once,
@@ -285,11 +284,14 @@ class NearestPatches(nn.Module):
         num_patches, row_length = math.prod(shape), math.prod(shape[1:])
         num_frames = x.shape[1] // num_patches
         rows_at_once = max(1, values_at_once(x) // (row_length * x.shape[1]))
-        cosines, touching = cosine_tables(shape, self.num_channels), touching_tables(shape)
+        first_row = position_of_first_row(shape, self.num_channels).to(x)  # [M, S, M]
+        steps = torch.arange(shape[0], device=x.device)
         index = torch.empty(*x.shape[:2], self.num_neighbors * num_frames, dtype=torch.int64, device=x.device)
         for first in range(0, shape[0], rows_at_once):
-            rows = range(first, min(first + rows_at_once, shape[0]))
-            position = position_rows(cosines, touching, rows).to(x).repeat(1, num_frames)  # [n, T * N]
+            rows = steps[first : first + rows_at_once]
+            position = first_row.index_select(1, (steps - rows[:, None]).abs().flatten())  # [M, rows * S, M]
+            position = position.unflatten(1, (len(rows), 1, -1)).transpose(0, 1)  # [rows, M, 1, S, M]
+            position = position.flatten(3).expand(-1, -1, num_frames, -1).flatten(2).flatten(0, 1)  # [n, T * N]
             starts = range(first * row_length, x.shape[1], num_patches)  # in each frame
             *others, last = product(range(len(x)), starts)
             for image, start in (*others, last):

@@ -1,7 +1,7 @@
 r"""Pairs of patches of a grid: their relative positions, which of them touch, and the nearest of many.
 
 Positions and touching depend on the steps between two patches along each axis. So a small table for each axis holds
-both, and rows of the table of all pairs are made when they are needed.
+both, and the table of all pairs [N, N] is made only of small grids.
 """
 
 import math
@@ -55,19 +55,15 @@ def touching_tables(shape: Sequence[int]) -> list[torch.Tensor]:
     return [(step[:, None] - step).abs() <= 1 for step in steps]
 
 
-def position_rows(
-    cosines: Sequence[torch.Tensor], touching: Sequence[torch.Tensor], rows: Sequence[int]
-) -> torch.Tensor:
-    """The relative positions [n, N] of the n patches with `rows` along the first axis; infinite where two touch.
+def position_of_first_row(shape: Sequence[int], num_channels: int) -> torch.Tensor:
+    """The relative positions of the first row of a grid, infinite where two patches touch: [M, S, M].
 
-    cosines, touching: the tables of each axis.
+    The S rows have M patches each. Positions depend on steps only, so those of row r are entries |r - s| of axis 1.
     """
-    position = over_axes([cosines[0][rows], *cosines[1:]], torch.add).float()
-    grid = position.view(len(rows), -1, len(cosines[0]), len(position) // len(rows))  # [rows, M, S, M]
-    beside = over_axes([torch.ones(1, 1, dtype=torch.bool), *touching[1:]], torch.logical_and)  # [M, M]
-    for row, places in zip(rows, grid, strict=True):
-        places[:, max(0, row - 1) : row + 2].masked_fill_(beside[:, None], math.inf)
-    return position
+    cosines, touching = cosine_tables(shape, num_channels), touching_tables(shape)
+    first = over_axes([cosines[0][:1], *cosines[1:]], torch.add).float()  # [M, N]
+    first.masked_fill_(over_axes([touching[0][:1], *touching[1:]], torch.logical_and), math.inf)
+    return first.unflatten(1, (shape[0], -1))
 
 
 def over_axes(tables: Sequence[torch.Tensor], combine: Callable) -> torch.Tensor:
