@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.allocator import allocator
 from settings import SUITE
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def describe_environment(ranks: "Ranks", seed: int) -> dict[str, Any]:
         "num_ranks": ranks.num_ranks,
         "ranks": per_rank,
         "num_threads": torch.get_num_threads(),
+        "allocator": allocator(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "python": platform.python_version(),
         "system": platform.platform(),
