@@ -2,7 +2,6 @@
 
 import atexit
 import multiprocessing
-import os
 import signal
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -66,12 +65,6 @@ def eval_loader(
     batches = [range(at, min(at + items_per_batch, len(dataset))) for at in range(0, len(dataset), items_per_batch)]
     batches = [batch for batch in batches if not all(index in done for index in batch)]
     return _loader(dataset, batches[rank::num_ranks], **workers)
-
-
-def default_num_workers(num_ranks_here: int) -> int:
-    """Workers for each of the `num_ranks_here` processes of this machine: its cores divided among them, at most 8."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(8, cores // max(1, num_ranks_here)))
 
 
 def _loader(

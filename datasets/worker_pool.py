@@ -25,6 +25,12 @@ class Lost:
     reason: str
 
 
+def default_num_workers(num_ranks_here: int) -> int:
+    """Workers for each of the `num_ranks_here` processes of this machine: its cores divided among them, at most 8."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(8, cores // max(1, num_ranks_here)))
+
+
 def run_each(
     function: Callable[[Any], Any], items: Iterable[Any], num_workers: int, timeout_seconds: float
 ) -> Iterator[tuple[Any, Any]]:

@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
+from engine.allocator import keep_freed_memory
 from engine.heartbeat import Heartbeat
 from engine.launch import Launch, LaunchError, network_reason, read_launch
 from engine.signals import Stopped
@@ -116,7 +117,11 @@ class Ranks:
 
 @contextmanager
 def join_ranks(
-    device: str = "auto", timeout_minutes: float = 30, num_threads: int | None = None, deterministic: bool = False
+    device: str = "auto",
+    timeout_minutes: float = 30,
+    num_threads: int | None = None,
+    deterministic: bool = False,
+    keep_memory: bool = True,
 ) -> Iterator[Ranks]:
     """Joins the process group that torchrun set up, and destroys it at the end.
 
@@ -127,10 +132,11 @@ def join_ranks(
         timeout_minutes: a rank that waits longer than this for the others stops with an error.
         num_threads: threads of each process on a CPU; None: torch's default.
         deterministic: use deterministic kernels; torch warns about operations that have none.
+        keep_memory: on a CPU, keep freed memory (engine/allocator.py).
     """
     launch = read_launch()
     os.environ["LOCAL_RANK"] = str(launch.local_rank)  # for dataloader workers that decode on the GPU of their rank
-    chosen = open_device(device, num_threads, deterministic, launch.local_rank, launch.num_ranks)
+    chosen = open_device(device, num_threads, deterministic, keep_memory, launch.local_rank, launch.num_ranks)
     if launch.num_ranks == 1:
         yield Ranks(0, 1, chosen)
         return
@@ -153,7 +159,12 @@ def join_ranks(
 
 
 def open_device(
-    device: str, num_threads: int | None = None, deterministic: bool = False, local_rank: int = 0, num_ranks: int = 1
+    device: str,
+    num_threads: int | None = None,
+    deterministic: bool = False,
+    keep_memory: bool = True,
+    local_rank: int = 0,
+    num_ranks: int = 1,
 ) -> torch.device:
     """Sets this process up for `device`; see `join_ranks`. Raises SettingsError if there is no such device."""
     if num_threads is not None:
@@ -165,6 +176,8 @@ def open_device(
     chosen = _choose_device(device, local_rank, num_ranks)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
+    elif keep_memory:
+        keep_freed_memory()
     return chosen
 
 

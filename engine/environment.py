@@ -9,20 +9,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from engine.distributed import Ranks
+from engine.allocator import allocator
 from settings import SUITE
+
+if TYPE_CHECKING:
+    from engine.distributed import Ranks
 
 PACKAGES = ("torch", "torchvision", "torch-geometric", "timm", "numpy", "av", "decord", "torchcodec", "safetensors")
 START_ONLY = ("started", "command", "folder")
 """Entries that differ between any two starts."""
 
 
-def describe_environment(ranks: Ranks, seed: int) -> dict[str, Any]:
+def describe_environment(ranks: "Ranks", seed: int) -> dict[str, Any]:
     """The environment of this start, as plain types. Every rank must call it."""
+    import torch  # imported here: tools that only read environments start without it
+
     device = torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else processor_name()
     here = {"host": socket.gethostname(), "device": device, "commit": _git("rev-parse", "HEAD")}
     per_rank = ranks.broadcast(ranks.gather(here))
@@ -38,6 +41,7 @@ def describe_environment(ranks: Ranks, seed: int) -> dict[str, Any]:
         "num_ranks": ranks.num_ranks,
         "ranks": per_rank,
         "num_threads": torch.get_num_threads(),
+        "allocator": allocator(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "python": platform.python_version(),
         "system": platform.platform(),

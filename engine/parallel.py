@@ -2,9 +2,12 @@
 
 Checkpoints always hold full tensors, so a run can resume on another number of ranks or with the other layout. Sharding
 and activation recomputation work block by block; `find_blocks` finds the blocks.
+
+FSDP2 takes half as long to import as all of torch, so only `shard` imports it. Before that, nothing is sharded.
 """
 
 import contextlib
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -12,10 +15,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook, fp16_compress_hook
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
@@ -24,7 +23,6 @@ from engine.distributed import Ranks
 from engine.train_settings import Compression
 
 _LISTS = (nn.Sequential, nn.ModuleList)
-_COMPRESS = {"bf16": bf16_compress_hook, "fp16": fp16_compress_hook}
 
 
 def find_blocks(model: nn.Module) -> list[nn.Module]:
@@ -91,6 +89,9 @@ def shard(model: nn.Module, blocks: list[nn.Module]) -> None:
     FSDP2 does not accept 0-D parameters. Each rank keeps a replica of those, and `average_scalars` averages their
     gradients.
     """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
     scalars = {parameter for parameter in model.parameters() if parameter.dim() == 0}
     device = next(model.parameters()).device
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))  # the default is a mesh of GPUs where there are any
@@ -98,9 +99,17 @@ def shard(model: nn.Module, blocks: list[nn.Module]) -> None:
         fully_shard(module, mesh=mesh, ignored_params=scalars)
 
 
+def _is_sharded(value: Any) -> bool:
+    """Whether `value` is a DTensor, or a module that `shard` has sharded."""
+    tensors, fsdp = sys.modules.get("torch.distributed.tensor"), sys.modules.get("torch.distributed.fsdp")
+    return (tensors is not None and isinstance(value, tensors.DTensor)) or (
+        fsdp is not None and isinstance(value, fsdp.FSDPModule)
+    )
+
+
 def average_scalars(network: nn.Module, ranks: Ranks) -> None:
     """Averages the gradients of 0-D parameters over the ranks, which FSDP2 leaves out."""
-    if isinstance(network, FSDPModule):
+    if _is_sharded(network):
         for parameter in network.parameters():
             if parameter.dim() == 0 and parameter.grad is not None:
                 parameter.grad.copy_(ranks.sum(parameter.grad) / ranks.num_ranks)
@@ -109,7 +118,7 @@ def average_scalars(network: nn.Module, ranks: Ranks) -> None:
 def clip_gradient(model: nn.Module, limit: float | None) -> torch.Tensor:
     """Returns the global gradient norm, over all ranks; scales the gradient down to `limit` if the norm exceeds it."""
     with_gradient = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    groups = [[p for p in with_gradient if isinstance(p, DTensor) == is_sharded] for is_sharded in (True, False)]
+    groups = [[p for p in with_gradient if _is_sharded(p) == is_sharded] for is_sharded in (True, False)]
     groups = [parameters for parameters in groups if parameters]  # torch cannot mix both kinds in one list
     norms = [full_tensors(nn.utils.get_total_norm([p.grad for p in parameters])) for parameters in groups]
     norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
@@ -130,7 +139,9 @@ def replicate(model: nn.Module, ranks: Ranks, compression: Compression) -> Distr
     warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
     network = DistributedDataParallel(model, device_ids=device_ids, find_unused_parameters=ranks.num_ranks > 2)
     if compression != "none":
-        network.register_comm_hook(None, _COMPRESS[compression])
+        from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+
+        network.register_comm_hook(None, getattr(default_hooks, f"{compression}_compress_hook"))
     return network
 
 
@@ -141,7 +152,7 @@ def gradient_sync(network: nn.Module, is_last: bool) -> Iterator[None]:
         with network.no_sync():
             yield
         return
-    if isinstance(network, FSDPModule):
+    if _is_sharded(network):
         network.set_requires_gradient_sync(is_last)
     yield
 
@@ -149,7 +160,7 @@ def gradient_sync(network: nn.Module, is_last: bool) -> Iterator[None]:
 @contextlib.contextmanager
 def unsharded(model: nn.Module) -> Iterator[None]:
     """Context in which every rank holds all weights of a sharded `model`, so each can call it independently."""
-    parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    parts = [module for module in model.modules() if _is_sharded(module)]
     for part in parts:
         part.set_reshard_after_forward(False, recurse=False)
         part.unshard()
@@ -163,12 +174,12 @@ def unsharded(model: nn.Module) -> Iterator[None]:
 
 def local_shard(tensor: torch.Tensor) -> torch.Tensor:
     """This rank's shard of a sharded tensor; any other tensor unchanged."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.to_local() if _is_sharded(tensor) else tensor
 
 
 def full_tensors(value: Any) -> Any:
     """Gathers every sharded tensor in nested dicts and lists. Every rank must call it."""
-    if isinstance(value, DTensor):
+    if _is_sharded(value):
         return value.full_tensor()
     if isinstance(value, dict):
         return {name: full_tensors(inner) for name, inner in value.items()}
@@ -179,7 +190,9 @@ def full_tensors(value: Any) -> Any:
 
 def _sharded_like(value: Any, model: torch.Tensor) -> Any:
     """Shards a full tensor like `model`. Other values, and tensors of another shape, are returned unchanged."""
-    if isinstance(model, DTensor) and isinstance(value, torch.Tensor) and value.shape == model.shape:
+    if _is_sharded(model) and isinstance(value, torch.Tensor) and value.shape == model.shape:
+        from torch.distributed.tensor import distribute_tensor
+
         value = value.to(model.device, model.dtype)
         return distribute_tensor(value, model.device_mesh, model.placements, src_data_rank=None)
     return value

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 class RunSettings(Settings):
     """Where a run is stored, and how its processes run."""
 
-    CHANGEABLE = ("dir", "resume", "device", "num_threads", "deterministic", "timeout_minutes")
+    CHANGEABLE = ("dir", "resume", "device", "num_threads", "deterministic", "keep_memory", "timeout_minutes")
 
     dir: str | None = Field(None, description="run directory; none: runs/ plus the recipe's path below configs/")
     resume: bool = Field(True, description="resume the run in `dir`; false: start a new run in a new directory")
@@ -46,13 +46,16 @@ class RunSettings(Settings):
         None, gt=0, le=1024, description="CPU threads of each process; none: torch's default"
     )
     deterministic: bool = Field(False, description="use deterministic kernels wherever torch has them (slower)")
+    keep_memory: bool = Field(
+        True, description="on a CPU, keep freed memory for the next step: faster, at a peak up to a sixth higher"
+    )
     timeout_minutes: float = Field(
         30, ge=0.01, le=1e6, description="minutes a rank waits for the others before it stops"
     )
 
     def process_options(self) -> dict[str, Any]:
         """The arguments for `engine.distributed.join_ranks`."""
-        return self.model_dump(include={"device", "timeout_minutes", "num_threads", "deterministic"})
+        return self.model_dump(include={"device", "timeout_minutes", "num_threads", "deterministic", "keep_memory"})
 
 
 class Run:

@@ -13,12 +13,21 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import reduce
+from itertools import product
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from eurgraph.nearest import (
+    highest,
+    over_axes,
+    position_of_first_row,
+    relative_position,
+    touching_tables,
+    values_at_once,
+)
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -205,6 +214,10 @@ class GridGraph:
                 raise ValueError(f"the medium range was found for {part.index.shape[0]} grids, but x has {x.shape[0]}")
 
 
+MOST_PAIRS = 2**26
+"""Above so many pairs of patches, relative positions are not stored, and distances are not computed all at once."""
+
+
 class NearestPatches(nn.Module):
     r"""Finds the medium range: for each patch, the k others that are most like it and not right beside it.
 
@@ -216,6 +229,9 @@ class NearestPatches(nn.Module):
 
     where :math:`\rho` (`relative_pos`, not trained) is smaller for patches nearer on the grid. The patch itself and all
     that touch it, even at a corner, are excluded. The choice is not differentiated, and never made in half precision.
+
+    Up to `MOST_PAIRS` pairs of patches, :math:`\rho` is an entry of the weights, as in the authors' files. Above, it is
+    computed from a table for each axis, and distances by rows of the grid: an image of 1024 x 1024 would take 4 GB.
 
     In a clip of T frames, a patch has k * T neighbors in all frames. :math:`\rho` and touching depend only on where a
     patch is in its frame, so in a still clip a patch has the neighbors that it has in the image, in every frame.
@@ -236,26 +252,54 @@ class NearestPatches(nn.Module):
         super().__init__()
         self.shape, self.num_channels, self.num_neighbors = check_shape(shape), num_channels, num_neighbors
         self._check_choice(self.shape)
-        self.relative_pos = nn.Parameter(relative_position(self.shape, num_channels)[None], requires_grad=False)
+        position = None
+        if math.prod(self.shape) ** 2 <= MOST_PAIRS:
+            position = nn.Parameter(relative_position(self.shape, num_channels)[None], requires_grad=False)
+        self.register_parameter("relative_pos", position)
 
     def forward(self, x: torch.Tensor) -> MediumRange:
         shape = tuple(x.shape[-1 - len(self.shape) : -1])
-        num_frames = math.prod(x.shape[1:-1]) // math.prod(shape)
+        if shape != self.shape:
+            self._check_choice(shape)
         with torch.no_grad(), full_precision(x.device):
-            frames = (num_frames, num_frames)
             x = x.flatten(1, -2).to(torch.promote_types(x.dtype, torch.float32))  # [B, (T,) *shape, C] -> [B, T * N, C]
-            x = F.normalize(x, dim=-1)
-            position = self._position(shape).to(x).repeat(1, *frames)  # [1, N, N] -> [1, T * N, T * N]
-            # |p - q|^2 = 2 - 2 p q for vectors of length 1
-            nearness = torch.baddbmm(position, x, x.mT, beta=-1, alpha=2)  # [B, T * N, T * N]
-            nearness.masked_fill_(_touching(shape, x.device).repeat(frames), -math.inf)
-            return MediumRange(nearness.topk(self.num_neighbors * num_frames, sorted=False).indices)
+            nearest = self._nearest_at_once if x.shape[1] ** 2 <= MOST_PAIRS else self._nearest_by_rows
+            return MediumRange(nearest(F.normalize(x, dim=-1), shape))
 
-    def _position(self, shape: tuple[int, ...]) -> torch.Tensor:
-        if shape == self.shape:
-            return self.relative_pos
-        self._check_choice(shape)
-        return relative_position(shape, self.num_channels)[None]
+    def _nearest_at_once(self, x: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+        """The nearest of patches of length 1: [B, T * N, C] -> [B, T * N, T * k]."""
+        num_frames = x.shape[1] // math.prod(shape)
+        frames = (num_frames, num_frames)
+        is_own = shape == self.shape and self.relative_pos is not None
+        position = self.relative_pos if is_own else relative_position(shape, self.num_channels)[None]
+        position = position.to(x).repeat(1, *frames)  # [1, N, N] -> [1, T * N, T * N]
+        # |p - q|^2 = 2 - 2 p q for vectors of length 1
+        nearness = torch.baddbmm(position, x, x.mT, beta=-1, alpha=2)  # [B, T * N, T * N]
+        touching = over_axes(touching_tables(shape), torch.logical_and).to(x.device)
+        nearness.masked_fill_(touching.repeat(frames), -math.inf)
+        return nearness.topk(self.num_neighbors * num_frames, sorted=False).indices
+
+    def _nearest_by_rows(self, x: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+        """The same, for a few rows of the grid at a time, in memory that grows with N."""
+        num_patches, row_length = math.prod(shape), math.prod(shape[1:])
+        num_frames = x.shape[1] // num_patches
+        rows_at_once = max(1, values_at_once(x) // (row_length * x.shape[1]))
+        first_row = position_of_first_row(shape, self.num_channels).to(x)  # [M, S, M]
+        steps = torch.arange(shape[0], device=x.device)
+        index = torch.empty(*x.shape[:2], self.num_neighbors * num_frames, dtype=torch.int64, device=x.device)
+        for first in range(0, shape[0], rows_at_once):
+            rows = steps[first : first + rows_at_once]
+            position = first_row.index_select(1, (steps - rows[:, None]).abs().flatten())  # [M, rows * S, M]
+            position = position.unflatten(1, (len(rows), 1, -1)).transpose(0, 1)  # [rows, M, 1, S, M]
+            position = position.flatten(3).expand(-1, -1, num_frames, -1).flatten(2).flatten(0, 1)  # [n, T * N]
+            starts = range(first * row_length, x.shape[1], num_patches)  # in each frame
+            *others, last = product(range(len(x)), starts)
+            for image, start in (*others, last):
+                part = slice(start, start + len(position))
+                nearness = position if (image, start) == last else position.clone()
+                nearness.addmm_(x[image, part], x[image].mT, beta=-1, alpha=2)
+                index[image, part] = highest(nearness, index.shape[2])
+        return index
 
     def _check_choice(self, shape: tuple[int, ...]) -> None:
         num_patches = math.prod(shape)
@@ -270,45 +314,9 @@ class NearestPatches(nn.Module):
         return f"{describe(self.shape)}, num_neighbors={self.num_neighbors}"
 
 
-def relative_position(shape: Sequence[int], num_channels: int) -> torch.Tensor:
-    r"""The position term :math:`\rho` [N, N] of each pair of patches, float32, from -1 (the same patch) to 1.
-
-    The authors' is -2 / C times the product of sinusoidal position embeddings of C channels. The products of sines and
-    of cosines add up to cosines of differences, so with A axes and F = C / 2A frequencies it is the mean of
-
-    .. math::
-        -\cos\big(10000^{-f / F}\,(p_a - q_a)\big),  \qquad a < A, \quad f < F.
-    """
-    num_frequencies = max(num_channels // (2 * len(shape)), 1)
-    tables = [mean_cosines(torch.arange(size), num_frequencies) for size in shape]
-    return -(_over_axes(tables, torch.add) / len(shape)).float()
-
-
-def mean_cosines(steps: torch.Tensor, num_frequencies: int) -> torch.Tensor:
-    """The mean over the frequencies f of cos(10000 ** (-f / F) (p - q)) for steps p, q along an axis: [S] -> [S, S]."""
-    frequency = 10000 ** -(torch.arange(num_frequencies, dtype=torch.float64) / num_frequencies)
-    steps = steps.double()
-    return ((steps[:, None] - steps)[..., None] * frequency).cos().mean(-1)
-
-
 def full_precision(device: torch.device) -> AbstractContextManager:
     available = torch.amp.is_autocast_available(device.type)
     return torch.autocast(device.type, enabled=False) if available else nullcontext()
-
-
-def _touching(shape: Sequence[int], device: torch.device) -> torch.Tensor:
-    """[N, N]: whether two patches are the same, or touch by a side, an edge or a corner."""
-    steps = [torch.arange(size, device=device) for size in shape]
-    return _over_axes([(step[:, None] - step).abs() <= 1 for step in steps], torch.logical_and)
-
-
-def _over_axes(tables, combine) -> torch.Tensor:
-    """Tables [S, S] of each axis, combined into one [N, N] of the whole grid."""
-
-    def extend(grid, table):  # [N, N] and [S, S] -> [N * S, N * S]
-        return combine(grid[:, None, :, None], table[None, :, None, :]).flatten(2, 3).flatten(0, 1)
-
-    return reduce(extend, tables)
 
 
 def check_shape(shape: Sequence[int]) -> tuple[int, ...]:

@@ -71,7 +71,7 @@ def resize_positions(
     if POSITION not in weights:
         raise ValueError(f"the weights hold no {POSITION!r}: they are not those of a EurNet")
     own = {name: tensor for name, tensor in model.state_dict().items() if name.endswith(RELATIVE_POSITION)}
-    resized = {name: own.get(name, tensor) for name, tensor in weights.items()}
+    resized = {name: tensor for name, tensor in weights.items() if not name.endswith(RELATIVE_POSITION)} | own
     position = weights[POSITION]  # [1, N, C]
     num_patches, patch_size = position.shape[1], model.patch_embed.proj.stride[-1]
     new_shape = [size // patch_size for size in model.image_size]

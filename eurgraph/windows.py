@@ -17,13 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from eurgraph.grid import MediumRange, full_precision, mean_cosines
+from eurgraph.grid import MediumRange, full_precision
+from eurgraph.nearest import mean_cosines, values_at_once
 
 DILATION = 2
 WINDOWS = ("tiled", "authors")
-CACHED_VALUES = 2**20
-"""Distances that are held at once on a CPU, few enough to stay in its cache."""
-GPU_VALUES = 2**26
 FAR = 1e5
 """The authors' distance between patches that are no candidates of each other, and what they add where two touch."""
 TIER = 8.0
@@ -168,12 +166,12 @@ class WindowedNearestPatches(nn.Module):
 def nearest_on_lattice(x: torch.Tensor, lattice: Lattice, num_neighbors: int) -> torch.Tensor:
     """For each patch of a lattice the nearest others, as numbers of the lattice: [B, n, C] -> int64 [B, n, k].
 
-    x are features of length 1. At no time are there more than `CACHED_VALUES` distances (`GPU_VALUES` on other
-    devices) or, if these are more, those of one row of the lattice.
+    x are features of length 1. At no time are there more distances than `values_at_once` or, if these are more,
+    those of one row of the lattice.
     """
     num_columns, num_patches = len(lattice.columns), lattice.size
     row_terms, column_terms = position_terms(lattice, x)
-    limit = CACHED_VALUES if x.device.type == "cpu" else GPU_VALUES
+    limit = values_at_once(x)
     rows_at_once = max(1, limit // (num_columns * num_patches))
     images_at_once = max(1, limit // (rows_at_once * num_columns * num_patches))
     found = []

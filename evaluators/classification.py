@@ -21,6 +21,7 @@ from evaluators.class_scores import (
     NO_GUESS,
     NO_RANK,
     ClassScores,
+    best_classes,
     mean_or_nan,
     rank_of_label,
     ranks_worth_counting,
@@ -212,12 +213,12 @@ def score_views(
     loss = F.cross_entropy(logits.flatten(0, 1), view_labels.flatten(), reduction="none").view(num_items, num_views)
     view_rank = rank_of_label(logits, view_labels)  # [B, V]
     probabilities = logits.softmax(dim=-1).mean(dim=1)  # [B, V, C] -> [B, C]
-    best = probabilities.sort(dim=-1, descending=True, stable=True)
+    best_probabilities, guesses = best_classes(probabilities, num_guesses)
     return to_columns(
         index=index,
         label=labels,
-        guesses=best.indices[:, :num_guesses].masked_fill(~is_finite[:, None], NO_GUESS),
-        probabilities=best.values[:, :num_guesses].masked_fill(~is_finite[:, None], torch.nan),
+        guesses=guesses.masked_fill(~is_finite[:, None], NO_GUESS),
+        probabilities=best_probabilities.masked_fill(~is_finite[:, None], torch.nan),
         label_rank=rank_of_label(probabilities, valid_labels).masked_fill(~is_finite, NO_RANK) * known,
         view_loss=loss.mean(dim=1).masked_fill(~is_finite, torch.nan).masked_fill(~known, 0),
         view_top1=((view_rank < 1) & finite_views).double().mean(dim=1) * known,

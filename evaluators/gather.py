@@ -18,6 +18,9 @@ import torch
 
 from evaluators.resumable_predictions import RanksLike, ResumablePredictions, Rows
 
+BATCHES_PER_PART = 64
+"""Rows are joined at every so many batches: small arrays that stay would keep the memory of large ones between them."""
+
 
 @dataclass(frozen=True)
 class Gathered:
@@ -58,16 +61,20 @@ def gather(
     """
     start = time.perf_counter()
     parts: list[Rows] = []
+    recent: list[Rows] = []
     failures: list[dict[str, Any]] = []
     for batch in batches:
         failures += batch["failures"]
         if len(batch["index"]) == 0:
             continue
         rows = rows_of(batch)
-        parts.append(rows)
+        recent.append(rows)
+        if len(recent) == BATCHES_PER_PART:
+            parts.append(_join(recent))
+            recent = []
         if resumable is not None and not batch["failures"]:  # unreadable items are retried
             resumable.keep(rows)
-    gathered = ranks.gather((parts, failures))
+    gathered = ranks.gather(([*parts, *recent], failures))
     if gathered is None:
         return None
     kept = [] if resumable is None else resumable.found
@@ -87,14 +94,21 @@ def to_columns(**columns: torch.Tensor) -> Rows:
     return {name: column.cpu().numpy() for name, column in columns.items()}
 
 
+def _join(parts: list[Rows]) -> Rows:
+    """The rows of all parts, in their order."""
+    return {
+        name: [value for rows in parts for value in rows[name]]
+        if isinstance(first, list)
+        else np.concatenate([rows[name] for rows in parts])
+        for name, first in parts[0].items()
+    }
+
+
 def _merge(parts: list[Rows]) -> Rows:
     """The rows of all parts, ordered by `index`, each item once."""
-    _, order = np.unique(np.concatenate([rows["index"] for rows in parts]), return_index=True)
-    merged: Rows = {}
-    for name, first in parts[0].items():
-        if isinstance(first, list):
-            column = [value for rows in parts for value in rows[name]]
-            merged[name] = [column[row] for row in order]
-        else:
-            merged[name] = np.concatenate([rows[name] for rows in parts])[order]
-    return merged
+    joined = _join(parts)
+    _, order = np.unique(joined["index"], return_index=True)
+    return {
+        name: [column[row] for row in order] if isinstance(column, list) else column[order]
+        for name, column in joined.items()
+    }

@@ -22,7 +22,7 @@ from inference.trained import TrainedNetwork, weights_digest
 from settings import SettingsError
 from tasks.classification import Classification
 from tasks.evaluation_key import settings_key
-from tasks.network_check import check_validation
+from tasks.network_check import explained
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,6 @@ def extract_features(
     """
     task, ranks = trained.task, trained.task.ranks
     extractor = LayerFeatures(trained.model, options.layer, options.pool, options.channels).to(ranks.device)
-    check_validation(task)
     dataset = task.eval_views(files)
     shape = _shape_of_features(task, extractor)
     if options.level == "clip":
@@ -98,7 +97,8 @@ def _shape_of_features(task: Classification, extractor: LayerFeatures) -> tuple[
     """The shape of a view's features; the forward pass also finds a layer that has none, before any file is read."""
     _, shape = task.validation_shape()
     views = task.network_input(torch.zeros(2, *shape, dtype=torch.uint8, device=task.ranks.device))
-    features = _run(task, extractor, views)
+    with explained(task):
+        features = _run(task, extractor, views)
     log.info("%s: %s for each view", extractor.layer, list(features.shape[1:]))
     return tuple(features.shape[1:])
 

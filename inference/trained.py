@@ -79,7 +79,8 @@ def load_trained(
     task_class, settings, run = find_recipe(config, run_dir, checkpoint, overrides)
     weights = find_weights(run, checkpoint)
     options = settings.run.process_options()
-    ranks = Ranks(0, 1, open_device(options["device"], options["num_threads"], options["deterministic"]))
+    options.pop("timeout_minutes")
+    ranks = Ranks(0, 1, open_device(**options))
     task = task_class(settings, ranks)
     return TrainedNetwork(task, load_model(task, weights, ranks, average), weights)
 

@@ -13,7 +13,6 @@ from datasets.file_list import FileList
 from engine.precision import autocast
 from engine.task import Answer, Batch
 from evaluators.class_scores import NO_GUESS
-from tasks.network_check import check_validation
 
 if TYPE_CHECKING:
     from tasks.classification import Classification
@@ -53,12 +52,8 @@ def answer_batch(
     task: "Classification", model: nn.Module, batch: Batch, inputs: FileList, num_answers: int
 ) -> list[Answer]:
     """Answers for a batch with `views`, `index` and `label` of some of the inputs."""
-    try:
-        with torch.inference_mode(), autocast(task.settings.train.precision, task.ranks.device):
-            rows = task.rows_maker(model, inputs, num_answers)(batch)
-    except Exception:
-        check_validation(task)  # if the network does not take such views, this says so; looking first costs seconds
-        raise
+    with torch.inference_mode(), autocast(task.settings.train.precision, task.ranks.device):
+        rows = task.rows_maker(model, inputs, num_answers)(batch)
     answers = []
     columns = (rows[name].tolist() for name in ("index", "guesses", "probabilities"))
     for index, guesses, probabilities in zip(*columns, strict=True):

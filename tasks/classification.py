@@ -33,7 +33,7 @@ from tasks.classified_files import ClassifiedFiles
 from tasks.evaluation_key import settings_key
 from tasks.loops import check_any_read, evaluation_loader, gather_rows, resumable_in, training_batches
 from tasks.losses import cross_entropy
-from tasks.network_check import check_network, check_validation
+from tasks.network_check import check_network, explained
 from tasks.scored_list import check_chooses_on_val
 
 log = logging.getLogger(__name__)
@@ -138,7 +138,6 @@ class Classification(ClassifiedFiles):
 
         `model` is in eval mode. Files that `resumable` already holds are not predicted again.
         """
-        check_validation(self)
         dataset = self.eval_views(files)
         done = () if resumable is None else resumable.done
         if done:
@@ -164,7 +163,8 @@ class Classification(ClassifiedFiles):
 
         def rows_of(batch: Batch) -> Rows:
             views = batch["views"].flatten(0, 1)  # [B, V, ...] -> [B * V, ...]
-            parts = [model(self.network_input(part)).float() for part in views.split(self.views_per_forward)]
+            with explained(self):
+                parts = [model(self.network_input(part)).float() for part in views.split(self.views_per_forward)]
             logits = torch.cat(parts).unflatten(0, batch["views"].shape[:2])  # [B, V, num_classes]
             return score(batch["index"], batch["label"], logits.double())
 

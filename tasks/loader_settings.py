@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from datasets.dataloader import default_num_workers
+from datasets.worker_pool import default_num_workers
 from engine.distributed import Ranks
 from settings import Settings
 

@@ -1,11 +1,13 @@
 """Finds before the first step whether a network takes the input that a recipe gives it.
 
-The network runs on torch's meta device, which computes shapes and no numbers: in milliseconds to two seconds, without
-memory.
+The network runs on torch's meta device, which computes shapes and no numbers: in milliseconds, without memory. The
+first time, torch imports its compiler for it: two seconds, which a training run pays anyway, for its optimizer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,6 +50,16 @@ def check_validation(task: Classification) -> None:
     if task.validation_shape() != task.checked_shape:
         with torch.device("meta"):
             _check_validation(task, task.build_model())
+
+
+@contextmanager
+def explained(task: Classification) -> Iterator[None]:
+    """Context of a forward pass on views: if it fails, a SettingsError says whether the network does not take them."""
+    try:
+        yield
+    except Exception:
+        check_validation(task)  # only now: see the top of this file
+        raise
 
 
 def _check_validation(task: Classification, model: nn.Module) -> None:

@@ -22,7 +22,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported:
 from settings import SettingsError, did_you_mean
 from tools.common.arguments import add_run_arguments, parse_arguments, split_arguments
 from tools.common.errors import clear_errors
-from tools.common.loading_runs import find_run
 from tools.common.output_files import check_folder
 
 log = logging.getLogger(__name__)
@@ -38,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from inference.export.segmentor import export_segmentor
     from inference.features import check_task, files_to_extract
     from inference.trained import TrainedNetwork, find_weights, load_model
+    from tools.common.loading_runs import find_run
 
     task_class, settings, run = find_run(args, [*args.overrides, "run.device=cpu"])
     is_segmentor = settings.task == "segmentation"

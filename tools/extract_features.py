@@ -22,7 +22,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported:
 
 from tools.common.arguments import add_run_arguments, parse_arguments, split_arguments
 from tools.common.errors import clear_errors
-from tools.common.loading_runs import find_run
 from tools.common.output_files import check_folder
 
 log = logging.getLogger(__name__)
@@ -35,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from engine.run import start_logging
     from inference.features import FeatureOptions, check_task, extract_features, files_to_extract
     from inference.trained import TrainedNetwork, find_weights, load_model
+    from tools.common.loading_runs import find_run
 
     task_class, settings, run = find_run(args, args.overrides)
     check_task(task_class, settings)

@@ -7,8 +7,6 @@ peak rate (`optimizer.lr`) for a schedule with a warm-up; the plot says how far 
 """
 
 import argparse
-import csv
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -17,18 +15,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
-from engine.checkpoint import write_atomically
-from engine.distributed import join_ranks
-from engine.range_test import RangeTest, check_range, range_test
-from engine.run import start_logging
 from settings import parse_settings, read_recipe
-from tasks import find_task
 from tools.common.arguments import parse_arguments
 from tools.common.errors import clear_errors
 from tools.common.output_files import check_folder
-from tools.pictures.range_test_plot import plot_range_test
-
-log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -42,6 +32,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=100, metavar="N", help="optimizer steps (100)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="output folder (pictures/ plus the recipe's name)")
     args = parse_arguments(parser, argv)
+
+    from engine.distributed import join_ranks  # imports torch: seconds that --help does not take
+    from engine.range_test import check_range, range_test
+    from engine.run import start_logging
+    from tasks import find_task
+    from tools.pictures.range_test_plot import write_range_test
+
     check_range(args.lowest, args.highest, args.steps)
     recipe = read_recipe(args.config, args.overrides)
     task_class = find_task(recipe, args.config)
@@ -54,28 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         task.check()
         found = range_test(task, ranks, args.lowest, args.highest, args.steps)
         if ranks.is_main:
-            _report(found, folder, f"{Path(args.config).stem}: learning-rate range test", settings.optimizer.lr)
-
-
-def _report(found: RangeTest, folder: Path, title: str, current: float) -> None:
-    write_atomically(folder / "learning_rate.csv", lambda path: _write_table(found, path))
-    write_atomically(folder / "learning_rate.png", lambda path: plot_range_test(found, path, title))
-    log.info("%d steps; the smoothed loss is smallest at a rate of %.2g", len(found.rates), found.rates[found.lowest])
-    if found.suggestion is None:
-        log.info(
-            "no suggestion: the loss does not fall in this range; try more --steps, or another --lowest, --highest"
-        )
-    else:
-        log.info("suggestion: optimizer.lr=%.2g (the recipe has %g)", found.suggestion, current)
-    log.info("%s: learning_rate.png, learning_rate.csv", folder)
-
-
-def _write_table(found: RangeTest, path: Path) -> None:
-    with open(path, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("step", "learning_rate", "loss"))
-        for step, (rate, loss) in enumerate(zip(found.rates, found.losses, strict=True), 1):
-            writer.writerow((step, f"{rate:.6g}", f"{loss:.6g}"))
+            title = f"{Path(args.config).stem}: learning-rate range test"
+            write_range_test(found, folder, title, settings.optimizer.lr)
 
 
 if __name__ == "__main__":

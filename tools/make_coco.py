@@ -16,9 +16,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from datasets.class_table import read_class_names
-from datasets.dense.convert import coco_from_instances, coco_from_voc, split_content
-from datasets.text_files import existing_path, numbered_lines
 from settings import SettingsError
 from tools.common.arguments import parse_arguments
 from tools.common.errors import clear_errors
@@ -42,6 +39,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(parser, argv)
     if (args.every is None) != (args.rest is None) or (args.every is not None and args.every < 2):
         parser.error("--every N and --rest FILE go together, and N must be at least 2")
+
+    from datasets.class_table import read_class_names  # with torch: seconds that --help does not take
+    from datasets.dense.convert import coco_from_instances, coco_from_voc, split_content
+    from datasets.text_files import existing_path, numbered_lines
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     outputs = [path for path in (args.output, args.rest) if path is not None]

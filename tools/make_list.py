@@ -28,13 +28,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from datasets.video.layouts import LAYOUTS, read_layout, write_list, write_sources, write_table
 from settings import SettingsError
 from tools.common.arguments import parse_arguments
 from tools.common.errors import clear_errors
 from tools.common.output_files import check_file
 
 log = logging.getLogger(__name__)
+
+LAYOUTS = (
+    *("folder", "kinetics400", "kinetics600", "kinetics700", "ucf101", "hmdb51", "something_v2", "charades"),
+    *("fights", "moments"),
+)
+"""The keys of `datasets.video.layouts.LAYOUTS`, which comes with torch."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -49,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--drop-missing", action="store_true", help="drop videos that do not exist")
     parser.add_argument("--drop-unlabeled", action="store_true", help="drop videos without a class")
     args = parse_arguments(parser, argv)
+
+    # torch: seconds that --help does not take
+    from datasets.video.layouts import read_layout, write_list, write_sources, write_table
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     table = args.table or args.output.with_name("mapping_table.txt")

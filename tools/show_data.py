@@ -12,27 +12,16 @@ files to the output folder:
 """
 
 import argparse
-import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
-from engine.distributed import join_ranks
-from engine.run import start_logging
-from engine.task import Shows
-from settings import SettingsError, parse_settings, read_recipe
-from tasks import find_task
 from tools.common.arguments import parse_arguments
 from tools.common.errors import clear_errors
-from tools.common.output_files import check_folder
-from tools.pictures.contact_sheet import draw_animation, draw_classes, draw_sheet
-
-log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -45,44 +34,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(parser, argv)
     if args.count < 1 or args.fps <= 0:
         parser.error(f"got --count {args.count} and --fps {args.fps:g}; --count must be at least 1, --fps above 0")
-    recipe = read_recipe(args.config, args.overrides)
-    task_class = find_task(recipe, args.config)
-    settings = parse_settings(task_class.Settings, recipe, args.config)
-    folder = args.output or Path("pictures", Path(args.config).stem)
-    check_folder(folder, "choose another one with --output")
 
-    if not issubclass(task_class, Shows):
-        raise SettingsError(
-            f"the task {settings.task} cannot show its samples: it does not implement `training_pictures`"
-        )
-    with join_ranks(**settings.run.process_options()) as ranks:
-        start_logging(ranks)
-        task = task_class(settings, ranks)
-        pictures, shown = task.training_pictures(args.count), task.validation_pictures(args.count)
-        kinds, counts = task.sample_counts()
-        name = Path(args.config).stem
-        trained, scored = f"{name}: the first training samples", f"{name}: validation, as it is scored"
-        drawings = {
-            "train.png": partial(draw_sheet, pictures, title=trained),
-            "train.gif": partial(draw_animation, pictures, title=trained, frames_per_second=args.fps),
-            "val.png": partial(draw_sheet, shown, title=scored),
-            "classes.png": partial(draw_classes, counts, kinds, counted=getattr(task, "counted", "files")),
-        }
-        failed = [name for name, draw in drawings.items() if not _draw(draw, folder / name)]
-    log.info("%s: %s", folder, ", ".join(name for name in drawings if name not in failed))
-    if failed:
-        raise SettingsError(f"could not draw {', '.join(failed)} in {folder}; the warnings above say why")
+    from tools.pictures.data_pictures import show_data  # torch: seconds that --help does not take
 
-
-def _draw(draw: Callable[..., None], path: Path) -> bool:
-    """Calls `draw(path=path)` -> whether it worked. A failure is a warning, so that the other pictures are drawn."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draw(path=path)
-    except Exception as error:
-        log.warning("cannot draw %s: %s", path, error)
-        return False
-    return True
+    show_data(args.config, args.overrides, args.output, args.count, args.fps)
 
 
 if __name__ == "__main__":

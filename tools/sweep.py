@@ -19,7 +19,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tools.common.arguments import parse_arguments
 from tools.common.errors import clear_errors
-from tools.sweeps.sweep import run_sweep
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -35,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"got --random {args.random}; expected at least 1")
     if args.seed < 0:
         parser.error(f"got --seed {args.seed}; expected at least 0")
+
+    from tools.sweeps.sweep import run_sweep  # torch: seconds that --help does not take
+
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
     folder = Path("runs/sweeps", args.name or Path(args.config).stem)
     if not run_sweep(args.config, args.overrides, folder, args.random, args.seed, args.retry):

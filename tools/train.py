@@ -17,15 +17,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
-from engine.distributed import join_ranks
-from engine.run import open_run, run_folder, start_logging
-from engine.signals import StopSignals
-from engine.trainer import Trainer
 from settings import parse_settings, read_recipe
-from tasks import find_task
 from tools.common.arguments import launcher, parse_arguments
 from tools.common.errors import clear_errors
-from tools.common.final_report import report_run
 from tools.common.output_files import check_folder
 
 log = logging.getLogger(__name__)
@@ -41,6 +35,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("-c", "--config", required=True, metavar="RECIPE", help="a recipe below configs/")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change: optimizer.lr=0.1")
     args = parse_arguments(parser, argv)
+
+    from engine.distributed import join_ranks  # imports torch: seconds that --help does not take
+    from engine.run import open_run, run_folder, start_logging
+    from engine.signals import StopSignals
+    from engine.trainer import Trainer
+    from tasks import find_task
+    from tools.common.final_report import report_run
 
     recipe = read_recipe(args.config, args.overrides)
     task_class = find_task(recipe, args.config)

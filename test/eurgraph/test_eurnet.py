@@ -15,7 +15,7 @@ import eurgraph
 from eurgraph import EurNet, eurnet_debug, eurnet_stages, eurnet_tiny, resize_positions
 from eurgraph.conv import GRMPConv
 from eurgraph.eurnet import PatchMerging
-from eurgraph.grid import relative_position
+from eurgraph.nearest import relative_position
 
 NAMES = ["eurnet_tiny", "eurnet_small", "eurnet_base", "eurnet_base_384"]
 

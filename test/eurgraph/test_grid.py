@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from eurgraph import GridGraph, LongRange, MediumRange, NearestPatches, ShortRange
-from eurgraph.grid import relative_position
+from eurgraph import GridGraph, LongRange, MediumRange, NearestPatches, ShortRange, eurnet_debug, grid, resize_positions
+from eurgraph import nearest as nearest_patches
+from eurgraph.nearest import highest, relative_position
 
 
 def edges(graph, x):
@@ -104,6 +105,41 @@ def test_nearest_patches_by_brute_force(shape):
             apart = [q for q, other in enumerate(places) if np.abs(np.subtract(place, other)).max() > 1]
             expected = sorted(apart, key=distance.tolist().__getitem__)[:4]
             assert sorted(image[p].tolist()) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((12, 10), (3, 12, 10)), ((12, 10), (2, 9, 14)), ((6, 7), (2, 3, 6, 7)), ((3, 6, 5), (1, 3, 6, 5))],
+)
+def test_distances_by_rows_choose_the_same_patches(shape, size, monkeypatch):
+    torch.manual_seed(0)
+    x = torch.randn(*size, 12)
+    expected = NearestPatches(shape, num_channels=12, num_neighbors=3)(x).index
+    monkeypatch.setattr(grid, "MOST_PAIRS", 1)
+    nearest = NearestPatches(shape, num_channels=12, num_neighbors=3)
+    assert not nearest.state_dict()
+    for limit in (1, 900, 2**20):
+        monkeypatch.setattr(nearest_patches, "CACHED_VALUES", limit)
+        assert torch.equal(nearest(x).index.sort().values, expected.sort().values)
+
+
+def test_the_highest_of_long_rows_are_those_of_topk():
+    values = torch.randn(5, 4096, generator=torch.Generator().manual_seed(0))
+    values[1, 7::128] += 9  # the highest are all in one group
+    values[2, :2000] = -math.inf
+    for k in (1, 12, 32):
+        assert torch.equal(highest(values, k).sort().values, values.topk(k).indices.sort().values)
+
+
+def test_weights_move_to_a_grid_without_stored_positions_and_back(monkeypatch):
+    small = eurnet_debug(5, image_size=64)
+    monkeypatch.setattr(grid, "MOST_PAIRS", 40**2)
+    large = eurnet_debug(5, image_size=96)
+    dropped = set(small.state_dict()) - set(large.state_dict())
+    assert dropped and all(name.endswith("relative_pos") for name in dropped)
+    large.load_state_dict(resize_positions(small.state_dict(), large))
+    small.load_state_dict(resize_positions(large.state_dict(), small))
+    assert large(torch.randn(1, 3, 96, 96)).shape == (1, 5)
 
 
 def test_choice_is_not_differentiated_and_not_made_in_half_precision():

@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from eurgraph import nearest as nearest_patches
 from eurgraph import windows
-from eurgraph.grid import relative_position
+from eurgraph.nearest import relative_position
 from eurgraph.windows import Lattice, WindowedNearestPatches, diagonal_windows, tiled_windows
 
 SIZES = [(20, 20), (17, 23), (24, 9), (7, 4), (4, 4), (1, 9), (30, 3)]
@@ -78,7 +79,7 @@ def test_distances_in_parts_give_the_same_graph(kind, monkeypatch):
     nearest = WindowedNearestPatches(C, K, 14, kind)
     expected = nearest(x).index
     for limit in (1, 600, 5000):
-        monkeypatch.setattr(windows, "CACHED_VALUES", limit)
+        monkeypatch.setattr(nearest_patches, "CACHED_VALUES", limit)
         assert sets(nearest(x).index) == sets(expected)
 
 
@@ -92,11 +93,11 @@ def test_no_more_distances_at_a_time_than_those_of_a_window_and_parity(monkeypat
         return result
 
     monkeypatch.setattr(torch, "baddbmm", spy)
-    monkeypatch.setattr(windows, "CACHED_VALUES", 2**30)
+    monkeypatch.setattr(nearest_patches, "CACHED_VALUES", 2**30)
     WindowedNearestPatches(C, K)(torch.randn(1, 40, 60, C))
     assert largest == [(20 * 30) ** 2] * 4
     largest.clear()
-    monkeypatch.setattr(windows, "CACHED_VALUES", 30000)
+    monkeypatch.setattr(nearest_patches, "CACHED_VALUES", 30000)
     WindowedNearestPatches(C, K)(torch.randn(1, 40, 60, C))
     assert max(largest) <= 30000 and sum(largest) == 4 * (20 * 30) ** 2
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluators.class_scores import ClassScores, count_correct, rank_of_label, score_classes
+from evaluators.class_scores import ClassScores, best_classes, count_correct, rank_of_label, score_classes
 
 
 def score(probabilities, labels) -> ClassScores:
@@ -56,3 +56,17 @@ def test_rank_of_label_breaks_ties_like_a_stable_sort_and_ranks_nan_first():
 def test_ties_go_to_the_lower_class():
     assert score(np.full((1, 4), 0.25), np.array([0])).top1 == 1.0
     assert score(np.full((1, 4), 0.25), np.array([1])).top1 == 0.0
+
+
+@pytest.mark.parametrize("num_values", [2, 5, 10**6])
+@pytest.mark.parametrize("k", [1, 5, 9, 12])
+def test_best_classes_are_those_of_a_stable_sort(num_values, k):
+    scores = torch.randint(0, num_values, (300, 9), generator=torch.Generator().manual_seed(0)).double()
+    expected = scores.sort(dim=1, descending=True, stable=True)
+    values, classes = best_classes(scores, k)
+    assert torch.equal(values, expected.values[:, :k]) and torch.equal(classes, expected.indices[:, :k])
+
+
+def test_best_classes_of_no_items():
+    values, classes = best_classes(torch.zeros(0, 9), 5)
+    assert values.shape == classes.shape == (0, 5)

@@ -147,3 +147,20 @@ def test_non_finite_outputs_survive_an_interruption(tmp_path):
         resumed = predict([] if kept.done else [batch([0, 1], [0, 0], logits)], 2, 1, kept)
     assert resumed.num_kept == 2 and resumed.num_non_finite == whole.num_non_finite == 1
     assert evaluate_predictions(resumed, NAMING).accuracies() == evaluate_predictions(whole, NAMING).accuracies()
+
+
+def test_rows_of_many_batches_come_in_the_order_of_the_items():
+    order = torch.randperm(1000, generator=torch.Generator().manual_seed(0))
+    batches = [{"index": index, "failures": []} for index in order.split(3)]
+
+    def rows_of(batch):
+        index = batch["index"].numpy()
+        return {
+            "index": index,
+            "square": index[:, None] ** 2,
+            "parts": [np.full(number % 4, number) for number in index],
+        }
+
+    rows = gather(batches, rows_of, ALONE, 1000).rows
+    assert (rows["index"] == np.arange(1000)).all() and (rows["square"][:, 0] == np.arange(1000) ** 2).all()
+    assert [len(part) for part in rows["parts"]] == [number % 4 for number in range(1000)]

@@ -25,8 +25,8 @@ from datasets.video.dataiter import TrainClips
 from datasets.video.index_store import find_store
 from datasets.video.sampling import RandomSampling
 from settings import SettingsError
-from tools import check_videos
 from tools.check_videos import main
+from tools.preparation import video_checks
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def count_checks(monkeypatch, folder):
         (folder / os.path.basename(path)).touch()
         return original(path, full)
 
-    monkeypatch.setattr(check_videos, "check_video", check_video)
+    monkeypatch.setattr(video_checks, "check_video", check_video)
 
 
 def seen(folder):
@@ -137,7 +137,7 @@ def test_folder_of_intact_videos(motion_videos, tmp_path):
 def test_a_video_that_hangs_is_a_fault(videos, monkeypatch):
     original = check_module.check_video
     monkeypatch.setattr(
-        check_videos,
+        video_checks,
         "check_video",
         lambda path, full: time.sleep(60) if path.endswith("good.mp4") else original(path, full),
     )

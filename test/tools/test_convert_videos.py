@@ -11,6 +11,7 @@ from datasets.video import VideoReader
 from settings import SettingsError
 from tools import convert_videos
 from tools.convert_videos import main
+from tools.preparation import conversion
 
 
 @pytest.fixture
@@ -107,17 +108,17 @@ def test_a_report_that_is_none_is_left_alone(source, tmp_path):
 
 @pytest.mark.slow
 def test_a_video_that_hangs_is_a_failure(source, tmp_path, monkeypatch):
-    original = convert_videos.convert
+    original = conversion.convert
 
     def convert(job, recipe, ffmpeg):
         if os.path.basename(job.source) == "-1.mp4":
             os.makedirs(os.path.dirname(job.target), exist_ok=True)
-            with open(convert_videos.partial_path(job.target), "w") as file:
+            with open(conversion.partial_path(job.target), "w") as file:
                 file.write("begun")
             time.sleep(60)
         return original(job, recipe, ffmpeg)
 
-    monkeypatch.setattr(convert_videos, "convert", convert)
+    monkeypatch.setattr(conversion, "convert", convert)
     assert run(source, tmp_path / "out", "--pyav", "--timeout", "5") == 1
     assert report(tmp_path / "out") == {"-1.mp4": ("failed", "took longer than 5 s")}
     assert found(tmp_path / "out") == [*TARGETS[1:], "conversion_failures.csv"]
@@ -143,3 +144,7 @@ def test_impossible_arguments(source, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match="file"):
         main([str(source), str(tmp_path / "file")])
+
+
+def test_the_script_offers_every_recipe():
+    assert set(convert_videos.RECIPES) == set(conversion.RECIPES)

@@ -6,7 +6,9 @@ import pytest
 
 from datasets.folds import sources_from_table
 from datasets.video import read_videos
+from datasets.video.layouts import LAYOUTS
 from settings import SettingsError
+from tools import make_list
 from tools.make_list import main
 
 
@@ -59,3 +61,7 @@ def test_the_recordings_of_fights_are_a_table_for_folds(tmp_path, caplog):
     files = read_videos(tmp_path / "lists/fights.txt", tmp_path / "videos")
     assert len(set(sources_from_table(groups, files))) == 2
     assert f"data.fold_groups={groups}: 1 recordings" in caplog.text
+
+
+def test_the_script_offers_every_layout():
+    assert list(make_list.LAYOUTS) == list(LAYOUTS)

@@ -12,6 +12,7 @@ from settings import SettingsError, parse_settings, read_recipe
 from tasks import find_task
 from tasks.sample_pictures import first_of_each_class
 from tools import show_data
+from tools.pictures import data_pictures
 from tools.pictures.contact_sheet import HEIGHT, draw_animation, draw_classes, draw_sheet
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
@@ -92,7 +93,7 @@ def test_a_picture_that_fails_costs_no_other(recipe, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(show_data, "draw_animation", fail)
+    monkeypatch.setattr(data_pictures, "draw_animation", fail)
     with pytest.raises(SettingsError, match=r"could not draw train\.gif in .*; the warnings above say why"):
         show(tmp_path, recipe)
     assert {path.name for path in tmp_path.glob("*.png")} == {"train.png", "val.png", "classes.png"}

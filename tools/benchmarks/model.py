@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from engine.allocator import keep_freed_memory
 from engine.precision import autocast, place_model
 from models import create_model, model_info
 from tools.benchmarks.timing import Contestant, measure
@@ -34,6 +35,11 @@ class Case:
     device: str
     precision: str
     compile: bool
+    keep_memory: bool
+
+    @property
+    def title(self) -> str:
+        return f"{self.layout}{', kept' if self.keep_memory else ''}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--layout", choices=[*LAYOUTS, "both"], default="both", help="memory layout of weights and activations"
     )
     parser.add_argument("--compile", action="store_true", help="measure the model compiled by torch.compile")
+    parser.add_argument(
+        "--freed-memory",
+        choices=["returned", "kept", "both"],
+        default="returned",
+        help="kept: as run.keep_memory does on a CPU (returned to the kernel)",
+    )
     parser.add_argument("--repeats", type=int, default=7, help="measured steps of each case")
 
 
@@ -61,17 +73,19 @@ def run(args: argparse.Namespace) -> None:
     print(f"operations  {num_flops / 1e9:.2f} GFLOPs = {num_flops / 2e9:.2f} GMACs (which papers call GFLOPs)")
     print(f"device      {describe_device(args)}\n")
 
+    kept = {"returned": (False,), "kept": (True,), "both": (False, True)}[args.freed_memory]
     layouts = LAYOUTS if args.layout == "both" else (args.layout,)
     unit = "clips/s" if len(shape) == 5 else "images/s"
-    print(f"{'':12}{'':16}{unit:>12}{'ms/step':>12}{'peak MiB':>12}{'faster':>12}")
+    print(f"{'':12}{'':20}{unit:>12}{'ms/step':>12}{'peak MiB':>12}{'faster':>12}")
     for mode in MODES:
-        cases = [Case(args.name, mode, layout, shape, args.device, args.precision, args.compile) for layout in layouts]
-        contestants = [Contestant(case.layout, partial(make_step, case), args.threads, args.device) for case in cases]
+        options = (args.device, args.precision, args.compile)
+        cases = [Case(args.name, mode, layout, shape, *options, keep) for layout in layouts for keep in kept]
+        contestants = [Contestant(case.title, partial(make_step, case), args.threads, args.device) for case in cases]
         results = measure(contestants, args.repeats, mode)
         for case, result in zip(cases, results, strict=True):
             ratio = result.times_faster_than(results[0])
             print(
-                f"{mode:12}{case.layout:16}{args.batch / result.median:12.2f}{1000 * result.median:12.1f}"
+                f"{mode:12}{case.title:20}{args.batch / result.median:12.2f}{1000 * result.median:12.1f}"
                 f"{result.mebibytes:>12}{ratio:11.2f}x"
             )
 
@@ -99,6 +113,8 @@ def describe_device(args: argparse.Namespace) -> str:
 
 def make_step(case: Case) -> Callable[[], None]:
     """A function that runs one batch of the case: forward only, or a whole training step."""
+    if case.keep_memory:
+        keep_freed_memory()
     device = torch.device(case.device)
     channels_last = case.layout == "channels_last"
     model = place_model(create_model(case.name), device, channels_last).train(case.mode == "training")

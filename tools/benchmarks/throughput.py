@@ -54,5 +54,5 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _measure(name: str, shape: tuple[int, ...], device: str, args: argparse.Namespace) -> Measured:
-    case = Case(name, "evaluation", "channels_last", shape, device, args.precision, args.compile)
+    case = Case(name, "evaluation", "channels_last", shape, device, args.precision, args.compile, keep_memory=False)
     return measure([Contestant(name, partial(make_step, case), args.threads, device)], args.repeats, name)[0]

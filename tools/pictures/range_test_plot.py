@@ -1,11 +1,38 @@
-"""The plot of a learning-rate range test."""
+"""The table and the plot of a learning-rate range test."""
 
+import csv
+import logging
 import math
 from pathlib import Path
 
 import numpy as np
 
+from engine.checkpoint import write_atomically
 from engine.range_test import RangeTest
+
+log = logging.getLogger(__name__)
+
+
+def write_range_test(found: RangeTest, folder: Path, title: str, current: float) -> None:
+    """Writes learning_rate.csv and learning_rate.png, and logs the suggestion beside the `current` rate."""
+    write_atomically(folder / "learning_rate.csv", lambda path: _write_table(found, path))
+    write_atomically(folder / "learning_rate.png", lambda path: plot_range_test(found, path, title))
+    log.info("%d steps; the smoothed loss is smallest at a rate of %.2g", len(found.rates), found.rates[found.lowest])
+    if found.suggestion is None:
+        log.info(
+            "no suggestion: the loss does not fall in this range; try more --steps, or another --lowest, --highest"
+        )
+    else:
+        log.info("suggestion: optimizer.lr=%.2g (the recipe has %g)", found.suggestion, current)
+    log.info("%s: learning_rate.png, learning_rate.csv", folder)
+
+
+def _write_table(found: RangeTest, path: Path) -> None:
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("step", "learning_rate", "loss"))
+        for step, (rate, loss) in enumerate(zip(found.rates, found.losses, strict=True), 1):
+            writer.writerow((step, f"{rate:.6g}", f"{loss:.6g}"))
 
 
 def plot_range_test(test: RangeTest, path: Path, title: str) -> None:

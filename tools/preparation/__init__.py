@@ -1,0 +1,1 @@
+"""The work of the scripts that check and convert files before training."""

@@ -1,0 +1,81 @@
+"""tools/check_images.py: checks every image of a set, and writes the table of their faults."""
+
+import argparse
+import csv
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from datasets.class_table import read_class_names
+from datasets.dense.check import Entry, check_entry, coco_entries, label_map_entries
+from datasets.dense.label_maps import read_label_maps
+from datasets.images.lists import find_images
+from datasets.text_files import existing_path
+from datasets.worker_pool import Lost, run_each
+from engine.progress import counted, terminal_bar
+from settings import SettingsError
+from tools.common.output_files import check_file
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("path", "width", "height", "objects", "fault")
+
+
+def check_images(args: argparse.Namespace) -> bool:
+    """Checks what the arguments of tools/check_images.py name -> whether there is no fault."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    tqdm.monitor_interval = 0  # no monitor thread, because workers are forked
+    table = args.table or Path(f"{str(args.source).rstrip('/')}.checked.csv")
+    check_file(table, "choose another one with --table")
+    try:
+        rows = _check_all(list(_entries(args)), args.workers, args.timeout)
+        with table.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            writer = csv.DictWriter(file, COLUMNS, restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+    except (OSError, ValueError) as error:
+        raise SettingsError(str(error)) from error
+    return _report(rows, table)
+
+
+def _entries(args: argparse.Namespace) -> Iterable[Entry]:
+    source = existing_path(args.source.expanduser(), "set of images")
+    if source.suffix.lower() == ".json":
+        root = source.parent if args.root is None else existing_path(args.root.expanduser(), "root folder")
+        return coco_entries(source, root)
+    options = (args.labels, args.split, args.num_classes, args.class_names, args.ignored_label)
+    if source.is_dir() and all(option is None for option in options):
+        return (Entry(item.path) for item in find_images([source]))
+    names = None if args.class_names is None else read_class_names(args.class_names)
+    files = read_label_maps(
+        source, args.labels, args.root, args.split, names, args.num_classes, ignored_label=args.ignored_label
+    )
+    return label_map_entries(files)
+
+
+def _check_all(entries: list[Entry], num_workers: int, timeout: float) -> list[dict[str, Any]]:
+    """The row of each entry, in their order."""
+    rows: dict[int, dict[str, Any]] = {}
+    results = run_each(_check_numbered, enumerate(entries), num_workers, timeout)
+    with terminal_bar(len(entries), "checking", "image", smoothing=0.02) as bar:
+        for (number, entry), result in counted(results, bar):
+            rows[number] = {"path": entry.path, "fault": result.reason} if isinstance(result, Lost) else result
+    return [rows[number] for number in range(len(entries))]
+
+
+def _check_numbered(numbered: tuple[int, Entry]) -> dict[str, Any]:
+    return check_entry(numbered[1])
+
+
+def _report(rows: list[dict[str, Any]], table: Path) -> bool:
+    """Logs how many faults of each kind there are -> whether there are none."""
+    kinds = Counter(re.sub(r"\d+(\.\d+)?", "N", row["fault"]) for row in rows if row["fault"])
+    log.info("%d entries, %d with a fault; table: %s", len(rows), kinds.total(), table)
+    for fault, count in kinds.most_common(10):
+        log.info("%7d  %s", count, fault)
+    return not kinds
