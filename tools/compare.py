@@ -23,7 +23,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tools.common.arguments import parse_arguments
 from tools.common.errors import clear_errors
-from tools.comparisons.entries import OWN_SETTING, is_recipe
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -37,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"got --seeds {args.seeds}; expected at least 1")
 
     from tools.comparisons.comparison import run_comparison  # imports torch: seconds that --help does not take
+    from tools.comparisons.entries import OWN_SETTING, is_recipe
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
     first = next((OWN_SETTING.split(word)[0] for word in args.words if is_recipe(word)), "none")
