@@ -96,5 +96,5 @@ def body_for(num_joints: int, bones: Sequence[Sequence[int]] | None = None, cent
         body = body._replace(center=center)
     if body.num_joints != num_joints:
         raise ValueError(f"{num_joints} joints need {num_joints - 1} bones that join them, not {len(body.bones)}")
-    body.parents  # noqa: B018: raises if they are no tree
+    _steps(body)  # raises if they are no tree
     return body

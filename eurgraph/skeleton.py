@@ -10,6 +10,7 @@ which is usual there (Shi et al., arXiv 1805.07694 and 1912.06971), and all size
 from collections.abc import Sequence
 
 import torch
+from einops import rearrange
 from torch import nn
 
 from eurgraph.bodies import Body, body_for
@@ -20,6 +21,8 @@ from eurgraph.skeleton_graph import RELATIONS, SkeletonGraph
 
 INIT_STD = 0.1
 """Of the initial weights of linear layers: narrow networks need more than the paper's 0.02, see `EurNet`."""
+TUBELET = 4
+"""Frames that become one before the first stage."""
 NUM_KINDS = 3
 """Positions, bones and velocities."""
 
@@ -86,17 +89,19 @@ class SkeletonNetwork(nn.Module):
         self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """The states of the joints, [B, M, T', V, num_features]."""
+        """The states of the joints, [B, M, T', V, C]."""
         raise NotImplementedError
+
+    def pool(self, states: torch.Tensor) -> torch.Tensor:
+        """The features of each person: the mean over joints and frames, [B, M, T', V, C] -> [B, M, num_features]."""
+        return states.mean((2, 3))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.dim() != 5 or x.shape[3:] != (self.body.num_joints, 3):
-            raise ValueError(
-                f"this network takes skeletons [B, M, T, {self.body.num_joints}, 3], not {list(x.shape)}"
-            )
-        states = self.forward_features(x).mean((2, 3))  # [B, M, T', V, C] -> [B, M, C]
-        there = (x != 0).flatten(2).any(2).to(states.dtype).unsqueeze(2)  # [B, M, 1]
-        pooled = (states * there).sum(1) / there.sum(1).clamp(min=1)
+            raise ValueError(f"this network takes skeletons [B, M, T, {self.body.num_joints}, 3], not {list(x.shape)}")
+        people = self.pool(self.forward_features(x))  # [B, M, num_features]
+        there = (x != 0).flatten(2).any(2).to(people.dtype).unsqueeze(2)  # [B, M, 1]
+        pooled = (people * there).sum(1) / there.sum(1).clamp(min=1)
         return self.head(self.dropout(pooled))
 
 
@@ -119,14 +124,16 @@ class SkeletonStage(nn.Module):
         drop_path: Sequence[float],
     ):
         super().__init__()
-        self.merge = None if num_in is None else nn.Sequential(nn.LayerNorm(2 * num_in), nn.Linear(2 * num_in, num_channels))
+        self.merge = None
+        if num_in is not None:
+            self.merge = nn.Sequential(nn.LayerNorm(2 * num_in), nn.Linear(2 * num_in, num_channels))
         self.graph_construction_model = graph
         sizes = ((context_frames, 1),) if context_frames else ()
         self.blocks = nn.ModuleList(Block(num_channels, graph.num_relations, 2, sizes, rate) for rate in drop_path)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.merge is not None:
-            x = self.merge(torch.cat([x[:, 0::2], x[:, 1::2]], dim=-1))  # [B, T, V, C] -> [B, T / 2, V, C']
+            x = self.merge(rearrange(x, "b (t two) v c -> b t v (two c)", two=2))
         graph = self.graph_construction_model(x)
         for block in self.blocks:
             x = block(x, graph)
@@ -134,7 +141,7 @@ class SkeletonStage(nn.Module):
 
 
 class EurNetSkeleton(SkeletonNetwork):
-    """EurNet's blocks on joints over frames.
+    """EurNet's blocks on joints over frames; the classifier sees the mean state of each joint over time.
 
     >>> model = EurNetSkeleton(num_joints=20, num_classes=10, num_frames=16)
     >>> model(torch.randn(2, 1, 16, 20, 3)).shape
@@ -145,7 +152,7 @@ class EurNetSkeleton(SkeletonNetwork):
         num_frames: frames T of a clip; positions in time belong to it.
         num_people: people M in a clip; their joints share one graph.
         dim: channels of the first stage; each stage has twice those of the one before.
-        num_blocks: blocks of each stage. Two frames become one before each stage.
+        num_blocks: blocks of each stage. Four frames become one before the first, two before each other.
         relations: some of `RELATIONS`.
         num_neighbors: k of the relation "nearest".
         one_relation: all edges are of one relation, for comparison: the layer cannot tell them apart.
@@ -173,7 +180,7 @@ class EurNetSkeleton(SkeletonNetwork):
         one_relation: bool = False,
         context_frames: int = 5,
         drop_path: float = 0.1,
-        dropout: float = 0.0,
+        dropout: float = 0.3,
     ):
         check_sizes(num_frames=num_frames, num_people=num_people, dim=dim, num_stages=len(num_blocks))
         for blocks in num_blocks:
@@ -181,13 +188,15 @@ class EurNetSkeleton(SkeletonNetwork):
         _check_relations(relations)
         if not 0 <= drop_path < 1:
             raise ValueError(f"drop_path must be from 0 to below 1, not {drop_path}")
-        if num_frames % 2 ** len(num_blocks):
-            raise ValueError(f"num_frames must be a multiple of {2 ** len(num_blocks)}, not {num_frames}")
-        super().__init__(num_joints, num_classes, dim << (len(num_blocks) - 1), bones, center, dropout)
+        multiple = TUBELET << (len(num_blocks) - 1)
+        if num_frames % multiple:
+            raise ValueError(f"num_frames must be a multiple of {multiple}, not {num_frames}")
+        last = dim << (len(num_blocks) - 1)
+        super().__init__(num_joints, num_classes, num_joints * last, bones, center, dropout)
         self.num_frames, self.num_people = num_frames, num_people
-        self.embed = nn.Linear(2 * 3 * NUM_KINDS, dim)  # two frames become one
+        self.embed = nn.Linear(TUBELET * 3 * NUM_KINDS, dim)
         self.joint_pos_embed = nn.Parameter(torch.empty(num_joints, dim))
-        self.temporal_pos_embed = nn.Parameter(torch.empty(num_frames // 2, 1, dim))
+        self.temporal_pos_embed = nn.Parameter(torch.empty(num_frames // TUBELET, 1, dim))
         rates = torch.linspace(0, drop_path, sum(num_blocks), device="cpu").tolist()
         self.stages = nn.ModuleList()
         for number, blocks in enumerate(num_blocks):
@@ -195,7 +204,7 @@ class EurNetSkeleton(SkeletonNetwork):
             num_in = dim << (number - 1) if number else None
             self.stages.append(SkeletonStage(graph, num_in, dim << number, context_frames, rates[:blocks]))
             rates = rates[blocks:]
-        self.norm = nn.LayerNorm(self.num_features)
+        self.norm = nn.LayerNorm(last)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -208,13 +217,16 @@ class EurNetSkeleton(SkeletonNetwork):
             raise ValueError(
                 f"this network takes {self.num_people} people in {self.num_frames} frames, not {list(x.shape)}"
             )
-        x = self.features(x)
-        x = self.embed(torch.cat([x[:, :, 0::2], x[:, :, 1::2]], dim=-1))  # [B, M, T, V, 9] -> [B, M, T / 2, V, C]
-        x = x + self.joint_pos_embed + self.temporal_pos_embed
-        x = x.transpose(1, 2).flatten(2, 3)  # [B, M, T', V, C] -> [B, T', M * V, C]
+        x = rearrange(self.features(x), "b m (t step) v c -> b t m v (step c)", step=TUBELET)
+        x = self.embed(x) + self.joint_pos_embed + self.temporal_pos_embed[:, None]  # [B, T / 4, M, V, C]
+        x = x.flatten(2, 3)  # people side by side: [B, T / 4, M * V, C]
         for stage in self.stages:
             x = stage(x)
         return self.norm(x).unflatten(2, (self.num_people, -1)).transpose(1, 2)
+
+    def pool(self, states: torch.Tensor) -> torch.Tensor:
+        """The mean over frames of each joint, side by side: [B, M, T', V, C] -> [B, M, V * C]."""
+        return states.mean(2).flatten(2)
 
 
 def _check_relations(relations: Sequence[str]) -> None:

@@ -50,7 +50,6 @@ class FrameRange(ShortRange):
     """Two relations: the same joint in the frame before, and in the frame after."""
 
     num_axes: int = 2
-    degree: ClassVar[float] = 1
 
     @property
     def num_relations(self) -> int:
@@ -79,7 +78,7 @@ class OneRelation:
     def gather(self, message: torch.Tensor) -> torch.Tensor:
         total, count = torch.zeros_like(message), torch.zeros_like(message[..., :1])
         for part in self.ranges:
-            degree = part.index.shape[2] if isinstance(part, MediumRange) else getattr(part, "degree", 1)
+            degree = _degree(part)
             value = part.gather(message) * degree
             for source, target in part.places:
                 total[target] += value[source]
@@ -89,6 +88,13 @@ class OneRelation:
     def edges(self, patches: torch.Tensor, virtual: torch.Tensor) -> Edges:
         pairs = [pair for part in self.ranges for pair in part.edges(patches, virtual)]
         yield tuple(torch.cat(ends) for ends in zip(*pairs, strict=True))
+
+
+def _degree(part: BoneRange | FrameRange | MediumRange | LongRange) -> torch.Tensor | int:
+    """Edges of each relation of a range that end in a joint which has any."""
+    if isinstance(part, BoneRange):
+        return part.degree
+    return part.index.shape[2] if isinstance(part, MediumRange) else 1
 
 
 class NearestJoints(nn.Module):

@@ -4,10 +4,9 @@ Paper: Yan et al., Spatial Temporal Graph Convolutional Networks for Skeleton-Ba
 https://arxiv.org/abs/1801.07455
 
 Written from the paper (sections 3.2 to 3.6): spatial configuration partitioning, learnable importance of edges, nine
-layers of 64, 128 and 256 channels, nine frames of temporal kernel, strides of 2 at the fourth and seventh, dropout after
-every layer. Done differently here: the mean over frames and joints is taken for people who are there, not for empty
-places; the input may have bones and velocities beside positions, as `EurNetSkeleton` has, so that only the layers
-differ.
+layers of 64, 128 and 256 channels, nine frames of temporal kernel, strides of 2 at the fourth and seventh, dropout
+after every layer. Done differently here: the mean over people leaves out empty places; the input has bones and
+velocities beside positions, as that of `EurNetSkeleton`, so that only the layers differ.
 """
 
 from collections.abc import Sequence
