@@ -86,7 +86,12 @@ class SkeletonNetwork(nn.Module):
         """Puts a new, untrained classifier on top of the same features; 0 removes it."""
         check_sizes(0, num_classes=num_classes)
         self.num_classes = num_classes
-        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        if num_classes == 0:
+            self.head = nn.Identity()
+            return
+        self.head = nn.Linear(self.num_features, num_classes)
+        nn.init.trunc_normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """The states of the joints, [B, M, T', V, C]."""
@@ -186,6 +191,8 @@ class EurNetSkeleton(SkeletonNetwork):
         for blocks in num_blocks:
             check_sizes(num_blocks=blocks)
         _check_relations(relations)
+        check_sizes(num_neighbors=num_neighbors)
+        check_sizes(0, context_frames=context_frames)
         if not 0 <= drop_path < 1:
             raise ValueError(f"drop_path must be from 0 to below 1, not {drop_path}")
         multiple = TUBELET << (len(num_blocks) - 1)
@@ -206,11 +213,16 @@ class EurNetSkeleton(SkeletonNetwork):
             rates = rates[blocks:]
         self.norm = nn.LayerNorm(last)
         self.reset_parameters()
+        self.reset_classifier(num_classes)
 
     def reset_parameters(self) -> None:
         nn.init.trunc_normal_(self.joint_pos_embed, std=0.02)
         nn.init.trunc_normal_(self.temporal_pos_embed, std=0.02)
         init_linear_layers(self, INIT_STD)
+        for stage in self.stages:
+            for block in stage.blocks:  # open, as with `GRMPConv(open_gate=True)`: from the start, messages pass
+                nn.init.ones_(block.graph_conv.weight_linear.bias)
+                nn.init.ones_(block.graph_conv.self_loop.bias)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         if x.shape[1:3] != (self.num_people, self.num_frames):

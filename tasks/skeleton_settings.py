@@ -69,11 +69,13 @@ class SkeletonDataSettings(DataSettings):
         """The body of the recipe."""
         return BODIES[self.body] if isinstance(self.body, str) else Body(self.body.bones, self.body.center)
 
-    @model_validator(mode="after")
-    def _trains_on_the_others(self):
-        if self.train_split is None and self.val_split is not None and not self.val_split.startswith("not "):
-            self.train_split = f"not {self.val_split}"
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _trains_on_the_others(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("val_split") is not None and values.get("train_split") is None:
+            rest = str(values["val_split"])
+            return {**values, "train_split": rest.removeprefix("not ") if rest.startswith("not ") else f"not {rest}"}
+        return values
 
     @model_validator(mode="after")
     def _mixes_no_pictures(self):

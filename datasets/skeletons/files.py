@@ -117,7 +117,7 @@ def _read_npz(path: str, name: str | None = None) -> np.ndarray:
         array = array[:, None]
     array = array.astype(np.float32)
     if array.shape[-1] == 2:
-        array = np.concatenate([array, np.zeros_like(array[..., :1])], axis=-1)
+        array = np.concatenate([array, 0 * array[..., :1]], axis=-1)  # NaN where the joint is missing
     return array
 
 

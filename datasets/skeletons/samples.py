@@ -9,8 +9,8 @@ from pydantic import Field
 
 from datasets.file_list import FileError, FileItem, FileList
 from datasets.samples import EvalViews, TrainSamples
-from datasets.skeletons import motion
 from datasets.skeletons.files import read_skeleton
+from datasets.skeletons.motion import centered, choose_people, fill_missing, jittered, resampled, rotated, sized
 from settings import Settings
 
 
@@ -44,12 +44,12 @@ class Skeleton(NamedTuple):
         if positions.shape[2] != len(self.parents):
             expected = f"the body of the recipe has {len(self.parents)}; is data.body right?"
             raise FileError(path, f"its skeletons have {positions.shape[2]} joints, but {expected}")
-        positions = motion.fill_missing(motion.choose_people(positions, self.num_people), self.center)
-        return motion.sized(motion.centered(positions, self.center), np.asarray(self.parents))
+        positions = fill_missing(choose_people(positions, self.num_people), self.center)
+        return sized(centered(positions, self.center), np.asarray(self.parents))
 
     def clip(self, positions: np.ndarray, start: float, length: float) -> np.ndarray:
         """The network's frames of `length` frames from `start` on: [T, M, V, 3] -> [num_frames, M, V, 3]."""
-        return motion.resampled(positions, start, start + length, self.num_frames)
+        return resampled(positions, start, start + length, self.num_frames)
 
 
 def as_tensor(clip: np.ndarray) -> torch.Tensor:
@@ -76,9 +76,9 @@ class SkeletonSamples(TrainSamples):
         last = len(positions) - 1
         length = rng.uniform(view.shortest, 1) * last
         start = rng.uniform(0, last - length)
-        positions = motion.rotated(positions, rng.uniform(-view.rotation, view.rotation))
+        positions = rotated(positions, rng.uniform(-view.rotation, view.rotation))
         positions = positions * np.float32(1 + rng.uniform(-view.scale, view.scale))
-        clip = motion.jittered(self.skeleton.clip(positions, start, length), view.jitter, rng)
+        clip = jittered(self.skeleton.clip(positions, start, length), view.jitter, rng)
         return {"skeleton": as_tensor(clip)}
 
 
