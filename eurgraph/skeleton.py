@@ -21,6 +21,7 @@ from eurgraph.skeleton_graph import RELATIONS, SkeletonGraph
 
 INIT_STD = 0.1
 """Of the initial weights of linear layers: narrow networks need more than the paper's 0.02, see `EurNet`."""
+FFN_RATIO = 2
 TUBELET = 4
 """Frames that become one before the first stage."""
 NUM_KINDS = 3
@@ -134,7 +135,9 @@ class SkeletonStage(nn.Module):
             self.merge = nn.Sequential(nn.LayerNorm(2 * num_in), nn.Linear(2 * num_in, num_channels))
         self.graph_construction_model = graph
         sizes = ((context_frames, 1),) if context_frames else ()
-        self.blocks = nn.ModuleList(Block(num_channels, graph.num_relations, 2, sizes, rate) for rate in drop_path)
+        self.blocks = nn.ModuleList(
+            Block(num_channels, graph.num_relations, 2, sizes, rate, ffn_ratio=FFN_RATIO) for rate in drop_path
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.merge is not None:
