@@ -14,7 +14,10 @@ COLORS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167))
 
 
 def draw_skeletons(clip: torch.Tensor, parents: Sequence[int]) -> torch.Tensor:
-    """A clip [M, T, V, 3] as frames, uint8 [T, SIDE, SIDE, 3]: all of it in view, bones from joint to parent."""
+    """A clip [M, T, V, 3] as frames, uint8 [T, SIDE, SIDE, 3]: all of it in view, a line from each joint to its parent.
+
+    A joint that is its own parent is a dot.
+    """
     plane = clip[..., :2].numpy().astype(np.float64) * (1, -1)  # rows of a picture point down
     there = (plane != 0).any(axis=(1, 2, 3))
     seen = plane[there] if there.any() else plane
@@ -28,6 +31,10 @@ def draw_skeletons(clip: torch.Tensor, parents: Sequence[int]) -> torch.Tensor:
         for person in np.flatnonzero(there):
             joints = places[person, t]
             for joint, parent in enumerate(parents):
-                pencil.line([*joints[joint], *joints[parent]], fill=COLORS[person % len(COLORS)], width=2)
+                x, y = joints[joint]
+                color = COLORS[person % len(COLORS)]
+                pencil.line([x, y, *joints[parent]], fill=color, width=2)
+                if joint == parent:
+                    pencil.ellipse([x - 1, y - 1, x + 1, y + 1], fill=color)
         frames.append(torch.from_numpy(np.asarray(image).copy()))
     return torch.stack(frames)
