@@ -142,7 +142,8 @@ CLIP_MODELS = {
 MODELS = IMAGE_MODELS | CLIP_MODELS
 
 GRAPH_MODELS = {"eurnet_kg": "eurgraph.reasoning", "nbfnet": "eurgraph.nbfnet",
-                "eurnet_protein": "eurgraph.protein", "gearnet": "eurgraph.protein"}  # fmt: skip
+                "eurnet_protein": "eurgraph.protein", "gearnet": "eurgraph.protein",
+                "eurnet_skeleton": "eurgraph.skeleton", "stgcn": "eurgraph.stgcn"}  # fmt: skip
 """Networks for graphs, and where their builders are. What they take and return is their own: `create_model` builds
 them, but they have no classifier and no pyramid."""
 

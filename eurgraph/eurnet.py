@@ -85,10 +85,10 @@ class StageGraph(nn.Module):
 class FeedForward(nn.Module):
     """Two linear layers with a GELU between, [..., C] to [..., C]."""
 
-    def __init__(self, num_channels: int):
+    def __init__(self, num_channels: int, ratio: int = FFN_RATIO):
         super().__init__()
-        self.fc1 = nn.Linear(num_channels, FFN_RATIO * num_channels)
-        self.fc2 = nn.Linear(FFN_RATIO * num_channels, num_channels)
+        self.fc1 = nn.Linear(num_channels, ratio * num_channels)
+        self.fc2 = nn.Linear(ratio * num_channels, num_channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
@@ -118,13 +118,14 @@ class Block(nn.Module):
         context_sizes: Sequence[int],
         drop_path: float,
         all_contexts: bool = False,
+        ffn_ratio: int = FFN_RATIO,
     ):
         super().__init__()
         self.norm1 = nn.LayerNorm(num_channels)
         self.graph_conv = GridGRMP(num_channels, num_relations, num_axes, context_sizes, all_contexts)
         self.proj = nn.Linear(num_channels, num_channels)
         self.norm2 = nn.LayerNorm(num_channels)
-        self.ffn = FeedForward(num_channels)
+        self.ffn = FeedForward(num_channels, ffn_ratio)
         self.drop_path = stochastic_depth(drop_path)
 
     def forward(self, x: torch.Tensor, graph: GridGraph) -> torch.Tensor:

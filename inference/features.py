@@ -20,7 +20,7 @@ from inference.feature_shards import FAILURES, Shard, ShardFolder
 from inference.layer_features import POOLED, LayerFeatures
 from inference.trained import TrainedNetwork, weights_digest
 from settings import SettingsError
-from tasks.classification import Classification
+from tasks.classification import Classification, classifies_pictures
 from tasks.evaluation_key import settings_key
 from tasks.network_check import explained
 
@@ -183,7 +183,7 @@ def _finish(shards: ShardFolder) -> Extracted:
 
 def check_task(task_class: type[Task], settings: TaskSettings) -> None:
     """Raises SettingsError if networks of the task do not take views of files."""
-    if not issubclass(task_class, Classification):
+    if not classifies_pictures(task_class):
         raise SettingsError(
             f"this works for classification, and the network is for {settings.task}: it takes no views of one size"
         )

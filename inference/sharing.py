@@ -18,7 +18,7 @@ from inference.trained import TrainedNetwork, load_trained
 from models import model_info
 from pretrained import WEIGHTS, PretrainedConfig, check_folder, write_pretrained
 from settings import SettingsError
-from tasks.classification import Classification
+from tasks.classification import Classification, classifies_pictures
 
 if TYPE_CHECKING:
     from engine.task import Task
@@ -60,7 +60,7 @@ def save_pretrained(
         card = ModelCard(folder.resolve().name, config, license)
     else:
         task, model, weights = source
-        if not isinstance(task, Classification):
+        if not classifies_pictures(type(task)):
             raise SettingsError(
                 f"only networks of classification are written with a card, and this one is for {task.settings.task}; "
                 f"{weights} carries its recipe and class names, and can be shared as it is"

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from inference.predictor import Predictor
 from settings import SettingsError
-from tasks.classification import Classification
+from tasks.classification import classifies_pictures
 
 if TYPE_CHECKING:
     import gradio
@@ -31,7 +31,7 @@ def build_page(predictor: Predictor, top: int = 5) -> gradio.Blocks:
 
     Raises SettingsError if gradio is missing, or the network is no classifier.
     """
-    if not isinstance(predictor.task, Classification):
+    if not classifies_pictures(type(predictor.task)):
         raise SettingsError(
             f"the page shows what classifiers find, and this network is for {predictor.task.settings.task}; "
             "tools/predict.py --output draws what it finds"

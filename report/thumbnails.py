@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image
 
 from datasets.image_file import read_image
+from datasets.skeletons import read_skeleton
+from datasets.skeletons.drawing import draw_skeletons
+from datasets.skeletons.motion import fill_missing, resampled
 from datasets.video import VideoOpener
 from datasets.video.resize import View
 
@@ -32,13 +36,13 @@ class Thumbnail(NamedTuple):
 
 
 def make_thumbnail(path: str, item: str, places: Sequence[Path]) -> Thumbnail | str:
-    """The thumbnail of a "video" or an "image", or the reason why there is none.
+    """The thumbnail of a "video", a "skeleton" or an "image", or the reason why there is none.
 
     A relative path is looked for in the folders `places`, in this order.
     """
     found = find_file(path, places)
     try:
-        frames = _video_frames(found) if item == "video" else [read_image(found)]
+        frames = _READERS.get(item, _image_frames)(found)
         frames = [_fit(frame) for frame in frames]
         width, height = frames[0].size
         strip = Image.new("RGB", (len(frames) * width, height))
@@ -81,6 +85,21 @@ def _video_frames(path: str) -> list[Image.Image]:
         moments = np.linspace(0, video.num_frames - 1, min(NUM_FRAMES, video.num_frames)).round().astype(int)
         (clip,) = video.get_clips([(moments.tolist(), View(height, width, 0, 0, height, width))])
     return [Image.fromarray(frame) for frame in clip.permute(1, 2, 3, 0).numpy()]
+
+
+def _skeleton_frames(path: str) -> list[Image.Image]:
+    """Dots for the joints of all people, without bones, which the file does not name."""
+    positions = fill_missing(read_skeleton(path), center=0)
+    clip = resampled(positions, 0, len(positions) - 1, min(NUM_FRAMES, len(positions))).swapaxes(0, 1)
+    frames = draw_skeletons(torch.from_numpy(clip.copy()), range(clip.shape[2]))
+    return [Image.fromarray(frame.numpy()) for frame in frames]
+
+
+def _image_frames(path: str) -> list[Image.Image]:
+    return [read_image(path)]
+
+
+_READERS = {"video": _video_frames, "skeleton": _skeleton_frames}
 
 
 def _fit(frame: Image.Image) -> Image.Image:

@@ -13,6 +13,7 @@ TASKS: dict[str, str | type[Task]] = {
     "segmentation": "tasks.segmentation:Segmentation",
     "link_prediction": "tasks.link_prediction:LinkPrediction",
     "protein_function": "tasks.protein_function:ProteinFunction",
+    "skeleton_action": "tasks.skeleton_action:SkeletonAction",
 }
 """Name in a recipe (`task:`) -> the class, or "module:class", which is imported on first use."""
 

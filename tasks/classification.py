@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from datasets.dataloader import eval_loader, to_device
 from datasets.file_list import FileList
 from datasets.samples import EvalViews
-from engine.task import Answer, Batch, Picture, ResumeFolder
+from engine.task import Answer, Batch, Picture, ResumeFolder, Task
 from evaluators.class_scores import count_correct, ranks_worth_counting
 from evaluators.classification import (
     NUM_GUESSES,
@@ -37,6 +37,11 @@ from tasks.network_check import check_network, explained
 from tasks.scored_list import check_chooses_on_val
 
 log = logging.getLogger(__name__)
+
+
+def classifies_pictures(task_class: type[Task]) -> bool:
+    """Whether a task is a classification of images or clips."""
+    return issubclass(task_class, Classification) and task_class.takes_pictures
 
 
 class Classification(ClassifiedFiles):

@@ -28,6 +28,8 @@ class ClassifiedFiles(NamedClasses):
     """The word for a file: "video", "image"."""
     view: ClassVar[str]
     """The word for a view of a file: "clip", "crop"."""
+    takes_pictures: ClassVar[bool] = True
+    """Whether the network sees images or clips: what can be shown, embedded and exported as such."""
     multi_label: bool = False
     """Whether a file may have several classes."""
     # Implemented by subclasses.

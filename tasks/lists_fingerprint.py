@@ -23,7 +23,7 @@ def fingerprint_lists(task: Classification, part: Part) -> Mapping[str, Contents
             "sampling weights": Contents.of(map(repr, weights)),
         }
     recipe = task.resolved_recipe()
-    views = [recipe["data"]["val_view"], task.protocol]
+    views = [recipe["data"].get("val_view"), task.protocol]
     return {
         f"validation {task.item}s": Contents.of(sorted(task.val_files.identities())),
         "validation views": Contents.of([json.dumps(views, sort_keys=True)]),

@@ -28,7 +28,7 @@ def training_pictures(task: "Classification", count: int) -> list[Picture]:
     dataset, pictures = task.train_samples("train"), []
     for number in range(min(count, batch_size)):
         item = dataset.items[int(batch["index"][number])]
-        lines = [_caption(task, dataset.items, item), *_mixture(task, targets[number])]
+        lines = [caption(task, dataset.items, item), *_mixture(task, targets[number])]
         stages = {"as decoded": dataset.whole(number), "network input": to_frames(task, views[number])}
         pictures.append(Picture(lines, stages))
     for failure in batch["failures"]:
@@ -46,7 +46,7 @@ def validation_pictures(task: "Classification", count: int) -> list[Picture]:
             continue
         views = task.network_input(sample["views"].to(task.ranks.device))  # [V, 3, ..., S, S]
         stages = {f"{task.view} {k + 1} of {len(views)}": to_frames(task, view) for k, view in enumerate(views)}
-        pictures.append(Picture([_caption(task, dataset.items, item)], stages))
+        pictures.append(Picture([caption(task, dataset.items, item)], stages))
     return pictures or [Picture(["no validation file can be read"], {"": torch.zeros(1, 8, 8, 3, dtype=torch.uint8)})]
 
 
@@ -79,7 +79,7 @@ def class_counts(task: "Classification") -> dict[str, np.ndarray]:
     return counts
 
 
-def _caption(task: "Classification", files: FileList, item: FileItem) -> str:
+def caption(task: "Classification", files: FileList, item: FileItem) -> str:
     names = [f"{label} {task.class_names[label]}" for label in files.labels_of(item.index)]
     return f"{item.id}: {', '.join(names) or 'no label'}"
 

@@ -130,3 +130,10 @@ def test_glnet_learns_images_then_clips(tmp_path, train_demo, images_epochs, ima
     weights = f"model.pretrained={images / 'checkpoints/best.safetensors'}"
     clips = train_demo("glnet_video_shapes", tmp_path / "clips", clips_epochs, weights)
     check_score(clips, clips_least)
+
+
+@pytest.mark.parametrize(("epochs", "least"), [in_ci(5, 0.6), weekly(None, 0.95)])
+def test_eurnet_learns_the_moves_of_skeletons(tmp_path, train_demo, epochs, least):
+    run = train_demo("skeleton_moves", tmp_path, epochs)
+    summary = json.loads((run / "evaluations/whole/summary.json").read_text())
+    assert summary["skeleton_top1"] >= least and summary["coverage"] == 1 and summary["skeletons_listed"] == 80

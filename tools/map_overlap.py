@@ -33,13 +33,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"got --seeds {args.seeds}; expected at least 1")
     from explain.overlap import compare, table  # torch: seconds that --help is spared
     from inference.trained import load_trained
-    from tasks.classification import Classification
+    from tasks.classification import classifies_pictures
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
     trained = load_trained(
         args.checkpoint, args.overrides, config=args.config, run_dir=args.run_dir, average=args.average
     )
-    if not isinstance(trained.task, Classification):
+    if not classifies_pictures(type(trained.task)):
         raise SettingsError(
             f"the task is {trained.task.settings.task}; maps are measured on a classification of videos or images"
         )

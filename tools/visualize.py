@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from explain.sections import Options
     from explain.sheet import check_format, write
     from inference.trained import load_trained
-    from tasks.classification import Classification
+    from tasks.classification import classifies_pictures
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
     if not args.list_layers:
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.checkpoint, args.overrides, config=args.config, run_dir=args.run_dir, average=args.average
     )
     task, model = trained.task, trained.model
-    if not isinstance(task, Classification):
+    if not classifies_pictures(type(task)):
         raise SettingsError(
             f"visualize.py explains the class of a classifier, and this network is for {task.settings.task}; "
             "tools/predict.py --output draws what it finds"

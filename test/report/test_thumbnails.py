@@ -40,3 +40,14 @@ def test_what_cannot_be_shown(tmp_path):
     for path, item in (("a.mp4", "video"), ("a.mp4", "image"), ("b.mp4", "video"), ("", "image"), ("b\0", "video")):
         reason = make_thumbnail(path, item, [tmp_path])
         assert isinstance(reason, str) and reason
+
+
+def test_the_joints_of_a_skeleton_are_dots(tmp_path):
+    positions = np.zeros((20, 1, 2, 3), np.float32)
+    positions[:, 0, 1, 0] = np.arange(20)  # a joint that moves to the right
+    np.savez(tmp_path / "a.npz", walk=positions)
+    thumbnail = make_thumbnail(f"{tmp_path}/a.npz:walk", "skeleton", [])
+    frames = frames_of(thumbnail).mean(axis=3)
+    dark = [np.flatnonzero((frame < 200).any(axis=0)) for frame in frames]
+    assert thumbnail.num_frames == NUM_FRAMES and [columns.max() for columns in dark] == sorted(c.max() for c in dark)
+    assert make_thumbnail(f"{tmp_path}/a.npz:run", "skeleton", []) == "no sequence 'run' is in it"

@@ -1,0 +1,200 @@
+"""Reads skeletons: NPZ archives, NTU RGB+D's `.skeleton` files, and the JSON files of Kinetics-skeleton.
+
+Every reader gives the same: positions [T, M, V, 3] of V joints of M people in T frames, NaN where a joint was not seen.
+What becomes of missing joints and of further people is decided later, by `datasets.skeletons.motion`.
+
+Formats: https://github.com/shahroudy/NTURGB-D (Matlab/read_skeleton_file.m), and
+https://github.com/yysijie/st-gcn (feeder/feeder_kinetics.py).
+"""
+
+import json
+import zipfile
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.file_list import UNLABELED, FileError, FileList, Given, find_unlabeled
+from datasets.find_files import FileKind
+from settings import did_you_mean
+
+SKELETONS = FileKind("skeletons", (".npz", ".skeleton", ".json"))
+BONES = "bones"
+"""An array of an NPZ file that is no sequence: pairs of joints."""
+MAX_KEPT = 2**28
+"""Bytes up to which an NPZ file stays in memory once it is read."""
+NUM_KINECT_VALUES = 12
+"""Numbers of a joint in a `.skeleton` file: x, y, z first, and last, whether it was tracked."""
+
+
+def split_sequence(path: str) -> tuple[str, str | None]:
+    """A path and the sequence that it picks: "set.npz:walk" -> "set.npz", "walk"; without one, None."""
+    file, colon, name = path.rpartition(":")
+    if colon and file.lower().endswith(".npz") and name:
+        return file, name
+    return path, None
+
+
+def find_skeletons(places: Iterable[Any]) -> FileList:
+    """Skeletons without labels: files, "set.npz:walk", or folders; an NPZ file means all its sequences."""
+    paths: list[str] = []
+    for place in places:
+        if isinstance(place, Given):
+            raise ValueError(f"{place.name}: expected the path of a skeleton, not an open file or an array")
+        file, name = split_sequence(str(place))
+        found = [item.path for item in find_unlabeled([file], SKELETONS)]
+        for path in found:
+            paths += [f"{path}:{name}"] if name else sequences_in(path)
+    return FileList(paths, [UNLABELED] * len(paths), paths) if paths else find_unlabeled([], SKELETONS)
+
+
+def sequences_in(path: str) -> list[str]:
+    """The paths of all sequences in a file: "set.npz:walk", ..., or the file itself if it can hold only one."""
+    if not path.lower().endswith(".npz"):
+        return [path]
+    try:
+        names = _sequence_names(path)
+    except FileError:
+        return [path]  # it counts as unreadable
+    return [f"{path}:{name}" for name in names] if len(names) > 1 else [path]
+
+
+def read_skeleton(path: str | Path) -> np.ndarray:
+    """The skeletons in the file at `path`, or in a sequence "set.npz:walk" of it: float32 [T, M, V, 3], NaN: missing.
+
+    NTU's people are told apart by their body numbers. Those of Kinetics-skeleton have none: person m is the m-th most
+    certain of each frame, as in ST-GCN's code; y points down there, and z is 0.
+
+    Raises FileError if there is no such file or sequence, the file is damaged, or nobody is in it.
+    """
+    path = str(path)
+    file, name = split_sequence(path)
+    if not Path(file).is_file():
+        raise FileError(file, "there is no such file")
+    if not Path(file).stat().st_size:
+        raise FileError(file, "the file is empty")
+    readers = {".npz": _read_npz, ".skeleton": _read_ntu, ".json": _read_kinetics}
+    reader = readers.get(Path(file).suffix.lower())
+    if reader is None:
+        raise FileError(file, f"no file of skeletons; expected one that ends in {' '.join(SKELETONS.suffixes)}")
+    positions = reader(file, name) if name else reader(file)
+    if not np.isfinite(positions).any():
+        raise FileError(path, "nobody is in it: no joint was seen in any frame")
+    if np.isinf(positions).any():
+        raise FileError(path, "a joint has an infinite coordinate")
+    return positions
+
+
+# NPZ: an array [T, V, 3] or [T, M, V, 3] for each sequence.
+
+
+def _sequence_names(path: str) -> list[str]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return [name for name in archive.files if name != BONES]
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise FileError(path, f"cannot be read as NPZ; is it whole? ({error})") from error
+
+
+def _read_npz(path: str, name: str | None = None) -> np.ndarray:
+    stat = Path(path).stat()
+    arrays = _archive(path, stat.st_mtime_ns) if stat.st_size <= MAX_KEPT else None
+    names = list(arrays) if arrays is not None else _sequence_names(path)
+    if name is None:
+        if len(names) != 1:
+            example = f", such as {path}:{names[0]}" if names else ""
+            raise FileError(path, f"{len(names)} sequences are in it; name one{example}")
+        name = names[0]
+    if name not in names:
+        raise FileError(path, f"no sequence {name!r} is in it{did_you_mean(name, names)}")
+    array = arrays[name] if arrays is not None else _load(path, [name])[name]
+    if array.dtype.kind not in "fiu" or array.ndim not in (3, 4) or array.shape[-1] not in (2, 3) or not array.size:
+        shape = f"{array.dtype} {list(array.shape)}"
+        raise FileError(f"{path}:{name}", f"expected numbers [T, V, 3] or [T, M, V, 3], not {shape}")
+    if array.ndim == 3:
+        array = array[:, None]
+    array = array.astype(np.float32)
+    if array.shape[-1] == 2:
+        array = np.concatenate([array, 0 * array[..., :1]], axis=-1)  # NaN where the joint is missing
+    return array
+
+
+@lru_cache(maxsize=4)
+def _archive(path: str, mtime: int) -> dict[str, np.ndarray]:
+    """All sequences of a file: opening it for each of them would take longer than a small network does."""
+    return _load(path, _sequence_names(path))
+
+
+def _load(path: str, names: Iterable[str]) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in names}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise FileError(path, f"cannot be read as NPZ; is it whole? ({error})") from error
+
+
+# NTU RGB+D: text, a number or a row of numbers in each line.
+
+
+def _read_ntu(path: str) -> np.ndarray:
+    try:
+        lines = iter(Path(path).read_text().split("\n"))
+        frames = [dict(_ntu_bodies(lines)) for _ in range(int(next(lines)))]
+    except (StopIteration, RuntimeError, ValueError) as error:  # a generator's StopIteration is a RuntimeError
+        raise FileError(path, "cannot be read as NTU's text of skeletons; is it whole?") from error
+    people = list(dict.fromkeys(number for frame in frames for number in frame))  # in order of appearance
+    if not people:
+        raise FileError(path, "nobody is in it: no joint was seen in any frame")
+    num_joints = {len(body) for frame in frames for body in frame.values()}
+    if len(num_joints) > 1:
+        raise FileError(path, f"its bodies have different numbers of joints: {sorted(num_joints)}")
+    positions = np.full((len(frames), len(people), num_joints.pop(), 3), np.nan, dtype=np.float32)
+    for t, frame in enumerate(frames):
+        for number, body in frame.items():
+            positions[t, people.index(number)] = body
+    return positions
+
+
+def _ntu_bodies(lines: Iterator[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """The number and the joints [V, 3] of each body in a frame. A joint that was not tracked is NaN."""
+    for _ in range(int(next(lines))):
+        number = next(lines).split()[0]
+        rows = [next(lines).split() for _ in range(int(next(lines)))]
+        if not all(len(row) == NUM_KINECT_VALUES for row in rows):
+            raise ValueError("not twelve numbers for each joint")
+        values = np.array(rows, dtype=np.float64)
+        values[values[:, -1] == 0] = np.nan
+        yield number, values[:, :3]
+
+
+# Kinetics-skeleton: {"data": [{"frame_index", "skeleton": [{"pose": [x, y, ...], "score": [...]}]}], ...}
+
+
+def _read_kinetics(path: str) -> np.ndarray:
+    try:
+        frames = json.loads(Path(path).read_text())["data"]
+        people = [sorted(map(_kinetics_body, frame["skeleton"]), key=lambda body: -body[0]) for frame in frames]
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise FileError(path, f"cannot be read as JSON of Kinetics-skeleton: {error!r}") from error
+    num_joints = {len(body) for frame in people for _, body in frame}
+    if not num_joints:
+        raise FileError(path, "nobody is in it: no joint was seen in any frame")
+    if len(num_joints) > 1:
+        raise FileError(path, f"its bodies have different numbers of joints: {sorted(num_joints)}")
+    most = max(map(len, people))
+    positions = np.full((len(frames), most, num_joints.pop(), 3), np.nan, dtype=np.float32)
+    for t, frame in enumerate(people):
+        for m, (_, body) in enumerate(frame):
+            positions[t, m] = body
+    return positions
+
+
+def _kinetics_body(person: dict[str, Any]) -> tuple[float, np.ndarray]:
+    """The mean score of a person, and the joints [V, 3]. A joint of score 0 is NaN."""
+    score = np.array(person["score"], dtype=np.float64)
+    pose = np.array(person["pose"], dtype=np.float64).reshape(len(score), 2)
+    joints = np.concatenate([pose, np.zeros_like(pose[:, :1])], axis=1)
+    joints[score == 0] = np.nan
+    return float(score.mean()), joints

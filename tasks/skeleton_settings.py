@@ -1,0 +1,102 @@
+"""The settings of actions from skeletons."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from datasets.skeletons import SkeletonViewSettings
+from datasets.synthetic.skeleton_moves import SkeletonMovesSettings
+from engine.task import TaskSettings
+from eurgraph.bodies import BODIES, Body, body_for
+from settings import Settings
+from tasks.classification_settings import DataSettings, EvaluationSettings
+from tasks.losses import LossSettings
+
+Groups = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
+
+
+class SkeletonModelSettings(Settings):
+    """The network."""
+
+    CHANGEABLE = ("pretrained",)
+
+    name: Literal["eurnet_skeleton", "stgcn"] = Field("eurnet_skeleton", description="eurnet_skeleton or stgcn")
+    num_classes: int | None = Field(
+        None, gt=0, le=10_000_000, description="number of classes; none: from the training list"
+    )
+    pretrained: str | None = Field(None, description="file of initial weights, of a network for the same body")
+    options: dict[str, Any] = Field(
+        {}, description="further arguments of the network's builder, such as one_relation: true"
+    )
+
+
+class BodySettings(Settings):
+    """A body of your own."""
+
+    bones: tuple[tuple[int, int], ...] = Field(description="pairs of joints that bones join, one fewer than joints")
+    center: int = Field(0, ge=0, description="the joint that the others are seen from, such as the hip")
+
+    @model_validator(mode="after")
+    def _is_a_tree(self):
+        body_for(len(self.bones) + 1, self.bones, self.center)
+        return self
+
+
+class SkeletonDataSettings(DataSettings):
+    """Sequences of skeletons. Lists may also be an NPZ file or a folder whose names tell actions, see `names`."""
+
+    CHANGEABLE = (*DataSettings.CHANGEABLE, "train_split", "val_split")
+
+    make: SkeletonMovesSettings | None = Field(None, description="demo skeletons to make in `root`, if there are none")
+    names: str | None = Field(
+        None,
+        description="how names of sequences tell action and subject: msr_action3d, utkinect, ntu_subject, ntu_view (by "
+        "camera), or a pattern with (?P<action>...) and (?P<group>...)",
+    )
+    val_split: Groups | None = Field(None, description="with `names`, the subjects or cameras to validate on: 2,4,6")
+    train_split: Groups | None = Field(
+        None, description="those to train on: 1,3,5, or `not 2,4,6`; none: all but those of val_split"
+    )
+    body: Literal["kinect", "kinect_v2", "openpose", "msr_action3d"] | BodySettings = Field(
+        "kinect", description="the joints: a body by its name, or {bones: [[0, 1], ...], center: 0}"
+    )
+    num_people: int = Field(1, gt=0, le=100, description="people per clip: those who move most")
+    num_frames: int = Field(32, gt=0, le=10_000, description="frames per clip, evenly spaced")
+    train_view: SkeletonViewSettings = SkeletonViewSettings()
+
+    @property
+    def tree(self) -> Body:
+        """The body of the recipe."""
+        return BODIES[self.body] if isinstance(self.body, str) else Body(self.body.bones, self.body.center)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _trains_on_the_others(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("val_split") is not None and values.get("train_split") is None:
+            rest = str(values["val_split"])
+            return {**values, "train_split": rest.removeprefix("not ") if rest.startswith("not ") else f"not {rest}"}
+        return values
+
+    @model_validator(mode="after")
+    def _mixes_no_pictures(self):
+        if self.mix.is_on:
+            raise ValueError("mix is for images and clips; skeletons have train_view instead: remove it")
+        return self
+
+
+class SkeletonEvaluationSettings(EvaluationSettings):
+    """How sequences are evaluated: each once, whole."""
+
+    clips_per_forward: int = Field(32, gt=0, le=2**20, description="sequences per forward pass, per rank")
+
+
+class SkeletonActionSettings(TaskSettings):
+    """A recipe of actions from skeletons."""
+
+    CHANGEABLE = ("evaluation",)
+
+    task: Literal["skeleton_action"]
+    model: SkeletonModelSettings = SkeletonModelSettings()
+    data: SkeletonDataSettings
+    loss: LossSettings = LossSettings()
+    evaluation: SkeletonEvaluationSettings = SkeletonEvaluationSettings()

@@ -1,0 +1,130 @@
+"""Reading skeletons: the three formats agree, and what is said of files that cannot be read."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasets.file_list import FileError, Given
+from datasets.skeletons import find_skeletons, read_skeleton
+from datasets.skeletons.files import split_sequence
+
+
+def as_ntu(positions: np.ndarray) -> str:
+    """NTU's text for [T, M, V, 3]; NaN is a joint that was not tracked, someone without any joint is left out."""
+    lines = [str(len(positions))]
+    for frame in positions:
+        people = [(number, body) for number, body in enumerate(frame) if np.isfinite(body).any()]
+        lines.append(str(len(people)))
+        for number, body in people:
+            lines += [f"7205759{number} 0 1 1 1 1 0 0.1 0.2 2", str(len(body))]
+            for joint in body:
+                seen = np.isfinite(joint).all()
+                x, y, z = np.nan_to_num(joint)
+                lines.append(f"{x} {y} {z} 0 0 0 0 0 0 0 0 {2 * int(seen)}")
+    return "\n".join(lines) + "\n"
+
+
+def as_kinetics(positions: np.ndarray) -> dict:
+    """Kinetics-skeleton's JSON for [T, M, V, 3]; NaN is a joint of score 0. The first person is the most certain."""
+    frames = []
+    for number, frame in enumerate(positions):
+        people = []
+        for person, body in reversed(list(enumerate(frame))):
+            seen = np.isfinite(body).all(axis=1)
+            score = np.where(seen, 0.9 - 0.5 * person, 0)
+            people.append({"pose": np.nan_to_num(body[:, :2]).ravel().tolist(), "score": score.tolist()})
+        frames.append({"frame_index": number + 1, "skeleton": people})
+    return {"data": frames, "label": "walking", "label_index": 1}
+
+
+@pytest.fixture
+def positions() -> np.ndarray:
+    values = np.random.default_rng(0).normal(size=(4, 2, 5, 3)).astype(np.float32)
+    values[..., 2] = 0
+    values[1, 0, 3] = np.nan
+    return values
+
+
+def test_the_formats_agree(tmp_path, positions):
+    np.savez(tmp_path / "a.npz", walk=positions, bones=np.zeros((4, 2)))
+    (tmp_path / "a.skeleton").write_text(as_ntu(positions))
+    (tmp_path / "a.json").write_text(json.dumps(as_kinetics(positions)))
+    for name in ("a.npz", "a.npz:walk", "a.skeleton", "a.json"):
+        np.testing.assert_allclose(read_skeleton(tmp_path / name), positions, rtol=1e-6)
+
+
+def test_people_are_told_apart_by_their_numbers_in_ntus_files(tmp_path, positions):
+    positions[0, 0] = np.nan  # the first body that appears is the second
+    (tmp_path / "a.skeleton").write_text(as_ntu(positions))
+    np.testing.assert_allclose(read_skeleton(tmp_path / "a.skeleton"), positions[:, ::-1], rtol=1e-6)
+
+
+def test_an_array_may_have_one_person_or_two_coordinates(tmp_path, positions):
+    np.savez(tmp_path / "a.npz", walk=positions[:, 0, :, :2])
+    np.testing.assert_array_equal(read_skeleton(tmp_path / "a.npz"), positions[:, :1])
+
+
+def test_a_changed_file_is_read_again(tmp_path, positions):
+    np.savez(tmp_path / "a.npz", walk=positions)
+    read_skeleton(tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz", walk=positions + 1)
+    os.utime(tmp_path / "a.npz", (1, 1))
+    np.testing.assert_array_equal(read_skeleton(tmp_path / "a.npz"), positions + 1)
+
+
+def test_inputs_to_predict_on(tmp_path, positions):
+    np.savez(tmp_path / "a.npz", walk=positions, run=positions, bones=np.zeros((4, 2)))
+    (tmp_path / "b.skeleton").write_text(as_ntu(positions))
+    paths = [Path(item.path).name for item in find_skeletons([tmp_path])]
+    assert paths == ["a.npz:walk", "a.npz:run", "b.skeleton"]
+    assert [item.path for item in find_skeletons([f"{tmp_path}/a.npz:run"])] == [f"{tmp_path}/a.npz:run"]
+    assert split_sequence("a.skeleton:run") == ("a.skeleton:run", None)
+    with pytest.raises(ValueError, match="it: expected the path of a skeleton, not an open file"):
+        find_skeletons([Given("it", None)])
+    with pytest.raises(FileNotFoundError, match=r"no file or folder of skeletons at .*; did you mean 'a.npz'"):
+        find_skeletons([tmp_path / "aa.npz"])
+
+
+def write_npz(**arrays):
+    return lambda path: np.savez(path, **arrays)
+
+
+def write(text):
+    return lambda path: path.write_text(text)
+
+
+GOOD = np.ones((2, 1, 3, 3), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "picked", "message"),
+    [
+        ("a.npz", lambda path: None, "", "there is no such file"),
+        ("a.npz", write(""), "", "the file is empty"),
+        ("a.npz", write("PK no"), "", "cannot be read as NPZ; is it whole"),
+        ("a.npz", write_npz(walk=GOOD, run=GOOD), "", r"2 sequences are in it; name one, such as .*a.npz:walk"),
+        ("a.npz", write_npz(walk=GOOD, run=GOOD), ":wlk", "no sequence 'wlk' is in it; did you mean 'walk'"),
+        (
+            "a.npz",
+            write_npz(walk=GOOD[0, 0]),
+            "",
+            r"expected numbers \[T, V, 3\] or \[T, M, V, 3\], not float32 \[3, 3\]",
+        ),
+        ("a.npz", write_npz(walk=GOOD * np.nan), "", "nobody is in it: no joint was seen in any frame"),
+        ("a.npz", write_npz(walk=np.array([[[[0, np.inf, 0]] * 2]])), "", "a joint has an infinite coordinate"),
+        ("a.skeleton", write("2\n1\n7 0\n"), "", "cannot be read as NTU's text of skeletons; is it whole"),
+        ("a.skeleton", write("1\n1\n7\n1\n0 0 0\n"), "", "cannot be read as NTU's text of skeletons"),
+        ("a.skeleton", write("1\n0\n"), "", "nobody is in it"),
+        ("a.json", write("{}"), "", r"cannot be read as JSON of Kinetics-skeleton: KeyError\('data'\)"),
+        ("a.json", write('{"data": [{"skeleton": [{"pose": [1], "score": [1, 1]}]}]}'), "", "cannot be read as JSON"),
+        ("a.json", write('{"data": []}'), "", "nobody is in it"),
+        ("a.txt", write("1"), "", "no file of skeletons; expected one that ends in .npz .skeleton .json"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path, name, make, picked, message):
+    make(tmp_path / name)
+    with pytest.raises(FileError, match=message):
+        read_skeleton(f"{tmp_path / name}{picked}")

@@ -1,0 +1,162 @@
+"""Actions from skeletons: exact resume, equal scores on ranks, predictions, and what is said of wrong recipes."""
+
+import contextlib
+import copy
+import json
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from simulated_runs import TwoRanks, broken_off
+
+from datasets.synthetic.skeleton_moves import make_skeleton_moves
+from engine.distributed import Ranks
+from inference import Predictor
+from inference.trained import load_trained
+from settings import SettingsError, apply_overrides, parse_settings, write_yaml
+from tasks.skeleton_action import SkeletonAction
+from tools import predict, train, visualize
+
+PLOTS = ("engine.run.plot_curves", "tools.common.loading_runs.try_to_write_page")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_plots():
+    with contextlib.ExitStack() as stack:
+        for name in PLOTS:
+            stack.enter_context(mock.patch(name))
+        yield
+
+
+@pytest.fixture(scope="module")
+def moves(tmp_path_factory) -> Path:
+    return make_skeleton_moves(tmp_path_factory.mktemp("moves") / "set", num_train=16, num_val=9)
+
+
+def recipe(moves: Path) -> dict:
+    return {
+        "task": "skeleton_action",
+        "model": {"options": {"dim": 8, "num_blocks": [1], "drop_path": 0.3}},
+        "data": {
+            "train": f"{moves}/train.txt",
+            "val": f"{moves}/val.txt",
+            "class_names": f"{moves}/mapping_table.txt",
+            "num_frames": 16,
+            "num_workers": 0,
+        },
+        "optimizer": {"name": "adamw", "lr": 0.003},
+        "train": {"num_epochs": 1, "batch_size": 3, "checkpoint_every_steps": 2, "log_every_steps": 1},
+        "run": {"device": "cpu"},
+    }
+
+
+def make_task(values: dict, *changes: str) -> SkeletonAction:
+    values = apply_overrides(copy.deepcopy(values), changes)
+    return SkeletonAction(parse_settings(SkeletonAction.Settings, values), Ranks(0, 1, torch.device("cpu")))
+
+
+def test_a_run_resumes_exactly_is_scored_on_ranks_and_predicts(moves, tmp_path, capsys):
+    (tmp_path / "recipe.yaml").write_text(write_yaml(recipe(moves)))
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    arguments = ["-c", str(tmp_path / "recipe.yaml")]
+    train.main([*arguments, f"run.dir={whole}"])
+    with broken_off(SkeletonAction, 4, broken / "checkpoints/last.pt"), pytest.raises(KeyboardInterrupt):
+        train.main([*arguments, f"run.dir={broken}"])
+    train.main([*arguments, f"run.dir={broken}"])
+    ours, theirs = (torch.load(run / "checkpoints/last.pt", weights_only=True)["model"] for run in (broken, whole))
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    (report,) = whole.glob("evaluations/*/summary.json")
+    assert json.loads(report.read_text())["skeletons_read"] == 9
+
+    task, model, _ = load_trained(whole)
+    one = task.evaluate(model)
+    for rank in (1, 0):
+        task.ranks = TwoRanks(rank, 2, torch.device("cpu"))
+        two = task.evaluate(model)
+    assert one.predictions.probabilities.tobytes() == two.predictions.probabilities.tobytes()
+
+    first, *_ = Predictor(whole)(f"{moves}/val.npz")
+    clip = np.load(moves / "val.npz")["0000"]
+    np.savez(tmp_path / "alone.npz", moved=clip[:, None] + 1)  # elsewhere in the room, as one of several people
+    (tmp_path / "bad.skeleton").write_text("")
+    second, third = Predictor(whole)([tmp_path / "alone.npz", tmp_path / "bad.skeleton"])
+    assert second.probabilities == pytest.approx(first.probabilities, abs=1e-5)
+    assert third.failure == "the file is empty"
+    predict.main(["--run-dir", str(whole), f"{moves}/val.npz:0000"])
+    assert f"% {first.label}" in capsys.readouterr().out
+    with pytest.raises(SettingsError, match=r"visualize.py explains .* and this network is for skeleton_action"):
+        visualize.main(["--run-dir", str(whole), f"{moves}/val.npz:0000"])
+
+
+def test_samples_are_a_function_of_seed_epoch_and_index(moves):
+    task = make_task(recipe(moves))
+    samples, again = task.train_samples("train"), task.train_samples("train")
+    assert torch.equal(samples[21]["skeleton"], again[21]["skeleton"])
+    assert samples[21]["skeleton"].shape == (1, 16, 20, 3)
+    other = make_task(recipe(moves), "run.seed=1").train_samples("train")
+    assert not torch.equal(samples[21]["skeleton"], other[21]["skeleton"])
+
+
+def test_without_augmentation_training_sees_what_evaluation_sees(moves):
+    still = [f"data.train_view.{name}" for name in ("shortest=1", "rotation=0", "scale=0", "jitter=0")]
+    samples = (task := make_task(recipe(moves), *still)).train_samples("train")
+    sample = samples[5]
+    torch.testing.assert_close(sample["skeleton"], task.eval_views(task.train_files)[sample["index"]]["views"][0])
+
+
+def test_two_people_stgcn_and_a_body_of_your_own(moves, tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "a.npz", **{f"a{a}_s{s}_e1": rng.normal(size=(9, 2, 3, 3)) for a in (1, 2) for s in (1, 2)})
+    values = recipe(moves)
+    values["data"] |= {"train": f"{tmp_path}/a.npz", "val": f"{tmp_path}/a.npz", "class_names": None}
+    values["data"] |= {"names": "msr_action3d", "body": {"bones": [[0, 1], [1, 2]], "center": 1}, "num_people": 2}
+    for change in (["model.options={dim: 8, num_blocks: [1]}"], ["model.name=stgcn", "model.options={dim: 4}"]):
+        task = make_task(values, "data.val_split=2", "train.batch_size=2", *change)
+        task.check()
+        (batch,) = task.train_batches(0, 1, 2, "train")
+        loss, _ = task.training_step(task.build_model(), batch)
+        assert batch["skeleton"].shape == (2, 2, 16, 3, 3) and loss.isfinite()
+        assert [item.id for item in task.train_files] == ["a1_s1_e1", "a2_s1_e1"]
+        assert [item.id for item in task.val_files] == ["a1_s2_e1", "a2_s2_e1"]
+
+
+def test_pictures_of_samples_and_an_unreadable_file(moves, tmp_path):
+    task = make_task(recipe(moves))
+    shown, scored = task.training_pictures(2), task.validation_pictures(3)
+    assert [frames.shape for frames in shown[0].stages.values()] == [(16, 96, 96, 3)] * 2
+    assert [picture.lines[0].split(": ")[1] for picture in scored] == ["0 bow", "1 kick_left", "2 kick_right"]
+    (tmp_path / "val.txt").write_text(f"x 0 {moves}/val.npz:0000\ny 1 {moves}/val.npz:gone\n")
+    task = make_task(recipe(moves), f"data.val={tmp_path}/val.txt")
+    evaluation = task.evaluate(task.build_model().eval())
+    assert evaluation.summary()["coverage"] == 0.5
+    assert [failure["reason"] for failure in evaluation.failures] == ["no sequence 'gone' is in it"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("data.mix.mixup=0.2", "mix is for images and clips; skeletons have train_view instead"),
+        ("data.body=kinectv2", "data.body"),
+        ("data.body={bones: [[0, 1], [0, 1]]}", "no bones lead from joint 2 to the center, joint 0"),
+        ("model.name=gearnet", "model.name: .*eurnet_skeleton"),
+        ("model.options.depth=3", "model: no option of eurnet_skeleton is called 'depth'"),
+        (
+            "model.options.num_frames=8",
+            "model.options.num_frames: data.body, data.num_frames and data.num_people decide",
+        ),
+        ("data.num_frames=18", "model: num_frames must be a multiple of 4, not 18"),
+        ("data.names=utkinec", "none of msr_action3d, utkinect, .*; did you mean 'utkinect'"),
+        ("data.val_split=2", "split='2' needs data.names|split='not 2' needs data.names"),
+    ],
+)
+def test_recipes_that_do_not_fit(moves, change, message):
+    with pytest.raises(SettingsError, match=message):
+        make_task(recipe(moves), change).check()
+
+
+def test_another_body_is_named(moves):
+    task = make_task(recipe(moves), "data.body=kinect_v2")
+    evaluation = task.eval_views(task.val_files)[0]
+    assert "have 20 joints, but the body of the recipe has 25; is data.body right" in evaluation["failure"]["reason"]
