@@ -87,7 +87,7 @@ class SkeletonAction(Classification):
 
     @property
     def protocol(self) -> str:
-        return f"whole{self.fold_suffix}"
+        return f"whole{self.list_suffix}"
 
     # engine.task.Shows, for tools/show_data.py.
 

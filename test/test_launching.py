@@ -53,6 +53,7 @@ def test_random_numbers_differ_between_forked_scripts(script):
     assert len(set(numbers)) == 4
 
 
+@pytest.mark.slow
 def test_torchrun_restarts_forked_processes_until_they_succeed(script, tmp_path):
     text = """
         import os, pathlib, sys

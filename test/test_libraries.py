@@ -36,7 +36,7 @@ print(sorted({"timm", "torchvision.models"} & set(sys.modules)))
     ("arguments", "imported"),
     [
         (["configs/demo/glore_motion.yaml"], "[]"),
-        (["configs/demo/hornet_shapes.yaml"], "[]"),
+        pytest.param(["configs/demo/hornet_shapes.yaml"], "[]", marks=pytest.mark.slow),
         (["configs/demo/torchvision_motion.yaml"], "['torchvision.models']"),
     ],
 )

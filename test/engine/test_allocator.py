@@ -23,7 +23,7 @@ print(allocator(), resident_mib() - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("keep", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_freed_memory_is_kept(keep):
     words = [sys.executable, "-c", PROGRAM, str(keep)]
     name, mebibytes = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()

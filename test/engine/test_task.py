@@ -56,6 +56,7 @@ def test_a_task_needs_only_the_abstract_members():
     assert all(inspect.getdoc(member) for name, member in vars(Task).items() if callable(member) and name[0] != "_")
 
 
+@pytest.mark.slow
 def test_it_trains_resumes_after_a_kill_and_scores_the_same_on_one_and_two_ranks(recipe, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = run("train", "-c", recipe, f"run.dir={whole}")

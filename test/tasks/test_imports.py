@@ -16,7 +16,14 @@ SLOW = {"torch_geometric", "gemmi", "timm", "matplotlib", "tensorboard"}
 BROUGHT_BY_TORCHVISION = {"torch._dynamo", "torch.distributed.fsdp", "torch.distributed.tensor", "sympy"}
 
 
-@pytest.mark.parametrize("task", ["clip_classification", "image_classification", "segmentation", "detection"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        "clip_classification",
+        "segmentation",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("image_classification", "detection")),
+    ],
+)
 def test_a_task_waits_for_the_libraries_that_only_others_need(task):
     words = [sys.executable, "-c", PROGRAM, f"tasks.{task}"]
     imported = set(subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())

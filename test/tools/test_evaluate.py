@@ -130,7 +130,7 @@ def overflowing(run):
 @pytest.mark.parametrize(
     ("script", "processes"),
     [
-        ("tools/evaluate.py", 1),
+        pytest.param("tools/evaluate.py", 1, marks=pytest.mark.slow),
         pytest.param("test/test-multi-clip.py", 1, marks=pytest.mark.slow),
         pytest.param("test/test-single-clip.py", 2, marks=pytest.mark.slow),
     ],

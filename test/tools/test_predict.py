@@ -42,6 +42,7 @@ def status_of(arguments) -> int:
     return end.value.code
 
 
+@pytest.mark.slow
 def test_killed_after_20_of_50_it_continues_to_the_same_bytes(brief_run, fifty, tmp_path, start, capfd):
     views = ("evaluation.num_clips=3", "evaluation.clips_per_forward=6")  # two files per batch
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -39,7 +39,8 @@ def test_a_run_that_is_told_to_stop_saves_and_ends_with_75(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("program", "status"), [("import os; os.kill(os.getpid(), 9)", 137), ("raise SystemExit(2)", 2)]
+    ("program", "status"),
+    [("import os; os.kill(os.getpid(), 9)", 137), pytest.param("raise SystemExit(2)", 2, marks=pytest.mark.slow)],
 )
 def test_a_run_that_fails_ends_with_the_status_of_the_first_failure(tmp_path, program, status):
     done = start_run(tmp_path, program).finish(60)
