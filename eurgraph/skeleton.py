@@ -216,7 +216,7 @@ class EurNetSkeleton(SkeletonNetwork):
             rates = rates[blocks:]
         self.norm = nn.LayerNorm(last)
         self.reset_parameters()
-        self.reset_classifier(num_classes)
+        self.reset_classifier(num_classes)  # once more: it starts smaller than the other layers
 
     def reset_parameters(self) -> None:
         nn.init.trunc_normal_(self.joint_pos_embed, std=0.02)
