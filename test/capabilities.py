@@ -18,6 +18,8 @@ import torch
 from browser import find_chromium
 
 PROMISES = "TEST_CAPABILITIES"
+STRUCTURES = "PROTEIN_STRUCTURES"
+"""The environment variable that names a folder with the structures of golden/residue_graphs.json."""
 
 
 class Missing(Exception):
@@ -37,6 +39,13 @@ def need_program(name: str) -> None:
 def need_file(path: str) -> None:
     if not Path(path).exists():
         raise Missing(f"no {path}")
+
+
+def need_structures() -> None:
+    folder = os.environ.get(STRUCTURES)
+    if folder is None:
+        raise Missing(f"{STRUCTURES} names no folder")
+    need_file(folder)
 
 
 def need_module(name: str) -> None:
@@ -87,6 +96,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "opencv": functools.partial(need_module, "cv2"),
     "proc": functools.partial(need_file, "/proc/self/smaps_rollup"),
     "setuptools": functools.partial(need_module, "setuptools"),
+    "structures": need_structures,
     "torchcodec": functools.partial(need_module, "torchcodec.decoders"),
     "torchmetrics": functools.partial(need_module, "torchmetrics"),
 }

@@ -1,10 +1,17 @@
 """Residue graphs: edges equal to their definition, the same from both formats, blind to rotation and translation."""
 
+import json
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from capabilities import STRUCTURES
+from conftest import ROOT
 from structures import as_cif, as_pdb, walk
 
+from datasets.file_list import FileError
 from datasets.proteins import ResidueGraphSettings, graph_of, read_backbone, residue_graph
 
 
@@ -86,3 +93,23 @@ def test_rotation_and_translation_change_no_edge_and_no_distance(tmp_path, atoms
 def test_a_single_residue_is_a_graph(tmp_path):
     data = graph_of(backbone_of(tmp_path, walk(1)), ResidueGraphSettings())
     assert data.edge_index.T.tolist() == [[0, 0], [1, 0], [0, 1]]
+
+
+@pytest.mark.needs("structures")
+def test_graphs_of_real_structures_are_as_counted_elsewhere():
+    """PDB and SCOPe files, not part of this project; the numbers were made by another program."""
+    golden = json.loads((ROOT / "test/golden/residue_graphs.json").read_text())["files"]
+    settings = ResidueGraphSettings(virtual_node=False)
+    for name, expected in golden.items():
+        path = Path(os.environ[STRUCTURES], name)
+        if not expected["residues"]:
+            with pytest.raises(FileError, match="C-alpha"):
+                read_backbone(path)
+            continue
+        backbone, graph = read_backbone(path), residue_graph(path, settings)
+        assert list(backbone.chain_names) == expected["chains"] and graph.num_nodes == expected["residues"]
+        assert int(graph.x[:, -1].sum()) == expected["unknown"]
+        assert graph.edge_type.bincount(minlength=len(settings.relations)).tolist() == list(
+            expected["edges"].values()
+        ), name
+        assert graph.pos.mean(0).tolist() == pytest.approx(expected["centroid"], abs=1e-3)
