@@ -3,7 +3,9 @@
 import itertools
 import logging
 import os
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +21,7 @@ log = logging.getLogger(__name__)
 
 UNLABELED = -1
 MAX_CLASSES = 10_000_000  # a list that names none: a larger label is a mistake, and each class has a name in memory
+NUM_LABELS_AT_HAND = 1 << 16  # different texts of labels, while a list is read
 
 
 class FileError(UserError):
@@ -54,7 +57,7 @@ class Given(NamedTuple):
 class FileList(Sequence):
     """Files and their labels; `files[i]` is a `FileItem`.
 
-    Text is packed into bytes and offsets: 240,000 files take about 25 MB in three objects. Forked workers share them,
+    Text is packed into bytes and offsets: 240,000 files take about 25 MB in a few objects. Forked workers share them,
     because they hold no reference counts as a list of strings would, and spawned workers get them in milliseconds.
 
     Args:
@@ -100,7 +103,9 @@ class FileList(Sequence):
         self.num_classes = int(num_classes)
         self.root = root
         self.contents = dict(contents or {})
-        self._ids, self._paths = PackedTexts(ids), PackedTexts(paths)
+        self._ids, self._paths = (
+            texts if isinstance(texts, PackedTexts) else PackedTexts(texts) for texts in (ids, paths)
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -156,29 +161,32 @@ class FileList(Sequence):
 
 
 class PackedTexts:
-    """Immutable strings, packed."""
+    """Strings, packed; more can be appended."""
 
-    def __init__(self, texts: Iterable[str]):
-        encoded = [self._encode(text) for text in texts]
-        self._bytes = b"".join(encoded)
-        self._ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+    def __init__(self, texts: Iterable[str] = ()):
+        self._bytes, self._ends = bytearray(), array("q", [0])
+        for text in texts:
+            self.append(text)
 
-    @staticmethod
-    def _encode(text: str) -> bytes:
+    def append(self, text: str) -> None:
         try:
             encoded = text.encode("utf-8", "surrogateescape")  # as Python encodes file names
         except UnicodeEncodeError:
             raise ValueError(f"{text!r} holds a lone surrogate; no file can have this name") from None
         if b"\0" in encoded:
             raise ValueError(f"{text!r} holds a NUL character; no file can have this name")
-        return encoded
+        self._bytes += encoded
+        self._ends.append(len(self._bytes))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
 
     def __getitem__(self, index: int) -> str:
-        start, end = self._ends[index : index + 2].tolist()
+        start, end = self._ends[index : index + 2]
         return self._bytes[start:end].decode("utf-8", "surrogateescape")
 
     def __iter__(self) -> Iterator[str]:
-        for start, end in itertools.pairwise(self._ends.tolist()):
+        for start, end in itertools.pairwise(self._ends):
             yield self._bytes[start:end].decode("utf-8", "surrogateescape")
 
 
@@ -187,25 +195,37 @@ def read_list(path: Path, root: Path, class_names: Sequence[str] | None) -> File
 
     Several labels are joined by commas: `id 3,17,92 path`.
     """
-    ids, labels, paths = [], [], []
-    limit = MAX_CLASSES if class_names is None else len(class_names)
+    ids, paths, labels = PackedTexts(), PackedTexts(), []
+
+    @lru_cache(NUM_LABELS_AT_HAND)  # equal labels are read once, and are one object
+    def read_labels(text: str) -> int | tuple[int, ...]:
+        return _read_labels(text, class_names)
+
     for number, line in numbered_lines(path):
         fields = line.split(None, 2)
         if len(fields) != 3:
             raise bad_line(path, number, line, "expected `id label path`, separated by tabs or spaces")
-        several = whole_numbers(fields[1].split(","))
-        if several is None:
-            expected = f"expected `id label path`, but the label {fields[1]!r} is not a whole number"
-            raise bad_line(path, number, line, expected)
-        for label in several:
-            if not UNLABELED <= label < limit:
-                raise bad_line(path, number, line, f"label {shorten(label)}: {accepted_labels(class_names)}")
-        if len(several) > 1 and (UNLABELED in several or len(set(several)) < len(several)):
-            raise bad_line(path, number, line, f"several labels must differ, and {UNLABELED} must be the only one")
+        try:
+            labels.append(read_labels(fields[1]))
+        except ValueError as error:
+            raise bad_line(path, number, line, str(error)) from None
         ids.append(fields[0])
-        labels.append(several[0] if len(several) == 1 else tuple(several))
         paths.append(fields[2].rstrip())
     return FileList(ids, labels, paths, class_names, str(root))
+
+
+def _read_labels(text: str, class_names: Sequence[str] | None) -> int | tuple[int, ...]:
+    """A label, or several joined by commas. Raises ValueError, which says what is expected."""
+    limit = MAX_CLASSES if class_names is None else len(class_names)
+    labels = whole_numbers(text.split(","))
+    if labels is None:
+        raise ValueError(f"expected `id label path`, but the label {text!r} is not a whole number")
+    for label in labels:
+        if not UNLABELED <= label < limit:
+            raise ValueError(f"label {shorten(label)}: {accepted_labels(class_names)}")
+    if len(labels) > 1 and (UNLABELED in labels or len(set(labels)) < len(labels)):
+        raise ValueError(f"several labels must differ, and {UNLABELED} must be the only one")
+    return labels[0] if len(labels) == 1 else tuple(labels)
 
 
 def read_folder(folder: Path, root: Path, class_names: Sequence[str] | None, kind: FileKind) -> FileList:

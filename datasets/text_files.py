@@ -12,6 +12,7 @@ from typing import Any
 
 from settings import did_you_mean
 
+CHARACTERS_AT_ONCE = 1 << 20  # that are split into lines
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,4000}")  # int() takes digits of any script, underscores, and no more than 4300
 
 
@@ -27,6 +28,7 @@ def read_text(path: Path) -> str:
         text = content.decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text, see byte {error.start}; save it as UTF-8") from None
+    del content  # as large as the text
     text = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n").replace("\n\ufeff", "\n")  # joined files
     if "\0" in text:
         number = text[: text.index("\0")].count("\n") + 1
@@ -37,9 +39,18 @@ def read_text(path: Path) -> str:
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines that are not blank, with their numbers from 1."""
     text = read_text(path)
-    if not text.strip():
+    if text.isspace() or not text:
         raise ValueError(f"{path} is empty; expected a line for each entry")
-    return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
+    return ((number, line) for number, line in enumerate(_split_lines(text), 1) if line and not line.isspace())
+
+
+def _split_lines(text: str) -> Iterator[str]:
+    """The lines of `text.split("\n")`, with few of them in memory."""
+    start = 0
+    while (end := text.find("\n", start + CHARACTERS_AT_ONCE)) >= 0:
+        yield from text[start:end].split("\n")
+        start = end + 1
+    yield from text[start:].split("\n")
 
 
 def bad_line(path: Path, number: int, line: str, expected: str) -> ValueError:

@@ -72,6 +72,11 @@ class VideoIndex:
         """Whether packets can be read straight from the file's bytes, without a demuxer."""
         return self.facts["decoder"] is not None and bool((self.data_offsets >= 0).all())
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the arrays."""
+        return sum(value.nbytes for value in vars(self).values() if isinstance(value, np.ndarray))
+
     def leading_packets(self, start: int) -> set[int]:
         """Packets after the keyframe `start` whose frames need what comes before it."""
         after = self.frame_packets > start

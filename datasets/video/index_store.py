@@ -11,7 +11,8 @@ import json
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from fractions import Fraction
@@ -29,6 +30,8 @@ from datasets.video.orientation import Orientation
 VERSION = 4  # of what an entry holds; entries of other versions are ignored
 FROM_JSON = {"fraction": Fraction, "orientation": lambda value: Orientation(*value), "plain": lambda value: value}
 SECONDS_TO_WAIT = 60  # while another process writes
+MAX_KEPT = 64 << 20  # bytes of unpacked indices that a store keeps; three hours of video take 15 MB
+MIN_KEPT = 1 << 20  # bytes; smaller indices are unpacked again, in less than a clip's decoding takes
 
 
 def store_path(source: str | Path) -> Path:
@@ -51,7 +54,8 @@ class IndexStore:
         index = IndexStore("train.txt.index").find("videos/a.mp4")  # None: unknown, or the file has changed
         VideoReader("videos/a.mp4", index=index)
 
-    Videos are keyed by their path relative to the store's folder, so both can be moved together.
+    Videos are keyed by their path relative to the store's folder, so both can be moved together. The last indices of
+    long videos stay unpacked in memory, see `RecentIndices`, until an entry of the store changes.
     """
 
     def __init__(self, path: str | Path):
@@ -59,9 +63,11 @@ class IndexStore:
         self._folder = os.path.dirname(self.path)
         self._connection: sqlite3.Connection | None = None
         self._owner = 0  # the process that opened the connection; a forked child must not use it
+        self._recent = RecentIndices()
+        self._data_version: int | None = None  # of the connection, when the recent indices were read
 
     def __getstate__(self):
-        return {**self.__dict__, "_connection": None, "_owner": 0}
+        return {**self.__dict__, "_connection": None, "_owner": 0, "_recent": RecentIndices()}
 
     def find(self, path: str | Path) -> VideoIndex | None:
         """The index of a video; None if the store has none for the file as it is now."""
@@ -69,17 +75,31 @@ class IndexStore:
             size, time = stamp(path)
         except (OSError, ValueError):  # a NUL character is a ValueError
             return None  # whoever opens the file reports what is wrong with it
+        key = self._key(path), size, time
         with self._errors():
-            row = self._open().execute(
-                "SELECT packed FROM videos WHERE path = ? AND size = ? AND time = ? AND version = ?",
-                (self._key(path), size, time, VERSION),
-            ).fetchone()  # fmt: skip
-        return None if row is None or row[0] is None else unpack_index(row[0])
+            connection = self._open()
+            self._forget_if_written(connection)
+            if key in self._recent:
+                return self._recent[key]
+            row = connection.execute(
+                "SELECT packed FROM videos WHERE path = ? AND size = ? AND time = ? AND version = ?", (*key, VERSION)
+            ).fetchone()
+        index = None if row is None or row[0] is None else unpack_index(row[0])
+        if index is not None:
+            self._recent.add(key, index)
+        return index
+
+    def _forget_if_written(self, connection: sqlite3.Connection) -> None:
+        """Forgets the recent indices if another connection has written to the store since they were read."""
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        if version != self._data_version:
+            self._recent, self._data_version = RecentIndices(), version
 
     def _open(self) -> sqlite3.Connection:
         if self._owner != os.getpid():
             uri = f"{Path(self.path).as_uri()}?mode=ro"
             self._connection, self._owner = sqlite3.connect(uri, SECONDS_TO_WAIT, uri=True), os.getpid()
+            self._data_version = None  # versions of two connections cannot be compared
         return self._connection
 
     def _key(self, path: str | Path) -> bytes:
@@ -127,6 +147,7 @@ class IndexStoreWriter(IndexStore):
 
     def write(self, path: str | Path, stamp: Stamp | None, facts: dict[str, Any], index: VideoIndex | None) -> None:
         """Replaces the entry of a video. Without a stamp it is valid for no file."""
+        self._recent = RecentIndices()
         size, time = stamp or (None, None)
         packed = None if index is None else pack_index(index)
         with self._errors():
@@ -134,6 +155,30 @@ class IndexStoreWriter(IndexStore):
                 "REPLACE INTO videos (path, version, size, time, facts, packed) VALUES (?, ?, ?, ?, ?, ?)",
                 (self._key(path), VERSION, size, time, json.dumps(facts), packed),
             )
+
+
+class RecentIndices:
+    """The last indices that were used, by any key, in at most `max_bytes`; those below `min_bytes` are not kept."""
+
+    def __init__(self, max_bytes: int = MAX_KEPT, min_bytes: int = MIN_KEPT):
+        self.num_bytes = 0
+        self._max_bytes, self._min_bytes = max_bytes, min_bytes
+        self._indices: OrderedDict[Hashable, VideoIndex] = OrderedDict()  # the last used at the end
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._indices
+
+    def __getitem__(self, key: Hashable) -> VideoIndex:
+        self._indices.move_to_end(key)
+        return self._indices[key]
+
+    def add(self, key: Hashable, index: VideoIndex) -> None:
+        """Keeps the index of a new key, and drops those longest unused to make room."""
+        if self._min_bytes <= index.num_bytes <= self._max_bytes:
+            self._indices[key] = index
+            self.num_bytes += index.num_bytes
+            while self.num_bytes > self._max_bytes:
+                self.num_bytes -= self._indices.popitem(last=False)[1].num_bytes
 
 
 def pack_index(index: VideoIndex) -> bytes:
@@ -169,6 +214,7 @@ def unpack_index(packed: bytes) -> VideoIndex | None:
         if kind == "array":
             planes = np.frombuffer(data, np.uint8, 8 * value, start).reshape(8, value)
             values[name] = planes.T.copy().view("<i8")[:, 0].cumsum().astype(dtype[0])
+            values[name].setflags(write=False)  # readers share it
             start += 8 * value
         else:
             values[name] = FROM_JSON[kind](value)

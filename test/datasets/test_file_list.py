@@ -1,8 +1,12 @@
 """Lists of files: the common part of video lists and image lists."""
 
+import pickle
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from datasets import text_files
 from datasets.file_list import FileError, FileList, read_folder, read_list
 from datasets.find_files import FileKind
 from datasets.sampling_weights import join_lists
@@ -69,6 +73,22 @@ def test_an_error_names_file_and_reason():
     error = FileError("a.jpg", "cut short")
     assert (error.path, error.reason, str(error)) == ("a.jpg", "cut short", "a.jpg: cut short")
     assert str(FileError(str(error))) == str(error)  # how a worker's error comes back
+
+
+def test_a_long_list_is_read_in_little_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_files, "CHARACTERS_AT_ONCE", 1000)
+    path, num_files = tmp_path / "list.txt", 10_000
+    path.write_text("".join(f"id_{i:05d}\t{i % 7}\tclass/video_{i:05d}.mp4\n" for i in range(num_files)))
+    tracemalloc.start()
+    try:
+        files = read_list(path, tmp_path, None)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < num_files * 150  # bytes; 340 with a string for each field
+    assert [item[1:] for item in files][1234] == ("id_01234", 2, str(tmp_path / "class/video_01234.mp4"))
+    assert files.labels.tolist() == [i % 7 for i in range(num_files)]
+    assert list(pickle.loads(pickle.dumps(files))) == list(files)
 
 
 def test_several_labels(tmp_path):

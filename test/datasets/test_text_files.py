@@ -2,6 +2,7 @@
 
 import pytest
 
+from datasets import text_files
 from datasets.text_files import csv_rows, numbered_lines, parse_number, read_csv, read_json, read_text, whole_numbers
 
 
@@ -34,6 +35,14 @@ def test_other_encodings_are_refused(write, content, message):
     for read in (read_text, lambda path: list(csv_rows(path)), read_json):
         with pytest.raises(ValueError, match=message):
             read(write(content))
+
+
+@pytest.mark.parametrize("characters_at_once", [1, 3, 1000])
+def test_lines_are_split_in_parts(write, monkeypatch, characters_at_once):
+    monkeypatch.setattr(text_files, "CHARACTERS_AT_ONCE", characters_at_once)
+    for text in ("a", "a\n", "\n\na\x85b\n \t\nlong line\n\n", "\na\x0bb\x1cc\n\nd"):
+        lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        assert list(numbered_lines(write(text))) == lines
 
 
 def test_csv(write):

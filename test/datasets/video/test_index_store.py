@@ -4,7 +4,7 @@ import os
 import pickle
 import sqlite3
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import fields, make_dataclass
+from dataclasses import fields, make_dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -16,7 +16,15 @@ from datasets.file_list import FileError
 from datasets.video import VideoReader
 from datasets.video import index_store as store_module
 from datasets.video.container import stamp
-from datasets.video.index_store import IndexStore, IndexStoreWriter, find_store, pack_index, store_path, unpack_index
+from datasets.video.index_store import (
+    IndexStore,
+    IndexStoreWriter,
+    RecentIndices,
+    find_store,
+    pack_index,
+    store_path,
+    unpack_index,
+)
 
 
 @pytest.fixture
@@ -84,6 +92,54 @@ def test_not_found(video, tmp_path):
     video.unlink()
     assert store.find(video) is None  # gone
     assert store.find("a\0.mp4") is None  # no file can have this name
+
+
+@pytest.fixture
+def unpacked(monkeypatch):
+    """What has been unpacked so far; indices of any length are kept."""
+    packed = []
+    monkeypatch.setattr(store_module, "unpack_index", lambda data: packed.append(data) or unpack_index(data))
+    monkeypatch.setattr(RecentIndices.__init__, "__defaults__", (store_module.MAX_KEPT, 0))
+    return packed
+
+
+def test_found_again_without_unpacking(video, tmp_path, unpacked):
+    path = tmp_path / "list.txt.index"
+    store, index = keep(path, video), index_of(video)
+    first = store.find(video)
+    assert store.find(str(video)) is first and len(unpacked) == 1
+    with pytest.raises(ValueError, match="read-only"):
+        first.packet_sizes[0] = 0
+    with IndexStoreWriter(path) as writer:  # another entry for the same file
+        writer.write(video, stamp(video), {"fault": ""}, replace(index, duration=index.duration + 1))
+        assert writer.find(video).duration == index.duration + 1
+        writer.write(video, stamp(video), {"fault": ""}, replace(index, duration=index.duration + 2))
+        assert writer.find(video).duration == index.duration + 2
+    assert store.find(video).duration == index.duration + 2
+    status = os.stat(video)
+    os.utime(video, ns=(status.st_atime_ns, status.st_mtime_ns + 1000))
+    assert store.find(video) is None  # touched
+    os.utime(video, ns=(status.st_atime_ns, status.st_mtime_ns))
+    num_unpacked = len(unpacked)
+    assert store.find(video).duration == index.duration + 2 and len(unpacked) == num_unpacked
+    copy = pickle.loads(pickle.dumps(store))
+    assert_equal(copy.find(video), store.find(video))
+    assert len(unpacked) == num_unpacked + 1 and len(pickle.dumps(store)) < 1000
+
+
+def test_recent_indices_take_bounded_memory(video):
+    index = index_of(video)
+    size = index.num_bytes
+    assert size == 40 * 6 * 8
+    recent = RecentIndices(max_bytes=2 * size, min_bytes=size)
+    recent.add("a", index)
+    recent.add("b", index)
+    assert recent["a"] is index  # so "b" is the longest unused
+    recent.add("c", index)
+    assert [key in recent for key in "abc"] == [True, False, True] and recent.num_bytes == 2 * size
+    recent.add("short", replace(index, packet_times=index.packet_times[:-1]))
+    recent.add("long", replace(index, packet_times=np.zeros(3 * size)))
+    assert "short" not in recent and "long" not in recent and recent.num_bytes == 2 * size
 
 
 def test_list_and_videos_can_be_moved(video, tmp_path):
