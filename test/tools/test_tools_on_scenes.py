@@ -48,11 +48,10 @@ def test_runs_are_compared_and_evaluated_again(recipe, tmp_path, capsys):
     assert again == scores
 
 
-def test_a_sweep_trains_and_ranks_its_trials(recipe, tmp_path, start):
+def test_a_sweep_trains_and_scores_its_trials(recipe, tmp_path, start):
     space = ("optimizer.lr=0.001,0.002", "train.num_epochs=1", "run.num_threads=1")
     done = start("tools/sweep.py", "-c", recipe, *space, "--name", tmp_path / "sweep", fork=False, timeout=550)
     assert re.search(r"optimizer\.lr", done.stdout + done.stderr)
     with open(tmp_path / "sweep/results.csv") as file:
         rows = list(csv.DictReader(file))
-    scores = [float(row["score"]) for row in rows]
-    assert len(rows) == 2 and scores == sorted(scores, reverse=True)
+    assert len(rows) == 2 and all(row["status"] == "done" and 0 <= float(row["score"]) <= 1 for row in rows)
