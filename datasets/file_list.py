@@ -173,7 +173,7 @@ class PackedTexts:
             encoded = text.encode("utf-8", "surrogateescape")  # as Python encodes file names
         except UnicodeEncodeError:
             raise ValueError(f"{text!r} holds a lone surrogate; no file can have this name") from None
-        if b"\0" in encoded:
+        if "\0" in text:
             raise ValueError(f"{text!r} holds a NUL character; no file can have this name")
         self._bytes += encoded
         self._ends.append(len(self._bytes))

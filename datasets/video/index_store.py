@@ -205,11 +205,12 @@ def pack_index(index: VideoIndex) -> bytes:
 
 def unpack_index(packed: bytes) -> VideoIndex | None:
     """The index that `pack_index` packed; None if it was packed with other fields."""
-    text, _, data = zlib.decompress(packed).partition(b"\n")
-    header = json.loads(text)
+    data = zlib.decompress(packed)
+    start = data.index(b"\n") + 1
+    header = json.loads(data[:start])
     if list(header) != [field.name for field in fields(VideoIndex)]:
         return None
-    values, start = {}, 0
+    values = {}
     for name, (kind, value, *dtype) in header.items():
         if kind == "array":
             planes = np.frombuffer(data, np.uint8, 8 * value, start).reshape(8, value)
