@@ -10,8 +10,8 @@ from tools.benchmarks import detector
 @pytest.mark.slow
 def test_table(capsys):
     main(["detector", "--height", "64", "--width", "96", "--repeats", "1"])
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
-    assert [row[0] for row in rows] == list(detector.KINDS) and all(float(row[1]) > 0 for row in rows)
+    rows = [(line[:26].strip(), line[26:].split()) for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [name for name, _ in rows] == list(detector.KINDS) and all(float(numbers[0]) > 0 for _, numbers in rows)
 
 
 @pytest.mark.slow
