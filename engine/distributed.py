@@ -121,7 +121,7 @@ def join_ranks(
     timeout_minutes: float = 30,
     num_threads: int | None = None,
     deterministic: bool = False,
-    keep_memory: bool = True,
+    keep_memory: bool = False,
 ) -> Iterator[Ranks]:
     """Joins the process group that torchrun set up, and destroys it at the end.
 
@@ -162,7 +162,7 @@ def open_device(
     device: str,
     num_threads: int | None = None,
     deterministic: bool = False,
-    keep_memory: bool = True,
+    keep_memory: bool = False,
     local_rank: int = 0,
     num_ranks: int = 1,
 ) -> torch.device:
