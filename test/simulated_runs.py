@@ -4,10 +4,15 @@ import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from unittest import mock
 
+import pytest
+import torch
+
 from engine.distributed import Ranks
+from settings import write_yaml
+from tools import train
 
 
 class TwoRanks(Ranks):
@@ -42,3 +47,26 @@ def broken_off(task_class: type, step: int, checkpoint: Path) -> Iterator[None]:
 
     with mock.patch.object(task_class, "training_step", interrupted):
         yield
+
+
+def train_whole_and_broken(task_class: type, recipe: dict[str, Any], folder: Path) -> tuple[Path, Path]:
+    """Two runs of a recipe, the second broken off in step 4 and resumed -> their folders. Both end with equal weights.
+
+    The recipe must write a checkpoint at step 2.
+    """
+    path, whole, broken = folder / "recipe.yaml", folder / "whole", folder / "broken"
+    path.write_text(write_yaml(recipe))
+    train.main(["-c", str(path), f"run.dir={whole}"])
+    last = broken / "checkpoints/last.pt"
+    with broken_off(task_class, 4, last), pytest.raises(KeyboardInterrupt):
+        train.main(["-c", str(path), f"run.dir={broken}"])
+    assert torch.load(last, weights_only=True)["samples_seen"] == 2 * recipe["train"]["batch_size"]
+    train.main(["-c", str(path), f"run.dir={broken}"])
+    ours, theirs = (weights_of(run) for run in (broken, whole))
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    return whole, broken
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    """The weights in a run's last checkpoint."""
+    return torch.load(run / "checkpoints/last.pt", weights_only=True)["model"]

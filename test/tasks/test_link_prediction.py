@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from launching import kill_training
-from simulated_runs import TwoRanks, broken_off
+from simulated_runs import TwoRanks, train_whole_and_broken, weights_of
 
 from datasets.synthetic.families import make_families
 from engine.distributed import Ranks
@@ -20,7 +20,7 @@ from inference.trained import load_trained
 from settings import SettingsError, parse_settings, write_yaml
 from tasks.link_losses import negatives_loss, softmax_loss
 from tasks.link_prediction import LinkPrediction
-from tools import link_baselines, train
+from tools import link_baselines
 
 CPU = torch.device("cpu")
 
@@ -67,16 +67,9 @@ def metrics(run):
 def test_a_run_that_breaks_off_ends_as_the_other(_page, _curves, name, families, tmp_path):
     """To the last bit; and its weights answer questions without the training files."""
     options = {"dim": 8, "num_layers": 2}
-    path, whole, broken = tmp_path / "recipe.yaml", tmp_path / "whole", tmp_path / "broken"
-    path.write_text(write_yaml(recipe(families, model={"name": name, "options": options})))
-    train.main(["-c", str(path), f"run.dir={whole}"])
-    last = broken / "checkpoints/last.pt"
-    with broken_off(LinkPrediction, 4, last), pytest.raises(KeyboardInterrupt):
-        train.main(["-c", str(path), f"run.dir={broken}"])
-    train.main(["-c", str(path), f"run.dir={broken}"])
+    settings = recipe(families, model={"name": name, "options": options})
+    whole, broken = train_whole_and_broken(LinkPrediction, settings, tmp_path)
     assert metrics(broken) == metrics(whole)
-    ours, theirs = (torch.load(run / "checkpoints/last.pt", weights_only=True)["model"] for run in (broken, whole))
-    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
     task, model, _ = load_trained(whole, overrides=["data.train=/nowhere"])
     assert isinstance(task, AnswersQuestions) and len(task.relations) == model.num_relations
@@ -100,7 +93,7 @@ def test_a_killed_run_resumes_bit_for_bit_and_two_processes_train_as_one(familie
     assert len(metrics(cut)) < 30
     assert f"continuing {cut} after step" in start("tools/train.py", *arguments[cut]).stderr
     assert metrics(cut) == metrics(whole) and len(metrics(whole)) == 31
-    ours, theirs = (torch.load(run / "checkpoints/last.pt", weights_only=True)["model"] for run in (cut, whole))
+    ours, theirs = weights_of(cut), weights_of(whole)
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
     start("tools/train.py", *arguments[two], processes=2, fork=False)

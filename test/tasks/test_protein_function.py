@@ -9,16 +9,16 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from simulated_runs import TwoRanks, broken_off
+from simulated_runs import TwoRanks, train_whole_and_broken
 from structures import as_cif, as_pdb, walk
 
 from datasets.synthetic.protein_folds import make_protein_folds
 from engine.distributed import Ranks
 from inference import Predictor
 from inference.trained import load_trained
-from settings import SettingsError, apply_overrides, parse_settings, write_yaml
+from settings import SettingsError, apply_overrides, parse_settings
 from tasks.protein_function import ProteinFunction
-from tools import predict, train
+from tools import predict
 
 PLOTS = ("engine.run.plot_curves", "tools.common.loading_runs.try_to_write_page")
 
@@ -54,15 +54,7 @@ def make_task(values: dict, *changes: str) -> ProteinFunction:
 
 
 def test_a_run_resumes_exactly_is_scored_on_ranks_and_predicts(folds, tmp_path, capsys):
-    (tmp_path / "recipe.yaml").write_text(write_yaml(recipe(folds)))
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    arguments = ["-c", str(tmp_path / "recipe.yaml")]
-    train.main([*arguments, f"run.dir={whole}"])
-    with broken_off(ProteinFunction, 4, broken / "checkpoints/last.pt"), pytest.raises(KeyboardInterrupt):
-        train.main([*arguments, f"run.dir={broken}"])
-    train.main([*arguments, f"run.dir={broken}"])
-    ours, theirs = (torch.load(run / "checkpoints/last.pt", weights_only=True)["model"] for run in (broken, whole))
-    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    whole, _ = train_whole_and_broken(ProteinFunction, recipe(folds), tmp_path)
     (report,) = whole.glob("evaluations/*/summary.json")
     assert json.loads(report.read_text())["proteins_read"] == 5
     assert {path.name for path in report.parent.glob("*.csv")} == {"per_label.csv", "proteins.csv", "unreadable.csv"}

@@ -9,15 +9,15 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from simulated_runs import TwoRanks, broken_off
+from simulated_runs import TwoRanks, train_whole_and_broken
 
 from datasets.synthetic.skeleton_moves import make_skeleton_moves
 from engine.distributed import Ranks
 from inference import Predictor
 from inference.trained import load_trained
-from settings import SettingsError, apply_overrides, parse_settings, write_yaml
+from settings import SettingsError, apply_overrides, parse_settings
 from tasks.skeleton_action import SkeletonAction
-from tools import predict, train, visualize
+from tools import predict, visualize
 
 PLOTS = ("engine.run.plot_curves", "tools.common.loading_runs.try_to_write_page")
 
@@ -58,15 +58,7 @@ def make_task(values: dict, *changes: str) -> SkeletonAction:
 
 
 def test_a_run_resumes_exactly_is_scored_on_ranks_and_predicts(moves, tmp_path, capsys):
-    (tmp_path / "recipe.yaml").write_text(write_yaml(recipe(moves)))
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    arguments = ["-c", str(tmp_path / "recipe.yaml")]
-    train.main([*arguments, f"run.dir={whole}"])
-    with broken_off(SkeletonAction, 4, broken / "checkpoints/last.pt"), pytest.raises(KeyboardInterrupt):
-        train.main([*arguments, f"run.dir={broken}"])
-    train.main([*arguments, f"run.dir={broken}"])
-    ours, theirs = (torch.load(run / "checkpoints/last.pt", weights_only=True)["model"] for run in (broken, whole))
-    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    whole, _ = train_whole_and_broken(SkeletonAction, recipe(moves), tmp_path)
     (report,) = whole.glob("evaluations/*/summary.json")
     assert json.loads(report.read_text())["skeletons_read"] == 9
 
