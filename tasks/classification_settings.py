@@ -1,8 +1,8 @@
 """Settings shared by clip and image classification."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from datasets.mixing import MixSettings
 from evaluators.non_finite import MAX_NON_FINITE
@@ -143,9 +143,33 @@ class DataSettings(LoaderSettings):
     _is_pattern = field_validator("source_pattern")(check_source_pattern)
 
 
+AccelerationMethod = Literal[
+    "openvino", "onnxruntime", "compile", "bf16", "openvino_bf16", "onnxruntime_int8", "openvino_int8"
+]
+"""Ways to run a trained network other than PyTorch's eager mode, see `inference.acceleration.methods`."""
+
+
+def _as_names(value: Any) -> Any:
+    """YAML reads `off` as false; a single method needs no list."""
+    if value is False:
+        return "off"
+    return [value] if isinstance(value, str) and value not in ("off", "auto") else value
+
+
+Acceleration = Annotated[
+    Literal["off", "auto"] | Annotated[tuple[AccelerationMethod, ...], Field(min_length=1)], BeforeValidator(_as_names)
+]
+
+
 class EvaluationSettings(ScoredListSettings):
     """How files are evaluated."""
 
+    acceleration: Acceleration = Field(
+        "off",
+        description="how a trained network runs on a CPU in tools/evaluate.py and in predictions: auto: by OpenVINO or "
+        "another runtime, where it is faster, with the same float32 arithmetic; or methods to choose among, such as "
+        "[openvino, openvino_int8] (docs/acceleration.md)",
+    )
     max_non_finite: float = Field(
         MAX_NON_FINITE,
         ge=0,
