@@ -48,6 +48,11 @@ class Agreement:
     """Of the exported file, over the files with a label; None if there are none."""
     network_top1_accuracy: float | None
 
+    @property
+    def num_changed(self) -> int:
+        """Files whose most probable class is another."""
+        return round((1 - self.top1_agreement) * self.num_files)
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -64,9 +64,10 @@ def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average:
     ranks.on_main(lambda: check_folder(run / "evaluations", OTHER_FOLDER))
     model = accelerate(task, load_model(task, weights, ranks, average), weights, average)
     made_from = describe(task, run, weights, average)
+    suffixes = [weights.stem] * bool(checkpoint) + ["average"] * average
     if isinstance(model, AcceleratedNetwork):
         made_from["weights"]["acceleration"] = model.choice.method
-    suffixes = [weights.stem] * bool(checkpoint) + ["average"] * average
+        suffixes.append(model.choice.method)
     folder = ranks.on_main(lambda: claim_folder(task, run, suffixes, made_from))
     unfinished = ResumeFolder(folder / "unfinished", made_from["weights"])
     with autocast(task.settings.train.precision, ranks.device):
