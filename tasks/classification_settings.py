@@ -1,12 +1,12 @@
 """Settings shared by clip and image classification."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from datasets.mixing import MixSettings
 from evaluators.non_finite import MAX_NON_FINITE
-from settings import Settings
+from settings import Settings, unknown_name
 from tasks.loader_settings import LoaderSettings
 from tasks.scored_list import ScoredListSettings, Share, check_source_pattern
 
@@ -149,16 +149,21 @@ AccelerationMethod = Literal[
 """Ways to run a trained network other than PyTorch's eager mode, see `inference.acceleration.methods`."""
 
 
-def _as_names(value: Any) -> Any:
+def _as_methods(value: Any) -> Any:
     """YAML reads `off` as false; a single method needs no list."""
-    if value is False:
-        return "off"
-    return [value] if isinstance(value, str) and value not in ("off", "auto") else value
+    if value in (False, "off", "auto"):
+        return value or "off"
+    names = (value,) if isinstance(value, str) else tuple(value or ())
+    known = ("off", "auto", *get_args(AccelerationMethod))
+    if not names:
+        raise ValueError(f"name a method; choices: {', '.join(known)}")
+    for name in names:
+        if name not in known[2:]:
+            raise ValueError(unknown_name("method", name, known))
+    return names
 
 
-Acceleration = Annotated[
-    Literal["off", "auto"] | Annotated[tuple[AccelerationMethod, ...], Field(min_length=1)], BeforeValidator(_as_names)
-]
+Acceleration = Annotated[Literal["off", "auto"] | tuple[AccelerationMethod, ...], BeforeValidator(_as_methods)]
 
 
 class EvaluationSettings(ScoredListSettings):

@@ -74,8 +74,8 @@ def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average:
         evaluation = task.evaluate_resumably(model, unfinished)
     title = f"{task.settings.task.replace('_', ' ')}, evaluated as {task.protocol}"
     facts = {"weights": str(weights), **task.report_facts()}
-    if isinstance(model, AcceleratedNetwork):
-        facts["acceleration"] = str(model.choice)
+    if "acceleration" in facts:  # the setting; what came of it says more
+        facts["acceleration"] = str(model.choice) if isinstance(model, AcceleratedNetwork) else "off"
     if ranks.is_main and (choice := chosen_by(run, weights)) is not None:
         facts["chosen_by"] = choice
     ranks.on_main(lambda: report_evaluation(folder, title, facts, evaluation))

@@ -191,7 +191,7 @@ def test_an_evaluation_says_how_it_ran_and_has_its_own_folder(run, always_faster
     evaluate.main(["--run-dir", str(run)])
     assert {path.name for path in (run / "evaluations").iterdir()} == {"1x1", "1x1-bf16"}
     summaries = [json.loads((run / "evaluations" / name / "summary.json").read_text()) for name in ("1x1", "1x1-bf16")]
-    assert "acceleration" not in summaries[0]
+    assert summaries[0]["acceleration"] == "off"
     assert summaries[1]["acceleration"].startswith("bf16, ")
 
 
@@ -218,9 +218,12 @@ def test_eight_bits_need_files(tmp_path):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("opnvino", r"evaluation\.acceleration"),
-        ("[openvino,int8]", r"evaluation\.acceleration"),
-        ("[]", r"evaluation\.acceleration"),
+        (
+            "opnvino",
+            r"no method is called 'opnvino'; did you mean 'openvino'\? \(choices: off, auto, openvino, ",
+        ),
+        ("[openvino,3]", r"no method is called 3 \(choices: "),
+        ("[]", r"evaluation\.acceleration: name a method; choices: off, auto, "),
     ],
 )
 def test_a_misspelt_method_is_an_error(run, value, message):
