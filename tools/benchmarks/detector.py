@@ -14,13 +14,14 @@ from tools.benchmarks.timing import Contestant, measure
 HELP = """Mask R-CNN on a ResNet-50 with FPN: inference of an image, from pixels to boxes and mask probabilities.
 
 "ours" is the detector of `create_detector("timm/resnet50")`, "torchvision" is maskrcnn_resnet50_fpn. They are nearly
-one network with nearly the same limits (1000 proposals, 100 detections), and differ in what docs/dense.md lists:
+one network with the same limits (1000 proposals, 40 detections, which all reach), and differ in what docs/dense.md has:
 torchvision's RoIAlign takes two samples each way for a cell, ours as many as the cell spans positions, as the papers'
 runs did; "torchvision, all samples" is torchvision's network with as many. Weights are random, and one class is made
 likely, so that there are detections to make masks for.
 """
 
 KINDS = ("torchvision, all samples", "torchvision", "ours")
+NUM_DETECTIONS = 40
 LIKELY = 4.0
 """Added to the logit of a class, which then has a probability of about .4."""
 
@@ -56,13 +57,14 @@ def build(kind: str, height: int, width: int) -> nn.Module:
     """The detector of this kind, for images of this size."""
     torch.manual_seed(0)
     if kind == "ours":
-        model = create_detector("timm/resnet50", num_classes=80)
+        model = create_detector("timm/resnet50", num_classes=80, head_options={"max_detections": NUM_DETECTIONS})
         nn.init.constant_(model.roi_head.bbox_head.fc_cls.bias[0], LIKELY)
         return model.eval()
     from torchvision.models.detection import maskrcnn_resnet50_fpn
 
-    sides = {"min_size": min(height, width), "max_size": max(height, width)}
-    model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=81, **sides)
+    options = {"min_size": min(height, width), "max_size": max(height, width)}
+    options["box_detections_per_img"] = NUM_DETECTIONS
+    model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=81, **options)
     nn.init.constant_(model.roi_heads.box_predictor.cls_score.bias[1], LIKELY)
     if kind == KINDS[0]:
         model.roi_heads.box_roi_pool.sampling_ratio = model.roi_heads.mask_roi_pool.sampling_ratio = 0
