@@ -4,6 +4,7 @@ A question starts at one node. Layer after layer its state spreads along the edg
 few nodes only. Everything here is integers, made by masks over sorted edges: nothing is sorted again for each hop.
 """
 
+import warnings
 from typing import NamedTuple
 
 import torch
@@ -144,3 +145,14 @@ def next_hop(index: IndexedGraph, reached: torch.Tensor) -> Hop:
         ),
         edge=edge,
     )
+
+
+def shared_ends(index: IndexedGraph) -> torch.Tensor:
+    """The number of nodes in which edges of both relations end: float64 [R, R], on the CPU."""
+    places = torch.stack([index.pair_relation, index.pair_target]).cpu()
+    size = (index.num_relations, index.num_nodes)
+    ends = torch.sparse_coo_tensor(
+        places, torch.ones(places.shape[1], dtype=torch.float64), size, check_invariants=False
+    )
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # products of sparse matrices are "in beta"
+        return torch.sparse.mm(ends, ends.T).to_dense()

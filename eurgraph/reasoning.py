@@ -18,11 +18,14 @@ from torch_geometric.data import Data
 from eurgraph.conv import GRMPConv, Normalization, edge_shares
 from eurgraph.pairs import DotOfPairs, SumOverEdges, starts
 from eurgraph.random_walk import random_walk
-from eurgraph.reach import Hop, IndexedGraph, index_graph, next_hop
+from eurgraph.reach import Hop, IndexedGraph, index_graph, next_hop, shared_ends
 from eurgraph.sizes import check_numbers, check_sizes
 
 FAR = 1e-6
 """Added to chances before their logarithm: what is nearly never met is as good as never met."""
+LEAST_LIFT = 0.02
+"""What is counted of two relations that end in no node together."""
+MOST_COUNTED = 4096
 
 
 class Reasoner(nn.Module):
@@ -40,7 +43,7 @@ class Reasoner(nn.Module):
         num_relations: relations R of the facts, without their inverses.
         dim: channels C of the states.
         num_layers: hops from the head within which an answer is found by a path.
-        profile_dim: entries of a and b; 0: without the profile.
+        profile_dim: entries of a and b, see `count_profile`; 0: without the profile.
         walk_steps: steps of the random walk (`eurgraph.random_walk`); 0: without it.
 
     Shapes:
@@ -70,6 +73,27 @@ class Reasoner(nn.Module):
         self.nearness = nn.Embedding(2 * num_relations, 1) if walk_steps else None
         if walk_steps:
             nn.init.ones_(self.nearness.weight)
+
+    @torch.no_grad()
+    def count_profile(self, index: IndexedGraph) -> None:
+        """Sets the profile to what a graph says: exp(a_r b_s) is how much likelier r ends where s does than anywhere.
+
+        It is the nearest product of its rank to the logarithms, where relations weigh by the root of the number of
+        nodes they end in. With more than `MOST_COUNTED` relations it stays as it is.
+        """
+        size = index.num_relations
+        if self.profile is None or size > MOST_COUNTED:
+            return
+        both = shared_ends(index)
+        count = both.diagonal()
+        expected = count.unsqueeze(1) * count / index.num_nodes
+        lift = torch.where(expected > 0, both / expected, 1.0)
+        weight = count.clamp(min=1).sqrt()
+        left, values, right = torch.linalg.svd(weight.unsqueeze(1) * lift.clamp(min=LEAST_LIFT).log() * weight)
+        rank = min(self.profile.embedding_dim, size)
+        self.profile.weight.zero_()  # beyond the rank, where `asked` stays as it is, so that both have gradients
+        for table, vectors in ((self.profile, left), (self.asked, right.T)):
+            table.weight[:, :rank] = (vectors[:, :rank] * values[:rank].sqrt() / weight.unsqueeze(1)).to(table.weight)
 
     def index(self, graph: Data) -> IndexedGraph:
         """The graph, sorted once for many questions; the result replaces it in a call."""
@@ -233,7 +257,7 @@ class EurNetReasoner(Reasoner):
         num_relations: int,
         dim: int = 32,
         num_layers: int = 5,
-        profile_dim: int = 32,
+        profile_dim: int = 128,
         walk_steps: int = 10,
         normalization: Normalization = "mean",
         scales: Literal["static", "query"] = "static",

@@ -6,7 +6,7 @@ from torch import nn
 
 from eurgraph.pairs import starts
 from eurgraph.random_walk import random_walk
-from eurgraph.reach import IndexedGraph
+from eurgraph.reach import IndexedGraph, shared_ends
 
 NUM_STEPS = 50
 """After which a walk with restart stays as it is."""
@@ -31,10 +31,9 @@ class RelationProfile(nn.Module):
 
     def __init__(self, index: IndexedGraph):
         super().__init__()
-        ends = torch.zeros(index.num_nodes, index.num_relations)
-        ends[index.target, index.relation] = 1
-        share = (ends.T @ ends) / ends.sum(0).clamp(min=1).unsqueeze(1)
-        self.register_buffer("share", share)  # [s, r]
+        both = shared_ends(index)
+        share = both / both.diagonal().clamp(min=1).unsqueeze(1)
+        self.register_buffer("share", share.float().to(index.target.device))  # [s, r]
 
     def forward(self, index: IndexedGraph, heads: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:
         kept = index.pair_relation, self.share[:, relations], starts(index.pair_target, index.num_nodes)

@@ -148,6 +148,8 @@ class LinkPrediction(Task):
             raise SettingsError(f"model: {error}") from error
 
     def load_initial_weights(self, model: nn.Module) -> None:
+        if self.settings.model.pretrained is None:
+            model.count_profile(self._training_graph.index)
         load_initial_weights(model, self.settings.model.pretrained)
 
     # Training.

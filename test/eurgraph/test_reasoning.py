@@ -5,9 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch_geometric.data import Data
 
+from eurgraph import reasoning
 from eurgraph.conv import GRMPConv
 from eurgraph.nbfnet import NBFNet
-from eurgraph.reach import index_graph, next_hop
+from eurgraph.reach import index_graph, next_hop, shared_ends
 from eurgraph.reasoning import EurNetReasoner
 
 OPTIONS = {
@@ -262,3 +263,34 @@ def test_an_index_of_part_of_the_edges_is_that_of_the_smaller_graph():
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         EurNetReasoner(R, **options)
+
+
+def test_a_counted_profile_is_how_much_likelier_a_relation_ends_there():
+    """Relation 0 ends in nodes 1 and 2 of five, 1 in 2 and 3, 2 in 0, and 3 in none."""
+    edges = torch.tensor([[0, 0, 0, 2, 1], [1, 2, 2, 3, 0]])
+    graph = Data(edge_index=edges, edge_type=torch.tensor([0, 0, 1, 1, 2]), num_nodes=5)
+    model = EurNetReasoner(2, dim=6, num_layers=2, profile_dim=6).double()
+    model.count_profile(model.index(graph))
+    lift = torch.tensor(
+        [[5 / 2, 5 / 4, 0.02, 1], [5 / 4, 5 / 2, 0.02, 1], [0.02, 0.02, 5, 1], [1, 1, 1, 1]], dtype=torch.float64
+    )
+    torch.testing.assert_close((model.profile.weight @ model.asked.weight.T).exp(), lift)
+    torch.testing.assert_close(shared_ends(model.index(graph))[0], torch.tensor([2.0, 1, 0, 0]).double())
+    scores = model(graph, torch.tensor([0]), torch.tensor([0]))
+    gradients = torch.autograd.grad(scores.square().sum(), [model.profile.weight, model.asked.weight])
+    assert all(gradient.abs().sum() > 0 for gradient in gradients)
+
+
+def test_a_profile_of_a_lower_rank_is_the_nearest_product(monkeypatch):
+    graph = facts()
+    full, low = (EurNetReasoner(R, dim=6, num_layers=2, profile_dim=dim).double() for dim in (2 * R, 2))
+    for model in (full, low):
+        model.count_profile(model.index(graph))
+    count = shared_ends(full.index(graph)).diagonal().clamp(min=1).sqrt()
+    known, found = (count.unsqueeze(1) * (one.profile.weight @ one.asked.weight.T) * count for one in (full, low))
+    values = torch.linalg.svdvals(known)
+    torch.testing.assert_close(torch.linalg.matrix_norm(known - found), values[2:].norm())
+    monkeypatch.setattr(reasoning, "MOST_COUNTED", 1)
+    before = low.profile.weight.clone()
+    low.count_profile(low.index(graph))
+    assert torch.equal(low.profile.weight, before)

@@ -260,3 +260,18 @@ def test_a_test_list_is_one_of_the_recipe(families):
     message = "evaluation.on=test needs data.test, a file of facts or the folder of another graph"
     with pytest.raises(SettingsError, match=message):
         make_task(families, **sections, evaluation={"on": "test"}).questions  # noqa: B018
+
+
+def test_training_starts_from_a_counted_profile_and_fine_tuning_does_not(families, tmp_path):
+    task = make_task(families)
+    model, other = task.build_model(), task.build_model()
+    task.load_initial_weights(model)
+    other.count_profile(task._training_graph.index)
+    assert torch.equal(model.profile.weight, other.profile.weight) and model.profile.weight.abs().sum() > 0
+    trained = task.build_model()
+    torch.save(trained.state_dict(), tmp_path / "trained.pt")
+    options = {"name": "eurnet_kg", "options": {"dim": 8, "num_layers": 3, "profile_dim": 4}}
+    task = make_task(families, model=options | {"pretrained": str(tmp_path / "trained.pt")})
+    model = task.build_model()
+    task.load_initial_weights(model)
+    assert torch.equal(model.profile.weight, trained.profile.weight)
