@@ -11,6 +11,7 @@ import json
 import logging
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from inference.export.views import FilesToCompare
 from inference.trained import weights_digest
 from settings import SettingsError
 from tasks.classification import Classification
+from tasks.classification_settings import AccelerationMethod
 
 __all__ = ["METHODS", "AcceleratedNetwork", "Choice", "accelerate"]
 
@@ -76,7 +78,7 @@ def accelerate(task: Task, model: nn.Module, weights: Path, average: bool = Fals
         return model
     _, shape = task.validation_shape()
     eager = _as_evaluated(task, model)
-    files = _files(task) if not all(METHODS[name].is_exact for name in methods) else None
+    files = _files(task, methods)
     calibration, compared = (files.calibration, files.rest) if files else (None, None)
     source = Source(model, shape, task.settings.model.name, _folder(weights, average, shape), calibration)
     batch_size = min(task.views_per_forward, LARGEST_BATCH)
@@ -99,10 +101,16 @@ def _as_evaluated(task: Classification, model: nn.Module) -> Forward:
     return forward
 
 
-def _files(task: Classification) -> FilesToCompare | None:
-    """Files of the validation list; None if it is not here, as with a network that somebody else trained."""
+def _files(task: Classification, methods: Sequence[AccelerationMethod]) -> FilesToCompare | None:
+    """Files of the validation list for the methods that are not exact.
+
+    None if there is no such method, or if the list is not here, as with a network that somebody else trained.
+    """
+    if all(METHODS[name].is_exact for name in methods):
+        return None
+    num_calibration = NUM_CALIBRATION if any(METHODS[name].needs_ranges for name in methods) else 0
     try:
-        return FilesToCompare(task, task.val_files, NUM_CALIBRATION, NUM_COMPARED)
+        return FilesToCompare(task, task.val_files, num_calibration, NUM_COMPARED)
     except SettingsError as error:
         log.warning("acceleration: no files to compare predictions on: %s", error)
         return None

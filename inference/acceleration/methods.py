@@ -101,6 +101,8 @@ class Method:
     needs_compiler: bool = False
     is_exact: bool = True
     """Whether it differs from eager mode by rounding only."""
+    needs_ranges: bool = False
+    """Whether files set the ranges of its 8 bits."""
 
     @property
     def missing(self) -> str:
@@ -153,6 +155,7 @@ METHODS: dict[AccelerationMethod, Method] = {
         write=lambda source, path: write_int8(source.file("onnxruntime"), path, source.calibration(), source.name),
         packages=_ONNX_PACKAGES,
         is_exact=False,
+        needs_ranges=True,
     ),
     "openvino_int8": Method(
         lambda path, model: read_openvino(path, "f32"),
@@ -160,6 +163,7 @@ METHODS: dict[AccelerationMethod, Method] = {
         write=lambda source, path: write_openvino(source.file("onnxruntime_int8"), path),
         packages=("openvino", *_ONNX_PACKAGES),
         is_exact=False,
+        needs_ranges=True,
     ),
 }
 
