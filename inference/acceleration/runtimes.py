@@ -1,7 +1,6 @@
 """Runtimes other than PyTorch's eager mode and ONNX Runtime: OpenVINO, and PyTorch's own compiler ahead of time."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -73,5 +72,7 @@ def write_compiled(program: torch.export.ExportedProgram, path: Path) -> None:
         write_atomically(path, write)
 
 
-def read_compiled(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
-    return torch._inductor.aoti_load_package(str(path))
+def read_compiled(path: Path) -> Forward:
+    """The network in a file of `write_compiled`."""
+    network = torch._inductor.aoti_load_package(str(path))
+    return lambda x: network(x.float().contiguous())  # it takes any strides for those it was compiled for
