@@ -13,7 +13,7 @@ import torch
 CACHED_VALUES = 2**20
 """Distances that are held at once on a CPU, few enough to stay in its cache."""
 GPU_VALUES = 2**26
-GROUP_SIZE = 32
+GROUP_SIZE = 8
 
 
 def values_at_once(x: torch.Tensor) -> int:
@@ -55,15 +55,17 @@ def touching_tables(shape: Sequence[int]) -> list[torch.Tensor]:
     return [(step[:, None] - step).abs() <= 1 for step in steps]
 
 
-def position_of_first_row(shape: Sequence[int], num_channels: int) -> torch.Tensor:
-    """The relative positions of the first row of a grid, infinite where two patches touch: [M, S, M].
+def position_by_rows(shape: Sequence[int], num_channels: int) -> torch.Tensor:
+    """The relative positions of two rows of a grid, infinite where two patches touch: [M, 2 S - 1, M].
 
-    The S rows have M patches each. Positions depend on steps only, so those of row r are entries |r - s| of axis 1.
+    The S rows have M patches each. Positions depend on steps only, so entry S - 1 + d of axis 1 is for sources d rows
+    after their targets, and those of a row of targets are S entries in a row.
     """
     cosines, touching = cosine_tables(shape, num_channels), touching_tables(shape)
     first = over_axes([cosines[0][:1], *cosines[1:]], torch.add).float()  # [M, N]
     first.masked_fill_(over_axes([touching[0][:1], *touching[1:]], torch.logical_and), math.inf)
-    return first.unflatten(1, (shape[0], -1))
+    first = first.unflatten(1, (shape[0], -1))  # -> [M, S, M]
+    return torch.cat([first[:, 1:].flip(1), first], dim=1)
 
 
 def over_axes(tables: Sequence[torch.Tensor], combine: Callable) -> torch.Tensor:
@@ -85,7 +87,7 @@ def highest(values: torch.Tensor, k: int) -> torch.Tensor:
     if values.device.type != "cpu" or values.shape[-1] % GROUP_SIZE or num_groups < 4 * k:
         return values.topk(k, sorted=False).indices
     groups = values.unflatten(-1, (GROUP_SIZE, num_groups))  # value i is in group i % num_groups
-    best = groups.amax(-2).topk(k, sorted=False).indices  # [..., k]
+    best = highest(groups.amax(-2), k)  # [..., k]
     members = best[..., None, :] + num_groups * torch.arange(GROUP_SIZE, device=values.device)[:, None]
     members = members.flatten(-2)  # [..., GROUP_SIZE * k]
     return members.gather(-1, values.gather(-1, members).topk(k, sorted=False).indices)
