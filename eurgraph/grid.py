@@ -272,12 +272,18 @@ class NearestPatches(nn.Module):
         frames = (num_frames, num_frames)
         is_own = shape == self.shape and self.relative_pos is not None
         position = self.relative_pos if is_own else relative_position(shape, self.num_channels)[None]
-        position = position.to(x).repeat(1, *frames)  # [1, N, N] -> [1, T * N, T * N]
-        # |p - q|^2 = 2 - 2 p q for vectors of length 1
-        nearness = torch.baddbmm(position, x, x.mT, beta=-1, alpha=2)  # [B, T * N, T * N]
         touching = over_axes(touching_tables(shape), torch.logical_and).to(x.device)
-        nearness.masked_fill_(touching.repeat(frames), -math.inf)
-        return nearness.topk(self.num_neighbors * num_frames, sorted=False).indices
+        if num_frames > 1:
+            position, touching = position.repeat(1, *frames), touching.repeat(frames)  # -> [(1,) T * N, T * N]
+        is_eager = not torch.compiler.is_compiling()
+        patches_at_once = max(1, values_at_once(x) // (len(x) * x.shape[1])) if is_eager else x.shape[1]
+        parts = (part.split(patches_at_once, dim=1) for part in (position.to(x), touching[None], x))
+        found = []
+        for near, touch, some in zip(*parts, strict=True):
+            # |p - q|^2 = 2 - 2 p q for vectors of length 1
+            nearness = torch.baddbmm(near, some, x.mT, beta=-1, alpha=2)  # [B, n, T * N]
+            found.append(highest(nearness.masked_fill_(touch, -math.inf), self.num_neighbors * num_frames))
+        return torch.cat(found, dim=1)
 
     def _nearest_by_rows(self, x: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
         """The same, for a few rows of the grid at a time, in memory that grows with N."""

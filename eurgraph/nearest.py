@@ -36,14 +36,15 @@ def relative_position(shape: Sequence[int], num_channels: int) -> torch.Tensor:
 def cosine_tables(shape: Sequence[int], num_channels: int) -> list[torch.Tensor]:
     """What each axis [S, S] adds to the relative positions, float64."""
     num_frequencies = max(num_channels // (2 * len(shape)), 1)
-    return [mean_cosines(torch.arange(size), num_frequencies) / -len(shape) for size in shape]
+    return [mean_cosines(range(size), num_frequencies) / -len(shape) for size in shape]
 
 
-def mean_cosines(steps: torch.Tensor, num_frequencies: int) -> torch.Tensor:
-    """The mean over the frequencies f of cos(10000 ** (-f / F) (p - q)) for steps p, q along an axis: [S] -> [S, S]."""
+def mean_cosines(steps: range, num_frequencies: int) -> torch.Tensor:
+    """The mean over the frequencies f of cos(10000 ** (-f / F) (p - q)) for steps p, q along an axis: [S, S]."""
     frequency = 10000 ** -(torch.arange(num_frequencies, dtype=torch.float64) / num_frequencies)
-    steps = steps.double()
-    return ((steps[:, None] - steps)[..., None] * frequency).cos().mean(-1)
+    number = torch.arange(len(steps))
+    means = (steps.step * number[:, None] * frequency).cos().mean(-1)  # of patches 0, 1, ... apart
+    return means[(number[:, None] - number).abs()]
 
 
 def touching_tables(shape: Sequence[int]) -> list[torch.Tensor]:
