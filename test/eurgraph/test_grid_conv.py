@@ -91,7 +91,7 @@ def test_wrong_sizes_are_named():
 
 @pytest.mark.parametrize(("shape", "context_sizes"), [((5, 7), (3,)), ((7, 1), ()), ((3, 4, 5), (3, (1, 3, 3)))])
 def test_a_block_in_parts_is_the_whole_block(shape, context_sizes, monkeypatch):
-    """Inference takes rows of the grid and patches in parts; training, whose numbers the golden files hold, does not."""
+    """Inference takes rows of the grid and patches in parts, training does not."""
     torch.manual_seed(0)
     index = torch.randint(math.prod(shape), (2, math.prod(shape), 3))
     graph = GridGraph(shape, (ShortRange(len(shape)), MediumRange(index), LongRange()))
