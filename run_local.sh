@@ -35,6 +35,7 @@ else
     processes=$(count_gpus)
 fi
 share_cores "$processes"
+preload_jemalloc
 
 words=("$first" "$@")
 [[ $first == *.py ]] || words=("$suite/tools/train.py" -c "${words[@]}")

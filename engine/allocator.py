@@ -5,10 +5,25 @@ kernel has to clear their pages. docs/speed.md says what keeping them gains, and
 """
 
 import ctypes
+import os
 import platform
+import threading
+import time
 
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h
-TOP_PAD_BYTES = 64 * 2**20
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -2, -3, -4  # malloc.h
+MIB = 2**20
+KEEPING = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1, M_TOP_PAD: 64 * MIB}
+RETURNING = {M_MMAP_MAX: 65536, M_MMAP_THRESHOLD: 32 * MIB, M_TRIM_THRESHOLD: 64 * MIB, M_TOP_PAD: 0}
+"""Where glibc's own thresholds end up in a process with large blocks: it moves them only until one is set."""
+LOOK_SECONDS = 1.0
+GROWTH, LOOKS = 8 * MIB, 10
+"""Growth of the heap, and number of looks at it, after which what is free in it is handed back."""
+
+
+class _HeapFacts(ctypes.Structure):
+    """struct mallinfo2 of malloc.h, of which only the first number is read: bytes that the kernel gave."""
+
+    _fields_ = [("arena", ctypes.c_size_t), ("others", ctypes.c_size_t * 9)]
 
 
 def allocator() -> str:
@@ -21,8 +36,32 @@ def allocator() -> str:
 
 
 def keep_freed_memory() -> bool:
-    """Tells glibc to keep freed memory -> whether it does. Other allocators keep theirs anyway."""
-    if allocator() != "glibc":
+    """Tells glibc to keep freed memory in this process -> whether it does. Other allocators keep theirs anyway.
+
+    Between blocks that stay, free memory falls into pieces, so that the heap of a long stream would grow for hours. A
+    thread hands free memory back when the heap has grown, and every ten seconds, which is seldom for a network's steps.
+    Forked processes, such as dataloader workers, do not have the thread, and return memory as before.
+    """
+    if allocator() != "glibc" or not hasattr(ctypes.CDLL(None), "mallinfo2") or not _set(KEEPING):
         return False
-    options = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_TOP_PAD, TOP_PAD_BYTES))
-    return all([ctypes.CDLL(None).mallopt(option, value) == 1 for option, value in options])
+    if not any(thread.name == _trim.__name__ for thread in threading.enumerate()):
+        threading.Thread(target=_trim, name=_trim.__name__, daemon=True).start()
+        os.register_at_fork(after_in_child=lambda: _set(RETURNING))
+    return True
+
+
+def _set(options: dict[int, int]) -> bool:
+    return all([ctypes.CDLL(None).mallopt(option, value) == 1 for option, value in options.items()])
+
+
+def _trim() -> None:
+    libc = ctypes.CDLL(None)
+    libc.mallinfo2.restype = _HeapFacts
+    last = libc.mallinfo2().arena
+    while True:
+        for _ in range(LOOKS):
+            time.sleep(LOOK_SECONDS)
+            if libc.mallinfo2().arena > last + GROWTH:
+                break
+        libc.malloc_trim(0)
+        last = libc.mallinfo2().arena

@@ -47,9 +47,8 @@ class RunSettings(Settings):
     )
     deterministic: bool = Field(False, description="use deterministic kernels wherever torch has them (slower)")
     keep_memory: bool = Field(
-        False,
-        description="on a CPU, keep freed memory for the next step: faster, at a higher peak, which grows in long "
-        "streams (docs/speed.md)",
+        True,
+        description="on a CPU under glibc, keep freed memory for the next step: faster, more memory (docs/speed.md)",
     )
     timeout_minutes: float = Field(
         30, ge=0.01, le=1e6, description="minutes a rank waits for the others before it stops"

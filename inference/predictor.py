@@ -5,6 +5,7 @@
 ...     print(prediction.path, prediction.label, prediction.probability, prediction.failure)
 """
 
+import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import count
@@ -14,6 +15,7 @@ from typing import Any
 from datasets.file_list import Given
 from datasets.video.stream import is_stream
 from engine.task import Answer, AnswersQuestions, Predicts, PredictsParts, Task
+from inference.acceleration import AcceleratedNetwork, Choice, accelerate
 from inference.prediction import Prediction
 from inference.trained import load_trained
 from settings import SettingsError
@@ -32,6 +34,8 @@ class Predictor:
         source, overrides, config, run_dir, device, average: see `inference.load_trained`; a file of weights, a run
             directory, or None for the newest run.
         top: the number of `guesses` of a prediction.
+        acceleration: "off", "auto" or methods, see `inference.acceleration`; None: as the recipe says, which is off
+            unless it sets `evaluation.acceleration`.
 
     Raises SettingsError or WeightsError if there is no such network, or its task does not predict on files.
     """
@@ -46,18 +50,27 @@ class Predictor:
         device: str | None = None,
         average: bool = False,
         top: int = 5,
+        acceleration: str | Sequence[str] | None = None,
     ):
         if top < 1:
             raise SettingsError(f"top is {top}; it must be at least 1")
+        if acceleration is not None:
+            overrides = [*overrides, f"evaluation.acceleration={json.dumps(acceleration)}"]
         options = {"config": config, "run_dir": run_dir, "device": device, "average": average}
-        self.task, self.model, self.weights = load_trained(source, overrides, **options)
+        self.task, model, self.weights = load_trained(source, overrides, **options)
         self.top = top
         check_predicts(type(self.task), self.task.settings.task)
+        self.model = accelerate(self.task, model, self.weights, average)
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """In the order of the network's outputs."""
         return self.task.class_names
+
+    @property
+    def acceleration(self) -> Choice | None:
+        """How the network runs, with what was measured; None: in PyTorch's eager mode."""
+        return self.model.choice if isinstance(self.model, AcceleratedNetwork) else None
 
     def __call__(self, inputs: Any) -> Iterator[Prediction]:
         """Predictions for `inputs` in order, each as soon as its batch is done.

@@ -1,12 +1,12 @@
 """Settings shared by clip and image classification."""
 
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from datasets.mixing import MixSettings
 from evaluators.non_finite import MAX_NON_FINITE
-from settings import Settings
+from settings import Settings, unknown_name
 from tasks.loader_settings import LoaderSettings
 from tasks.scored_list import ScoredListSettings, Share, check_source_pattern
 
@@ -143,9 +143,38 @@ class DataSettings(LoaderSettings):
     _is_pattern = field_validator("source_pattern")(check_source_pattern)
 
 
+AccelerationMethod = Literal[
+    "openvino", "onnxruntime", "compile", "bf16", "openvino_bf16", "onnxruntime_int8", "openvino_int8"
+]
+"""Ways to run a trained network other than PyTorch's eager mode, see `inference.acceleration.methods`."""
+
+
+def _as_methods(value: Any) -> Any:
+    """YAML reads `off` as false; a single method needs no list."""
+    if value in (False, "off", "auto"):
+        return value or "off"
+    names = (value,) if isinstance(value, str) else tuple(value or ())
+    known = ("off", "auto", *get_args(AccelerationMethod))
+    if not names:
+        raise ValueError(f"name a method; choices: {', '.join(known)}")
+    for name in names:
+        if name not in known[2:]:
+            raise ValueError(unknown_name("method", name, known))
+    return names
+
+
+Acceleration = Annotated[Literal["off", "auto"] | tuple[AccelerationMethod, ...], BeforeValidator(_as_methods)]
+
+
 class EvaluationSettings(ScoredListSettings):
     """How files are evaluated."""
 
+    acceleration: Acceleration = Field(
+        "off",
+        description="how a trained network runs on a CPU in tools/evaluate.py and in predictions: auto: by OpenVINO or "
+        "another runtime, where it is faster, with the same float32 arithmetic; or methods to choose among, such as "
+        "[openvino, openvino_int8] (docs/acceleration.md)",
+    )
     max_non_finite: float = Field(
         MAX_NON_FINITE,
         ge=0,

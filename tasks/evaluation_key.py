@@ -23,7 +23,7 @@ IN_THE_FILES = (
 IGNORED = {
     "model": ("pretrained",),
     "data": (*IN_TRAINING_ONLY, *IN_THE_FILES, *LoaderSettings.CHANGEABLE),
-    "evaluation": ("on", "max_non_finite", "clips_per_forward", "images_per_forward"),
+    "evaluation": ("on", "max_non_finite", "acceleration", "clips_per_forward", "images_per_forward"),
 }
 """Settings by section that change no score but by rounding, or only by what the validation files are."""
 

@@ -93,6 +93,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "network_namespaces": need_network_namespaces,
     "notebook": need_notebook,
     "onnx": need_onnx,
+    "openvino": functools.partial(need_module, "openvino"),
     "opencv": functools.partial(need_module, "cv2"),
     "proc": functools.partial(need_file, "/proc/self/smaps_rollup"),
     "setuptools": functools.partial(need_module, "setuptools"),

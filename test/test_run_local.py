@@ -58,3 +58,20 @@ def test_variables_of_another_launcher_are_forgotten():
     done = subprocess.run(["bash", "-c", script], cwd=ROOT, env=environment, text=True, capture_output=True, check=True)
     names = {line.partition("=")[0] for line in done.stdout.splitlines()}
     assert not names & left_over.keys() and "NCCL_DEBUG" in names
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD")
+@pytest.mark.parametrize(
+    ("listed", "given", "expected"), [(True, None, "libjemalloc.so.2"), (False, None, ""), (True, "", "")]
+)
+def test_jemalloc_is_preloaded_where_it_is_installed(tmp_path, listed, given, expected):
+    known = "\tlibjemalloc.so.2 (libc6,x86-64) => /lib/libjemalloc.so.2" if listed else "\tlibc.so.6 => /lib/libc.so.6"
+    (tmp_path / "ldconfig").write_text(f"#!/bin/sh\nprintf '{known}\\n'\n")
+    (tmp_path / "ldconfig").chmod(0o755)
+    environment = shell_environment(PATH=f"{tmp_path}:{os.environ['PATH']}")
+    environment.pop("LD_PRELOAD", None)
+    if given is not None:
+        environment["LD_PRELOAD"] = given
+    script = 'set -eu; suite=$PWD; source tools/environment.sh; preload_jemalloc; builtin echo "${LD_PRELOAD-}"'
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, env=environment, text=True, capture_output=True, check=True)
+    assert done.stdout.strip() == expected

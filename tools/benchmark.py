@@ -11,13 +11,14 @@
     python tools/benchmark.py reasoning
     python tools/benchmark.py step [NAME]
     python tools/benchmark.py latency [NAME]
+    python tools/benchmark.py acceleration NAME
 
 `data` compares our video reader with decord, OpenCV and torchcodec. `recipes` compares ways to re-encode videos.
 `model` measures the cost of a network, and `throughput` prints a table of networks like those in papers. `graph`
 measures message passing on grids and on edge lists, `dense_graph` EurNet's backbone for dense prediction. `detector`
 compares our Mask R-CNN with torchvision's, `upernet` our head with that of transformers, `reasoning` networks for
 knowledge graphs. `step` measures the overhead of a training step over its network. `latency` measures a prediction from
-a video's file to its labels, stage by stage.
+a video's file to its labels, stage by stage, `acceleration` a network by other runtimes than PyTorch's eager mode.
 """
 
 import argparse
@@ -44,6 +45,7 @@ BENCHMARKS = (
     "reasoning",
     "step",
     "latency",
+    "acceleration",
 )  # modules in tools/benchmarks; each has HELP, add_arguments(parser) and run(args)
 
 

@@ -57,6 +57,15 @@ find_python() {
     fi
 }
 
+# Preloads jemalloc where it is installed: networks on a CPU are faster with it than with glibc's allocator. LD_PRELOAD= in
+# front of the command keeps it out. The loader finds the library by its name, for the processor at hand.
+preload_jemalloc() {
+    [ -z "${LD_PRELOAD+set}" ] && [ "$(uname -s)" = Linux ] || return 0
+    local library=libjemalloc.so.2 known
+    known=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null) || return 0
+    [[ $known != *"$library "* ]] || export LD_PRELOAD=$library
+}
+
 # The default number of processes on this machine: one per GPU, or one on the CPU.
 count_gpus() { "$PYTHON" -P -c 'import torch; print(max(1, torch.cuda.device_count()))'; }
 

@@ -8,25 +8,24 @@ agreement is measured on files that did not set its ranges.
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from datasets.file_list import FileList
 from engine.checkpoint import write_atomically
 from engine.environment import processor_name
-from inference.export.compare import Forward, compare_speed, max_differences, measure_agreement
+from inference.export.compare import TOLERANCE, Forward, compare_speed, max_differences, measure_agreement
 from inference.export.description import describe
 from inference.export.forms import ExportError, exportable, trace
 from inference.export.int8 import write_int8
 from inference.export.onnx_file import OnnxNetwork, require_onnx, write_onnx
 from inference.export.summary import summary
 from inference.export.torch_file import read_program, write_program
-from inference.export.views import FileViews, as_array, read_views, split_files
+from inference.export.views import FilesToCompare, as_array
 from inference.trained import TrainedNetwork
 from settings import SettingsError
 
@@ -35,8 +34,6 @@ __all__ = ["FORMATS", "ExportError", "ExportOptions", "export_network", "summary
 log = logging.getLogger(__name__)
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2", "int8": ".int8.onnx"}
-TOLERANCE = 1e-4
-"""Largest difference of float32 logits from the network's, as a share of the largest absolute logit."""
 
 
 @dataclass(frozen=True)
@@ -101,24 +98,9 @@ def export_network(
     return description
 
 
-class _FilesToCompare:
-    """The files that set the ranges of the 8-bit file, and those for which predictions are compared."""
-
-    def __init__(self, trained: TrainedNetwork, files: Callable[[], FileList], options: ExportOptions):
-        self.task, self.files = trained.task, files()
-        self.rows = split_files(len(self.files), options.num_calibration, options.num_compared)
-
-    def calibration(self) -> Iterator[np.ndarray]:
-        for file in read_views(self.task, self.files, self.rows[0]):
-            yield from (as_array(view[None]) for view in file.views)
-
-    def rest(self) -> Iterator[FileViews]:
-        return read_views(self.task, self.files, self.rows[1])
-
-
 def _files_to_compare(
     trained: TrainedNetwork, files: Callable[[], FileList], options: ExportOptions
-) -> _FilesToCompare | None:
+) -> FilesToCompare | None:
     """None if none are needed, or if they are not there and only the comparison needs them."""
     needs_ranges = "int8" in options.formats
     if not needs_ranges and not options.num_compared:
@@ -126,7 +108,7 @@ def _files_to_compare(
     if needs_ranges and not options.num_calibration:
         raise SettingsError("--calibrate 0: int8 needs files to set its ranges; use 32 or more")
     try:
-        return _FilesToCompare(trained, files, options)
+        return FilesToCompare(trained.task, files(), options.num_calibration, options.num_compared)
     except SettingsError as error:
         if needs_ranges:
             raise SettingsError(f"int8 needs files to set its ranges: {error}") from error
@@ -134,7 +116,7 @@ def _files_to_compare(
         return None
 
 
-def _write(format: str, program: Any, paths: dict[str, Path], name: str, compared: _FilesToCompare | None) -> None:
+def _write(format: str, program: Any, paths: dict[str, Path], name: str, compared: FilesToCompare | None) -> None:
     path = paths[format]
     log.info("writing %s", path)
     if format == "torch":

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,14 +14,18 @@ from inference.export.views import FileViews
 Forward = Callable[[torch.Tensor], torch.Tensor]
 """Network input [B, ...] to logits [B, classes], both float32 on the CPU."""
 BATCH_SIZES = (1, 2, 5)
+TOLERANCE = 1e-4
+"""Largest difference of float32 logits from the network's, as a share of the largest absolute logit."""
 
 
 @torch.inference_mode()
-def max_differences(network: Forward, other: Forward, shape: tuple[int, ...]) -> dict[int, float]:
+def max_differences(
+    network: Forward, other: Forward, shape: tuple[int, ...], sizes: Sequence[int] = BATCH_SIZES
+) -> dict[int, float]:
     """Batch size -> largest difference of the logits for random input, as a share of the largest absolute logit."""
     generator = torch.Generator().manual_seed(1)
     differences = {}
-    for size in BATCH_SIZES:
+    for size in sizes:
         x = torch.randn(size, *shape, generator=generator)
         expected = network(x).double()
         difference = (other(x).double() - expected).abs().max() / expected.abs().max().clamp(min=1e-30)
@@ -43,6 +47,11 @@ class Agreement:
     top1_accuracy: float | None
     """Of the exported file, over the files with a label; None if there are none."""
     network_top1_accuracy: float | None
+
+    @property
+    def num_changed(self) -> int:
+        """Files whose most probable class is another."""
+        return round((1 - self.top1_agreement) * self.num_files)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

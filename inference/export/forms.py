@@ -11,7 +11,7 @@ from torch import nn
 from backbones import without_fft
 from settings import UserError
 
-NOISY_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+NOISY_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "torch.utils.cpp_extension")
 
 
 class ExportError(UserError, RuntimeError):

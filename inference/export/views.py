@@ -53,3 +53,18 @@ def read_views(task: Classification, files: FileList, rows: Sequence[int]) -> It
 def as_array(views: torch.Tensor) -> np.ndarray:
     """A contiguous float32 array, as ONNX Runtime takes it."""
     return views.contiguous().numpy()
+
+
+class FilesToCompare:
+    """The files that set the ranges of an 8-bit file, and those for which predictions are compared: `split_files`."""
+
+    def __init__(self, task: Classification, files: FileList, num_calibration: int, num_compared: int):
+        self.task, self.files = task, files
+        self.rows = split_files(len(files), num_calibration, num_compared)
+
+    def calibration(self) -> Iterator[np.ndarray]:
+        for file in read_views(self.task, self.files, self.rows[0]):
+            yield from (as_array(view[None]) for view in file.views)
+
+    def rest(self) -> Iterator[FileViews]:
+        return read_views(self.task, self.files, self.rows[1])

@@ -254,7 +254,7 @@ def test_an_hour_takes_no_more_memory_than_a_minute(predictor, tmp_path):
     for window in predictor.windows(path, seconds=4, stride=2):
         windows.append(Prediction(window.path, window.guesses, seconds=window.seconds))
         after_a_minute = after_a_minute or (memory() if window.seconds[1] > 60 else 0)
-    assert memory() - after_a_minute < 32 * 2**20
+    assert memory() - after_a_minute < 48 * 2**20  # 100 MiB if kept memory were never handed back
     segments = find_segments(windows, duration=3600)
     assert [segment.end for segment in segments] == pytest.approx(range(360, 3601, 360), abs=1)
 

@@ -21,6 +21,12 @@ NUM_FRAMES, FPS, HEIGHT, WIDTH = 300, 30, 720, 1280
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", default="glore_resnet50_3d", help="a network for clips (glore_resnet50_3d)")
+    parser.add_argument(
+        "--acceleration",
+        default="off",
+        metavar="METHOD",
+        help="evaluation.acceleration: off, auto or a method (off)",
+    )
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="processes to time (5)")
 
 
@@ -29,12 +35,13 @@ def run(args: argparse.Namespace) -> None:
         weights, video = Path(folder, "weights.safetensors"), Path(folder, "video.mp4")
         write_weights(args.name, weights)
         write_video(video)
-        command = [sys.executable, "-m", "tools.benchmarks.latency", str(weights), str(video)]
+        command = [sys.executable, "-m", "tools.benchmarks.latency", str(weights), str(video), args.acceleration]
         repeats = []
         for _ in range(args.repeats + 1):
             done = subprocess.run(command, cwd=SUITE, capture_output=True, text=True, check=True)
             repeats.append(json.loads(done.stdout))
     repeats = repeats[1:]  # the first one fills the system's caches
+    print(f"acceleration: {args.acceleration}")
     print(f"{args.name}, {NUM_FRAMES} frames of {WIDTH} x {HEIGHT}, one core; medians of {args.repeats} processes")
     print(f"{'':<34} {'seconds':>8} {'processor':>10}")
     for stage in repeats[0]:
@@ -92,7 +99,7 @@ class Stages:
         self._last = time.perf_counter(), time.process_time()
 
 
-def time_stages(weights: str, video: str) -> dict[str, tuple[float, float]]:
+def time_stages(weights: str, video: str, acceleration: str) -> dict[str, tuple[float, float]]:
     """The stages of a prediction in this process, then the whole of a second one."""
     stages = Stages()
     import torch
@@ -100,7 +107,7 @@ def time_stages(weights: str, video: str) -> dict[str, tuple[float, float]]:
     from inference import Predictor
 
     stages.end("imports")
-    predictor = Predictor(weights, device="cpu")
+    predictor = Predictor(weights, device="cpu", acceleration=acceleration)
     stages.end("network and weights")
     task = predictor.task
     files = predictor.find_inputs([video])

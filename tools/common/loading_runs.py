@@ -13,6 +13,7 @@ from engine.non_finite import check_score
 from engine.precision import autocast
 from engine.run import report_evaluation
 from engine.task import Evaluation, ResumeFolder, ShowsPredictions, Task
+from inference.acceleration import AcceleratedNetwork, accelerate
 from inference.trained import Recipe, find_recipe, find_weights, load_model
 from report.page import try_to_write_page
 from settings import SettingsError
@@ -61,15 +62,20 @@ def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average:
     """
     weights = ranks.on_main(lambda: find_weights(run, checkpoint))  # the same file on every rank
     ranks.on_main(lambda: check_folder(run / "evaluations", OTHER_FOLDER))
-    model = load_model(task, weights, ranks, average)
+    model = accelerate(task, load_model(task, weights, ranks, average), weights, average)
     made_from = describe(task, run, weights, average)
     suffixes = [weights.stem] * bool(checkpoint) + ["average"] * average
+    if isinstance(model, AcceleratedNetwork):
+        made_from["weights"]["acceleration"] = model.choice.method
+        suffixes.append(model.choice.method)
     folder = ranks.on_main(lambda: claim_folder(task, run, suffixes, made_from))
     unfinished = ResumeFolder(folder / "unfinished", made_from["weights"])
     with autocast(task.settings.train.precision, ranks.device):
         evaluation = task.evaluate_resumably(model, unfinished)
     title = f"{task.settings.task.replace('_', ' ')}, evaluated as {task.protocol}"
     facts = {"weights": str(weights), **task.report_facts()}
+    if "acceleration" in facts:  # the setting; what came of it says more
+        facts["acceleration"] = str(model.choice) if isinstance(model, AcceleratedNetwork) else "off"
     if ranks.is_main and (choice := chosen_by(run, weights)) is not None:
         facts["chosen_by"] = choice
     ranks.on_main(lambda: report_evaluation(folder, title, facts, evaluation))

@@ -3,6 +3,7 @@
     evaluations/1x1              the run's own validation list, its best weights
     evaluations/1x1-last         --checkpoint last
     evaluations/1x1-test         another list, test.txt
+    evaluations/1x1-openvino     evaluation.acceleration=openvino
     evaluations/1x1-2            other settings under the same name, such as data.frame_interval=16
 
 `made_from.json` in the folder says what a report was made from. The same evaluation again replaces its report.

@@ -109,6 +109,8 @@ def _open_files(
 def make_key(predictor: Predictor, args: argparse.Namespace) -> dict[str, Any]:
     """All that rows depend on besides the files."""
     weights = {"sha256": weights_digest(predictor.weights), "average": args.average}
+    if predictor.acceleration is not None:
+        weights["acceleration"] = predictor.acceleration.method
     options = {name: getattr(args, name) for name in ("top", "above", "window", "stride")}
     return {"weights": weights, "settings": predictor.task.answer_key(), **options}
 

@@ -1,0 +1,77 @@
+"""Runtimes other than PyTorch's eager mode and ONNX Runtime: OpenVINO, and PyTorch's own compiler ahead of time."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from engine.checkpoint import write_atomically
+from inference.export.compare import Forward
+from inference.export.forms import quiet_loggers
+
+COMPILERS = ("c++", "g++", "clang++")
+
+
+def write_openvino(source: torch.export.ExportedProgram | Path, path: Path) -> None:
+    """Writes a program of torch.export, or an ONNX file, as OpenVINO's NAME.xml and NAME.bin beside it."""
+    import openvino
+
+    with quiet_loggers(), torch.no_grad():
+        model = openvino.convert_model(str(source) if isinstance(source, Path) else source)
+
+    def write(temporary: Path) -> None:
+        named = temporary.with_suffix(".xml")  # OpenVINO derives the name of the other file from this ending
+        openvino.save_model(model, named, compress_to_fp16=False)
+        named.with_suffix(".bin").replace(path.with_suffix(".bin"))
+        named.replace(temporary)
+
+    write_atomically(path, write)
+
+
+def read_openvino(path: Path, precision: Literal["f32", "bf16"]) -> Forward:
+    """The network in a file of `write_openvino`, with as many threads as PyTorch has here.
+
+    OpenVINO would otherwise compute in bfloat16 on processors that have it, whatever the file holds.
+    """
+    import openvino
+
+    network = openvino.Core().compile_model(
+        str(path),
+        "CPU",
+        {
+            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+        },
+    )
+    request = network.create_infer_request()
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        request.infer([x.float().contiguous().numpy()], share_inputs=True)
+        return torch.from_numpy(request.get_output_tensor(0).data.copy())  # the next call overwrites its own
+
+    return forward
+
+
+def compiler() -> str | None:
+    """The C++ compiler that PyTorch's own needs; None: there is none."""
+    return next(filter(None, map(shutil.which, COMPILERS)), None)
+
+
+def write_compiled(program: torch.export.ExportedProgram, path: Path) -> None:
+    """Compiles a program ahead of time, its weights folded into the code."""
+
+    def write(temporary: Path) -> None:
+        named = temporary.with_suffix(".pt2")
+        torch._inductor.aoti_compile_and_package(program, package_path=str(named), inductor_configs={"freezing": True})
+        named.replace(temporary)
+
+    with quiet_loggers(), torch.no_grad():
+        write_atomically(path, write)
+
+
+def read_compiled(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
+    return torch._inductor.aoti_load_package(str(path))
