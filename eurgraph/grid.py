@@ -275,7 +275,7 @@ class NearestPatches(nn.Module):
         touching = over_axes(touching_tables(shape), torch.logical_and).to(x.device)
         if num_frames > 1:
             position, touching = position.repeat(1, *frames), touching.repeat(frames)  # -> [(1,) T * N, T * N]
-        is_eager = not torch.compiler.is_compiling()
+        is_eager = not (torch.compiler.is_compiling() or torch.jit.is_tracing())
         patches_at_once = max(1, values_at_once(x) // (len(x) * x.shape[1])) if is_eager else x.shape[1]
         parts = (part.split(patches_at_once, dim=1) for part in (position.to(x), touching[None], x))
         found = []

@@ -62,7 +62,9 @@ def add_updates(
     for r, (i, source, target) in enumerate(places):
         value, sums, weights = values[i][source], total[target], weight[..., r : r + 1][target]
         # In parts along the first axis; the value of a virtual node is one for all.
-        rows = max(1, CACHED_VALUES * value.shape[1] // max(1, value.numel())) if value.is_cpu else value.shape[1]
+        rows = value.shape[1]
+        if infers_on_cpu(value):
+            rows = max(1, CACHED_VALUES * rows // max(1, value.numel()))
         if value.shape[1] <= rows:
             sums.addcmul_(weights, torch.ops.aten.gelu_(value * scale[r]))
             continue
