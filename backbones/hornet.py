@@ -24,7 +24,7 @@ from torch import nn
 
 from backbones.depthwise import depthwise_conv2d
 from backbones.layer_norm import LayerNorm2d
-from backbones.pointwise import pointwise_conv2d
+from backbones.pointwise import PointwiseConv, pointwise_conv2d
 from backbones.stochastic_depth import stochastic_depth
 
 SCALE = 1 / 3  # the paper's 1 / alpha, which tames the product of many factors
@@ -162,16 +162,6 @@ class ConvInParts(nn.Conv2d):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         parts = zip(self.weight.split(self.sizes), self.bias.split(self.sizes), strict=True)
         return tuple(pointwise_conv2d(x, weight, bias, self.dilation) for weight, bias in parts)
-
-
-class PointwiseConv(nn.Conv2d):
-    """1 x 1 convolution: [B, num_in, H, W] -> [B, num_out, H, W]."""
-
-    def __init__(self, num_in: int, num_out: int):
-        super().__init__(num_in, num_out, kernel_size=1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return pointwise_conv2d(x, self.weight, self.bias, self.dilation)
 
 
 class GnConv(nn.Module):

@@ -19,13 +19,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
+from eurgraph.block import Block
 from eurgraph.grid import GridGraph, LongRange, NearestPatches, ShortRange
-from eurgraph.grid_conv import GridGRMP, init_linear_layers
+from eurgraph.grid_conv import init_linear_layers
 from eurgraph.positions import POSITION, TIME, inflate_weights, pair, resize_grid, resize_positions, resize_time
-
-FFN_RATIO = 4
-CACHED_VALUES = 2**20
-MIN_PART = 1024  # patches: every part reads the weights again
 
 
 class Stage(NamedTuple):
@@ -80,57 +77,6 @@ class StageGraph(nn.Module):
         medium = [nearest(x) for nearest in self.edge_layers.values()]
         shape = tuple(x.shape[1:-1])
         return GridGraph(shape, (ShortRange(len(shape)), *medium, LongRange()))
-
-
-class FeedForward(nn.Module):
-    """Two linear layers with a GELU between, [..., C] to [..., C]."""
-
-    def __init__(self, num_channels: int, ratio: int = FFN_RATIO):
-        super().__init__()
-        self.fc1 = nn.Linear(num_channels, ratio * num_channels)
-        self.fc2 = nn.Linear(ratio * num_channels, num_channels)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
-            # Parts of the wide map need less memory and stay in the cache.
-            parts = x.flatten(0, -2).split(max(MIN_PART, CACHED_VALUES // self.fc1.out_features))
-            return torch.cat([self.fc2(torch.ops.aten.gelu_(self.fc1(part))) for part in parts]).view_as(x)
-        return self.fc2(F.gelu(self.fc1(x)))
-
-
-def stochastic_depth(rate: float) -> nn.Module:
-    """timm's `DropPath`, imported only where it drops anything: all of timm takes as long to import as torch."""
-    if rate == 0:
-        return nn.Identity()
-    from timm.layers import DropPath
-
-    return DropPath(rate)
-
-
-class Block(nn.Module):
-    """Residual block: message passing over the stage's graph, then a feed-forward layer. [B, *shape, C] to the same."""
-
-    def __init__(
-        self,
-        num_channels: int,
-        num_relations: int,
-        num_axes: int,
-        context_sizes: Sequence[int],
-        drop_path: float,
-        all_contexts: bool = False,
-        ffn_ratio: int = FFN_RATIO,
-    ):
-        super().__init__()
-        self.norm1 = nn.LayerNorm(num_channels)
-        self.graph_conv = GridGRMP(num_channels, num_relations, num_axes, context_sizes, all_contexts)
-        self.proj = nn.Linear(num_channels, num_channels)
-        self.norm2 = nn.LayerNorm(num_channels)
-        self.ffn = FeedForward(num_channels, ffn_ratio)
-        self.drop_path = stochastic_depth(drop_path)
-
-    def forward(self, x: torch.Tensor, graph: GridGraph) -> torch.Tensor:
-        x = x + self.drop_path(self.proj(self.graph_conv(self.norm1(x), graph)))
-        return x + self.drop_path(self.ffn(self.norm2(x)))
 
 
 class PatchMerging(nn.Module):

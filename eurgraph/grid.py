@@ -23,7 +23,7 @@ from torch import nn
 from eurgraph.nearest import (
     highest,
     over_axes,
-    position_of_first_row,
+    position_by_rows,
     relative_position,
     touching_tables,
     values_at_once,
@@ -272,31 +272,36 @@ class NearestPatches(nn.Module):
         frames = (num_frames, num_frames)
         is_own = shape == self.shape and self.relative_pos is not None
         position = self.relative_pos if is_own else relative_position(shape, self.num_channels)[None]
-        position = position.to(x).repeat(1, *frames)  # [1, N, N] -> [1, T * N, T * N]
-        # |p - q|^2 = 2 - 2 p q for vectors of length 1
-        nearness = torch.baddbmm(position, x, x.mT, beta=-1, alpha=2)  # [B, T * N, T * N]
         touching = over_axes(touching_tables(shape), torch.logical_and).to(x.device)
-        nearness.masked_fill_(touching.repeat(frames), -math.inf)
-        return nearness.topk(self.num_neighbors * num_frames, sorted=False).indices
+        if num_frames > 1:
+            position, touching = position.repeat(1, *frames), touching.repeat(frames)  # -> [(1,) T * N, T * N]
+        is_eager = not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+        patches_at_once = max(1, values_at_once(x) // (len(x) * x.shape[1])) if is_eager else x.shape[1]
+        parts = (part.split(patches_at_once, dim=1) for part in (position.to(x), touching[None], x))
+        found = []
+        for near, touch, some in zip(*parts, strict=True):
+            # |p - q|^2 = 2 - 2 p q for vectors of length 1
+            nearness = torch.baddbmm(near, some, x.mT, beta=-1, alpha=2)  # [B, n, T * N]
+            found.append(highest(nearness.masked_fill_(touch, -math.inf), self.num_neighbors * num_frames))
+        return torch.cat(found, dim=1)
 
     def _nearest_by_rows(self, x: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
         """The same, for a few rows of the grid at a time, in memory that grows with N."""
-        num_patches, row_length = math.prod(shape), math.prod(shape[1:])
+        num_rows, row_length, num_patches = shape[0], math.prod(shape[1:]), math.prod(shape)
         num_frames = x.shape[1] // num_patches
-        rows_at_once = max(1, values_at_once(x) // (row_length * x.shape[1]))
-        first_row = position_of_first_row(shape, self.num_channels).to(x)  # [M, S, M]
-        steps = torch.arange(shape[0], device=x.device)
+        table = position_by_rows(shape, self.num_channels).to(x)  # [M, 2 S - 1, M]
+        rows_at_once = min(num_rows, max(1, values_at_once(x) // (row_length * x.shape[1])))
+        memory = x.new_empty(rows_at_once, row_length, num_frames, num_rows, row_length)
         index = torch.empty(*x.shape[:2], self.num_neighbors * num_frames, dtype=torch.int64, device=x.device)
-        for first in range(0, shape[0], rows_at_once):
-            rows = steps[first : first + rows_at_once]
-            position = first_row.index_select(1, (steps - rows[:, None]).abs().flatten())  # [M, rows * S, M]
-            position = position.unflatten(1, (len(rows), 1, -1)).transpose(0, 1)  # [rows, M, 1, S, M]
-            position = position.flatten(3).expand(-1, -1, num_frames, -1).flatten(2).flatten(0, 1)  # [n, T * N]
+        for first in range(0, num_rows, rows_at_once):
+            rows = range(first, min(first + rows_at_once, num_rows))
             starts = range(first * row_length, x.shape[1], num_patches)  # in each frame
-            *others, last = product(range(len(x)), starts)
-            for image, start in (*others, last):
-                part = slice(start, start + len(position))
-                nearness = position if (image, start) == last else position.clone()
+            for image, start in product(range(len(x)), starts):
+                for row, position in zip(rows, memory, strict=False):
+                    own = num_rows - 1 - row
+                    position.copy_(table[:, None, own : own + num_rows])  # of each frame alike
+                nearness = memory[: len(rows)].flatten(2).flatten(0, 1)  # -> [n, T * N]
+                part = slice(start, start + len(nearness))
                 nearness.addmm_(x[image, part], x[image].mT, beta=-1, alpha=2)
                 index[image, part] = highest(nearness, index.shape[2])
         return index

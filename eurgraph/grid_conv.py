@@ -10,7 +10,7 @@ gradient, so that only one of their maps is in memory at a time; the state of th
 not computed. Parameter names and numbers are theirs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import torch
@@ -22,8 +22,35 @@ from eurgraph.grid import GridGraph, Place
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 
+CACHED_VALUES = 2**18
+"""Values of a map that inference on a CPU computes at once, few enough to stay in its cache."""
+MIN_PART = 1024
+"""The fewest patches that linear layers take at once, because every part reads the weights again."""
+
 Places = Sequence[tuple[int, Place, Place]]
 """For each relation: the number of its values, the sources among them, and their targets."""
+
+
+def infers_on_cpu(x: torch.Tensor) -> bool:
+    """Whether a layer may take `x` in parts, for the cache of a CPU, and into memory of its own choice."""
+    return x.is_cpu and not (_keeps_values() or torch.jit.is_tracing())
+
+
+def split_patches(width: int, *maps: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Maps [B, *shape, C] in parts [n, C] of a few patches, for layers with up to `width` channels."""
+    num_patches = max(MIN_PART, 4 * CACHED_VALUES // width)
+    return zip(*(x.flatten(0, -2).split(num_patches) for x in maps), strict=True)
+
+
+class GELU(nn.Module):
+    """`nn.GELU`, in the place of `x` where no gradient will ask for it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.gelu(x) if _keeps_values() else torch.ops.aten.gelu_(x)
+
+
+def _keeps_values() -> bool:
+    return torch.is_grad_enabled() or torch.compiler.is_compiling()
 
 
 def add_updates(
@@ -33,8 +60,16 @@ def add_updates(
     if torch.compiler.is_exporting():
         return _add_padded_updates(total, weight, scale, places, values)
     for r, (i, source, target) in enumerate(places):
-        update = torch.ops.aten.gelu_(values[i][source] * scale[r])
-        total[target].addcmul_(weight[..., r : r + 1][target], update)
+        value, sums, weights = values[i][source], total[target], weight[..., r : r + 1][target]
+        # In parts along the first axis; the value of a virtual node is one for all.
+        rows = value.shape[1]
+        if infers_on_cpu(value):
+            rows = max(1, CACHED_VALUES * rows // max(1, value.numel()))
+        if value.shape[1] <= rows:
+            sums.addcmul_(weights, torch.ops.aten.gelu_(value * scale[r]))
+            continue
+        for some, sum_, weight_ in zip(value.split(rows, 1), sums.split(rows, 1), weights.split(rows, 1), strict=True):
+            sum_.addcmul_(weight_, torch.ops.aten.gelu_(some * scale[r]))
     return total
 
 
@@ -155,7 +190,13 @@ class GridGRMP(nn.Module):
             raise ValueError(f"the graph has {graph.num_relations} relations, this layer {self.num_relations}")
         message = self.message_linear(x)  # [B, *shape, C]
         weight = self.weight_linear(x)  # [B, *shape, R], or R + 1, or one more for every context
-        return self.self_loop(x) * self.gate_linear(self.mix(message, weight, graph))
+        update = self.mix(message, weight, graph)
+        if not infers_on_cpu(x):
+            return self.self_loop(x) * self.gate_linear(update)
+        result = torch.empty(x.shape, dtype=update.dtype)
+        for state, some, part in split_patches(self.num_channels, x, update, result):
+            torch.mul(self.self_loop(state), self.gate_linear(some), out=part)
+        return result
 
     def mix(self, message: torch.Tensor, weight: torch.Tensor, graph: GridGraph) -> torch.Tensor:
         """The updates, weighted and added up: [B, *shape, C] and [B, *shape, R or more] to [B, *shape, C]."""
@@ -204,4 +245,4 @@ def _context_layer(num_channels: int, num_axes: int, size: int | Sequence[int]) 
         raise ValueError(f"a context size is an odd number, or one for each of {num_axes} axes, not {size}")
     padding = tuple(s // 2 for s in sizes)
     conv = _CONV[num_axes](num_channels, num_channels, sizes, padding=padding, groups=num_channels, bias=False)
-    return nn.Sequential(conv, nn.GELU())
+    return nn.Sequential(conv, GELU())

@@ -13,7 +13,7 @@ import torch
 CACHED_VALUES = 2**20
 """Distances that are held at once on a CPU, few enough to stay in its cache."""
 GPU_VALUES = 2**26
-GROUP_SIZE = 32
+GROUP_SIZE = 8
 
 
 def values_at_once(x: torch.Tensor) -> int:
@@ -36,14 +36,15 @@ def relative_position(shape: Sequence[int], num_channels: int) -> torch.Tensor:
 def cosine_tables(shape: Sequence[int], num_channels: int) -> list[torch.Tensor]:
     """What each axis [S, S] adds to the relative positions, float64."""
     num_frequencies = max(num_channels // (2 * len(shape)), 1)
-    return [mean_cosines(torch.arange(size), num_frequencies) / -len(shape) for size in shape]
+    return [mean_cosines(range(size), num_frequencies) / -len(shape) for size in shape]
 
 
-def mean_cosines(steps: torch.Tensor, num_frequencies: int) -> torch.Tensor:
-    """The mean over the frequencies f of cos(10000 ** (-f / F) (p - q)) for steps p, q along an axis: [S] -> [S, S]."""
+def mean_cosines(steps: range, num_frequencies: int) -> torch.Tensor:
+    """The mean over the frequencies f of cos(10000 ** (-f / F) (p - q)) for steps p, q along an axis: [S, S]."""
     frequency = 10000 ** -(torch.arange(num_frequencies, dtype=torch.float64) / num_frequencies)
-    steps = steps.double()
-    return ((steps[:, None] - steps)[..., None] * frequency).cos().mean(-1)
+    number = torch.arange(len(steps))
+    means = (steps.step * number[:, None] * frequency).cos().mean(-1)  # of patches 0, 1, ... apart
+    return means[(number[:, None] - number).abs()]
 
 
 def touching_tables(shape: Sequence[int]) -> list[torch.Tensor]:
@@ -55,15 +56,17 @@ def touching_tables(shape: Sequence[int]) -> list[torch.Tensor]:
     return [(step[:, None] - step).abs() <= 1 for step in steps]
 
 
-def position_of_first_row(shape: Sequence[int], num_channels: int) -> torch.Tensor:
-    """The relative positions of the first row of a grid, infinite where two patches touch: [M, S, M].
+def position_by_rows(shape: Sequence[int], num_channels: int) -> torch.Tensor:
+    """The relative positions of two rows of a grid, infinite where two patches touch: [M, 2 S - 1, M].
 
-    The S rows have M patches each. Positions depend on steps only, so those of row r are entries |r - s| of axis 1.
+    The S rows have M patches each. Positions depend on steps only, so entry S - 1 + d of axis 1 is for sources d rows
+    after their targets, and those of a row of targets are S entries in a row.
     """
     cosines, touching = cosine_tables(shape, num_channels), touching_tables(shape)
     first = over_axes([cosines[0][:1], *cosines[1:]], torch.add).float()  # [M, N]
     first.masked_fill_(over_axes([touching[0][:1], *touching[1:]], torch.logical_and), math.inf)
-    return first.unflatten(1, (shape[0], -1))
+    first = first.unflatten(1, (shape[0], -1))  # -> [M, S, M]
+    return torch.cat([first[:, 1:].flip(1), first], dim=1)
 
 
 def over_axes(tables: Sequence[torch.Tensor], combine: Callable) -> torch.Tensor:
@@ -85,7 +88,7 @@ def highest(values: torch.Tensor, k: int) -> torch.Tensor:
     if values.device.type != "cpu" or values.shape[-1] % GROUP_SIZE or num_groups < 4 * k:
         return values.topk(k, sorted=False).indices
     groups = values.unflatten(-1, (GROUP_SIZE, num_groups))  # value i is in group i % num_groups
-    best = groups.amax(-2).topk(k, sorted=False).indices  # [..., k]
+    best = highest(groups.amax(-2), k)  # [..., k]
     members = best[..., None, :] + num_groups * torch.arange(GROUP_SIZE, device=values.device)[:, None]
     members = members.flatten(-2)  # [..., GROUP_SIZE * k]
     return members.gather(-1, values.gather(-1, members).topk(k, sorted=False).indices)

@@ -13,8 +13,8 @@ import torch
 from einops import rearrange
 from torch import nn
 
+from eurgraph.block import Block
 from eurgraph.bodies import Body, body_for
-from eurgraph.eurnet import Block
 from eurgraph.grid_conv import init_linear_layers
 from eurgraph.sizes import check_sizes
 from eurgraph.skeleton_graph import RELATIONS, SkeletonGraph

@@ -196,7 +196,7 @@ def _numbers(places: torch.Tensor, width: int) -> torch.Tensor:
 def position_terms(lattice: Lattice, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """What rows [H, H] and columns [W, W] add to the distances; they depend on steps of patches, not on the map."""
     num_frequencies = max(like.shape[-1] // 4, 1)
-    terms = (-mean_cosines(torch.tensor(part), num_frequencies) / 2 for part in lattice)
+    terms = (-mean_cosines(part, num_frequencies) / 2 for part in lattice)
     row_terms, column_terms = (term.float().to(like) for term in terms)
     return row_terms, column_terms
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from backbones.glnet import GLMixBlock
+from backbones.glnet_blocks import GLMixBlock
 from eurgraph.grid import describe
 from explain.panels import Chart, MapPanel, Section, representatives
 from explain.recording import modules_of, record

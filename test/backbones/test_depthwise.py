@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from backbones.depthwise import depthwise_conv2d
+from backbones.depthwise import depthwise_conv2d, depthwise_conv2d_gelu
 
 SHAPES = [(4, 24, 14, 14, 7), (1, 8, 7, 7, 7), (3, 5, 9, 17, 7), (2, 16, 20, 12, 5), (2, 4, 3, 2, 7)]
 
@@ -57,3 +57,17 @@ def test_mixed_precision_equals_that_of_torch():
     assert y.dtype == torch.bfloat16
     y.sum().backward()
     assert weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [3, 7])
+def test_with_a_gelu_in_the_same_pass(size, dtype):
+    torch.manual_seed(0)
+    x = torch.randn(2, 24, 9, 10, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    weight, bias = torch.randn(24, 1, size, size, dtype=dtype), torch.randn(24, dtype=dtype)
+    expected = F.gelu(F.conv2d(x, weight, bias, padding=size // 2, groups=24))
+    with torch.inference_mode():
+        y = depthwise_conv2d_gelu(x, weight, bias)
+    torch.testing.assert_close(y, expected)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(depthwise_conv2d_gelu(x, weight, bias), expected)  # with gradients

@@ -9,19 +9,16 @@ import torch.nn.functional as F
 from golden_networks import check_entries, check_numbers, slow_or_weekly
 from torch import nn
 
-from backbones import glnet
+from backbones import glnet, glnet_blocks
 from backbones.glnet import (
-    AttentionBlock,
     Box,
-    GLMixBlock,
-    MultiheadAttention,
-    ResidualDepthwiseConv,
     TokenLabelGLNet,
     glnet_debug,
     glnet_stages,
     random_box,
     swap_with_partner,
 )
+from backbones.glnet_blocks import AttentionBlock, GLMixBlock, MultiheadAttention, ResidualDepthwiseConv
 
 NAMES = [f"glnet_{size}" for size in ("4g", "9g", "16g", "stl", "stl_paramslot", "4g_tklb", "9g_tklb")]
 
@@ -104,7 +101,7 @@ def test_maps_lie_channels_last_throughout():
         if isinstance(module, (GLMixBlock, AttentionBlock, ResidualDepthwiseConv)):
             module.register_forward_hook(lambda module, args, output, name=name: outputs.update({name: output}))
     model(torch.randn(2, 3, 96, 64))
-    assert len(outputs) == 10
+    assert len(outputs) == 15
     for name, output in outputs.items():
         assert output.is_contiguous(memory_format=torch.channels_last), name
 
@@ -192,3 +189,20 @@ def test_share_that_is_mixed_in():
     share = np.mean([(box.bottom - box.top) * (box.right - box.left) for box in boxes]) / 1e6
     side = np.sqrt(np.linspace(0, 1, 10001))
     assert share == pytest.approx(np.mean((side - side**2 / 4) ** 2), abs=0.01)
+
+
+@pytest.mark.parametrize("layer_scale", [None, 0.5])
+@pytest.mark.parametrize("make_block", [GLMixBlock, AttentionBlock])
+def test_inference_in_parts_and_in_place_is_the_whole_block(make_block, layer_scale, monkeypatch):
+    torch.manual_seed(0)
+    block = make_block(32, layer_scale=layer_scale).eval()
+    x = torch.randn(3, 32, 9, 11).contiguous(memory_format=torch.channels_last)
+    expected = block(x).detach()
+    for limit in (1, 2 * 9 * 11 * 96, 2**20):
+        monkeypatch.setattr(glnet_blocks, "CACHED_VALUES", limit)
+        before = x.clone()
+        with torch.inference_mode():
+            torch.testing.assert_close(block(x), expected)
+        assert torch.equal(x, before)
+    with torch.inference_mode():
+        assert block(x[:0]).shape == (0, 32, 9, 11)

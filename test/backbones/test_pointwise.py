@@ -6,10 +6,12 @@ from backbones import pointwise
 from backbones.pointwise import is_intel, pointwise_conv2d
 
 
+@pytest.mark.parametrize("most_positions", [69, 4096])
 @pytest.mark.parametrize("on_intel", [True, False])
 @pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
-def test_equals_convolution(monkeypatch, on_intel, memory_format):
+def test_equals_convolution(monkeypatch, on_intel, memory_format, most_positions):
     monkeypatch.setattr(pointwise, "is_intel", lambda: on_intel)
+    monkeypatch.setattr(pointwise, "MOST_POSITIONS", most_positions)
     x = torch.randn(2, 6, 5, 7, dtype=torch.float64).contiguous(memory_format=memory_format)
     weight, bias = torch.randn(4, 6, 1, 1, dtype=torch.float64), torch.randn(4, dtype=torch.float64)
     with torch.inference_mode():

@@ -1,10 +1,13 @@
 """The layer on grids is the layer on graphs: equal outputs and gradients on the same edges."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
-from eurgraph import GridGraph, GridGRMP, LongRange, NearestPatches, ShortRange
+from eurgraph import GridGraph, GridGRMP, LongRange, MediumRange, NearestPatches, ShortRange, grid_conv
+from eurgraph.block import Block
 from eurgraph.edge_list import EdgeListGRMP
 
 
@@ -84,3 +87,21 @@ def test_wrong_sizes_are_named():
             GridGRMP(8, 5, context_sizes=(wrong,))
     with pytest.raises(ValueError, match="grids of 2 or 3 axes, not num_axes=4"):
         GridGRMP(8, 5, num_axes=4)
+
+
+@pytest.mark.parametrize(("shape", "context_sizes"), [((5, 7), (3,)), ((7, 1), ()), ((3, 4, 5), (3, (1, 3, 3)))])
+def test_a_block_in_parts_is_the_whole_block(shape, context_sizes, monkeypatch):
+    """Inference takes rows of the grid and patches in parts, training does not."""
+    torch.manual_seed(0)
+    index = torch.randint(math.prod(shape), (2, math.prod(shape), 3))
+    graph = GridGraph(shape, (ShortRange(len(shape)), MediumRange(index), LongRange()))
+    block = Block(12, graph.num_relations, len(shape), context_sizes, drop_path=0.0).double().eval()
+    x = torch.randn(2, *shape, 12, dtype=torch.float64)
+    expected = block(x, graph).detach()
+    monkeypatch.setattr(grid_conv, "MIN_PART", 3)
+    for limit in (1, 300, 2**18):
+        monkeypatch.setattr(grid_conv, "CACHED_VALUES", limit)
+        before = x.clone()
+        with torch.inference_mode():
+            torch.testing.assert_close(block(x, graph), expected)
+        assert torch.equal(x, before)

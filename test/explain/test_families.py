@@ -6,7 +6,7 @@ from einops import rearrange
 from torch import nn
 
 from backbones import PerFrame
-from backbones.glnet import GLMixBlock
+from backbones.glnet_blocks import GLMixBlock
 from backbones.token_mixing import Attention, BandedAttention, CrossAttention
 from explain.eat import class_attention
 from explain.eurnet import neighbors, relation_names, stage_graphs

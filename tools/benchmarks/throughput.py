@@ -10,7 +10,10 @@ from tools.benchmarks.model import Case, count_flops, input_shape, make_step
 from tools.benchmarks.timing import Contestant, Measured, measure
 
 HELP = """A table of networks as papers print it: parameters, operations, and for each device the images (or clips)
-per second in evaluation and the memory that inference adds.
+per second in evaluation, the operations per second, two for each multiply-add, and the memory that inference adds.
+
+With --in-turns, all networks are in memory at once and take their steps in turns, so that rows may be compared on a
+machine that does other work.
 
 With --views N, N forward views count as one image or clip, as in multi-crop tests (30 for 10 clips x 3 crops).
 """
@@ -18,7 +21,7 @@ With --views N, N forward views count as one image or clip, as in multi-crop tes
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     both = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    parser.add_argument("names", nargs="+", metavar="NAME", help="names of models.list_models(), or patterns: 'eat_*'")
+    parser.add_argument("names", nargs="+", metavar="NAME", help="model names, or patterns: 'eat_*'")
     parser.add_argument("--views", type=int, default=1, help="views of each image or clip")
     parser.add_argument("--batch", type=int, default=4, help="batch size, in views")
     parser.add_argument("--size", type=int, help="height and width in pixels (default: the model's own)")
@@ -26,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--precision", choices=["float32", "bf16", "fp16"], default="float32")
     parser.add_argument("--compile", action="store_true", help="measure the models compiled by torch.compile")
+    parser.add_argument("--in-turns", action="store_true", help="measure step by step of all networks in turns")
     parser.add_argument("--repeats", type=int, default=5, help="measured steps of each")
 
 
@@ -34,25 +38,35 @@ def run(args: argparse.Namespace) -> None:
     threads = "1 CPU thread" if args.threads == 1 else f"{args.threads} CPU threads"
     views = "" if args.views == 1 else f", {args.views} views of each"
     print(f"batch {args.batch}, {args.precision}, channels last, {threads}{views}\n")
-    columns = [text for device in args.devices for text in (f"{device} items/s", f"{device} MiB")]
+    units = ("items/s", "GFLOP/s", "MiB")
+    columns = [f"{device} {unit}" for device in args.devices for unit in units]
     print(f"| network | parameters | GMACs | input | {' | '.join(columns)} |\n|{'---|' * (4 + len(columns))}")
-    for name in names:
-        with torch.device("meta"):
-            model = create_model(name)
-        shape = input_shape(name, args.batch, None, args.size)
-        size = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) / 1e6
-        row = [
-            f"`{name}`",
-            f"{size:.1f} M",
-            f"{count_flops(model, shape[1:]) / 2e9:.2f}",
-            "x".join(map(str, shape[2:])),
-        ]
-        for device in args.devices:
-            result = _measure(name, shape, device, args)
-            row += [f"{args.batch / result.median / args.views:.3g}", result.mebibytes]
-        print(f"| {' | '.join(row)} |", flush=True)
+    for group in [names] if args.in_turns else [[name] for name in names]:
+        measured = [_measure(group, device, args) for device in args.devices]
+        for name, *results in zip(group, *measured, strict=True):
+            print(f"| {' | '.join(_row(name, results, args))} |", flush=True)
 
 
-def _measure(name: str, shape: tuple[int, ...], device: str, args: argparse.Namespace) -> Measured:
-    case = Case(name, "evaluation", "channels_last", shape, device, args.precision, args.compile, keep_memory=False)
-    return measure([Contestant(name, partial(make_step, case), args.threads, device)], args.repeats, name)[0]
+def _row(name: str, results: list[Measured], args: argparse.Namespace) -> list[str]:
+    with torch.device("meta"):
+        model = create_model(name)
+    shape = _shape(name, args)
+    size = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) / 1e6
+    num_flops = count_flops(model, shape[1:])
+    row = [f"`{name}`", f"{size:.1f} M", f"{num_flops / 2e9:.2f}", "x".join(map(str, shape[2:]))]
+    for result in results:
+        views_per_second = args.batch / result.median
+        speed = f"{num_flops * views_per_second / 1e9:.1f}"
+        row += [f"{views_per_second / args.views:.3g}", speed, result.mebibytes]
+    return row
+
+
+def _shape(name: str, args: argparse.Namespace) -> tuple[int, ...]:
+    return input_shape(name, args.batch, None, args.size)
+
+
+def _measure(names: list[str], device: str, args: argparse.Namespace) -> list[Measured]:
+    options = device, args.precision, args.compile, False
+    cases = [Case(name, "evaluation", "channels_last", _shape(name, args), *options) for name in names]
+    contestants = [Contestant(case.name, partial(make_step, case), args.threads, device) for case in cases]
+    return measure(contestants, args.repeats, names[0] if len(names) == 1 else "networks in turns")
