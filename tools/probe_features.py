@@ -33,21 +33,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     from tools.sweeps.trials import spread
 
     data = read_labeled(args.features)
-    test = None if args.test is None else read_labeled(args.test)
     folds = data.divide(args.folds, args.fold_seed, args.groups)
-    names, scores = data.about["class_names"], []
+    if args.test is None:
+        rounds = ((str(fold), score_fold(data, folds, fold)) for fold in range(args.folds))
+    else:
+        rounds = iter([("test", score_list(data, folds, read_labeled(args.test)))])
+    scores = {}
     log.info("%-5s %6s %10s %6s", "fold", "files", "accuracy", "l2")
-    for fold in range(args.folds) if test is None else ["-"]:
-        score = score_list(data, folds, test) if test is not None else score_fold(data, folds, fold)
-        log.info("%-5s %6d %8.1f %% %6g", fold, len(score.files), 100 * score.accuracy, score.l2)
-        scores.append(score)
-    if test is None:
-        mean, deviation = spread([100 * score.accuracy for score in scores])
+    for name, score in rounds:
+        log.info("%-5s %6d %8.1f %% %6g", name, len(score.files), 100 * score.accuracy, score.l2)
+        scores[name] = score
+    if len(scores) > 1:
+        mean, deviation = spread([100 * score.accuracy for score in scores.values()])
         log.info("%.1f ± %.1f %% (mean ± standard deviation of %d folds)", mean, deviation, len(scores))
     if args.csv is not None:
+        classes = data.about["class_names"]
         rows = [
-            (file.path, fold, names[file.label], names[guess], f"{probabilities[guess]:.6f}")
-            for fold, score in enumerate(scores)
+            (file.path, name, classes[file.label], classes[guess], f"{probabilities[guess]:.6f}")
+            for name, score in scores.items()
             for file, guess, probabilities in zip(score.files, score.predictions, score.probabilities, strict=True)
         ]
         write_table(args.csv, ("path", "fold", "class", "guess", "probability"), rows)

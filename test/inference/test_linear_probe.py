@@ -17,6 +17,11 @@ from tools import probe_features
 NAMES = ["fight", "none", "other"]
 
 
+@pytest.fixture
+def few_penalties(monkeypatch):
+    monkeypatch.setattr(linear_probe, "L2", (0.1, 1.0))
+
+
 def clusters(num_files, seed, noise=1.0, dim=6):
     """Features around a center for each class, of one scale each, and their labels."""
     rng = np.random.default_rng(seed)
@@ -67,7 +72,7 @@ def test_clear_features_need_no_penalty_and_noise_a_large_one(noise, chosen):
     assert choose_l2(data.x, data.y, data.divide(3), 3) == chosen
 
 
-def test_scored_files_have_no_part_in_their_classifier(monkeypatch):
+def test_scored_files_have_no_part_in_their_classifier(few_penalties, monkeypatch):
     data = labeled(60, seed=3)
     folds = data.divide(5)
     assert np.array_equal(folds, assign_folds(data.files, 5, 0))
@@ -85,7 +90,7 @@ def test_scored_files_have_no_part_in_their_classifier(monkeypatch):
     assert len(seen[-1]) == 60 - len(scored)
 
 
-def test_a_list_scored_by_another_equals_a_fold_scored_by_the_rest():
+def test_a_list_scored_by_another_equals_a_fold_scored_by_the_rest(few_penalties):
     data = labeled(60, seed=4)
     folds = data.divide(4)
     rest, test = (
@@ -97,7 +102,7 @@ def test_a_list_scored_by_another_equals_a_fold_scored_by_the_rest():
     assert one.accuracy == (one.probabilities.argmax(1) == test.y.numpy()).mean()
 
 
-def test_the_script_scores_folds_and_lists(tmp_path, capsys):
+def test_the_script_scores_folds_and_lists(few_penalties, tmp_path, capsys):
     folder, test = (write_features(tmp_path / name, *clusters(60, seed, 0.3)) for name, seed in (("a", 5), ("b", 6)))
     (tmp_path / "groups.txt").write_text("".join(f"id{i} {i // 6}\n" for i in range(60)))
     table = tmp_path / "guesses.csv"
@@ -113,7 +118,7 @@ def test_the_script_scores_folds_and_lists(tmp_path, capsys):
     groups = [{int(row["path"].removesuffix(".mp4")) // 6 for row in part} for part in by_fold]
     assert sum(map(len, groups)) == 10 == len(set.union(*groups))
     probe_features.main([folder, "--folds", "3", "--test", test])
-    assert [line.split()[:2] for line in capsys.readouterr().err.splitlines()[1:]] == [["-", "60"]]
+    assert [line.split()[:2] for line in capsys.readouterr().err.splitlines()[1:]] == [["test", "60"]]
 
 
 @pytest.mark.parametrize(
