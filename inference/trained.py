@@ -17,7 +17,7 @@ from engine.fingerprint import warn_of_other_outputs
 from engine.precision import place_model
 from engine.run import newest_run, run_folder
 from engine.task import Task, TaskSettings
-from models import load_weights
+from models import load_pretrained, load_weights
 from settings import SettingsError, apply_overrides, parse_settings, read_recipe
 from tasks import find_task
 
@@ -155,4 +155,15 @@ def load_model(task: Task, weights: Path, ranks: Ranks, average: bool = False) -
     model = task.build_model()
     log.info("%s: %s", weights, load_weights(model, weights, average=average))
     warn_of_other_outputs(weights, task.fingerprint("outputs"))
+    return place_model(model, ranks.device, task.settings.train.channels_last).eval()
+
+
+def load_backbone(task: Task, weights: Path, ranks: Ranks) -> nn.Module:
+    """The network of the recipe, without classifier and in eval mode, with weights learned on other classes.
+
+    Raises WeightsError if something other than the classifier does not fit.
+    """
+    model = task.build_model()
+    log.info("%s: %s", weights, load_pretrained(model, weights))
+    model.reset_classifier(0)
     return place_model(model, ranks.device, task.settings.train.channels_last).eval()

@@ -2,6 +2,7 @@
 
     python tools/convert_videos.py SOURCE DESTINATION                        every video below a folder, for training
     python tools/convert_videos.py SOURCE DESTINATION --recipe short288      as GloRe's authors did
+    python tools/convert_videos.py SOURCE DESTINATION --short-side 80        smaller, for a network with views of 64
     python tools/convert_videos.py SOURCE DESTINATION --part 3/8             on the third of eight machines
 
 The same command continues after an interruption: it skips files that are complete, made by this recipe and newer than
@@ -30,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("source", type=Path, help="folder with videos, in folders of any depth")
     parser.add_argument("destination", type=Path, help="folder for the results: same folders and names, as .mp4")
     parser.add_argument("--recipe", choices=RECIPES, default="training", help="how to re-encode (default: training)")
+    parser.add_argument(
+        "--short-side", type=int, metavar="PIXELS", help="at most; default: the recipe's, such as 256 for training"
+    )
     parser.add_argument("--workers", type=int, default=default_num_workers(1), metavar="N", help="number of processes")
     parser.add_argument(
         "--timeout", type=float, default=600, metavar="SECONDS", help="limit for one video (default: 600)"
@@ -39,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(parser, argv)
     if args.workers < 1 or args.timeout <= 0:
         parser.error("--workers and --timeout must be more than 0")
+    if args.short_side is not None and args.short_side < 16:
+        parser.error(f"got --short-side {args.short_side}; expected at least 16 pixels")
 
     from tools.preparation.conversion import convert_videos  # torch: seconds that --help does not take
 

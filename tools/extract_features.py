@@ -1,12 +1,14 @@
-"""Writes the features that a trained network computes for videos or images.
+"""Writes the features that a network computes for videos or images.
 
     python tools/extract_features.py -o features                        the validation list of the newest run
     python tools/extract_features.py --run-dir runs/demo/glore_motion -o features my_videos/ another.mp4
     python tools/extract_features.py --layer conv4 --pool none --level clip -o maps data.val=LIST
+    python tools/extract_features.py -c RECIPE model.name=timm/NAME --pretrained FILE -o frozen     without any training
 
 By default: the pooled features before the classifier, averaged over the views of each file. A folder means all files in
-it; data.val=LIST reads a list or class folders, with labels. An interrupted command continues where it stopped, and the
-files are the same to the byte. Status 0: all files were read, 1: some were not (failures.csv), 2: none was.
+it; data.val=LIST reads a list or class folders, with labels. --pretrained takes weights learned on other classes, a
+library's or the authors'; tools/probe_features.py scores features. An interrupted command continues where it stopped,
+and the files are the same to the byte. Status 0: all files were read, 1: some were not (failures.csv), 2: none was.
 inference.feature_shards.read_features reads the folder; docs/export.md says what is in it.
 """
 
@@ -33,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from engine.distributed import join_ranks
     from engine.run import start_logging
     from inference.features import FeatureOptions, check_task, extract_features, files_to_extract
-    from inference.trained import TrainedNetwork, find_weights, load_model
+    from inference.trained import TrainedNetwork, find_weights, load_backbone, load_model
     from tools.common.loading_runs import find_run
 
     task_class, settings, run = find_run(args, args.overrides)
@@ -43,8 +45,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         ranks.on_main(lambda: check_folder(args.output, "choose another folder with -o"))
         task = task_class(settings, ranks)
         files = files_to_extract(task, args.places)
-        weights = ranks.on_main(lambda: find_weights(run, args.checkpoint))
-        trained = TrainedNetwork(task, load_model(task, weights, ranks, args.average), weights)
+        weights = args.pretrained or ranks.on_main(lambda: find_weights(run, args.checkpoint))
+        if args.pretrained:
+            model = load_backbone(task, weights, ranks)
+        else:
+            model = load_model(task, weights, ranks, args.average)
+        trained = TrainedNetwork(task, model, weights)
         options = FeatureOptions(args.layer, args.level, args.pool, args.channels, args.format, args.files_per_shard)
         extracted = extract_features(trained, files, args.output, options)
     if extracted is None:
@@ -60,6 +66,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_run_arguments(parser)
+    parser.add_argument(
+        "--pretrained", type=Path, metavar="FILE", help="weights in place of a run's; their classifier is left out"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where to write the shards")
     parser.add_argument(
         "--layer", default="pooled", metavar="NAME", help="a module of the network, such as conv4 (default: pooled)"
@@ -81,6 +90,8 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parse_arguments(parser, argv)
     if args.files_per_shard is not None and args.files_per_shard < 1:
         parser.error(f"got --files-per-shard {args.files_per_shard}; it must be at least 1")
+    if args.pretrained is not None and (args.checkpoint is not None or args.average):
+        parser.error("--pretrained takes the place of --checkpoint and --average; give one of them")
     args.overrides, args.places = split_arguments(args.arguments)
     return args
 

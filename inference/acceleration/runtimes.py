@@ -74,5 +74,6 @@ def write_compiled(program: torch.export.ExportedProgram, path: Path) -> None:
 
 def read_compiled(path: Path) -> Forward:
     """The network in a file of `write_compiled`."""
-    network = torch._inductor.aoti_load_package(str(path))
+    with quiet_loggers():
+        network = torch._inductor.aoti_load_package(str(path))
     return lambda x: network(x.float().contiguous())  # it takes any strides for those it was compiled for

@@ -172,3 +172,19 @@ def test_a_killed_process_continues_to_the_same_bytes(brief_run, tmp_path, start
     start("tools/extract_features.py", *words, "-o", tmp_path / "killed", check=False)
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
     assert json.loads((tmp_path / "killed/features.json").read_text())["num_shards"] == 9
+
+
+def test_features_of_a_network_with_another_classifier(brief_run, whole, tmp_path):
+    weights = {name: value for name, value in load_trained(brief_run).model.state_dict().items() if "class" not in name}
+    other = {"classifier.weight": torch.zeros(7, 256), "classifier.bias": torch.zeros(7)}
+    torch.save(weights | other, tmp_path / "pretrained.pth")
+    assert extract(brief_run, tmp_path / "features", "--pretrained", tmp_path / "pretrained.pth") == 1
+    first, second = read_features(whole), read_features(tmp_path / "features")
+    assert np.array_equal(first["features"], second["features"])
+    assert first["about"]["weights_sha256"] != second["about"]["weights_sha256"]
+
+
+def test_pretrained_and_a_checkpoint_are_not_both_taken(capsys):
+    with pytest.raises(SystemExit):
+        extract_features.main(["-o", "out", "--pretrained", "a.pth", "--checkpoint", "best"])
+    assert "--pretrained takes the place of --checkpoint and --average; give one of them" in capsys.readouterr().err

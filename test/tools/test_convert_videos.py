@@ -70,6 +70,20 @@ def test_again_after_an_interruption(source, tmp_path, caplog):
     assert "3 converted" in caplog.text  # with another recipe
 
 
+def test_a_smaller_size_is_another_recipe(source, tmp_path, caplog, capsys):
+    caplog.set_level("INFO")
+    out = tmp_path / "out"
+    for _ in range(2):
+        assert run(source, out, "--pyav", "--short-side", "32") == 0
+    assert "recipe training, short side at most 32" in caplog.text and "3 done before" in caplog.text
+    with VideoReader(out / TARGETS[0]) as video:
+        assert (video.height, video.width) == (32, 42)
+        assert read_numbers(video.get_frames(range(12))) == list(range(12))
+    assert run(source, out, "--pyav") == 0 and "3 converted (0 of them damaged), 0 done before" in caplog.messages[-1]
+    assert run(source, out, "--short-side", "8") == 2
+    assert "got --short-side 8; expected at least 16 pixels" in capsys.readouterr().err
+
+
 def test_failures_are_listed_and_tried_again(source, tmp_path):
     out = tmp_path / "out"
     good = (source / "a b/2.avi").read_bytes()

@@ -30,6 +30,8 @@ def convert_videos(args: argparse.Namespace) -> bool:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     tqdm.monitor_interval = 0  # no monitor thread, because workers are forked
     recipe = RECIPES[args.recipe]
+    if args.short_side is not None:
+        recipe = recipe._replace(short_side=args.short_side)
     check_folder(args.destination, "choose another DESTINATION")
     try:
         part, num_parts = args.part
@@ -37,7 +39,10 @@ def convert_videos(args: argparse.Namespace) -> bool:
     except (OSError, ValueError) as error:
         raise SettingsError(str(error)) from error
     ffmpeg = None if args.pyav else find_ffmpeg(recipe)
-    log.info("%d videos, recipe %s, with %s", len(jobs), args.recipe, ffmpeg or "PyAV")
+    log.info(
+        "%d videos, recipe %s, short side at most %d, with %s",
+        len(jobs), args.recipe, recipe.short_side, ffmpeg or "PyAV",
+    )  # fmt: skip
     name = "conversion_failures.csv" if num_parts == 1 else f"conversion_failures.{part}-of-{num_parts}.csv"
     report = args.destination / name
     try:

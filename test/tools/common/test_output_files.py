@@ -8,7 +8,7 @@ import pytest
 from faults import as_nobody
 
 from settings import SettingsError
-from tools import benchmark, check_videos, convert_videos, make_list, show_data, train
+from tools import benchmark, check_videos, convert_videos, make_list, probe_features, show_data, train
 from tools.common.output_files import check_file, check_folder
 
 
@@ -54,6 +54,7 @@ def test_permissions_count():
         (check_videos.main, ["VIDEOS/train.txt", "--index", "FILE/index"], "choose another place with --index"),
         (show_data.main, ["RECIPE", "--output", "FILE/out"], "choose another one with --output"),
         (train.main, ["-c", "RECIPE", "run.dir=FILE/run"], "choose another run.dir"),
+        (probe_features.main, ["features", "--csv", "FILE/x.csv"], "choose another one with --csv"),
         (benchmark.main, ["recipes", "--csv", "FILE/x.csv"], "choose another one with --csv"),
     ],
 )
