@@ -151,9 +151,9 @@ AccelerationMethod = Literal[
 
 def _as_methods(value: Any) -> Any:
     """YAML reads `off` as false; a single method needs no list."""
-    if value in (False, "off", "auto"):
+    if value is False or value in ("off", "auto"):
         return value or "off"
-    names = (value,) if isinstance(value, str) else tuple(value or ())
+    names = tuple(value) if isinstance(value, list | tuple) else () if value is None else (value,)
     known = ("off", "auto", *get_args(AccelerationMethod))
     if not names:
         raise ValueError(f"name a method; choices: {', '.join(known)}")

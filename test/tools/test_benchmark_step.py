@@ -1,5 +1,7 @@
 """What a step costs beyond its network: a line for each number of ranks, and sums that are right."""
 
+import math
+
 import pytest
 
 from tools.benchmark import main
@@ -25,7 +27,10 @@ def test_steps_of_the_trainer_are_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(step.logging, "disable", lambda level: None)
     case = step.Case("glore_resnet_debug_3d", 1, (3, 4, 32, 32), (3, 4, 32, 32), 24, "cpu", 1, "float32")
     costs = step.measure_here(case, str(tmp_path))
-    assert costs.bare > 0 and costs.checkpoint > 0 and costs.copy > 0
+    assert costs.bare > 0 and costs.copy > 0
+    assert math.isfinite(
+        costs.checkpoint
+    )  # a difference of wall-clock times, below 0 if something else slowed the others
 
 
 def test_each_cost_is_found():
