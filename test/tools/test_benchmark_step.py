@@ -30,7 +30,7 @@ def test_steps_of_the_trainer_are_measured(tmp_path, monkeypatch):
     assert costs.bare > 0 and costs.copy > 0
     assert math.isfinite(
         costs.checkpoint
-    )  # a difference of wall-clock times, below 0 if something else slowed the others
+    )  # of wall-clock times: below 0 if something slowed the others
 
 
 def test_each_cost_is_found():
