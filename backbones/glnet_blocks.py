@@ -5,8 +5,8 @@ https://arxiv.org/abs/2411.14429
 Authors' code: https://github.com/rayleizhu/GLMix (models/glnet.py)
 
 Done differently here: maps lie channels-last in memory and are seen as [B, C, H, W]; pixels are not normalized for the
-grouping, their similarities are; x + conv(x) is one convolution; inference on a CPU adds branches in place, and the
-perceptron takes a few samples at a time. Parameter names are the authors'.
+grouping, their similarities are; the perceptron's x + conv(x) is one convolution, and in inference on a CPU it takes a
+few samples at a time, and branches are added in place. Parameter names are the authors'.
 """
 
 import math
@@ -101,9 +101,14 @@ def _add_perceptron(block: "GLMixBlock | AttentionBlock", x: torch.Tensor) -> to
     return x
 
 
-def _plus(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """x + y, in the place of y in inference."""
-    return y.add_(x) if _is_inference() and x.dtype == y.dtype else x + y
+def _pos_conv(dim: int) -> nn.Conv2d:
+    """Encodes positions, by the zeros around the map."""
+    return nn.Conv2d(dim, dim, kernel_size=3, padding=1, groups=dim)
+
+
+def _add(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """x + y, in inference in the place of x, which no module may have returned: hooks keep what modules return."""
+    return x.add_(y) if _is_inference() and x.dtype == y.dtype else x + y
 
 
 def _is_inference() -> bool:
@@ -157,7 +162,7 @@ class GLMixBlock(nn.Module):
         if learned_slots:
             self.init_slots = nn.Parameter(0.02 * torch.randn(1, NUM_SLOTS, dim))
         self.learned_slots = learned_slots
-        self.pos_conv = ResidualDepthwiseConv(dim) if overlapping else None
+        self.pos_conv = _pos_conv(dim) if overlapping else None
         self.norm1 = LayerNorm2d(dim)
         self.relation_mha = MultiheadAttention(dim)
         self.feature_conv = nn.Sequential(
@@ -174,10 +179,10 @@ class GLMixBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         slots = self.initial_slots(x)
         if self.pos_conv is not None:
-            x = self.pos_conv(x)
+            x = x + self.pos_conv(x)
         y = self.norm1(x)
-        y = _plus(self.feature_conv(y), self.mix_globally(y, slots))
-        return _add_perceptron(self, _plus(x, self.drop_path(self.ls1(y))))
+        y = self.drop_path(self.ls1(_add(self.mix_globally(y, slots), self.feature_conv(y))))
+        return _add_perceptron(self, x + y if self.pos_conv is None else _add(x, y))
 
     def initial_slots(self, x: torch.Tensor) -> torch.Tensor:
         """The initial slots [B or 1, S, C] for the block's input [B, C, H, W]."""
@@ -203,7 +208,7 @@ class AttentionBlock(nn.Module):
 
     def __init__(self, dim: int, drop_path: float = 0.0, mlp_ratio: int = 3, layer_scale: float | None = None):
         super().__init__()
-        self.pos_conv = ResidualDepthwiseConv(dim)
+        self.pos_conv = _pos_conv(dim)
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.mha_op = MultiheadAttention(dim)
         self.norm2 = LayerNorm2d(dim)
@@ -213,9 +218,9 @@ class AttentionBlock(nn.Module):
         self.drop_path = stochastic_depth(drop_path)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.pos_conv(x)
+        x = x + self.pos_conv(x)
         tokens = to_tokens(x)  # [B, C, H, W] -> [B, N, C]
-        tokens = _plus(tokens, self.drop_path(self.ls1(self.mha_op(self.norm1(tokens)))))
+        tokens = _add(tokens, self.drop_path(self.ls1(self.mha_op(self.norm1(tokens)))))
         return _add_perceptron(self, _to_map(tokens, x.shape[2:]))
 
 

@@ -72,6 +72,9 @@ def test_jemalloc_is_preloaded_where_it_is_installed(tmp_path, listed, given, ex
     environment.pop("LD_PRELOAD", None)
     if given is not None:
         environment["LD_PRELOAD"] = given
-    script = 'set -eu; suite=$PWD; source tools/environment.sh; preload_jemalloc; builtin echo "${LD_PRELOAD-}"'
+    environment.pop("MALLOC_CONF", None)
+    script = "set -eu; suite=$PWD; source tools/environment.sh; preload_jemalloc; "
+    script += 'builtin echo "${LD_PRELOAD-} ${MALLOC_CONF-}"'
     done = subprocess.run(["bash", "-c", script], cwd=ROOT, env=environment, text=True, capture_output=True, check=True)
-    assert done.stdout.strip() == expected
+    preloaded, _, configured = done.stdout.rstrip("\n").partition(" ")
+    assert preloaded == expected and ("dirty_decay_ms:-1" in configured) == bool(expected)

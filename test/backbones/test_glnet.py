@@ -101,7 +101,7 @@ def test_maps_lie_channels_last_throughout():
         if isinstance(module, (GLMixBlock, AttentionBlock, ResidualDepthwiseConv)):
             module.register_forward_hook(lambda module, args, output, name=name: outputs.update({name: output}))
     model(torch.randn(2, 3, 96, 64))
-    assert len(outputs) == 15
+    assert len(outputs) == 10
     for name, output in outputs.items():
         assert output.is_contiguous(memory_format=torch.channels_last), name
 

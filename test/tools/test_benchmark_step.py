@@ -28,9 +28,7 @@ def test_steps_of_the_trainer_are_measured(tmp_path, monkeypatch):
     case = step.Case("glore_resnet_debug_3d", 1, (3, 4, 32, 32), (3, 4, 32, 32), 24, "cpu", 1, "float32")
     costs = step.measure_here(case, str(tmp_path))
     assert costs.bare > 0 and costs.copy > 0
-    assert math.isfinite(
-        costs.checkpoint
-    )  # of wall-clock times: below 0 if something slowed the others
+    assert math.isfinite(costs.checkpoint)  # of wall-clock times: below 0 if something slowed the others
 
 
 def test_each_cost_is_found():
