@@ -51,7 +51,7 @@ def largest_difference(found, expected):
         pytest.param("onnxruntime", EXACT, marks=[pytest.mark.needs("onnx"), pytest.mark.slow]),
         pytest.param("compile", EXACT, marks=[pytest.mark.needs("compiler"), pytest.mark.slow]),
         ("bf16", 0.03),
-        pytest.param("openvino_bf16", 0.03, marks=pytest.mark.needs("openvino")),
+        pytest.param("openvino_bf16", 0.03, marks=[pytest.mark.needs("openvino"), pytest.mark.slow]),
         pytest.param("onnxruntime_int8", 0.3, marks=[pytest.mark.needs("onnx"), pytest.mark.slow]),
         pytest.param("openvino_int8", 0.3, marks=[pytest.mark.needs("openvino", "onnx"), pytest.mark.slow]),
     ],
