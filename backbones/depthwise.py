@@ -34,13 +34,22 @@ def depthwise_conv2d_gelu(x: torch.Tensor, weight: torch.Tensor, bias: torch.Ten
 
     Shapes: x [B, C, H, W]; weight [C, 1, k, k], k odd; bias [C] -> [B, C, H, W].
     """
-    is_captured = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    is_inference = not (torch.is_grad_enabled() or is_captured or torch.is_autocast_enabled("cpu"))
-    if is_inference and x.device.type == "cpu" and x.dtype == torch.float32 and _has_onednn():
+    if (
+        is_inference()
+        and not torch.is_autocast_enabled("cpu")
+        and x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and _has_onednn()
+    ):
         padding = 2 * [weight.shape[-1] // 2]
         options = padding, [1, 1], [1, 1], len(weight)  # stride and dilation 1, a group for each channel
         return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *options, "gelu", [], "none")
     return F.gelu(_convolve(x, weight, bias))
+
+
+def is_inference() -> bool:
+    """Whether nothing asks for gradients, nor captures the operations."""
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing())
 
 
 def _has_onednn() -> bool:

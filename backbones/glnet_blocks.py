@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
-from backbones.depthwise import depthwise_conv2d_gelu
+from backbones.depthwise import depthwise_conv2d_gelu, is_inference
 from backbones.layer_norm import LayerNorm2d
 from backbones.pointwise import PointwiseConv
 from backbones.stochastic_depth import stochastic_depth
@@ -93,7 +93,7 @@ def _conv_mlp(dim: int, ratio: int, depthwise: bool) -> nn.Sequential:
 
 def _add_perceptron(block: "GLMixBlock | AttentionBlock", x: torch.Tensor) -> torch.Tensor:
     """Both blocks' last branch, [B, C, H, W] -> same. Inference on a CPU adds it to `x`, some samples at a time."""
-    if block.training or x.device.type != "cpu" or not _is_inference():
+    if block.training or x.device.type != "cpu" or not is_inference():
         return x + block.drop_path(block.ls2(block.mlp(block.norm2(x))))
     num_values = x.shape[2] * x.shape[3] * block.mlp[0].out_channels  # of the widest map of a sample
     for part in x.chunk(max(1, math.ceil(len(x) * num_values / CACHED_VALUES))):
@@ -108,11 +108,7 @@ def _pos_conv(dim: int) -> nn.Conv2d:
 
 def _add(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """x + y, in inference in the place of x, which no module may have returned: hooks keep what modules return."""
-    return x.add_(y) if _is_inference() and x.dtype == y.dtype else x + y
-
-
-def _is_inference() -> bool:
-    return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing())
+    return x.add_(y) if is_inference() and x.dtype == y.dtype else x + y
 
 
 def to_tokens(x: torch.Tensor) -> torch.Tensor:

@@ -46,7 +46,8 @@ def describe_environment(ranks: "Ranks", seed: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(),
         "cuda": torch.version.cuda if ranks.device.type == "cuda" else None,
-        "packages": {name: _version(name) for name in PACKAGES} | {"torch": torch.__version__},  # names the build, too
+        "packages": {name: package_version(name) for name in PACKAGES}
+        | {"torch": torch.__version__},  # names the build, too
     }
 
 
@@ -71,7 +72,8 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.rstrip() if done.returncode == 0 else None
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """The version of an installed package; None: it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -1,6 +1,5 @@
 """Which method runs a network fastest on this machine: measured once, and kept beside the files of the methods."""
 
-import importlib.metadata
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,9 +11,17 @@ from typing import Any
 import torch
 
 from engine.checkpoint import write_atomically
-from engine.environment import processor_name
+from engine.environment import package_version, processor_name
 from inference.acceleration.methods import METHODS, Source
-from inference.export.compare import TOLERANCE, Agreement, Forward, compare_speed, max_differences, measure_agreement
+from inference.export.compare import (
+    BATCH_SIZES,
+    TOLERANCE,
+    Agreement,
+    Forward,
+    compare_speed,
+    max_differences,
+    measure_agreement,
+)
 from inference.export.views import FileViews
 from settings import UserError
 from tasks.classification_settings import AccelerationMethod
@@ -79,14 +86,7 @@ def conditions(methods: Sequence[AccelerationMethod], batch_size: int) -> dict[s
 
 def versions() -> dict[str, str | None]:
     """Of the packages that make and run the files; None: not installed."""
-    return {name: _version(name) for name in PACKAGES}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    return {name: package_version(name) for name in PACKAGES}
 
 
 def choose(
@@ -169,7 +169,7 @@ def _differences(
     for name in list(forwards):
         with _left_out(name):
             is_exact = METHODS[name].is_exact
-            found = max_differences(eager, forwards[name], source.shape, (1, 2, 5) if is_exact else (1,))
+            found = max_differences(eager, forwards[name], source.shape, BATCH_SIZES if is_exact else (1,))
             largest = max(found.values())
             if is_exact and not largest <= TOLERANCE:
                 raise UserError(f"its logits differ by {largest:.1e} of the largest, more than {TOLERANCE:g}")
