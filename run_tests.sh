@@ -15,7 +15,8 @@ find_python "pytest pytest_timeout xdist" dev
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # threads that wait leave the cores to other processes
 
 cores=$(nproc 2>/dev/null || sysctl -n hw.ncpu)
-workers=(-n "$((cores < 8 ? cores : 8))" --dist loadfile --no-loadscope-reorder)
+# A test that ends its process ends the run: pytest-xdist would wait for ever for the tests of a process that it replaced.
+workers=(-n "$((cores < 8 ? cores : 8))" --dist loadfile --no-loadscope-reorder --max-worker-restart 0)
 for argument; do
     if [ -e "${argument%%::*}" ] || [[ $argument =~ ^(-n|--numprocesses|--pdb|-h|--help|--co) ]]; then workers=(); fi
 done

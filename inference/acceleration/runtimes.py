@@ -1,8 +1,9 @@
 """Runtimes other than PyTorch's eager mode and ONNX Runtime: OpenVINO, and PyTorch's own compiler ahead of time."""
 
 import shutil
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -34,9 +35,7 @@ def read_openvino(path: Path, precision: Literal["f32", "bf16"]) -> Forward:
 
     OpenVINO would otherwise compute in bfloat16 on processors that have it, whatever the file holds.
     """
-    import openvino
-
-    network = openvino.Core().compile_model(
+    network = _core().compile_model(
         str(path),
         "CPU",
         {
@@ -53,6 +52,18 @@ def read_openvino(path: Path, precision: Literal["f32", "bf16"]) -> Forward:
         return torch.from_numpy(request.get_output_tensor(0).data.copy())  # the next call overwrites its own
 
     return forward
+
+
+@cache
+def _core() -> Any:
+    """The process's only `openvino.Core`, which it keeps.
+
+    With AMX each one gives the process another stack for signal handlers, and its end puts back the one before. Where
+    the first of two ends first, that is memory that is gone, and the next signal ends the process.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def compiler() -> str | None:
