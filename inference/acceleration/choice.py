@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from engine.checkpoint import write_atomically
+from engine.checkpoint import CheckpointError, write_atomically
 from engine.environment import package_version, processor_name
 from inference.acceleration.methods import METHODS, Source
 from inference.export.compare import (
@@ -138,7 +138,10 @@ def choose(
     if best is not None and measured[best].times_as_fast < WORTH_IT:
         best = None
     choice = Choice(best, measured, here)
-    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(asdict(choice), indent=1) + "\n"))
+    try:
+        write_atomically(path, lambda temporary: temporary.write_text(json.dumps(asdict(choice), indent=1) + "\n"))
+    except CheckpointError as error:
+        log.warning("acceleration: the next start measures anew: %s", error)
     return choice
 
 

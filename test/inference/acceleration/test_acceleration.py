@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 
+from engine.checkpoint import CheckpointError
 from inference import Predictor
 from inference.acceleration import AcceleratedNetwork, accelerate, choice, methods
 from inference.acceleration.choice import Choice, Measured
@@ -172,6 +173,18 @@ def test_a_folder_that_cannot_be_written_is_no_error(run, monkeypatch, caplog):
     (run / "accelerated").write_text("a file where the folder should be")
     assert Predictor(run, device="cpu", acceleration=["compile"]).acceleration.method == "compile"
     assert "cannot write to" in caplog.text
+
+
+def test_a_disk_that_fills_up_is_no_error(run, monkeypatch, caplog):
+    fake_methods(monkeypatch, compile=(lambda y: y, True, "network.pt2"))
+    set_speeds(monkeypatch, compile=2)
+
+    def full(path, write):
+        raise CheckpointError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr(choice, "write_atomically", full)
+    assert Predictor(run, device="cpu", acceleration=["compile"]).acceleration.method == "compile"
+    assert "the next start measures anew: cannot write" in caplog.text
 
 
 def test_gradients_and_other_sizes_go_through_the_network_itself(run, always_faster):
