@@ -1,7 +1,5 @@
 """A toy task for tests of the training loop, and what its runs leave behind."""
 
-import json
-
 import torch
 from torch import nn
 
@@ -92,13 +90,3 @@ def run_toy(folder, task=None, seed=0, **settings):
         return Trainer(task, run, ALONE).train()
     finally:
         run.close()
-
-
-def weights(folder, which="model"):
-    return torch.load(folder / "checkpoints/last.pt", weights_only=True)[which]
-
-
-def lines(folder, split="train"):
-    timing = ("samples_per_second", "waiting_for_data")
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k not in timing} for row in rows if row["split"] == split]

@@ -3,7 +3,6 @@
 Slow, for it starts many processes: `./run_tests.sh -m slow test/test_faults.py`.
 """
 
-import json
 import os
 import re
 import shutil
@@ -12,6 +11,7 @@ import subprocess
 import pytest
 import torch
 from launching import run_script
+from run_files import losses
 
 pytestmark = pytest.mark.slow
 
@@ -61,11 +61,6 @@ def undisturbed(files, ranks):
 
 def state(run):
     return torch.load(run / "checkpoints/last.pt", weights_only=True)
-
-
-def losses(run, split="train"):
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [row["loss"] for row in rows if row["split"] == split]
 
 
 def assert_same_end(run, whole):

@@ -11,6 +11,7 @@ import torch
 import yaml
 from conftest import ROOT
 from launching import shell_environment
+from run_files import lines
 
 import backbones
 import datasets
@@ -63,8 +64,7 @@ def test_the_data_set_and_the_task(files, tmp_path, monkeypatch):
     exec(files["tasks/__init__.py"], vars(tasks))
     train.main(["-c", str(tmp_path / "configs/waves.yaml"), f"run.dir={tmp_path}/run", "train.log_every_steps=1"])
     summary = json.loads((tmp_path / "run/evaluations/val/summary.json").read_text())
-    rows = map(json.loads, (tmp_path / "run/metrics.jsonl").read_text().splitlines())
-    scores = [row["mean_absolute_error"] for row in rows if row["split"] == "val"]
+    scores = [line["mean_absolute_error"] for line in lines(tmp_path / "run", "val")]
     assert summary["mean_absolute_error"] == min(scores) < 0.4  # guessing the mean gives 1.25
     assert (tmp_path / "run/checkpoints/best.safetensors").exists()
     assert (

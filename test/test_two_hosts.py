@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import write_recipe
 from launching import ROOT, shell_environment
+from run_files import weights
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("network_namespaces")]
 
@@ -96,10 +97,6 @@ def undisturbed(recipe, start, tmp_path_factory):
     run = tmp_path_factory.mktemp("undisturbed")
     start("tools/train.py", "-c", recipe, f"run.dir={run}", *SETTINGS, processes=2)
     return weights(run)
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return torch.load(run / "checkpoints/last.pt", weights_only=True)["model"]
 
 
 def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:

@@ -5,7 +5,8 @@ import math
 import pytest
 import safetensors
 import torch
-from engine_toy import Toy, lines, run_toy, weights
+from engine_toy import Toy, run_toy
+from run_files import lines, weights
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ import safetensors
 import torch
 from launching import run_script
 from regression import NUM_VAL, Regression
+from run_files import lines
 
 from engine.distributed import Ranks
 from engine.task import Predicts, Shows, Task, TaskSettings, failures_of, rows_of
@@ -34,12 +35,6 @@ def recipe(tmp_path):
 
 def run(*arguments, **options):
     return run_script("test/regression.py", *arguments, **options)
-
-
-def lines(folder, split):
-    rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    timing = ("samples_per_second", "waiting_for_data")
-    return [{k: v for k, v in row.items() if k not in timing} for row in rows if row["split"] == split]
 
 
 def summary(folder, name="val"):

@@ -8,7 +8,8 @@ import time
 import pytest
 import safetensors
 import torch
-from engine_toy import ALONE, NUM_SAMPLES, Toy, lines, run_toy, weights
+from engine_toy import ALONE, NUM_SAMPLES, Toy, run_toy
+from run_files import lines, weights
 from torch import nn
 
 from engine.checkpoint import CheckpointError

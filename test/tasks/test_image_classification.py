@@ -11,6 +11,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from run_files import losses
 from simulated_runs import TwoRanks
 
 from datasets.file_list import FileError, read_class_names
@@ -203,11 +204,6 @@ def recipe(shapes, tmp_path_factory):
 def run(recipe):
     train.main(["-c", str(recipe), f"run.dir={recipe.parent / 'run'}"])
     return recipe.parent / "run"
-
-
-def losses(run):
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [row["loss"] for row in rows if row["split"] == "train"]
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """Link prediction from files of facts: exact resume, ranks, what is hidden in training, answers, and bad input."""
 
-import json
 from itertools import islice
 from pathlib import Path
 from unittest import mock
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from launching import kill_training
+from run_files import lines
 from simulated_runs import TwoRanks, train_whole_and_broken, weights_of
 
 from datasets.synthetic.families import make_families
@@ -53,14 +53,6 @@ def without_speed(evaluation):
     return {name: value for name, value in evaluation.summary().items() if "per_second" not in name}
 
 
-def metrics(run):
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    timed = ("waiting_for_data",)
-    return [
-        {name: value for name, value in row.items() if "per_second" not in name and name not in timed} for row in rows
-    ]
-
-
 @pytest.mark.parametrize("name", ["eurnet_kg", "nbfnet"])
 @mock.patch("engine.run.plot_curves")
 @mock.patch("tools.common.loading_runs.try_to_write_page")
@@ -69,7 +61,7 @@ def test_a_run_that_breaks_off_ends_as_the_other(_page, _curves, name, families,
     options = {"dim": 8, "num_layers": 2}
     settings = recipe(families, model={"name": name, "options": options})
     whole, broken = train_whole_and_broken(LinkPrediction, settings, tmp_path)
-    assert metrics(broken) == metrics(whole)
+    assert lines(broken, None) == lines(whole, None)
 
     task, model, _ = load_trained(whole, overrides=["data.train=/nowhere"])
     assert isinstance(task, AnswersQuestions) and len(task.relations) == model.num_relations
@@ -90,14 +82,14 @@ def test_a_killed_run_resumes_bit_for_bit_and_two_processes_train_as_one(familie
     arguments = {run: ("-c", tmp_path / "recipe.yaml", f"run.dir={run}") for run in (whole, cut, two)}
     start("tools/train.py", *arguments[whole])
     kill_training(arguments[cut], cut, num_lines=14)
-    assert len(metrics(cut)) < 30
+    assert len(lines(cut, None)) < 30
     assert f"continuing {cut} after step" in start("tools/train.py", *arguments[cut]).stderr
-    assert metrics(cut) == metrics(whole) and len(metrics(whole)) == 31
+    assert lines(cut, None) == lines(whole, None) and len(lines(whole, None)) == 31
     ours, theirs = weights_of(cut), weights_of(whole)
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
     start("tools/train.py", *arguments[two], processes=2, fork=False)
-    for one, other in zip(metrics(whole), metrics(two), strict=True):
+    for one, other in zip(lines(whole, None), lines(two, None), strict=True):
         name = "loss" if one["split"] == "train" else "score"
         assert other[name] == pytest.approx(one[name], rel=1e-3)
 

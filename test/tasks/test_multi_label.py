@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from run_files import lines
 
 from datasets.mixing import Mixer, MixSettings
 from engine.distributed import Ranks
@@ -45,8 +46,7 @@ def test_a_run_trains_evaluates_and_predicts(recipe, tmp_path, capfd):
     run = tmp_path / "run"
     train.main(["-c", str(recipe), "loss.multi_label=true", f"run.dir={run}", "train.num_epochs=1"])
     summary = json.loads((run / "evaluations/1x1/summary.json").read_text())
-    (logged,) = [row for row in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
-                 if row["split"] == "val"]  # fmt: skip
+    (logged,) = lines(run, "val")
     assert 0 < summary["mean_average_precision"] == logged["mean_average_precision"] < 1
     assert f"mean average precision {100 * summary['mean_average_precision']:.2f} %" in capfd.readouterr().err
     rows = list(csv.DictReader((run / "evaluations/1x1/per_class.csv").open()))

@@ -1,9 +1,8 @@
 """Multigrid training: clip shapes vary by step, and a run that starts midway sees the same clips."""
 
-import json
-
 import pytest
 import torch
+from run_files import lines
 
 from datasets.video import ClipShape
 from engine.distributed import Ranks
@@ -52,8 +51,7 @@ def test_a_run_trains_with_multigrid(recipe, tmp_path, capfd):
     full = ["data.num_frames=8", "data.train_view={short_side: [64, 70], crop: 64}", "data.val_view.crop=64"]
     full.append("data.val_view.short_side=64")
     train.main(["-c", str(recipe), *ON, *full, f"run.dir={run}", "train.num_epochs=1"])
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows if row["split"] == "train"] == list(range(1, 7))
+    assert [line["step"] for line in lines(run)] == list(range(1, 7))
     assert "multigrid: clips of 2 x 32" in capfd.readouterr().err
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from run_files import lines
 from scene_recipes import BACKBONES, RECIPES, make_scenes, make_task
 from simulated_runs import TwoRanks, train_whole_and_broken
 
@@ -55,14 +56,6 @@ def scenes(tmp_path_factory) -> Path:
     return make_scenes(tmp_path_factory.mktemp("scenes") / "set")
 
 
-def rows_of(run: Path, split: str) -> list[dict[str, Any]]:
-    """The lines of a run's metrics, without speeds."""
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    timed = ("waiting_for_data",)
-    kept = [{key: value for key, value in row.items() if "per_second" not in key and key not in timed} for row in rows]
-    return [row for row in kept if row["split"] == split]
-
-
 def columns(evaluation: Any) -> dict[str, Any]:
     """The rows that an evaluation scored, to compare them by the byte."""
     return {
@@ -82,13 +75,13 @@ def assert_same_scores(ours: Any, theirs: Any) -> None:
 def test_every_family_trains_resumes_evaluates_and_predicts(name, backbone, scenes, tmp_path):
     """At odd sizes; the run that is broken off after its checkpoint at step 2 ends as the other, to the last bit."""
     whole, broken = train_whole_and_broken(find_task({"task": name}, ""), RECIPES[name](scenes, backbone), tmp_path)
-    assert len(rows_of(whole, "train")) == 4 and len(rows_of(whole, "val")) == 1
+    assert len(lines(whole, "train")) == 4 and len(lines(whole, "val")) == 1
     for split in ("train", "val"):
-        assert rows_of(broken, split) == rows_of(whole, split)
+        assert lines(broken, split) == lines(whole, split)
 
     task, model, _ = load_trained(whole)
     one = task.evaluate(model)
-    np.testing.assert_equal(one.score, rows_of(whole, "val")[0]["score"])
+    np.testing.assert_equal(one.score, lines(whole, "val")[0]["score"])
     for rank in (1, 0):
         task.ranks = TwoRanks(rank, 2, torch.device("cpu"))
         two = task.evaluate(model)

@@ -9,6 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import write_recipe
+from run_files import lines
 
 from evaluators.resumable_predictions import ResumablePredictions
 from tasks import classification
@@ -52,11 +53,10 @@ def test_training_ends_with_a_report(run):
 
 
 def test_weights_and_their_average_are_scored_as_in_training(run):
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for split, options, report in (("val", [], "1x1-last"), ("val_ema", ["--average"], "1x1-last-average")):
         evaluate.main(["--run-dir", str(run), "--checkpoint", "last", *options])
         summary = json.loads((run / "evaluations" / report / "summary.json").read_text())
-        logged = next(line for line in lines if line["split"] == split)
+        logged = lines(run, split)[0]
         assert (summary["clip_top1"], summary["loss"]) == (logged["clip_top1"], logged["loss"])
 
 

@@ -8,22 +8,12 @@ import subprocess
 import pytest
 import torch
 from launching import ROOT, kill_training, shell_environment
+from run_files import lines, weights
 
 from evaluators import classification_report
 from tasks.clip_classification import ClipClassification
 from tools import train
 from tools.common.errors import clear_errors
-
-TIMING = ("samples_per_second", "waiting_for_data")
-
-
-def lines(folder, split="train"):
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k not in TIMING} for row in rows if row["split"] == split]
-
-
-def weights(folder):
-    return torch.load(folder / "checkpoints/last.pt", weights_only=True)["model"]
 
 
 @pytest.mark.slow
