@@ -14,6 +14,25 @@ from engine.distributed import Ranks
 from settings import write_yaml
 from tools import train
 
+PLOTS = (
+    "engine.run.plot_curves",
+    "evaluators.classification_report.plot_confusion",
+    "evaluators.detection_report.plot_precision",
+    "evaluators.segmentation_report.plot_confusion",
+    "tools.common.loading_runs._draw_predictions",
+    "tools.common.loading_runs.try_to_write_page",
+)
+"""What takes most of a short run's time, and has tests of its own."""
+
+
+@contextlib.contextmanager
+def without_plots() -> Iterator[None]:
+    """Inside, runs draw no plots, sheets and pages."""
+    with contextlib.ExitStack() as stack:
+        for name in PLOTS:
+            stack.enter_context(mock.patch(name))
+        yield
+
 
 class TwoRanks(Ranks):
     """Simulates two ranks: rank 1 runs first and leaves its value for rank 0, which gathers."""

@@ -2,14 +2,13 @@
 
 from itertools import islice
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from launching import kill_training
 from run_files import lines
-from simulated_runs import TwoRanks, train_whole_and_broken, weights_of
+from simulated_runs import TwoRanks, train_whole_and_broken, weights_of, without_plots
 
 from datasets.synthetic.families import make_families
 from engine.distributed import Ranks
@@ -54,9 +53,8 @@ def without_speed(evaluation):
 
 
 @pytest.mark.parametrize("name", ["eurnet_kg", "nbfnet"])
-@mock.patch("engine.run.plot_curves")
-@mock.patch("tools.common.loading_runs.try_to_write_page")
-def test_a_run_that_breaks_off_ends_as_the_other(_page, _curves, name, families, tmp_path):
+@without_plots()
+def test_a_run_that_breaks_off_ends_as_the_other(name, families, tmp_path):
     """To the last bit; and its weights answer questions without the training files."""
     options = {"dim": 8, "num_layers": 2}
     settings = recipe(families, model={"name": name, "options": options})

@@ -1,15 +1,13 @@
 """Protein function prediction: exact resume, equal scores on ranks, predictions, and what is said of wrong recipes."""
 
-import contextlib
 import copy
 import json
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-from simulated_runs import TwoRanks, train_whole_and_broken
+from simulated_runs import TwoRanks, train_whole_and_broken, without_plots
 from structures import as_cif, as_pdb, walk
 
 from datasets.synthetic.protein_folds import make_protein_folds
@@ -20,14 +18,10 @@ from settings import SettingsError, apply_overrides, parse_settings
 from tasks.protein_function import ProteinFunction
 from tools import predict
 
-PLOTS = ("engine.run.plot_curves", "tools.common.loading_runs.try_to_write_page")
-
 
 @pytest.fixture(scope="module", autouse=True)
-def without_plots():
-    with contextlib.ExitStack() as stack:
-        for name in PLOTS:
-            stack.enter_context(mock.patch(name))
+def quick_runs():
+    with without_plots():
         yield
 
 

@@ -1,11 +1,9 @@
 """Detection and segmentation with every family: exact resume, equal scores on ranks and after breaks, predictions."""
 
-import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,7 +11,7 @@ import torch
 from PIL import Image
 from run_files import lines
 from scene_recipes import BACKBONES, RECIPES, make_scenes, make_task
-from simulated_runs import TwoRanks, train_whole_and_broken
+from simulated_runs import TwoRanks, train_whole_and_broken, without_plots
 
 from detectors import HEADS as DETECTORS
 from detectors import SPATIAL as NECKS
@@ -38,16 +36,11 @@ EVERY = [
     for row, task in enumerate(RECIPES)
     for column, backbone in enumerate(BACKBONES)
 ]
-PLOTS = ("engine.run.plot_curves", "evaluators.segmentation_report.plot_confusion",
-         "evaluators.detection_report.plot_precision", "tools.common.loading_runs.try_to_write_page")  # fmt: skip
-"""What takes most of a run's time, and has tests of its own."""
 
 
 @pytest.fixture(scope="module", autouse=True)
-def without_plots() -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        for name in PLOTS:
-            stack.enter_context(mock.patch(name))
+def quick_runs() -> Iterator[None]:
+    with without_plots():
         yield
 
 

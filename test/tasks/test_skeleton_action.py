@@ -1,15 +1,13 @@
 """Actions from skeletons: exact resume, equal scores on ranks, predictions, and what is said of wrong recipes."""
 
-import contextlib
 import copy
 import json
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-from simulated_runs import TwoRanks, train_whole_and_broken
+from simulated_runs import TwoRanks, train_whole_and_broken, without_plots
 
 from datasets.synthetic.skeleton_moves import make_skeleton_moves
 from engine.distributed import Ranks
@@ -19,14 +17,10 @@ from settings import SettingsError, apply_overrides, parse_settings
 from tasks.skeleton_action import SkeletonAction
 from tools import predict, visualize
 
-PLOTS = ("engine.run.plot_curves", "tools.common.loading_runs.try_to_write_page")
-
 
 @pytest.fixture(scope="module", autouse=True)
-def without_plots():
-    with contextlib.ExitStack() as stack:
-        for name in PLOTS:
-            stack.enter_context(mock.patch(name))
+def quick_runs():
+    with without_plots():
         yield
 
 

@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
 from PIL import Image
 from scene_recipes import RECIPES, make_scenes
+from simulated_runs import without_plots
 
 from datasets.synthetic.scene_clips import make_scene_clips
 from settings import SettingsError, write_yaml
@@ -22,7 +22,7 @@ def folder(tmp_path_factory) -> Path:
     make_scene_clips(folder / "clips", num_train=1, num_val=1, size=48, num_frames=6)
     for name, recipe in RECIPES.items():
         (folder / f"{name}.yaml").write_text(write_yaml(recipe(scenes)))
-        with mock.patch("engine.run.plot_curves"), mock.patch("evaluators.segmentation_report.plot_confusion"):
+        with without_plots():
             train.main(["-c", str(folder / f"{name}.yaml"), f"run.dir={folder / name}", "train.num_epochs=1"])
     return folder
 

@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from scene_recipes import RECIPES, make_scenes
+from simulated_runs import without_plots
 
 from inference import load_trained
 from inference.export.onnx_file import OnnxNetwork
@@ -22,7 +22,7 @@ def runs(tmp_path_factory) -> dict[str, Path]:
     scenes = make_scenes(folder / "set")
     for name, recipe in RECIPES.items():
         (folder / f"{name}.yaml").write_text(write_yaml(recipe(scenes)))
-        with mock.patch("engine.run.plot_curves"), mock.patch("evaluators.segmentation_report.plot_confusion"):
+        with without_plots():
             train.main(["-c", str(folder / f"{name}.yaml"), f"run.dir={folder / name}", "train.num_epochs=1"])
     return {name: folder / name for name in RECIPES}
 

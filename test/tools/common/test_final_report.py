@@ -2,12 +2,11 @@
 
 import json
 import math
-from contextlib import ExitStack
-from unittest import mock
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from simulated_runs import without_plots
 
 from datasets.synthetic.image_shapes import make_image_shapes
 from report.run_files import open_run_files
@@ -16,10 +15,6 @@ from settings import write_yaml
 from tools import evaluate, train
 from tools.common.final_report import Result, read_result
 from tools.common.run_scores import CheckpointScore, chosen_by, read_scores
-
-SLOW = ("engine.run.plot_curves", "tools.common.loading_runs.try_to_write_page",
-        "evaluators.classification_report.plot_confusion", "tools.common.loading_runs._draw_predictions")  # fmt: skip
-"""What takes most of a run's time, and has tests of its own."""
 
 
 def make_run(folder, scores, best):
@@ -77,9 +72,7 @@ def tested_run(tmp_path_factory):
         "run": {"device": "cpu", "num_threads": 1},
     }  # fmt: skip
     (folder / "recipe.yaml").write_text(write_yaml(recipe))
-    with ExitStack() as stack:
-        for name in SLOW:
-            stack.enter_context(mock.patch(name))
+    with without_plots():
         train.main(["-c", str(folder / "recipe.yaml"), f"run.dir={folder / 'run'}"])
     return folder / "run"
 
