@@ -183,6 +183,7 @@ class QueryLayer(nn.Module):
     Args:
         scales: "static": a scale for each relation; "query": a linear function of the question is added to it.
         virtual_node: one more relation, from the mean of all places of a question to each of them.
+        gated: False: the self loop is added to the mixture instead of multiplied with it.
     """
 
     def __init__(
@@ -194,9 +195,10 @@ class QueryLayer(nn.Module):
         virtual_node: bool,
         dropout: float,
         open_gate: bool,
+        gated: bool,
     ):
         super().__init__()
-        self.num_relations, self.virtual_node = num_relations, virtual_node
+        self.num_relations, self.virtual_node, self.gated = num_relations, virtual_node, gated
         self.norm = nn.LayerNorm(dim)
         self.conv = GRMPConv(
             (dim, 2 * dim), dim, num_relations + virtual_node, normalization=normalization, open_gate=open_gate
@@ -234,7 +236,8 @@ class QueryLayer(nn.Module):
             mixture = mixture + alpha.unsqueeze(1) * F.embedding(hop.query, mean)
         loop = conv.self_loop
         own = F.linear(state, loop.weight[:, :dim], loop.bias) + F.embedding(hop.query, query @ loop.weight[:, dim:].T)
-        return x + self.dropout(self.out(own * conv.gate_linear(mixture)))
+        update = conv.gate_linear(mixture)
+        return x + self.dropout(self.out(own * update if self.gated else own + update))
 
 
 class EurNetReasoner(Reasoner):
@@ -247,7 +250,7 @@ class EurNetReasoner(Reasoner):
     Args:
         num_relations, dim, num_layers, profile_dim, walk_steps: see `Reasoner`.
         normalization, open_gate: see `GRMPConv`.
-        scales, virtual_node: see `QueryLayer`.
+        scales, virtual_node, gated: see `QueryLayer`.
         context: False: nodes start with 0, and those that are not reached tie but for the profile and the walk.
         dropout: share of the channels of each layer's update that is dropped in training.
     """
@@ -265,12 +268,13 @@ class EurNetReasoner(Reasoner):
         context: bool = True,
         dropout: float = 0.0,
         open_gate: bool = True,
+        gated: bool = True,
     ):
         super().__init__(num_relations, dim, num_layers, profile_dim, walk_steps)
         if scales not in ("static", "query"):
             raise ValueError(f"scales must be static or query, not {scales!r}")
         self.context = nn.Embedding(2 * num_relations, dim) if context else None
-        layer = (dim, 2 * num_relations, normalization, scales, virtual_node, dropout, open_gate)
+        layer = (dim, 2 * num_relations, normalization, scales, virtual_node, dropout, open_gate, gated)
         self.layers = nn.ModuleList(QueryLayer(*layer) for _ in range(num_layers))
         self.norm = nn.LayerNorm(dim)
         self.readout = Readout(dim)

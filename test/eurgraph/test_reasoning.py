@@ -15,6 +15,7 @@ OPTIONS = {
     "plain": {},
     "query scales, sum": {"scales": "query", "normalization": "sum"},
     "sqrt, virtual node": {"normalization": "sqrt", "virtual_node": True},
+    "not gated": {"gated": False},
     "no context, no profile, no walk": {"context": False, "profile_dim": 0, "walk_steps": 0},
 }
 R = 3
@@ -89,7 +90,8 @@ def plain_scores(model, graph, head, relation):
                 mixture = mixture + alpha[2 * R] * F.gelu(scale[2 * R] * mean)
             if isinstance(mixture, int):
                 mixture = torch.zeros(6).double()
-            x[v] = before + layer.out(conv.self_loop(target) * conv.gate_linear(mixture))
+            loop, update = conv.self_loop(target), conv.gate_linear(mixture)
+            x[v] = before + layer.out(loop * update if layer.gated else loop + update)
     readout, scores, walk = model.readout, [], plain_walk(edges, num_nodes, head, model.walk_steps)
     for v in range(num_nodes):
         hidden = readout.of_state(model.norm(x.get(v, start[v]))) + readout.of_query(query)
