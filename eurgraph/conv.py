@@ -19,7 +19,7 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.typing import OptTensor
 from torch_geometric.utils import scatter
 
-from eurgraph.pairs import DotOfPairs, MixPairs, Pairs, SumOverEdges, pair_edges_of, pairs_of
+from eurgraph.pairs import DotOfPairs, MixPairs, Pairs, SumOverEdges, pair_edges_of, pairs_of, sort_numbers
 from eurgraph.sizes import check_sizes
 
 MAX_CELLS_PER_PAIR = 8
@@ -139,9 +139,9 @@ class GRMPConv(MessagePassing):
         if by_edge:  # explainers rely on the order of the edges
             found, pair = pair.unique(return_inverse=True)  # [P], and for each edge which of them
         else:
-            pair, order = pair.sort()
+            pair, order = sort_numbers(pair, num_targets * num_relations)
             found, pair = pair.unique_consecutive(return_inverse=True)
-            edge_weight = None if edge_weight is None else edge_weight[order]
+            edge_weight = None if edge_weight is None else edge_weight.index_select(0, order)
         pairs = pairs_of(found // num_relations, found % num_relations, num_targets, num_relations)
         dtype = torch.promote_types(message.dtype, torch.float32)
         share = edge_shares(edge_weight, pair, len(found), dtype, self.normalization)
@@ -149,7 +149,7 @@ class GRMPConv(MessagePassing):
             size = (x_source.shape[0], len(found))
             mean = self.propagate(torch.stack([edge_index[0], pair]), x=message.to(dtype), share=share, size=size)
         else:
-            edges = pair_edges_of(edge_index[0][order], pair, len(found), x_source.shape[0])
+            edges = pair_edges_of(edge_index[0].index_select(0, order), pair, len(found), x_source.shape[0])
             mean = SumOverEdges.apply(message.to(dtype), share, edges)
         weight, context_weight = self._weights(x_target, pairs, dtype)
         update = self.mixture(mean, weight, pairs).to(message.dtype)
@@ -185,7 +185,7 @@ class GRMPConv(MessagePassing):
         weight, bias = self.weight_linear.weight, self.weight_linear.bias
         own = DotOfPairs.apply(x_target.to(dtype), weight[:num_relations].to(dtype), pairs)
         of_context = F.linear(x_target, weight[num_relations:], bias[num_relations:])
-        return own + bias.to(dtype)[pairs.key], of_context
+        return own + bias[:num_relations].to(dtype).index_select(0, pairs.key), of_context
 
     def _check(
         self,
@@ -234,7 +234,7 @@ def edge_shares(
         return torch.ones(pair.shape, dtype=dtype, device=pair.device) if edge_weight is None else edge_weight.to(dtype)
     if edge_weight is None:
         total = torch.bincount(pair, minlength=num_pairs).to(dtype)
-        return (total.rsqrt() if normalization == "sqrt" else total.reciprocal())[pair]
+        return (total.rsqrt() if normalization == "sqrt" else total.reciprocal()).index_select(0, pair)
     weight = edge_weight.to(torch.promote_types(edge_weight.dtype, dtype))
     # Divided by a power of two near the largest one, which is exact, they add up without overflow or underflow.
     largest = scatter(weight.detach().abs(), pair, dim_size=num_pairs, reduce="max")  # [E] -> [P]

@@ -52,15 +52,22 @@ def starts(number: torch.Tensor, size: int) -> torch.Tensor:
     return F.pad(torch.bincount(number, minlength=size).cumsum(0), (1, 0))
 
 
+def sort_numbers(numbers: torch.Tensor, limit: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The numbers, 0 to limit - 1, in rising order, and where each was: as fast as the narrowest integers allow."""
+    dtype = next((t for t in (torch.int16, torch.int32) if limit <= torch.iinfo(t).max + 1), torch.int64)
+    ordered, order = numbers.to(dtype).sort(stable=True)
+    return ordered.to(numbers.dtype), order
+
+
 def pairs_of(target: torch.Tensor, key: torch.Tensor, num_targets: int, num_keys: int) -> Pairs:
     """The pairs with these targets, in rising order, and keys."""
-    by_key = key.argsort(stable=True)
+    by_key = sort_numbers(key, num_keys)[1]
     return Pairs(target, key, starts(target, num_targets), by_key, starts(key, num_keys))
 
 
 def pair_edges_of(source: torch.Tensor, pair: torch.Tensor, num_pairs: int, num_sources: int) -> PairEdges:
     """The edges with these sources and pairs, the latter in rising order."""
-    by_source = source.argsort(stable=True)
+    by_source = sort_numbers(source, num_sources)[1]
     return PairEdges(source, pair, starts(pair, num_pairs), by_source, starts(source, num_sources))
 
 
@@ -92,9 +99,10 @@ class SumOverEdges(torch.autograd.Function):
         grad = grad.contiguous()
         if ctx.needs_input_grad[0]:
             order = edges.by_source
-            grad_x = _sum_rows(grad, edges.pair[order], edges.source_ptr, share[order])
+            pair, share = edges.pair.index_select(0, order), share.index_select(0, order)
+            grad_x = _sum_rows(grad, pair, edges.source_ptr, share)
         if ctx.needs_input_grad[1]:
-            grad_share = (x[edges.source] * grad[edges.pair]).sum(-1)
+            grad_share = x.index_select(0, edges.source).mul_(grad.index_select(0, edges.pair)).sum(-1)
         return grad_x, grad_share, None
 
 
@@ -109,15 +117,21 @@ class DotOfPairs(torch.autograd.Function):
     def forward(ctx, x: torch.Tensor, w: torch.Tensor, pairs: Pairs) -> torch.Tensor:
         ctx.save_for_backward(x, w)
         ctx.pairs = pairs
-        return (x.index_select(0, pairs.target).mul_(w.index_select(0, pairs.key % len(w)))).sum(-1)
+        key = _rows_of_keys(pairs, len(w))
+        dot = x.new_empty(len(key))
+        for rows, _ in _blocks(pairs, x):
+            x_of_pair, w_of_pair = x.index_select(0, pairs.target[rows]), w.index_select(0, key[rows])
+            torch.sum(x_of_pair.mul_(w_of_pair), -1, out=dot[rows])
+        return dot
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: torch.Tensor):
         (x, w), pairs = ctx.saved_tensors, ctx.pairs
         grad = grad.contiguous()
-        grad_x = _sum_rows(w, pairs.key % len(w), pairs.target_ptr, grad)
-        grad_w = _sum_rows(x, pairs.target[pairs.by_key], pairs.key_ptr, grad[pairs.by_key])
+        grad_x = _sum_rows(w, _rows_of_keys(pairs, len(w)), pairs.target_ptr, grad)
+        target, grad = (value.index_select(0, pairs.by_key) for value in (pairs.target, grad))
+        grad_w = _sum_rows(x, target, pairs.key_ptr, grad)
         return grad_x, grad_w.view(-1, *w.shape).sum(0), None
 
 
@@ -134,9 +148,10 @@ class MixPairs(torch.autograd.Function):
     def forward(ctx, mean: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, pairs: Pairs) -> torch.Tensor:
         ctx.save_for_backward(mean, weight, scale)
         ctx.pairs = pairs
+        key = _rows_of_keys(pairs, len(scale))
         mixture = mean.new_empty(len(pairs.target_ptr) - 1, mean.shape[1])
         for rows, nodes in _blocks(pairs, mean):
-            update = F.gelu(scale.index_select(0, pairs.key[rows] % len(scale)).mul_(mean[rows]))
+            update = F.gelu(scale.index_select(0, key[rows]).mul_(mean[rows]))
             ptr = pairs.target_ptr[nodes.start : nodes.stop + 1] - rows.start
             mixture[nodes] = _sum_rows(update, torch.arange(len(update), device=mean.device), ptr, weight[rows])
         return mixture
@@ -145,12 +160,13 @@ class MixPairs(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: torch.Tensor):
         (mean, weight, scale), pairs = ctx.saved_tensors, ctx.pairs
+        key = _rows_of_keys(pairs, len(scale))
         grad_mean, grad_weight, of_scale = torch.empty_like(mean), torch.empty_like(weight), torch.empty_like(mean)
         for rows, _ in _blocks(pairs, mean):
             grad_update = grad.index_select(0, pairs.target[rows])
-            scale_of_pair = scale.index_select(0, pairs.key[rows] % len(scale))
+            scale_of_pair = scale.index_select(0, key[rows])
             scaled = mean[rows] * scale_of_pair
-            grad_weight[rows] = F.gelu(scaled).mul_(grad_update).sum(-1)
+            torch.sum(F.gelu(scaled).mul_(grad_update), -1, out=grad_weight[rows])
             grad_scaled = torch.ops.aten.gelu_backward(grad_update.mul_(weight[rows].unsqueeze(-1)), scaled)
             torch.mul(grad_scaled, scale_of_pair, out=grad_mean[rows])
             torch.mul(grad_scaled, mean[rows], out=of_scale[rows])
@@ -158,12 +174,17 @@ class MixPairs(torch.autograd.Function):
         return grad_mean, grad_weight, grad_scale.view(-1, *scale.shape).sum(0), None
 
 
-def _blocks(pairs: Pairs, mean: torch.Tensor) -> Iterator[tuple[slice, slice]]:
-    """Consecutive pairs, and their nodes: few enough for a core's cache on the CPU, elsewhere all."""
-    num_pairs, num_nodes = len(mean), len(pairs.target_ptr) - 1
+def _rows_of_keys(pairs: Pairs, num_relations: int) -> torch.Tensor:
+    """[P]: the row of a table [R, ...] for each pair, whose keys may be those of several queries."""
+    return pairs.key if num_relations == len(pairs.key_ptr) - 1 else pairs.key % num_relations
+
+
+def _blocks(pairs: Pairs, rows_like: torch.Tensor) -> Iterator[tuple[slice, slice]]:
+    """Consecutive pairs, and their nodes: few enough rows [C] for a core's cache on the CPU, elsewhere all."""
+    num_pairs, num_nodes = len(pairs.key), len(pairs.target_ptr) - 1
     nodes = [0, num_nodes]
-    if mean.device.type == "cpu" and num_pairs > 0:
-        rows = max(1, BLOCK // (mean.element_size() * mean.shape[1]))
+    if rows_like.device.type == "cpu" and num_pairs > 0:
+        rows = max(1, BLOCK // (rows_like.element_size() * rows_like.shape[1]))
         first = torch.searchsorted(pairs.target_ptr, torch.tensor(range(rows, num_pairs, rows)))
         nodes = sorted({0, *first.tolist(), num_nodes})
     ends = pairs.target_ptr[nodes].tolist() if len(nodes) > 2 else [0, num_pairs]
