@@ -105,36 +105,36 @@ class Hop(NamedTuple):
 def next_hop(index: IndexedGraph, reached: torch.Tensor) -> Hop:
     """The hop from the places in `reached`, bool [B, N]."""
     (num_queries, num_nodes), num_edges, num_pairs = reached.shape, len(index.edge), len(index.pair_target)
-    active = reached[:, index.source]  # [B, E]
-    query, edge = active.nonzero(as_tuple=True)
+    active = reached.index_select(1, index.source)  # [B, E]
+    query, edge = active.nonzero(as_tuple=True)  # index_select takes a fifth of the time of [] on a CPU
     now = reached.flatten().clone()
-    now[query * num_nodes + index.target[edge]] = True
+    now[query * num_nodes + index.target.index_select(0, edge)] = True
     place_before, place = reached.flatten().cumsum(0) - 1, now.cumsum(0) - 1
-    source = place_before[query * num_nodes + index.source[edge]]
+    source = place_before.index_select(0, query * num_nodes + index.source.index_select(0, edge))
 
     has_pair = torch.zeros(num_queries * num_pairs, dtype=torch.bool, device=reached.device)
-    cell = query * num_pairs + index.pair[edge]
+    cell = query * num_pairs + index.pair.index_select(0, edge)
     has_pair[cell] = True
     pair_place = has_pair.cumsum(0) - 1
     has_pair = has_pair.view(num_queries, num_pairs)
     pair_query, pair = has_pair.nonzero(as_tuple=True)
-    target = place[pair_query * num_nodes + index.pair_target[pair]]
-    key = pair_query * index.num_relations + index.pair_relation[pair]
-    other_query, other = has_pair[:, index.by_relation].nonzero(as_tuple=True)
-    by_key = pair_place[other_query * num_pairs + index.by_relation[other]]
+    target = place.index_select(0, pair_query * num_nodes + index.pair_target.index_select(0, pair))
+    key = pair_query * index.num_relations + index.pair_relation.index_select(0, pair)
+    other_query, other = has_pair.index_select(1, index.by_relation).nonzero(as_tuple=True)
+    by_key = pair_place.index_select(0, other_query * num_pairs + index.by_relation.index_select(0, other))
 
     edge_place = active.flatten().cumsum(0) - 1
-    other_query, other = active[:, index.by_source].nonzero(as_tuple=True)
-    by_source = edge_place[other_query * num_edges + index.by_source[other]]
+    other_query, other = active.index_select(1, index.by_source).nonzero(as_tuple=True)
+    by_source = edge_place.index_select(0, other_query * num_edges + index.by_source.index_select(0, other))
 
     places, before = now.nonzero().squeeze(1), reached.flatten().nonzero().squeeze(1)
-    edge_pair = pair_place[cell]
+    edge_pair = pair_place.index_select(0, cell)
     return Hop(
         reached=now.view_as(reached),
         query=places // max(num_nodes, 1),
         node=places % max(num_nodes, 1),
-        old=place[before],
-        fresh=place[(now & ~reached.flatten()).nonzero().squeeze(1)],
+        old=place.index_select(0, before),
+        fresh=place.index_select(0, (now & ~reached.flatten()).nonzero().squeeze(1)),
         edges=PairEdges(source, edge_pair, starts(edge_pair, len(pair)), by_source, starts(source, len(before))),
         pairs=Pairs(
             target,

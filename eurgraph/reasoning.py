@@ -216,7 +216,7 @@ class QueryLayer(nn.Module):
         conv, dim, num_relations = self.conv, x.shape[1], self.num_relations
         state = self.norm(x)
         message = conv.message_linear(state.index_select(0, hop.old))
-        weight = None if edge_weight is None else edge_weight[hop.edge]
+        weight = None if edge_weight is None else edge_weight.index_select(0, hop.edge)
         share = edge_shares(weight, hop.edges.pair, len(hop.pairs.key), x.dtype, conv.normalization)
         value = SumOverEdges.apply(message, share, hop.edges)
         row, bias = conv.weight_linear.weight, conv.weight_linear.bias
@@ -290,7 +290,7 @@ class EurNetReasoner(Reasoner):
         x = query
         for number, layer in enumerate(self.layers):
             hop = next_hop(index, reached)
-            x = Reorder.apply(torch.cat([x, F.embedding(hop.node[hop.fresh], start)]), torch.cat([hop.old, hop.fresh]))
+            x = Reorder.apply(torch.cat([x, F.embedding(hop.node.index_select(0, hop.fresh), start)]), torch.cat([hop.old, hop.fresh]))
             x = layer(x, query, hop, None if edge_weight is None else edge_weight[number])
             reached = hop.reached
         asked = self.readout.of_query(query)
