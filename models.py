@@ -119,6 +119,7 @@ IMAGE_MODELS = {
     "preact_resnext101_32x4d": ModelInfo("glore3d.resnet2d", GLORE, 44_173_864, IMAGE, "no number published"),
     "dpn98": ModelInfo("glore3d.dual_path", DPN, 61_570_728, IMAGE, f"{IMAGENET}: top-1 79.85 %"),
     "dpn131": ModelInfo("glore3d.dual_path", DPN, 79_254_504, IMAGE, f"{IMAGENET}: top-1 80.07 %"),
+    "glore_resnet_small": ModelInfo("glore3d.resnet2d", GLORE, 1_238_536, (3, 32, 32), "ours for small images"),
     "glore_resnet_debug": ModelInfo("glore3d.resnet2d", GLORE, 440_888, SMALL_IMAGE, "for tests and laptops"),
     "preact_resnet_debug": ModelInfo("glore3d.resnet2d", GLORE, 407_640, SMALL_IMAGE, "for tests and laptops"),
     "glore_dpn_debug": ModelInfo("glore3d.dual_path", GLORE, 255_424, SMALL_IMAGE, "for tests and laptops"),

@@ -151,6 +151,7 @@ def dual_path_network(
     output_stride: int = 32,
     dropout: float = 0.0,
     eps: float = 1e-3,
+    stem_stride: int = 4,
 ) -> ImageNetwork:
     """A network of these stages, with a 7 x 7 stem.
 
@@ -161,11 +162,11 @@ def dual_path_network(
     Args:
         stem_width: channels of the first convolution.
         stages: the four rows of the network's table.
-        num_classes, units, unit, normalize, output_stride, dropout: as for `ImageNetwork`.
+        num_classes, units, unit, normalize, output_stride, dropout, stem_stride: as for `ImageNetwork`.
         eps: of the batch norms.
     """
     options = (num_classes, units, unit, normalize, output_stride, dropout)
-    return ImageNetwork(stem_width, 7, stages, *options, partial(make_norm, eps=eps, momentum=0.1))
+    return ImageNetwork(stem_width, 7, stages, *options, partial(make_norm, eps=eps, momentum=0.1), stem_stride)
 
 
 DPN98 = dual_path_stages((3, 6, 20, 3), (16, 32, 32, 128), width=160, num_sum=256, groups=40)

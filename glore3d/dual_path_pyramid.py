@@ -19,6 +19,7 @@ def dual_path_pyramid(
     normalize: bool = False,
     output_stride: int = 32,
     eps: float = 1e-3,
+    stem_stride: int = 4,
     out_indices: Sequence[int] = (0, 1, 2, 3),
 ) -> ImagePyramid:
     """A backbone of these stages.
@@ -29,12 +30,13 @@ def dual_path_pyramid(
     [[2, 28, 16, 25], [2, 96, 4, 7]]
 
     Args:
-        stem_width, stages, units, unit, normalize, output_stride, eps: as for `dual_path_network`. Images for dense
-            prediction vary in size: use `normalize` to train units, unless they start from a file that was trained
-            without.
+        stem_width, stages, units, unit, normalize, output_stride, eps, stem_stride: as for `dual_path_network`. Images
+            for dense prediction vary in size: use `normalize` to train units, unless they start from a file that was
+            trained without.
         out_indices: as for `ImagePyramid`.
     """
-    network = dual_path_network(stem_width, stages, 0, units, unit, normalize, output_stride, eps=eps)
+    options = {"eps": eps, "stem_stride": stem_stride}
+    network = dual_path_network(stem_width, stages, 0, units, unit, normalize, output_stride, **options)
     return ImagePyramid(network, out_indices)
 
 

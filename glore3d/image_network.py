@@ -20,7 +20,6 @@ from glore3d.linear_classifier import LinearClassifier
 from glore3d.pre_activation import Norm, Stem, make_norm
 from glore3d.unit_positions import Units, check_units, unit_names
 
-MIN_SIZE = 32
 STAGES = ("conv2", "conv3", "conv4", "conv5")
 STRIDES_AND_DILATIONS = {
     32: ((1, 1, 1), (2, 1, 1), (2, 1, 1), (2, 1, 1)),
@@ -87,12 +86,14 @@ class ImageNetwork(BlockLayers, LinearClassifier):
         output_stride: pixels between neighbors of the last map: 32, or 16 or 8, with the last stage or two dilated.
         dropout: share of the pooled features dropped before the classifier in training.
         norm: makes the batch norms.
+        stem_stride: 4, or 2 or 1 for small images (ours): every map then has two or four times as many rows and
+            columns, and `output_stride` counts as if it had not. No weight changes its shape.
 
-    Shapes: images [B, 3, H, W], normalized, to logits [B, num_classes]. H and W are any from 32 on. Sides of the
-    pyramid's maps are H or W divided by the stride, rounded up.
+    Shapes: images [B, 3, H, W], normalized, to logits [B, num_classes]. H and W are any from 8 stem_stride on. Sides of
+    the pyramid's maps are H or W divided by the stride, rounded up.
 
     Raises:
-        ValueError: units after blocks that do not exist, another output stride, or images of another rank or too small.
+        ValueError: units after blocks that do not exist, other strides, or images of another rank or too small.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class ImageNetwork(BlockLayers, LinearClassifier):
         output_stride: int = 32,
         dropout: float = 0.0,
         norm: Norm = make_norm,
+        stem_stride: int = 4,
     ):
         super().__init__()
         table = dict(zip(STAGES, stages, strict=True))
@@ -114,11 +116,14 @@ class ImageNetwork(BlockLayers, LinearClassifier):
         check_units(units, {name: stage.num_blocks for name, stage in table.items()})
         if output_stride not in STRIDES_AND_DILATIONS:
             raise ValueError(f"output_stride must be 32, 16 or 8, not {output_stride}")
+        if stem_stride not in (4, 2, 1):
+            raise ValueError(f"stem_stride must be 4, 2 or 1, not {stem_stride}")
         self.unit_names = unit_names(units)
         self.num_blocks = tuple(stage.num_blocks for stage in stages)
-        self.pyramid_strides = tuple(min(stride, output_stride) for stride in (4, 8, 16, 32))
+        self.pyramid_strides = tuple(min(stride, output_stride) * stem_stride // 4 for stride in (4, 8, 16, 32))
+        self.min_size = 8 * stem_stride
 
-        self.conv1 = Stem(stem_width, stem_kernel, norm)
+        self.conv1 = Stem(stem_width, stem_kernel, norm, stem_stride)
         num_channels, channels = stem_width, []
         for (name, stage), steps in zip(table.items(), STRIDES_AND_DILATIONS[output_stride], strict=True):
             unit_of = partial(_make_unit, stage, unit, normalize, norm)
@@ -133,7 +138,7 @@ class ImageNetwork(BlockLayers, LinearClassifier):
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Images [B, 3, H, W] to the last map [B, num_features, H', W'], normalized (224 x 224: 7 x 7)."""
-        check_images(x)
+        check_images(x, self.min_size)
         x = self.conv2(self.conv1(x))  # [B, 3, H, W] -> [B, C, H/4, W/4]
         x = self.conv4(self.conv3(x))  # -> H/16, or H / output_stride if that is more
         return self.tail(self.conv5(x))
@@ -145,7 +150,7 @@ class ImageNetwork(BlockLayers, LinearClassifier):
         in `ResNet3d`: the network has one norm more than stages would need, and it belongs to the last map. Heads that
         expect maps of one scale should normalize them.
         """
-        check_images(x)
+        check_images(x, self.min_size)
         conv2 = self.conv2(self.conv1(x))  # [B, 3, H, W] -> [B, C, H/4, W/4]
         conv3 = self.conv3(conv2)  # -> H/8
         conv4 = self.conv4(conv3)  # -> H/16, or H / output_stride if that is more
@@ -160,9 +165,9 @@ class ImageNetwork(BlockLayers, LinearClassifier):
         return dict(weights)
 
 
-def check_images(x: torch.Tensor) -> None:
-    if x.dim() != 4 or x.shape[1] != 3 or min(x.shape[2:]) < MIN_SIZE:
-        least = f"{MIN_SIZE} x {MIN_SIZE}"
+def check_images(x: torch.Tensor, min_size: int) -> None:
+    if x.dim() != 4 or x.shape[1] != 3 or min(x.shape[2:]) < min_size:
+        least = f"{min_size} x {min_size}"
         raise ValueError(f"the network takes RGB images [B, 3, H, W] of at least H x W = {least}, not {list(x.shape)}")
 
 

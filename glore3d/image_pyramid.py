@@ -23,7 +23,7 @@ class ImagePyramid(BlockLayers, nn.Module):
         out_indices: the stages, from 0 for conv2, whose maps are the levels; increasing. Later stages are left out.
 
     Shapes: images [B, 3, H, W], normalized, to a list of maps [B, C_i, H_i, W_i] whose sides are those of the image
-    divided by the stride, rounded up; H and W are any from 32 on.
+    divided by the stride, rounded up; H and W are any from the network's least on, 32 with its own stem.
 
     Raises:
         ValueError: images of another rank, or too small.
@@ -37,6 +37,7 @@ class ImagePyramid(BlockLayers, nn.Module):
         for name in ("conv1", *STAGES, "tail"):
             if name not in unused:
                 self.add_module(name, network.get_submodule(name))
+        self.min_size = network.min_size
         self.num_blocks = network.num_blocks[: len(self.built)]
         self.num_features = network.pyramid_channels[out_indices[-1]]
         self.pyramid_channels = tuple(network.pyramid_channels[i] for i in out_indices)
@@ -46,7 +47,7 @@ class ImagePyramid(BlockLayers, nn.Module):
 
     def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Images [B, 3, H, W] to the levels, fine to coarse."""
-        check_images(x)
+        check_images(x, self.min_size)
         x = self.conv1(x)
         levels = []
         for i, name in enumerate(self.built):

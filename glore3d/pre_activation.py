@@ -52,16 +52,20 @@ class PreActConv2d(nn.Sequential):
 class Stem(nn.Sequential):
     """Convolution of stride 2, batch norm, ReLU, 3 x 3 max pooling of stride 2.
 
-    Shapes: images [B, 3, H, W] to [B, num_out, H / 4, W / 4], rounded up.
+    Args:
+        stride: 4, or, which is ours and for small images, 2: without the pooling, or 1: with no stride at all.
+
+    Shapes: images [B, 3, H, W] to [B, num_out, H / stride, W / stride], rounded up.
     """
 
-    def __init__(self, num_out: int, kernel_size: int, norm: Norm = make_norm):
+    def __init__(self, num_out: int, kernel_size: int, norm: Norm = make_norm, stride: int = 4):
+        max_pool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1) if stride == 4 else nn.Identity()
         super().__init__(
             OrderedDict(
-                conv=padded_conv(3, num_out, kernel_size, stride=2),
+                conv=padded_conv(3, num_out, kernel_size, stride=min(stride, 2)),
                 bn=norm(num_out),
                 relu=nn.ReLU(inplace=True),
-                max_pool=nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
+                max_pool=max_pool,
             )
         )
 

@@ -109,6 +109,7 @@ def resnet(
     eps: float = 1e-4,
     lite_stem: bool = False,
     stem_width: int | None = None,
+    stem_stride: int = 4,
 ) -> ImageNetwork:
     """A network of these stages.
 
@@ -122,10 +123,11 @@ def resnet(
         eps: of the batch norms.
         lite_stem: a first kernel of 5 x 5 with 32 channels, not 7 x 7 with 64.
         stem_width: channels of the first convolution, if they are others.
+        stem_stride: as for `ImageNetwork`.
     """
     width, kernel = (32, 5) if lite_stem else (64, 7)
     options = (num_classes, units, unit, normalize, output_stride, dropout)
-    return ImageNetwork(stem_width or width, kernel, stages, *options, partial(make_norm, eps=eps))
+    return ImageNetwork(stem_width or width, kernel, stages, *options, partial(make_norm, eps=eps), stem_stride)
 
 
 R50 = resnet_stages(3, 4, 6, 3)
@@ -133,13 +135,14 @@ R101 = resnet_stages(3, 4, 23, 3)
 R200 = resnet_stages(3, 24, 36, 3)
 SE_R50 = resnet_stages(3, 4, 6, 3, squeeze=True)
 RESNEXT101 = resnet_stages(3, 4, 23, 3, width=128, expansion=2, groups=32)
+SMALL = resnet_stages(1, 2, 2, 1, width=16)
 DEBUG = resnet_stages(1, 2, 2, 1, width=8)
 
 R50_UNITS = {"conv3": (1, 3), "conv4": (1, 3, 5)}
 R101_UNITS = {"conv3": (1, 3), "conv4": (6, 12, 18)}
 R200_UNITS = {"conv3": (12, 18), "conv4": (16, 24, 32)}
 SE_R50_UNITS = {"conv4": (1, 3, 5)}  # the only ones published for this network
-DEBUG_UNITS = {"conv3": (1,), "conv4": (1,)}
+SMALL_UNITS = DEBUG_UNITS = {"conv3": (1,), "conv4": (1,)}
 
 # Builders: they take what `resnet` takes from num_classes on.
 glore_resnet50 = partial(resnet, R50, units=R50_UNITS)
@@ -152,6 +155,8 @@ preact_resnet101 = partial(resnet, R101)
 preact_resnet200 = partial(resnet, R200)
 preact_se_resnet50 = partial(resnet, SE_R50)
 preact_resnext101_32x4d = partial(resnet, RESNEXT101)
+# Ours, for images of 32 x 32 pixels on a laptop.
+glore_resnet_small = partial(resnet, SMALL, units=SMALL_UNITS, lite_stem=True, stem_stride=2)
 # For tests, and for small images on a laptop.
 glore_resnet_debug = partial(resnet, DEBUG, units=DEBUG_UNITS, lite_stem=True, stem_width=16)
 preact_resnet_debug = partial(resnet, DEBUG, lite_stem=True, stem_width=16)

@@ -20,6 +20,7 @@ def resnet_pyramid(
     eps: float = 1e-4,
     lite_stem: bool = False,
     stem_width: int | None = None,
+    stem_stride: int = 4,
     out_indices: Sequence[int] = (0, 1, 2, 3),
 ) -> ImagePyramid:
     """A backbone of these stages.
@@ -30,12 +31,12 @@ def resnet_pyramid(
     [[2, 64, 8, 13], [2, 256, 4, 7]]
 
     Args:
-        stages, units, unit, normalize, output_stride, eps, lite_stem, stem_width: as for `resnet`. Images for dense
-            prediction vary in size: use `normalize` to train units, unless they start from a file that was trained
-            without.
+        stages, units, unit, normalize, output_stride, eps, lite_stem, stem_width, stem_stride: as for `resnet`. Images
+            for dense prediction vary in size: use `normalize` to train units, unless they start from a file that was
+            trained without.
         out_indices: as for `ImagePyramid`.
     """
-    options = {"eps": eps, "lite_stem": lite_stem, "stem_width": stem_width}
+    options = {"eps": eps, "lite_stem": lite_stem, "stem_width": stem_width, "stem_stride": stem_stride}
     network = resnet(stages, 0, units, unit, normalize, output_stride, **options)
     return ImagePyramid(network, out_indices)
 
@@ -51,5 +52,8 @@ preact_resnet101 = partial(resnet_pyramid, resnet2d.R101)
 preact_resnet200 = partial(resnet_pyramid, resnet2d.R200)
 preact_se_resnet50 = partial(resnet_pyramid, resnet2d.SE_R50)
 preact_resnext101_32x4d = partial(resnet_pyramid, resnet2d.RESNEXT101)
+glore_resnet_small = partial(
+    resnet_pyramid, resnet2d.SMALL, units=resnet2d.SMALL_UNITS, lite_stem=True, stem_stride=2
+)
 preact_resnet_debug = partial(resnet_pyramid, resnet2d.DEBUG, lite_stem=True, stem_width=16)
 glore_resnet_debug = partial(preact_resnet_debug, units=resnet2d.DEBUG_UNITS)

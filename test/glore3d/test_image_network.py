@@ -29,6 +29,29 @@ def test_the_last_stages_keep_their_size_where_they_are_dilated(name, output_str
         assert level.shape == (1, channels, -(-97 // stride), -(-64 // stride))
 
 
+@pytest.mark.parametrize("stem_stride", [1, 2])
+@pytest.mark.parametrize("name", ["glore_resnet_debug", "glore_dpn_debug"])
+def test_a_stem_of_a_smaller_stride_keeps_weights_and_makes_larger_maps(name, stem_stride, tmp_path):
+    """With a stride of 2 and no pooling, the stem's map is what the other stem pools."""
+    model, whole = with_weights(create_model(name, 5, stem_stride=stem_stride)), with_weights(create_model(name, 5))
+    assert {key: value.shape for key, value in model.state_dict().items()} == {
+        key: value.shape for key, value in whole.state_dict().items()
+    }
+    x = torch.randn(2, 3, 8 * stem_stride, 45, dtype=torch.float64)
+    with torch.inference_mode():
+        maps = model.forward_pyramid(x)
+        assert model(x).shape == (2, 5)
+        x = torch.randn(2, 3, 33, 45, dtype=torch.float64)
+        pooled = torch.nn.functional.max_pool2d(model.conv1(x), 3, 4 // stem_stride, 1)
+        if stem_stride == 2:
+            assert torch.equal(pooled, whole.conv1(x))
+    assert model.pyramid_strides == tuple(stem_stride << i for i in range(4))
+    for level, stride in zip(maps, model.pyramid_strides, strict=True):
+        assert level.shape[2:] == (8 * stem_stride // stride, -(-45 // stride))
+    with pytest.raises(ValueError, match=f"at least H x W = {8 * stem_stride} x {8 * stem_stride}, not"):
+        model(torch.randn(1, 3, 64, 8 * stem_stride - 1))
+
+
 @pytest.mark.parametrize("output_stride", [8, 16])
 @pytest.mark.parametrize("name, options", [("preact_resnet_debug", {}), ("glore_dpn_debug", {"units": {}})])
 def test_a_dilated_network_computes_the_strided_ones_map_in_between(name, options, output_stride):
@@ -81,6 +104,8 @@ def test_dropout_is_of_the_pooled_features():
 def test_wrong_settings_and_images_are_named():
     with pytest.raises(ValueError, match="output_stride must be 32, 16 or 8, not 4"):
         create_model("preact_resnet_debug", output_stride=4)
+    with pytest.raises(ValueError, match="stem_stride must be 4, 2 or 1, not 3"):
+        create_model("glore_dpn_debug", stem_stride=3)
     with pytest.raises(ValueError, match="conv4 has blocks 1 to 2; no unit can follow block 3"):
         create_model("glore_resnet_debug", units={"conv4": (3,)})
     with pytest.raises(ValueError, match="num_classes must be 0 or more, not -1"):

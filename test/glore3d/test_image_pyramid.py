@@ -41,6 +41,8 @@ def test_options_reach_the_network(name):
         assert [level.shape[2:] for level in backbone(torch.randn(1, 3, 70, 45))] == [(18, 12), *[(9, 6)] * 3]
     other = create_pyramid(name, units=units, unit=lambda num_in, num_mid: GloReUnit(num_in, num_mid, dim=2))
     assert isinstance(other.get_submodule("conv4.B02_extra"), GloReUnit)
+    fine = create_pyramid(name, (0, 1), stem_stride=2).eval()
+    assert [level.shape[2:] for level in fine(torch.randn(1, 3, 16, 45))] == [(8, 23), (4, 12)]
     assert takes_images(name) and takes_images("dilated_resnet50")
 
 
