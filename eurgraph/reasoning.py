@@ -290,7 +290,8 @@ class EurNetReasoner(Reasoner):
         x = query
         for number, layer in enumerate(self.layers):
             hop = next_hop(index, reached)
-            x = Reorder.apply(torch.cat([x, F.embedding(hop.node.index_select(0, hop.fresh), start)]), torch.cat([hop.old, hop.fresh]))
+            fresh = F.embedding(hop.node.index_select(0, hop.fresh), start)
+            x = Reorder.apply(torch.cat([x, fresh]), torch.cat([hop.old, hop.fresh]))
             x = layer(x, query, hop, None if edge_weight is None else edge_weight[number])
             reached = hop.reached
         asked = self.readout.of_query(query)

@@ -52,8 +52,6 @@ preact_resnet101 = partial(resnet_pyramid, resnet2d.R101)
 preact_resnet200 = partial(resnet_pyramid, resnet2d.R200)
 preact_se_resnet50 = partial(resnet_pyramid, resnet2d.SE_R50)
 preact_resnext101_32x4d = partial(resnet_pyramid, resnet2d.RESNEXT101)
-glore_resnet_small = partial(
-    resnet_pyramid, resnet2d.SMALL, units=resnet2d.SMALL_UNITS, lite_stem=True, stem_stride=2
-)
+glore_resnet_small = partial(resnet_pyramid, resnet2d.SMALL, units=resnet2d.SMALL_UNITS, lite_stem=True, stem_stride=2)
 preact_resnet_debug = partial(resnet_pyramid, resnet2d.DEBUG, lite_stem=True, stem_width=16)
 glore_resnet_debug = partial(preact_resnet_debug, units=resnet2d.DEBUG_UNITS)
