@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch_geometric.data import Data
 
-from eurgraph.pairs import PairEdges, Pairs, starts
+from eurgraph.pairs import PairEdges, Pairs, sort_numbers, starts
 from eurgraph.sizes import check_numbers
 
 
@@ -62,7 +62,7 @@ def index_graph(graph: Data, num_relations: int) -> IndexedGraph:
     (source, target), relation = graph.edge_index, graph.edge_type
     check_numbers("edge_index", graph.edge_index, graph.num_nodes)
     check_numbers("edge_type", relation, num_relations)
-    key, edge = (target * num_relations + relation).sort(stable=True)
+    key, edge = sort_numbers(target * num_relations + relation, graph.num_nodes * num_relations)
     found, pair = key.unique_consecutive(return_inverse=True)
     source = source[edge]
     pair_target, pair_relation = found // num_relations, found % num_relations
@@ -76,8 +76,8 @@ def index_graph(graph: Data, num_relations: int) -> IndexedGraph:
         pair,
         pair_target,
         pair_relation,
-        source.argsort(stable=True),
-        pair_relation.argsort(stable=True),
+        sort_numbers(source, graph.num_nodes)[1],
+        sort_numbers(pair_relation, num_relations)[1],
     )
 
 
