@@ -27,6 +27,7 @@ LARGEST = 10**15
 
 
 LONGEST_SHOWN = 100  # characters of a value in a message
+DEEPEST_NESTING = 100  # sections and lists inside each other in a recipe
 SUITE = Path(__file__).resolve().parent
 """The folder of the suite, which holds `configs/`."""
 
@@ -145,15 +146,11 @@ def apply_override(recipe: dict[str, Any], override: str) -> None:
 def parse_yaml(text: str, source: str) -> Any:
     """The plain value of a YAML text: see the top of this file. Raises SettingsError, which names `source`."""
     try:
-        value = yaml.load(text, _Loader)  # a SafeLoader
-        sum(1 for _ in _leaves(value))  # never ends in a list that contains itself
-        return value
+        return yaml.load(text, _Loader)  # a SafeLoader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         raise SettingsError(f"{source} is not valid YAML: {error.problem or error.context}{where}") from error
-    except RecursionError:
-        raise SettingsError(f"{source} is not valid YAML: it is nested too deeply") from None
     except (yaml.YAMLError, KeyError, ValueError) as error:  # the last two: `!!int x`, a number of 5,000 digits
         raise SettingsError(f"{source} is not valid YAML: {str(error).splitlines()[0]}") from error
 
@@ -168,6 +165,24 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: ClassVar[dict] = {}
     yaml_constructors: ClassVar[dict] = {}
+
+    def __init__(self, stream):
+        super().__init__(stream)
+        self._open_anchors: list[str | None] = []  # of the nodes around the one that is read
+
+    def compose_node(self, parent, index):
+        event = self.peek_event()
+        problem = None
+        if isinstance(event, yaml.AliasEvent) and event.anchor in self._open_anchors:
+            problem = f"*{event.anchor} stands inside what it stands for"
+        elif len(self._open_anchors) == DEEPEST_NESTING:  # not Python's own limit, which torch.compile raises
+            problem = f"it is nested more than {DEEPEST_NESTING} levels deep"
+        if problem:
+            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
+        self._open_anchors.append(event.anchor)
+        node = super().compose_node(parent, index)
+        self._open_anchors.pop()
+        return node
 
     def compose_mapping_node(self, anchor):
         node = super().compose_mapping_node(anchor)

@@ -101,8 +101,9 @@ def test_what_is_written_is_read_alike():
     [
         ("a: 1\nb: {c: 1}\na: 2", r"the key 'a' stands twice in a section, first in line 1; .*\(line 3, column 1\)"),
         ("a: !!python/object:os.system x", r"could not determine a constructor"),
-        ("[" * 600, "nested too deeply"),
-        ("&a [*a]", "nested too deeply"),
+        ("[" * 600 + "]" * 600, r"nested more than 100 levels deep \(line 1, column 101\)"),
+        ("[" * 600, "nested more than 100 levels deep"),
+        ("a: &a [{b: *a}]", r"\*a stands inside what it stands for \(line 1, column 12\)"),
         ("!!bool x", "'x'"),
     ],
 )
