@@ -12,8 +12,6 @@ suite=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 cd "$suite"
 source tools/environment.sh
 find_python "pytest pytest_timeout xdist" dev
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # threads that wait leave the cores to other processes
-export OPENBLAS_NUM_THREADS=${OPENBLAS_NUM_THREADS:-1} # NumPy's threads end where a process forks; a product then waits for ever
 
 cores=$(nproc 2>/dev/null || sysctl -n hw.ncpu)
 # A test that ends its process ends the run: pytest-xdist would wait for ever for the tests of a process that it replaced.

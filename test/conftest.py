@@ -2,9 +2,14 @@
 
 import contextlib
 import fcntl
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+# Before NumPy and torch are imported, here and in the processes that tests start:
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # they end where a process forks; a product then waits for ever
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave the cores to other processes
 
 import capabilities
 import pytest
