@@ -15,7 +15,7 @@ from torch_geometric.data import Data
 from torch_geometric.utils import scatter
 
 from eurgraph.conv import GRMPConv, Normalization
-from eurgraph.sizes import check_sizes
+from eurgraph.sizes import check_shares, check_sizes
 
 Readout = Literal["sum", "mean"]
 NUM_RELATIONS = 9
@@ -90,8 +90,7 @@ class ProteinNetwork(nn.Module):
         check_sizes(num_labels=num_labels, num_relations=num_relations)
         if readout not in ("sum", "mean"):
             raise ValueError(f"readout must be sum or mean, not {readout!r}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be from 0 to below 1, not {dropout}")
+        check_shares(dropout=dropout)
         self.num_labels, self.num_relations, self.readout = num_labels, num_relations, readout
         self.head = nn.Sequential(
             nn.Linear(num_features, num_features), nn.ReLU(), nn.Dropout(dropout), nn.Linear(num_features, num_labels)
@@ -137,8 +136,7 @@ class EurNetProtein(ProteinNetwork):
     ):
         super().__init__(num_labels, num_relations, dim, readout, dropout)
         check_sizes(dim=dim, num_layers=num_layers)
-        if not 0 <= drop_path < 1:
-            raise ValueError(f"drop_path must be from 0 to below 1, not {drop_path}")
+        check_shares(drop_path=drop_path)
         self.embed = nn.Linear(NUM_TYPES, dim)
         rates = [drop_path * layer / max(1, num_layers - 1) for layer in range(num_layers)]
         self.blocks = nn.ModuleList(GRMPBlock(dim, num_relations, ffn_ratio, rate, normalization) for rate in rates)

@@ -19,7 +19,7 @@ from eurgraph.conv import GRMPConv, Normalization, edge_shares
 from eurgraph.pairs import DotOfPairs, SumOverEdges, starts
 from eurgraph.random_walk import random_walk
 from eurgraph.reach import Hop, IndexedGraph, index_graph, next_hop, shared_ends
-from eurgraph.sizes import check_numbers, check_sizes
+from eurgraph.sizes import check_numbers, check_shares, check_sizes
 
 FAR = 1e-6
 """Added to chances before their logarithm: what is nearly never met is as good as never met."""
@@ -45,6 +45,9 @@ class Reasoner(nn.Module):
         num_layers: hops from the head within which an answer is found by a path.
         profile_dim: entries of a and b, see `count_profile`; 0: without the profile.
         walk_steps: steps of the random walk (`eurgraph.random_walk`); 0: without it.
+        edge_dropout: in training, each batch sees the graph without a share of its edges, drawn from 0 to this one.
+        path_dropout: in training, the share of the questions of which the score by paths is left out. Both keep a
+            network from leaning on paths that only its own graph has.
 
     Shapes:
         graph: edge_index [2, E] and edge_type [E] of 0 to 2 R - 1, as `datasets.graphs.knowledge_graph` makes it: the
@@ -58,11 +61,22 @@ class Reasoner(nn.Module):
         ValueError: a number is out of range.
     """
 
-    def __init__(self, num_relations: int, dim: int, num_layers: int, profile_dim: int, walk_steps: int):
+    def __init__(
+        self,
+        num_relations: int,
+        dim: int,
+        num_layers: int,
+        profile_dim: int,
+        walk_steps: int,
+        edge_dropout: float = 0.0,
+        path_dropout: float = 0.0,
+    ):
         super().__init__()
         check_sizes(num_relations=num_relations, dim=dim, num_layers=num_layers)
         check_sizes(0, profile_dim=profile_dim, walk_steps=walk_steps)
+        check_shares(edge_dropout=edge_dropout, path_dropout=path_dropout)
         self.num_relations, self.dim, self.num_layers = num_relations, dim, num_layers
+        self.edge_dropout, self.path_dropout = edge_dropout, path_dropout
         self.query = nn.Embedding(2 * num_relations, dim)
         self.profile = nn.Embedding(2 * num_relations, profile_dim) if profile_dim else None
         self.asked = nn.Embedding(2 * num_relations, profile_dim) if profile_dim else None
@@ -110,8 +124,12 @@ class Reasoner(nn.Module):
         self._check(index, heads, relations)
         if edge_weight is not None:
             index, edge_weight = self._weighted(index, edge_weight)
+        if self.training and self.edge_dropout:
+            keep = torch.rand(index.edge.shape, device=heads.device) >= self.edge_dropout * torch.rand(()).item()
+            index, edge_weight = index.only(keep), None if edge_weight is None else edge_weight[:, keep]
         query = self.query(relations)
         scores = self.score(index, heads, query, edge_weight)
+        scores = scores * F.dropout(scores.new_ones(len(heads), 1), self.path_dropout, self.training)
         if self.profile is not None:
             scores = scores + self._score_by_profile(index, self.asked(relations))
         if self.nearness is not None:
@@ -248,7 +266,7 @@ class EurNetReasoner(Reasoner):
     Nodes that are never reached are scored by their context, so they do not tie.
 
     Args:
-        num_relations, dim, num_layers, profile_dim, walk_steps: see `Reasoner`.
+        num_relations, dim, num_layers, profile_dim, walk_steps, edge_dropout, path_dropout: see `Reasoner`.
         normalization, open_gate: see `GRMPConv`.
         scales, virtual_node, gated: see `QueryLayer`.
         context: False: nodes start with 0, and those that are not reached tie but for the profile and the walk.
@@ -269,8 +287,11 @@ class EurNetReasoner(Reasoner):
         dropout: float = 0.0,
         open_gate: bool = True,
         gated: bool = True,
+        edge_dropout: float = 0.0,
+        path_dropout: float = 0.0,
     ):
-        super().__init__(num_relations, dim, num_layers, profile_dim, walk_steps)
+        super().__init__(num_relations, dim, num_layers, profile_dim, walk_steps, edge_dropout, path_dropout)
+        check_shares(dropout=dropout)
         if scales not in ("static", "query"):
             raise ValueError(f"scales must be static or query, not {scales!r}")
         self.context = nn.Embedding(2 * num_relations, dim) if context else None

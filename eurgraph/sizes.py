@@ -1,4 +1,4 @@
-"""Checks of numbers that a user gives: sizes of networks, and numbers of nodes and relations."""
+"""Checks of numbers that a user gives: sizes of networks, shares, and numbers of nodes and relations."""
 
 import torch
 
@@ -8,6 +8,13 @@ def check_sizes(least: int = 1, **sizes: int) -> None:
     for name, value in sizes.items():
         if value < least:
             raise ValueError(f"{name} must be {least} or more, not {value}")
+
+
+def check_shares(**shares: float) -> None:
+    """Raises ValueError, which has the name, for a share that is not from 0 to below 1."""
+    for name, value in shares.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must be from 0 to below 1, not {value}")
 
 
 def check_numbers(name: str, numbers: torch.Tensor, limit: int) -> None:

@@ -16,7 +16,7 @@ from torch import nn
 from eurgraph.block import Block
 from eurgraph.bodies import Body, body_for
 from eurgraph.grid_conv import init_linear_layers
-from eurgraph.sizes import check_sizes
+from eurgraph.sizes import check_shares, check_sizes
 from eurgraph.skeleton_graph import RELATIONS, SkeletonGraph
 
 INIT_STD = 0.1
@@ -75,8 +75,7 @@ class SkeletonNetwork(nn.Module):
     ):
         super().__init__()
         check_sizes(num_joints=num_joints)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be from 0 to below 1, not {dropout}")
+        check_shares(dropout=dropout)
         self.body = body_for(num_joints, bones, center)
         self.num_features = num_features
         self.dropout = nn.Dropout(dropout)
@@ -196,8 +195,7 @@ class EurNetSkeleton(SkeletonNetwork):
         _check_relations(relations)
         check_sizes(num_neighbors=num_neighbors)
         check_sizes(0, context_frames=context_frames)
-        if not 0 <= drop_path < 1:
-            raise ValueError(f"drop_path must be from 0 to below 1, not {drop_path}")
+        check_shares(drop_path=drop_path)
         multiple = TUBELET << (len(num_blocks) - 1)
         if num_frames % multiple:
             raise ValueError(f"num_frames must be a multiple of {multiple}, not {num_frames}")

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from eurgraph.bodies import Body
-from eurgraph.sizes import check_sizes
+from eurgraph.sizes import check_shares, check_sizes
 from eurgraph.skeleton import NUM_KINDS, SkeletonNetwork
 
 KERNEL_FRAMES = 9
@@ -90,8 +90,7 @@ class STGCN(SkeletonNetwork):
     ):
         check_sizes(dim=dim)
         super().__init__(num_joints, num_classes, dim * LAYERS[-1][0], bones, center, dropout=0)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be from 0 to below 1, not {dropout}")
+        check_shares(dropout=dropout)
         self.register_buffer("adjacency", partitions(self.body), persistent=False)
         channels = [3 * NUM_KINDS, *(dim * times for times, _ in LAYERS)]
         self.layers = nn.ModuleList(

@@ -251,6 +251,43 @@ def test_an_index_of_part_of_the_edges_is_that_of_the_smaller_graph():
         assert torch.equal(ours, theirs)
 
 
+class TestDropoutOfTerms:
+    def test_path_dropout_leaves_only_the_profile_and_the_walk_of_some_questions(self):
+        torch.manual_seed(0)
+        model = reasoner({"path_dropout": 0.5}).train()
+        graph, (head, relation) = facts(), questions()
+        heads, relations = head[:1].expand(64), relation[:1].expand(64)
+        whole = model.eval()(graph, heads, relations)[0]
+        paths = model.score(model.index(graph), heads[:1], model.query(relations[:1]), None)[0]
+        scores = model.train()(graph, heads, relations)
+        left_out = torch.isclose(scores, whole - paths).all(1)
+        doubled = torch.isclose(scores, whole + paths).all(1)
+        assert (left_out ^ doubled).all() and 16 <= left_out.sum() <= 48
+
+    def test_edge_dropout_takes_edges_from_all_terms_in_training_alone(self, monkeypatch):
+        torch.manual_seed(0)
+        model = reasoner({"edge_dropout": 0.9})
+        graph, asked = facts(), questions()
+        sizes = []
+        score = model.score
+        monkeypatch.setattr(model, "score", lambda index, *args: sizes.append(len(index.edge)) or score(index, *args))
+        whole = model.eval()(graph, *asked)
+        runs = [model.train()(graph, *asked) for _ in range(20)]
+        assert sizes[0] == graph.num_edges and min(sizes[1:]) < graph.num_edges / 2 < max(sizes[1:])
+        assert not any(torch.equal(run, whole) for run, size in zip(runs, sizes[1:], strict=True) if size < sizes[0])
+
+    def test_edge_dropout_keeps_the_weights_of_the_edges_that_stay(self):
+        torch.manual_seed(0)
+        model = reasoner({"edge_dropout": 0.5}).train()
+        graph, asked = facts(), questions()
+        weight = torch.ones(model.num_layers, graph.num_edges, dtype=torch.float64, requires_grad=True)
+        torch.manual_seed(1)
+        plain = model(graph, *asked)
+        torch.manual_seed(1)
+        weighted = model(graph, *asked, edge_weight=weight)
+        torch.testing.assert_close(weighted, plain, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -258,6 +295,9 @@ def test_an_index_of_part_of_the_edges_is_that_of_the_smaller_graph():
         ({"num_layers": 0}, "num_layers must be 1 or more"),
         ({"profile_dim": -1}, "profile_dim must be 0 or more"),
         ({"walk_steps": -1}, "walk_steps must be 0 or more"),
+        ({"dropout": -0.1}, "dropout must be from 0 to below 1, not -0.1"),
+        ({"edge_dropout": 1.0}, "edge_dropout must be from 0 to below 1, not 1.0"),
+        ({"path_dropout": 2.0}, "path_dropout must be from 0 to below 1, not 2.0"),
         ({"scales": "dynamic"}, "scales must be static or query, not 'dynamic'"),
         ({"normalization": "max"}, "normalization must be one of mean, sqrt, sum, not 'max'"),
     ],
