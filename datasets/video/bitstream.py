@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 H264_SEI, H264_SPS, HEVC_SPS = 6, 7, 33  # kinds of units: supplemental information, sequence parameters
 UNIT_HEADER = 24  # bytes; a slice header begins with what is read here
+MPEG4_LAYER = re.compile(rb"\x00\x00\x01[\x20-\x2f].*?(?=\x00\x00\x01|$)", re.DOTALL)
+MJPEG_FRAME = re.compile(rb"\xff[\xc0-\xc2]\x00.(.{6})", re.DOTALL)  # bits, height, width, number of components
 
 
 class Contents(NamedTuple):
@@ -226,12 +228,12 @@ def _parse_mpeg12(data: bytes) -> Contents:
 
 
 def _parse_mpeg4(data: bytes) -> Contents:
-    layer = re.search(rb"\x00\x00\x01[\x20-\x2f].*?(?=\x00\x00\x01|$)", data, re.DOTALL)
+    layer = MPEG4_LAYER.search(data)
     return Contents(True, 1, layer[0] if layer else b"")
 
 
 def _parse_mjpeg(data: bytes) -> Contents:
-    frame = re.search(rb"\xff[\xc0-\xc2]\x00.(.{6})", data, re.DOTALL)  # bits, height, width, number of components
+    frame = MJPEG_FRAME.search(data)
     return Contents(True, 1, frame[1] if frame else b"")
 
 
@@ -264,11 +266,13 @@ class _Bits:
         return self._number >> self._left & (1 << count) - 1
 
     def read_golomb(self) -> int:
-        """An Exp-Golomb code without sign."""
-        zeros = 0
-        while not self.read(1):
-            zeros += 1
-        return (1 << zeros) - 1 + self.read(zeros)
+        """An Exp-Golomb code without sign: as many zeros as bits follow the first one, and the number plus one."""
+        rest = self._number & (1 << self._left) - 1
+        count = 2 * (self._left - rest.bit_length()) + 1
+        if count > self._left:
+            raise Malformed
+        self._left -= count
+        return (rest >> self._left) - 1
 
 
 def _unescape(data: bytes) -> bytes:

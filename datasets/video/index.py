@@ -166,15 +166,17 @@ def _read_all(path, container, stream, with_offsets: bool) -> _Scan:
     with file:
         unchanged, find_data = list(stamp(file.fileno())), _DataFinder(file, start)
         for packet in read_packets(container, stream):
-            if packet.has_sidedata("encryption_info"):
+            side_data = [part.data_type for part in packet.iter_sidedata()]
+            if "encryption_info" in side_data:
                 raise VideoError(path, "is encrypted; decrypt it first")
-            data = bytes(packet)
-            offset = find_data(packet, data) if with_offsets else -1
+            data, position = bytes(packet), packet_position(packet)
+            # Side data that the demuxer adds is not in the file's data.
+            offset = find_data(-1 if side_data else position, data) if with_offsets else -1
             contents = parse(data) if parse else Contents(True, 1)
             headers.add(contents.header)
             is_start, is_marked = contents.is_start, packet.is_keyframe
             flags = is_marked and is_start, contents.num_displayed, is_marked and not is_start, packet.is_discard
-            rows.append((packet.pts, packet.dts, packet_position(packet), len(data), *flags, offset))
+            rows.append((packet.pts, packet.dts, position, len(data), *flags, offset))
             duration = packet.duration
             if is_mpeg4:
                 pictures.append(mpeg4_pictures(data))
@@ -224,16 +226,18 @@ class _DataFinder:
         self._file, self._start = file, start
         self._offset = 0  # of the previous packet; most packets of a file have the same
 
-    def __call__(self, packet: av.Packet, data: bytes) -> int:
-        """Bytes from the packet's position to its data; -1 if it is not there, and for every packet after that."""
-        if self._offset >= 0 and not self._is_at(self._offset, packet, data):
-            offsets = (offset for offset in range(MAX_HEADER) if self._is_at(offset, packet, data))
+    def __call__(self, position: int, data: bytes) -> int:
+        """Bytes from a packet's position to its data; -1 if it is not there, and for every packet after that.
+
+        A position of -1 is unknown.
+        """
+        if self._offset >= 0 and not self._is_at(self._offset, position, data):
+            offsets = (offset for offset in range(MAX_HEADER) if self._is_at(offset, position, data))
             self._offset = next(offsets, -1)
         return self._offset
 
-    def _is_at(self, offset: int, packet: av.Packet, data: bytes) -> bool:
-        position = packet.pos
-        if position is None or any(packet.iter_sidedata()):  # side data that the demuxer adds is not in the file's data
+    def _is_at(self, offset: int, position: int, data: bytes) -> bool:
+        if position < 0:
             return False
         try:
             self._file.seek(self._start + position + offset)
