@@ -26,6 +26,8 @@ FAR = 1e-6
 LEAST_LIFT = 0.02
 """What is counted of two relations that end in no node together."""
 MOST_COUNTED = 4096
+AT_HEAD = -5.0
+"""What is added at first where a walk starts: it is there most of the time, and few entities are their own answer."""
 
 
 class Reasoner(nn.Module):
@@ -34,16 +36,17 @@ class Reasoner(nn.Module):
     The profile scores a node v by the relations s of the n edges that end in it, whether or not a path leads there:
 
     .. math::
-        \log \frac{1 + \sum_{s} \exp(a_r \cdot b_s)}{1 + n}
+        \log \frac{1 + \sum_{s} \exp(c_{sr} + a_r \cdot b_s)}{1 + n}
 
-    where r is what is asked for: exp(a_r b_s) tends to how much likelier an answer to r is among the nodes that s ends
-    in. The walk adds the logarithm of the chance to meet v on a random walk from the head, times a weight of r.
+    where r is what is asked for: exp(c_sr) is how much likelier an answer to r is among the nodes that s ends in,
+    counted once (`count_profile`), and the product is learned. The walk adds the logarithm of the chance to meet v on a
+    random walk from the head, times a weight of r; the head itself, where a walk starts, has a weight of its own besides.
 
     Args:
         num_relations: relations R of the facts, without their inverses.
         dim: channels C of the states.
         num_layers: hops from the head within which an answer is found by a path.
-        profile_dim: entries of a and b, see `count_profile`; 0: without the profile.
+        profile_dim: entries of a and b; 0: without the profile.
         walk_steps: steps of the random walk (`eurgraph.random_walk`); 0: without it.
         edge_dropout: in training, each batch sees the graph without a share of its edges, drawn from 0 to this one.
         path_dropout: in training, the share of the questions of which the score by paths is left out. Both keep a
@@ -83,31 +86,28 @@ class Reasoner(nn.Module):
         if profile_dim:
             nn.init.normal_(self.profile.weight, std=profile_dim**-0.5)
             nn.init.normal_(self.asked.weight, std=profile_dim**-0.5)
+        is_counted = profile_dim and 2 * num_relations <= MOST_COUNTED
+        self.register_buffer("counted", torch.zeros(2 * num_relations, 2 * num_relations) if is_counted else None)
         self.walk_steps = walk_steps
         self.nearness = nn.Embedding(2 * num_relations, 1) if walk_steps else None
+        self.at_head = nn.Embedding(2 * num_relations, 1) if walk_steps else None
         if walk_steps:
             nn.init.ones_(self.nearness.weight)
+            nn.init.constant_(self.at_head.weight, AT_HEAD)
 
     @torch.no_grad()
     def count_profile(self, index: IndexedGraph) -> None:
-        """Sets the profile to what a graph says: exp(a_r b_s) is how much likelier r ends where s does than anywhere.
+        """Sets c_sr of the profile: the logarithm of how much likelier r ends where s does than anywhere in a graph.
 
-        It is the nearest product of its rank to the logarithms, where relations weigh by the root of the number of
-        nodes they end in. With more than `MOST_COUNTED` relations it stays as it is.
+        With more than `MOST_COUNTED` relations nothing is counted: c is 0.
         """
-        size = index.num_relations
-        if self.profile is None or size > MOST_COUNTED:
+        if self.counted is None:
             return
         both = shared_ends(index)
         count = both.diagonal()
         expected = count.unsqueeze(1) * count / index.num_nodes
         lift = torch.where(expected > 0, both / expected, 1.0)
-        weight = count.clamp(min=1).sqrt()
-        left, values, right = torch.linalg.svd(weight.unsqueeze(1) * lift.clamp(min=LEAST_LIFT).log() * weight)
-        rank = min(self.profile.embedding_dim, size)
-        self.profile.weight.zero_()  # beyond the rank, where `asked` stays as it is, so that both have gradients
-        for table, vectors in ((self.profile, left), (self.asked, right.T)):
-            table.weight[:, :rank] = (vectors[:, :rank] * values[:rank].sqrt() / weight.unsqueeze(1)).to(table.weight)
+        self.counted.copy_(lift.clamp(min=LEAST_LIFT).log())
 
     def index(self, graph: Data) -> IndexedGraph:
         """The graph, sorted once for many questions; the result replaces it in a call."""
@@ -131,17 +131,24 @@ class Reasoner(nn.Module):
         scores = self.score(index, heads, query, edge_weight)
         scores = scores * F.dropout(scores.new_ones(len(heads), 1), self.path_dropout, self.training)
         if self.profile is not None:
-            scores = scores + self._score_by_profile(index, self.asked(relations))
+            scores = scores + self._score_by_profile(index, relations)
         if self.nearness is not None:
-            chance = random_walk(index, heads, self.walk_steps, dtype=query.dtype)
-            scores = scores + self.nearness(relations) * chance.add(FAR).log()
+            scores = scores + self._score_by_walk(index, heads, relations)
         return scores
 
-    def _score_by_profile(self, index: IndexedGraph, asked: torch.Tensor) -> torch.Tensor:
+    def _score_by_profile(self, index: IndexedGraph, relations: torch.Tensor) -> torch.Tensor:
         ptr = starts(index.target, index.num_nodes)
-        odds = (self.profile.weight @ asked.T).exp()  # [R, B]
+        odds = self.profile.weight @ self.asked(relations).T  # [2 R, B]
+        if self.counted is not None:
+            odds = odds + self.counted.index_select(1, relations)
+        odds = odds.exp()
         total = F.embedding_bag(index.relation, odds, ptr, mode="sum", include_last_offset=True)
         return ((1 + total) / (1 + ptr.diff().unsqueeze(1))).log().T
+
+    def _score_by_walk(self, index: IndexedGraph, heads: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:
+        weight = self.nearness(relations)
+        chance = random_walk(index, heads, self.walk_steps, dtype=weight.dtype)
+        return (weight * chance.add(FAR).log()).scatter_add(1, heads.unsqueeze(1), self.at_head(relations))
 
     def score(
         self, index: IndexedGraph, heads: torch.Tensor, query: torch.Tensor, edge_weight: torch.Tensor | None
@@ -278,7 +285,7 @@ class EurNetReasoner(Reasoner):
         num_relations: int,
         dim: int = 32,
         num_layers: int = 5,
-        profile_dim: int = 128,
+        profile_dim: int = 32,
         walk_steps: int = 10,
         normalization: Normalization = "mean",
         scales: Literal["static", "query"] = "static",

@@ -41,11 +41,17 @@ class RelationProfile(nn.Module):
 
 
 class WalkAndProfile(nn.Module):
-    """The product of both chances: scores [B, N]."""
+    """The product of both chances: scores [B, N].
 
-    def __init__(self, index: IndexedGraph):
+    Args:
+        index: the training graph.
+        takes_head: False: the head, where a walk is most of the time, scores 0 as an answer to its own question.
+    """
+
+    def __init__(self, index: IndexedGraph, takes_head: bool = True):
         super().__init__()
-        self.walk, self.profile = RandomWalk(), RelationProfile(index)
+        self.walk, self.profile, self.takes_head = RandomWalk(), RelationProfile(index), takes_head
 
     def forward(self, index: IndexedGraph, heads: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:
-        return self.walk(index, heads, relations) * self.profile(index, heads, relations)
+        scores = self.walk(index, heads, relations) * self.profile(index, heads, relations)
+        return scores if self.takes_head else scores.scatter(1, heads.unsqueeze(1), 0)

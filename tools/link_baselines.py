@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "random walk": RandomWalk(),
             "relation profile": RelationProfile(index),
             "product of both": WalkAndProfile(index),
+            "the same, never the head": WalkAndProfile(index, takes_head=False),
         }
         print("| without learning | protocol | MRR | Hits@1 | Hits@10 | Hits@10 of 50 |\n|---|---|---|---|---|---|")
         for name, scorer in scorers.items():

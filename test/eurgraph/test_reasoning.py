@@ -39,6 +39,8 @@ def reasoner(options, num_layers=3):
     model = EurNetReasoner(R, dim=6, num_layers=num_layers, **options).double().eval()
     for parameter in model.parameters():  # none of them stays 0
         torch.nn.init.normal_(parameter, std=0.5)
+    if model.counted is not None:
+        torch.nn.init.normal_(model.counted)
     return model
 
 
@@ -97,10 +99,12 @@ def plain_scores(model, graph, head, relation):
         hidden = readout.of_state(model.norm(x.get(v, start[v]))) + readout.of_query(query)
         score = readout.last(hidden.relu()).squeeze()
         if model.profile is not None:
-            odds = [(model.profile.weight[kind] @ model.asked.weight[relation]).exp() for _, u, kind in edges if u == v]
+            learned = model.profile.weight @ model.asked.weight[relation]
+            odds = [(model.counted[kind, relation] + learned[kind]).exp() for _, u, kind in edges if u == v]
             score = score + torch.log((1 + sum(odds, torch.zeros(()))) / (1 + len(odds)))
         if model.nearness is not None:
             score = score + model.nearness.weight[relation, 0] * torch.log(walk[v] + 1e-6)
+            score = score + (model.at_head.weight[relation, 0] if v == head else 0)
         scores.append(score)
     return torch.stack(scores)
 
@@ -311,28 +315,31 @@ def test_a_counted_profile_is_how_much_likelier_a_relation_ends_there():
     """Relation 0 ends in nodes 1 and 2 of five, 1 in 2 and 3, 2 in 0, and 3 in none."""
     edges = torch.tensor([[0, 0, 0, 2, 1], [1, 2, 2, 3, 0]])
     graph = Data(edge_index=edges, edge_type=torch.tensor([0, 0, 1, 1, 2]), num_nodes=5)
-    model = EurNetReasoner(2, dim=6, num_layers=2, profile_dim=6).double()
+    model = EurNetReasoner(2, dim=6, num_layers=2).double()
     model.count_profile(model.index(graph))
     lift = torch.tensor(
         [[5 / 2, 5 / 4, 0.02, 1], [5 / 4, 5 / 2, 0.02, 1], [0.02, 0.02, 5, 1], [1, 1, 1, 1]], dtype=torch.float64
     )
-    torch.testing.assert_close((model.profile.weight @ model.asked.weight.T).exp(), lift)
+    torch.testing.assert_close(model.counted.exp(), lift)
     torch.testing.assert_close(shared_ends(model.index(graph))[0], torch.tensor([2.0, 1, 0, 0]).double())
-    scores = model(graph, torch.tensor([0]), torch.tensor([0]))
-    gradients = torch.autograd.grad(scores.square().sum(), [model.profile.weight, model.asked.weight])
-    assert all(gradient.abs().sum() > 0 for gradient in gradients)
+    others = EurNetReasoner(2, dim=6, num_layers=2).double()
+    others.load_state_dict(model.state_dict())
+    assert torch.equal(others.counted, model.counted)
 
 
-def test_a_profile_of_a_lower_rank_is_the_nearest_product(monkeypatch):
-    graph = facts()
-    full, low = (EurNetReasoner(R, dim=6, num_layers=2, profile_dim=dim).double() for dim in (2 * R, 2))
-    for model in (full, low):
-        model.count_profile(model.index(graph))
-    count = shared_ends(full.index(graph)).diagonal().clamp(min=1).sqrt()
-    known, found = (count.unsqueeze(1) * (one.profile.weight @ one.asked.weight.T) * count for one in (full, low))
-    values = torch.linalg.svdvals(known)
-    torch.testing.assert_close(torch.linalg.matrix_norm(known - found), values[2:].norm())
-    monkeypatch.setattr(reasoning, "MOST_COUNTED", 1)
-    before = low.profile.weight.clone()
-    low.count_profile(low.index(graph))
-    assert torch.equal(low.profile.weight, before)
+def test_nothing_is_counted_of_too_many_relations_or_without_a_profile(monkeypatch):
+    monkeypatch.setattr(reasoning, "MOST_COUNTED", 2 * R - 1)
+    for options in ({}, {"profile_dim": 0}):
+        model = EurNetReasoner(R, dim=6, num_layers=2, **options)
+        model.count_profile(model.index(facts()))
+        assert model.counted is None and torch.isfinite(model(facts(), *questions())).all()
+
+
+def test_a_head_starts_as_an_unlikely_answer_to_its_own_question():
+    torch.manual_seed(0)
+    graph, (heads, relations) = facts(), questions()
+    model = EurNetReasoner(R, dim=6, num_layers=2).eval()
+    scores = model(graph, heads, relations)
+    torch.nn.init.zeros_(model.at_head.weight)
+    at = torch.arange(len(heads)), heads
+    torch.testing.assert_close(model(graph, heads, relations)[at] - scores[at], torch.full((len(heads),), 5.0))

@@ -31,3 +31,7 @@ def test_a_profile_is_the_share_of_nodes_in_which_both_relations_end(index):
     torch.testing.assert_close(profile, expected)
     product = WalkAndProfile(index)(index, heads, relations)
     torch.testing.assert_close(product, RandomWalk()(index, heads, relations) * expected)
+    without = WalkAndProfile(index, takes_head=False)(index, heads, relations)
+    assert without[0, 0] == without[1, 3] == 0
+    without[0, 0], without[1, 3] = product[0, 0], product[1, 3]
+    assert torch.equal(without, product)
