@@ -39,8 +39,8 @@ class Reasoner(nn.Module):
         \log \frac{1 + \sum_{s} \exp(c_{sr} + a_r \cdot b_s)}{1 + n}
 
     where r is what is asked for: exp(c_sr) is how much likelier an answer to r is among the nodes that s ends in,
-    counted once (`count_profile`), and the product is learned. The walk adds the logarithm of the chance to meet v on a
-    random walk from the head, times a weight of r; the head itself, where a walk starts, has a weight of its own besides.
+    counted once (`count_profile`), and the product is learned. The walk adds the logarithm of the chance to meet v on
+    a random walk from the head, times a weight of r; the head, where a walk starts, has a weight of its own besides.
 
     Args:
         num_relations: relations R of the facts, without their inverses.
@@ -49,8 +49,9 @@ class Reasoner(nn.Module):
         profile_dim: entries of a and b; 0: without the profile.
         walk_steps: steps of the random walk (`eurgraph.random_walk`); 0: without it.
         edge_dropout: in training, each batch sees the graph without a share of its edges, drawn from 0 to this one.
-        path_dropout: in training, the share of the questions of which the score by paths is left out. Both keep a
-            network from leaning on paths that only its own graph has.
+        path_decay: weight of the squares of the scores by paths in the loss, half their mean over all nodes; a loss
+            must be a mean over questions. A softmax cannot see a constant, so without it these scores drift far below
+            0, where they leave behind nodes unlike any in training, which then come first on another graph.
 
     Shapes:
         graph: edge_index [2, E] and edge_type [E] of 0 to 2 R - 1, as `datasets.graphs.knowledge_graph` makes it: the
@@ -72,14 +73,15 @@ class Reasoner(nn.Module):
         profile_dim: int,
         walk_steps: int,
         edge_dropout: float = 0.0,
-        path_dropout: float = 0.0,
+        path_decay: float = 0.0,
     ):
         super().__init__()
         check_sizes(num_relations=num_relations, dim=dim, num_layers=num_layers)
         check_sizes(0, profile_dim=profile_dim, walk_steps=walk_steps)
-        check_shares(edge_dropout=edge_dropout, path_dropout=path_dropout)
+        check_shares(edge_dropout=edge_dropout)
+        check_sizes(0, path_decay=path_decay)
         self.num_relations, self.dim, self.num_layers = num_relations, dim, num_layers
-        self.edge_dropout, self.path_dropout = edge_dropout, path_dropout
+        self.edge_dropout, self.path_decay = edge_dropout, path_decay
         self.query = nn.Embedding(2 * num_relations, dim)
         self.profile = nn.Embedding(2 * num_relations, profile_dim) if profile_dim else None
         self.asked = nn.Embedding(2 * num_relations, profile_dim) if profile_dim else None
@@ -129,7 +131,8 @@ class Reasoner(nn.Module):
             index, edge_weight = index.only(keep), None if edge_weight is None else edge_weight[:, keep]
         query = self.query(relations)
         scores = self.score(index, heads, query, edge_weight)
-        scores = scores * F.dropout(scores.new_ones(len(heads), 1), self.path_dropout, self.training)
+        if self.training and self.path_decay:
+            scores = Decay.apply(scores, self.path_decay)
         if self.profile is not None:
             scores = scores + self._score_by_profile(index, relations)
         if self.nearness is not None:
@@ -178,6 +181,21 @@ class Reasoner(nn.Module):
         keep = (weight.detach() != 0).any(0)
         index, weight = index.only(keep), weight[:, keep]
         return index, weight if weight.requires_grad or (weight != 1).any() else None
+
+
+class Decay(torch.autograd.Function):
+    """Leaves scores as they are, and adds the gradient of half their mean square, times `weight`."""
+
+    @staticmethod
+    def forward(ctx, scores: torch.Tensor, weight: float) -> torch.Tensor:
+        ctx.save_for_backward(scores)
+        ctx.weight = weight
+        return scores.view_as(scores)
+
+    @staticmethod
+    def backward(ctx, grad: torch.Tensor):
+        (scores,) = ctx.saved_tensors
+        return grad + ctx.weight / max(scores.numel(), 1) * scores, None
 
 
 def mean_of_relations(index: IndexedGraph, table: torch.Tensor) -> torch.Tensor:
@@ -273,7 +291,7 @@ class EurNetReasoner(Reasoner):
     Nodes that are never reached are scored by their context, so they do not tie.
 
     Args:
-        num_relations, dim, num_layers, profile_dim, walk_steps, edge_dropout, path_dropout: see `Reasoner`.
+        num_relations, dim, num_layers, profile_dim, walk_steps, edge_dropout, path_decay: see `Reasoner`.
         normalization, open_gate: see `GRMPConv`.
         scales, virtual_node, gated: see `QueryLayer`.
         context: False: nodes start with 0, and those that are not reached tie but for the profile and the walk.
@@ -295,9 +313,9 @@ class EurNetReasoner(Reasoner):
         open_gate: bool = True,
         gated: bool = True,
         edge_dropout: float = 0.0,
-        path_dropout: float = 0.0,
+        path_decay: float = 0.0,
     ):
-        super().__init__(num_relations, dim, num_layers, profile_dim, walk_steps, edge_dropout, path_dropout)
+        super().__init__(num_relations, dim, num_layers, profile_dim, walk_steps, edge_dropout, path_decay)
         check_shares(dropout=dropout)
         if scales not in ("static", "query"):
             raise ValueError(f"scales must be static or query, not {scales!r}")

@@ -255,18 +255,24 @@ def test_an_index_of_part_of_the_edges_is_that_of_the_smaller_graph():
         assert torch.equal(ours, theirs)
 
 
-class TestDropoutOfTerms:
-    def test_path_dropout_leaves_only_the_profile_and_the_walk_of_some_questions(self):
-        torch.manual_seed(0)
-        model = reasoner({"path_dropout": 0.5}).train()
-        graph, (head, relation) = facts(), questions()
-        heads, relations = head[:1].expand(64), relation[:1].expand(64)
-        whole = model.eval()(graph, heads, relations)[0]
-        paths = model.score(model.index(graph), heads[:1], model.query(relations[:1]), None)[0]
-        scores = model.train()(graph, heads, relations)
-        left_out = torch.isclose(scores, whole - paths).all(1)
-        doubled = torch.isclose(scores, whole + paths).all(1)
-        assert (left_out ^ doubled).all() and 16 <= left_out.sum() <= 48
+class TestRegularization:
+    def test_path_decay_adds_the_squares_of_the_scores_by_paths_to_the_loss(self):
+        graph, (heads, relations) = facts(), questions()
+        plain = reasoner({"profile_dim": 0, "walk_steps": 0})
+        decayed = reasoner({"profile_dim": 0, "walk_steps": 0, "path_decay": 0.5})
+        expected = F.cross_entropy(scores := plain(graph, heads, relations), heads) + 0.25 * scores.square().mean()
+        for training in (True, False):
+            loss = F.cross_entropy(decayed.train(training)(graph, heads, relations), heads)
+            torch.testing.assert_close(loss, F.cross_entropy(scores, heads))
+            same = all(
+                torch.allclose(ours, theirs, rtol=1e-9, atol=1e-12)
+                for ours, theirs in zip(
+                    torch.autograd.grad(loss, list(decayed.parameters())),
+                    torch.autograd.grad(expected, list(plain.parameters()), retain_graph=True),
+                    strict=True,
+                )
+            )
+            assert same is training
 
     def test_edge_dropout_takes_edges_from_all_terms_in_training_alone(self, monkeypatch):
         torch.manual_seed(0)
@@ -301,7 +307,7 @@ class TestDropoutOfTerms:
         ({"walk_steps": -1}, "walk_steps must be 0 or more"),
         ({"dropout": -0.1}, "dropout must be from 0 to below 1, not -0.1"),
         ({"edge_dropout": 1.0}, "edge_dropout must be from 0 to below 1, not 1.0"),
-        ({"path_dropout": 2.0}, "path_dropout must be from 0 to below 1, not 2.0"),
+        ({"path_decay": -0.1}, "path_decay must be 0 or more, not -0.1"),
         ({"scales": "dynamic"}, "scales must be static or query, not 'dynamic'"),
         ({"normalization": "max"}, "normalization must be one of mean, sqrt, sum, not 'max'"),
     ],
