@@ -168,21 +168,28 @@ class _Loader(yaml.SafeLoader):
 
     def __init__(self, stream):
         super().__init__(stream)
-        self._open_anchors: list[str | None] = []  # of the nodes around the one that is read
+        self._level = 0  # of the node that is read
+        self._heights: dict[yaml.Node, int] = {}  # levels of each node that has been read, aliases included
 
     def compose_node(self, parent, index):
-        event = self.peek_event()
-        problem = None
-        if isinstance(event, yaml.AliasEvent) and event.anchor in self._open_anchors:
-            problem = f"*{event.anchor} stands inside what it stands for"
-        elif len(self._open_anchors) == DEEPEST_NESTING:  # not Python's own limit, which torch.compile raises
-            problem = f"it is nested more than {DEEPEST_NESTING} levels deep"
-        if problem:
-            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
-        self._open_anchors.append(event.anchor)
+        event, self._level = self.peek_event(), self._level + 1
+        self._check_level(self._level, event)  # before Python's own limit, which torch.compile changes
         node = super().compose_node(parent, index)
-        self._open_anchors.pop()
+        if not isinstance(event, yaml.AliasEvent):
+            inner = [] if isinstance(node, yaml.ScalarNode) else node.value
+            inner = [part for pair in inner for part in pair] if isinstance(node, yaml.MappingNode) else inner
+            self._heights[node] = 1 + max((self._heights[part] for part in inner), default=0)
+        elif node not in self._heights:
+            problem = f"*{event.anchor} stands inside what it stands for"
+            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
+        self._level -= 1
+        self._check_level(self._level + self._heights[node], event)
         return node
+
+    def _check_level(self, level: int, event: yaml.Event) -> None:
+        if level > DEEPEST_NESTING:
+            problem = f"it is nested more than {DEEPEST_NESTING} levels deep"
+            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
 
     def compose_mapping_node(self, anchor):
         node = super().compose_mapping_node(anchor)

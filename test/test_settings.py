@@ -103,6 +103,7 @@ def test_what_is_written_is_read_alike():
         ("a: !!python/object:os.system x", r"could not determine a constructor"),
         ("[" * 600 + "]" * 600, r"nested more than 100 levels deep \(line 1, column 101\)"),
         ("[" * 600, "nested more than 100 levels deep"),
+        ("a0: &a0 []\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 600)), r"100 levels deep \(line 100,"),
         ("a: &a [{b: *a}]", r"\*a stands inside what it stands for \(line 1, column 12\)"),
         ("!!bool x", "'x'"),
     ],
