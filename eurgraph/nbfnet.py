@@ -84,8 +84,8 @@ class NBFNet(Reasoner):
     """Layers of NBFNet on all nodes.
 
     Args:
-        num_relations, dim, num_layers, profile_dim, walk_steps, edge_dropout, path_decay: see `Reasoner`. The paper
-            has none of the last four.
+        num_relations, dim, num_layers, profile_dim, walk_steps, edge_dropout: see `Reasoner`. The paper
+            has none of the last three.
         relations: see `NBFNetLayer`.
     """
 
@@ -98,9 +98,8 @@ class NBFNet(Reasoner):
         walk_steps: int = 0,
         relations: Literal["static", "query"] = "query",
         edge_dropout: float = 0.0,
-        path_decay: float = 0.0,
     ):
-        super().__init__(num_relations, dim, num_layers, profile_dim, walk_steps, edge_dropout, path_decay)
+        super().__init__(num_relations, dim, num_layers, profile_dim, walk_steps, edge_dropout)
         if relations not in ("static", "query"):
             raise ValueError(f"relations must be static or query, not {relations!r}")
         self.layers = nn.ModuleList(NBFNetLayer(dim, 2 * num_relations, relations) for _ in range(num_layers))

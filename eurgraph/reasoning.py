@@ -49,9 +49,6 @@ class Reasoner(nn.Module):
         profile_dim: entries of a and b; 0: without the profile.
         walk_steps: steps of the random walk (`eurgraph.random_walk`); 0: without it.
         edge_dropout: in training, each batch sees the graph without a share of its edges, drawn from 0 to this one.
-        path_decay: weight of the squares of the scores by paths in the loss, half their mean over all nodes; a loss
-            must be a mean over questions. A softmax cannot see a constant, so without it these scores drift far below
-            0, where they leave behind nodes unlike any in training, which then come first on another graph.
 
     Shapes:
         graph: edge_index [2, E] and edge_type [E] of 0 to 2 R - 1, as `datasets.graphs.knowledge_graph` makes it: the
@@ -59,7 +56,7 @@ class Reasoner(nn.Module):
         heads [B], relations [B]: the questions. (?, r, t) is asked as (t, r + R, ?).
         edge_weight [E], or [num_layers, E] for weights that differ by layer: an edge of weight 0 is not there. The
             relational context, the profile and the walk know whether an edge is there, not its weight.
-        result: logits [B, N] of all nodes.
+        result: logits [B, N] of all nodes; `with_paths`: and the scores by paths in them, [B, N].
 
     Raises:
         ValueError: a number is out of range.
@@ -73,15 +70,13 @@ class Reasoner(nn.Module):
         profile_dim: int,
         walk_steps: int,
         edge_dropout: float = 0.0,
-        path_decay: float = 0.0,
     ):
         super().__init__()
         check_sizes(num_relations=num_relations, dim=dim, num_layers=num_layers)
         check_sizes(0, profile_dim=profile_dim, walk_steps=walk_steps)
         check_shares(edge_dropout=edge_dropout)
-        check_sizes(0, path_decay=path_decay)
         self.num_relations, self.dim, self.num_layers = num_relations, dim, num_layers
-        self.edge_dropout, self.path_decay = edge_dropout, path_decay
+        self.edge_dropout = edge_dropout
         self.query = nn.Embedding(2 * num_relations, dim)
         self.profile = nn.Embedding(2 * num_relations, profile_dim) if profile_dim else None
         self.asked = nn.Embedding(2 * num_relations, profile_dim) if profile_dim else None
@@ -121,7 +116,8 @@ class Reasoner(nn.Module):
         heads: torch.Tensor,
         relations: torch.Tensor,
         edge_weight: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+        with_paths: bool = False,
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         index = graph if isinstance(graph, IndexedGraph) else self.index(graph)
         self._check(index, heads, relations)
         if edge_weight is not None:
@@ -130,14 +126,12 @@ class Reasoner(nn.Module):
             keep = torch.rand(index.edge.shape, device=heads.device) >= self.edge_dropout * torch.rand(()).item()
             index, edge_weight = index.only(keep), None if edge_weight is None else edge_weight[:, keep]
         query = self.query(relations)
-        scores = self.score(index, heads, query, edge_weight)
-        if self.training and self.path_decay:
-            scores = Decay.apply(scores, self.path_decay)
+        scores = by_paths = self.score(index, heads, query, edge_weight)
         if self.profile is not None:
             scores = scores + self._score_by_profile(index, relations)
         if self.nearness is not None:
             scores = scores + self._score_by_walk(index, heads, relations)
-        return scores
+        return (scores, by_paths) if with_paths else scores
 
     def _score_by_profile(self, index: IndexedGraph, relations: torch.Tensor) -> torch.Tensor:
         ptr = starts(index.target, index.num_nodes)
@@ -181,21 +175,6 @@ class Reasoner(nn.Module):
         keep = (weight.detach() != 0).any(0)
         index, weight = index.only(keep), weight[:, keep]
         return index, weight if weight.requires_grad or (weight != 1).any() else None
-
-
-class Decay(torch.autograd.Function):
-    """Leaves scores as they are, and adds the gradient of half their mean square, times `weight`."""
-
-    @staticmethod
-    def forward(ctx, scores: torch.Tensor, weight: float) -> torch.Tensor:
-        ctx.save_for_backward(scores)
-        ctx.weight = weight
-        return scores.view_as(scores)
-
-    @staticmethod
-    def backward(ctx, grad: torch.Tensor):
-        (scores,) = ctx.saved_tensors
-        return grad + ctx.weight / max(scores.numel(), 1) * scores, None
 
 
 def mean_of_relations(index: IndexedGraph, table: torch.Tensor) -> torch.Tensor:
@@ -291,7 +270,7 @@ class EurNetReasoner(Reasoner):
     Nodes that are never reached are scored by their context, so they do not tie.
 
     Args:
-        num_relations, dim, num_layers, profile_dim, walk_steps, edge_dropout, path_decay: see `Reasoner`.
+        num_relations, dim, num_layers, profile_dim, walk_steps, edge_dropout: see `Reasoner`.
         normalization, open_gate: see `GRMPConv`.
         scales, virtual_node, gated: see `QueryLayer`.
         context: False: nodes start with 0, and those that are not reached tie but for the profile and the walk.
@@ -313,9 +292,8 @@ class EurNetReasoner(Reasoner):
         open_gate: bool = True,
         gated: bool = True,
         edge_dropout: float = 0.0,
-        path_decay: float = 0.0,
     ):
-        super().__init__(num_relations, dim, num_layers, profile_dim, walk_steps, edge_dropout, path_decay)
+        super().__init__(num_relations, dim, num_layers, profile_dim, walk_steps, edge_dropout)
         check_shares(dropout=dropout)
         if scales not in ("static", "query"):
             raise ValueError(f"scales must be static or query, not {scales!r}")

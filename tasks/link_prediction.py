@@ -185,13 +185,14 @@ class LinkPrediction(Task):
             yield {**batch, "graph": self._training_graph.without(asked, self.settings.loss.remove)}
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        scores = model(batch["graph"], batch["heads"], batch["relations"]).float()
-        settings = self.settings.loss
+        scores, by_paths = model(batch["graph"], batch["heads"], batch["relations"], with_paths=True)
+        scores, settings = scores.float(), self.settings.loss
         if settings.name == "softmax":
             losses = softmax_loss(scores, batch["answers"], batch["known"])
         else:
             losses = negatives_loss(scores, batch["answers"], batch["negatives"], settings.temperature)
-        return losses.mean(), {"loss": losses.detach().sum()}
+        decay = settings.path_decay / 2 * by_paths.float().square().mean() if settings.path_decay else 0
+        return losses.mean() + decay, {"loss": losses.detach().sum()}
 
     # Evaluation.
 

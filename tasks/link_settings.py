@@ -66,6 +66,12 @@ class LinkLossSettings(Settings):
         description="what is taken out of the graph before a batch is asked: the asked facts and their inverses; or "
         "all edges between a head and its answer, as NBFNet does on FB15k-237",
     )
+    path_decay: float = Field(
+        0,
+        ge=0,
+        description="weight of half the mean square of the scores by paths. A softmax cannot see a constant: without "
+        "it they drift far below 0, and nodes unlike any in training stay behind and come first on another graph",
+    )
     num_negatives: int = Field(32, gt=0, le=100_000, description="entities drawn for each question, by `negatives`")
     temperature: float = Field(
         0.5, gt=0, description="of the weights of the drawn entities: high scores count more; by `negatives`"

@@ -256,23 +256,12 @@ def test_an_index_of_part_of_the_edges_is_that_of_the_smaller_graph():
 
 
 class TestRegularization:
-    def test_path_decay_adds_the_squares_of_the_scores_by_paths_to_the_loss(self):
-        graph, (heads, relations) = facts(), questions()
-        plain = reasoner({"profile_dim": 0, "walk_steps": 0})
-        decayed = reasoner({"profile_dim": 0, "walk_steps": 0, "path_decay": 0.5})
-        expected = F.cross_entropy(scores := plain(graph, heads, relations), heads) + 0.25 * scores.square().mean()
-        for training in (True, False):
-            loss = F.cross_entropy(decayed.train(training)(graph, heads, relations), heads)
-            torch.testing.assert_close(loss, F.cross_entropy(scores, heads))
-            same = all(
-                torch.allclose(ours, theirs, rtol=1e-9, atol=1e-12)
-                for ours, theirs in zip(
-                    torch.autograd.grad(loss, list(decayed.parameters())),
-                    torch.autograd.grad(expected, list(plain.parameters()), retain_graph=True),
-                    strict=True,
-                )
-            )
-            assert same is training
+    def test_the_scores_by_paths_are_those_without_profile_and_walk(self):
+        graph, asked = facts(), questions()
+        model, paths_alone = reasoner({}), reasoner({"profile_dim": 0, "walk_steps": 0})
+        paths_alone.load_state_dict(model.state_dict(), strict=False)
+        scores, by_paths = model(graph, *asked, with_paths=True)
+        assert torch.equal(scores, model(graph, *asked)) and torch.equal(by_paths, paths_alone(graph, *asked))
 
     def test_edge_dropout_takes_edges_from_all_terms_in_training_alone(self, monkeypatch):
         torch.manual_seed(0)
@@ -307,7 +296,6 @@ class TestRegularization:
         ({"walk_steps": -1}, "walk_steps must be 0 or more"),
         ({"dropout": -0.1}, "dropout must be from 0 to below 1, not -0.1"),
         ({"edge_dropout": 1.0}, "edge_dropout must be from 0 to below 1, not 1.0"),
-        ({"path_decay": -0.1}, "path_decay must be 0 or more, not -0.1"),
         ({"scales": "dynamic"}, "scales must be static or query, not 'dynamic'"),
         ({"normalization": "max"}, "normalization must be one of mean, sqrt, sum, not 'max'"),
     ],

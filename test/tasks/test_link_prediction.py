@@ -198,6 +198,19 @@ def test_training_on_negatives_lowers_the_loss(families):
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.03
 
 
+def test_path_decay_adds_the_squares_of_the_scores_by_paths_to_the_loss(families):
+    task, decayed = make_task(families), make_task(families, loss={"path_decay": 0.5})
+    model, batch = task.build_model(), next(iter(task.train_batches(0, 1, 16, "train")))
+    _, by_paths = model(batch["graph"], batch["heads"], batch["relations"], with_paths=True)
+    (plain, sums), (loss, sums_too) = (one.training_step(model, batch) for one in (task, decayed))
+    expected = plain + 0.25 * by_paths.square().mean()
+    torch.testing.assert_close(loss, expected)
+    assert torch.equal(sums["loss"], sums_too["loss"]) and loss > plain
+    weights = list(model.readout.parameters())
+    for ours, theirs in zip(*(torch.autograd.grad(one, weights) for one in (loss, expected)), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_other_facts_and_other_relations_are_noticed(families, tmp_path):
     whole = (families / "families/train.txt").read_text().splitlines()
     (tmp_path / "fewer.txt").write_text("\n".join(whole[1:]) + "\n")
