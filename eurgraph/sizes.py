@@ -3,7 +3,7 @@
 import torch
 
 
-def check_sizes(least: int = 1, **sizes: float) -> None:
+def check_sizes(least: int = 1, **sizes: int) -> None:
     """Raises ValueError, which has the name, for a size below `least`."""
     for name, value in sizes.items():
         if value < least:
