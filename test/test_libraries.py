@@ -37,7 +37,7 @@ print(sorted({"timm", "torchvision.models"} & set(sys.modules)))
     [
         (["configs/demo/glore_motion.yaml"], "[]"),
         pytest.param(["configs/demo/hornet_shapes.yaml"], "[]", marks=pytest.mark.slow),
-        (["configs/demo/torchvision_motion.yaml"], "['torchvision.models']"),
+        pytest.param(["configs/demo/torchvision_motion.yaml"], "['torchvision.models']", marks=pytest.mark.slow),
     ],
 )
 def test_only_a_name_of_a_library_imports_it(arguments, imported):

@@ -20,8 +20,7 @@ BROUGHT_BY_TORCHVISION = {"torch._dynamo", "torch.distributed.fsdp", "torch.dist
     "task",
     [
         "clip_classification",
-        "segmentation",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("image_classification", "detection")),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("image_classification", "segmentation", "detection")),
     ],
 )
 def test_a_task_waits_for_the_libraries_that_only_others_need(task):

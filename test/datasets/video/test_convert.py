@@ -294,6 +294,7 @@ def test_script_converts_every_frame(tmp_path):
 
 
 @needs_bash
+@pytest.mark.slow
 def test_script_converts_the_same_files(tmp_path):
     listed = SCRIPT.read_text().split("suffixes=(", 1)[1].split(")", 1)[0].split()
     assert [f".{suffix}" for suffix in listed] == list(VIDEOS.suffixes)

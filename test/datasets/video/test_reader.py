@@ -355,7 +355,7 @@ def test_nothing_stays_open(tmp_path):
     make_sound(sound := tmp_path / "sound.mp4")
     gc.collect()  # what other tests left
     num_open = len(os.listdir("/dev/fd"))
-    for attempt in range(300):
+    for attempt in range(60):
         with VideoReader(good) as video:
             video.get_frames([2, 0])
         if attempt % 10 == 0:

@@ -48,7 +48,7 @@ def largest_difference(found, expected):
 @pytest.mark.parametrize(
     ("method", "tolerance"),
     [
-        pytest.param("openvino", EXACT, marks=pytest.mark.needs("openvino")),
+        pytest.param("openvino", EXACT, marks=[pytest.mark.needs("openvino"), pytest.mark.slow]),
         pytest.param("onnxruntime", EXACT, marks=[pytest.mark.needs("onnx"), pytest.mark.slow]),
         pytest.param("compile", EXACT, marks=[pytest.mark.needs("compiler"), pytest.mark.slow]),
         ("bf16", 0.03),
