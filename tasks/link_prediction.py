@@ -15,6 +15,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -235,9 +236,9 @@ class LinkPrediction(Task):
         if part == "outputs":
             return {"relations": Contents.of(self.relations.names)}
         if part == "training":
-            return {"training facts": Contents.of(map(str, self.splits.train.tolist()))}
-        asked, known = (sorted(map(str, facts.tolist())) for facts in (self.questions.asked, self.questions.known))
-        return {"validation facts": Contents.of(asked), "known facts": Contents.of(known)}
+            return {"training triples": Contents.of_rows(self.splits.train)}
+        parts = {"validation triples": self.questions.asked, "known triples": self.questions.known}
+        return {name: Contents.of_rows(triples[np.lexsort(triples.T)]) for name, triples in parts.items()}
 
     def run_files(self) -> dict[str, str]:
         return {RELATIONS: "".join(f"{name}\n" for name in self.relations.names)}

@@ -11,6 +11,7 @@ What is known is left out of the ranking, but for the answer that is asked for.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -156,7 +157,9 @@ def _held_out(facts: Triples, share: float, seed: int) -> np.ndarray:
     """
     entities, relations = facts.entities.names, facts.relations.names
     held = np.empty(len(facts.triples), dtype=bool)
-    for at, (head, relation, tail) in enumerate(facts.triples.tolist()):
+    parts = np.array_split(facts.triples, 1 + len(facts.triples) // 2**16)  # lists of millions would take gigabytes
+    rows = chain.from_iterable(part.tolist() for part in parts)
+    for at, (head, relation, tail) in enumerate(rows):
         text = "\t".join((str(seed), entities[head], relations[relation], entities[tail]))
         held[at] = is_in_share(text, share)
     learned = np.bincount(facts.triples[~held, 1], minlength=len(relations))

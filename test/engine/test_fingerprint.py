@@ -1,5 +1,6 @@
 """What a checkpoint knows of its data."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +14,13 @@ NOW = {"training": {"files": Contents.of(["a", "b"]), "weights": Contents.of([])
 def test_contents_are_counted_in_their_order():
     assert Contents.of([]).count == 0 and Contents.of(["a", "b"]).count == 2
     assert len({Contents.of(names) for names in (["a", "b"], ["b", "a"], ["ab"], ["a\udce9"], [])}) == 5
+
+
+def test_tables_are_counted_in_the_order_of_their_rows():
+    rows = np.array([[1, 2], [3, 4]])
+    contents = Contents.of_rows(rows)
+    assert contents == Contents.of_rows(rows.astype(np.int32)) == Contents.of_rows(np.asfortranarray(rows))
+    assert contents.count == 2 and contents != Contents.of_rows(rows[::-1])
 
 
 def test_changes_in_words():
