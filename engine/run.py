@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pydantic import Field
 
@@ -25,6 +25,7 @@ from engine.distributed import Ranks
 from engine.environment import add_environment, describe_environment
 from engine.json_io import read_json_lines, to_json
 from engine.plots import plot_curves
+from engine.run_lock import lock_run
 from settings import Settings, SettingsError, differences, is_changeable, read_recipe, write_yaml
 
 if TYPE_CHECKING:
@@ -62,8 +63,8 @@ class RunSettings(Settings):
 class Run:
     """The run directory, open for writing. Use `open_run`."""
 
-    def __init__(self, folder: Path, ranks: Ranks):
-        self.folder = folder
+    def __init__(self, folder: Path, ranks: Ranks, lock: BinaryIO | None = None):
+        self.folder, self._lock = folder, lock
         self.checkpoints = CheckpointFolder(folder / "checkpoints")
         self._is_main = ranks.is_main
         self._metrics = folder / "metrics.jsonl"
@@ -139,6 +140,8 @@ class Run:
 
     def close(self) -> None:
         self.checkpoints.close()
+        if self._lock is not None:
+            self._lock.close()
         if self._board is not None:
             with self._survives_without_board():
                 self._board.close()
@@ -167,17 +170,20 @@ def open_run(recipe: str | Path, settings: Any, resolved: dict[str, Any], ranks:
     """Creates or reopens the run directory of `recipe` and writes the `resolved` recipe into it.
 
     `settings` are the settings of the task, including its section `run`. Raises SettingsError if the directory holds
-    a run whose fixed settings differ.
+    a run whose fixed settings differ, or another process trains in it.
     """
     environment = describe_environment(ranks, settings.run.seed)
+    lock = None
 
     def make_folder() -> Path:
+        nonlocal lock
         folder = run_folder(recipe, settings.run)
         if not settings.run.resume:
             folder = _unused(folder)
         _check_recipe(folder, resolved, type(settings))
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            lock = lock_run(folder)
             write_atomically(folder / "recipe.yaml", lambda path: path.write_text(write_yaml(resolved)))
             add_environment(folder / "environment.json", environment)
             handler = logging.FileHandler(folder / "log.txt", encoding="utf-8", errors="backslashreplace")
@@ -187,7 +193,7 @@ def open_run(recipe: str | Path, settings: Any, resolved: dict[str, Any], ranks:
         logging.getLogger().addHandler(handler)
         return folder
 
-    return Run(ranks.on_main(make_folder), ranks)
+    return Run(ranks.on_main(make_folder), ranks, lock)
 
 
 def _unused(folder: Path) -> Path:
