@@ -118,7 +118,7 @@ def check_folder(folder: str | Path, overwrite: bool = False) -> Path:
     folder = Path(folder)
     present = [name for name in (CONFIG, WEIGHTS, CARD) if (folder / name).exists()]
     if present and not overwrite:
-        raise SettingsError(f"{folder} already has {present[0]}; choose another folder, or ask to overwrite it")
+        raise SettingsError(f"{folder} already has {present[0]}; choose another folder, or overwrite it (--overwrite)")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -142,7 +142,6 @@ def write_pretrained(
     metadata = {"format": "pt", **facts}
     values = config.model_dump(mode="json", exclude_none=True)
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-    content = safetensors.torch.save(weights, metadata)  # its save_file makes files that only their owner can read
-    write_atomically(folder / WEIGHTS, lambda path: path.write_bytes(content))
+    write_atomically(folder / WEIGHTS, lambda path: safetensors.torch.save_file(weights, path, metadata))
     write_atomically(folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
     write_atomically(folder / CARD, lambda path: path.write_text(card, encoding="utf-8"))

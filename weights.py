@@ -158,6 +158,11 @@ def _read_file(path: Path) -> Any:
     if path.suffix == ".json":
         raise WeightsError(f"{path}: holds no weights; if it is the index of several files, join these into one")
     try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         with torch.serialization.safe_globals(_plain_types()):

@@ -110,7 +110,7 @@ def test_a_download_is_read_like_a_folder(monkeypatch, folder):
 
 
 def test_a_model_is_not_replaced_unasked(folder, tmp_path):
-    with pytest.raises(SettingsError, match=r"glore already has config\.json; choose another folder, or ask to"):
+    with pytest.raises(SettingsError, match=r"glore already has config\.json; choose another folder, or overwrite it"):
         check_folder(folder)
     assert check_folder(folder, overwrite=True) == folder
     (tmp_path / "file").touch()

@@ -126,12 +126,14 @@ def load(args: argparse.Namespace, model: Any, params: dict[str, Any], options: 
     """Loads every array of the file into the model, and writes the model's weights if a file for them is named."""
     import safetensors.torch
 
+    from engine.checkpoint import write_atomically
     from glore3d.mxnet_weights import to_state_dict
 
     model.load_state_dict(to_state_dict(params, model))
     print(f"all {len(params)} arrays are loaded into {args.model}")
     if args.output is not None:
-        safetensors.torch.save_file(model.state_dict(), args.output)
+        weights = model.state_dict()
+        write_atomically(args.output, lambda path: safetensors.torch.save_file(weights, path))
         needs = f", with model.options: {yaml.safe_dump(options, default_flow_style=True).strip()}" if options else ""
         print(f"{args.output}: weights of {args.model}{needs}")
 

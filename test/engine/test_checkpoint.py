@@ -110,6 +110,8 @@ def test_code_in_a_checkpoint_is_not_executed(tmp_path):
 def test_best_weights_are_saved_with_metadata(folder):
     model = torch.nn.Conv3d(2, 2, 3).to(memory_format=torch.channels_last_3d)
     folder.write_best(model.state_dict(), {"step": "7"})
+    (plain := folder.best.with_name("plain")).touch()
+    assert folder.best.stat().st_mode == plain.stat().st_mode  # others may read it, as any file
     assert torch.equal(safetensors.torch.load_file(folder.best)["weight"], model.weight)
     with safetensors.safe_open(folder.best, "pt") as file:
         assert file.metadata() == {"step": "7"}
