@@ -8,7 +8,6 @@ https://github.com/yysijie/st-gcn (feeder/feeder_kinetics.py).
 """
 
 import json
-import zipfile
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -94,7 +93,7 @@ def _sequence_names(path: str) -> list[str]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return [name for name in archive.files if name != BONES]
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # damaged bytes make zipfile, zlib and NumPy raise what they happen to
         raise FileError(path, f"cannot be read as NPZ; is it whole? ({error})") from error
 
 
@@ -131,7 +130,7 @@ def _load(path: str, names: Iterable[str]) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in names}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:
         raise FileError(path, f"cannot be read as NPZ; is it whole? ({error})") from error
 
 
@@ -142,7 +141,7 @@ def _read_ntu(path: str) -> np.ndarray:
     try:
         lines = iter(Path(path).read_text().split("\n"))
         frames = [dict(_ntu_bodies(lines)) for _ in range(int(next(lines)))]
-    except (StopIteration, RuntimeError, ValueError) as error:  # a generator's StopIteration is a RuntimeError
+    except (StopIteration, RuntimeError, ValueError, LookupError, OSError) as error:
         raise FileError(path, "cannot be read as NTU's text of skeletons; is it whole?") from error
     people = list(dict.fromkeys(number for frame in frames for number in frame))  # in order of appearance
     if not people:
@@ -176,7 +175,7 @@ def _read_kinetics(path: str) -> np.ndarray:
     try:
         frames = json.loads(Path(path).read_text())["data"]
         people = [sorted(map(_kinetics_body, frame["skeleton"]), key=lambda body: -body[0]) for frame in frames]
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError, OSError) as error:
         raise FileError(path, f"cannot be read as JSON of Kinetics-skeleton: {error!r}") from error
     num_joints = {len(body) for frame in people for _, body in frame}
     if not num_joints:

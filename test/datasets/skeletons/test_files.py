@@ -9,7 +9,7 @@ import pytest
 
 from datasets.file_list import FileError, Given
 from datasets.skeletons import find_skeletons, read_skeleton
-from datasets.skeletons.files import split_sequence
+from datasets.skeletons.files import sequences_in, split_sequence
 
 
 def as_ntu(positions: np.ndarray) -> str:
@@ -117,7 +117,10 @@ GOOD = np.ones((2, 1, 3, 3), np.float32)
         ("a.npz", write_npz(walk=np.array([[[[0, np.inf, 0]] * 2]])), "", "a joint has an infinite coordinate"),
         ("a.skeleton", write("2\n1\n7 0\n"), "", "cannot be read as NTU's text of skeletons; is it whole"),
         ("a.skeleton", write("1\n1\n7\n1\n0 0 0\n"), "", "cannot be read as NTU's text of skeletons"),
+        ("a.skeleton", write("3\n1\n"), "", "cannot be read as NTU's text of skeletons"),
+        ("a.skeleton", lambda path: path.write_bytes(b"\xff\xfe"), "", "cannot be read as NTU's text of skeletons"),
         ("a.skeleton", write("1\n0\n"), "", "nobody is in it"),
+        ("a.json", write('{"data": 3}'), "", "cannot be read as JSON of Kinetics-skeleton"),
         ("a.json", write("{}"), "", r"cannot be read as JSON of Kinetics-skeleton: KeyError\('data'\)"),
         ("a.json", write('{"data": [{"skeleton": [{"pose": [1], "score": [1, 1]}]}]}'), "", "cannot be read as JSON"),
         ("a.json", write('{"data": []}'), "", "nobody is in it"),
@@ -128,3 +131,25 @@ def test_files_that_cannot_be_read(tmp_path, name, make, picked, message):
     make(tmp_path / name)
     with pytest.raises(FileError, match=message):
         read_skeleton(f"{tmp_path / name}{picked}")
+
+
+def test_whatever_bytes_an_archive_has_it_is_read_or_unreadable(tmp_path):
+    path, rng = tmp_path / "a.npz", np.random.default_rng(0)
+    np.savez_compressed(path, walk=rng.normal(size=(20, 1, 5, 3)))
+    intact, num_damaged = path.read_bytes(), 0
+    for number in range(300):
+        damaged = bytearray(intact)
+        damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
+        path = tmp_path / f"{number}.npz"
+        path.write_bytes(damaged)
+        try:
+            (place,) = sequences_in(str(path))
+            read_skeleton(place)
+        except FileError:
+            num_damaged += 1
+    assert num_damaged > 200
+
+
+def test_an_empty_archive_among_inputs_counts_as_unreadable(tmp_path):
+    (tmp_path / "a.npz").write_bytes(b"")
+    assert [item.path for item in find_skeletons([tmp_path])] == [str(tmp_path / "a.npz")]
