@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported:
 from settings import SettingsError
 from tools.common.arguments import add_run_arguments, parse_arguments, split_arguments
 from tools.common.errors import clear_errors
-from tools.common.output_files import check_file
+from tools.common.output_files import check_file, check_keeps_inputs
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not args.list_layers:
         check_format(args.output)
         check_file(args.output, "choose another one with -o")
+        check_keeps_inputs(args.output, [args.file], "choose another one with -o")
     trained = load_trained(
         args.checkpoint, args.overrides, config=args.config, run_dir=args.run_dir, average=args.average
     )

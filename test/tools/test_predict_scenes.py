@@ -1,6 +1,7 @@
 """tools/predict.py --output: pictures, class maps, videos and JSON lines, failures among them, and wrong options."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from scene_recipes import RECIPES, make_scenes
 from simulated_runs import without_plots
 
 from datasets.synthetic.scene_clips import make_scene_clips
+from engine.checkpoint import CheckpointError
 from settings import SettingsError, write_yaml
 from tools import predict, train
 
@@ -84,6 +86,39 @@ def test_options_that_the_task_does_not_have(name, options, message, folder, tmp
         return
     with pytest.raises(SettingsError, match="--smooth and --track are for videos, and there is none"):
         predict.main([*arguments, "--track", str(folder / "set/images/val")])
+
+
+def test_pictures_do_not_replace_inputs_nor_each_other(folder, tmp_path):
+    inputs, (video,) = tmp_path / "in", (folder / "clips/val").iterdir()
+    (inputs / "__MACOSX").mkdir(parents=True)
+    picture = Image.fromarray(np.random.RandomState(0).randint(0, 255, (40, 50, 3), np.uint8))
+    for name in ("0.png", "0_classes.png", "1.gif", "._0.png", "__MACOSX/0.png"):
+        picture.save(inputs / name)
+    (tmp_path / "other").mkdir()
+    shutil.copy(video, tmp_path / "other/2.mp4")
+    (inputs / "link").symlink_to(tmp_path / "other")
+    arguments = ["--run-dir", str(folder / "segmentation"), str(inputs), "--output"]
+    with pytest.raises(SettingsError, match=r"in holds the input .*; its pictures could be replaced; choose another"):
+        predict.main([*arguments, str(inputs)])
+    predict.main([*arguments, str(tmp_path / "out")])
+    expected = {"0.png", "0_classes.png", "0_classes_2.png", "0_classes_2_classes.png", "1.mp4", "2.mp4"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == expected | {"predictions.jsonl"}
+    assert np.array(Image.open(tmp_path / "out/0_classes.png")).shape == (40, 50)
+    assert {Path(row["path"]).name for row in rows(tmp_path / "out")} == {"0.png", "0_classes.png", "1.gif", "2.mp4"}
+
+
+@pytest.mark.parametrize("kind", ["png", "jsonl"])
+def test_a_full_disk_is_one_error(kind, folder, tmp_path, monkeypatch):
+    def no_space(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    if kind == "png":
+        monkeypatch.setattr(Image.Image, "save", no_space)
+    else:
+        (tmp_path / "predictions.jsonl").symlink_to("/dev/full")
+    arguments = ["--run-dir", str(folder / "segmentation"), "--output", str(tmp_path)]
+    with pytest.raises(CheckpointError, match=rf"cannot write .*\.{kind}: No space left on device"):
+        predict.main([*arguments, str(folder / "set/images/val")])
 
 
 @pytest.mark.parametrize(

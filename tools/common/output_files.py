@@ -1,6 +1,7 @@
 """Checks before a long task that its results can be written after it, and writes tables in one go."""
 
 import csv
+import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -32,6 +33,17 @@ def check_file(path: Path, remedy: str) -> None:
                 pass
     except OSError as error:
         raise SettingsError(f"cannot write {path}: {error.strerror}; {remedy}") from error
+
+
+def check_keeps_inputs(output: Path, inputs: Iterable[str], remedy: str) -> None:
+    """Raises SettingsError, which ends with `remedy`, if writing `output` would replace one of the `inputs`.
+
+    `output` may be a folder, which then must not be the one that an input is in.
+    """
+    for path in inputs:
+        place = os.path.dirname(os.path.abspath(path)) if output.is_dir() else path
+        if output.exists() and os.path.exists(place) and os.path.samefile(output, place):
+            raise SettingsError(f"{output} {'holds the input' if output.is_dir() else 'is the input'} {path}; {remedy}")
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

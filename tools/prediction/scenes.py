@@ -11,29 +11,33 @@ import json
 import logging
 import os
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from datasets.file_list import FileError, Given
+from datasets.find_files import FileKind, find_files
 from datasets.image_file import read_image
 from datasets.images.lists import IMAGES
 from datasets.video import find_videos
 from datasets.video.lists import VIDEOS
+from engine.checkpoint import cannot_write
 from engine.progress import progress_bar
 from engine.task import Draws, Seen
 from inference import Predictor
 from inference.overlay import rewrite_video
 from settings import SettingsError
-from tools.common.output_files import check_folder
+from tools.common.output_files import check_folder, check_keeps_inputs
 from tools.prediction.rows import exit_status, open_predictor, show_failure
 
 log = logging.getLogger(__name__)
 
 JSON_LINES = "predictions.jsonl"
+BOTH = FileKind("images or videos", (*VIDEOS.suffixes, *(s for s in IMAGES.suffixes if s not in VIDEOS.suffixes)))
 
 
 def predict_scenes(args: argparse.Namespace) -> int:
@@ -51,54 +55,62 @@ def predict_scenes(args: argparse.Namespace) -> int:
     if (args.smooth or args.track) and not videos:
         raise SettingsError("--smooth and --track are for videos, and there is none among the files")
     images = predictor.find_inputs(places) if places else []
-    names = _names([*(item.path for item in images), *videos])
+    paths = [*(item.path for item in images), *videos]
+    check_keeps_inputs(folder, paths, "its pictures could be replaced; choose another folder with --output")
+    names = _names(paths)
     task.over_time(args.smooth, args.track)  # says at once if the task cannot do it
     folder.mkdir(parents=True, exist_ok=True)
     num_failed = 0
-    with open(folder / JSON_LINES, "w", encoding="utf-8") as lines:
-        if images:
-            num_failed += _draw_images(predictor, images, names, folder, lines)
-        for video in videos:
-            num_failed += not _draw_video(predictor, video, folder / f"{names[video]}.mp4", lines, args)
+    lines = folder / JSON_LINES
+    lines.write_text("")
+    if images:
+        num_failed += _draw_images(predictor, images, names, folder, lines)
+    for video in videos:
+        num_failed += not _draw_video(predictor, video, folder / f"{names[video]}.mp4", lines, args)
     log.info("%s: pictures, and %s", folder, JSON_LINES)
     return exit_status(len(names), num_failed)
 
 
 def _split(places: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The videos among the places, also in folders, and the other places; a folder of videos alone is none of these."""
-    videos, others = [], []
+    """The videos and the images among the places, also in folders. What is neither counts as an image.
+
+    A GIF is a video: it may move.
+    """
+    videos, images = [], []
     for place in places:
-        if os.path.isdir(place):
-            held = [path for path in sorted(Path(place).rglob("*")) if path.is_file()]
-            found = [str(path) for path in held if path.suffix.lower() in VIDEOS.suffixes]
-            videos += found
-            if not found or any(path.suffix.lower() in IMAGES.suffixes for path in held):
-                others.append(place)
-        elif Path(place).suffix.lower() in VIDEOS.suffixes:
-            videos += [item.path for item in find_videos([place])]  # raises if there is no such file
-        else:
-            others.append(place)
-    return videos, others
+        if not os.path.isdir(place):
+            is_video = Path(place).suffix.lower() in VIDEOS.suffixes
+            videos += [item.path for item in find_videos([place])] if is_video else []  # raises if it is not there
+            images += [] if is_video else [place]
+            continue
+        found = find_files(Path(place), BOTH)
+        if not found:
+            raise SettingsError(f"{place}: no {BOTH.name} in it; expected files that end in {' '.join(BOTH.suffixes)}")
+        for path in found:
+            (videos if path.lower().endswith(VIDEOS.suffixes) else images).append(os.path.join(place, path))
+    return videos, images
 
 
 def _names(paths: Sequence[str]) -> dict[str, str]:
-    """A name for the files of each input: that of the input, with a number behind it if another has the same."""
+    """A name for the files of each input: that of the input, with a number behind it if another's files have the same.
+
+    Those of `a.jpg` are `a` and `a_classes`, so `a_classes.jpg` gets a number.
+    """
     names: dict[str, str] = {}
     taken: set[str] = set()
     for path in paths:
-        stem = name = Path(path).stem
-        number = 1
-        while name in taken:
-            number += 1
-            name = f"{stem}_{number}"
-        names[path] = name
-        taken.add(name)
+        stem = Path(path).stem
+        candidates = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
+        names[path] = next(name for name in candidates if taken.isdisjoint(_files(name)))
+        taken |= _files(names[path])
     return names
 
 
-def _draw_images(
-    predictor: Predictor, images: Sequence[Any], names: dict[str, str], folder: Path, lines: TextIO
-) -> int:
+def _files(name: str) -> set[str]:
+    return {name, f"{name}_classes"}
+
+
+def _draw_images(predictor: Predictor, images: Sequence[Any], names: dict[str, str], folder: Path, lines: Path) -> int:
     """Draws images -> for how many there is no prediction."""
     task, num_failed = predictor.task, 0
     with progress_bar(len(images), 0, task.ranks, "predicting", "image") as bar:
@@ -111,13 +123,21 @@ def _draw_images(
                 continue
             name, pixels = names[seen.path], np.array(read_image(seen.path))
             drawn = task.draw(torch.from_numpy(pixels).movedim(2, 0), seen.outputs)
-            Image.fromarray(drawn.movedim(0, 2).numpy()).save(folder / f"{name}.png")
+            _write_png(folder / f"{name}.png", drawn.movedim(0, 2))
             for kind, values in task.maps(seen.outputs).items():
-                Image.fromarray(values.cpu().numpy()).save(folder / f"{name}_{kind}.png")
+                _write_png(folder / f"{name}_{kind}.png", values)
     return num_failed
 
 
-def _draw_video(predictor: Predictor, path: str, target: Path, lines: TextIO, args: argparse.Namespace) -> bool:
+def _write_png(path: Path, values: torch.Tensor) -> None:
+    try:
+        Image.fromarray(values.cpu().numpy()).save(path)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+
+
+def _draw_video(predictor: Predictor, path: str, target: Path, lines: Path, args: argparse.Namespace) -> bool:
     """Draws every frame of a video -> whether it could be read."""
     task, follow = predictor.task, predictor.task.over_time(args.smooth, args.track)
     with progress_bar(0, 0, task.ranks, os.path.basename(path), "frame") as bar:
@@ -133,7 +153,7 @@ def _frame_drawer(
     predictor: Predictor,
     path: str,
     follow: Callable[[Any], Any],
-    lines: TextIO,
+    lines: Path,
     count: Callable[[], Any],
 ) -> Callable[[np.ndarray, float], np.ndarray]:
     task, number = predictor.task, 0
@@ -155,6 +175,10 @@ def _frame_drawer(
     return draw
 
 
-def _add_line(lines: TextIO, task: Draws, seen: Seen, **where: float) -> None:
+def _add_line(lines: Path, task: Draws, seen: Seen, **where: float) -> None:
     found = {"failure": seen.failure} if seen.failure else task.facts(seen.outputs)
-    lines.write(json.dumps({"path": seen.path, **where, **found}) + "\n")
+    try:
+        with open(lines, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"path": seen.path, **where, **found}) + "\n")
+    except OSError as error:
+        raise cannot_write(lines, error) from error

@@ -19,7 +19,7 @@ from inference.overlay import write_overlay
 from inference.timeline import find_segments, write_segments
 from inference.timeline_plot import plot_timeline
 from settings import SettingsError
-from tools.common.output_files import check_file, check_folder
+from tools.common.output_files import check_file, check_folder, check_keeps_inputs
 from tools.prediction.row_file import CsvFormat, RowFile
 from tools.prediction.rows import exit_status, make_key, open_predictor, show_failure, show_segments
 
@@ -36,6 +36,8 @@ def predict_windows(args: argparse.Namespace) -> int:
     paths = [item.path for item in predictor.find_inputs(args.places)]
     if args.overlay and len(paths) > 1:
         raise SettingsError(f"--overlay draws on a single video; {args.places[0]} has {len(paths)}")
+    if args.overlay:
+        check_keeps_inputs(args.overlay, paths, "choose another file with --overlay")
     names = _names(paths)
     num_failed = 0
     for path, name in zip(paths, names, strict=True):

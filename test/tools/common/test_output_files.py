@@ -9,7 +9,7 @@ from faults import as_nobody
 
 from settings import SettingsError
 from tools import benchmark, check_videos, convert_videos, make_list, probe_features, show_data, train
-from tools.common.output_files import check_file, check_folder
+from tools.common.output_files import check_file, check_folder, check_keeps_inputs
 
 
 def test_what_can_be_written_passes_and_leaves_nothing(tmp_path):
@@ -26,6 +26,20 @@ def test_what_cannot_be_written_is_named_with_reason_and_remedy(tmp_path):
         check_folder(tmp_path / "file/below", "choose another")
     with pytest.raises(SettingsError, match=r"cannot write .*: it is a folder; choose another"):
         check_file(tmp_path, "choose another")
+
+
+def test_inputs_are_not_replaced(tmp_path):
+    video, link, folder = tmp_path / "a.mp4", tmp_path / "link.mp4", tmp_path / "pictures"
+    video.write_text("")
+    link.symlink_to(video)
+    folder.mkdir()
+    for output in (tmp_path / "b.mp4", folder, tmp_path / "new"):
+        check_keeps_inputs(output, [str(video), str(tmp_path / "gone.mp4")], "x")
+    for output in (video, link):
+        with pytest.raises(SettingsError, match=r"(a|link)\.mp4 is the input .*a\.mp4; choose another"):
+            check_keeps_inputs(output, [str(video)], "choose another")
+    with pytest.raises(SettingsError, match=rf"{tmp_path} holds the input .*a\.mp4; choose another"):
+        check_keeps_inputs(tmp_path, [str(video)], "choose another")
 
 
 def test_permissions_count():
