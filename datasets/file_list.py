@@ -272,6 +272,8 @@ def find_unlabeled(places: Iterable[str | Path | Given], kind: FileKind) -> File
             contents[len(paths)] = place.content
             paths.append(place.name)
             continue
+        if not str(place):
+            raise ValueError(f"an empty path was given; expected a file or folder of {kind.name}")
         place = existing_path(Path(place).expanduser(), f"file or folder of {kind.name}")
         found = [str(place / path) for path in find_files(place, kind)] if place.is_dir() else [str(place)]
         if not found:

@@ -5,6 +5,7 @@
 ...     print(prediction.path, prediction.label, prediction.probability, prediction.failure)
 """
 
+import io
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -76,10 +77,10 @@ class Predictor:
         """Predictions for `inputs` in order, each as soon as its batch is done.
 
         Args:
-            inputs: a path; a folder, which means all files in it; an open binary file; frames, uint8 [T, H, W, 3], as
-                an array or a tensor; for networks of images an image, uint8 [H, W, 3] or Pillow's; the address of a
-                stream (rtsp://..., http://...) or a camera (/dev/video0), which gives a prediction for each window,
-                see `windows`; or an iterable of these.
+            inputs: a path; a folder, which means all files in it; an open binary file, or its bytes; frames, uint8
+                [T, H, W, 3], as an array or a tensor; for networks of images an image, uint8 [H, W, 3] or Pillow's; the
+                address of a stream (rtsp://..., http://...) or a camera (/dev/video0), which gives a prediction for
+                each window, see `windows`; or an iterable of these.
 
         The inputs in a sequence are grouped into batches as an evaluation groups a list of files, which keeps every
         digit the same. From any other iterable they are taken one by one, each when the prediction before it is done.
@@ -88,6 +89,11 @@ class Predictor:
         """
         if _is_single(inputs):
             inputs = [inputs]
+        if not isinstance(inputs, Iterable):
+            raise SettingsError(
+                f"cannot predict on {type(inputs).__name__}: expected a path, an open file or its bytes, an array or "
+                "image, or several of these"
+            )
         named = (_named(one, number) for one, number in zip(inputs, count(1), strict=False))
         if isinstance(inputs, Sequence):
             return self._predict(list(named))
@@ -176,14 +182,18 @@ def _is_single(inputs: Any) -> bool:
 
 
 def _is_content(one: Any) -> bool:
-    """Whether it is no path: an open file, an array or tensor, or an image of Pillow."""
-    return any(hasattr(one, name) for name in ("read", "__array__", "__array_interface__"))
+    """Whether it is no path: an open file or its bytes, an array or tensor, or an image of Pillow."""
+    # Arrays are asked by their type: Pillow decodes an image to say that it has one.
+    is_array = any(hasattr(type(one), name) for name in ("__array__", "__array_interface__"))
+    return is_array or hasattr(one, "read") or isinstance(one, bytes | bytearray | memoryview)
 
 
 def _named(one: Any, number: int) -> str | Given:
     """A path as text; anything else with the name that messages use."""
     if isinstance(one, str | os.PathLike):
         return os.fspath(one)
+    if isinstance(one, bytes | bytearray | memoryview):
+        one = io.BytesIO(one)
     if hasattr(one, "read"):
         name = getattr(one, "name", None)
         return Given(name if isinstance(name, str) else f"file {number}", one)

@@ -57,8 +57,9 @@ def test_a_video_is_the_same_as_path_open_file_and_frames(predictor, videos):
     (expected,) = predictor(videos[0])
     assert expected and len(expected.guesses) == 3 and expected.label == expected.guesses[0][0]
     with open(videos[0], "rb") as file:
-        given = [file, io.BytesIO(Path(videos[0]).read_bytes()), frames, frames.numpy()]
-        assert [one.probabilities for each in given for one in predictor(each)] == [expected.probabilities] * 4
+        content = Path(videos[0]).read_bytes()
+        given = [file, io.BytesIO(content), content, frames, frames.numpy()]
+        assert [one.probabilities for each in given for one in predictor(each)] == [expected.probabilities] * 5
         file.seek(0)
         together = list(predictor([frames, file, videos[0]]))
     assert [one.path for one in together] == ["frames 1", videos[0], videos[0]]
@@ -85,6 +86,11 @@ def test_what_cannot_be_read_is_a_prediction_with_a_reason(predictor, videos, tm
 def test_wrong_inputs_are_errors_before_the_first_prediction(predictor, videos):
     with pytest.raises(SettingsError, match=r"no file or folder of videos at gone\.mp4"):
         predictor([videos[0], "gone.mp4"])
+    for nothing in (None, 5):
+        with pytest.raises(SettingsError, match=f"cannot predict on {type(nothing).__name__}: expected a path"):
+            predictor(nothing)
+    with pytest.raises(SettingsError, match="an empty path was given"):
+        predictor("")
     with pytest.raises(SettingsError, match="top is 0; it must be at least 1"):
         Predictor(top=0)
     assert Prediction("a.mp4", failure="is empty").label == ""
