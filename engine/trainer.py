@@ -239,9 +239,10 @@ class Trainer:
     def _warn_if_waiting_for_data(self) -> None:
         if self.meter.share_waited > MAX_SHARE_WAITED and self.ranks.is_main:
             log.warning(
-                "training waited for data %.0f %% of the time: more data.num_workers, smaller files "
-                "(tools/convert_videos.py) or a faster disk would speed it up",
+                "training waited for data %.0f %% of the time: more data.num_workers, %s or a faster disk would "
+                "speed it up",
                 100 * self.meter.share_waited,
+                self.task.smaller_files,
             )
 
     def _evaluate(self, step: int) -> dict[str, float]:

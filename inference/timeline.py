@@ -23,14 +23,15 @@ def find_spans(windows: Sequence[Prediction], duration: float = 0.0) -> list[tup
     """The part of the video that each window speaks for, in seconds: up to halfway to the middle of its neighbors.
 
     The first one speaks from its start on, and the last one to its end. Frames that are left after it are less than a
-    stride: with the `duration` of the video, they are the last one's too. The windows are in order.
+    stride, or than the window if there is one alone: with the `duration` of the video, they are the last one's too. The
+    windows are in order.
     """
     if not windows:
         return []
     middles = [sum(window.seconds) / 2 for window in windows]
     inner = [(before + after) / 2 for before, after in pairwise(middles)]
     first, last = windows[0].seconds[0], windows[-1].seconds[1]
-    stride = middles[1] - middles[0] if inner else 0.0
+    stride = middles[1] - middles[0] if inner else last - first
     return list(pairwise([first, *inner, max(last, min(duration, last + stride))]))
 
 

@@ -18,7 +18,7 @@ from engine.precision import place_model
 from engine.run import newest_run, run_folder
 from engine.task import Task, TaskSettings
 from models import load_pretrained, load_weights
-from settings import SettingsError, apply_overrides, parse_settings, read_recipe
+from settings import SettingsError, apply_overrides, did_you_mean, parse_settings, read_recipe
 from tasks import find_task
 
 log = logging.getLogger(__name__)
@@ -102,17 +102,26 @@ def find_recipe(
     else:
         run = run or newest_run()
         source = str(run / "recipe.yaml")
+        _check_run(run)
         task_class = find_task(read_recipe(source, overrides), source)
         recipe = read_recipe(source, [*task_class.overrides_of_run(run), *overrides])
     settings = parse_settings(task_class.Settings, recipe, source)
     return Recipe(task_class, settings, run or run_folder(source, settings.run))
 
 
+def _check_run(run: Path) -> None:
+    if not run.is_dir():
+        others = [entry.name for entry in run.parent.iterdir()] if run.parent.is_dir() else []
+        raise SettingsError(f"{run} is not a run directory: there is no such folder{did_you_mean(run.name, others)}")
+    if not (run / "recipe.yaml").is_file():
+        raise SettingsError(f"{run} is not a run directory: it has no recipe.yaml")
+
+
 def _recipe_of_file(path: Path) -> tuple[dict[str, Any], str, Path]:
     """The recipe that a file of weights carries, its source for messages, and the run directory of the file."""
     weights = _file_in(path)
     if not weights.exists():
-        raise SettingsError(f"--checkpoint: there is no file {path}; give a file, a run directory, best or last")
+        raise SettingsError(f"no weights: there is no file {weights}; give a file, a run directory, best or last")
     run = weights.parent.parent if weights.parent.name == "checkpoints" else Path("runs", weights.parent.resolve().name)
     recipe = read_fact(weights, "recipe")
     if not isinstance(recipe, dict):

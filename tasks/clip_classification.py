@@ -178,6 +178,7 @@ class ClipClassification(Classification):
   ./run_local.sh test/test-multi-clip.py    scores from ten clips x three crops per video instead of one
   ./run_local.sh tools/predict.py VIDEO     predictions for your own videos"""
     find_inputs = staticmethod(find_videos)
+    smaller_files = "smaller files (tools/convert_videos.py)"
 
     def __init__(self, settings: ClipClassificationSettings, ranks: Ranks):
         super().__init__(settings, ranks)

@@ -102,7 +102,9 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _check_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Stops at options that would do nothing."""
+    """Stops at options that would do nothing, or undo each other."""
+    if args.csv and args.json and os.path.realpath(args.csv) == os.path.realpath(args.json):
+        parser.error(f"--csv and --json are the same file, {args.csv}; name two")
     if args.output and (args.timeline or args.overlay or args.csv or args.json):
         parser.error("--output writes its own files; leave out --timeline, --overlay, --csv and --json")
     if (args.smooth or args.track) and not args.output:

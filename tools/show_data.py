@@ -30,7 +30,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change: data.repeats=2")
     parser.add_argument("--count", type=int, default=8, metavar="N", help="samples to show (8)")
     parser.add_argument("--fps", type=float, default=4, metavar="N", help="frames per second of the GIF (4)")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="output folder (pictures/ plus the recipe's name)")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="folder to write (pictures/ plus the recipe's name)"
+    )
     args = parse_arguments(parser, argv)
     if args.count < 1 or args.fps <= 0:
         parser.error(f"got --count {args.count} and --fps {args.fps:g}; --count must be at least 1, --fps above 0")

@@ -92,7 +92,7 @@ def annotation_fault(
         return ""
     segmentation = annotation.get("segmentation")
     if segmentation is None or segmentation == []:
-        return "it has no segmentation, but masks are learned; a head without masks, such as faster_rcnn, needs none"
+        return "it has no segmentation, but masks are learned; model.head_options.mask_convs=null learns boxes alone"
     return segmentation_fault(segmentation, sizes[annotation["image_id"]])
 
 

@@ -37,10 +37,11 @@ class Job(NamedTuple):
 def find_jobs(source: Path, destination: Path) -> list[Job]:
     """A job for each video below `source`; `destination` gets the same folders and names, with suffix .mp4.
 
-    Raises FileNotFoundError if there is no `source`, and ValueError if there is nothing to convert, if one folder is
+    Raises OSError if there is no folder `source`, and ValueError if there is nothing to convert, if one folder is
     inside the other, or if two videos would get the same target.
     """
-    existing_path(source, "folder of videos")
+    if not existing_path(source, "folder of videos").is_dir():
+        raise NotADirectoryError(f"{source} is a file; expected a folder of videos")
     inner, outer = sorted((source.resolve(), destination.resolve()), key=lambda path: len(path.parts), reverse=True)
     if inner.is_relative_to(outer):
         raise ValueError(f"{source} and {destination}: one is inside the other; choose a destination elsewhere")

@@ -42,6 +42,11 @@ def test_a_file_in_a_run_directory_finds_its_recipe_there(brief_run, tmp_path):
 def test_errors_name_the_file_and_the_next_step(brief_run, tmp_path):
     with pytest.raises(SettingsError, match=r"there is no file .*gone\.pt; give a file"):
         load_trained(tmp_path / "gone.pt")
+    near = brief_run.with_name(f"{brief_run.name}x")
+    with pytest.raises(SettingsError, match=rf"there is no such folder; did you mean '{brief_run.name}'"):
+        load_trained(run_dir=near)
+    with pytest.raises(SettingsError, match=r"is not a run directory: it has no recipe\.yaml"):
+        load_trained(run_dir=tmp_path)
     torch.save({"w": torch.ones(1)}, tmp_path / "authors.pth")
     with pytest.raises(SettingsError, match=r"authors\.pth carries no recipe.*name one with -c"):
         load_trained(tmp_path / "authors.pth")

@@ -154,6 +154,7 @@ def test_spans_and_segments():
     assert find_spans(windows) == [(0, 1.5), (1.5, 2.5), (2.5, 3.5), (3.5, 5)]
     assert find_spans(windows, duration=5.7)[-1] == (3.5, 5.7)
     assert find_spans(windows, duration=60)[-1] == (3.5, 6)  # of a file that is cut off
+    assert find_spans(windows[:1], duration=3.2) == [(0, 3.2)] and find_spans(windows[:1], duration=60) == [(0, 4)]
     assert find_spans(windows[:1]) == [(0, 2)] and find_spans([]) == find_segments([]) == []
     first, second, third = find_segments(windows)
     assert first == Segment(0, 2.5, "a", pytest.approx(0.7)) and second == Segment(2.5, 3.5, "b", 0.9)

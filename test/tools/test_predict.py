@@ -154,6 +154,9 @@ def test_options_stand_anywhere_and_tables_fit_the_guesses(brief_run, fifty, tmp
         (["--top", "0", "x.mp4"], "got --top 0; it must be at least 1"),
         (["evaluation.num_clips=2"], "no file to predict on"),
         (["--csv", "FOLDER", "x.mp4"], "cannot write FOLDER: it is a folder"),
+        (["--csv", "FOLDER/a", "--json", "FOLDER/../FOLDERNAME/a", "x.mp4"], "--csv and --json are the same file"),
+        ([""], "an empty path was given; expected a file or folder of videos"),
+        (["--overlay", "VIDEO", "VIDEO"], "is the input"),
         (["--window", "2", "x.mp4"], "--window has no effect on whole files"),
         (["--stride", "0", "--timeline", "FOLDER", "x.mp4"], "got --stride 0; it must be more than 0 seconds"),
         (["--timeline", "FOLDER", "--csv", "a.csv", "x.mp4"], "leave out --csv and --json"),
@@ -164,12 +167,15 @@ def test_options_stand_anywhere_and_tables_fit_the_guesses(brief_run, fifty, tmp
     ],
 )
 def test_mistakes_are_one_message_before_any_work(brief_run, arguments, message, tmp_path, capfd):
-    arguments = [argument.replace("FOLDER", str(tmp_path)) for argument in arguments]
+    video = next((brief_run.parent / "videos/val").rglob("*.mp4"))
+    before = video.read_bytes()
+    for word, value in {"FOLDERNAME": tmp_path.name, "FOLDER": str(tmp_path), "VIDEO": str(video)}.items():
+        arguments = [argument.replace(word, value) for argument in arguments]
     places = [str(brief_run.parent / "videos/val") if argument == "x.mp4" else argument for argument in arguments]
     assert status_of(["--run-dir", brief_run, *places]) == 2
     output = capfd.readouterr()
     assert message.replace("FOLDER", str(tmp_path)) in output.err and "Traceback" not in output.err
-    assert not output.out
+    assert not output.out and video.read_bytes() == before
 
 
 def test_it_runs_in_one_process(brief_run, fifty, start):

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 from collections.abc import Callable
 
 from engine.launch import LaunchError, read_launch
@@ -15,6 +16,8 @@ def clear_errors(main: Callable[[], None]) -> None:
     A run that saved and stopped on request exits with status 75 (EX_TEMPFAIL): start it again to resume. If all ranks
     raise the same error, only the first one on each machine shows it.
     """
+    # PyG's, on import: nothing that whoever runs a command could change.
+    warnings.filterwarnings("ignore", r"`torch\.jit\.script` is deprecated", FutureWarning)
     try:
         _with_worker_deaths(main)
     except UserError as error:
