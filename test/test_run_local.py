@@ -62,9 +62,10 @@ def test_variables_of_another_launcher_are_forgotten():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD")
 @pytest.mark.parametrize(
-    ("listed", "given", "expected"), [(True, None, "libjemalloc.so.2"), (False, None, ""), (True, "", "")]
+    ("listed", "given", "openvino", "expected"),
+    [(True, None, False, "libjemalloc.so.2"), (False, None, False, ""), (True, "", False, ""), (True, None, True, "")],
 )
-def test_jemalloc_is_preloaded_where_it_is_installed(tmp_path, listed, given, expected):
+def test_jemalloc_is_preloaded_where_it_is_installed(tmp_path, listed, given, openvino, expected):
     known = "\tlibjemalloc.so.2 (libc6,x86-64) => /lib/libjemalloc.so.2" if listed else "\tlibc.so.6 => /lib/libc.so.6"
     (tmp_path / "ldconfig").write_text(f"#!/bin/sh\nprintf '{known}\\n'\n")
     (tmp_path / "ldconfig").chmod(0o755)
@@ -73,7 +74,8 @@ def test_jemalloc_is_preloaded_where_it_is_installed(tmp_path, listed, given, ex
     if given is not None:
         environment["LD_PRELOAD"] = given
     environment.pop("MALLOC_CONF", None)
-    script = "set -eu; suite=$PWD; source tools/environment.sh; preload_jemalloc; "
+    script = "set -eu; suite=$PWD; source tools/environment.sh; "
+    script += f"has_module() {{ {str(openvino).lower()}; }}; preload_jemalloc; "
     script += 'builtin echo "${LD_PRELOAD-} ${MALLOC_CONF-}"'
     done = subprocess.run(["bash", "-c", script], cwd=ROOT, env=environment, text=True, capture_output=True, check=True)
     preloaded, _, configured = done.stdout.rstrip("\n").partition(" ")

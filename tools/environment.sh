@@ -57,14 +57,16 @@ find_python() {
     fi
 }
 
+has_module() { "$PYTHON" -P -c 'import sys, importlib.util as i; sys.exit(i.find_spec(sys.argv[1]) is None)' "$1"; }
+
 # Preloads jemalloc where it is installed, and tells it to keep freed memory: by its own rules it returns that after ten
 # seconds, and is slower than glibc's allocator. LD_PRELOAD= in front of the command keeps it out. The loader finds the
-# library by its name, for the processor at hand.
+# library by its name, for the processor at hand. OpenVINO ends a process that has it (2026.4: "free(): invalid pointer").
 preload_jemalloc() {
     [ -z "${LD_PRELOAD+set}" ] && [ "$(uname -s)" = Linux ] || return 0
     local library=libjemalloc.so.2 known
     known=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null) || return 0
-    [[ $known == *"$library "* ]] || return 0
+    [[ $known == *"$library "* ]] && ! has_module openvino || return 0
     export LD_PRELOAD=$library MALLOC_CONF=${MALLOC_CONF:-oversize_threshold:0,dirty_decay_ms:-1,muzzy_decay_ms:-1}
 }
 

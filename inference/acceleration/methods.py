@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from engine.allocator import allocator
 from engine.precision import autocast
 from inference.acceleration.runtimes import compiler, read_compiled, read_openvino, write_compiled, write_openvino
 from inference.export.compare import Forward
@@ -110,6 +111,8 @@ class Method:
         absent = [name for name in self.packages if importlib.util.find_spec(name) is None]
         if absent:
             return f"{absent[0]}: {EXTRA}"
+        if "openvino" in self.packages and allocator() == "jemalloc":
+            return "another allocator than jemalloc, with which OpenVINO crashes; start the command with LD_PRELOAD="
         return "a C++ compiler, such as g++" if self.needs_compiler and compiler() is None else ""
 
 

@@ -1,6 +1,7 @@
 """Runtimes other than PyTorch's eager mode and ONNX Runtime: OpenVINO, and PyTorch's own compiler ahead of time."""
 
 import shutil
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ COMPILERS = ("c++", "g++", "clang++")
 
 def write_openvino(source: torch.export.ExportedProgram | Path, path: Path) -> None:
     """Writes a program of torch.export, or an ONNX file, as OpenVINO's NAME.xml and NAME.bin beside it."""
+    sys.modules.setdefault("openvino_telemetry", None)  # its converter would report each use to Google Analytics
     import openvino
 
     with quiet_loggers(), torch.no_grad():

@@ -222,6 +222,15 @@ def test_auto_is_the_first_that_can_run(monkeypatch):
         methods_to_try(("bf16", "compile"))
 
 
+def test_openvino_does_not_run_under_jemalloc(monkeypatch):
+    monkeypatch.setattr(methods.importlib.util, "find_spec", lambda name: name)  # all packages are there
+    assert methods_to_try("auto")[0] == "openvino"
+    monkeypatch.setattr(methods, "allocator", lambda: "jemalloc")
+    assert methods_to_try("auto")[0] == "onnxruntime"
+    with pytest.raises(SettingsError, match=r"openvino_bf16 needs another allocator than jemalloc.*LD_PRELOAD="):
+        methods_to_try(("openvino_bf16",))
+
+
 def test_eight_bits_need_files(tmp_path):
     source = Source(torch.nn.Identity(), (3,), "network", tmp_path)
     with pytest.raises(SettingsError, match=r"8 bits need files to set their ranges; set data\.val"):

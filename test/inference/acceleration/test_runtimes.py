@@ -28,3 +28,20 @@ def test_signals_are_heard_after_networks_were_used(tmp_path):
     command = [sys.executable, "-c", SIGNAL_AFTER_THE_END_OF_TWO_NETWORKS, str(tmp_path / "network.xml")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode != -signal.SIGSEGV and "heard" in done.stdout, done.stderr
+
+
+CONVERSION = """
+import pathlib, sys, torch
+from inference.acceleration.runtimes import write_openvino
+
+write_openvino(torch.export.export(torch.nn.Linear(4, 2).eval(), (torch.zeros(1, 4),)), pathlib.Path(sys.argv[1]))
+print(sys.modules["openvino_telemetry"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.needs("openvino")
+def test_a_conversion_is_reported_to_nobody(tmp_path):
+    command = [sys.executable, "-c", CONVERSION, str(tmp_path / "network.xml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "None" and (tmp_path / "network.bin").exists()
