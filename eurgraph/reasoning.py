@@ -16,10 +16,11 @@ from torch import nn
 from torch_geometric.data import Data
 
 from eurgraph.conv import GRMPConv, Normalization, edge_shares
+from eurgraph.grid import full_precision
 from eurgraph.pairs import DotOfPairs, SumOverEdges, starts
 from eurgraph.random_walk import random_walk
 from eurgraph.reach import Hop, IndexedGraph, index_graph, next_hop, shared_ends
-from eurgraph.sizes import check_numbers, check_shares, check_sizes
+from eurgraph.sizes import check_flags, check_numbers, check_shares, check_sizes
 
 FAR = 1e-6
 """Added to chances before their logarithm: what is nearly never met is as good as never met."""
@@ -57,6 +58,8 @@ class Reasoner(nn.Module):
         edge_weight [E], or [num_layers, E] for weights that differ by layer: an edge of weight 0 is not there. The
             relational context, the profile and the walk know whether an edge is there, not its weight.
         result: logits [B, N] of all nodes; `with_paths`: and the scores by paths in them, [B, N].
+
+    Autocast has no part in it: sums over many edges and logarithms of small chances need float32.
 
     Raises:
         ValueError: a number is out of range.
@@ -120,6 +123,17 @@ class Reasoner(nn.Module):
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         index = graph if isinstance(graph, IndexedGraph) else self.index(graph)
         self._check(index, heads, relations)
+        with full_precision(heads.device):
+            return self._scores(index, heads, relations, edge_weight, with_paths)
+
+    def _scores(
+        self,
+        index: IndexedGraph,
+        heads: torch.Tensor,
+        relations: torch.Tensor,
+        edge_weight: torch.Tensor | None,
+        with_paths: bool,
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         if edge_weight is not None:
             index, edge_weight = self._weighted(index, edge_weight)
         if self.training and self.edge_dropout:
@@ -295,6 +309,7 @@ class EurNetReasoner(Reasoner):
     ):
         super().__init__(num_relations, dim, num_layers, profile_dim, walk_steps, edge_dropout)
         check_shares(dropout=dropout)
+        check_flags(virtual_node=virtual_node, context=context, open_gate=open_gate, gated=gated)
         if scales not in ("static", "query"):
             raise ValueError(f"scales must be static or query, not {scales!r}")
         self.context = nn.Embedding(2 * num_relations, dim) if context else None

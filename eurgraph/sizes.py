@@ -1,11 +1,15 @@
 """Checks of numbers that a user gives: sizes of networks, shares, and numbers of nodes and relations."""
 
+from numbers import Integral, Real
+
 import torch
 
 
 def check_sizes(least: int = 1, **sizes: int) -> None:
-    """Raises ValueError, which has the name, for a size below `least`."""
+    """Raises ValueError, which has the name, for what is no whole number, or below `least`."""
     for name, value in sizes.items():
+        if not isinstance(value, Integral) or isinstance(value, bool):
+            raise ValueError(f"{name} must be a whole number, not {value!r}")
         if value < least:
             raise ValueError(f"{name} must be {least} or more, not {value}")
 
@@ -13,8 +17,15 @@ def check_sizes(least: int = 1, **sizes: int) -> None:
 def check_shares(**shares: float) -> None:
     """Raises ValueError, which has the name, for a share that is not from 0 to below 1."""
     for name, value in shares.items():
-        if not 0 <= value < 1:
-            raise ValueError(f"{name} must be from 0 to below 1, not {value}")
+        if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value < 1:
+            raise ValueError(f"{name} must be from 0 to below 1, not {value!r}")
+
+
+def check_flags(**flags: bool) -> None:
+    """Raises ValueError, which has the name, for what is neither True nor False."""
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be true or false, not {value!r}")
 
 
 def check_numbers(name: str, numbers: torch.Tensor, limit: int) -> None:

@@ -35,6 +35,7 @@ from datasets.graphs import (
 )
 from datasets.synthetic.families import make_families
 from datasets.text_files import numbered_lines
+from engine.checkpoint import read_fact
 from engine.fingerprint import Contents, Part
 from engine.task import Batch, Evaluation, NamedGraph, ResumeFolder, Task
 from eurgraph.reach import index_graph
@@ -48,7 +49,7 @@ from tasks.initial_weights import load_initial_weights
 from tasks.link_losses import negatives_loss, softmax_loss
 from tasks.link_settings import LinkPredictionSettings
 from tasks.loops import evaluation_loader, gather_rows, resumable_in, training_batches
-from tasks.scored_list import check_chooses_on_val, on_test
+from tasks.scored_list import check_chooses_on_val, is_held_out, on_test
 from tasks.training_graph import TrainingGraph
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class LinkPrediction(Task):
     advice = """\
   ./run_local.sh tools/predict.py --graph FACTS --ask "HEAD RELATION ?"     answers on your own graph
   ./run_local.sh tools/explain.py --graph FACTS --ask "HEAD RELATION ?"     the paths behind them
-  ./run_local.sh tools/evaluate.py evaluation.on=test          the scores on data.test, with a report"""
+  ./run_local.sh tools/evaluate.py          the scores once more, with a report"""
 
     # Files.
 
@@ -85,17 +86,26 @@ class LinkPrediction(Task):
             make = partial(make_families, Path(data.train).parent, **data.make.model_dump())
             self.ranks.on_main(lambda: read_setting("data.make", make))
         files = (data.train, data.val, data.test, self.settings.evaluation.protocol, self.settings.run.seed)
-        return read_setting("data", read_splits, *files, self.columns)
+        splits = read_setting("data", read_splits, *files, self.columns, self._given_relations())
+        for note in splits.notes:
+            log.info("%s", note)
+        return splits
 
-    @cached_property
-    def relations(self) -> Names:
-        """The relations of the network, without their inverses."""
-        given = self.settings.data.relations
-        if given is None:
-            return self.splits.relations
+    def _given_relations(self) -> Names | None:
+        """The relations of the network that is trained further or used, in the order of its numbers."""
+        given, pretrained = self.settings.data.relations, self.settings.model.pretrained
+        if given is None and pretrained is not None:
+            recipe = read_fact(Path(pretrained), "recipe")
+            given = recipe["data"].get("relations") if isinstance(recipe, dict) and "data" in recipe else None
         if isinstance(given, str):
             given = tuple(line.strip() for _, line in read_setting("data.relations", numbered_lines, Path(given)))
-        return Names(given, "relation")
+        return None if given is None else Names(given, "relation")
+
+    @property
+    def relations(self) -> Names:
+        """The relations of the network, without their inverses."""
+        given = self._given_relations()
+        return self.splits.relations if given is None else given
 
     @property
     def questions(self) -> GraphQuestions:
@@ -126,16 +136,14 @@ class LinkPrediction(Task):
     def check(self) -> None:
         check_chooses_on_val(self.settings)
         splits = self.splits
-        for note in splits.notes:
-            log.info("%s", note)
-        sizes = (len(splits.train), len(splits.relations), len(splits.entities))
+        sizes = (len(splits.train), len(splits.relations), splits.num_train_entities)
         log.info("training: %d facts of %d relations between %d entities", *sizes)
         for name, questions in (("validation", splits.valid), ("test", splits.test)):
             if questions is not None:
                 log.info("%s: %d facts to ask for, on a graph of %d", name, len(questions.asked), len(questions.facts))
-        if self.relations.names != splits.relations.names:
-            raise SettingsError("data.relations are not the relations of data.train, in their order")
         super().check()
+        if self.settings.train.precision != "float32":
+            log.warning("train.precision has no effect: networks for knowledge graphs compute in float32")
         with torch.device("meta"):
             self.build_model()
 
@@ -143,6 +151,8 @@ class LinkPrediction(Task):
         name = self.settings.model.name
         if name not in REASONERS:
             raise SettingsError(f"model.name must be one of {', '.join(REASONERS)}, got {name!r}")
+        if "num_relations" in self.settings.model.options:
+            raise SettingsError("model.options.num_relations: the facts decide it")
         try:
             return create_model(name, num_relations=len(self.relations), **self.settings.model.options)
         except (TypeError, ValueError) as error:
@@ -162,7 +172,7 @@ class LinkPrediction(Task):
     @cached_property
     def _training_graph(self) -> TrainingGraph:
         splits = self.splits
-        data = knowledge_graph(splits.train, len(splits.entities), len(splits.relations))
+        data = knowledge_graph(splits.train, splits.num_train_entities, len(splits.relations))
         return TrainingGraph(data.to(self.ranks.device), len(splits.relations))
 
     def train_questions(self, stream: str) -> TrainQuestions:
@@ -170,7 +180,7 @@ class LinkPrediction(Task):
         return TrainQuestions(
             splits.train,
             self._known_in_training,
-            len(splits.entities),
+            splits.num_train_entities,
             len(splits.relations),
             self.settings.run.seed,
             stream,
@@ -232,12 +242,18 @@ class LinkPrediction(Task):
 
     # What a run and a report depend on.
 
+    @property
+    def holds_out(self) -> bool:
+        return is_held_out(self.settings) and not Path(self.settings.data.train).is_dir()
+
     def fingerprint(self, part: Part) -> Mapping[str, Contents]:
         if part == "outputs":
             return {"relations": Contents.of(self.relations.names)}
         if part == "training":
-            return {"training triples": Contents.of_rows(self.splits.train)}
-        parts = {"validation triples": self.questions.asked, "known triples": self.questions.known}
+            entities = Contents(self.splits.num_train_entities)
+            return {"training triples": Contents.of_rows(self.splits.train), "training entities": entities}
+        questions = self.questions
+        parts = {"validation triples": questions.asked, "known triples": questions.known, "graph": questions.facts}
         return {name: Contents.of_rows(triples[np.lexsort(triples.T)]) for name, triples in parts.items()}
 
     def run_files(self) -> dict[str, str]:

@@ -9,7 +9,7 @@ Protocols of a test on another graph, which the literature has under one name:
 What is known is left out of the ranking, but for the answer that is asked for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from datasets.graphs.names import Names
-from datasets.graphs.triples import FIRST_THREE, Columns, Triples, fact_keys, read_triples
+from datasets.graphs.triples import FIRST_THREE, Columns, Triples, fact_keys, first_of_each, read_triples
 from datasets.held_out import is_in_share
 from datasets.text_files import existing_path
 
@@ -49,6 +49,8 @@ class KnowledgeSplits:
     entities: Names
     """Of the training graph, and of what is asked on it."""
     relations: Names
+    num_train_entities: int
+    """Those of the training file, which come first."""
     train: np.ndarray
     """int64 [N, 3]: the facts of the training graph."""
     valid: GraphQuestions
@@ -64,6 +66,7 @@ def read_splits(
     protocol: Protocol = "ind_test",
     seed: int = 0,
     columns: Columns = FIRST_THREE,
+    relations: Names | None = None,
 ) -> KnowledgeSplits:
     """Reads the facts of a recipe.
 
@@ -77,6 +80,7 @@ def read_splits(
         protocol: of a folder as `test`, one of `PROTOCOLS`.
         seed: of the share.
         columns: of all files.
+        relations: those that have numbers already; the files may have no others. None: those of the training file.
 
     Raises:
         OSError, ValueError: as by `read_triples`; a folder lacks a file; a relation was never trained.
@@ -89,8 +93,9 @@ def read_splits(
         train = _file_in(folder, "train")
         val = _file_in(folder, "valid", optional=True) if val is None else val
         test = _file_in(folder, "test", optional=True) if test is None else test
-    facts = read_triples(train, columns)
+    facts = read_triples(train, columns, None, relations, new_relations=relations is None)
     entities, relations, notes = facts.entities, facts.relations, [*facts.notes]
+    num_train_entities = len(entities)
     if val is None or isinstance(val, float):
         held = _held_out(facts, SHARE if val is None else val, seed)
         learned, valid = facts.triples[~held], facts.triples[held]
@@ -102,7 +107,7 @@ def read_splits(
     tested = np.empty((0, 3), dtype=np.int64)
     if other is not None and other.is_file():
         tested = _read_asked(other, columns, entities, relations, notes)
-    known = np.concatenate([learned, valid, tested])
+    known = _distinct((learned, valid, tested), entities, relations)
     valid_questions = GraphQuestions(entities, learned, valid, known)
     notes += _remarks("validation", valid_questions, len(relations))
     test_questions = None
@@ -112,7 +117,8 @@ def read_splits(
         else:
             test_questions = _other_graph(other, protocol, columns, relations, notes)
         notes += _remarks("test", test_questions, len(relations))
-    return KnowledgeSplits(entities, relations, learned, valid_questions, test_questions, tuple(notes))
+    questions = valid_questions, test_questions
+    return KnowledgeSplits(entities, relations, num_train_entities, learned, *questions, tuple(notes))
 
 
 def _other_graph(
@@ -125,12 +131,18 @@ def _other_graph(
     entities = facts.entities
     asked = _read_asked(_file_in(folder, "test"), columns, entities, relations, notes)
     if protocol == "ind_test":
-        return GraphQuestions(entities, facts.triples, asked, np.concatenate([facts.triples, asked]))
+        return GraphQuestions(entities, facts.triples, asked, _distinct((facts.triples, asked), entities, relations))
     if protocol == "facts":
         return GraphQuestions(entities, facts.triples, asked, facts.triples)
     valid = _read_asked(_file_in(folder, "valid"), columns, entities, relations, notes)
     both = np.concatenate([valid, asked])
-    return GraphQuestions(entities, facts.triples, both, np.concatenate([facts.triples, both]))
+    return GraphQuestions(entities, facts.triples, both, _distinct((facts.triples, both), entities, relations))
+
+
+def _distinct(parts: Sequence[np.ndarray], entities: Names, relations: Names) -> np.ndarray:
+    """The facts of several arrays, each once."""
+    facts = np.concatenate(parts)
+    return facts[first_of_each(facts, len(entities), len(relations))]
 
 
 def _file_in(folder: Path, part: str, optional: bool = False) -> Path | None:
@@ -164,8 +176,9 @@ def _held_out(facts: Triples, share: float, seed: int) -> np.ndarray:
         held[at] = is_in_share(text, share)
     learned = np.bincount(facts.triples[~held, 1], minlength=len(relations))
     held &= learned[facts.triples[:, 1]] > 0
-    if not held.any():
-        raise ValueError(f"a share of {share} of {len(held)} facts holds out none; name a file of facts to ask for")
+    if held.all() or not held.any():
+        which = "all" if held.any() else "none"
+        raise ValueError(f"a share of {share} holds out {which} of {len(held)} facts; name a file of facts to ask for")
     return held
 
 
@@ -174,7 +187,7 @@ def _remarks(what: str, questions: GraphQuestions, num_relations: int) -> Iterat
     keys = (fact_keys(part, len(questions.entities), num_relations) for part in (questions.asked, questions.facts))
     num_asked = len(questions.asked)
     if overlap := int(np.isin(*keys).sum()):
-        yield f"{what}: {overlap} of the {num_asked} facts to ask for stand in the graph, which makes them easy"
+        yield f"{what}: {overlap} of the {num_asked} facts to ask for are in the graph, which makes them easy"
     has_fact = np.zeros(len(questions.entities), dtype=bool)
     has_fact[questions.facts[:, [0, 2]]] = True
     if unknown := int((~has_fact[questions.asked[:, [0, 2]]]).any(axis=1).sum()):

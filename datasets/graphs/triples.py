@@ -3,6 +3,8 @@
 import csv
 import gzip
 import io
+import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,6 +19,8 @@ from datasets.graphs.names import Names
 from datasets.text_files import existing_path, shorten
 
 CHUNK = 200_000  # lines whose names are in memory at a time
+FEW = 10  # facts, of which any may be the only one of its names
+NOT_IN_NAMES = re.compile(r"[\0\n\r]")
 
 
 class Columns(NamedTuple):
@@ -63,13 +67,15 @@ def read_triples(
 
     Raises:
         OSError: there is no such file, or it cannot be read.
-        ValueError: a line is not a fact, the file is empty, or a relation is unknown; the message has file and line.
+        ValueError: a line is not a fact, the file is empty, a name has a line break, or a relation is unknown; the
+            message has file and line.
     """
     path = existing_path(Path(path).expanduser(), "file")
     entities = Names(kind="entity") if entities is None else entities
     relations = Names(kind="relation") if relations is None else relations
     number_of = relations.add if new_relations else relations.number
-    rows, parts = _rows(path, columns), []
+    num_known, parts = len(entities), []
+    rows = _rows(path, columns)
     try:
         while chunk := list(islice(rows, CHUNK)):
             part = np.empty((len(chunk), 3), dtype=np.int64)
@@ -79,27 +85,45 @@ def read_triples(
                 except ValueError as error:
                     raise ValueError(f"{path}:{line}: {error}") from None
             parts.append(part)
-    except (EOFError, gzip.BadGzipFile, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error, csv.Error) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
     if not parts:
         raise ValueError(f"{path} has no facts; expected lines head, relation, tail")
+    for name in (*entities.names[num_known:], *relations.names):
+        if NOT_IN_NAMES.search(name):
+            raise ValueError(f"{path}: the name {shorten(name)} has a line break or NUL; names are parts of a line")
     triples = np.concatenate(parts)
     first = first_of_each(triples, len(entities), len(relations))
-    repeated = len(triples) - len(first)
-    notes = (f"{path}: {repeated} lines repeat a fact, which counts once",) if repeated else ()
-    return Triples(entities, relations, triples[first], notes)
+    notes = []
+    if repeated := len(triples) - len(first):
+        notes.append(f"{path}: {repeated} lines repeat a fact, which counts once")
+    if columns == FIRST_THREE and _occurs_once(triples[0], triples):
+        head, relation, tail = triples[0]
+        words = f"{entities[head]}, {relations[relation]}, {entities[tail]}"
+        notes.append(f"{path}: the first line is a fact of its own: {words}; if it is a header, set data.header=true")
+    return Triples(entities, relations, triples[first], tuple(notes))
+
+
+def _occurs_once(fact: np.ndarray, triples: np.ndarray) -> bool:
+    """Whether neither the relation nor an end of a fact is in any other, as in a header that was read as one."""
+    head, relation, tail = fact
+    ends = triples[:, [0, 2]]
+    return len(triples) >= FEW and all(
+        np.count_nonzero(of == name) == 1 for of, name in ((triples[:, 1], relation), (ends, head), (ends, tail))
+    )
 
 
 def _rows(path: Path, columns: Columns) -> Iterator[tuple[int, str, str, str]]:
     """Line number, head, relation and tail of each line that is not blank."""
     places = (0, 1, 2)
-    for number, fields in _fields(path):
-        if number == 1 and columns.names is not None:
-            if absent := [name for name in columns.names if name not in fields]:
-                raise ValueError(f"{path}:1: no column {absent[0]!r} in the header, which has {shorten(fields)}")
-            places = tuple(fields.index(name) for name in columns.names)
+    for row, (number, fields) in enumerate(_fields(path)):
+        fields[0] = fields[0].lstrip("\ufeff")  # between files that were joined
+        if row == 0 and columns.names is not None:
+            places = _places(path, number, fields, columns.names)
             continue
-        if number == 1 and columns.header:
+        if row == 0 and columns.header:
             continue
         if len(fields) <= max(places):
             comma = path.suffixes[:1] != [".csv"] and len(fields) == 1 and fields[0].count(",") >= 2
@@ -114,6 +138,20 @@ def _rows(path: Path, columns: Columns) -> Iterator[tuple[int, str, str, str]]:
                 f"{path}:{number}: expected head, relation and tail, one of them is empty: {shorten(fields)}"
             )
         yield number, *fact
+
+
+def _places(path: Path, number: int, header: list[str], names: tuple[str, str, str]) -> tuple[int, ...]:
+    """Where the columns of these names are."""
+    for name in names:
+        if name not in header:
+            raise ValueError(f"{path}:{number}: no column {name!r} in the header, which has {shorten(header)}")
+        if header.count(name) > 1:
+            raise ValueError(
+                f"{path}:{number}: the column {name!r} appears {header.count(name)} times; expected it once"
+            )
+    if len(set(names)) < len(names):
+        raise ValueError(f"columns={list(names)} names a column twice; expected those of head, relation and tail")
+    return tuple(map(header.index, names))
 
 
 def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -1,10 +1,12 @@
 """Link prediction from files of facts: exact resume, ranks, what is hidden in training, answers, and bad input."""
 
+import json
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from launching import kill_training
 from run_files import lines
@@ -18,8 +20,8 @@ from evaluators import resumable_predictions
 from inference.trained import load_trained
 from settings import SettingsError, parse_settings, write_yaml
 from tasks.link_losses import negatives_loss, softmax_loss
-from tasks.link_prediction import LinkPrediction
-from tools import link_baselines
+from tasks.link_prediction import REASONERS, LinkPrediction
+from tools import evaluate, link_baselines, train
 
 CPU = torch.device("cpu")
 
@@ -220,8 +222,69 @@ def test_other_facts_and_other_relations_are_noticed(families, tmp_path):
         assert ours.fingerprint(part) != theirs.fingerprint(part)
     relations = tmp_path / "relations.txt"
     relations.write_text("\n".join(reversed(ours.relations.names)) + "\n")
-    with pytest.raises(SettingsError, match=r"data\.relations are not the relations of data\.train, in their order"):
-        make_task(families, data={"relations": str(relations)}).check()
+    assert make_task(families, data={"relations": str(relations)}).fingerprint("outputs") != ours.fingerprint("outputs")
+
+
+def test_relations_go_by_the_names_of_the_network_and_not_by_their_order_in_a_file(families, tmp_path):
+    file = families / "families/train.txt"
+    whole = sorted(file.read_text().splitlines(), key=lambda line: line.split("\t")[1])
+    (tmp_path / "sorted.txt").write_text("\n".join(reversed(whole)) + "\n")
+    ours, sorted_facts = make_task(families, data={"train": str(file)}), {"train": str(tmp_path / "sorted.txt")}
+    model = ours.build_model().double()
+    names = list(ours.relations.names)
+    assert make_task(families, data=sorted_facts).relations.names != ours.relations.names
+    ours.load_initial_weights(model)
+    facts = {"recipe": json.dumps({"data": {"relations": names}})}
+    safetensors.torch.save_file(model.state_dict(), tmp_path / "weights.safetensors", facts)
+    for change in (
+        {"data": {**sorted_facts, "relations": names}},
+        {"data": sorted_facts, "model": {"pretrained": str(tmp_path / "weights.safetensors")}},
+    ):
+        theirs = make_task(families, **change)
+        assert theirs.relations.names == ours.relations.names == theirs.splits.relations.names
+        assert theirs.evaluate(model).summary()["mrr"] == pytest.approx(ours.evaluate(model).summary()["mrr"])
+    lost = make_task(families, data={**sorted_facts, "relations": names[1:]})
+    with pytest.raises(SettingsError, match=rf"sorted\.txt:\d+: no relation is called '{names[0]}'"):
+        lost.check()
+
+
+def test_facts_to_ask_for_are_no_part_of_the_training_graph(families, tmp_path):
+    relation = make_task(families).relations.names[0]
+    (tmp_path / "test.txt").write_text(f"someone\t{relation}\tsomeone else\n")
+    alone, tested = make_task(families), make_task(families, data={"test": str(tmp_path / "test.txt")})
+    assert len(tested.splits.entities) == len(alone.splits.entities) + 2
+    counted = [task.build_model() for task in (alone, tested)]
+    for task, model in zip((alone, tested), counted, strict=True):
+        task.load_initial_weights(model)
+    assert torch.equal(counted[0].counted, counted[1].counted)
+    assert alone.fingerprint("training") == tested.fingerprint("training")
+    (first, second) = (next(iter(task.train_batches(0, 1, 4, "train"))) for task in (alone, tested))
+    assert first["graph"].num_nodes == second["graph"].num_nodes == alone.splits.num_train_entities
+
+
+@without_plots()
+def test_facts_that_may_have_been_learned_are_told(families, tmp_path, capsys):
+    data = {"train": str(families / "families/train.txt"), "val": 0.2}
+    (tmp_path / "recipe.yaml").write_text(write_yaml(recipe(families, data=data)))
+    run = ["--run-dir", str(tmp_path / "run"), f"run.dir={tmp_path / 'run'}"]
+    train.main(["-c", str(tmp_path / "recipe.yaml"), run[2]])
+    for changes, is_told in ((), False), (["run.seed=3"], True), ([f"data.val={families}/families/test.txt"], False):
+        capsys.readouterr()
+        evaluate.main([*run[:2], *changes])
+        told = capsys.readouterr().err
+        assert "facts are held out" in told or not is_told
+        assert ("best.safetensors was trained on another part of its list" in told) == is_told
+
+
+@pytest.mark.parametrize("name", REASONERS)
+def test_half_precision_trains(families, name):
+    task = make_task(families, model={"name": name})
+    model, batch = task.build_model(), next(iter(task.train_batches(0, 1, 4, "train")))
+    full, _ = task.training_step(model, batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        half, _ = task.training_step(model, batch)
+    half.backward()
+    torch.testing.assert_close(half, full)
 
 
 @pytest.mark.parametrize(
@@ -230,6 +293,11 @@ def test_other_facts_and_other_relations_are_noticed(families, tmp_path):
         ({"model": {"name": "eurnet_tiny"}}, "model.name must be one of eurnet_kg, nbfnet, got 'eurnet_tiny'"),
         ({"model": {"options": {"layers": 3}}}, "model: no option of eurnet_kg is called 'layers'"),
         ({"model": {"options": {"dim": 0}}}, "model: dim must be 1 or more, not 0"),
+        ({"model": {"options": {"dim": 32.5}}}, "model: dim must be a whole number, not 32.5"),
+        ({"model": {"options": {"num_layers": "two"}}}, "model: num_layers must be a whole number, not 'two'"),
+        ({"model": {"options": {"dropout": "abc"}}}, "model: dropout must be from 0 to below 1, not 'abc'"),
+        ({"model": {"options": {"virtual_node": "maybe"}}}, "model: virtual_node must be true or false, not 'maybe'"),
+        ({"model": {"options": {"num_relations": 5}}}, r"model\.options\.num_relations: the facts decide it"),
         ({"data": {"train": "/nowhere/facts.tsv"}}, "data: no file or folder at /nowhere/facts.tsv"),
         (
             {"evaluation": {"on": "test"}},

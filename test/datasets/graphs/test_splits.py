@@ -80,7 +80,7 @@ def test_overlap_and_repeats_are_told(tmp_path):
     parts = {"train": [*SAME["train"], "a r b"], "valid": ["a s c"], "test": ["a r b", "a r c"]}
     notes = read_splits(write(tmp_path / "set", parts)).notes
     assert "1 lines repeat a fact" in notes[0]
-    assert notes[1] == "test: 1 of the 2 facts to ask for stand in the graph, which makes them easy"
+    assert notes[1] == "test: 1 of the 2 facts to ask for are in the graph, which makes them easy"
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_other_mistakes_are_named(tmp_path):
     folder = write(tmp_path / "set", SAME)
     with pytest.raises(ValueError, match="protocol must be one of ind_test, ind_valid_test, facts, not 'x'"):
         read_splits(folder, protocol="x")
-    with pytest.raises(ValueError, match="holds out none; name a file of facts to ask for"):
+    with pytest.raises(ValueError, match="holds out none of 3 facts; name a file of facts to ask for"):
         read_splits(folder / "train.txt", 0.0001)
     write(tmp_path / "more", SAME, ".tsv")
     (tmp_path / "more/train.csv").write_text("a,r,b\n")

@@ -79,7 +79,7 @@ def test_names_of_another_file_keep_their_numbers(tmp_path):
         (b"a\tb\tc\na\tb\n", r"facts.txt:2: expected head, relation and tail, found 2 column\(s\): \['a', 'b'\]"),
         (b"a,b,c\n", "columns are separated by tabs, or by commas in a file called .csv"),
         (b"a\tb\tc\n\na\t \tc\n", "facts.txt:3: .* one of them is empty"),
-        (b"a\tb\t\xff\n", "facts.txt cannot be read: .*utf-8"),
+        (b"a\tb\t\xff\n", "facts.txt is not UTF-8 text; save it as UTF-8"),
         (b"a\ttreat\tc\n", "facts.txt:1: no relation is called 'treat'; did you mean 'treats'?"),
     ],
 )
@@ -87,6 +87,51 @@ def test_what_is_wrong_is_named_by_file_and_line(tmp_path, content, message):
     (tmp_path / "facts.txt").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         read_triples(tmp_path / "facts.txt", relations=Names(["treats", "b"], "relation"), new_relations=False)
+
+
+def test_a_header_is_the_first_line_that_is_not_blank(tmp_path):
+    path = tmp_path / "facts.csv"
+    path.write_text('\n"sub\nject",predicate,object,source\nflu,has,fever,x\nflu,has,pain,y\n')
+    columns = Columns(("sub\nject", "object", "source"))
+    assert facts_of(read_triples(path, columns)) == [("flu", "fever", "x"), ("flu", "pain", "y")]
+    assert facts_of(read_triples(path, Columns(header=True))) == [("flu", "has", "fever"), ("flu", "has", "pain")]
+    with pytest.raises(ValueError, match=r"columns=\['object', 'source', 'object'\] names a column twice"):
+        read_triples(path, Columns(("object", "source", "object")))
+    path.write_text("a,b,a\nx,y,z\n")
+    with pytest.raises(ValueError, match=r"facts.csv:1: the column 'a' appears 2 times; expected it once"):
+        read_triples(path, Columns(("a", "b", "a")))
+
+
+def test_a_header_that_was_read_as_a_fact_is_told(tmp_path):
+    facts = [(f"e{n}", "r", f"e{n + 1}") for n in range(12)]
+    (note,) = read_triples(write(tmp_path / "facts.txt", [("subject", "predicate", "object"), *facts])).notes
+    assert note.endswith("subject, predicate, object; if it is a header, set data.header=true")
+    assert read_triples(write(tmp_path / "facts.txt", facts)).notes == ()
+
+
+def test_files_that_were_joined_and_names_that_are_no_part_of_a_line(tmp_path):
+    path = tmp_path / "facts.csv"
+    path.write_text("\ufeffflu,has,fever\n\ufeffflu,has,pain\n")
+    assert read_triples(path).entities.names == ("flu", "fever", "pain")
+    for name in ('"has\nhad"', "has\0"):
+        path.write_text(f"flu,{name},fever\n")
+        with pytest.raises(ValueError, match=r"facts.csv: the name 'has.* has a line break or NUL"):
+            read_triples(path)
+
+
+def test_an_archive_with_flipped_bits_is_read_or_named(tmp_path):
+    intact = write(tmp_path / "facts.txt.gz", [(f"e{n}", "r", f"e{n * n}") for n in range(300)]).read_bytes()
+    rng, num_named = np.random.default_rng(0), 0
+    for number in range(200):
+        damaged = bytearray(intact)
+        damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
+        path = tmp_path / f"{number}.txt.gz"
+        path.write_bytes(damaged)
+        try:
+            read_triples(path)
+        except ValueError as error:
+            num_named += str(path) in str(error)
+    assert num_named > 150
 
 
 def test_a_cut_archive_and_a_missing_file_are_named(tmp_path):
