@@ -109,7 +109,21 @@ def is_validation_other(saved: dict[str, Any], fingerprint: Fingerprint) -> bool
 
 def warn_of_other_outputs(weights: Path, outputs: Mapping[str, Contents]) -> None:
     """Logs a warning if the network in a file was trained for other outputs, such as other classes."""
+    for change in _changes_since(weights, "outputs", outputs):
+        log.warning("%s was trained with other outputs: %s. Scores go by number", weights, change)
+
+
+def warn_of_other_training(weights: Path, training: Mapping[str, Contents]) -> None:
+    """Logs a warning if other samples are held out of a training list than when the weights in a file were trained."""
+    for change in _changes_since(weights, "training", training):
+        log.warning(
+            "%s was trained on another part of its list: %s. What is scored may have been learned; the run's own "
+            "run.seed and data give its own score",
+            weights, change,
+        )  # fmt: skip
+
+
+def _changes_since(weights: Path, part: Part, contents: Mapping[str, Contents]) -> list[str]:
     found = read_fact(weights, "fingerprint")
     saved = found if isinstance(found, dict) else {}  # a file of others may use the word for anything
-    for change in changes(saved, {"outputs": outputs}, "outputs"):
-        log.warning("%s was trained with other outputs: %s. Scores go by number", weights, change)
+    return changes(saved, {part: contents}, part)

@@ -119,10 +119,9 @@ class Task(ABC):
 
     @property
     def num_evaluation_samples(self) -> int | None:
-        """Samples that `evaluate` runs through the network, for `train.evaluate_every_epochs: auto`; None: unknown.
+        """Samples, as large as those of training, that all ranks together run through the network in `evaluate`.
 
-        All ranks together; samples as large as those of training.
-        """
+        `train.evaluate_every_epochs: auto` goes by it. None: unknown."""
         return None
 
     @abstractmethod
@@ -164,6 +163,11 @@ class Task(ABC):
     def test_task(self) -> "Task | None":
         """The same task, with an `evaluate` on items that choose no checkpoint; None if the recipe has none."""
         return None
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether what an evaluation scores is drawn from the training list, and held out of it."""
+        return False
 
     def fingerprint(self, part: Part) -> Mapping[str, Contents]:
         """What `part` of the task depends on besides the recipe, by name: the contents of lists and tables.

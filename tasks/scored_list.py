@@ -26,6 +26,12 @@ def on_test(task: Any) -> Task:
     return type(task)(task.settings.model_copy(update={"evaluation": evaluation}), task.ranks)
 
 
+def is_held_out(settings: Any) -> bool:
+    """Whether what an evaluation scores is drawn from data.train: a share, or a fold."""
+    data = settings.data
+    return not isinstance(data.test if settings.evaluation.on == "test" else data.val, str)
+
+
 def check_chooses_on_val(settings: Any) -> None:
     """Raises SettingsError if a run would choose its checkpoints by data.test."""
     if settings.evaluation.on == "test":
@@ -41,5 +47,5 @@ def check_source_pattern(pattern: str | None) -> str | None:
         try:
             re.compile(pattern)
         except re.error as error:
-            raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+            raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
     return pattern

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from engine.distributed import Ranks
+from engine.fingerprint import warn_of_other_training
 from engine.non_finite import check_score
 from engine.precision import autocast
 from engine.run import report_evaluation
@@ -62,6 +63,8 @@ def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average:
     """
     weights = ranks.on_main(lambda: find_weights(run, checkpoint))  # the same file on every rank
     ranks.on_main(lambda: check_folder(run / "evaluations", OTHER_FOLDER))
+    if ranks.is_main and task.holds_out:
+        warn_of_other_training(weights, task.fingerprint("training"))
     model = accelerate(task, load_model(task, weights, ranks, average), weights, average)
     made_from = describe(task, run, weights, average)
     suffixes = [weights.stem] * bool(checkpoint) + ["average"] * average
