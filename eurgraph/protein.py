@@ -6,6 +6,7 @@ of Zhang et al., Protein Representation Learning by Geometric Structure Pretrain
 https://arxiv.org/abs/2203.06125, without edge messages, written from the paper; its default sizes are ours, too.
 """
 
+from numbers import Real
 from typing import Literal
 
 import torch
@@ -137,6 +138,8 @@ class EurNetProtein(ProteinNetwork):
         super().__init__(num_labels, num_relations, dim, readout, dropout)
         check_sizes(dim=dim, num_layers=num_layers)
         check_shares(drop_path=drop_path)
+        if not isinstance(ffn_ratio, Real) or round(ffn_ratio * dim) < 1:
+            raise ValueError(f"ffn_ratio must be above 0, not {ffn_ratio!r}")
         self.embed = nn.Linear(NUM_TYPES, dim)
         rates = [drop_path * layer / max(1, num_layers - 1) for layer in range(num_layers)]
         self.blocks = nn.ModuleList(GRMPBlock(dim, num_relations, ffn_ratio, rate, normalization) for rate in rates)

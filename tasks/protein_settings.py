@@ -98,4 +98,8 @@ class ProteinFunctionSettings(TaskSettings):
     def _can_choose(self) -> "ProteinFunctionSettings":
         if self.evaluation.identity is not None and (self.data.identity_table is None or self.evaluation.on != "test"):
             raise ValueError("evaluation.identity needs data.identity_table and evaluation.on=test")
+        if self.evaluation.identity is not None and self.data.labels == "file":
+            raise ValueError(
+                "evaluation.identity is for lists of chains: data.labels must be ec, go_mf, go_bp or go_cc"
+            )
         return self

@@ -6,7 +6,6 @@ Communications 2021: files nrPDB-EC_2020.04_annot.tsv and nrPDB-GO_2019.06.18_an
 table of how alike test chains are to training chains.
 """
 
-import hashlib
 import logging
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from datasets.file_list import UNLABELED, FileItem, FileList, Given, find_unlabeled
 from datasets.find_files import find_files
+from datasets.held_out import held_out
 from datasets.proteins.structure import STRUCTURES, split_chain
 from datasets.text_files import bad_line, csv_rows, existing_path, numbered_lines, read_csv, shorten
 from settings import did_you_mean
@@ -38,7 +38,7 @@ def read_table(path: Path, root: Path, label_names: Sequence[str] | None = None)
     """The structures of a table, a line `file,label;label` each; no label: it has none of them.
 
     Args:
-        path: CSV file; a first line `file,labels` is a header.
+        path: CSV file; a first line whose file is no structure by its ending, such as `file,labels`, is a header.
         root: folder of the structures; "1aki.pdb:A" is chain A of a file.
         label_names: the labels; None: those of the table, sorted.
 
@@ -46,13 +46,13 @@ def read_table(path: Path, root: Path, label_names: Sequence[str] | None = None)
     """
     rows, seen = [], {}
     for number, fields in csv_rows(existing_path(path, "table of structures and labels")):
-        if not rows and [field.lower() for field in fields] in (["file", "label"], ["file", "labels"]):
+        if not rows and not split_chain(fields[0].lower())[0].endswith(STRUCTURES.suffixes):
             continue
         if len(fields) != 2 or not fields[0]:
             raise bad_line(path, number, ",".join(fields), "expected `file,label;label`")
         file, labels = fields[0], [label.strip() for label in fields[1].split(SEPARATOR) if label.strip()]
         if file in seen:
-            raise bad_line(path, number, ",".join(fields), f"the file stands in line {seen[file]}, too")
+            raise bad_line(path, number, ",".join(fields), f"the file is already on line {seen[file]}")
         seen[file] = number
         rows.append((number, file, labels))
     if not rows:
@@ -71,7 +71,7 @@ def _numbers(labels: Sequence[str], numbers: dict[str, int], where: str) -> int 
     for label in labels:
         if label not in numbers:
             hint = did_you_mean(label, numbers)
-            raise ValueError(f"{where}: {shorten(label)} is none of the {len(numbers)} labels{hint}")
+            raise ValueError(f"{where}: {shorten(label)} is not one of the {len(numbers)} labels{hint}")
     found = tuple(sorted({numbers[label] for label in labels}))
     return found[0] if len(found) == 1 else found or UNLABELED
 
@@ -156,13 +156,9 @@ def chains_below(path: Path, identity: Identity) -> set[str]:
 
 
 def split_off(files: FileList, share: float, seed: int) -> tuple[FileList, FileList]:
-    """The files without a share of them, and that share: a function of the seed and of each file's id."""
-    keys = [hashlib.sha256(f"{seed} {item.id}".encode()).digest() for item in files]
-    order = sorted(range(len(files)), key=keys.__getitem__)
-    number = round(share * len(files))
-    if not 0 < number < len(files):
-        raise ValueError(f"a share of {share:g} of {len(files)} structures leaves none on one side")
-    return files.subset(sorted(order[number:])), files.subset(sorted(order[:number]))
+    """The files without a share of them, and that share, by `held_out`. The chains of a file are held out together."""
+    held = held_out([split_chain(item.id)[0] for item in files], share, seed)
+    return files.subset(np.flatnonzero(~held)), files.subset(np.flatnonzero(held))
 
 
 def missing(files: FileList) -> list[FileItem]:

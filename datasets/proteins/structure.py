@@ -4,6 +4,7 @@ What counts: the first model; of alternate locations, the first; chains and numb
 residues with insertion codes are residues of their own. Modified residues (MSE, SEP ...) are residues of unknown type.
 """
 
+import gzip
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,7 +101,21 @@ def _first_model(file: str) -> gemmi.Model:
         raise FileError(file, f"cannot be read as PDB or mmCIF; is it whole? ({reason[0]})") from error
     if not len(structure):
         raise FileError(file, "no atom in it; expected a structure in PDB or mmCIF format")
+    if structure.input_format == gemmi.CoorFormat.Pdb:
+        _check_coordinates(file)
     return structure[0]
+
+
+def _check_coordinates(file: str) -> None:
+    """Raises FileError if a C-alpha in a PDB file has no coordinates, which gemmi takes for 0."""
+    with gzip.open(file) if file.lower().endswith(".gz") else open(file, "rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if line[12:16].strip() == b"CA" and line.startswith((b"ATOM", b"HETATM")):
+                try:
+                    list(map(float, (line[30:38], line[38:46], line[46:54])))
+                except ValueError:
+                    found = line[30:54].decode("ascii", "replace")
+                    raise FileError(file, f"line {number}: a C-alpha has no coordinates, but {found!r}") from None
 
 
 def _alpha_carbon(residue: gemmi.Residue) -> gemmi.Atom | None:

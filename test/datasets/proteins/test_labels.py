@@ -60,8 +60,8 @@ def test_a_table_names_files_and_labels(tmp_path):
     [
         ("x.pdb\n", r"labels.csv:1: expected `file,label;label`; found 'x.pdb'"),
         ("x.pdb,a\ny.pdb,a,b\n", r"labels.csv:2: expected `file,label;label`"),
-        ("x.pdb,kinase\nx.pdb,kinase\n", r"labels.csv:2: the file stands in line 1, too"),
-        ("x.pdb,kinaze\n", r"labels.csv:1: 'kinaze' is none of the 1 labels; did you mean 'kinase'\?"),
+        ("x.pdb,kinase\nx.pdb,kinase\n", r"labels.csv:2: the file is already on line 1"),
+        ("x.pdb,kinaze\n", r"labels.csv:1: 'kinaze' is not one of the 1 labels; did you mean 'kinase'\?"),
         ("file,label\n", "has no line `file,label;label`"),
     ],
 )
@@ -104,7 +104,7 @@ def test_each_branch_of_go_has_its_own_labels(tmp_path, source, names, labels):
 def test_annotations_that_do_not_fit(tmp_path):
     path = tmp_path / "annot.tsv"
     path.write_text(EC.replace("3CCC-C\t2.7.4.3", "3CCC-C\t2.7.4.9"))
-    with pytest.raises(ValueError, match=r"annot.tsv:6: '2.7.4.9' is none of the 3 labels; did you mean '2.7.4.3'\?"):
+    with pytest.raises(ValueError, match=r"annot.tsv:6: '2.7.4.9' is not one of the 3 .*; did you mean '2.7.4.3'\?"):
         Annotations(path, "ec")
     with pytest.raises(ValueError, match=r"has no GO-terms \(molecular_function\); its headings: EC-numbers"):
         Annotations(path, "go_mf")
@@ -124,18 +124,28 @@ def test_test_chains_by_identity(tmp_path):
         chains_below(path, 40)
 
 
+def test_a_first_line_without_a_structure_is_a_header(tmp_path):
+    (tmp_path / "labels.csv").write_text("structure,function\n1aki.PDB:A,kinase\n")
+    files = read_table(tmp_path / "labels.csv", tmp_path)
+    assert files.class_names == ("kinase",) and [item.id for item in files] == ["1aki.PDB:A"]
+
+
 def test_a_share_is_a_function_of_seed_and_file(tmp_path):
     path = tmp_path / "labels.csv"
-    rows = [f"{number}.pdb,a\n" for number in range(50)]
+    rows = [f"{number}.pdb:{chain},a\n" for number in range(50) for chain in "AB"]
     path.write_text("".join(rows))
     train, val = split_off(read_table(path, tmp_path), 0.2, seed=1)
-    assert (len(train), len(val)) == (40, 10)
+    assert len(train) + len(val) == 100 and 4 <= len(val) <= 40
+    assert not {item.id[:-2] for item in train} & {item.id[:-2] for item in val}  # chains of a file stay together
+    path.write_text("".join(rows[:60]))  # other files change nothing
+    fewer = split_off(read_table(path, tmp_path), 0.2, seed=1)[1]
+    assert {item.id for item in fewer} == {item.id for item in val} & {row.split(",")[0] for row in rows[:60]}
     path.write_text("".join(reversed(rows)))
     again = split_off(read_table(path, tmp_path), 0.2, seed=1)[1]
     other = split_off(read_table(path, tmp_path), 0.2, seed=2)[1]
     ids = [{item.id for item in files} for files in (val, again, other)]
     assert ids[0] == ids[1] != ids[2] and not ids[0] & {item.id for item in train}
-    with pytest.raises(ValueError, match=r"a share of 0.001 of 50 structures leaves none on one side"):
+    with pytest.raises(ValueError, match=r"a share of 0.001 holds out none of 100 files from 50 sources"):
         split_off(read_table(path, tmp_path), 0.001, seed=1)
 
 

@@ -105,5 +105,11 @@ def test_damaged_files_say_so(tmp_path):
         (tmp_path / name).write_text(text)
         with pytest.raises(FileError, match=message):
             read_backbone(tmp_path / name)
+    line = next(line for line in whole.splitlines() if line.startswith("ATOM") and " CA " in line)
+    for name, lost in (("lost.pdb", "********"), ("lost.pdb.gz", " " * 8)):
+        content = whole.replace(line, line[:30] + lost + line[38:]).encode()
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+        with pytest.raises(FileError, match=r"line \d+: a C-alpha has no coordinates, but"):
+            read_backbone(tmp_path / name)
     with pytest.raises(FileError, match="there is no such file"):
         read_backbone(tmp_path / "absent.cif:A")
