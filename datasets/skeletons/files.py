@@ -77,7 +77,7 @@ def read_skeleton(path: str | Path) -> np.ndarray:
     readers = {".npz": _read_npz, ".skeleton": _read_ntu, ".json": _read_kinetics}
     reader = readers.get(Path(file).suffix.lower())
     if reader is None:
-        raise FileError(file, f"no file of skeletons; expected one that ends in {' '.join(SKELETONS.suffixes)}")
+        raise FileError(file, f"not a file of skeletons; expected one that ends in {' '.join(SKELETONS.suffixes)}")
     positions = reader(file, name) if name else reader(file)
     if not np.isfinite(positions).any():
         raise FileError(path, "nobody is in it: no joint was seen in any frame")
@@ -104,7 +104,7 @@ def _read_npz(path: str, name: str | None = None) -> np.ndarray:
     if name is None:
         if len(names) != 1:
             example = f", such as {path}:{names[0]}" if names else ""
-            raise FileError(path, f"{len(names)} sequences are in it; name one{example}")
+            raise FileError(path, f"{len(names)} sequences are in it; name one{example}" if names else "it is empty")
         name = names[0]
     if name not in names:
         raise FileError(path, f"no sequence {name!r} is in it{did_you_mean(name, names)}")

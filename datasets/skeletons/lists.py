@@ -7,7 +7,7 @@ from pathlib import Path
 from datasets.class_table import class_names_from
 from datasets.file_list import FileList, find_unlabeled, read_folder, read_list
 from datasets.skeletons.files import SKELETONS, sequences_in
-from datasets.text_files import existing_path, whole_numbers
+from datasets.text_files import existing_path, whole_number
 from settings import did_you_mean
 
 NAMES = {
@@ -63,13 +63,11 @@ def _pattern(names: str) -> re.Pattern:
     try:
         pattern = re.compile(names)
     except re.error as error:
-        raise ValueError(f"names={names!r} is no regular expression: {error}") from None
+        raise ValueError(f"names={names!r} is not a regular expression: {error}") from None
     if not {"action", "group"} <= pattern.groupindex.keys():
-        hint = did_you_mean(names, NAMES)
-        known = ", ".join(NAMES)
-        raise ValueError(
-            f"names={names!r} is none of {known}{hint}, nor a pattern with (?P<action>...) and (?P<group>...)"
-        )
+        known, hint = ", ".join(NAMES), did_you_mean(names, NAMES)
+        form = "a pattern with (?P<action>...) and (?P<group>...)"
+        raise ValueError(f"names={names!r} is not one of {known}, nor {form}{hint}")
     return pattern
 
 
@@ -78,8 +76,9 @@ def _read_named(source: Path, class_names: Sequence[str] | None, split: str | No
     paths = [path for file in files for path in sequences_in(file)]
     ids = [path.rpartition(":")[2] if ".npz:" in path.lower() else Path(path).stem for path in paths]
     found = [pattern.fullmatch(name) for name in ids]
-    if None in found:
-        raise ValueError(f"{paths[found.index(None)]}: its name is not of the form {pattern.pattern}")
+    for path, match in zip(paths, found, strict=True):
+        if match is None or None in (match["action"], match["group"]):
+            raise ValueError(f"{path}: its name is not of the form {pattern.pattern}")
     actions = sorted({match["action"] for match in found})
     if class_names is not None and len(class_names) != len(actions):
         raise ValueError(f"{source} has {len(actions)} actions, but there are {len(class_names)} class names")
@@ -93,12 +92,16 @@ def _groups(split: str | None, groups: Sequence[str]) -> set[str]:
     """Those of the `groups` that a split keeps; numbers may be written without leading zeros."""
     if split is None:
         return set(groups)
-    wanted = whole_numbers(part.strip() for part in split.removeprefix("not ").split(","))
-    numbers = {int(group): group for group in groups if group.isdecimal()}
-    if wanted is None or not set(wanted) <= numbers.keys():
-        there, first = ", ".join(map(str, sorted(numbers))), min(numbers, default=1)
-        raise ValueError(f"split={split!r}; expected some of the groups {there}, such as {first} or `not {first}`")
-    chosen = {numbers[number] for number in wanted}
+    chosen: set[str] = set()
+    for part in split.removeprefix("not ").split(","):
+        named = {group for group in groups if group == part.strip()}
+        number = whole_number(part.strip())
+        alike = {group for group in groups if group.isdecimal() and int(group) == number}
+        if not named and not alike:
+            there = ", ".join(group.lstrip("0") or group for group in groups)
+            first = groups[0].lstrip("0") or groups[0]
+            raise ValueError(f"split={split!r}; expected some of the groups {there}, such as {first} or `not {first}`")
+        chosen |= named or alike
     kept = set(groups) - chosen if split.startswith("not ") else chosen
     if not kept:
         raise ValueError(f"split={split!r} keeps nothing")

@@ -133,7 +133,7 @@ def test_pictures_of_samples_and_an_unreadable_file(moves, tmp_path):
             "model.options.num_frames: data.body, data.num_frames and data.num_people decide",
         ),
         ("data.num_frames=18", "model: num_frames must be a multiple of 4, not 18"),
-        ("data.names=utkinec", "none of msr_action3d, utkinect, .*; did you mean 'utkinect'"),
+        ("data.names=utkinec", "not one of msr_action3d, utkinect, .*; did you mean 'utkinect'"),
         ("data.val_split=2", "split='2' needs data.names|split='not 2' needs data.names"),
     ],
 )

@@ -124,7 +124,7 @@ GOOD = np.ones((2, 1, 3, 3), np.float32)
         ("a.json", write("{}"), "", r"cannot be read as JSON of Kinetics-skeleton: KeyError\('data'\)"),
         ("a.json", write('{"data": [{"skeleton": [{"pose": [1], "score": [1, 1]}]}]}'), "", "cannot be read as JSON"),
         ("a.json", write('{"data": []}'), "", "nobody is in it"),
-        ("a.txt", write("1"), "", "no file of skeletons; expected one that ends in .npz .skeleton .json"),
+        ("a.txt", write("1"), "", "not a file of skeletons; expected one that ends in .npz .skeleton .json"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path, name, make, picked, message):

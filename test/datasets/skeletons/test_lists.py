@@ -23,6 +23,19 @@ def test_subjects_are_split_by_name(archive):
     assert test[0].path == f"{archive}:a01_s02_e01" and test.class_names == ("01", "02")
 
 
+def test_groups_have_names_or_numbers(tmp_path):
+    names = ("anna_walk", "bob_walk", "1_run", "01_run")
+    np.savez(tmp_path / "set.npz", **dict.fromkeys(names, CLIP))
+    pattern = r"(?P<group>[a-z0-9]+)_(?P<action>\w+)"
+    ids = lambda split: {item.id for item in read_skeletons(tmp_path / "set.npz", None, None, split, pattern)}  # noqa: E731
+    assert ids("anna") == {"anna_walk"} and ids("not anna, bob") == {"1_run", "01_run"}
+    assert ids("01") == {"01_run"} and ids("001") == {"1_run", "01_run"}
+    with pytest.raises(ValueError, match=r"expected some of the groups 1, 1, anna, bob, such as 1 or `not 1`"):
+        ids("carl")
+    with pytest.raises(ValueError, match=r"set.npz:anna_walk: its name is not of the form"):
+        read_skeletons(tmp_path / "set.npz", None, None, "1", r"(?:(?P<group>\d+)|[a-z]+)_(?P<action>\w+)")
+
+
 def test_ntus_names_tell_subjects_and_cameras(tmp_path):
     for name in ("S001C001P001R001A001", "S001C002P003R001A002"):
         (tmp_path / f"{name}.skeleton").write_text("1\n0\n")
@@ -47,8 +60,8 @@ def test_a_pattern_of_your_own_folders_and_list_files(tmp_path, archive):
     [
         ((None, None, None), "holds sequences without labels; set data.names, such as data.names=msr_action3d"),
         ((None, "1", None), "split='1' needs data.names"),
-        ((None, None, "msr_acton3d"), "none of msr_action3d, utkinect, .*; did you mean 'msr_action3d'"),
-        ((None, None, "("), r"names='\(' is no regular expression"),
+        ((None, None, "msr_acton3d"), "not one of msr_action3d, utkinect, .*; did you mean 'msr_action3d'"),
+        ((None, None, "("), r"names='\(' is not a regular expression"),
         ((None, None, "utkinect"), "set.npz:a01_s01_e01: its name is not of the form s"),
         ((["wave"], None, "msr_action3d"), "set.npz has 2 actions, but there are 1 class names"),
         ((None, "3", "msr_action3d"), "split='3'; expected some of the groups 1, 2, 10, such as 1 or `not 1`"),
