@@ -45,6 +45,18 @@ class Layout(NamedTuple):
         return round(max(row for _, row in self.places.values())) + 1
 
 
+class Panel(NamedTuple):
+    """The part of the picture that shows one answer."""
+
+    axes: Any
+    answer: ExplainedAnswer
+    layout: Layout
+    places: dict[int, tuple[float, float]]
+    """Node -> its place in inches."""
+    boxes: dict[int, Any]
+    """Node -> the text that names it."""
+
+
 def lay_out(paths: Sequence[AnswerPath]) -> Layout:
     """The head in the first column, the answer in the last; a path adds its new nodes in a row of its own.
 
@@ -83,13 +95,16 @@ def draw_paths(answers: Sequence[ExplainedAnswer], path: Path) -> None:
     with matplotlib.rc_context({**PLAIN_TEXT, "font.size": 10}):
         figure = Figure(figsize=(width, total), dpi=120)
         FigureCanvasAgg(figure)
-        top = total - MARGIN / 2
+        top, panels = total - MARGIN / 2, []
         for answer, layout, height in zip(answers, layouts, heights, strict=True):
             axes = figure.add_axes((0, (top - height) / total, 1, height / total))
             axes.set(xlim=(0, width), ylim=(0, height))
             axes.axis("off")
-            _draw_answer(axes, answer, layout, pitch, height)
+            panels.append(_draw_answer(axes, answer, layout, pitch, height))
             top -= height
+        figure.draw_without_rendering()  # places the boxes, at which the arrows end
+        for panel in filter(None, panels):
+            _draw_edges(panel)
         write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
 
 
@@ -110,7 +125,10 @@ def _relation(answer: ExplainedAnswer, edge: Edge) -> str:
     return one_line(answer.relations[edge.fact[1]], MAX_RELATION)
 
 
-def _draw_answer(axes: Any, answer: ExplainedAnswer, layout: Layout | None, pitch: float, height: float) -> None:
+def _draw_answer(
+    axes: Any, answer: ExplainedAnswer, layout: Layout | None, pitch: float, height: float
+) -> Panel | None:
+    """Draws the question, the nodes and the scores; the edges, if there are any, are for `_draw_edges`."""
     head, relation, tail = (one_line(name, 40) for name in answer.question)
     title = f"{head}   {relation}   {tail}"
     axes.text(MARGIN, height - 0.12, title, va="top", weight="bold", size=11)
@@ -118,18 +136,21 @@ def _draw_answer(axes: Any, answer: ExplainedAnswer, layout: Layout | None, pitc
     axes.text(MARGIN, height - 0.36, found, va="top")
     if layout is None:
         axes.text(MARGIN, height - 0.7, "no path from what is given", va="top", color="0.4")
-        return
+        return None
     left = MARGIN + MAX_NAME * LETTER / 2
     places = {node: (left + column * pitch, height - HEADER - ROW * (row + 0.5))
               for node, (column, row) in layout.places.items()}  # fmt: skip
     boxes = {node: _draw_node(axes, answer, node, place) for node, place in places.items()}
-    axes.figure.draw_without_rendering()  # places the boxes, at which the arrows end
-    for edge in reversed(layout.edges):  # the first path on top
-        _draw_edge(axes, answer, layout, edge, places, boxes)
     for rank, path in enumerate(answer.found.paths):
         line = f"{rank + 1}.  score {path.score_alone:.2f} with nothing else, {path.score_without:.2f} without it"
         y = LINE * (len(answer.found.paths) - rank) + 0.12
         axes.text(MARGIN, y, line, va="top", size=9, color=_color(rank))
+    return Panel(axes, answer, layout, places, boxes)
+
+
+def _draw_edges(panel: Panel) -> None:
+    for edge in reversed(panel.layout.edges):  # the first path on top
+        _draw_edge(panel, edge)
 
 
 def _color(rank: int) -> str:
@@ -143,14 +164,8 @@ def _draw_node(axes: Any, answer: ExplainedAnswer, node: int, place: tuple[float
     return axes.text(*place, _entity(answer, node), ha="center", va="center", bbox=style, weight=weight, zorder=3)
 
 
-def _draw_edge(
-    axes: Any,
-    answer: ExplainedAnswer,
-    layout: Layout,
-    edge: Edge,
-    places: dict[int, tuple[float, float]],
-    boxes: dict[int, Any],
-) -> None:
+def _draw_edge(panel: Panel, edge: Edge) -> None:
+    axes, answer, layout, places, boxes = panel
     head, _, tail = edge.fact
     bend = _bend(layout, edge)
     color, width = _color(edge.path), 2.0 if edge.path == 0 else 1.2

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from datasets.graphs import KnownAnswers
 from explain.path_report import COLUMNS, ExplainedAnswer, answer_lines, table_rows
 from explain.paths import explain_answer, without_fact
-from tools.common.output_files import check_file, write_table
+from tools.common.output_files import check_file, check_keeps_inputs, write_table
 from tools.prediction.questions import (
     Guess,
     OpenGraph,
@@ -32,6 +32,7 @@ def explain_questions(args: argparse.Namespace) -> None:
     """Explains the answers of the command, shows them, and writes the files it names."""
     for path in filter(None, (args.csv, args.output)):
         check_file(path, "choose another file")
+        check_keeps_inputs(path, [args.graph], "choose another file")
     opened = open_graph(args)
     known = known_answers(opened.graph)
     questions = [parse_question(text, opened.graph, "--ask", may_be_complete=True) for text in args.ask]

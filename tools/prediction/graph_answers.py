@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from datasets.graphs import KnownAnswers
 from engine.progress import progress_bar
-from tools.common.output_files import check_file, write_table
+from tools.common.output_files import check_file, check_keeps_inputs, write_table
 from tools.prediction.questions import (
     Guess,
     OpenGraph,
@@ -49,6 +49,7 @@ def predict_answers(args: argparse.Namespace) -> int:
     """Answers the questions of the command -> exit status 0."""
     if args.csv:
         check_file(args.csv, "choose another file")
+        check_keeps_inputs(args.csv, filter(None, (args.graph, args.questions)), "choose another file with --csv")
     opened = open_graph(args)
     known = known_answers(opened.graph)
     if args.all:

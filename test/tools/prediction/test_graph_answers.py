@@ -55,6 +55,8 @@ def rows_of(path):
 def test_answers_are_shown_and_written(run, tmp_path, capsys):
     (tmp_path / "more.tsv").write_text("?\tmother_of\tBob\n")
     table = tmp_path / "answers.csv"
+    with pytest.raises(SettingsError, match=r"more\.tsv is the input .*more\.tsv; choose another file with --csv"):
+        ask(run, "--questions", tmp_path / "more.tsv", "--csv", tmp_path / "more.tsv")
     ask(run, "--ask", "Bob\tfather_of\t?", "--questions", tmp_path / "more.tsv", "--top", HEADS, "--csv", table)
     shown, rows = capsys.readouterr().out.splitlines(), rows_of(table)
     assert shown[0] == "Bob  father_of  ?" and shown[HEADS + 1] == "?  mother_of  Bob" and len(shown) == 2 * HEADS + 2
