@@ -99,7 +99,7 @@ def find_folder(source: str | Path, revision: str | None = None) -> Path:
     if Path(source).is_dir():
         return Path(source)
     if Path(source).exists() or not _HUB_NAME.fullmatch(str(source)):
-        raise SettingsError(f"{source} is no folder with {CONFIG} and {WEIGHTS}, and no name such as user/name")
+        raise SettingsError(f"{source} is not a folder with {CONFIG} and {WEIGHTS}, nor a name such as user/name")
     missing = f"there is no folder {source}, and no model of this name could be downloaded"
     try:
         from huggingface_hub import snapshot_download

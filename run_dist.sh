@@ -106,7 +106,7 @@ run_in_slurm() {
     [ -n "$master" ] || needed+=(SLURM_JOB_NODELIST)
     for variable in "${needed[@]}"; do
         [ -n "${!variable:-}" ] ||
-            fail "SLURM_JOB_ID is $SLURM_JOB_ID, but $variable is not set, so this is no allocation; unset SLURM_JOB_ID"
+            fail "SLURM_JOB_ID is $SLURM_JOB_ID, but $variable is not set, so this is not an allocation; unset SLURM_JOB_ID"
     done
     is_number "$SLURM_NNODES" 1 || fail "SLURM_NNODES must be a whole number of at least 1, got $SLURM_NNODES"
     master=${master:-$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)} ||
@@ -130,12 +130,12 @@ read_hosts() {
         [ ${#words[@]} -gt 0 ] || continue
         local wrong="$hosts: ${line@Q}: expected [USER@]NAME [address=ADDRESS] [slots=PROCESSES]"
         name=${words[0]} processes=$nproc
-        host=$(host_of "$name") || fail "$wrong; $name is no host name and no IP address"
+        host=$(host_of "$name") || fail "$wrong; $name is neither a host name nor an IP address"
         [[ $hosts_seen != *" $host "* ]] || fail "$hosts lists $host twice; slots=2 starts two processes on it"
         hosts_seen+="$host " address=$host
         for word in "${words[@]:1}"; do
             case $word in
-                address=?*) address=$(host_of "${word#address=}") || fail "$wrong; ${word#address=} is no address" ;;
+                address=?*) address=$(host_of "${word#address=}") || fail "$wrong; ${word#address=} is not an address" ;;
                 slots=?*) processes=${word#slots=} && is_number "$processes" 1 || fail "$wrong; slots counts from 1" ;;
                 *) fail "$wrong" ;;
             esac

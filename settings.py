@@ -5,7 +5,7 @@ frozen pydantic models that forbid unknown keys. All problems are reported toget
 is accepted and, for an unknown key, the closest valid name.
 
 Plain words are read by the rules of YAML 1.2: `1e-4` is a number, `no` and `1:20` are text. So is `020`, which a
-setting that takes a number reads as 20. A key that stands twice in a section is an error.
+setting that takes a number reads as 20. A key that appears twice in a section is an error.
 
 This is the lowest layer: every package may import it, and it imports none of them.
 """
@@ -197,7 +197,7 @@ class _Loader(yaml.SafeLoader):
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if (key.tag, key.value) in first:
                 line = first[key.tag, key.value] + 1
-                problem = f"the key {key.value!r} stands twice in a section, first in line {line}; remove one of them"
+                problem = f"the key {key.value!r} appears twice in a section, first in line {line}; remove one of them"
                 raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
             first[key.tag, key.value] = key.start_mark.line
         return node

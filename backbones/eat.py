@@ -191,7 +191,7 @@ class EAT(nn.Module):
         _check_choice("local", local, LOCAL_OPERATORS)
         _check_choice("readout", readout, READOUTS)
         if image_size % patch_size:
-            raise ValueError(f"image_size={image_size} is no multiple of patch_size={patch_size}")
+            raise ValueError(f"image_size={image_size} is not a multiple of patch_size={patch_size}")
         if distilled and readout != "class_attention":
             raise ValueError(f"a distilled network has two queries: readout must be class_attention, not {readout}")
         self.image_size, self.patch_size, self.num_features = image_size, patch_size, dim

@@ -77,7 +77,7 @@ class TimmNetwork(LibraryNetwork):
     Shapes: images [B, 3, H, W], normalized, to logits [B, num_classes]; H and W are any that the network takes.
 
     Raises:
-        ValueError: there is no such network or option, or the network is no classifier.
+        ValueError: there is no such network or option, or the network is not a classifier.
     """
 
     def __init__(self, name: str, num_classes: int | None = None, **options: Any):
@@ -90,7 +90,7 @@ class TimmNetwork(LibraryNetwork):
                 raise
             raise ValueError(f"timm/{name} does not take these options: {error}") from error
         if not hasattr(network, "get_classifier"):
-            raise ValueError(f"timm/{name} is no classifier; choose a network that is, such as timm/resnet50")
+            raise ValueError(f"timm/{name} is not a classifier; choose a network that is, such as timm/resnet50")
         super().__init__(f"timm/{name}", network, _classifiers_of(network))
         self.download_weights = partial(download_weights, name)
         self.is_channels_last = str(getattr(network, "output_fmt", "")).endswith("NHWC")

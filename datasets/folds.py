@@ -64,7 +64,7 @@ def sources_from_table(path: str | Path, files: FileList) -> list[str]:
     """The source of each file, from a table with lines `id source`.
 
     Files that the table does not name are on their own. Raises ValueError for a malformed line, and for an id that
-    stands twice or is not in the list.
+    appears twice or is not in the list.
     """
     path = existing_path(Path(path).expanduser(), "table of groups")
     table: dict[str, str] = {}

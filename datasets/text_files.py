@@ -78,14 +78,14 @@ def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 def read_csv(path: Path, wanted: Iterable[str], what: str) -> list[tuple[int, dict[str, str]]]:
     """The rows below the header of a CSV file, with their line numbers.
 
-    Raises ValueError if a column of `wanted` is missing (`what`: what the file should be) or any stands twice, and if a
-    row has more or fewer fields than the header.
+    Raises ValueError if a column of `wanted` is missing (`what`: what the file should be) or any appears twice, and
+    if a row has more or fewer fields than the header.
     """
     rows = csv_rows(path)
     _, columns = next(rows, (1, []))
     for column in filter(None, columns):
         if columns.count(column) > 1:
-            raise ValueError(f"{path}:1: the column {column} stands {columns.count(column)} times; expected it once")
+            raise ValueError(f"{path}:1: the column {column} appears {columns.count(column)} times; expected it once")
     if absent := sorted(set(wanted) - set(columns)):
         raise ValueError(f"{path}:1: no column {', '.join(absent)}; expected {what}, found {shorten(columns)}")
     table = []
@@ -98,7 +98,7 @@ def read_csv(path: Path, wanted: Iterable[str], what: str) -> list[tuple[int, di
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises ValueError for a key that stands twice, and for NaN and Infinity."""
+    """The content of a JSON file. Raises ValueError for a key that appears twice, and for NaN and Infinity."""
     text = read_text(path)
     try:
         return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
@@ -111,7 +111,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {shorten(twice)} stands {keys.count(twice)} times; expected it once")
+        raise ValueError(f"the key {shorten(twice)} appears {keys.count(twice)} times; expected it once")
     return content
 
 

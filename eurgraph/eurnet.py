@@ -290,7 +290,7 @@ class EurNet(nn.Module):
         """Inputs of any size to the map that each stage ends with, before patch merging and without a norm.
 
         Images [B, 3, H, W] to maps [B, C_i, H_i, W_i]; clips [B, 3, T, H, W] of whole tubelets to
-        [B, C_i, T / S, H_i, W_i]. Where a side is no multiple of the stride, zeros complete the map on the right and
+        [B, C_i, T / S, H_i, W_i]. Where a side is not a multiple of the stride, zeros complete the map on the right and
         below. Absolute positions are resized to the patches at hand, and graphs are found among them.
 
         Raises:

@@ -29,7 +29,7 @@ STYLE = "footer {display: none !important} #frames img {max-width: 640px; width:
 def build_page(predictor: Predictor, top: int = 5) -> gradio.Blocks:
     """The page, for `serve`. It shows the `top` most probable classes and what the network saw, or why it saw nothing.
 
-    Raises SettingsError if gradio is missing, or the network is no classifier.
+    Raises SettingsError if gradio is missing, or the network is not a classifier.
     """
     if not classifies_pictures(type(predictor.task)):
         raise SettingsError(

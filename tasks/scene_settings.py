@@ -38,7 +38,7 @@ class SceneModelSettings(Settings):
     def _are_of_the_backbone(cls, options: dict[str, Any]) -> dict[str, Any]:
         for name, setting in OTHER_PLACES.items():
             if name in options:
-                raise ValueError(f"{name} is no option of the backbone's builder; set model.{setting}")
+                raise ValueError(f"{name} is not an option of the backbone's builder; set model.{setting}")
         return options
 
 

@@ -88,7 +88,7 @@ def test_what_is_missing_or_damaged_is_named(tmp_path):
     (tmp_path / WEIGHTS).unlink()
     with pytest.raises(WeightsError, match=r"model\.safetensors: there is no such file"):
         from_pretrained(tmp_path)
-    with pytest.raises(SettingsError, match=r"config\.json is no folder with config\.json and model\.safetensors"):
+    with pytest.raises(SettingsError, match=r"config\.json is not a folder with config\.json and model\.safetensors"):
         from_pretrained(tmp_path / CONFIG)
 
 

@@ -147,10 +147,10 @@ def test_wrong_arguments(hosts, arguments, message):
         ("a slot=2\n", "'a slot=2': expected"),
         ("a slots=08\n", "'a slots=08': expected [USER@]NAME [address=ADDRESS] [slots=PROCESSES]; slots counts from 1"),
         ("a slots = 2\n", "'a slots = 2': expected"),
-        ("a:8\n", "a:8 is no host name and no IP address"),
-        ("-oProxyCommand=x\n", "is no host name and no IP address"),
-        ("@a\n", "is no host name and no IP address"),
-        ("a address=b:1\n", "b:1 is no address"),
+        ("a:8\n", "a:8 is neither a host name nor an IP address"),
+        ("-oProxyCommand=x\n", "is neither a host name nor an IP address"),
+        ("@a\n", "is neither a host name nor an IP address"),
+        ("a address=b:1\n", "b:1 is not an address"),
         ("a\nb\nme@a\n", "lists a twice; slots=2 starts two processes on it"),
         ("localhost\na\n", "the other machines cannot reach localhost"),
     ],
@@ -163,7 +163,7 @@ def test_wrong_hosts_files(hosts, text, message):
 @pytest.mark.parametrize(
     ("job", "message"),
     [
-        ({}, "SLURM_JOB_ID is 1, but SLURM_NNODES is not set, so this is no allocation; unset SLURM_JOB_ID"),
+        ({}, "SLURM_JOB_ID is 1, but SLURM_NNODES is not set, so this is not an allocation; unset SLURM_JOB_ID"),
         ({"SLURM_NNODES": "2"}, "SLURM_JOB_ID is 1, but SLURM_JOB_NODELIST is not set"),
         ({"SLURM_NNODES": "2(x3)", "SLURM_JOB_NODELIST": "a"}, "SLURM_NNODES must be a whole number"),
     ],

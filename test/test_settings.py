@@ -70,7 +70,7 @@ def test_overrides_change_single_values(recipe):
         ("steps=.inf", r"steps: input should be a finite number"),
         ("steps=" + 5000 * "9", r"override .* is not valid YAML: Exceeds the limit"),
         ("steps=3 # three", r"YAML takes # for the start of a comment; put the value in quotes"),
-        ("optimizer={lr: 1, lr: 2}", r"the key 'lr' stands twice in a section, first in line 1; remove one of them"),
+        ("optimizer={lr: 1, lr: 2}", r"the key 'lr' appears twice in a section, first in line 1; remove one of them"),
     ],
 )
 def test_bad_overrides_are_explained(recipe, override, message):
@@ -86,7 +86,7 @@ def test_plain_words_mean_what_people_mean(recipe):
     words = {"~": None, "": None, "true": True, "1e3": 1000.0, "-5": -5, "+.5": 0.5, "1.": 1.0, "-.inf": -math.inf}
     assert {word: parse_yaml(word, "x") for word in words} == words
     merged = parse_yaml("a: &a {k: 1, l: 2}\nb: {<<: *a, k: 3}", "x")["b"]
-    assert merged == {"k": 3, "l": 2}  # not a key that stands twice
+    assert merged == {"k": 3, "l": 2}  # not a key that appears twice
 
 
 def test_what_is_written_is_read_alike():
@@ -99,7 +99,7 @@ def test_what_is_written_is_read_alike():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\nb: {c: 1}\na: 2", r"the key 'a' stands twice in a section, first in line 1; .*\(line 3, column 1\)"),
+        ("a: 1\nb: {c: 1}\na: 2", r"the key 'a' appears twice in a section, first in line 1; .*\(line 3, column 1\)"),
         ("a: !!python/object:os.system x", r"could not determine a constructor"),
         ("[" * 600 + "]" * 600, r"nested more than 100 levels deep \(line 1, column 101\)"),
         ("[" * 600, "nested more than 100 levels deep"),

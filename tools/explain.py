@@ -50,7 +50,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parse_arguments(parser, argv)
     args.overrides, others = split_arguments(args.arguments)
     if others:
-        parser.error(f"{others[0]} is no setting; questions are asked with --ask, and the graph is named with --graph")
+        parser.error(f"{others[0]} is not a setting; ask questions with --ask, and name the graph with --graph")
     for name in ("top", "paths", "candidates"):
         if getattr(args, name) < 1:
             parser.error(f"got --{name} {getattr(args, name)}; it must be at least 1")

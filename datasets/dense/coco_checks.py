@@ -45,7 +45,7 @@ def image_faults(images: list[dict[str, Any]]) -> Iterator[tuple[int, str]]:
             found = f"{image['width']} x {image['height']} pixels"
             yield position, f"image {image['id']}: it is of {found}; the limit is {MAX_PIXELS // 10**6} million"
         elif image["id"] in seen:
-            yield position, f"image id {image['id']} stands twice; ids must differ"
+            yield position, f"image id {image['id']} appears twice; ids must differ"
         else:
             seen.add(image["id"])
 
@@ -58,7 +58,9 @@ def category_fault(categories: list[dict[str, Any]]) -> str:
         if type(number) is not int or not isinstance(name, str) or not name.strip():
             return f"category {shorten(category)}: expected a whole number as id, and a name"
         if number in ids or name in names:
-            return f"category {number} {name!r}: its {'id' if number in ids else 'name'} stands twice; both must differ"
+            return (
+                f"category {number} {name!r}: its {'id' if number in ids else 'name'} appears twice; both must differ"
+            )
         ids.add(number), names.add(name)
     return "" if categories else "has no categories; expected at least one, with id and name"
 

@@ -302,7 +302,7 @@ def test_errors_for_other_images_state_the_size(shape):
         ({"curve_level": "patch"}, "curve_level cannot be 'patch' (choices: pixel, token)"),
         ({"curve": "hilbrt"}, "no curve is called 'hilbrt'; did you mean 'hilbert'?"),
         ({"curve_level": "token"}, "for single elements use sweep"),
-        ({"image_size": 60}, "image_size=60 is no multiple of patch_size=8"),
+        ({"image_size": 60}, "image_size=60 is not a multiple of patch_size=8"),
         ({"distilled": True, "readout": "mean"}, "readout must be class_attention, not mean"),
         ({"local_ratio": 1.0}, "local_ratio must leave channels for both halves, not 1.0"),
         ({"kernel_size": 4}, "kernel_size must be odd"),

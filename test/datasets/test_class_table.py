@@ -69,7 +69,7 @@ def test_names_that_look_like_something_else(tmp_path, text, names):
         ("a\u2028b\nc", r"the class name 'a\\u2028b' holds a line break"),
         ('["a\\nb"]', "holds a control character"),
         ('["\\ud800"]', "holds bytes that are not UTF-8"),
-        ('{"run": 0, "run": 1}', "the key 'run' stands 2 times"),
+        ('{"run": 0, "run": 1}', "the key 'run' appears 2 times"),
         ('{"run": 0.0}', r"expected JSON of the form .*found \{'run': 0.0\}"),
         ('{"run": true}', "expected JSON of the form"),
         ("{0: 'run'}", "is not valid JSON"),

@@ -55,7 +55,7 @@ def test_csv(write):
     [
         ("id\n1\n", "list.txt:1: no column name; expected a table, found \\['id'\\]"),
         ("", "list.txt:1: no column id, name; expected a table"),
-        ("id,name,id\n1,2,3", "list.txt:1: the column id stands 2 times"),
+        ("id,name,id\n1,2,3", "list.txt:1: the column id appears 2 times"),
         ("id,name\n1,a, b\n", "list.txt:2: expected 2 fields, as in the header, .*found '1,a,b'"),
         ("id,name\n1\n", "list.txt:2: expected 2 fields"),
         ('id,name\n1,"a\n2,b\n', "list.txt:3: not valid CSV: unexpected end of data; is a quote missing"),

@@ -55,7 +55,7 @@ def with_annotations(**values: Any) -> Callable[[dict[str, Any]], Any]:
             with_annotations(segmentation={"size": [5, 5], "counts": [25]}),
             r"data\.train: .*annotation 1: its run lengths are of size 5 x 5, but its image of (48 x 64|64 x 48);",
         ),
-        ("train", with_annotations(segmentation=None), r"data\.train: .*no segmentation.*such as faster_rcnn"),
+        ("train", with_annotations(segmentation=None), r"data\.train: .*no segmentation.*mask_convs=null"),
         ("train", lambda content: content.update(annotations=[]), r"data\.train: .*none of its 6 images has an object"),
         ("train", with_annotations(bbox=[500, 500, 4, 4]), r"data\.train: .*none of its 6 images has an object"),
         ("val", lambda content: content.update(annotations=[]), r"data\.val: none of the 5 images of .* has an object"),
@@ -139,8 +139,14 @@ BOTH = {"detection": detection_recipe, "segmentation": segmentation_recipe}
         ({"model__backbone": "glore_resnet_debug_3d"}, r"model: glore_resnet_debug_3d is .*for clips"),
         ({"model__head": "upernett_rcnn"}, r"model: no (detection|segmentation) head is called 'upernett_rcnn'"),
         ({"model__options": {"drop_pat": 0.1}}, r"model: no option of hornet_debug_7x7 .* did you mean 'drop_path'"),
-        ({"model__options": {"weights": "a.pth"}}, r"weights is no option of the backbone's .*; set model\.pretrained"),
-        ({"model__options": {"channels": 3}}, r"channels is no option of the backbone's .*; set model\.head_options"),
+        (
+            {"model__options": {"weights": "a.pth"}},
+            r"weights is not an option of .*; set model\.pretrained",
+        ),
+        (
+            {"model__options": {"channels": 3}},
+            r"channels is not an option of .*; set model\.head_options",
+        ),
         (
             {"model__head_options": {"chanels": 3}},
             r"model: no option of .* is called 'chanels'; did you mean 'channels'",

@@ -103,7 +103,7 @@ def test_a_test_list_changes_nothing_but_what_is_tested(shapes):
         (["data.val=null"], "val is required: the validation files, or a share of the training files such as val=0.1"),
         (["data.val=1.5"], r"data\.val"),
         (["data.val=x.txt", "data.source_pattern=a"], "source_pattern needs folds, or a share of the training files"),
-        (["data.source_pattern=("], r"'\(' is no regular expression"),
+        (["data.source_pattern=("], r"'\(' is not a regular expression"),
         (["data.source_pattern=a", "data.fold_groups=x"], "fold_groups and source_pattern both name the sources"),
         (["data.folds=3", "data.fold=0", "data.test=x"], r"fold `fold` is the test list; set data\.test=null"),
         (["data.folds=3", "data.fold=0", "data.val=x"], r"set data\.val=null, or a share such as 0\.1"),

@@ -102,7 +102,7 @@ def test_every_fault_of_a_coco_file_is_listed(tmp_path, caplog):
     assert "annotation 0" not in together and len(faults["good.jpg"].split("; annotation ")) == 8
     assert faults["other_size.jpg"] == "is 50 x 40 pixels, but its entry says 40 x 50"
     assert "truncated" in faults["cut.jpg"] and faults["gone.jpg"] == "No such file or directory"
-    assert "image id 4 stands twice; ids must differ" in together
+    assert "image id 4 appears twice; ids must differ" in together
 
 
 def test_faults_of_label_maps_are_listed(tmp_path):

@@ -153,7 +153,7 @@ def test_outputs_that_are_not_finite_end_with_an_error_after_the_report(run, sta
     [
         (evaluate.main, ["--run-dir", "RUN", "--checkpoint", "gone.pth"], "gone.pth: there is no such file of weights"),
         (evaluate.main, ["--run-dir", "RUN", "model.name=resnet_debug_3d"], "best.safetensors: does not fit"),
-        (evaluate.main, ["--run-dir", "RUN/run"], "recipe RUN/run/recipe.yaml does not exist"),
+        (evaluate.main, ["--run-dir", "RUN/run"], "RUN/run is not a run directory: there is no such folder"),
         (evaluate.main, ["-c", "RECIPE", "run.dir=RUN/run"], "RUN/run has no checkpoint; train first"),
         (train.main, ["-c", "RECIPE", "data.val=RUN/vall.txt", "run.dir=RUN/new"], "data.val: no list of videos at"),
         (evaluate.main, ["--run-dir", "RUN", "data.vall=x"], "data.vall: unknown setting; did you mean 'val'?"),

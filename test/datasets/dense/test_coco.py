@@ -191,10 +191,10 @@ FAULTS = [
     (content(images=[]), r"lists no images; training and validation need at least one"),
     (content(categories=[]), r"has no categories; expected at least one, with id and name"),
     (content(categories=[{"id": 1}]), r"category \{'id': 1\}: expected a whole number as id, and a name"),
-    (content(categories=[{"id": 4, "name": "a"}, {"id": 4, "name": "b"}]), r"category 4 'b': its id stands twice"),
+    (content(categories=[{"id": 4, "name": "a"}, {"id": 4, "name": "b"}]), r"category 4 'b': its id appears twice"),
     (content(images=[{"id": 7, "file_name": "a"}]), r"image 7: expected height and width in pixels"),
     (content(images=[{"file_name": "a"}]), r"expected a whole number as id, and a file_name"),
-    (content(images=content()["images"] * 2), r"image id 7 stands twice; ids must differ"),
+    (content(images=content()["images"] * 2), r"image id 7 appears twice; ids must differ"),
     (content(annotations=TWICE), r"annotation 11: ids must be whole numbers that differ"),
     (with_annotation(image_id=5), r"annotation 11: it is of image 5, which is not among the images"),
     (with_annotation(category_id=5), r"annotation 11: its category_id is 5, which is not among the categories"),
@@ -221,7 +221,10 @@ FAULTS = [
     (with_annotation(segmentation={"size": [40, 50], "counts": [-1, 2001]}), r"expected whole numbers from 0"),
     (with_annotation(segmentation={"counts": "x"}), r"expected run lengths with size \[height, width\] and counts"),
     (with_annotation(segmentation="mask.png"), r"its segmentation is of type str; expected a list of polygons"),
-    (with_annotation(segmentation=[]), r"it has no segmentation, but masks are learned; a head without masks"),
+    (
+        with_annotation(segmentation=[]),
+        r"it has no segmentation, but masks .*; model.head_options.mask_convs=null",
+    ),
 ]
 
 

@@ -155,7 +155,7 @@ def test_moments_in_time(make):
         ("moments", "A,0\nB,\u00b2\n", "A/a.mp4,A\n", "class name"),
         ("moments", "A,0\nB,2\n", "A/a.mp4,A\n", "the 2 indices must be 0 to 1"),
         ("moments", "A,0\nB,1\n", '"A/a.mp4,A\n', "csv:1: not valid CSV"),
-        ("something_v2", '{"A": "0", "A": "1"}', '[{"id": "1"}]', "the key 'A' stands 2 times"),
+        ("something_v2", '{"A": "0", "A": "1"}', '[{"id": "1"}]', "the key 'A' appears 2 times"),
         ("something_v2", '{"A": "0", "B": "2"}', '[{"id": "1"}]', "the 2 indices must be 0 to 1"),
         ("something_v2", '{"A": "0"}', '[{"id": null}]', "entry 1 has no id"),
         ("something_v2", '{"A": "0"}', '[{"id": "1", "template": null}]', "entry 1: class 'None' is not one of"),
