@@ -19,7 +19,10 @@ from datasets.graphs.names import Names
 from datasets.text_files import existing_path, shorten
 
 CHUNK = 200_000  # lines whose names are in memory at a time
-FEW = 10  # facts, of which any may be the only one of its names
+HEADINGS = frozenset(
+    "head subject source src from start entity1 h s relation predicate property edge label type rel r p "
+    "tail object target dst to end entity2 t o".split()
+)
 NOT_IN_NAMES = re.compile(r"[\0\n\r]")
 
 
@@ -99,20 +102,12 @@ def read_triples(
     notes = []
     if repeated := len(triples) - len(first):
         notes.append(f"{path}: {repeated} lines repeat a fact, which counts once")
-    if columns == FIRST_THREE and _occurs_once(triples[0], triples):
-        head, relation, tail = triples[0]
-        words = f"{entities[head]}, {relations[relation]}, {entities[tail]}"
-        notes.append(f"{path}: the first line is a fact of its own: {words}; if it is a header, set data.header=true")
+    words = [entities[triples[0, 0]], relations[triples[0, 1]], entities[triples[0, 2]]]
+    if columns == FIRST_THREE and sum(word.casefold() in HEADINGS for word in words) >= 2:
+        notes.append(
+            f"{path}: the first line, {', '.join(words)}, is read as a fact; for a header set data.header=true"
+        )
     return Triples(entities, relations, triples[first], tuple(notes))
-
-
-def _occurs_once(fact: np.ndarray, triples: np.ndarray) -> bool:
-    """Whether neither the relation nor an end of a fact is in any other, as in a header that was read as one."""
-    head, relation, tail = fact
-    ends = triples[:, [0, 2]]
-    return len(triples) >= FEW and all(
-        np.count_nonzero(of == name) == 1 for of, name in ((triples[:, 1], relation), (ends, head), (ends, tail))
-    )
 
 
 def _rows(path: Path, columns: Columns) -> Iterator[tuple[int, str, str, str]]:

@@ -105,7 +105,7 @@ def test_a_header_is_the_first_line_that_is_not_blank(tmp_path):
 def test_a_header_that_was_read_as_a_fact_is_told(tmp_path):
     facts = [(f"e{n}", "r", f"e{n + 1}") for n in range(12)]
     (note,) = read_triples(write(tmp_path / "facts.txt", [("subject", "predicate", "object"), *facts])).notes
-    assert note.endswith("subject, predicate, object; if it is a header, set data.header=true")
+    assert note.endswith("subject, predicate, object, is read as a fact; for a header set data.header=true")
     assert read_triples(write(tmp_path / "facts.txt", facts)).notes == ()
 
 
