@@ -19,10 +19,10 @@ from datasets.graphs.names import Names
 from datasets.text_files import existing_path, shorten
 
 CHUNK = 200_000  # lines whose names are in memory at a time
-HEADINGS = frozenset(
-    "head subject source src from start entity1 h s relation predicate property edge label type rel r p "
-    "tail object target dst to end entity2 t o".split()
-)
+HEADINGS = {"head", "subject", "source", "src", "from", "start", "entity1", "h", "s",
+            "relation", "predicate", "property", "edge", "label", "type", "rel", "r", "p",
+            "tail", "object", "target", "dst", "to", "end", "entity2", "t", "o"}  # fmt: skip
+"""What columns of facts are called: a first line with two of these is a header."""
 NOT_IN_NAMES = re.compile(r"[\0\n\r]")
 
 
