@@ -80,7 +80,7 @@ def read_image(path: str, content: Any = None) -> Image.Image:
 
 
 def _from_pixels(path: str, content: Any) -> Image.Image:
-    pixels = np.asarray(content)
+    pixels = content.numpy(force=True) if hasattr(content, "detach") else np.asarray(content)  # a tensor, of a GPU too
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
         raise ImageError(path, f"is {pixels.dtype} {list(pixels.shape)}; expected an image, uint8 [H, W, 3]")
     return Image.fromarray(pixels)

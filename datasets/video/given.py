@@ -26,7 +26,8 @@ class FramesReader(FrameReader):
     def __init__(self, name: str, frames: Any):
         self.path = name
         try:
-            self._frames = torch.as_tensor(np.asarray(frames))
+            is_tensor = isinstance(frames, torch.Tensor)  # on a GPU perhaps
+            self._frames = frames.detach().cpu() if is_tensor else torch.as_tensor(np.asarray(frames))
         except (TypeError, ValueError):
             raise VideoError(name, f"is of type {type(frames).__name__}; expected frames, uint8 [T, H, W, 3]") from None
         shape, dtype = list(self._frames.shape), str(self._frames.dtype).removeprefix("torch.")
