@@ -178,6 +178,7 @@ def test_mistakes_are_one_message_before_any_work(brief_run, arguments, message,
     assert not output.out and video.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_it_runs_in_one_process(brief_run, fifty, start):
     done = start("tools/predict.py", "--run-dir", brief_run, fifty, processes=2, check=False)
     assert done.returncode != 0 and done.stderr.count("runs in one process; start it without torchrun") == 1
