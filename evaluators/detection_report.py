@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluators.confusion_plot import STYLE
+from evaluators.confusion_plot import MAX_NAME, STYLE, one_line
 from evaluators.detection import AveragePrecision, DetectionEvaluation
 from evaluators.tables import write_csv
 
@@ -76,7 +76,7 @@ def plot_precision(precisions: Mapping[str, AveragePrecision], class_names: Sequ
             curves, known = precision.precision50, ~np.isnan(precision.precision50[0])
             if len(class_names) <= MAX_CURVES:
                 for label in np.flatnonzero(known):
-                    name = f"{class_names[label]}: {curves[:, label].mean():.3f}"
+                    name = f"{one_line(class_names[label], MAX_NAME)}: {curves[:, label].mean():.3f}"
                     axes.plot(recall, curves[:, label], linewidth=1.5, label=name)
             if known.any():
                 mean = curves[:, known].mean(axis=1)

@@ -73,7 +73,7 @@ def explain(
 
     Raises SettingsError for a layer, stage or patch that does not exist.
     """
-    cam = grad_cam(model, x, label, layer)
+    cam = grad_cam(model, x, label, layer, task.multi_label)
     predicted = int(cam.probabilities.argmax())
     names = task.class_names
     guess = f"{names[predicted]} ({100 * cam.probabilities[predicted]:.1f} %)"

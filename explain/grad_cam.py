@@ -22,10 +22,12 @@ class GradCam(NamedTuple):
     layer: str
     label: int
     probabilities: torch.Tensor
-    """Softmax of the network's logits: [num_classes]."""
+    """Of the classes: [num_classes]."""
 
 
-def grad_cam(model: nn.Module, x: torch.Tensor, label: int | None = None, layer: str | None = None) -> GradCam:
+def grad_cam(
+    model: nn.Module, x: torch.Tensor, label: int | None = None, layer: str | None = None, multi_label: bool = False
+) -> GradCam:
     r"""The map of one image or clip, for one class.
 
     With :math:`A` the map of a layer and :math:`y` the logit of the class,
@@ -42,6 +44,7 @@ def grad_cam(model: nn.Module, x: torch.Tensor, label: int | None = None, layer:
         x: its input, [1, 3, H, W] or [1, 3, T, H, W].
         label: the class. None: the one that the network predicts.
         layer: name of a layer in the network, of which `explain.layers.map_layers` lists all. None: the last map.
+        multi_label: whether each class has a probability of its own, instead of a share of 1.
 
     Raises:
         SettingsError: there is no such layer, or it gives no map, or the class does not depend on it.
@@ -66,7 +69,8 @@ def grad_cam(model: nn.Module, x: torch.Tensor, label: int | None = None, layer:
     if gradient is None:
         raise SettingsError(f"--layer: the classes do not depend on {layer}; choose another layer")
     values = combine(*(to_map(model, layer, part, x.shape[-2:]) for part in (maps[0], gradient)), maps[0].dim() == 5)
-    return GradCam(values.detach(), layer, label, logits.detach().softmax(0))
+    probabilities = logits.detach().sigmoid() if multi_label else logits.detach().softmax(0)
+    return GradCam(values.detach(), layer, label, probabilities)
 
 
 def combine(activation: torch.Tensor, gradient: torch.Tensor, frames_share: bool) -> torch.Tensor:

@@ -85,9 +85,10 @@ def prediction_pictures(task: SceneTask, model: nn.Module, count: int) -> list[P
     labeled = task.samples_of(items)
     rows = _varied(task, labeled, len(items))[:count]
     inputs = task.find_inputs([items[row].path for row in rows])
-    for row, seen in zip(rows, task.see(model, inputs), strict=True):
+    for seen in task.see(model, inputs):
         if seen.failure:
             continue
+        row = rows[seen.row]
         in_file = labeled.as_in_file(row)
         drawn = draw_scene(in_file["images"], **task.drawing(seen.outputs), min_short_side=MIN_SIDE)
         found = drawn.movedim(0, 2)[None]

@@ -25,7 +25,8 @@ def see_files(
     dataset = task.eval_samples(inputs)
     size = 1 if one_by_one else task.settings.evaluation.images_per_forward
     # Frames in memory stay in this process; and for one batch no worker is worth starting.
-    loader = task.evaluation_loader(dataset, done, in_process=bool(inputs.contents) or len(inputs) <= size, size=size)
+    in_process = bool(inputs.contents) or len(inputs) <= size
+    loader = task.evaluation_loader(dataset, done, in_process, size, alone=True)
     for batch in to_device(loader, task.ranks.device):
         seen = [Seen(failed["index"], failed["path"], None, failed["reason"]) for failed in batch["failures"]]
         if len(batch["index"]):

@@ -17,6 +17,7 @@ from datasets.dense.drawing import draw_scene
 from datasets.file_list import FileList
 from datasets.images import find_images
 from datasets.samples import EvalSamples, TrainSamples
+from engine.distributed import Ranks
 from engine.fingerprint import Contents, Part
 from engine.task import Answer, Batch, Evaluation, Picture, ResumeFolder, Seen
 from evaluators.gather import Gathered
@@ -157,12 +158,18 @@ class SceneTask(SceneLists):
         return self.evaluation_of(gathered)
 
     def evaluation_loader(
-        self, dataset: EvalSamples, done: Collection[int] = (), in_process: bool = False, size: int | None = None
+        self,
+        dataset: EvalSamples,
+        done: Collection[int] = (),
+        in_process: bool = False,
+        size: int | None = None,
+        alone: bool = False,
     ) -> DataLoader:
-        """The batches of this rank, of `size` images; see `loops.evaluation_loader`."""
+        """The batches of this rank, of `size` images; `alone`: of all ranks. See `loops.evaluation_loader`."""
         size = size or self.settings.evaluation.images_per_forward
         workers = loader_options(self.settings.data, self.ranks)
-        return loops.evaluation_loader(dataset, size, self.ranks, workers, done, in_process)
+        ranks = Ranks(0, 1, self.ranks.device) if alone else self.ranks
+        return loops.evaluation_loader(dataset, size, ranks, workers, done, in_process)
 
     def network_input(
         self, images: Sequence[torch.Tensor], multiple: int = 32, size: tuple[int, int] | None = None

@@ -7,6 +7,7 @@ logits to the file's size and counts every pixel once. Several scales and mirror
 import io
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -16,7 +17,8 @@ from pydantic import Field, field_validator, model_validator
 from torch import nn
 
 from datasets.dense.batches import pad_label_maps
-from datasets.dense.label_maps import LabelMapFiles, read_label_maps
+from datasets.dense.label_maps import LabelMapFiles, known_layout, read_label_maps
+from datasets.dense.label_values import IGNORED
 from datasets.dense.segmentation_samples import SegmentationImages, SegmentationSamples
 from datasets.dense.views import EvalView, EvalViewSettings, SegmentationView, SegmentationViewSettings
 from datasets.file_list import FileList
@@ -132,7 +134,10 @@ class Segmentation(SceneTask):
 
     def read_items(self, split: str, source: str, root: str | None) -> LabelMapFiles:
         data, names = self.settings.data, self.named_classes
-        labels = {"train": data.labels, "val": data.val_labels, "test": data.test_labels}[split]
+        name = {"train": "labels", "val": "val_labels", "test": "test_labels"}[split]
+        labels = getattr(data, name)
+        if labels is None and Path(source).is_dir() and not known_layout(Path(source)):
+            raise SettingsError(f"data.{split} is a folder of images; set data.{name}, the folder of their label maps")
         number = None if names is not None else self.settings.model.num_classes
         arguments = (source, labels, root, split, names, number, data.ignored_label)
         items = read_setting(f"data.{split}", read_label_maps, *arguments)
@@ -271,10 +276,11 @@ class Segmentation(SceneTask):
 def _check_label_maps(split: str, items: LabelMapFiles) -> None:
     """Raises SettingsError if most of a few label maps cannot be used: then it is the recipe, and no damaged file."""
     rows = sorted({round(place * (len(items) - 1) / max(1, NUM_CHECKED - 1)) for place in range(NUM_CHECKED)})
-    faults = []
+    faults, num_labeled = [], 0
     for row in rows:
         try:
-            items.read_labels(items[row], read_image(items[row].path).size[::-1])
+            labels = items.read_labels(items[row], read_image(items[row].path).size[::-1])
+            num_labeled += bool((labels != IGNORED).any())
         except ImageError as error:
             faults.append(error)
     if 2 * len(faults) > len(rows):
@@ -282,6 +288,8 @@ def _check_label_maps(split: str, items: LabelMapFiles) -> None:
             f"data.{split}: {len(faults)} of {len(rows)} label maps cannot be used, such as {faults[0]}. Classes are "
             "set by data.class_names or model.num_classes, and a label to ignore by data.ignored_label"
         )
+    if not num_labeled:
+        raise SettingsError(f"data.{split}: no pixel has a class in any of {len(rows)} label maps; all are {IGNORED}")
 
 
 class Smoothing:

@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SettingsError(
             "detectors are not exported: what they return has no fixed shape; use inference.load_trained"
         )
-    if is_segmentor and (args.formats != ("onnx",) or args.places):
+    timing = args.calibrate, args.compare, args.batch, args.repeats
+    if is_segmentor and (args.formats != ("onnx",) or args.places or timing != (64, 200, 1, 10)):
         raise SettingsError("a segmentor is exported as ONNX alone, and compared on random images: leave the rest out")
     if args.size and not is_segmentor:
         raise SettingsError("--size is for segmentors; classifiers take views of the size in their recipe")

@@ -99,10 +99,10 @@ def label_map_entries(files: LabelMapFiles) -> Iterator[Entry]:
 
 
 def check_entry(entry: Entry) -> dict[str, Any]:
-    """What is found: path, width, height, objects (annotations, or classes in the label map), fault ("" if none)."""
+    """What is found: path, width, height, objects (annotations, or classes in the label map), and a list of faults."""
     row: dict[str, Any] = {"path": entry.path, "objects": entry.num_objects}
     if entry.faults and entry.size is None and entry.label_path is None:  # about the set, not about an image
-        return {**row, "objects": "", "fault": "; ".join(entry.faults)}
+        return {**row, "objects": "", "faults": list(entry.faults)}
     faults = [*entry.faults, *filter(None, (_mask_fault(item, entry.size) for item in entry.annotations))]
     try:
         image = read_image(entry.path)
@@ -117,7 +117,7 @@ def check_entry(entry: Entry) -> dict[str, Any]:
         faults.insert(0, shown)
     except Exception as error:  # whatever a file brings about, the others are still checked
         faults.insert(0, f"cannot be checked: {type(error).__name__}: {error}")
-    return {**row, "fault": "; ".join(faults)}
+    return {**row, "faults": faults}
 
 
 def _check_label_map(entry: Entry, size: tuple[int, int]) -> int:

@@ -24,10 +24,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datasets.class_table import class_names_from
-from datasets.dense.coco_checks import MIN_SIDE, annotation_fault, category_fault, image_faults, top_fault
+from datasets.dense.coco_checks import MIN_SIDE, annotation_fault, category_fault, image_faults, is_id, top_fault
 from datasets.dense.segmentation import decode_segmentation
 from datasets.file_list import PackedTexts
-from datasets.image_file import ImageError
 from datasets.text_files import existing_path, read_json
 from settings import did_you_mean
 
@@ -91,10 +90,7 @@ class CocoImages(Sequence):
         return self._tables.sizes[self._rows]
 
     def objects(self, index: int) -> Objects:
-        """What is in image `index`; crowds apart, and without what is degenerate.
-
-        Raises ImageError for run lengths that cannot be decoded.
-        """
+        """What is in image `index`; crowds apart, and without what is degenerate."""
         item, tables, span = self[index], self._tables, self._span(index)
         is_crowd, usable = tables.is_crowd[span], tables.is_usable[span]
         boxes = _corners(tables.boxes[span], np.array(item.size)).astype(np.float32)
@@ -124,8 +120,8 @@ class CocoImages(Sequence):
     def ground_truth(self, rows: Iterable[int] | None = None) -> dict[str, Any]:
         """The images of some rows (None: all) as COCO's evaluation takes them: images, annotations, categories.
 
-        Nothing is left out: crowds, degenerate boxes and images without objects are in it. A missing area is that of
-        the box.
+        Nothing is left out: crowds, degenerate boxes and images without objects are in it. Annotations are numbered
+        anew from 1: for COCO's evaluation, an object of id 0 is one that was never found.
         """
         tables, images, annotations = self._tables, [], []
         for index in range(len(self)) if rows is None else rows:
@@ -135,7 +131,7 @@ class CocoImages(Sequence):
             images.append({"id": item.id, "file_name": name, "height": height, "width": width})
             for row in range(span.start, span.stop):
                 entry = {
-                    "id": int(tables.annotation_ids[row]),
+                    "id": len(annotations) + 1,
                     "image_id": item.id,
                     "category_id": self.category_ids[tables.labels[row]],
                     "bbox": tables.boxes[row].tolist(),
@@ -169,11 +165,7 @@ class CocoImages(Sequence):
     def _masks(self, item: CocoItem, rows: np.ndarray) -> np.ndarray:
         masks = np.zeros((len(rows), *item.size), np.uint8)
         for mask, row in zip(masks, rows.tolist(), strict=True):
-            try:
-                mask[:] = decode_segmentation(self._tables.segmentations[row], item.size)
-            except ValueError as error:
-                number = self._tables.annotation_ids[row]
-                raise ImageError(item.path, f"annotation {number} of {self.source}: {error}") from None
+            mask[:] = decode_segmentation(self._tables.segmentations[row], item.size)
         return masks
 
 
@@ -293,8 +285,8 @@ def _check_annotations(path: Path, content: dict[str, Any], masks: bool) -> None
     for number, annotation in enumerate(content["annotations"]):
         identity = annotation.get("id", number)
         fault = annotation_fault(annotation, sizes, category_ids, masks)
-        if type(identity) is not int or identity in seen:
-            fault = "ids must be whole numbers that differ"
+        if not is_id(identity) or identity in seen:
+            fault = "ids must be whole numbers of 64 bits that differ"
         _stop_at(path, f"annotation {identity}: {fault}" if fault else "")
         seen.add(identity)
 
@@ -307,7 +299,8 @@ def _pack(content: dict[str, Any], label_of: dict[int, int], masks: bool) -> _Ta
     annotations = [(annotations[number].get("id", number), annotations[number]) for number in order.tolist()]
     entries = [annotation for _, annotation in annotations]
     boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
-    areas = np.array([entry.get("area", box[2] * box[3]) for entry, box in zip(entries, boxes, strict=True)], float)
+    areas = np.array([entry.get("area", 0) for entry in entries], float)
+    areas = np.where(areas > 0, areas, boxes[:, 2] * boxes[:, 3])  # of the box, where there is none
     image_sizes = np.array([sizes[image["id"]] for image in images], np.int64)
     inside = _corners(boxes, image_sizes[rows[order]])
     return _Tables(

@@ -37,7 +37,7 @@ def image_faults(images: list[dict[str, Any]]) -> Iterator[tuple[int, str]]:
     """(position, fault) of each image entry that has one."""
     seen: set[int] = set()
     for position, image in enumerate(images):
-        if type(image.get("id")) is not int or not isinstance(image.get("file_name"), str) or not image["file_name"]:
+        if not is_id(image.get("id")) or not isinstance(image.get("file_name"), str) or not image["file_name"]:
             yield position, f"image {shorten(image)}: expected a whole number as id, and a file_name"
         elif not all(type(image.get(side)) is int and image[side] > 0 for side in ("height", "width")):
             yield position, f"image {image['id']}: expected height and width in pixels; found {shorten(image)}"
@@ -55,7 +55,7 @@ def category_fault(categories: list[dict[str, Any]]) -> str:
     ids, names = set(), set()
     for category in categories:
         number, name = category.get("id"), category.get("name")
-        if type(number) is not int or not isinstance(name, str) or not name.strip():
+        if not is_id(number) or not isinstance(name, str) or not name.strip():
             return f"category {shorten(category)}: expected a whole number as id, and a name"
         if number in ids or name in names:
             return (
@@ -96,6 +96,11 @@ def annotation_fault(
     if segmentation is None or segmentation == []:
         return "it has no segmentation, but masks are learned; model.head_options.mask_convs=null learns boxes alone"
     return segmentation_fault(segmentation, sizes[annotation["image_id"]])
+
+
+def is_id(number: Any) -> bool:
+    """Whether it is a whole number of up to 64 bits, as tables hold them."""
+    return type(number) is int and abs(number) < 2**63
 
 
 def _is_known(number: Any, ids: Collection[int]) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from datasets.dense.label_values import read_label_file
 from datasets.dense.segmentation import box_of, encode_mask
 from datasets.file_list import FileError
-from datasets.image_file import read_image
+from datasets.image_file import SUFFIXES, read_image
 from settings import did_you_mean
 
 
@@ -78,13 +78,18 @@ def coco_from_instances(masks: Path, images: Path, category: str, suffix: str = 
         category: name of the class.
         suffix: what the names of the masks end in, such as `_mask`.
 
-    Raises FileError for a mask without image or of another size.
+    Raises FileError for a mask without image or of another size, and for two images of one name.
     """
-    by_stem = {Path(path).stem: path for path in sorted(path.name for path in images.iterdir() if path.is_file())}
     content = _new_content([category])
-    paths = sorted(masks.glob("*.png"))
+    paths = sorted(path for path in masks.glob("*.png") if path.stem.endswith(suffix))
     if not paths:
-        raise FileError(masks, "has no PNG files")
+        raise FileError(masks, f"has no PNG files{suffix and f' whose names end in {suffix}'}")
+    by_stem: dict[str, str] = {}
+    for image in sorted(set(images.iterdir()) - set(paths)):
+        if image.suffix.lower() in SUFFIXES and not image.name.startswith("."):
+            if image.stem in by_stem:
+                raise FileError(image, f"has the name of {by_stem[image.stem]}; which one do masks belong to?")
+            by_stem[image.stem] = image.name
     for path in paths:
         stem = path.stem.removesuffix(suffix)
         if stem not in by_stem:

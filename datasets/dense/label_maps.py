@@ -144,7 +144,7 @@ def read_label_maps(
         ValueError: a malformed line, an image without a label map or the reverse, or no images.
     """
     source = existing_path(Path(source).expanduser(), "list or folder of images")
-    layout = _known_layout(source)
+    layout = known_layout(source)
     if layout:
         if split is None:
             raise ValueError(f"{source} has several splits; set split to train or val")
@@ -164,6 +164,8 @@ def read_label_maps(
     if num_classes is not None and num_classes != len(names):
         raise ValueError(f"num_classes is {num_classes}, but there are {len(names)} class names")
     values = own_values(len(names), ignored_label)
+    if source.is_file() and labels is not None:
+        raise ValueError(f"{source} is a list, which names the label maps; leave out the folder {labels}")
     if source.is_file():
         paths, label_paths = _read_pairs(source)
         root = source.parent if root is None else existing_path(Path(root).expanduser(), "root folder of the images")
@@ -176,7 +178,7 @@ def read_label_maps(
     return LabelMapFiles(paths, label_paths, values, names, str(root), str(source))
 
 
-def _known_layout(source: Path) -> str:
+def known_layout(source: Path) -> str:
     if (source / "leftImg8bit").is_dir():
         return "Cityscapes"
     return "ADE20K" if (source / "annotations").is_dir() and (source / "images").is_dir() else ""

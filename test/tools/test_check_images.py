@@ -69,7 +69,7 @@ def test_every_fault_of_a_coco_file_is_listed(tmp_path, caplog):
         ({"bbox": [1, 2, 3, 4], "segmentation": [[1, 2, 3]]}, "annotation 5: a polygon has 3 numbers, an odd count"),
         (
             {"bbox": [1, 2, 3, 4], "segmentation": {"size": [40, 50], "counts": "0"}},
-            "annotation 6: its segmentation can",
+            "annotation 6: its run lengths add up to 0 pixels",
         ),
         (
             {"bbox": [1, 2, 3, 4], "segmentation": {"size": [40, 50], "counts": [2000]}},
@@ -148,7 +148,7 @@ def test_what_a_file_brings_about_is_a_fault(tmp_path, monkeypatch):
         raise MemoryError("too much")
 
     monkeypatch.setattr(check, "read_image", fail)
-    assert check.check_entry(check.Entry("x.png"))["fault"] == "cannot be checked: MemoryError: too much"
+    assert check.check_entry(check.Entry("x.png"))["faults"] == ["cannot be checked: MemoryError: too much"]
 
 
 @pytest.mark.parametrize(

@@ -48,11 +48,15 @@ class Result:
         if self.best is not None:
             rows.insert(0, ("best", self.best, f"chosen by {self.choice}"))
         width = max((len(name) for name, *_ in rows), default=0)
-        table = [f"  {name:<{width}}  step {score.step:<7} score {score.score:.4f}  {why}" for name, score, why in rows]
+        table = [f"  {name:<{width}}  step {one.step:<7} score {_shown(one.score)}  {why}" for name, one, why in rows]
         if self.is_test or self.choice.startswith("nothing"):
             return [f"checkpoints on {self.on} ({self.source}):", *table]
         note = "  a validation score, not a test: this list chose the best; data.test=LIST scores both on another"
         return [f"checkpoints on {self.on} ({self.source}):", *table, note]
+
+
+def _shown(score: float | None) -> str:
+    return "-     " if score is None else f"{score:.4f}"
 
 
 def report_run(task: Task, run: Path, ranks: Ranks) -> None:

@@ -33,6 +33,7 @@ def _draw_predictions(task: Task, model: nn.Module, path: Path) -> None:
     """A sheet of predictions beside the truth, if the task shows them. A failure is a warning: the scores are there."""
     if not isinstance(task, ShowsPredictions):
         return
+    path.unlink(missing_ok=True)  # of an earlier evaluation
     try:
         from tools.pictures.contact_sheet import draw_sheet  # imports matplotlib, which takes a second
 

@@ -3,6 +3,7 @@
 import argparse
 import csv
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -23,7 +24,8 @@ from tools.common.output_files import check_file
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ("path", "width", "height", "objects", "fault")
+COLUMNS = {"path": "path", "width": "width", "height": "height", "objects": "objects", "faults": "fault"}
+"""Of a row of `check_entry` -> what the table calls them."""
 
 
 def check_images(args: argparse.Namespace) -> bool:
@@ -35,9 +37,9 @@ def check_images(args: argparse.Namespace) -> bool:
     try:
         rows = _check_all(list(_entries(args)), args.workers, args.timeout)
         with table.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.DictWriter(file, COLUMNS, restval="")
-            writer.writeheader()
-            writer.writerows(rows)
+            writer = csv.DictWriter(file, list(COLUMNS), restval="")
+            writer.writerow(COLUMNS)
+            writer.writerows({**row, "faults": "; ".join(row["faults"])} for row in rows)
     except (OSError, ValueError) as error:
         raise SettingsError(str(error)) from error
     return _report(rows, table)
@@ -64,7 +66,7 @@ def _check_all(entries: list[Entry], num_workers: int, timeout: float) -> list[d
     results = run_each(_check_numbered, enumerate(entries), num_workers, timeout)
     with terminal_bar(len(entries), "checking", "image", smoothing=0.02) as bar:
         for (number, entry), result in counted(results, bar):
-            rows[number] = {"path": entry.path, "fault": result.reason} if isinstance(result, Lost) else result
+            rows[number] = {"path": entry.path, "faults": [result.reason]} if isinstance(result, Lost) else result
     return [rows[number] for number in range(len(entries))]
 
 
@@ -74,8 +76,16 @@ def _check_numbered(numbered: tuple[int, Entry]) -> dict[str, Any]:
 
 def _report(rows: list[dict[str, Any]], table: Path) -> bool:
     """Logs how many faults of each kind there are -> whether there are none."""
-    kinds = Counter(re.sub(r"\d+(\.\d+)?", "N", row["fault"]) for row in rows if row["fault"])
-    log.info("%d entries, %d with a fault; table: %s", len(rows), kinds.total(), table)
+    bad = [row for row in rows if row["faults"]]
+    kinds = Counter(_kind(fault, row["path"]) for row in bad for fault in row["faults"])
+    log.info("%d entries, %d with a fault; table: %s", len(rows), len(bad), table)
     for fault, count in kinds.most_common(10):
         log.info("%7d  %s", count, fault)
     return not kinds
+
+
+def _kind(fault: str, path: str) -> str:
+    """A fault without what belongs to one image: its numbers, and the name of its label map."""
+    stem = re.escape(os.path.splitext(os.path.basename(path))[0])
+    fault = re.sub(rf"\S*{stem}\S*: ", "", fault)
+    return re.sub(r"\[N(, N)+\]", "[N, ...]", re.sub(r"-?\d+(\.\d+)?", "N", fault))

@@ -9,7 +9,6 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from datasets.dense.coco import read_coco, with_objects
-from datasets.image_file import ImageError
 from datasets.synthetic import make_scene_shapes
 
 SQUARE = [[10, 5, 30, 5, 30, 25, 10, 25]]
@@ -120,12 +119,12 @@ def test_boxes_are_clipped_and_degenerate_ones_left_out_of_training(tmp_path, ca
     ]
     boxes += [[1, 1, 9, 9], [99, 1, 9, 9]]
     images = read_coco(write(tmp_path, changed))
-    assert images.objects(0).boxes.tolist() == [[0, 0, 5, 5], [45, 35, 50, 40]]
-    assert len(images.objects(0).ignored) == 0 and images.counts().tolist() == [2, 0]
-    assert "degenerate or outside their image: 5, for example that of annotation 2" in caplog.text
+    assert images.objects(0).boxes.tolist() == [[0, 0, 5, 5], [45, 35, 50, 40], [1, 1, 10, 10]]
+    assert len(images.objects(0).ignored) == 0 and images.counts().tolist() == [3, 0]
+    assert "degenerate or outside their image: 4, for example that of annotation 2" in caplog.text
     truth = images.ground_truth()
     assert [entry["bbox"] for entry in truth["annotations"]] == boxes
-    assert [entry["area"] for entry in truth["annotations"]] == [100, 400, 25, 4.5, 0, 0, 81]
+    assert [entry["area"] for entry in truth["annotations"]] == [100, 400, 25, 4.5, 0, 81, 81]
 
 
 def test_images_without_objects_are_left_out_of_training_alone(tmp_path, caplog):
@@ -195,7 +194,7 @@ FAULTS = [
     (content(images=[{"id": 7, "file_name": "a"}]), r"image 7: expected height and width in pixels"),
     (content(images=[{"file_name": "a"}]), r"expected a whole number as id, and a file_name"),
     (content(images=content()["images"] * 2), r"image id 7 appears twice; ids must differ"),
-    (content(annotations=TWICE), r"annotation 11: ids must be whole numbers that differ"),
+    (content(annotations=TWICE), r"annotation 11: ids must be whole numbers of 64 bits that differ"),
     (with_annotation(image_id=5), r"annotation 11: it is of image 5, which is not among the images"),
     (with_annotation(category_id=5), r"annotation 11: its category_id is 5, which is not among the categories"),
     (with_annotation(image_id=[7]), r"annotation 11: it is of image \[7\], which is not among the images"),
@@ -238,11 +237,36 @@ def test_without_masks_segmentations_are_not_looked_at(tmp_path):
     assert len(read_coco(write(tmp_path, with_annotation(segmentation="x"))).objects(0).boxes) == 1
 
 
-def test_damaged_run_lengths_name_annotation_and_image(tmp_path):
-    changed = with_annotation(segmentation={"size": [40, 50], "counts": "0000000000"})
-    images = read_coco(write(tmp_path, changed), masks=True)
-    with pytest.raises(ImageError, match=r"a\.jpg: annotation 11 of .*set\.json: damaged run lengths: 0 pixels"):
-        images.objects(0)
+@pytest.mark.parametrize(("counts", "message"), [("0000000000", "add up to 0 pixels"), ("`", "the text ends early")])
+def test_compressed_run_lengths_are_looked_at_before_an_evaluation_hangs_on_them(tmp_path, counts, message):
+    changed = with_annotation(segmentation={"size": [40, 50], "counts": counts})
+    with pytest.raises(ValueError, match=rf"set\.json: annotation 11: its run lengths .*{message}"):
+        read_coco(write(tmp_path, changed), masks=True)
+
+
+@pytest.mark.parametrize("first", [0, None], ids=["from 0", "without"])
+def test_an_object_of_id_0_is_found_as_any_other(tmp_path, first):
+    changed = content()
+    for number, annotation in enumerate(changed["annotations"]):
+        annotation.pop("id")
+        annotation |= {} if first is None else {"id": number}
+    truth = read_coco(write(tmp_path, changed)).ground_truth()
+    assert [entry["id"] for entry in truth["annotations"]] == list(range(1, len(changed["annotations"]) + 1))
+
+
+def test_an_area_of_0_is_that_of_the_box(tmp_path):
+    given, without = (read_coco(write(tmp_path, with_annotation(area=area))) for area in (0, 10**9))
+    assert given.counts().tolist() == without.counts().tolist()
+    boxes, areas = zip(*((one["bbox"], one["area"]) for one in given.ground_truth()["annotations"]), strict=True)
+    assert boxes[0][2] * boxes[0][3] in areas
+
+
+@pytest.mark.parametrize("part", ["images", "annotations", "categories"])
+def test_ids_beyond_64_bits_are_named(tmp_path, part):
+    changed = content()
+    changed[part][0]["id"] = 10**20
+    with pytest.raises(ValueError, match=r"set\.json: .*(whole number|among)"):
+        read_coco(write(tmp_path, changed))
 
 
 def test_a_missing_file_gets_a_suggestion(tmp_path):

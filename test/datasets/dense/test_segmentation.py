@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from datasets.dense.segmentation import box_of, decode_segmentation, encode_mask, read_counts
+from datasets.dense.segmentation import box_of, decode_segmentation, encode_mask, read_counts, segmentation_fault
 
 
 @pytest.mark.parametrize("density", [0, 0.02, 0.5, 0.97, 1])
@@ -34,12 +34,11 @@ def test_long_runs_and_differences_are_read_as_pycocotools_writes_them():
         ("0`n", "the text ends early"),
         ("0`n\u20ac", "the character"),
         ("0`n2", "pixels, but its image has 2000"),
-        ("00", "damaged run lengths: 0 pixels"),
+        ("00", "add up to 0 pixels"),
     ],
 )
 def test_damaged_run_lengths(counts, message):
-    with pytest.raises(ValueError, match=message):
-        decode_segmentation({"size": [40, 50], "counts": counts}, (40, 50))
+    assert message in segmentation_fault({"size": [40, 50], "counts": counts}, (40, 50))
 
 
 def test_polygons_are_drawn_as_pycocotools_draws_them():
