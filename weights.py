@@ -122,8 +122,8 @@ def read(path: str | Path, average: bool = False) -> dict[str, torch.Tensor]:
     content = _read_file(path)
     if average and _holds(content, AVERAGES) is None:
         raise WeightsError(
-            f"{path}: holds no moving average of the weights ({AVERAGES[0]}), nor one under "
-            f"{' or '.join(AVERAGES[1:])}, but {_summary(content)}"
+            f"{path}: has no averaged weights, under none of {', '.join(AVERAGES)}; take the plain ones, or last.pt of "
+            "a run with train.ema_decay"
         )
     keys = AVERAGES if average else STATE_DICTS + AVERAGES
     for _ in range(3):  # a file may nest them, but a damaged one may also hold itself

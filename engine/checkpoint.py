@@ -107,11 +107,18 @@ def read_fact(weights: Path, name: str) -> Any:
     try:
         if weights.suffix == ".safetensors":
             with safetensors.safe_open(weights, "pt") as file:
-                return json.loads((file.metadata() or {}).get(name, "null"))
+                return _parsed((file.metadata() or {}).get(name, "null"))
         saved = torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, safetensors.SafetensorError):
         return None  # missing, damaged, or another format, such as an older torch.save
     return saved.get(name) if isinstance(saved, dict) else None
+
+
+def _parsed(fact: str) -> Any:
+    try:
+        return json.loads(fact)
+    except json.JSONDecodeError:
+        return fact  # a word
 
 
 def _first_sentence(error: Exception) -> str:

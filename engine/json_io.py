@@ -8,11 +8,16 @@ from typing import Any
 
 
 def to_json(values: dict[str, Any], indent: int | None = None) -> str:
-    """`values` as JSON text. JSON has no NaN and no infinity, so they become null."""
-    plain = {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
-    }
-    return json.dumps(plain, indent=indent, allow_nan=False)
+    """`values` as JSON text. JSON has no NaN and no infinity, so they become null, wherever they are."""
+    return json.dumps(_plain(values), indent=indent, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return list(map(_plain, value))
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

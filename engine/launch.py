@@ -9,7 +9,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from settings import UserError
+from settings import SettingsError, UserError
 
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 REMEDY = (
@@ -95,3 +95,9 @@ def _check_number_of_copies(variables: Mapping[str, str]) -> None:
                 "would run alone in the same run directory. ./run_dist.sh starts runs under SLURM and over ssh, "
                 f"torchrun in general; for a single process: `unset {name}`"
             )
+
+
+def check_one_process(script: str) -> None:
+    """Raises SettingsError for one of several processes: each of them would do everything."""
+    if read_launch().num_ranks > 1:
+        raise SettingsError(f"{script} runs in one process; start it without torchrun and NUM_PROCESSES")

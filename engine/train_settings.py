@@ -98,7 +98,7 @@ class TrainSettings(Settings):
                 f"train.batch_size={self.batch_size} is more than the {num_samples:g} samples of the whole run "
                 f"({samples_per_epoch} per epoch); lower it, or train longer"
             )
-        return math.ceil(num_samples / self.batch_size)
+        return math.ceil(num_samples / self.batch_size - 1e-9)  # 1.1 epochs of 50 are no more than 55
 
     def samples_per_forward(self, ranks: Ranks) -> int:
         """Samples per forward pass on one rank. Raises SettingsError if the batch does not divide evenly."""

@@ -60,9 +60,9 @@ class Progress:
         self.best_score, self.best_tie_break, self.best_step = *rank, step
 
     def forget_best(self) -> None:
-        """Starts a new search for the best score."""
+        """Starts a new search for the best score: what was scored before counts no more."""
         self.set_best(NOT_SCORED, 0)
-        self.num_without_gain = 0
+        self.num_without_gain = self.evaluated_step = 0
 
     @property
     def _best(self) -> Rank:

@@ -148,8 +148,12 @@ def read_features(folder: str | Path) -> dict[str, Any]:
 def _read_about(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise SettingsError(
+            f"{path.parent} has no {path.name}; tools/extract_features.py -o {path.parent} writes it"
+        ) from None
     except (OSError, ValueError) as error:
-        raise SettingsError(f"{path} cannot be read: {error}; -o names a folder that holds no features") from error
+        raise SettingsError(f"{path} cannot be read: {error}") from error
 
 
 def _brief(value: Any) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from engine.launch import check_one_process
 from tools.common.arguments import parse_arguments
 from tools.common.errors import clear_errors
 
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.seeds < 1:
         parser.error(f"got --seeds {args.seeds}; expected at least 1")
 
+    check_one_process("tools/compare.py")
     from tools.comparisons.comparison import run_comparison  # imports torch: seconds that --help does not take
     from tools.comparisons.entries import OWN_SETTING, is_recipe
 

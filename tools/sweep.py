@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from engine.launch import check_one_process
 from tools.common.arguments import parse_arguments
 from tools.common.errors import clear_errors
 
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.seed < 0:
         parser.error(f"got --seed {args.seed}; expected at least 0")
 
+    check_one_process("tools/sweep.py")
     from tools.sweeps.sweep import run_sweep  # torch: seconds that --help does not take
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)

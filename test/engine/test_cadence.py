@@ -59,3 +59,10 @@ def test_what_differs_from_the_recipe_is_said(caplog):
     caplog.clear()
     cadence(48, 40, evaluate_every_epochs=1.0).describe()
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("epochs", "batch_size", "num_steps"), [(1.1, 5, 11), (2.2, 10, 11), (1.12, 5, 12), (1, 50, 1)]
+)
+def test_a_fraction_of_an_epoch_has_no_step_too_many(epochs, batch_size, num_steps):
+    assert TrainSettings(num_epochs=epochs, batch_size=batch_size).num_steps(50) == num_steps

@@ -5,7 +5,9 @@ import socket
 
 import pytest
 
-from engine.launch import Launch, LaunchError, read_launch
+from engine import launch
+from engine.launch import Launch, LaunchError, check_one_process, read_launch
+from settings import SettingsError
 
 GROUP = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 PLACE = {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
@@ -76,3 +78,10 @@ def test_a_port_in_use_is_named(start, tmp_path):
 def test_a_leftover_local_rank_does_not_hide_a_message(start):
     done = start("tools/train.py", "-c", "gone.yaml", environment={"LOCAL_RANK": "3"}, check=False)
     assert done.returncode == 2 and "recipe gone.yaml does not exist" in done.stderr
+
+
+def test_what_runs_in_one_process_says_so(monkeypatch):
+    check_one_process("tools/sweep.py")
+    monkeypatch.setattr(launch, "read_launch", lambda: Launch(1, 2))
+    with pytest.raises(SettingsError, match=r"tools/sweep\.py runs in one process; start it without torchrun"):
+        check_one_process("tools/sweep.py")

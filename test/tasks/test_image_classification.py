@@ -316,6 +316,8 @@ def test_a_teacher_contributes_to_the_loss(shapes, tmp_path):
     student = {"model__name": "eat_debug", "model__options": {"distilled": True}}
     task, alone = make_task(shapes, loss__distillation=distillation, **student), make_task(shapes, **student)
     task.check()
+    with pytest.raises(SettingsError, match="eat_debug has a second head, which only a teacher trains"):
+        alone.check()
     model, batch = task.build_model(), batches(task, count=1)[0]
     both, _ = task.training_step(model, batch)
     label_loss, _ = alone.training_step(model, batch)

@@ -7,6 +7,7 @@ the run directory holds the same for tools/compare.py.
 
 import json
 import logging
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -56,7 +57,7 @@ class Result:
 
 
 def _shown(score: float | None) -> str:
-    return "-     " if score is None else f"{score:.4f}"
+    return f"{score:.4f}" if score is not None and math.isfinite(score) else "-     "
 
 
 def report_run(task: Task, run: Path, ranks: Ranks) -> None:

@@ -47,8 +47,9 @@ def read_scores(run: Path) -> RunScores:
     """The scores in metrics.jsonl of the run directory `run`."""
     rows = [row for row in read_json_lines(run / "metrics.jsonl") if row["split"] != "train"]
     weights = run / "checkpoints/best.safetensors"
-    score, step = read_fact(weights, "score"), read_fact(weights, "step")
+    score, step, split = (read_fact(weights, name) for name in ("score", "step", "weights"))
     best = [row for row in rows if row["step"] == step and row["score"] == score]
+    best = [row for row in best if split in (None, row["split"].replace("val", "model"))]  # of two with one score
     last = max((row["step"] for row in rows), default=0)
     return RunScores(
         _score_of(best[-1]) if best else None, [_score_of(row) for row in rows if row["step"] == last], len(rows)

@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from datasets.video.stream import is_stream
-from engine.launch import read_launch
+from engine.launch import check_one_process
 from engine.progress import progress_bar
 from inference import Prediction, Predictor
 from inference.predictor import check_predicts
@@ -29,8 +29,7 @@ ALL_READ, SOME_READ, NONE_READ = 0, 1, 2
 
 def open_predictor(args: argparse.Namespace) -> Predictor:
     """The predictor for the command's arguments. Raises SettingsError under torchrun: nothing would be shared."""
-    if read_launch().num_ranks > 1:
-        raise SettingsError("tools/predict.py runs in one process; start it without torchrun")
+    check_one_process("tools/predict.py")
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
     recipe = find_run(args, args.overrides)
     check_predicts(recipe.task_class, recipe.settings.task)

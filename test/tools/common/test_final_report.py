@@ -23,7 +23,8 @@ def make_run(folder, scores, best):
     rows = [{"step": step, "split": split, "epoch": 1.0, "score": score, "loss": 0.5} for step, split, score in scores]
     rows.insert(0, {"step": 1, "split": "train", "loss": 9})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    facts = {"step": str(scores[best][0]), "score": repr(scores[best][2])}
+    step, split, score = scores[best]
+    facts = {"step": str(step), "score": repr(score), "weights": split.replace("val", "model")}
     save_file({"x": np.zeros(1, np.float32)}, folder / "checkpoints/best.safetensors", facts)
     return folder
 
@@ -38,6 +39,18 @@ def test_the_scores_of_a_run_are_those_it_logged(tmp_path):
     assert chosen_by(run, tmp_path / "released.pth") is None
     once = make_run(tmp_path / "once", [(8, "val", 0.6)], 0)
     assert read_scores(once).choice == "nothing: the only score of the run"
+
+
+@pytest.mark.parametrize("best", [0, 1])
+def test_of_equal_scores_the_weights_say_whose_they_are(tmp_path, best):
+    scores = read_scores(make_run(tmp_path / "run", [(4, "val", 0.7), (4, "val_ema", 0.7)], best))
+    assert scores.best.averaged == bool(best)
+
+
+def test_a_list_without_labels_has_no_score():
+    nothing = CheckpointScore(4, False, -math.inf)
+    (_, best, *_) = Result("data.val", "val.txt", "nothing", nothing, [CheckpointScore(4, False, None)]).lines()
+    assert "score -" in best
 
 
 def test_a_score_on_the_list_that_chose_is_a_validation_score():
