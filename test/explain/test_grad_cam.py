@@ -67,6 +67,13 @@ def test_it_equals_a_computation_by_hand(kind):
     torch.testing.assert_close(found.values, expected.detach())
 
 
+def test_classes_of_several_labels_have_probabilities_of_their_own():
+    model, x = Linear(2).eval(), torch.randn(1, 3, 8, 8)
+    logits = model(x)[0].detach()
+    torch.testing.assert_close(grad_cam(model, x).probabilities, logits.softmax(0))
+    torch.testing.assert_close(grad_cam(model, x, multi_label=True).probabilities, logits.sigmoid())
+
+
 def test_weights_are_means_over_a_clip_or_over_each_frame():
     activation, gradient = torch.rand(2, 3, 2, 2), torch.randn(2, 3, 2, 2)
     whole, each = combine(activation, gradient, True), combine(activation, gradient, False)

@@ -10,6 +10,7 @@ from PIL import Image
 from scene_recipes import RECIPES, make_scenes, make_task
 
 from datasets.dense.drawing import draw_scene
+from engine.distributed import Ranks
 from settings import write_yaml
 from tasks.scene_pictures import MIN_SIDE, as_seen, classes_in, pixel_counts
 from tools import show_data
@@ -80,11 +81,14 @@ def test_objects_and_pixels_are_counted_by_class(scenes):
     )
 
 
+@pytest.mark.parametrize("num_ranks", [1, 2])
 @pytest.mark.parametrize("kind", RECIPES)
-def test_predictions_stand_beside_what_is_known(kind, scenes):
+def test_predictions_stand_beside_what_is_known(kind, num_ranks, scenes):
+    """Also of several ranks, of which the first draws."""
     task = make_task(RECIPES[kind](scenes))
-    pictures = task.prediction_pictures(task.build_model().eval(), 3)
-    assert len(pictures) == 3
+    task.ranks = Ranks(0, num_ranks, torch.device("cpu"))
+    pictures = task.prediction_pictures(task.build_model().eval(), 5)
+    assert len(pictures) == 5
     for picture in pictures:
         assert list(picture.stages) == ["known", "found"]
         known, found = picture.stages.values()

@@ -114,6 +114,13 @@ def test_one_bad_label_map_is_reported_and_many_stop_the_run(change, reason, dam
         make_task(segmentation_recipe(damaged)).check()
 
 
+def test_label_maps_without_a_class_are_refused(damaged):
+    for path in (damaged / "labels/val").iterdir():
+        Image.fromarray(np.full(np.array(Image.open(path)).shape, 255, np.uint8)).save(path)
+    with pytest.raises(SettingsError, match=r"data\.val: no pixel has a class in any of 5 label maps; all are 255"):
+        make_task(segmentation_recipe(damaged)).check()
+
+
 def test_a_bad_label_map_in_validation_lowers_the_coverage(damaged):
     path = sorted((damaged / "labels/val").iterdir())[1]
     in_label_map(77)(path)
@@ -172,6 +179,8 @@ def test_wrong_folders_are_explained(scenes, tmp_path):
         make_task(detection_recipe(scenes), data__root=str(tmp_path)).check()
     with pytest.raises(SettingsError, match=r"data\.val: 5 of the files .*; is data\.val_root right"):
         make_task(detection_recipe(scenes), data__val_root=str(tmp_path)).check()
+    with pytest.raises(SettingsError, match=r"data\.val is a folder of images; set data\.val_labels"):
+        make_task(segmentation_recipe(scenes), data__val=str(scenes / "images/val")).check()
     with pytest.raises(SettingsError, match=r"data\.train: 12 of the files for 6 images do not exist"):
         make_task(segmentation_recipe(scenes), data__root=str(tmp_path)).check()
 
@@ -213,6 +222,11 @@ def test_wrong_folders_are_explained(scenes, tmp_path):
             segmentation_recipe,
             {"data__train": "instances_train.json"},
             r"data\.train: .*expected `image label_map`, separated by",
+        ),
+        (
+            segmentation_recipe,
+            {"data__labels": "labels"},
+            r"data\.train: .* is a list, which names the label maps; leave",
         ),
         (detection_recipe, {"model__neck": "fpm"}, r"model: no neck is called 'fpm'; did you mean 'fpn'"),
         (detection_recipe, {"data__val_view": {"flip": True}}, r"data\.val_view: a detector sees each image once"),

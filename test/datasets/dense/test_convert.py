@@ -102,5 +102,19 @@ def test_faults_of_instances(instances):
     Image.new("L", (40, 31)).save(folder / "masks/b_mask.png")
     with pytest.raises(FileError, match=r"b_mask\.png: is 40 x 31, but its image is 40 x 30"):
         coco_from_instances(folder / "masks", folder / "images", "person", "_mask")
-    with pytest.raises(FileError, match="has no PNG files"):
-        coco_from_instances(folder / "images", folder / "images", "person")
+    with pytest.raises(FileError, match="has no PNG files whose names end in _m"):
+        coco_from_instances(folder / "masks", folder / "images", "person", "_m")
+    (folder / "masks/b_mask.png").unlink()
+    Image.new("RGB", (40, 30)).save(folder / "images/c.bmp")
+    with pytest.raises(FileError, match=r"c\.jpg: has the name of c\.bmp; which one do masks belong to"):
+        coco_from_instances(folder / "masks", folder / "images", "person", "_mask")
+
+
+def test_images_and_masks_may_share_a_folder(instances):
+    folder, _ = instances
+    for path in (folder / "masks").iterdir():
+        Image.new("L", (40, 30)).save(folder / f"masks/{path.name.removesuffix('_mask.png')}.png")
+    (folder / "masks/a.txt").write_text("a note")
+    shared = coco_from_instances(folder / "masks", folder / "masks", "person", "_mask")
+    assert [image["file_name"] for image in shared["images"]] == ["a.png", "b.png", "c.png"]
+    assert len(shared["annotations"]) == 6
