@@ -26,7 +26,7 @@ from engine.environment import add_environment, describe_environment
 from engine.json_io import read_json_lines, to_json
 from engine.plots import plot_curves
 from engine.run_lock import lock_run
-from settings import Settings, SettingsError, differences, is_changeable, read_recipe, write_yaml
+from settings import Settings, SettingsError, did_you_mean, differences, is_changeable, read_recipe, write_yaml
 
 if TYPE_CHECKING:
     from engine.task import Evaluation
@@ -140,11 +140,11 @@ class Run:
 
     def close(self) -> None:
         self.checkpoints.close()
-        if self._lock is not None:
-            self._lock.close()
         if self._board is not None:
             with self._survives_without_board():
                 self._board.close()
+        if self._lock is not None:
+            self._lock.close()
 
 
 def _append(path: Path, text: str) -> None:
@@ -231,6 +231,16 @@ def report_evaluation(folder: Path, title: str, facts: dict[str, Any], evaluatio
     except OSError as error:
         raise cannot_write(folder, error) from error
     log.info("report: %s", folder)
+
+
+def existing_run(folder: Path) -> Path:
+    """`folder` if it is one. Raises SettingsError, which has the nearest name beside it, if it is not there."""
+    if not folder.is_dir():
+        others = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        raise SettingsError(
+            f"{folder} is not a run directory: there is no such folder{did_you_mean(folder.name, others)}"
+        )
+    return folder
 
 
 def newest_run(root: str | Path = "runs") -> Path:

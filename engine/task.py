@@ -104,8 +104,7 @@ class Task(ABC):
     """Short name of the evaluation protocol, such as "10x3". The report folder is named after it."""
     advice: str = "  ./run_local.sh tools/evaluate.py          the scores once more, with a report"
     """What to try after training: one line per command, with its purpose. Commands start with ./run_local.sh."""
-    smaller_files: str = "smaller files"
-    """What makes reading faster, in words."""
+    smaller_files: str = "smaller files"  # what makes reading faster, in words
     curves: ClassVar[Mapping[str, str]] = {"loss": "loss", "score": "score"}
     """What curves.png shows besides the learning rate: name in metrics.jsonl -> panel title."""
 
@@ -121,7 +120,8 @@ class Task(ABC):
     def num_evaluation_samples(self) -> int | None:
         """Samples, as large as those of training, that all ranks together run through the network in `evaluate`.
 
-        `train.evaluate_every_epochs: auto` goes by it. None: unknown."""
+        `train.evaluate_every_epochs: auto` goes by it. None: unknown.
+        """
         return None
 
     @abstractmethod

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from evaluators.gather import Gathered
-from evaluators.item_counts import ItemCounts
+from evaluators.item_counts import ItemCounts, percent
 from evaluators.resumable_predictions import Rows
 
 STATS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large",
@@ -189,8 +189,7 @@ class DetectionEvaluation(ItemCounts):
         lines = []
         for kind, precision in self.precisions.items():
             for name, value in precision.stats.items():
-                shown = "     -" if np.isnan(value) else f"{100 * value:6.2f}"
-                lines.append(f"  {f'{kind} {name}'.replace('_', ' '):<20} {shown} %")
+                lines.append(f"  {f'{kind} {name}'.replace('_', ' '):<20} {percent(value)}")
         return [*lines, *self.count_lines("they count as without a detection")]
 
     def write(self, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """What evaluations say besides their scores of images, or other items: how many were read, were finite, how fast."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -7,6 +8,11 @@ from typing import Any, ClassVar
 from evaluators import non_finite
 from evaluators.gather import Gathered
 from evaluators.tables import write_csv
+
+
+def percent(share: float) -> str:
+    """A share for the terminal; a dash for NaN."""
+    return f"{'-' if math.isnan(share) else format(100 * share, '.2f'):>6} %"
 
 
 class ItemCounts:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from evaluators.gather import Gathered
-from evaluators.item_counts import ItemCounts
+from evaluators.item_counts import ItemCounts, percent
 from evaluators.resumable_predictions import Rows
 
 IGNORED = 255
@@ -100,10 +100,6 @@ def _divide(numerator: Any, denominator: Any) -> np.ndarray:
         return np.asarray(numerator, dtype=np.float64) / denominator
 
 
-def _percent(share: float) -> str:
-    return "     -" if np.isnan(share) else f"{100 * share:6.2f} %"
-
-
 def _mean(values: np.ndarray) -> float:
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")
@@ -160,7 +156,7 @@ class SegmentationEvaluation(ItemCounts):
     def lines(self) -> list[str]:
         summary = self.summary()
         lines = [
-            f"  {name.replace('_', ' '):<20} " + _percent(summary[name])
+            f"  {name.replace('_', ' '):<20} " + percent(summary[name])
             for name in ("mean_iou", "mean_accuracy", "pixel_accuracy")
         ]
         return [*lines, *self.count_lines("their pixels count as wrong")]

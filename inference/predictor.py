@@ -21,6 +21,8 @@ from inference.prediction import Prediction
 from inference.trained import load_trained
 from settings import SettingsError
 
+BYTES = bytes | bytearray | memoryview
+
 
 class Predictor:
     """Predicts with a trained network, with the views, batches and arithmetic of `tools/evaluate.py`.
@@ -185,14 +187,14 @@ def _is_content(one: Any) -> bool:
     """Whether it is no path: an open file or its bytes, an array or tensor, or an image of Pillow."""
     # Arrays are asked by their type: Pillow decodes an image to say that it has one.
     is_array = any(hasattr(type(one), name) for name in ("__array__", "__array_interface__"))
-    return is_array or hasattr(one, "read") or isinstance(one, bytes | bytearray | memoryview)
+    return is_array or hasattr(one, "read") or isinstance(one, BYTES)
 
 
 def _named(one: Any, number: int) -> str | Given:
     """A path as text; anything else with the name that messages use."""
     if isinstance(one, str | os.PathLike):
         return os.fspath(one)
-    if isinstance(one, bytes | bytearray | memoryview):
+    if isinstance(one, BYTES):
         one = io.BytesIO(one)
     if hasattr(one, "read"):
         name = getattr(one, "name", None)

@@ -15,10 +15,10 @@ from engine.checkpoint import read_fact
 from engine.distributed import Ranks, open_device
 from engine.fingerprint import warn_of_other_outputs
 from engine.precision import place_model
-from engine.run import newest_run, run_folder
+from engine.run import existing_run, newest_run, run_folder
 from engine.task import Task, TaskSettings
 from models import load_pretrained, load_weights
-from settings import SettingsError, apply_overrides, did_you_mean, parse_settings, read_recipe
+from settings import SettingsError, apply_overrides, parse_settings, read_recipe
 from tasks import find_task
 
 log = logging.getLogger(__name__)
@@ -102,19 +102,12 @@ def find_recipe(
     else:
         run = run or newest_run()
         source = str(run / "recipe.yaml")
-        _check_run(run)
+        if not (existing_run(run) / "recipe.yaml").is_file():
+            raise SettingsError(f"{run} is not a run directory: it has no recipe.yaml")
         task_class = find_task(read_recipe(source, overrides), source)
         recipe = read_recipe(source, [*task_class.overrides_of_run(run), *overrides])
     settings = parse_settings(task_class.Settings, recipe, source)
     return Recipe(task_class, settings, run or run_folder(source, settings.run))
-
-
-def _check_run(run: Path) -> None:
-    if not run.is_dir():
-        others = [entry.name for entry in run.parent.iterdir()] if run.parent.is_dir() else []
-        raise SettingsError(f"{run} is not a run directory: there is no such folder{did_you_mean(run.name, others)}")
-    if not (run / "recipe.yaml").is_file():
-        raise SettingsError(f"{run} is not a run directory: it has no recipe.yaml")
 
 
 def _recipe_of_file(path: Path) -> tuple[dict[str, Any], str, Path]:

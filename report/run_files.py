@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from engine.environment import read_environments
 from engine.json_io import read_json_lines
+from engine.run import existing_run
 from settings import SUITE, SettingsError, read_recipe
 
 MEASURES = {
@@ -199,9 +200,7 @@ class RunFiles:
 
 def open_run_files(folder: Path) -> RunFiles:
     """The files of a run directory. Raises SettingsError if it is none."""
-    if not folder.is_dir():
-        raise SettingsError(f"{folder} is not a run directory: there is no such folder")
-    if not any((folder / name).exists() for name in RUN_FILES):
+    if not any((existing_run(folder) / name).exists() for name in RUN_FILES):
         raise SettingsError(f"{folder} is not a run directory: it has none of {', '.join(RUN_FILES)}")
     return RunFiles(folder)
 

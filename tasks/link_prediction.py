@@ -86,11 +86,12 @@ class LinkPrediction(Task):
             make = partial(make_families, Path(data.train).parent, **data.make.model_dump())
             self.ranks.on_main(lambda: read_setting("data.make", make))
         files = (data.train, data.val, data.test, self.settings.evaluation.protocol, self.settings.run.seed)
-        splits = read_setting("data", read_splits, *files, self.columns, self._given_relations())
+        splits = read_setting("data", read_splits, *files, self.columns, self._given_relations)
         for note in splits.notes:
             log.info("%s", note)
         return splits
 
+    @cached_property
     def _given_relations(self) -> Names | None:
         """The relations of the network that is trained further or used, in the order of its numbers."""
         given, pretrained = self.settings.data.relations, self.settings.model.pretrained
@@ -104,8 +105,7 @@ class LinkPrediction(Task):
     @property
     def relations(self) -> Names:
         """The relations of the network, without their inverses."""
-        given = self._given_relations()
-        return self.splits.relations if given is None else given
+        return self.splits.relations if self._given_relations is None else self._given_relations
 
     @property
     def questions(self) -> GraphQuestions:

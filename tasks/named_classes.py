@@ -6,6 +6,7 @@ from typing import Any
 
 from datasets.class_table import class_table
 from engine.task import Task
+from tasks.scored_list import is_held_out
 
 CLASS_NAMES = "class_names.txt"
 
@@ -21,6 +22,10 @@ class NamedClasses(Task):
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def holds_out(self) -> bool:
+        return is_held_out(self.settings)
 
     def resolved_recipe(self) -> dict[str, Any]:
         """The full recipe with all defaults and the number of classes filled in, as plain types."""

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from tasks.classification import Classification
 
 
-def check_network(task: Classification) -> None:
-    """Raises SettingsError if the network of a task does not take the inputs of its training and its evaluation.
+def check_network(task: Classification) -> nn.Module:
+    """The network of a task on the meta device, if it takes the inputs of its training and its evaluation.
 
-    The message ends with settings that fit, if there are any (tasks/fitting_settings.py).
+    Else raises SettingsError, which ends with settings that fit, if there are any (tasks/fitting_settings.py).
     """
     try:
-        _check_network(task)
+        return _check_network(task)
     except SettingsError as error:
         advice = advise(task, _check_network)
         if not advice:
@@ -35,7 +35,7 @@ def check_network(task: Classification) -> None:
         raise SettingsError(f"{error}. {advice}") from error
 
 
-def _check_network(task: Classification) -> None:
+def _check_network(task: Classification) -> nn.Module:
     with torch.device("meta"):
         model = task.build_model()
     batch_size = task.settings.train.samples_per_forward(task.ranks)
@@ -43,6 +43,7 @@ def _check_network(task: Classification) -> None:
         read_setting("data.mix", task.settings.data.mix.check_side, shape[-1])
         task.check_outputs(shape, run_on_meta(key, model, (batch_size, *shape), training=True))
     _check_validation(task, model)
+    return model
 
 
 def check_validation(task: Classification) -> None:

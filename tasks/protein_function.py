@@ -42,7 +42,7 @@ from tasks.loader_settings import LoaderSettings, loader_options
 from tasks.loops import check_any_read, evaluation_loader, gather_rows, resumable_in, training_batches
 from tasks.named_classes import NamedClasses
 from tasks.protein_settings import ProteinFunctionSettings
-from tasks.scored_list import check_chooses_on_val, is_held_out, on_test
+from tasks.scored_list import check_chooses_on_val, on_test
 
 log = logging.getLogger(__name__)
 
@@ -217,10 +217,6 @@ class ProteinFunction(NamedClasses):
         return evaluation_loader(dataset, size, self.ranks, workers, done, in_process=len(files) <= size)
 
     # What a run and a report depend on.
-
-    @property
-    def holds_out(self) -> bool:
-        return is_held_out(self.settings)
 
     def fingerprint(self, part: Part) -> Mapping[str, Contents]:
         if part == "outputs":

@@ -30,7 +30,7 @@ from tasks.loader_settings import LoaderSettings, loader_options
 from tasks.loops import check_any_read, gather_rows, resumable_in, training_batches
 from tasks.scene_lists import SceneLists
 from tasks.scene_predictions import answer_files, see_files
-from tasks.scored_list import check_chooses_on_val, is_held_out
+from tasks.scored_list import check_chooses_on_val
 
 log = logging.getLogger(__name__)
 
@@ -178,10 +178,6 @@ class SceneTask(SceneLists):
         pixels = self.settings.data.pixels
         x = normalize_and_pad(images, pixels.mean, pixels.std, multiple=multiple, size=size)
         return x.contiguous(memory_format=torch.channels_last) if self.settings.train.channels_last else x
-
-    @property
-    def holds_out(self) -> bool:
-        return is_held_out(self.settings)
 
     def fingerprint(self, part: Part) -> Mapping[str, Contents]:
         if part == "outputs":

@@ -7,7 +7,6 @@ logits to the file's size and counts every pixel once. Several scales and mirror
 import io
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -17,7 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import nn
 
 from datasets.dense.batches import pad_label_maps
-from datasets.dense.label_maps import LabelMapFiles, known_layout, read_label_maps
+from datasets.dense.label_maps import LabelMapFiles, read_label_maps
 from datasets.dense.label_values import IGNORED
 from datasets.dense.segmentation_samples import SegmentationImages, SegmentationSamples
 from datasets.dense.views import EvalView, EvalViewSettings, SegmentationView, SegmentationViewSettings
@@ -135,11 +134,9 @@ class Segmentation(SceneTask):
     def read_items(self, split: str, source: str, root: str | None) -> LabelMapFiles:
         data, names = self.settings.data, self.named_classes
         name = {"train": "labels", "val": "val_labels", "test": "test_labels"}[split]
-        labels = getattr(data, name)
-        if labels is None and Path(source).is_dir() and not known_layout(Path(source)):
-            raise SettingsError(f"data.{split} is a folder of images; set data.{name}, the folder of their label maps")
         number = None if names is not None else self.settings.model.num_classes
-        arguments = (source, labels, root, split, names, number, data.ignored_label)
+        own = (names, number, data.ignored_label, f"data.{name}")
+        arguments = (source, getattr(data, name), root, split, *own)
         items = read_setting(f"data.{split}", read_label_maps, *arguments)
         if split != "train" and len(items.class_names) != self.num_classes:
             raise SettingsError(

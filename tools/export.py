@@ -26,6 +26,8 @@ from tools.common.output_files import check_folder
 
 log = logging.getLogger(__name__)
 FORMATS = ("onnx", "int8", "torch")
+COUNTS = {"calibrate": 64, "compare": 200, "batch": 1, "repeats": 10}
+"""Options for classifiers alone, and their defaults."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -45,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SettingsError(
             "detectors are not exported: what they return has no fixed shape; use inference.load_trained"
         )
-    timing = args.calibrate, args.compare, args.batch, args.repeats
-    if is_segmentor and (args.formats != ("onnx",) or args.places or timing != (64, 200, 1, 10)):
+    is_plain = args.formats == ("onnx",) and not args.places and COUNTS.items() <= vars(args).items()
+    if is_segmentor and not is_plain:
         raise SettingsError("a segmentor is exported as ONNX alone, and compared on random images: leave the rest out")
     if args.size and not is_segmentor:
         raise SettingsError("--size is for segmentors; classifiers take views of the size in their recipe")
@@ -79,17 +81,21 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="LIST",
         help="of onnx, int8, torch, with commas (onnx)",
     )
-    parser.add_argument("--calibrate", type=_count, default=64, metavar="N", help="files that set int8's ranges (64)")
+    parser.add_argument("--calibrate", type=_count, metavar="N", help="files that set int8's ranges (64)")
     parser.add_argument(
-        "--compare", type=_count, default=200, metavar="N", help="other files to compare predictions on (200)"
+        "--compare",
+        type=_count,
+        metavar="N",
+        help="other files to compare predictions on (200)",
     )
     parser.add_argument("--size", type=_size, metavar="H,W", help="segmentors: of the images (as in training)")
-    parser.add_argument("--batch", type=_count, default=1, metavar="N", help="batch size of the timing (1)")
-    parser.add_argument("--repeats", type=_count, default=10, metavar="N", help="timed batches; 0: no timing (10)")
+    parser.add_argument("--batch", type=_count, metavar="N", help="batch size of the timing (1)")
+    parser.add_argument("--repeats", type=_count, metavar="N", help="timed batches; 0: no timing (10)")
     parser.add_argument(
         "arguments", nargs="*", metavar="FILE | key=value",
         help="videos, images or folders to calibrate and compare with (the validation list), and settings to change",
     )  # fmt: skip
+    parser.set_defaults(**COUNTS)
     args = parse_arguments(parser, argv)
     if not args.batch:
         parser.error("got --batch 0; it must be at least 1")

@@ -126,6 +126,7 @@ def read_label_maps(
     class_names: Sequence[str] | None = None,
     num_classes: int | None = None,
     ignored_label: int | None = None,
+    labels_name: str = "labels",
 ) -> LabelMapFiles:
     """The images and label maps that `source` names.
 
@@ -138,13 +139,14 @@ def read_label_maps(
         class_names: names in order of their labels; required for own sets unless `num_classes` is given.
         num_classes: for own sets whose classes have no names.
         ignored_label: for own sets, a value of the label maps that is ignored, besides 255.
+        labels_name: what messages call `labels`.
 
     Raises:
         FileNotFoundError: no such file or folder; suggests a similar name.
         ValueError: a malformed line, an image without a label map or the reverse, or no images.
     """
     source = existing_path(Path(source).expanduser(), "list or folder of images")
-    layout = known_layout(source)
+    layout = _known_layout(source)
     if layout:
         if split is None:
             raise ValueError(f"{source} has several splits; set split to train or val")
@@ -170,7 +172,7 @@ def read_label_maps(
         paths, label_paths = _read_pairs(source)
         root = source.parent if root is None else existing_path(Path(root).expanduser(), "root folder of the images")
     elif labels is None:
-        raise ValueError(f"{source} is a folder of images; set labels to the folder of their label maps")
+        raise ValueError(f"{source} is a folder of images; set {labels_name} to the folder of their label maps")
     else:
         labels, root = existing_path(Path(labels).expanduser(), "folder of label maps"), source
         found, found_labels = find_files(source, IMAGES), find_files(labels, LABELS)
@@ -178,7 +180,7 @@ def read_label_maps(
     return LabelMapFiles(paths, label_paths, values, names, str(root), str(source))
 
 
-def known_layout(source: Path) -> str:
+def _known_layout(source: Path) -> str:
     if (source / "leftImg8bit").is_dir():
         return "Cityscapes"
     return "ADE20K" if (source / "annotations").is_dir() and (source / "images").is_dir() else ""
