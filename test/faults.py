@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,11 +17,19 @@ def cut(path: Path, tenths: int) -> None:
     path.write_bytes(content[: len(content) * tenths // 10])
 
 
-def flip_bits(path: Path, seed: int) -> None:
-    """20 bits anywhere."""
+def flip_bits(path: Path, seed: int, count: int = 20) -> None:
+    """So many bits anywhere."""
     rng, content = np.random.default_rng(seed), np.frombuffer(path.read_bytes(), np.uint8).copy()
-    content[rng.integers(len(content), size=20)] ^= (1 << rng.integers(8, size=20)).astype(np.uint8)
+    content[rng.integers(len(content), size=count)] ^= (1 << rng.integers(8, size=count)).astype(np.uint8)
     path.write_bytes(content.tobytes())
+
+
+def copies_with_a_flipped_bit(path: Path, count: int) -> Iterator[Path]:
+    """Copies of a file beside it, each with one bit that is not its own: `0-facts.txt.gz`, ..."""
+    for number in range(count):
+        copy = Path(shutil.copy(path, path.with_name(f"{number}-{path.name}")))
+        flip_bits(copy, number, 1)
+        yield copy
 
 
 def zero(path: Path) -> None:

@@ -120,7 +120,7 @@ def test_what_timm_does_not_have():
         create_model("timm/test_vit", windows="authors")
     with (
         torch.device("meta"),
-        pytest.raises(ValueError, match="timm/gemma4_vit_167m_enc is not a classifier"),
+        pytest.raises(ValueError, match="timm/gemma4_vit_167m_enc is not a classifier; choose a"),
     ):
         create_model("timm/gemma4_vit_167m_enc")
     with torch.device("meta"), pytest.raises(ValueError, match="crossvit_9_240 gives its features in parts"):

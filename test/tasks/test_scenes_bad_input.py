@@ -148,11 +148,11 @@ BOTH = {"detection": detection_recipe, "segmentation": segmentation_recipe}
         ({"model__options": {"drop_pat": 0.1}}, r"model: no option of hornet_debug_7x7 .* did you mean 'drop_path'"),
         (
             {"model__options": {"weights": "a.pth"}},
-            r"weights is not an option of .*; set model\.pretrained",
+            r"weights is not an option of the backbone's .*; set model\.pretrained",
         ),
         (
             {"model__options": {"channels": 3}},
-            r"channels is not an option of .*; set model\.head_options",
+            r"channels is not an option of the backbone's .*; set model\.head_options",
         ),
         (
             {"model__head_options": {"chanels": 3}},
@@ -179,7 +179,7 @@ def test_wrong_folders_are_explained(scenes, tmp_path):
         make_task(detection_recipe(scenes), data__root=str(tmp_path)).check()
     with pytest.raises(SettingsError, match=r"data\.val: 5 of the files .*; is data\.val_root right"):
         make_task(detection_recipe(scenes), data__val_root=str(tmp_path)).check()
-    with pytest.raises(SettingsError, match=r"data\.val is a folder of images; set data\.val_labels"):
+    with pytest.raises(SettingsError, match=r"data\.val: .* is a folder of images; set data\.val_labels to"):
         make_task(segmentation_recipe(scenes), data__val=str(scenes / "images/val")).check()
     with pytest.raises(SettingsError, match=r"data\.train: 12 of the files for 6 images do not exist"):
         make_task(segmentation_recipe(scenes), data__root=str(tmp_path)).check()

@@ -222,7 +222,7 @@ FAULTS = [
     (with_annotation(segmentation="mask.png"), r"its segmentation is of type str; expected a list of polygons"),
     (
         with_annotation(segmentation=[]),
-        r"it has no segmentation, but masks .*; model.head_options.mask_convs=null",
+        r"it has no segmentation, but masks are learned; model.head_options.mask_convs=null",
     ),
 ]
 

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from faults import copies_with_a_flipped_bit
 
 from datasets.graphs import Columns, Names, knowledge_graph, read_triples
 from datasets.graphs import triples as module
@@ -120,13 +121,8 @@ def test_files_that_were_joined_and_names_that_are_no_part_of_a_line(tmp_path):
 
 
 def test_an_archive_with_flipped_bits_is_read_or_named(tmp_path):
-    intact = write(tmp_path / "facts.txt.gz", [(f"e{n}", "r", f"e{n * n}") for n in range(300)]).read_bytes()
-    rng, num_named = np.random.default_rng(0), 0
-    for number in range(200):
-        damaged = bytearray(intact)
-        damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
-        path = tmp_path / f"{number}.txt.gz"
-        path.write_bytes(damaged)
+    intact, num_named = write(tmp_path / "facts.txt.gz", [(f"e{n}", "r", f"e{n * n}") for n in range(300)]), 0
+    for path in copies_with_a_flipped_bit(intact, 200):
         try:
             read_triples(path)
         except ValueError as error:

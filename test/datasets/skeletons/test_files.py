@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from faults import copies_with_a_flipped_bit
 
 from datasets.file_list import FileError, Given
 from datasets.skeletons import find_skeletons, read_skeleton
@@ -134,14 +135,9 @@ def test_files_that_cannot_be_read(tmp_path, name, make, picked, message):
 
 
 def test_whatever_bytes_an_archive_has_it_is_read_or_unreadable(tmp_path):
-    path, rng = tmp_path / "a.npz", np.random.default_rng(0)
-    np.savez_compressed(path, walk=rng.normal(size=(20, 1, 5, 3)))
-    intact, num_damaged = path.read_bytes(), 0
-    for number in range(300):
-        damaged = bytearray(intact)
-        damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
-        path = tmp_path / f"{number}.npz"
-        path.write_bytes(damaged)
+    np.savez_compressed(tmp_path / "a.npz", walk=np.random.default_rng(0).normal(size=(20, 1, 5, 3)))
+    num_damaged = 0
+    for path in copies_with_a_flipped_bit(tmp_path / "a.npz", 300):
         try:
             (place,) = sequences_in(str(path))
             read_skeleton(place)
