@@ -18,6 +18,7 @@ from backbones.prefixed import prefixed
 from dense.fcn import FCNHead, GloReHead
 from dense.fpn import FPN
 from dense.gnconv import GNConvModule
+from dense.layers import check_whole
 from dense.segmentor import Segmentor
 from dense.semantic_fpn import SemanticFPNHead
 from dense.upernet import UPerHead
@@ -98,12 +99,15 @@ def create_segmentor(
         options: further arguments of the backbone's builder.
 
     Raises:
-        ValueError: unknown backbone, head or option.
+        ValueError: unknown backbone, head or option, or a number out of range.
         WeightsError: the file is missing or broken, or does not fit.
     """
     if head not in HEADS:
         raise ValueError(unknown_name("segmentation head", head, HEADS))
-    _check_channels(channels, auxiliary_channels)
+    check_whole("num_classes", num_classes)
+    for option, value, least in (("channels", channels, 1), ("auxiliary_channels", auxiliary_channels, 0)):
+        if value is not None:
+            check_whole(option, value, least)
     chosen = HEADS[head]
     name = backbone if isinstance(backbone, str) else type(backbone).__name__
     if auxiliary_channels is None:
@@ -127,13 +131,6 @@ def create_segmentor(
     if weights is not None:
         load_pretrained(model, weights)
     return model
-
-
-def _check_channels(channels: int | None, auxiliary_channels: int | None) -> None:
-    for option, value in (("channels", channels), ("auxiliary_channels", auxiliary_channels)):
-        least = 1 if option == "channels" else 0
-        if value is not None and (type(value) is not int or value < least):
-            raise ValueError(f"{option} is {value!r}; it must be a whole number of at least {least}")
 
 
 def _backbone_for(

@@ -34,6 +34,12 @@ def build_norm(norm: str, num_channels: int) -> tuple[str, nn.Module]:
     return entry, build(num_channels)
 
 
+def check_whole(name: str, value: int, least: int = 1) -> None:
+    """Raises ValueError unless `value` is a whole number of at least `least`."""
+    if type(value) is not int or value < least:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+
+
 def classifier(channels: int, num_classes: int) -> nn.Conv2d:
     """The 1 x 1 convolution to logits, with small initial weights and no bias."""
     conv = nn.Conv2d(channels, num_classes, kernel_size=1)

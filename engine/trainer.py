@@ -35,7 +35,7 @@ from engine.signals import Stopped, StopSignals
 from engine.skipped_steps import SkippedSteps
 from engine.task import Batch, Evaluation, Task, failures_of, rows_of
 from engine.train_state import NOT_SCORED, Progress, Rank, restore_state, take_state
-from engine.update import clip_scaled_gradient, update_parameters
+from engine.update import check_scale, clip_scaled_gradient, update_parameters
 from settings import UserError
 
 log = logging.getLogger(__name__)
@@ -313,6 +313,7 @@ class Trainer:
 
     def _check_weights(self, step: int) -> None:
         """Raises NotFinite, so that NaN or infinite weights are never scored or saved."""
+        check_scale(self.scaler, step)
         names, parameters = zip(*self.model.named_parameters(), strict=True)
         flags = torch.stack([local_shard(parameter).detach().sum().isfinite() for parameter in parameters])
         bad = self.ranks.any((~flags).tolist())

@@ -3,7 +3,12 @@
 import torch
 from torch import nn
 
+from engine.non_finite import NotFinite
 from engine.parallel import clip_gradient
+
+LOWEST_SCALE = 2.0**-14
+"""Of float16's losses. Each step with a NaN or infinite gradient halves the scale, so 30 in a row lead here from the
+initial 2**16."""
 
 
 def clip_scaled_gradient(
@@ -23,3 +28,12 @@ def update_parameters(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradSc
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
+
+
+def check_scale(scaler: torch.amp.GradScaler, step: int) -> None:
+    """Raises NotFinite if the gradient is never finite in fp16, however small the loss. It waits for the GPU."""
+    if scaler.is_enabled() and scaler.get_scale() < LOWEST_SCALE:
+        raise NotFinite(
+            f"the gradient of float16 is NaN or infinite at every scale of the loss; the last steps up to {step} did "
+            "not change the weights. In a new run, set train.precision to bf16 or float32; float32 names the step"
+        )

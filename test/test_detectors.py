@@ -326,11 +326,12 @@ def test_a_copy_adapts_files_to_itself():
         ({"head": "faster_rcnn", "head_options": {"mask_convs": 1}}, "no option of faster_rcnn is called 'mask_convs'"),
         ({"head_options": {"norm": "layer"}}, "norm is 'layer'; expected one of batch, group, frozen"),
         ({"drop": 0.1}, "no option of hornet_debug_7x7 is called 'drop'"),
+        ({"num_classes": 0}, "num_classes is 0; it must be a whole number of at least 1"),
     ],
 )
 def test_wrong_names_are_answered_with_the_nearest(arguments, message):
     with pytest.raises(ValueError, match=message):
-        create_detector("hornet_debug_7x7", 3, **arguments)
+        create_detector("hornet_debug_7x7", **{"num_classes": 3} | arguments)
 
 
 class Strides(nn.Module):

@@ -246,13 +246,15 @@ def test_a_copy_adapts_files_to_itself():
         ({"head": "upernett"}, "no segmentation head is called 'upernett'; did you mean 'upernet'"),
         ({"norm": "layer"}, "norm is 'layer'; expected one of batch, group, frozen"),
         ({"drop": 0.1}, "no option of hornet_debug_7x7 is called 'drop'"),
+        ({"num_classes": 0}, "num_classes is 0; it must be a whole number of at least 1"),
+        ({"num_classes": True}, "num_classes is True; it must be a whole number of at least 1"),
         ({"channels": 0}, "channels is 0; it must be a whole number of at least 1"),
         ({"auxiliary_channels": -1}, "auxiliary_channels is -1; it must be a whole number of at least 0"),
     ],
 )
 def test_wrong_names_are_answered_with_the_nearest(arguments, message):
     with pytest.raises(ValueError, match=message):
-        create_segmentor("hornet_debug_7x7", 3, **arguments)
+        create_segmentor("hornet_debug_7x7", **{"num_classes": 3} | arguments)
 
 
 def test_a_network_for_clips_and_options_of_a_built_backbone_are_refused():

@@ -1,5 +1,6 @@
 """Makes files in COCO's form of boxes in Pascal VOC's XML, and of masks in which each object has its own value."""
 
+import logging
 import math
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Sequence
@@ -14,13 +15,16 @@ from datasets.file_list import FileError
 from datasets.image_file import SUFFIXES, read_image
 from settings import did_you_mean
 
+log = logging.getLogger(__name__)
+
 
 def coco_from_voc(
     annotations: Path, images: Path, names: Sequence[str] | None = None, class_names: Sequence[str] | None = None
 ) -> dict[str, Any]:
     """The boxes of XML files as COCO's form; objects marked `difficult` become crowds, as they are not scored.
 
-    VOC counts pixels from 1 and includes the last: the box 1, 1, 2, 2 is [0, 0, 2, 2] in COCO.
+    VOC counts pixels from 1 and includes the last: the box 1, 1, 2, 2 is [0, 0, 2, 2] in COCO. Boxes with no pixel of
+    the image are left out with a warning.
 
     Args:
         annotations: folder of the XML files.
@@ -36,7 +40,7 @@ def coco_from_voc(
     files = [(annotations / f"{name}.xml", _read_voc(annotations / f"{name}.xml")) for name in names]
     found = sorted({kind for _, (_, objects) in files for kind, _, _ in objects})
     class_names = found if class_names is None else list(class_names)
-    content = _new_content(class_names)
+    content, empty = _new_content(class_names), []
     for path, (file_name, objects) in files:
         image = _add_image(content, images, file_name)
         for kind, corners, is_difficult in objects:
@@ -48,6 +52,10 @@ def coco_from_voc(
             box = [left, top, min(x2, image["width"]) - left, min(y2, image["height"]) - top]
             if min(box[2:]) > 0:
                 _add_annotation(content, image, class_names.index(kind), box, int(is_difficult))
+            else:
+                empty.append(f"{path}: {kind}, xmin ymin xmax ymax {x1:g} {y1:g} {x2:g} {y2:g}")
+    if empty:
+        log.warning("boxes without a pixel of their image, left out: %d, first %s", len(empty), empty[0])
     return content
 
 

@@ -223,6 +223,28 @@ def test_a_nan_step_is_skipped_if_the_recipe_asks_for_it(tmp_path, caplog):
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
+class NaNGradient(torch.autograd.Function):
+    """The identity, but its gradient is NaN, as that of a square root at 0 may be."""
+
+    @staticmethod
+    def forward(_, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(_, gradient):
+        return gradient * math.nan
+
+
+def test_float16_without_any_finite_gradient_is_no_training(tmp_path):
+    class NeverFinite(Toy):
+        def training_step(self, model, batch):
+            loss, sums = super().training_step(model, batch)
+            return NaNGradient.apply(loss), sums
+
+    with pytest.raises(NotFinite, match=r"NaN or infinite at every scale .* up to \d+ did not change the weights"):
+        run_toy(tmp_path, NeverFinite(), precision="fp16", num_epochs=20)
+
+
 def test_a_run_stops_after_too_many_skipped_steps(tmp_path):
     class Hopeless(Toy):
         def training_step(self, model, batch):

@@ -31,8 +31,9 @@ def voc(tmp_path):
     return tmp_path
 
 
-def test_voc(voc):
+def test_voc(voc, caplog):
     content = coco_from_voc(voc / "xml", voc / "images")
+    assert f"boxes without a pixel of their image, left out: 1, first {voc / 'xml/a.xml'}: ant, xmin" in caplog.text
     assert [category["name"] for category in content["categories"]] == ["ant", "cell"]
     assert content["images"][0] == {"id": 1, "file_name": "a.jpg", "width": 40, "height": 30}
     assert [(entry["bbox"], entry["iscrowd"]) for entry in content["annotations"]] == [
