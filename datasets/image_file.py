@@ -79,6 +79,15 @@ def read_image(path: str, content: Any = None) -> Image.Image:
         raise ImageError(path, reason or type(error).__name__) from error
 
 
+def is_turned(path: str) -> bool:
+    """Whether EXIF says that the stored pixels are not upright, so that `read_image` turns or mirrors them.
+
+    Raises OSError if the file is no image.
+    """
+    with Image.open(path) as image:
+        return _orientation(image) in _TO_UPRIGHT
+
+
 def _from_pixels(path: str, content: Any) -> Image.Image:
     pixels = content.numpy(force=True) if hasattr(content, "detach") else np.asarray(content)  # a tensor, of a GPU too
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:

@@ -16,7 +16,7 @@ from datasets.dense.label_maps import LabelMapFiles
 from datasets.dense.label_values import IGNORED, LabelValues, read_label_file
 from datasets.dense.segmentation import decode_segmentation
 from datasets.file_list import FileError
-from datasets.image_file import read_image
+from datasets.image_file import is_turned, read_image
 from datasets.text_files import read_json
 
 
@@ -96,14 +96,17 @@ def label_map_entries(files: LabelMapFiles) -> Iterator[Entry]:
 
 
 def check_entry(entry: Entry) -> dict[str, Any]:
-    """What is found: path, width, height, objects (annotations, or classes in the label map), and a list of faults."""
+    """What is found: path, width, height, turned, objects (annotations, or classes of a label map), list of faults.
+
+    `turned` is 1 if EXIF says that the stored pixels are not upright: labels must be drawn on the upright image.
+    """
     row: dict[str, Any] = {"path": entry.path, "objects": entry.num_objects}
     if entry.faults and entry.size is None and entry.label_path is None:  # about the set, not about an image
         return {**row, "objects": "", "faults": list(entry.faults)}
     faults = [*entry.faults, *filter(None, (_mask_fault(item, entry.size) for item in entry.annotations))]
     try:
         image = read_image(entry.path)
-        row |= {"width": image.width, "height": image.height}
+        row |= {"width": image.width, "height": image.height, "turned": int(is_turned(entry.path))}
         if entry.size is not None and image.size != entry.size[::-1]:
             stated = f"{entry.size[1]} x {entry.size[0]}"
             faults.insert(0, f"is {image.width} x {image.height} pixels, but its entry says {stated}")

@@ -143,6 +143,21 @@ def test_a_plain_folder_is_read(scenes, tmp_path):
     assert status == 1 and faults["good.png"] == "" and "cannot identify image file" in faults["bad.png"]
 
 
+def test_images_that_are_turned_are_told(tmp_path, caplog):
+    caplog.set_level("INFO")
+    for folder, size in (("images", (30, 20)), ("labels", (20, 30))):
+        (tmp_path / folder).mkdir()
+        for name in ("plain", "turned"):
+            shape = size if name == "turned" else (30, 20)
+            exif = Image.Exif()
+            exif[0x0112] = 6 if (name, folder) == ("turned", "images") else 1
+            Image.new("RGB" if folder == "images" else "L", shape).save(tmp_path / folder / f"{name}.png", exif=exif)
+    images, labels = tmp_path / "images", tmp_path / "labels"
+    status, rows = run(images, "--labels", labels, "--num-classes", "2", table=tmp_path / "t.csv")
+    assert status == 0 and [row["turned"] for row in rows] == ["0", "1"]
+    assert f"turned upright as EXIF says: 1, first {images / 'turned.png'}; boxes, masks" in caplog.text
+
+
 def test_what_a_file_brings_about_is_a_fault(tmp_path, monkeypatch):
     def fail(path):
         raise MemoryError("too much")

@@ -24,7 +24,7 @@ from tools.common.output_files import check_file
 
 log = logging.getLogger(__name__)
 
-COLUMNS = {"path": "path", "width": "width", "height": "height", "objects": "objects", "faults": "fault"}
+COLUMNS = {name: name for name in ("path", "width", "height", "turned", "objects")} | {"faults": "fault"}
 """Of a row of `check_entry` -> what the table calls them."""
 
 
@@ -79,6 +79,12 @@ def _report(rows: list[dict[str, Any]], table: Path) -> bool:
     bad = [row for row in rows if row["faults"]]
     kinds = Counter(_kind(fault, row["path"]) for row in bad for fault in row["faults"])
     log.info("%d entries, %d with a fault; table: %s", len(rows), len(bad), table)
+    turned = [row["path"] for row in rows if row.get("turned")]
+    if turned:
+        log.info(
+            "turned upright as EXIF says: %d, first %s; boxes, masks and label maps must be drawn on the upright image",
+            *(len(turned), turned[0]),
+        )
     for fault, count in kinds.most_common(10):
         log.info("%7d  %s", count, fault)
     return not kinds
