@@ -186,6 +186,7 @@ def test_negatives_weigh_by_their_scores():
     torch.testing.assert_close(found[0], expected)
 
 
+@pytest.mark.slow
 def test_training_on_negatives_lowers_the_loss(families):
     torch.manual_seed(0)
     task = make_task(families, loss={"name": "negatives", "num_negatives": 8})

@@ -42,6 +42,7 @@ def make_task(recipe, *overrides):
     return task_class(parse_settings(task_class.Settings, settings, str(recipe)), ALONE)
 
 
+@pytest.mark.slow
 def test_a_run_trains_evaluates_and_predicts(recipe, tmp_path, capfd):
     run = tmp_path / "run"
     train.main(["-c", str(recipe), "loss.multi_label=true", f"run.dir={run}", "train.num_epochs=1"])

@@ -21,6 +21,7 @@ def scenes(tmp_path_factory) -> Path:
     return make_scenes(tmp_path_factory.mktemp("scenes") / "set")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_tool_shows_and_counts(name, scenes, tmp_path):
     (tmp_path / "recipe.yaml").write_text(write_yaml(RECIPES[name](scenes)))

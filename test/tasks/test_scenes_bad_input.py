@@ -299,6 +299,7 @@ def test_a_classifiers_file_starts_a_backbone_and_is_no_trained_network(name, sc
         evaluate.main(["-c", str(tmp_path / "recipe.yaml"), "--checkpoint", str(files["classifier"])])
 
 
+@pytest.mark.slow
 def test_a_run_does_not_resume_on_other_annotations(damaged, tmp_path):
     (tmp_path / "recipe.yaml").write_text(write_yaml(detection_recipe(damaged)))
     arguments = ["-c", str(tmp_path / "recipe.yaml"), f"run.dir={tmp_path / 'run'}"]

@@ -110,6 +110,7 @@ def test_scores_are_those_of_a_direct_computation(changes, protocol, scenes):
     assert task.num_evaluation_samples == 5 * len(view.scales) * (1 + view.flip)
 
 
+@pytest.mark.slow
 def test_saved_predictions_are_the_best_classes_of_the_files(scenes, tmp_path):
     task = make_task(segmentation_recipe(scenes), evaluation={"images_per_forward": 1, "save_predictions": True})
     model = trained(task)

@@ -97,6 +97,7 @@ def test_a_killed_comparison_resumes_and_gives_the_same_table(run_compare, tmp_p
     assert run_compare(*command, "--name", str(whole)) == 0 and (whole / "started.txt").read_text().count("\n") == 4
 
 
+@pytest.mark.slow
 def test_means_and_spreads_and_what_ranks_them(run_compare, tmp_path):
     assert run_compare("optimizer.lr=0.1,0.2,0.5", "--seeds", "3") == 1
     folder = tmp_path / "runs/comparisons/recipe"
