@@ -168,12 +168,27 @@ def _read_file(path: Path) -> Any:
         with torch.serialization.safe_globals(_plain_types()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken pickle raises whatever its bytes happen to mean
+        if foreign := re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error)):
+            return _without_foreign(path, foreign[1])
         size = f"{path.stat().st_size:,} bytes"
         raise WeightsError(
-            f"{path}: not a readable file of weights, {size} ({_reason(error)}). "
-            "It may be cut short, or hold more than tensors and plain values, which is refused: download it again, or "
-            "save its state dict alone"
+            f"{path}: not a readable file of weights, {size} ({_reason(error)}); it may be cut short: download it again"
         ) from error
+
+
+def _without_foreign(path: Path, kind: str) -> Mapping:
+    """The dict in a file that also holds objects of other classes, such as `kind`, which are left out."""
+    import torch
+
+    import inert_pickle
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=inert_pickle)
+    except Exception:  # whatever the bytes lead to where objects should be
+        content = None
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{path}: holds {kind}, whose code is not run; save its state dict alone")
+    return content
 
 
 def _plain_types() -> list[Any]:
@@ -193,8 +208,6 @@ def _plain_types() -> list[Any]:
 def _reason(error: Exception) -> str:
     """Why a file cannot be read, on one line; torch's advice to read it without protection is left out."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-    if foreign := re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", text):
-        return f"it holds {foreign[1]}"
     stated = re.search(r"WeightsUnpickler error: (.+)", text) or re.search(r"(.+)", text)
     return f"{type(error).__name__}: {stated[1].split('. ')[0][:200]}" if stated else type(error).__name__
 

@@ -56,8 +56,8 @@ class GRMPConv(MessagePassing):
     Between the linear layers everything is computed in float32, or in float64 if x is: in half precision, sums over
     many edges would overflow.
 
-    There are first derivatives only. With PyG's switch `fuse` off, it makes a message for each edge instead of
-    summing over sorted edges, which is slower and takes more memory.
+    With PyG's switch `fuse` off, it makes a message for each edge instead of summing over sorted edges, which is slower
+    and takes more memory.
 
     Args:
         in_channels: channels of the nodes; (source, target) for a bipartite graph.

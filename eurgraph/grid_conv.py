@@ -11,13 +11,14 @@ not computed. Parameter names and numbers are theirs.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import chain
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.autograd.function import once_differentiable
 
+from eurgraph.derivatives import differentiable_gradients
 from eurgraph.grid import GridGraph, Place
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -85,6 +86,13 @@ def _add_padded_updates(
     return total
 
 
+def _all_updates(
+    weight: torch.Tensor, scale: torch.Tensor, *values: torch.Tensor, places: Places, shape: torch.Size
+) -> torch.Tensor:
+    """What `add_updates` adds, by operations that autograd can differentiate twice."""
+    return _add_padded_updates(weight.new_zeros(shape), weight, scale, places, values)
+
+
 class AddUpdates(torch.autograd.Function):
     r"""Adds the weighted updates of all relations to `total`, in place.
 
@@ -114,10 +122,13 @@ class AddUpdates(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad: torch.Tensor):
         saved = ctx.saved_tensors  # read once: a recomputed block provides them only once
         weight, scale, *values = saved
+        if torch.is_grad_enabled():
+            updates = partial(_all_updates, places=ctx.places, shape=grad.shape)
+            of_weight, of_scale, *of_values = differentiable_gradients(updates, saved, grad)
+            return grad, of_weight, of_scale, None, *of_values
         grad_weight, grad_scale, *grad_values = map(torch.zeros_like, saved)
         for r, (i, source, target) in enumerate(ctx.places):
             value, grad_update = values[i][source], grad[target]
@@ -208,7 +219,7 @@ class GridGRMP(nn.Module):
         else:
             update = torch.zeros_like(message)
         values, places = graph.gather(message)
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and not torch.compiler.is_exporting():
             return AddUpdates.apply(update, weight, scale, places, *values)
         return add_updates(update, weight, scale, places, values)
 

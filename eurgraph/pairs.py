@@ -6,12 +6,14 @@ without a loop over relations, of which knowledge graphs have hundreds, and sums
 """
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch.autograd.function import once_differentiable
+
+from eurgraph.derivatives import differentiable_gradients
 
 BLOCK = 2**19
 """Bytes of a block of pairs: a few of them fit in the cache of a core."""
@@ -92,9 +94,10 @@ class SumOverEdges(torch.autograd.Function):
         return _sum_rows(x, edges.source, edges.pair_ptr, share)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad: torch.Tensor):
         (x, share), edges = ctx.saved_tensors, ctx.edges
+        if torch.is_grad_enabled():
+            return *differentiable_gradients(partial(_sum_over_edges, edges=edges), (x, share), grad), None
         grad_x = grad_share = None
         grad = grad.contiguous()
         if ctx.needs_input_grad[0]:
@@ -125,9 +128,10 @@ class DotOfPairs(torch.autograd.Function):
         return dot
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad: torch.Tensor):
         (x, w), pairs = ctx.saved_tensors, ctx.pairs
+        if torch.is_grad_enabled():
+            return *differentiable_gradients(partial(_dot_of_pairs, pairs=pairs), (x, w), grad), None
         grad = grad.contiguous()
         grad_x = _sum_rows(w, _rows_of_keys(pairs, len(w)), pairs.target_ptr, grad)
         target, grad = (value.index_select(0, pairs.by_key) for value in (pairs.target, grad))
@@ -157,9 +161,10 @@ class MixPairs(torch.autograd.Function):
         return mixture
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad: torch.Tensor):
         (mean, weight, scale), pairs = ctx.saved_tensors, ctx.pairs
+        if torch.is_grad_enabled():
+            return *differentiable_gradients(partial(_mix_pairs, pairs=pairs), (mean, weight, scale), grad), None
         key = _rows_of_keys(pairs, len(scale))
         grad_mean, grad_weight, of_scale = torch.empty_like(mean), torch.empty_like(weight), torch.empty_like(mean)
         for rows, _ in _blocks(pairs, mean):
@@ -172,6 +177,23 @@ class MixPairs(torch.autograd.Function):
             torch.mul(grad_scaled, mean[rows], out=of_scale[rows])
         grad_scale = _sum_rows(of_scale, pairs.by_key, pairs.key_ptr)
         return grad_mean, grad_weight, grad_scale.view(-1, *scale.shape).sum(0), None
+
+
+# The same results by operations that autograd can differentiate twice.
+
+
+def _sum_over_edges(x: torch.Tensor, share: torch.Tensor, edges: PairEdges) -> torch.Tensor:
+    messages = x.index_select(0, edges.source) * share.unsqueeze(-1)
+    return x.new_zeros(len(edges.pair_ptr) - 1, x.shape[1]).index_add(0, edges.pair, messages)
+
+
+def _dot_of_pairs(x: torch.Tensor, w: torch.Tensor, pairs: Pairs) -> torch.Tensor:
+    return (x.index_select(0, pairs.target) * w.index_select(0, _rows_of_keys(pairs, len(w)))).sum(-1)
+
+
+def _mix_pairs(mean: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, pairs: Pairs) -> torch.Tensor:
+    update = F.gelu(scale.index_select(0, _rows_of_keys(pairs, len(scale))) * mean) * weight.unsqueeze(-1)
+    return mean.new_zeros(len(pairs.target_ptr) - 1, mean.shape[1]).index_add(0, pairs.target, update)
 
 
 def _rows_of_keys(pairs: Pairs, num_relations: int) -> torch.Tensor:

@@ -183,6 +183,13 @@ class ClassLists:
 
     def _read_scored(self, key: str, source: str, root: str | None) -> FileList:
         files = self._read(key, source, root, self._names or None)
+        numbered = len(files.class_names)
+        if not self._names and numbered not in (0, self.num_classes):
+            raise SettingsError(
+                f"data.{key}: {source} numbers its own {numbered} classes from 0, but the network has "
+                f"{self.num_classes}, so the labels may mean others; give data.class_names, the table of the training "
+                "list, or data.train"
+            )
         _check_labels(f"data.{key}", files, UNLABELED, self.num_classes, self._multi_label)
         return files
 

@@ -9,7 +9,7 @@ from conftest import ROOT
 FLOORS = (
     {"settings"},
     {"datasets", "evaluators", "engine", "glore3d", "eurgraph", "backbones", "dense"},
-    {"models", "model_protocol", "libraries", "weights", "pretrained", "segmentors", "detectors"},
+    {"models", "model_protocol", "libraries", "weights", "inert_pickle", "pretrained", "segmentors", "detectors"},
     {"tasks", "hubconf"},
     {"inference"},
     {"explain", "report"},
@@ -19,6 +19,7 @@ FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in room
 ALLOWED_ON_SAME_FLOOR = {
     "models": {"weights", "model_protocol", "libraries"},
     "libraries": {"weights"},
+    "weights": {"inert_pickle"},
     "pretrained": {"models", "weights"},
     "segmentors": {"models"},
     "detectors": {"models"},

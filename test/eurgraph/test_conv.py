@@ -37,6 +37,24 @@ def outputs_and_gradients(function, inputs, parameters):
 
 
 @pytest.mark.parametrize("weighted", [False, True])
+def test_second_derivatives_are_those_of_finite_differences(weighted):
+    conv, (edge_index, edge_type) = GRMPConv(3, 3, 2).double(), random_graph(5, 5, 2, 14)
+    for parameter in conv.parameters():
+        nn.init.normal_(parameter)
+    names, parameters = zip(*conv.named_parameters(), strict=True)
+    edge_weight = torch.rand(14, dtype=torch.double, requires_grad=True) if weighted else None
+
+    def output(x, *parameters):
+        arguments = x, edge_index, edge_type, edge_weight
+        return torch.func.functional_call(conv, dict(zip(names, parameters, strict=True)), arguments)
+
+    inputs = torch.randn(5, 3, dtype=torch.double), *(parameter.detach() for parameter in parameters)
+    assert torch.autograd.gradgradcheck(output, [tensor.requires_grad_() for tensor in inputs])
+    if weighted:
+        assert torch.autograd.gradgradcheck(lambda weight: conv(inputs[0], edge_index, edge_type, weight), edge_weight)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("bipartite", [False, True])
 def test_output_and_gradients_equal_the_equation(weighted, bipartite):
     torch.manual_seed(0)

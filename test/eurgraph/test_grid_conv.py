@@ -49,6 +49,37 @@ def test_gradients_are_those_of_finite_differences():
     assert torch.autograd.gradcheck(lambda x: layer(x, graph), x)
 
 
+def test_second_derivatives_are_those_of_finite_differences():
+    torch.manual_seed(0)
+    x = torch.randn(1, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+    graph = make_graph((3, 4), ("short", "long"), x)
+    layer = GridGRMP(4, 5, context_sizes=(3,)).double()
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    assert torch.autograd.gradgradcheck(lambda x, _: layer(x, graph), (x, layer.linear.weight))
+    nearest = GridGRMP(4, 1).double()
+    (gradient,) = torch.autograd.grad(nearest(x, make_graph((3, 4), ("medium",), x)).sum(), x, create_graph=True)
+    with pytest.raises(NotImplementedError, match="embedding_bag"):  # an error, not numbers without its part
+        torch.autograd.grad(gradient.sum(), x)
+
+
+@pytest.mark.parametrize("with_gradient", [False, True])
+def test_what_export_captures_computes_the_same(with_gradient):
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, 6, 8)
+    graph, layer = make_graph((6, 6), ("short", "medium", "long"), x), GridGRMP(8, 6, context_sizes=(3,))
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, std=0.5)
+
+    class OnGraph(nn.Module):
+        def forward(self, x):
+            return layer(x, graph)
+
+    with torch.set_grad_enabled(with_gradient):
+        exported = torch.export.export(OnGraph(), (x,)).module()
+        torch.testing.assert_close(exported(x), layer(x, graph))
+
+
 def test_a_patch_gets_messages_from_its_neighbors_only():
     layer = GridGRMP(4, 4).double()
     x = torch.randn(1, 5, 6, 4, dtype=torch.float64)
