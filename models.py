@@ -368,20 +368,25 @@ def load_weights(model: nn.Module, path: str | Path, strict: bool = True, averag
     return weight_files.load(model, path, strict, average, suggest=_other_that_fits)
 
 
-def load_pretrained(model: nn.Module, path: str | Path) -> LoadReport:
+def load_pretrained(model: nn.Module, path: str | Path, classes: Sequence[int] | None = None) -> LoadReport:
     """Starts a model from weights learned on other data: fine-tuning, or a 3-D network from 2-D ImageNet weights.
 
     The file is read as by `load_weights`; "hub" as path downloads the weights that timm or torchvision offers for its
-    network. Their classifier is used if it has the model's number of classes and left out
-    otherwise. 2-D kernels in the file are inflated, and the model's reasoning units, which no image network has, stay
-    as they are. Weights that depend on the image size are resized. Everything else must fit.
+    network. Their classifier is used if it has the model's number of classes and left out otherwise, unless `classes`
+    tells which of its rows to start from. 2-D kernels in the file are inflated, and the model's reasoning units, which
+    no image network has, stay as they are. Weights that depend on the image size are resized. Everything else must fit.
+
+    Args:
+        model: the model to fill, in place; untouched if the file is refused.
+        path: the file, or "hub".
+        classes: for each class of the model, its class in the file, such as those of ImageNet-1k in 22k.
 
     Raises:
-        WeightsError: the file is missing or broken, something other than the classifier does not fit, or nothing can be
-            downloaded.
+        WeightsError: the file is missing or broken, something other than the classifier does not fit, `classes` are not
+            those of the model and the file, or nothing can be downloaded.
     """
     found = libraries.download_weights(model) if path == HUB else weight_files.read(path)
-    return weight_files.load_into_another(model, path, found, suggest=_other_that_fits)
+    return weight_files.load_into_another(model, path, found, suggest=_other_that_fits, classes=classes)
 
 
 def _other_that_fits(name: str, found: weight_files.Weights) -> str | None:

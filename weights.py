@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,13 +95,17 @@ def load(model: nn.Module, path: str | Path, strict: bool, average: bool, sugges
     return _fill(model, path, weights, report)
 
 
-def load_into_another(model: nn.Module, path: str | Path, weights: Weights, suggest: Suggest) -> LoadReport:
+def load_into_another(
+    model: nn.Module, path: str | Path, weights: Weights, suggest: Suggest, classes: Sequence[int] | None = None
+) -> LoadReport:
     """See `models.load_pretrained`. `path` is where the `weights` are from."""
     from glore3d.inflate import inflate_weights
 
     model = getattr(model, "_orig_mod", model)  # compiled
     found = _backbone_alone(model, _without_holders(model, dict(weights)))
     weights = adapt(model, path, found, resize=True)
+    if classes is not None:
+        weights = _of_classes(model, path, weights, classes)
     weights, inflated = inflate_weights(weights, _shapes(model))
     report = compare(model, weights)
     report.inflated = inflated
@@ -264,6 +268,43 @@ def _name(model: nn.Module) -> str:
 def classifiers(model: nn.Module) -> tuple[str, ...]:
     """How the names of the classifier's entries begin."""
     return getattr(model, "classifier_names", ("classifier.",))
+
+
+def _of_classes(model: nn.Module, path: str | Path, weights: dict, classes: Sequence[int]) -> dict[str, torch.Tensor]:
+    """The weights with those rows of their classifier that belong to `classes`, one for each class of the model."""
+    names = [name for name in weights if name.startswith(classifiers(model))]
+    num_found = min((len(weights[name]) for name in names), default=0)
+    if not num_found:
+        raise WeightsError(f"{path}: has no classifier to take classes from")
+    if not 0 <= min(classes) <= max(classes) < num_found:
+        raise WeightsError(
+            f"{path}: has {num_found} classes; those to take from it are {min(classes)} to {max(classes)}"
+        )
+    if len(classes) != model.num_classes:
+        raise WeightsError(f"{path}: {len(classes)} classes to take from it, but the model has {model.num_classes}")
+    return weights | {name: weights[name][list(classes)] for name in names}
+
+
+def read_classes(path: str | Path) -> list[int]:
+    """A class of another network for each class of a new one: lines of numbers, or a list or tensor in a .pth file.
+
+    Raises:
+        WeightsError: no such file, or it holds something else.
+    """
+    path = Path(path)
+    is_text = path.suffix in (".txt", ".csv")
+    try:
+        content = path.read_text().split() if is_text else _read_file(path)
+        numbers = [int(number) for number in content]
+    except (OSError, TypeError, ValueError) as error:
+        if isinstance(error, WeightsError):
+            raise
+        raise WeightsError(
+            f"{path}: expected the number of a class on each line, or a list in a .pth file: {error}"
+        ) from error
+    if not numbers:
+        raise WeightsError(f"{path}: holds no numbers of classes")
+    return numbers
 
 
 def _excused(model: nn.Module, weights: Weights) -> tuple[str, ...]:

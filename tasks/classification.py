@@ -25,12 +25,13 @@ from evaluators.classification import (
     score_views,
 )
 from evaluators.resumable_predictions import ResumablePredictions, Rows
-from models import create_model, load_pretrained
+from models import create_model
 from settings import SettingsError
 from tasks import sample_pictures
 from tasks.answers import answer_files
 from tasks.classified_files import ClassifiedFiles
 from tasks.evaluation_key import settings_key
+from tasks.initial_weights import load_initial_weights
 from tasks.loops import check_any_read, evaluation_loader, gather_rows, resumable_in, training_batches
 from tasks.losses import cross_entropy
 from tasks.network_check import check_network, explained
@@ -88,8 +89,7 @@ class Classification(ClassifiedFiles):
             raise SettingsError(f"model: {error}") from error
 
     def load_initial_weights(self, model: nn.Module) -> None:
-        if self.settings.model.pretrained:
-            log.info("%s", load_pretrained(model, self.settings.model.pretrained))
+        load_initial_weights(model, self.settings.model.pretrained, self.settings.model.pretrained_classes)
 
     def train_batches(self, first_batch: int, num_batches: int, batch_size: int, stream: str) -> Iterable[Batch]:
         order = (first_batch, num_batches, batch_size)

@@ -14,7 +14,7 @@ from tasks.scored_list import ScoredListSettings, Share, check_source_pattern
 class ModelSettings(Settings):
     """The network and its initial weights."""
 
-    CHANGEABLE = ("pretrained",)
+    CHANGEABLE = ("pretrained", "pretrained_classes")
 
     name: str = Field(
         description="a name from models.list_models(), timm/NAME or torchvision/NAME; for clips, image networks "
@@ -28,9 +28,20 @@ class ModelSettings(Settings):
         description="file of initial weights; 3-D networks inflate the weights of a 2-D ImageNet network; hub: "
         "download those that timm or torchvision offers for its network",
     )
+    pretrained_classes: str | None = Field(
+        None,
+        description="file that names, for each class in order, its class in `pretrained`, from whose classifier it "
+        "starts: lines of numbers (.txt), or a list or tensor (.pth)",
+    )
     options: dict[str, Any] = Field(
         {}, description="further arguments of the network's builder, such as drop_path: 0.1"
     )
+
+    @model_validator(mode="after")
+    def _classes_of_a_file(self):
+        if self.pretrained_classes is not None and self.pretrained is None:
+            raise ValueError("pretrained_classes are classes of the file pretrained, which is not given")
+        return self
 
 
 class MoreFiles(Settings):

@@ -74,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             videos = labeled
         if len(missing) == len(found.videos):
             raise ValueError(f"none of its {len(missing)} videos is below {args.root}; is this the right folder?")
-        write_table(table, found.class_names)
+        if found.class_names:
+            write_table(table, found.class_names)
         write_list(args.output, videos)
         if found.sources:
             listed = {video.id for video in videos}
@@ -88,10 +89,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         log.warning(
             "%d of %d videos are missing, for example %s; they %s", len(missing), len(found.videos), examples, what
         )
-    log.info("%s: %d videos; %s: %d classes", args.output, len(videos), table, len(found.class_names))
+    classes = f"{table}: {len(found.class_names)} classes" if found.class_names else "none has a class"
+    log.info("%s: %d videos; %s", args.output, len(videos), classes)
     if found.sources:
         log.info("data.fold_groups=%s: %d recordings", args.output.with_name("groups.txt"), len(set(sources.values())))
-    log.info("in a recipe: data.train=%s data.root=%s data.class_names=%s", args.output, args.root, table)
+    if found.class_names:
+        split = "val" if any(word in args.output.stem.lower() for word in ("val", "test")) else "train"
+        log.info("in a recipe: data.%s=%s data.root=%s data.class_names=%s", split, args.output, args.root, table)
 
 
 if __name__ == "__main__":

@@ -90,16 +90,20 @@ class _VideoFinder:
     """Finds videos below a folder by their expected path or name, whatever their suffix."""
 
     def __init__(self, root: Path):
-        self._by_path: dict[str, str] = {}  # without suffix
-        self._by_name: dict[str, str | None] = {}  # without suffix; None: several have this name
-        for path in find_files(root, VIDEOS):
+        self._paths = set(find_files(root, VIDEOS))
+        self._by_path: dict[str, str | None] = {}  # without suffix; None: several have this name
+        self._by_name: dict[str, str | None] = {}  # without suffix and folder
+        for path in sorted(self._paths):
             name = os.path.basename(path)
             for key, table in ((path, self._by_path), (name, self._by_name)):
                 key = os.path.splitext(key)[0]
-                table[key] = None if table is self._by_name and key in table else path
+                table[key] = None if key in table else path
 
     def find(self, path: str) -> str | None:
-        key = os.path.splitext(os.path.normpath(path))[0]
+        path = os.path.normpath(path)
+        if path in self._paths:
+            return path
+        key = os.path.splitext(path)[0]
         return self._by_path.get(key) or self._by_name.get(os.path.basename(key))
 
 
@@ -116,8 +120,10 @@ def _read_by_lists(request: LayoutRequest) -> Annotations:
 
 
 def _read_kinetics(request: LayoutRequest, num_classes: int) -> Annotations:
+    if request.annotations.suffix.lower() == ".json":
+        raise ValueError(f"{request.annotations} is JSON; take the CSV of the same split, such as train.csv")
     found = _read_by_lists(request)
-    if len(found.class_names) != num_classes:
+    if found.class_names and request.class_names is None and len(found.class_names) != num_classes:
         log.warning(
             "%s has %d classes, not %d: give the mapping table of the training list, or the labels will differ",
             request.annotations, len(found.class_names), num_classes,

@@ -101,7 +101,7 @@ def _read_kinetics(path: Path, root: Path, class_names: Sequence[str] | None, sp
         paths.append(there.get(name, os.path.join(label or "", f"{name}.mp4")))
     if missing:
         log.warning(
-            "%s: %d of %d videos are not under %s, for example %s; they stay in the list and count as unreadable",
+            "%s: %d of %d videos are not under %s, for example %s; those in the list count as unreadable",
             path, len(missing), len(rows), root, ", ".join(missing[:3]),
         )  # fmt: skip
     return FileList(ids, labels, paths, class_names, str(root))

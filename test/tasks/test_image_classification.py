@@ -18,6 +18,7 @@ from datasets.file_list import FileError, read_class_names
 from datasets.synthetic.image_shapes import make_image_shapes
 from engine.distributed import Ranks
 from engine.task import ResumeFolder
+from models import WeightsError
 from settings import SettingsError, parse_settings
 from tasks.image_classification import ImageClassification, ImageClassificationSettings
 from tools import evaluate, predict, train
@@ -57,7 +58,7 @@ def make_task(folder, **changes) -> ImageClassification:
     }
     for key, value in changes.items():
         section, _, name = key.partition("__")
-        recipe[section] = recipe.get(section, {}) | {name: value}
+        recipe[section] = recipe.get(section, {}) | ({name: value} if name else value)
     return ImageClassification(parse_settings(ImageClassificationSettings, recipe), ALONE)
 
 
@@ -168,6 +169,41 @@ def test_an_unreadable_training_image_is_replaced_and_reported(images):
 def test_bad_settings_are_explained(shapes, changes, message):
     with pytest.raises(SettingsError, match=message):
         make_task(shapes, **changes).check()
+
+
+def test_labels_that_another_list_would_number_otherwise_are_refused(images):
+    for folder in sorted((images / "val").iterdir())[2:]:
+        shutil.rmtree(folder)
+    named = make_task(images, data__train=f"{images}/train", data__val=f"{images}/val")
+    assert named.val_files.num_classes == 6  # numbered by the training folders
+    message = r"data\.val: .*/val numbers its own 2 classes from 0, but the network has 6, .* give data\.class_names"
+    with pytest.raises(SettingsError, match=message):
+        make_task(images, data__val=f"{images}/val").check()
+    changes = {"data__train": "gone", "data__val": f"{images}/val", "model__num_classes": 6}  # an evaluation alone
+    with pytest.raises(SettingsError, match=message):
+        make_task(images, **changes).val_files  # noqa: B018
+    with pytest.raises(
+        SettingsError, match=r"data\.val: .*images holds train and val, not classes; name .*images/train"
+    ):
+        make_task(images, data__val=str(images)).check()
+
+
+def test_a_run_starts_from_chosen_classes_of_a_file(shapes, tmp_path):
+    wide = make_task(shapes, model__num_classes=30).build_model()
+    torch.save(wide.state_dict(), tmp_path / "wide.pth")
+    (tmp_path / "rows.txt").write_text("5 9 1 0 28 29")
+    files = {"name": "eurnet_debug", "pretrained": f"{tmp_path}/wide.pth", "pretrained_classes": f"{tmp_path}/rows.txt"}
+    task = make_task(shapes, model=files)
+    model = task.build_model()
+    task.load_initial_weights(model)
+    assert torch.equal(model.head.weight, wide.head.weight[[5, 9, 1, 0, 28, 29]])
+    task = make_task(shapes, model=files | {"pretrained_classes": f"{tmp_path}/gone.txt"})
+    with pytest.raises(WeightsError, match=r"model\.pretrained_classes: .*gone\.txt"):
+        task.load_initial_weights(model)
+    with pytest.raises(
+        SettingsError, match="pretrained_classes are classes of the file pretrained, which is not given"
+    ):
+        make_task(shapes, model__pretrained_classes="rows.txt")
 
 
 # Whole runs, with every source of random numbers enabled.

@@ -48,6 +48,17 @@ def test_videos_without_a_class_can_be_dropped(tmp_path):
     assert (tmp_path / "list").read_text() == "A1\t0,1\tA1.mp4\n"
 
 
+def test_a_list_without_any_class_has_no_table(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    (tmp_path / "ab_000001_000011.mp4").touch()
+    (tmp_path / "test.csv").write_text("youtube_id,time_start,time_end,split\nab,1,11,test\n")
+    annotations = str(tmp_path / "test.csv")
+    main(["kinetics400", str(tmp_path), "--annotations", annotations, "-o", str(tmp_path / "out/test.txt")])
+    assert (tmp_path / "out/test.txt").read_text() == "ab_000001_000011\t-1\tab_000001_000011.mp4\n"
+    assert "1 videos; none has a class" in caplog.text and "in a recipe" not in caplog.text
+    assert not (tmp_path / "out/mapping_table.txt").exists()
+
+
 def test_the_recordings_of_fights_are_a_table_for_folds(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     for name in ("fight/fi001.mp4", "noFight/nofi001.mp4", "noFight/nofi002.mp4"):

@@ -35,6 +35,16 @@ def test_folder(make):
         read_layout("folder", root, root)
 
 
+def test_two_videos_of_one_name_are_two(make):
+    root = make({"b/x.mkv": "", "b/x.mp4": "", "a/y.mp4": ""})
+    found, missing = read_layout("folder", root)
+    assert [video.path for video in found.videos] == ["a/y.mp4", "b/x.mkv", "b/x.mp4"] and missing == []
+    make({"b/classInd.txt": "1 a\n2 b\n", "b/train.txt": "b/x.avi 2\na/y.avi 1\n"})
+    found, missing = read_layout("ucf101", root, root / "b/train.txt")
+    assert [video.id for video in missing] == ["x"]  # which of the two is meant?
+    assert found.videos[1].path == "a/y.mp4"
+
+
 @pytest.mark.parametrize("layout", ["kinetics400", "kinetics600", "kinetics700"])
 def test_kinetics(make, layout, caplog):
     header = "label,youtube_id,time_start,time_end,split"
@@ -58,6 +68,12 @@ def test_kinetics(make, layout, caplog):
     ]
     assert missing == [found.videos[2]]
     assert f"has 2 classes, not {layout[-3:]}: give the mapping table of the training list" in caplog.text
+    caplog.clear()
+    make({"table.txt": "0\tjuggling\n1\triding a bike\n", "train.json": "{}"})
+    read_layout(layout, root / "videos", root / "train.csv", "train", root / "table.txt")
+    assert "mapping table" not in caplog.text
+    with pytest.raises(ValueError, match=r"train\.json is JSON; take the CSV of the same split"):
+        read_layout(layout, root / "videos", root / "train.json")
 
 
 def test_ucf101_after_a_conversion(make):
