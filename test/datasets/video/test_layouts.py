@@ -39,8 +39,8 @@ def test_two_videos_of_one_name_are_two(make):
     root = make({"b/x.mkv": "", "b/x.mp4": "", "a/y.mp4": ""})
     found, missing = read_layout("folder", root)
     assert [video.path for video in found.videos] == ["a/y.mp4", "b/x.mkv", "b/x.mp4"] and missing == []
-    make({"b/classInd.txt": "1 a\n2 b\n", "b/train.txt": "b/x.avi 2\na/y.avi 1\n"})
-    found, missing = read_layout("ucf101", root, root / "b/train.txt")
+    make({"b/classInd.txt": "1 a\n2 b\n", "b/trainlist01.txt": "b/x.avi 2\na/y.avi 1\n"})
+    found, missing = read_layout("ucf101", root, root / "b/trainlist01.txt")
     assert [video.id for video in missing] == ["x"]  # which of the two is meant?
     assert found.videos[1].path == "a/y.mp4"
 
