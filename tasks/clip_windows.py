@@ -11,7 +11,7 @@ from torch import nn
 
 from datasets.file_list import UNLABELED, FileList
 from datasets.video import EvenSegments, VideoViews
-from datasets.video.stream import VideoStream, is_stream, newest
+from datasets.video.stream import VideoStream, is_stream, newest, rate_and_length
 from datasets.video.windows import SlidingWindows
 from engine.task import Answer
 from settings import SettingsError
@@ -38,7 +38,8 @@ def answer_windows(
     per_batch = 1 if is_stream(source) else task.files_per_batch(dataset)
     kept = done - done % per_batch  # windows of whole batches, so that no digit depends on `done`
     with VideoStream(source, min(MAX_DECODING_THREADS, os.cpu_count() or 1)) as stream:
-        windows = sliding_windows(dataset, stream.fps, seconds, stride).slide(stream, stream.to_rgb, kept)
+        fps = stream.fps if is_stream(source) else rate_and_length(source)[0]
+        windows = sliding_windows(dataset, fps, seconds, stride).slide(stream, stream.to_rgb, kept)
         if stream.is_live:
             windows = newest(windows)
         numbers = itertools.count(kept)

@@ -61,7 +61,9 @@ def _find_missing_end(container, stream, index: VideoIndex) -> str:
     if stream.frames > num_packets:
         return f"ends early: {num_packets} of the {stream.frames} frames that its header states"
     if container.format.name in STATED_DURATION and container.duration and len(container.streams) == 1:
-        stated, found = container.duration / av.time_base, float(index.duration)
+        # Matroska states when the video ends, and it need not begin at 0.
+        stated = (container.duration - max(0, container.start_time or 0)) / av.time_base
+        found = float(index.duration)
         if stated - found > max(TOLERANCE[0] * stated, TOLERANCE[1]):
             return f"ends early: {found:.1f} of the {stated:.1f} seconds that its header states"
     return ""

@@ -27,7 +27,8 @@ class FramesReader(FrameReader):
         self.path = name
         try:
             is_tensor = isinstance(frames, torch.Tensor)  # on a GPU perhaps
-            self._frames = frames.detach().cpu() if is_tensor else torch.as_tensor(np.asarray(frames))
+            # An array that runs backwards, as frames[..., ::-1] does, is copied: tensors cannot.
+            self._frames = frames.detach().cpu() if is_tensor else torch.as_tensor(np.ascontiguousarray(frames))
         except (TypeError, ValueError):
             raise VideoError(name, f"is of type {type(frames).__name__}; expected frames, uint8 [T, H, W, 3]") from None
         shape, dtype = list(self._frames.shape), str(self._frames.dtype).removeprefix("torch.")

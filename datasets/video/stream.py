@@ -12,6 +12,7 @@ import av
 from datasets.video.container import VideoError, open_container
 from datasets.video.frame_times import FALLBACK_RATE, MAX_GAP_SECONDS
 from datasets.video.orientation import read_orientation
+from datasets.video.reader import VideoReader
 from datasets.video.rgb import UprightRgb
 
 log = logging.getLogger(__name__)
@@ -133,6 +134,21 @@ class VideoStream:
                 return None if packet is None else packet.decode()
             except av.FFmpegError:  # a damaged packet
                 return []
+
+
+def rate_and_length(path: str) -> tuple[float, float]:
+    """Average frames per second of a file, and its seconds: by the times of its frames, whatever its header says.
+
+    As the header says if the file cannot be indexed; 0 seconds if that does not say it either. Raises VideoError if the
+    file cannot be opened.
+    """
+    with VideoStream(path) as stream:
+        stated = stream.fps, stream.duration_seconds or 0.0
+    try:
+        with VideoReader(path) as video:
+            return video.fps, video.duration_seconds
+    except VideoError:
+        return stated
 
 
 def _open_stream(source: str):

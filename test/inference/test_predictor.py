@@ -60,6 +60,8 @@ def test_a_video_is_the_same_as_path_open_file_and_frames(predictor, videos):
         content = Path(videos[0]).read_bytes()
         given = [file, io.BytesIO(content), content, frames, frames.numpy()]
         assert [one.probabilities for each in given for one in predictor(each)] == [expected.probabilities] * 5
+        colors = [frames.numpy()[..., ::-1], frames.numpy()[..., ::-1].copy()]  # the usual step from BGR to RGB
+        assert len({tuple(one.probabilities.values()) for each in colors for one in predictor(each)}) == 1
         file.seek(0)
         together = list(predictor([frames, file, videos[0]]))
     assert [one.path for one in together] == ["frames 1", videos[0], videos[0]]

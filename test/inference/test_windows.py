@@ -98,7 +98,7 @@ def test_a_timeline_finds_the_joints(predictor, joined):
     assert [window.seconds for window in wide] == [pytest.approx((start, start + 2)) for start in range(5)]
 
 
-def test_a_window_is_predicted_as_a_video_of_its_own(brief_run, motion_videos):
+def test_a_window_is_predicted_as_a_video_of_its_own(brief_run, motion_videos, tmp_path):
     predictor = Predictor(brief_run, device="cpu")
     path = sorted(motion_videos.glob("train/*/*.mp4"))[0]
     with VideoReader(path) as reader:
@@ -106,6 +106,9 @@ def test_a_window_is_predicted_as_a_video_of_its_own(brief_run, motion_videos):
     one = next(predictor.windows(path, stride=100))
     (alone,) = predictor(frames[: round(one.seconds[1] * fps)])
     assert one.probabilities == alone.probabilities
+    uneven = encode_video(tmp_path / "uneven.mkv", frames.numpy(), pts=[round(2.7 * i) for i in range(len(frames))])
+    first = next(predictor.windows(uneven, seconds=1))  # its header says 25 frames per second
+    assert first.seconds == (0, pytest.approx(1, abs=0.1))
     (whole,) = predictor.windows(path, seconds=100)
     assert whole.probabilities == next(predictor(path)).probabilities
 

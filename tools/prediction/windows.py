@@ -11,7 +11,7 @@ from pathlib import Path
 
 from datasets.file_list import FileError
 from datasets.video.container import file_range, stamp
-from datasets.video.stream import VideoStream
+from datasets.video.stream import rate_and_length
 from engine.checkpoint import write_atomically
 from engine.progress import progress_bar
 from inference import Prediction, Predictor
@@ -68,8 +68,7 @@ def _names(paths: Sequence[str]) -> list[str]:
 
 def _predict_one(predictor: Predictor, path: str, name: str, args: argparse.Namespace) -> list[Prediction]:
     """Predicts on all windows of a video, shows its segments, and writes its timeline."""
-    with VideoStream(path) as stream:  # raises VideoError before anything is written
-        duration = stream.duration_seconds or 0.0
+    _, duration = rate_and_length(path)  # raises VideoError before anything is written
     with contextlib.ExitStack() as stack:
         table = None
         if args.timeline:

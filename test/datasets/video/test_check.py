@@ -47,6 +47,13 @@ def test_intact_videos(tmp_path, name, options):
         assert len(found.index.frame_packets) == 60 and found.stamp[0] == path.stat().st_size
 
 
+def test_a_late_start_is_no_early_end(tmp_path):
+    whole = number_video(tmp_path / "late.mkv", 40, pts=[125 + number for number in range(40)], gop=10)
+    assert fault_of(whole) == ""
+    (tmp_path / "cut.mkv").write_bytes(whole.read_bytes()[: whole.stat().st_size // 4])
+    assert fault_of(tmp_path / "cut.mkv").startswith("ends early: ")
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [

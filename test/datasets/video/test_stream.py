@@ -11,7 +11,7 @@ import pytest
 from encode import encode_video, number_frames, read_numbers
 
 from datasets.video import VideoError, VideoReader
-from datasets.video.stream import VideoStream, is_stream, newest
+from datasets.video.stream import VideoStream, is_stream, newest, rate_and_length
 
 
 @pytest.mark.parametrize("options", [{}, {"rotation": 90}, {"codec": "mpeg4", "b_frames": 2}])
@@ -29,6 +29,19 @@ def test_times_come_from_the_file_unless_they_go_back(tmp_path):
     path = encode_video(tmp_path / "a.mp4", number_frames(6), pts=[5, 6, 7, 17, 18, 19])
     with VideoStream(str(path)) as stream:
         assert [frame.seconds for frame in stream] == pytest.approx([0, 0.04, 0.08, 0.48, 0.52, 0.56])
+
+
+def test_rate_and_length_are_those_of_the_frames(tmp_path):
+    late = encode_video(tmp_path / "late.mkv", number_frames(40), pts=[125 + number for number in range(40)])
+    assert rate_and_length(str(late)) == pytest.approx((25, 1.6))
+    slow = encode_video(tmp_path / "slow.mkv", number_frames(20), pts=[0, 1, *range(20, 200, 10)])
+    with VideoReader(slow) as reader:
+        assert rate_and_length(str(slow)) == (reader.fps, reader.duration_seconds)
+        assert reader.fps < 5
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"none")
+    with pytest.raises(VideoError, match="cannot be opened as a video"):
+        rate_and_length(str(broken))
 
 
 def test_a_damaged_end_ends_the_stream(tmp_path):
