@@ -43,8 +43,9 @@ class Model(Protocol):
     def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
         """One map per stage, fine to coarse: [B, C_i, H_i, W_i], for clips [B, C_i, T_i, H_i, W_i].
 
-        H and W are any from 32 on. H_i is H / stride_i, rounded up where the network pads and down where it crops; the
-        class says which.
+        H and W are any from 32 on; a classifier of EurNet takes those whose graphs it can build, from 160 on (the debug
+        sizes from 64 on), and `models.create_pyramid` builds one that takes any. H_i is H / stride_i, rounded up where
+        the network pads and down where it crops; the class says which.
         """
 
     def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:

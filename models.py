@@ -12,6 +12,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import operator
+from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -140,7 +142,7 @@ CLIP_MODELS = {
 }
 """Networks for clips [B, 3, T, H, W]."""
 
-MODELS = IMAGE_MODELS | CLIP_MODELS
+MODELS = ChainMap(CLIP_MODELS, IMAGE_MODELS)
 
 GRAPH_MODELS = {"eurnet_kg": "eurgraph.reasoning", "nbfnet": "eurgraph.nbfnet",
                 "eurnet_protein": "eurgraph.protein", "gearnet": "eurgraph.protein",
@@ -242,29 +244,44 @@ def create_model(name: str, num_classes: int | None = None, **options: Any) -> n
         name: one of `list_models()`, or of the authors' own names for them (`AUTHORS_NAMES`), or of `GRAPH_MODELS`; or
             `timm/NAME`, or `torchvision/NAME`, for any of their classifiers.
         num_classes: classes that it tells apart. None: as many as in the paper (400 for Kinetics, 1000 for ImageNet).
-            0: no classifier; the model returns its pooled features.
+            0: no classifier; the model returns its pooled features. Networks for graphs have options instead.
         options: further arguments of the model's builder, such as `dropout=0.5`.
 
     Raises:
-        ValueError: unknown name or option; the message has the nearest name and all of them.
+        ValueError: unknown name or option; the message has the nearest name and all of them. Or an option that has no
+            default is missing.
     """
     name = AUTHORS_NAMES.get(name, name)
     if is_library_name(name):
         model = libraries.create(name, num_classes, options)
     else:
         build = builder(name)
-        _check_options(name, build, options)
-        classes = {} if num_classes is None else {"num_classes": num_classes}
-        model = build(**classes, **options)
+        given = options if num_classes is None else {"num_classes": _whole(num_classes)} | options
+        _check_options(name, build, given)
+        model = build(**given)
     model.model_name, model.model_options = name, options
     return model
 
 
+_COLLECTING = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
 def _check_options(name: str, build: Callable[..., nn.Module], options: Mapping[str, Any]) -> None:
-    accepted = list(inspect.signature(build).parameters)
+    accepted = inspect.signature(build).parameters
     for option in options:
         if option not in accepted:
-            raise ValueError(_unknown(f"option of {name}", option, accepted))
+            raise ValueError(_unknown(f"option of {name}", option, list(accepted)))
+    required = [one for one, rule in accepted.items() if rule.default is rule.empty and rule.kind not in _COLLECTING]
+    missing = [one for one in required if one not in options]
+    if missing:
+        raise ValueError(f"{name} has no size of its own: give {', '.join(missing)}")
+
+
+def _whole(num_classes: Any) -> int:
+    try:
+        return operator.index(num_classes)
+    except TypeError:
+        raise ValueError(f"num_classes is {num_classes!r}; it must be a whole number") from None
 
 
 def create_pyramid(

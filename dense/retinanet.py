@@ -200,7 +200,7 @@ class RetinaNet(nn.Module):
         output = self.bbox_head(self.neck(self.backbone.forward_pyramid(images)))
         if targets is None:
             return self.bbox_head.detect(output, shapes)
-        return self.bbox_head.losses(output, shapes, targets, tuple(images.shape[2:]))
+        return self.bbox_head.losses(output, shapes, targets, tuple(images.shape[-2:]))
 
 
 def _init(layer: nn.Conv2d, bias: float = 0.0) -> None:

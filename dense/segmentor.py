@@ -61,7 +61,7 @@ class Segmentor(nn.Module):
             levels = self.neck(levels)
         logits = self.decode_head(levels)
         if not self.training:
-            return resize(logits, images.shape[2:])
+            return resize(logits, images.shape[-2:])
         return SegmentationLogits(logits, None if self.auxiliary_head is None else self.auxiliary_head(levels))
 
 
@@ -77,7 +77,7 @@ def slide(
         model: images [B, 3, h, w] to logits [B, K, h, w].
         crop, stride: height and width of a window, and from window to window, in pixels.
     """
-    height, width = images.shape[2:]
+    height, width = images.shape[-2:]
     total, count = None, images.new_zeros(1, 1, height, width)
     for top in _starts(height, crop[0], stride[0]):
         for left in _starts(width, crop[1], stride[1]):

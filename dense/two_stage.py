@@ -54,10 +54,10 @@ class TwoStageDetector(nn.Module):
             return [
                 found._replace(is_finite=found.is_finite & own) for found, own in zip(detections, finite, strict=True)
             ]
-        losses = self.rpn_head.losses(regions, shapes, targets, tuple(images.shape[2:]))
+        losses = self.rpn_head.losses(regions, shapes, targets, tuple(images.shape[-2:]))
         return losses | self.roi_head.losses(maps, proposals, shapes, targets)
 
 
 def whole_images(images: torch.Tensor) -> list[ImageShape]:
     """The shapes of images [B, 3, H, W] that fill their batch."""
-    return [ImageShape(tuple(images.shape[2:])) for _ in images]
+    return [ImageShape(tuple(images.shape[-2:])) for _ in images]

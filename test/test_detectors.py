@@ -316,6 +316,15 @@ def test_a_copy_adapts_files_to_itself():
         copied.adapt_weights(model.state_dict())
 
 
+@pytest.mark.parametrize("head", ["mask_rcnn", "retinanet"])
+def test_a_network_for_clips_carries_a_head_when_time_is_averaged(head):
+    images, shapes, targets = made_batch()
+    clips = images.unsqueeze(2).repeat(1, 1, 4, 1, 1)
+    model = create_detector("glore_resnet_debug_3d", 3, head, head_options=small_options(head), time="mean")
+    assert all(value.isfinite() for value in model(clips, shapes, targets).values())
+    assert len(model.eval()(clips)) == len(clips)
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

@@ -15,7 +15,7 @@ from golden_networks import slow_or_weekly
 from golden_weights import GOLDEN, read_golden, state_dict_for
 from torch import nn
 
-from models import MODELS, WeightsError, builder, create_model, list_models, load_pretrained, load_weights
+from models import IMAGE_MODELS, MODELS, WeightsError, builder, create_model, list_models, load_pretrained, load_weights
 from weights import read_classes
 
 
@@ -420,3 +420,21 @@ def test_tables_of_classes_that_are_none(tmp_path):
         read_classes(tmp_path / "empty.txt")
     with pytest.raises(WeightsError, match="there is no such file"):
         read_classes(tmp_path / "gone.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("eurnet_kg", {}, "eurnet_kg has no size of its own: give num_relations"),
+        ("eurnet_protein", {"num_classes": 5}, "no option of eurnet_protein is called 'num_classes'"),
+        ("eurnet_debug", {"num_classes": 2.5}, "num_classes is 2.5; it must be a whole number"),
+    ],
+)
+def test_what_a_builder_lacks_is_said(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        create_model(name, **options)
+
+
+def test_a_model_that_is_put_into_a_table_is_known(monkeypatch):
+    monkeypatch.setitem(IMAGE_MODELS, "hornet_debug_mine", IMAGE_MODELS["hornet_debug_gf"])
+    assert "hornet_debug_mine" in list_models("hornet_debug*") and "hornet_debug_mine" in MODELS

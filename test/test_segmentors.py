@@ -257,6 +257,14 @@ def test_wrong_names_are_answered_with_the_nearest(arguments, message):
         create_segmentor("hornet_debug_7x7", **{"num_classes": 3} | arguments)
 
 
+def test_a_network_for_clips_carries_a_head_when_time_is_averaged():
+    model = create_segmentor("glore_resnet_debug_3d", 5, channels=16, auxiliary_channels=0, time="mean")
+    clips = torch.randn(2, 3, 4, 64, 48)
+    assert model(clips).decode.shape == (2, 5, 16, 12)
+    assert model.eval()(clips).shape == (2, 5, 64, 48)
+    assert slide(model, clips, (32, 32), (16, 16)).shape == (2, 5, 64, 48)
+
+
 def test_a_network_for_clips_and_options_of_a_built_backbone_are_refused():
     with pytest.raises(ValueError, match="glore_resnet_debug_3d is for clips"):
         create_segmentor("glore_resnet_debug_3d", 3)

@@ -39,11 +39,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     from inference.export.segmentor import export_segmentor
     from inference.features import check_task, files_to_extract
     from inference.trained import TrainedNetwork, find_weights, load_model
+    from tasks.detection import Detection
+    from tasks.segmentation import Segmentation
     from tools.common.loading_runs import find_run
 
     task_class, settings, run = find_run(args, [*args.overrides, "run.device=cpu"])
-    is_segmentor = settings.task == "segmentation"
-    if settings.task == "detection":
+    is_segmentor = issubclass(task_class, Segmentation)
+    if issubclass(task_class, Detection):
         raise SettingsError(
             "detectors are not exported: what they return has no fixed shape; use inference.load_trained"
         )
