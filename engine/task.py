@@ -413,8 +413,8 @@ class AnswersQuestions(Protocol):
 class Picture(NamedTuple):
     """A sample as text and images."""
 
-    lines: Sequence[str]
-    """Its caption."""
+    lines: Sequence[str | Sequence[tuple[str, tuple[int, int, int]]]]
+    """Its caption. A line is text, or a legend: names with their colors."""
     stages: Mapping[str, torch.Tensor]
     """Stage -> frames, uint8 [T, H, W, 3]: the sample in the file, or as the network's input, for example."""
     height: int | None = None

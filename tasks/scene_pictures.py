@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from datasets.dense.drawing import draw_scene
+from datasets.dense.drawing import class_color, draw_scene
 from datasets.dense.label_maps import LabelMapFiles
 from datasets.file_list import FileError
 from datasets.image_file import read_image
@@ -52,8 +52,9 @@ def training_pictures(task: SceneTask, count: int) -> list[Picture]:
         index = int(batch["index"][row])
         seen = {name: batch[name][row] for name in batch if isinstance(batch[name], list) and name != "failures"}
         seen["images"] = as_seen(task, seen["images"])
-        stages = {"in the file": _drawn(task, samples.as_in_file(index)), "network input": _drawn(task, seen)}
-        pictures.append(Picture(_caption(task, samples, index), stages, HEIGHT))
+        in_file = samples.as_in_file(index)
+        stages = {"in the file": _drawn(task, in_file), "network input": _drawn(task, seen)}
+        pictures.append(Picture(_caption(task, samples.items[index].path, classes_in(in_file)), stages, HEIGHT))
     return pictures or [NOTHING]
 
 
@@ -75,7 +76,8 @@ def validation_pictures(task: SceneTask, count: int) -> list[Picture]:
             f"view {number + 1} of {len(sample['images'])}": _drawn(task, {"images": as_seen(task, view)})
             for number, view in enumerate(sample["images"])
         }
-        pictures.append(Picture(_caption(task, labeled, row), {"in the file": _drawn(task, in_file), **views}, HEIGHT))
+        caption = _caption(task, items[row].path, classes_in(in_file))
+        pictures.append(Picture(caption, {"in the file": _drawn(task, in_file), **views}, HEIGHT))
     return pictures or [NOTHING]
 
 
@@ -90,11 +92,12 @@ def prediction_pictures(task: SceneTask, model: nn.Module, count: int) -> list[P
             continue
         row = rows[seen.row]
         in_file = labeled.as_in_file(row)
-        drawn = draw_scene(in_file["images"], **task.drawing(seen.outputs), min_short_side=MIN_SIDE)
-        found = drawn.movedim(0, 2)[None]
-        pictures.append(
-            Picture(_caption(task, labeled, row), {"known": _drawn(task, in_file), "found": found}, PAIR_HEIGHT)
-        )
+        drawing, classes = task.drawing(seen.outputs), classes_in(in_file)
+        if "label_map" in drawing:  # boxes have their names on them
+            classes = [*dict.fromkeys([*classes, *classes_in({"label_maps": drawing["label_map"]})])]
+        found = draw_scene(in_file["images"], **drawing, min_short_side=MIN_SIDE).movedim(0, 2)[None]
+        stages = {"known": _drawn(task, in_file), "found": found}
+        pictures.append(Picture(_caption(task, items[row].path, classes), stages, PAIR_HEIGHT))
     return pictures or [NOTHING]
 
 
@@ -136,11 +139,11 @@ def _drawn(task: SceneTask, entries: Mapping[str, Any]) -> torch.Tensor:
     return drawn.movedim(0, 2)[None]
 
 
-def _caption(task: SceneTask, samples: TrainSamples, row: int) -> list[str]:
-    """The name of the file, and the classes in it."""
-    found = [task.class_names[label] for label in classes_in(samples.as_in_file(row))]
-    more = f" and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""
-    return [samples.items[row].path.rpartition("/")[2], f"{', '.join(found[:MAX_NAMED]) or 'nothing'}{more}"]
+def _caption(task: SceneTask, path: str, classes: Sequence[int]) -> list[str | list[tuple[str, tuple[int, int, int]]]]:
+    """The name of the file, and some classes with their colors."""
+    legend = [(task.class_names[label], class_color(label)) for label in classes[:MAX_NAMED]]
+    more = [f"and {len(classes) - MAX_NAMED} more"] if len(classes) > MAX_NAMED else []
+    return [path.rpartition("/")[2], legend or "nothing", *more]
 
 
 def _varied(task: SceneTask, labeled: TrainSamples, number: int) -> Sequence[int]:

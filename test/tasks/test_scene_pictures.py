@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from scene_recipes import RECIPES, make_scenes, make_task
 
-from datasets.dense.drawing import draw_scene
+from datasets.dense.drawing import class_color, draw_scene
 from engine.distributed import Ranks
 from settings import write_yaml
 from tasks.scene_pictures import MIN_SIDE, as_seen, classes_in, pixel_counts
@@ -47,7 +47,7 @@ def test_samples_are_those_of_the_run_with_their_labels_drawn(name, scenes):
         index = int(batch["index"][row])
         assert picture.lines[0] == Path(task.train_items[index].path).name
         in_file = task.train_samples("train").as_in_file(index)
-        assert picture.lines[1].split(", ") == [task.class_names[label] for label in classes_in(in_file)]
+        assert picture.lines[1] == [(task.class_names[label], class_color(label)) for label in classes_in(in_file)]
 
 
 def test_validation_shows_views_and_skips_what_cannot_be_read(scenes, tmp_path, caplog):

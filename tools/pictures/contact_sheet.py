@@ -18,6 +18,7 @@ from evaluators.confusion_plot import PLAIN_TEXT, one_line, plot_names
 HEIGHT = 112  # of a frame, in pixels
 GAP = 6  # between frames, in pixels
 LINE = 20  # height of a line of text, in pixels
+SWATCH = 11  # side of the square that shows a color, in pixels
 MARGIN = 12  # around a sheet, in pixels
 TITLE = 34  # height of a title, in pixels
 SHEET_WIDTH = 1200  # in pixels, unless a single sample is wider
@@ -78,8 +79,27 @@ def draw_classes(counts: dict[str, np.ndarray], class_names: Sequence[str], path
         figure.savefig(path, dpi=100)
 
 
+def _draw_line(line: str | Sequence[tuple[str, tuple[int, int, int]]]) -> Image.Image:
+    """A line of a caption; the names of a legend get a square of their color before them."""
+    parts = [(line, None)] if isinstance(line, str) else line
+    texts = [one_line(text, MAX_LINE) for text, _ in parts]
+    widths = [
+        round(_font().getlength(text)) + (LINE if color else GAP) for text, (_, color) in zip(texts, parts, strict=True)
+    ]
+    picture = Image.new("RGB", (sum(widths) + GAP * len(parts), LINE), "white")
+    draw, left = ImageDraw.Draw(picture), 0
+    for text, (_, color), width in zip(texts, parts, widths, strict=True):
+        start = left
+        if color:
+            draw.rectangle((left, 4, left + SWATCH, 4 + SWATCH), fill=color)
+            start += SWATCH + 4
+        draw.text((start, 0), text, fill="black", font=_font())
+        left += width + GAP
+    return picture
+
+
 def _draw_sample(sample: Picture) -> Image.Image:
-    lines, height = [one_line(line, MAX_LINE) for line in sample.lines], sample.height or HEIGHT
+    lines, height = [_draw_line(line) for line in sample.lines], sample.height or HEIGHT
     rows = []
     for name, frames in sample.stages.items():
         some = np.linspace(0, len(frames) - 1, min(len(frames), MAX_FRAMES)).astype(int)
@@ -87,12 +107,12 @@ def _draw_sample(sample: Picture) -> Image.Image:
     if all(len(pictures) == 1 for _, pictures in rows):  # images
         rows = [(" | ".join(name for name, _ in rows), [picture for _, pictures in rows for picture in pictures])]
     width = max(sum(picture.width + GAP for picture in pictures) for _, pictures in rows)
-    width = max(width, *(round(_font().getlength(line)) + GAP for line in lines))
+    width = max(width, *(line.width for line in lines))
     top = LINE * len(lines)
     block = Image.new("RGB", (width, top + sum(LINE + height for _ in rows) + GAP), "white")
     draw = ImageDraw.Draw(block)
     for number, line in enumerate(lines):
-        draw.text((0, number * LINE), line, fill="black", font=_font())
+        block.paste(line, (0, number * LINE))
     for name, pictures in rows:
         draw.text((0, top), name, fill="#5b6570", font=_font())
         left = 0
