@@ -92,10 +92,7 @@ class Predictor:
         if _is_single(inputs):
             inputs = [inputs]
         if not isinstance(inputs, Iterable):
-            raise SettingsError(
-                f"cannot predict on {type(inputs).__name__}: expected a path, an open file or its bytes, an array or "
-                "image, or several of these"
-            )
+            raise _cannot_predict(inputs)
         named = (_named(one, number) for one, number in zip(inputs, count(1), strict=False))
         if isinstance(inputs, Sequence):
             return self._predict(list(named))
@@ -160,6 +157,8 @@ class Predictor:
                 f"{source}: a timeline or stream needs a network for clips, but this one is for the task "
                 f"{self.task.settings.task}"
             )
+        if not isinstance(source, str | os.PathLike):
+            raise SettingsError(f"windows slide over a file or a stream; name it, not {type(source).__name__}")
         answers = self.task.answer_parts(self.model, str(source), len(self.class_names), seconds, stride, done)
         return map(self._prediction, answers)
 
@@ -190,10 +189,19 @@ def _is_content(one: Any) -> bool:
     return is_array or hasattr(one, "read") or isinstance(one, BYTES)
 
 
+def _cannot_predict(one: Any) -> SettingsError:
+    return SettingsError(
+        f"cannot predict on {type(one).__name__}: expected a path, an open file or its bytes, an array or image, or "
+        "several of these"
+    )
+
+
 def _named(one: Any, number: int) -> str | Given:
     """A path as text; anything else with the name that messages use."""
     if isinstance(one, str | os.PathLike):
         return os.fspath(one)
+    if not _is_content(one) and not isinstance(one, Sequence):  # lists may hold frames
+        raise _cannot_predict(one)
     if isinstance(one, BYTES):
         one = io.BytesIO(one)
     if hasattr(one, "read"):

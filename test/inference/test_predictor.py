@@ -88,8 +88,10 @@ def test_what_cannot_be_read_is_a_prediction_with_a_reason(predictor, videos, tm
 def test_wrong_inputs_are_errors_before_the_first_prediction(predictor, videos):
     with pytest.raises(SettingsError, match=r"no file or folder of videos at gone\.mp4"):
         predictor([videos[0], "gone.mp4"])
-    for nothing in (None, 5):
-        with pytest.raises(SettingsError, match=f"cannot predict on {type(nothing).__name__}: expected a path"):
+    with pytest.raises(SettingsError, match="windows slide over a file or a stream; name it, not BytesIO"):
+        predictor.windows(io.BytesIO())
+    for nothing, kind in ((None, "NoneType"), (5, "int"), ([None], "NoneType"), ([videos[0], 5], "int")):
+        with pytest.raises(SettingsError, match=f"cannot predict on {kind}: expected a path"):
             predictor(nothing)
     with pytest.raises(SettingsError, match="an empty path was given"):
         predictor("")

@@ -80,6 +80,9 @@ def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average:
     facts = {"weights": str(weights), **task.report_facts()}
     if "acceleration" in facts:  # the setting; what came of it says more
         facts["acceleration"] = str(model.choice) if isinstance(model, AcceleratedNetwork) else "off"
+    if (precision := task.settings.train.precision) != "float32":
+        facts["precision"] = precision
+        title += f", in {precision}"
     if ranks.is_main and (choice := chosen_by(run, weights)) is not None:
         facts["chosen_by"] = choice
     ranks.on_main(lambda: report_evaluation(folder, title, facts, evaluation))
