@@ -152,15 +152,19 @@ class Predictor:
             SettingsError: the network's task knows no windows, or the recipe sets no length of a clip.
             VideoError: the source cannot be opened.
         """
+        self.check_windows(source)
+        if not isinstance(source, str | os.PathLike):
+            raise SettingsError(f"windows slide over a file or a stream; name it, not {type(source).__name__}")
+        answers = self.task.answer_parts(self.model, str(source), len(self.class_names), seconds, stride, done)
+        return map(self._prediction, answers)
+
+    def check_windows(self, source: Any) -> None:
+        """Raises SettingsError, which names the `source`, if the network's task knows no windows."""
         if not isinstance(self.task, PredictsParts):
             raise SettingsError(
                 f"{source}: a timeline or stream needs a network for clips, but this one is for the task "
                 f"{self.task.settings.task}"
             )
-        if not isinstance(source, str | os.PathLike):
-            raise SettingsError(f"windows slide over a file or a stream; name it, not {type(source).__name__}")
-        answers = self.task.answer_parts(self.model, str(source), len(self.class_names), seconds, stride, done)
-        return map(self._prediction, answers)
 
     def _prediction(self, answer: Answer) -> Prediction:
         probabilities = dict(answer.guesses)

@@ -33,6 +33,7 @@ def predict_windows(args: argparse.Namespace) -> int:
     if args.overlay:
         check_file(args.overlay, "choose another one with --overlay")
     predictor = open_predictor(args)
+    predictor.check_windows(args.places[0])
     paths = [item.path for item in predictor.find_inputs(args.places)]
     if args.overlay and len(paths) > 1:
         raise SettingsError(f"--overlay draws on a single video; {args.places[0]} has {len(paths)}")
