@@ -33,6 +33,7 @@ def describe_environment(ranks: "Ranks", seed: int) -> dict[str, Any]:
     changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
         "started": time.strftime("%Y-%m-%d %H:%M:%S%z"),
+        "launch": launch_name(),
         "command": sys.argv,
         "folder": os.getcwd(),  # what relative paths of the recipe are relative to
         "commit": commits.pop() if len(commits) == 1 else sorted(map(str, commits)),  # a list if machines differ
@@ -49,6 +50,18 @@ def describe_environment(ranks: "Ranks", seed: int) -> dict[str, Any]:
         "packages": {name: package_version(name) for name in PACKAGES}
         | {"torch": torch.__version__},  # names the build, too
     }
+
+
+def launch_name() -> str:
+    """Names the launch of this process: the same for each start by one torchrun, or of one SLURM job."""
+    job = os.environ.get("SLURM_JOB_ID")
+    return f"SLURM job {job}" if job else f"{socket.gethostname()}, process {os.getppid()}"
+
+
+def is_restart() -> bool:
+    """Whether torchrun or SLURM has started this process again, after a failure or at the end of its time."""
+    counts = (os.environ.get(name, "") for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
+    return any(count.isdigit() and int(count) > 0 for count in counts)
 
 
 def add_environment(path: Path, environment: dict[str, Any]) -> None:

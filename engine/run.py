@@ -12,6 +12,7 @@ every rank appends whole lines.
 """
 
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,13 @@ from pydantic import Field
 
 from engine.checkpoint import CheckpointFolder, cannot_write, write_atomically
 from engine.distributed import Ranks
-from engine.environment import add_environment, describe_environment
+from engine.environment import (
+    add_environment,
+    describe_environment,
+    is_restart,
+    launch_name,
+    read_environments,
+)
 from engine.json_io import read_json_lines, to_json
 from engine.plots import plot_curves
 from engine.run_lock import lock_run
@@ -179,7 +186,7 @@ def open_run(recipe: str | Path, settings: Any, resolved: dict[str, Any], ranks:
         nonlocal lock
         folder = run_folder(recipe, settings.run)
         if not settings.run.resume:
-            folder = _unused(folder)
+            folder = (is_restart() and _of_this_launch(folder)) or _unused(folder)
         _check_recipe(folder, resolved, type(settings))
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -196,9 +203,23 @@ def open_run(recipe: str | Path, settings: Any, resolved: dict[str, Any], ranks:
     return Run(ranks.on_main(make_folder), ranks, lock)
 
 
+def _series(folder: Path) -> Iterator[Path]:
+    """The folders that runs beside each other get: NAME, NAME-2, NAME-3, ..."""
+    return (folder if n == 1 else folder.with_name(f"{folder.name}-{n}") for n in range(1, 10_000))
+
+
 def _unused(folder: Path) -> Path:
-    candidates = (folder if n == 1 else folder.with_name(f"{folder.name}-{n}") for n in range(1, 10_000))
-    return next(candidate for candidate in candidates if not (candidate / "recipe.yaml").exists())
+    return next(candidate for candidate in _series(folder) if not (candidate / "recipe.yaml").exists())
+
+
+def _of_this_launch(folder: Path) -> Path | None:
+    """The folder that this launch has begun before it was restarted, None: it has not come so far."""
+    found = None
+    for candidate in itertools.takewhile(lambda path: (path / "recipe.yaml").exists(), _series(folder)):
+        starts = read_environments(candidate / "environment.json")
+        if starts and starts[-1].get("launch") == launch_name():
+            found = candidate
+    return found
 
 
 def _check_recipe(folder: Path, resolved: dict[str, Any], schema: type[Settings]) -> None:

@@ -84,20 +84,22 @@ class ScheduleSettings(Settings):
 
 def learning_rate(step: int, peak: float, settings: ScheduleSettings, num_steps: int, milestones: Milestones) -> float:
     """The learning rate of optimizer step `step` (1 to `num_steps`)."""
-    at: float = step
-    if settings.per_epoch:
-        at = math.floor((step - 1) / milestones.epoch + 1e-9) * milestones.epoch
+    at, num_done = float(step), float(step - 1)
     warmup = milestones.warmup
+    is_warming = at < warmup
+    if settings.per_epoch:  # epochs need not be whole numbers of steps, and milestones are rounded to them
+        at = num_done = math.floor(num_done / milestones.epoch + 1e-9) * milestones.epoch
+        is_warming = at < warmup - 0.5
     factor = 1.0
-    if at < warmup:
+    if is_warming:
         factor = settings.warmup_start + (1 - settings.warmup_start) * at / warmup
     if settings.name == "step":
-        factor *= settings.drop_factor ** sum(at > drop for drop in milestones.drops)
+        factor *= settings.drop_factor ** sum(num_done + 1e-6 >= drop for drop in milestones.drops)
     elif settings.name == "poly":
-        left = (1 - max(0.0, at - 1) / num_steps) ** settings.power
+        left = (1 - num_done / num_steps) ** settings.power
         factor *= settings.final_fraction + (1 - settings.final_fraction) * left
-    elif settings.name == "cosine" and at >= warmup:
+    elif settings.name == "cosine" and not is_warming:
         start = warmup if settings.warmup_prefix else 0
-        progress = min(1.0, (at - start) / max(1, num_steps - milestones.cooldown - start))
+        progress = min(1.0, max(0.0, at - start) / max(1, num_steps - milestones.cooldown - start))
         factor = settings.final_fraction + (1 - settings.final_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
     return peak * factor

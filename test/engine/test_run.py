@@ -56,6 +56,27 @@ def test_a_run_resumes_only_with_the_same_settings(tmp_path):
     assert names == ["run-2", "run-3"]
 
 
+@pytest.mark.parametrize("job", [None, "77"])
+def test_a_restart_continues_what_its_launch_began(tmp_path, monkeypatch, job):
+    """Also with run.resume=false: torchrun and SLURM start the same command again."""
+    settings = settings_for(dir=str(tmp_path / "run"), resume=False)
+
+    def name(launch, restarts, variable="TORCHELASTIC_RESTART_COUNT"):
+        monkeypatch.setenv(variable, str(restarts))
+        if job:
+            monkeypatch.setenv("SLURM_JOB_ID", f"{job}{launch}")
+        else:
+            monkeypatch.setattr("os.getppid", lambda: 1000 + launch)
+        return open_run("x.yaml", settings, RECIPE, ALONE).folder.name
+
+    assert [name(1, 0), name(1, 1), name(1, 2)] == ["run", "run", "run"]
+    assert [name(2, 0), name(3, 0), name(2, 1), name(3, 1)] == ["run-2", "run-3", "run-2", "run-3"]
+    assert name(4, 1) == "run-4"  # it died before it had a directory
+    assert name(4, 0) == "run-5"
+    if job:
+        assert name(4, 1, "SLURM_RESTART_COUNT") == "run-5"
+
+
 def test_metrics_logged_after_the_checkpoint_are_dropped(tmp_path):
     run = Run(tmp_path, ALONE)
     for step in (1, 2, 3):

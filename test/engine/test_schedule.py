@@ -59,6 +59,23 @@ def test_drops_in_epochs():
     )
 
 
+@pytest.mark.parametrize("samples", [97, 100, 105])
+def test_whole_epochs_have_one_rate(samples):
+    def rates(**options):
+        settings = ScheduleSettings(**options, per_epoch=True)
+        milestones = settings.milestones(batch_size=10, samples_per_epoch=samples)
+        num_steps = round(6 * samples / 10)
+        found = [learning_rate(step, 1.0, settings, num_steps, milestones) for step in range(1, num_steps + 1)]
+        by_epoch = [{rate for s, rate in enumerate(found) if int(s * 10 / samples) == epoch} for epoch in range(6)]
+        assert all(len(epoch) == 1 for epoch in by_epoch)
+        return [rate for epoch in by_epoch for rate in epoch]
+
+    assert rates(name="step", drop_at_epochs=[2, 4]) == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert rates(name="poly") == pytest.approx([1 - epoch / 6 for epoch in range(6)], rel=0.02)
+    warm = rates(name="cosine", warmup_epochs=3, warmup_start=0)
+    assert warm[:4] == pytest.approx([0, 1 / 3, 2 / 3, 1], rel=0.02) and warm[3] == pytest.approx(1, abs=1e-4)
+
+
 @pytest.mark.parametrize("per_epoch", [False, True])
 @pytest.mark.parametrize("prefix", [False, True])
 def test_cosines_equal_those_of_timm(prefix, per_epoch):

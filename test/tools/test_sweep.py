@@ -30,6 +30,8 @@ if rate == 0.5 and not (folder.parent / "repaired").exists():
 if rate == 0.25 and not (folder.parent / "continued").exists():
     os.kill(os.getppid(), 15)
     sys.exit(75)
+if rate == 0.35 and not (folder.parent / "continued").exists():
+    sys.exit(75)
 if rate == 0.75:
     os.kill(os.getpid(), 9)
 (folder / "checkpoints").mkdir(exist_ok=True)
@@ -74,6 +76,7 @@ def test_values_and_ranges():
         ("a=0..1:log", "starts above 0"),
         ("a=0..1.5:int", "whole numbers"),
         ("a=1,,2", "empty value"),
+        ("a=1e-3,2,0.001", "a has the value 0.001 twice"),
         ("a", "form key=value"),
     ):
         with pytest.raises(SettingsError, match=message):
@@ -99,6 +102,8 @@ def test_a_grid_has_every_combination_and_random_trials_are_draws():
         grid(axes)
     with pytest.raises(SettingsError, match="found only 3 different trials"):
         draw(read_space(["n=1..3:int"])[1], 4, seed=0)
+    with pytest.raises(SettingsError, match=r"run\.seed repeats every trial, and is not drawn; list its values"):
+        draw(read_space(["lr=0.1..0.2", "run.seed=0..5:int"])[1], 4, seed=0)
 
 
 def test_a_crash_costs_one_row_and_the_same_command_continues(run_sweep, tmp_path, capsys):
@@ -122,6 +127,34 @@ def test_a_crash_costs_one_row_and_the_same_command_continues(run_sweep, tmp_pat
     assert run_sweep("optimizer.lr=0.1,0.3", "train.num_epochs=1") == 0  # another value joins
     with pytest.raises(SettingsError, match=r"trial of another command \(.*train\.num_epochs=1.*choose another --name"):
         run_sweep("optimizer.lr=0.1,0.3", "train.num_epochs=2")
+
+
+def test_a_signal_to_the_training_alone_stops_the_sweep(run_sweep, tmp_path):
+    folder = tmp_path / "runs/sweeps/recipe"
+    with pytest.raises(Stopped, match=r"a signal to the training in .*lr=0\.35"):
+        run_sweep("optimizer.lr=0.1,0.35,0.2")
+    (folder / "continued").touch()
+    assert run_sweep("optimizer.lr=0.1,0.35,0.2") == 0
+
+
+def test_an_edited_recipe_is_another_sweep(run_sweep, recipe):
+    assert run_sweep("optimizer.lr=0.1,0.2") == 0
+    text = recipe.read_text()
+    recipe.write_text(text + "\n        # a comment changes nothing\n")
+    assert run_sweep("optimizer.lr=0.1,0.2") == 0
+    recipe.write_text(text.replace("num_epochs: ", "num_epochs: 1"))
+    with pytest.raises(
+        SettingsError, match=r"holds a trial of .*recipe\.yaml as it was before an edit; choose another"
+    ):
+        run_sweep("optimizer.lr=0.1,0.2,0.3")
+
+
+def test_a_trial_that_fails_again_says_why_this_time(run_sweep, tmp_path):
+    folder = tmp_path / "runs/sweeps/recipe"
+    assert run_sweep("optimizer.lr=0.5,0.1") == 1 and rows(folder)[0]["reason"] == "the loss of step 3 is not finite"
+    (tmp_path / "train.py").write_text("import os; print('half way'); os._exit(7)")
+    assert run_sweep("optimizer.lr=0.5,0.1", "--retry") == 1
+    assert rows(folder)[0]["reason"] == "ended with status 7: half way"
 
 
 @pytest.mark.slow

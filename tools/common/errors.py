@@ -26,7 +26,8 @@ def clear_errors(main: Callable[[], None]) -> None:
         sys.exit(2)
     except Stopped as stopped:
         if _is_first_here():
-            _show(f"stopped by {stopped}; the run is saved, and the same command resumes it")
+            but = ", without run.resume=false," if "run.resume=false" in sys.argv else ""
+            _show(f"stopped by {stopped}; the run is saved, and the same command{but} resumes it")
         sys.exit(EXIT_AGAIN)
     except KeyboardInterrupt:
         _show("interrupted; the same command continues from the last checkpoint or the last row written")

@@ -73,6 +73,9 @@ def read_space(overrides: Sequence[str]) -> tuple[list[str], list[Axis]]:
         if match := RANGE.fullmatch(text.strip()):
             axes.append(_range(override, key, *match.groups()))
         elif len(values := split_values(text)) > 1:
+            parsed = [parse_yaml(value, key) for value in values]
+            if twice := [value for number, value in enumerate(values) if parsed[number] in parsed[:number]]:
+                raise SettingsError(f"{key} has the value {twice[0]} twice")
             axes.append(Axis(key, tuple(values)))
         else:
             fixed.append(override)
@@ -127,6 +130,8 @@ def draw(axes: Sequence[Axis], count: int, seed: int) -> list[Trial]:
 
     Draw n depends on n and the seed: a larger count adds to a smaller. Raises SettingsError if there are not as many.
     """
+    if ranges := [axis.key for axis in axes if axis.key in REPEATS and axis.scale]:
+        raise SettingsError(f"{ranges[0]} repeats every trial, and is not drawn; list its values: {ranges[0]}=0,1,2")
     repeats = [trial.values for trial in grid([axis for axis in axes if axis.key in REPEATS])]
     drawn: dict[tuple[str, ...], dict[str, str]] = {}
     for number in range(100 * count):

@@ -6,6 +6,7 @@ continues from its last checkpoint. What a trial prints goes to `output.txt`.
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import logging
 import math
@@ -18,11 +19,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from textwrap import shorten
+from typing import Any
 
 from engine.checkpoint import write_atomically
 from engine.json_io import to_json
 from engine.signals import EXIT_AGAIN, Stopped, StopSignals
-from settings import SettingsError
+from settings import SettingsError, read_recipe
 from tools.common.run_scores import read_scores
 from tools.sweeps.space import Trial
 
@@ -51,6 +53,8 @@ class Outcome:
     """The step of the best weights."""
     summary: dict[str, float] = field(default_factory=dict)
     """All numbers of the evaluation of the best weights."""
+    recipe: str = ""
+    """Digest of the recipe's settings; "" if an older version wrote this."""
 
     def say(self) -> str:
         """How it ended, in a line."""
@@ -64,21 +68,24 @@ class Outcome:
 def run_trial(trial: Trial, recipe: str, fixed: Sequence[str], sweep: Path, retries: bool) -> Outcome:
     """Runs or continues a trial, unless it has ended already.
 
-    `retries`: failed trials are run again. Raises SettingsError if its folder holds a trial of another command, Stopped
-    after a signal; the trial has saved then.
+    `retries`: failed trials are run again. Raises SettingsError if its folder holds a trial of another command, or of
+    the recipe before it was edited; Stopped after a signal, also one to the training alone; the trial has saved then.
     """
     folder, command = sweep / trial.name, [recipe, *fixed, *trial.overrides]
-    before = read_outcome(folder)
+    before, digest = read_outcome(folder), _digest(read_recipe(recipe, command[1:]))
     if before is not None and before.command != command:
         raise SettingsError(
             f"{folder} holds a trial of another command ({' '.join(before.command)}); choose another --name"
         )
+    if before is not None and before.recipe not in ("", digest):
+        raise SettingsError(f"{folder} holds a trial of {recipe} as it was before an edit; choose another --name")
     if before is not None and before.status in ("done", *(["failed"] if not retries else [])):
         return before
-    outcome = Outcome(command, "interrupted")
+    outcome, output = Outcome(command, "interrupted", recipe=digest), folder / "output.txt"
     if before is not None:
         outcome.seconds, outcome.processor_seconds = before.seconds, before.processor_seconds
     with _alone_in(folder) as lock:
+        start = output.stat().st_size if output.exists() else 0
         timed = _clock(outcome)
         try:
             status, stopped_by = _train(command, folder, lock, lambda: _write(folder, timed()))
@@ -89,10 +96,10 @@ def run_trial(trial: Trial, recipe: str, fixed: Sequence[str], sweep: Path, retr
         if (best := read_scores(folder).best) is not None:
             outcome.score, outcome.step, outcome.summary = best.score, best.step, best.summary
     elif stopped_by is None and status != EXIT_AGAIN:
-        outcome.status, outcome.reason = "failed", _reason(folder / "output.txt", status)
+        outcome.status, outcome.reason = "failed", _reason(output, start, status)
     _write(folder, outcome)
-    if stopped_by is not None:
-        raise Stopped(stopped_by)
+    if outcome.status == "interrupted":
+        raise Stopped(stopped_by or f"a signal to the training in {folder}")
     return outcome
 
 
@@ -179,9 +186,14 @@ def _train(command: Sequence[str], folder: Path, lock: int, keep: Callable[[], N
         return process.returncode, stop.name
 
 
-def _reason(output: Path, status: int) -> str:
-    """What went wrong, in a line: the message of the suite's error, or the last line of a traceback."""
-    lines = [line.strip() for line in output.read_text(errors="replace").splitlines() if line.strip()]
+def _digest(settings: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _reason(output: Path, start: int, status: int) -> str:
+    """What went wrong, in a line: the suite's error in what was written from `start` on, or a traceback's last line."""
+    text = output.read_bytes()[start:].decode(errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [at for at, line in enumerate(lines) if line.startswith("error: ")]
     if errors:
         return " ".join(lines[errors[-1] :]).removeprefix("error: ")
