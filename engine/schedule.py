@@ -8,12 +8,15 @@ The polynomial schedule is DeepLab's (arXiv 1606.00915), (1 - steps done / steps
 as in their authors' runs the warm-up is a factor on it.
 """
 
+import logging
 import math
 from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 class Milestones(NamedTuple):
@@ -103,3 +106,29 @@ def learning_rate(step: int, peak: float, settings: ScheduleSettings, num_steps:
         progress = min(1.0, max(0.0, at - start) / max(1, num_steps - milestones.cooldown - start))
         factor = settings.final_fraction + (1 - settings.final_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
     return peak * factor
+
+
+def warn_of_length(settings: ScheduleSettings, milestones: Milestones, num_steps: int) -> None:
+    """Warns of what a schedule cannot do in a run of `num_steps` steps."""
+    warmup, drops, _, cooldown = milestones
+    if warmup + cooldown > num_steps:
+        log.warning(
+            "schedule: the warm-up of %d steps and the cooldown of %d are longer than the run of %d steps, so the "
+            "learning rate does not reach optimizer.lr",
+            *(warmup, cooldown, num_steps),
+        )
+    else:
+        highest = max(
+            learning_rate(step, 1.0, settings, num_steps, milestones)
+            for step in {1, warmup, warmup + 1}
+            if 1 <= step <= num_steps
+        )
+        if highest < 0.5:
+            log.warning(
+                "schedule: in a run of %d steps the learning rate is at most %.2g of optimizer.lr", num_steps, highest
+            )
+    if missed := [drop for drop in drops if drop >= num_steps]:
+        log.warning("schedule: the run of %d steps ends before %d of its %d drops of the learning rate",
+                    num_steps, len(missed), len(drops))  # fmt: skip
+    if not warmup and "warmup_start" in settings.model_fields_set:
+        log.warning("schedule.warmup_start does nothing without a warm-up")

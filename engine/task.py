@@ -19,7 +19,7 @@ from engine.distributed import Ranks
 from engine.fingerprint import Contents, Part, as_plain
 from engine.optimizer import OptimizerSettings
 from engine.run import RunSettings
-from engine.schedule import ScheduleSettings
+from engine.schedule import ScheduleSettings, warn_of_length
 from engine.train_settings import TrainSettings
 from settings import Settings, SettingsError
 
@@ -42,7 +42,7 @@ class TaskSettings(Settings):
     def check_length(self, samples_per_epoch: int) -> None:
         """Raises SettingsError if the run has no whole batch.
 
-        Says if a batch is larger than an epoch, and warns if the learning rate never reaches its peak.
+        Says if a batch is larger than an epoch, and warns if the run is too short for its schedule.
         """
         num_steps = self.train.num_steps(samples_per_epoch)
         if self.train.batch_size > samples_per_epoch:
@@ -50,13 +50,7 @@ class TaskSettings(Settings):
                 "train.batch_size=%d is more than the %d training samples: each batch has some of them more than once",
                 *(self.train.batch_size, samples_per_epoch),
             )
-        milestones = self.schedule.milestones(self.train.batch_size, samples_per_epoch)
-        if milestones.warmup + milestones.cooldown > num_steps:
-            log.warning(
-                "schedule: the warm-up of %d steps and the cooldown of %d are longer than the run of %d steps, so the "
-                "learning rate does not reach optimizer.lr",
-                *(milestones.warmup, milestones.cooldown, num_steps),
-            )
+        warn_of_length(self.schedule, self.schedule.milestones(self.train.batch_size, samples_per_epoch), num_steps)
 
 
 class Evaluation(Protocol):

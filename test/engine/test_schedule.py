@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.schedule import Milestones, ScheduleSettings, learning_rate
+from engine.schedule import Milestones, ScheduleSettings, learning_rate, warn_of_length
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden/glore_train.json").read_text())["lr_schedule"]["tables"]
 PAPER = ScheduleSettings(name="step", warmup_steps=1500, drop_at_samples=[10_800_000, 15_600_000, 20_400_000])
@@ -127,3 +127,22 @@ def test_cosines_equal_those_of_timm(prefix, per_epoch):
 def test_contradictory_settings_are_rejected(settings, message):
     with pytest.raises(ValueError, match=message):
         ScheduleSettings(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "num_steps", "warnings"),
+    [
+        ({}, 1, ["in a run of 1 steps the learning rate is at most 0 of optimizer.lr"]),
+        ({}, 10, []),
+        ({"warmup_steps": 10}, 12, []),
+        ({"warmup_steps": 10}, 9, ["the warm-up of 10 steps and the cooldown of 0 are longer than the run of 9 steps"]),
+        ({"name": "step", "drop_at_epochs": [1, 2]}, 20, ["ends before 1 of its 2 drops"]),
+        ({"name": "step", "drop_at_epochs": [1, 2]}, 21, []),
+        ({"name": "constant", "warmup_start": 0.5}, 5, ["warmup_start does nothing without a warm-up"]),
+    ],
+)
+def test_what_a_short_run_cannot_do_is_said(settings, num_steps, warnings, caplog):
+    schedule = ScheduleSettings(**settings)
+    warn_of_length(schedule, schedule.milestones(batch_size=10, samples_per_epoch=100), num_steps)
+    assert len(caplog.messages) == len(warnings)
+    assert all(warning in message for warning, message in zip(warnings, caplog.messages, strict=True))
