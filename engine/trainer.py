@@ -132,8 +132,7 @@ class Trainer:
                     self.run.checkpoints.check()
                     summary = self._save_and_evaluate(step, should_stop) or summary
                     if self.cadence.ends_early(step, self.progress):
-                        self._log(step)  # the steps since the last line
-                        self._save(step)
+                        self._save(step)  # with the sums since the last line, for a run with more patience
                         break
         return summary
 

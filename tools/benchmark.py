@@ -30,6 +30,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
+from settings import SettingsError
 from tools.common.arguments import parse_arguments
 from tools.common.errors import clear_errors
 
@@ -59,7 +60,11 @@ def main(argv: list[str] | None = None) -> None:
         prog=f"benchmark.py {name}", description=module.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     module.add_arguments(parser)
-    module.run(parse_arguments(parser, argv[1:]))
+    args = parse_arguments(parser, argv[1:])
+    try:
+        module.run(args)
+    except ValueError as error:  # a name or a size that the network does not take
+        raise SettingsError(str(error)) from error
 
 
 if __name__ == "__main__":

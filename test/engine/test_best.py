@@ -60,7 +60,7 @@ def test_a_run_ends_after_evaluations_without_gain(tmp_path, caplog):
     assert "ending after step 19 of 28: 2 evaluations without gain" in caplog.text
     assert "the best weights are of step 14" in caplog.text and best_step(tmp_path / "whole") == 14
     assert [row["step"] for row in lines(tmp_path / "whole", "val")] == [5, 10, 14, 19]
-    assert lines(tmp_path / "whole")[-1]["step"] == 19
+    assert lines(tmp_path / "whole")[-1]["step"] == 18  # the last whole line of three steps
 
     with pytest.raises(KeyboardInterrupt):  # killed in the middle, resumed: the same end
         run_scripted(tmp_path / "cut", ranks, stop_at=8 * 16, **patience)
@@ -75,5 +75,6 @@ def test_a_run_ends_after_evaluations_without_gain(tmp_path, caplog):
     run_scripted(tmp_path / "whole", ranks, stop_after_evaluations_without_gain=4)  # more patience: it goes on
     run_scripted(tmp_path / "patient", ranks, stop_after_evaluations_without_gain=4)
     assert [row["step"] for row in lines(tmp_path / "whole", "val")] == [5, 10, 14, 19, 24, 28]
+    assert lines(tmp_path / "whole") == lines(tmp_path / "patient")
     for name, tensor in weights(tmp_path / "patient").items():  # the schedule was that of the whole run
         assert torch.equal(tensor, weights(tmp_path / "whole")[name])

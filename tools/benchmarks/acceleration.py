@@ -18,6 +18,7 @@ from inference.export.compare import compare_speed, max_differences
 from models import create_model, model_info
 from settings import SettingsError, did_you_mean
 from tasks.classification_settings import AccelerationMethod
+from tools.common.arguments import positive
 
 HELP = """A network by other runtimes and in fewer bits than PyTorch's eager mode (evaluation.acceleration).
 
@@ -33,8 +34,8 @@ CALIBRATION = 8
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="a network of models.list_models(), such as eat_small")
     parser.add_argument("--methods", type=_methods, metavar="LIST", help="with commas (all that can run here)")
-    parser.add_argument("--batch", type=int, default=4, metavar="N", help="batch size (4)")
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="measured batches (5)")
+    parser.add_argument("--batch", type=positive, default=4, metavar="N", help="batch size (4)")
+    parser.add_argument("--repeats", type=positive, default=5, metavar="N", help="measured batches (5)")
     parser.add_argument(
         "--keep", type=Path, metavar="FOLDER", help="keep the files of the methods, and take those there"
     )

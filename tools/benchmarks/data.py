@@ -20,6 +20,7 @@ from datasets.video.reader import VideoReader
 from datasets.video.resize import resize_fast
 from datasets.video.sampling import EvenSampling
 from datasets.video.transforms import EvalViewSettings, even_views
+from tools.common.arguments import positive
 
 HELP = """Clips per second and core: our video reader beside decord, OpenCV and torchcodec, where these are installed.
 
@@ -46,15 +47,18 @@ Read = Callable[[str, list[list[int]], EvalViewSettings], list[torch.Tensor]]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="*", type=Path, help="videos (default: made ones, similar to those of Kinetics)")
     parser.add_argument(
-        "--clips", type=int, nargs="+", default=[1, 10], help="clips of a sample; a table for each number"
+        "--clips", type=positive, nargs="+", default=[1, 10], help="clips of a sample; a table for each number"
     )
-    parser.add_argument("--frames", type=int, default=8, help="frames of a clip")
+    parser.add_argument("--frames", type=positive, default=8, help="frames of a clip")
     parser.add_argument(
-        "--interval", type=int, default=8, help="distance between consecutive frames of a clip, in frames of the video"
+        "--interval",
+        type=positive,
+        default=8,
+        help="distance between consecutive frames of a clip, in frames of the video",
     )
-    parser.add_argument("--size", type=int, default=224, help="side of the cropped square in pixels")
+    parser.add_argument("--size", type=positive, default=224, help="side of the cropped square in pixels")
     parser.add_argument("--seconds", type=float, default=2.0, help="time for each reader and file")
-    parser.add_argument("--threads", type=int, default=1, help="decoding threads of each reader")
+    parser.add_argument("--threads", type=positive, default=1, help="decoding threads of each reader")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ from eurgraph.pyramid import EurNetPyramid
 from eurgraph.windows import FAR, Lattice, WindowedNearestPatches, diagonal_windows, position_terms
 from models import create_pyramid
 from tools.benchmarks.timing import Contestant, Measured, measure
+from tools.common.arguments import positive
 
 HELP = """EurNet for dense prediction, at the size of a COCO image.
 
@@ -34,12 +35,12 @@ NETWORKS = ("their way", *GRAPHS)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", default="eurnet_tiny", help="a EurNet for images (eurnet_tiny)")
-    parser.add_argument("--height", type=int, default=800, help="height of the image")
-    parser.add_argument("--width", type=int, default=1344, help="its width")
-    parser.add_argument("--batch", type=int, default=1, help="number of images")
-    parser.add_argument("--window-length", type=int, default=144, help="the longer side of a window, in patches")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-    parser.add_argument("--repeats", type=int, default=3, help="measured steps of each")
+    parser.add_argument("--height", type=positive, default=800, help="height of the image")
+    parser.add_argument("--width", type=positive, default=1344, help="its width")
+    parser.add_argument("--batch", type=positive, default=1, help="number of images")
+    parser.add_argument("--window-length", type=positive, default=144, help="the longer side of a window, in patches")
+    parser.add_argument("--threads", type=positive, default=1, help="CPU threads")
+    parser.add_argument("--repeats", type=positive, default=3, help="measured steps of each")
 
 
 def run(args: argparse.Namespace) -> None:

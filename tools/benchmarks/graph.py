@@ -11,6 +11,7 @@ from torch import nn
 from engine.precision import place_model
 from models import MODELS, create_model
 from tools.benchmarks.timing import Contestant, measure
+from tools.common.arguments import positive
 
 HELP = """Message passing on grids and on edge lists.
 
@@ -29,13 +30,13 @@ LARGEST = 4 * 2**30  # bytes
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", default="eurnet_tiny", help="a EurNet (eurnet_tiny)")
-    parser.add_argument("--batch", type=int, default=4, help="batch size")
-    parser.add_argument("--nodes", type=int, default=100_000, help="nodes of the random graph")
-    parser.add_argument("--edges", type=int, default=1_000_000, help="its edges")
-    parser.add_argument("--relations", type=int, default=8, help="its relations")
-    parser.add_argument("--channels", type=int, default=64, help="channels of its nodes and of the layers")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-    parser.add_argument("--repeats", type=int, default=7, help="measured steps of each")
+    parser.add_argument("--batch", type=positive, default=4, help="batch size")
+    parser.add_argument("--nodes", type=positive, default=100_000, help="nodes of the random graph")
+    parser.add_argument("--edges", type=positive, default=1_000_000, help="its edges")
+    parser.add_argument("--relations", type=positive, default=8, help="its relations")
+    parser.add_argument("--channels", type=positive, default=64, help="channels of its nodes and of the layers")
+    parser.add_argument("--threads", type=positive, default=1, help="CPU threads")
+    parser.add_argument("--repeats", type=positive, default=7, help="measured steps of each")
 
 
 def run(args: argparse.Namespace) -> None:

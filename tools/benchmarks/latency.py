@@ -10,6 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from tools.common.arguments import positive
+
 HELP = """How long a 10-second video of 1280 x 720 (H.264) takes from its file to its labels, on one core.
 
 Every repeat is a new process, with files that the system has read before. The last line is another file in the same
@@ -27,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="METHOD",
         help="evaluation.acceleration: off, auto or a method (off)",
     )
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="processes to time (5)")
+    parser.add_argument("--repeats", type=positive, default=5, metavar="N", help="processes to time (5)")
 
 
 def run(args: argparse.Namespace) -> None:

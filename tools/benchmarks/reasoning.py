@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tools.benchmarks.timing import Contestant, measure
+from tools.common.arguments import positive
 
 HELP = """Layers and networks for knowledge graphs.
 
@@ -29,11 +30,11 @@ SIZES = (1594, 180, 4245)  # entities, relations and facts of fb237_v1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--facts", type=Path, metavar="FILE", help="lines head<TAB>relation<TAB>tail (made)")
-    parser.add_argument("--copies", type=int, default=8, help="questions, a copy of the graph for each (8)")
-    parser.add_argument("--batch", type=int, default=32, help="questions of a training step (32)")
-    parser.add_argument("--channels", type=int, default=32, help="channels of states (32)")
-    parser.add_argument("--layers", type=int, default=5, help="layers of the networks (5)")
-    parser.add_argument("--repeats", type=int, default=5, help="measured steps of each (5)")
+    parser.add_argument("--copies", type=positive, default=8, help="questions, a copy of the graph for each (8)")
+    parser.add_argument("--batch", type=positive, default=32, help="questions of a training step (32)")
+    parser.add_argument("--channels", type=positive, default=32, help="channels of states (32)")
+    parser.add_argument("--layers", type=positive, default=5, help="layers of the networks (5)")
+    parser.add_argument("--repeats", type=positive, default=5, help="measured steps of each (5)")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -19,6 +19,7 @@ from datasets.video.reencode import read_source, scaled_frames
 from datasets.video.transforms import EvalView, EvalViewSettings
 from engine.progress import counted, terminal_bar
 from tools.benchmarks.data import make_kinetics_like_clips
+from tools.common.arguments import positive
 from tools.common.output_files import check_file
 
 HELP = """Recipes of tools/convert_videos.py, and variants of ours, on the same videos.
@@ -63,7 +64,7 @@ class Measured(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="*", type=Path, help="videos (default: made ones, similar to those of Kinetics)")
     parser.add_argument("--recipes", nargs="+", metavar="NAME", help="only recipes whose names contain one of these")
-    parser.add_argument("--clips", type=int, default=30, help="clips read from each file")
+    parser.add_argument("--clips", type=positive, default=30, help="clips read from each file")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write a row for each file and recipe")
 
 

@@ -26,6 +26,9 @@ from engine.task import Batch, Task, TaskSettings
 from engine.train_settings import TrainSettings
 from engine.trainer import Trainer
 from models import create_model, model_info
+from settings import SettingsError
+from tools.benchmarks.devices import device_name
+from tools.common.arguments import positive
 
 HELP = """What a training step costs beyond its network: the loop, the log, the checkpoints, on one rank and on several.
 
@@ -75,19 +78,27 @@ class Costs:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", default="resnet50_3d", help="a name of models.list_models() (resnet50_3d)")
-    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2], help="numbers of ranks on this machine (1 2)")
-    parser.add_argument("--batch", type=int, default=1, help="batch size of each rank (1)")
-    parser.add_argument("--frames", type=int, default=4, help="frames of the small clips (4)")
-    parser.add_argument("--size", type=int, default=32, help="height and width of the small clips in pixels (32)")
-    parser.add_argument("--steps", type=int, default=120, help="steps that are compared (120)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of each rank (1)")
+    parser.add_argument(
+        "--ranks", type=positive, nargs="+", default=[1, 2], help="numbers of ranks on this machine (1 2)"
+    )
+    parser.add_argument("--batch", type=positive, default=1, help="batch size of each rank (1)")
+    parser.add_argument("--frames", type=positive, default=4, help="frames of the small clips (4)")
+    parser.add_argument("--size", type=positive, default=32, help="height and width of the small clips in pixels (32)")
+    parser.add_argument("--steps", type=positive, default=120, help="steps that are compared (120)")
+    parser.add_argument(
+        "--device", type=device_name, default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu"
+    )
+    parser.add_argument("--threads", type=positive, default=1, help="CPU threads of each rank (1)")
     parser.add_argument("--precision", choices=["float32", "bf16", "fp16"], default="float32")
 
 
 def run(args: argparse.Namespace) -> None:
     full = model_info(args.name).input_shape
     small = (3, *([args.frames] if len(full) == 4 else []), args.size, args.size)
+    if args.steps <= NUM_WARM + SAVE_EVERY:
+        raise SettingsError(
+            f"--steps is {args.steps}; of fewer than {NUM_WARM + SAVE_EVERY + 1} none saves a checkpoint"
+        )
     case = Case(args.name, args.batch, small, full, args.steps, args.device, args.threads, args.precision)
     where = torch.cuda.get_device_name() if args.device == "cuda" else f"cpu, threads of each rank: {args.threads}"
     print(

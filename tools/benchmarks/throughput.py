@@ -8,6 +8,7 @@ import torch
 from models import create_model, list_models
 from tools.benchmarks.model import Case, count_flops, input_shape, make_step
 from tools.benchmarks.timing import Contestant, Measured, measure
+from tools.common.arguments import positive
 
 HELP = """A table of networks as papers print it: parameters, operations, and for each device the images (or clips)
 per second in evaluation, the operations per second, two for each multiply-add, and the memory that inference adds.
@@ -22,15 +23,15 @@ With --views N, N forward views count as one image or clip, as in multi-crop tes
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     both = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     parser.add_argument("names", nargs="+", metavar="NAME", help="model names, or patterns: 'eat_*'")
-    parser.add_argument("--views", type=int, default=1, help="views of each image or clip")
-    parser.add_argument("--batch", type=int, default=4, help="batch size, in views")
-    parser.add_argument("--size", type=int, help="height and width in pixels (default: the model's own)")
+    parser.add_argument("--views", type=positive, default=1, help="views of each image or clip")
+    parser.add_argument("--batch", type=positive, default=4, help="batch size, in views")
+    parser.add_argument("--size", type=positive, help="height and width in pixels (default: the model's own)")
     parser.add_argument("--devices", nargs="+", default=both, metavar="DEVICE", help=" ".join(both))
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--threads", type=positive, default=1, help="CPU threads")
     parser.add_argument("--precision", choices=["float32", "bf16", "fp16"], default="float32")
     parser.add_argument("--compile", action="store_true", help="measure the models compiled by torch.compile")
     parser.add_argument("--in-turns", action="store_true", help="measure step by step of all networks in turns")
-    parser.add_argument("--repeats", type=int, default=5, help="measured steps of each")
+    parser.add_argument("--repeats", type=positive, default=5, help="measured steps of each")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from dense.upernet import UPerHead
 from settings import SettingsError
 from tools.benchmarks.timing import Contestant, measure
+from tools.common.arguments import positive
 
 HELP = """UPerNet's head on the maps of a backbone: inference, from maps of strides 4 to 32 to 150 classes.
 
@@ -24,13 +25,13 @@ STRIDES = (4, 8, 16, 32)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--size", type=int, default=512, help="height and width of the image")
+    parser.add_argument("--size", type=positive, default=512, help="height and width of the image")
     parser.add_argument(
-        "--width", type=int, default=64, help="channels of the finest map; each other has twice as many"
+        "--width", type=positive, default=64, help="channels of the finest map; each other has twice as many"
     )
-    parser.add_argument("--channels", type=int, default=512, help="channels of the head")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-    parser.add_argument("--repeats", type=int, default=5, help="measured steps of each")
+    parser.add_argument("--channels", type=positive, default=512, help="channels of the head")
+    parser.add_argument("--threads", type=positive, default=1, help="CPU threads")
+    parser.add_argument("--repeats", type=positive, default=5, help="measured steps of each")
 
 
 def run(args: argparse.Namespace) -> None:

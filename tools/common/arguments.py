@@ -38,6 +38,13 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None 
     return args
 
 
+def positive(text: str) -> int:
+    """The type of an option that is a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return int(text)
+
+
 def split_arguments(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The words of a command that are settings, key=value, and those that are files, folders or streams."""
     settings = [word for word in words if "=" in word and "://" not in word and not Path(word).exists()]
