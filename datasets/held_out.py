@@ -54,4 +54,5 @@ def sources_by_pattern(ids: Iterable[str], pattern: str) -> list[str]:
     found = [expression.search(name) for name in ids]
     if not any(found):
         raise ValueError(f"{pattern!r} matches none of the {len(ids)} ids, for example {ids[0]!r}")
-    return [name if match is None else match[bool(match.re.groups)] for name, match in zip(ids, found, strict=True)]
+    sources = (match and match[bool(match.re.groups)] for match in found)  # None: an optional group that is not there
+    return [name if source is None else source for name, source in zip(ids, sources, strict=True)]

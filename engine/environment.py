@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from engine.distributed import Ranks
 
 PACKAGES = ("torch", "torchvision", "torch-geometric", "timm", "numpy", "av", "decord", "torchcodec", "safetensors")
-START_ONLY = ("started", "command", "folder")
+START_ONLY = ("started", "launch", "command", "folder")
 """Entries that differ between any two starts."""
 
 

@@ -25,7 +25,9 @@ class OptimizerSettings(Settings):
     eps: float = Field(1e-8, gt=0, description="adamw: added to the root of the second moment")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty (sgd) or decoupled decay (adamw), per step")
     no_decay: list[str] = Field([], description="patterns of parameters without weight decay")
-    no_decay_vectors: bool = Field(False, description="no weight decay for 1-D parameters: biases, norms, scales")
+    no_decay_vectors: bool = Field(
+        False, description="no weight decay for 1-D parameters: biases, norms, scales of channels"
+    )
     lr_multipliers: dict[str, Annotated[float, Field(ge=0)]] = Field(
         {}, description="pattern: factor on the learning rate; the first match counts"
     )

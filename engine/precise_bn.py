@@ -5,6 +5,7 @@ passes in training mode before validation (momentum 0.1). Here all batches of al
 variance is E[x^2] - E[x]^2 over all of them.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,16 +29,26 @@ def update_batch_norm(model: nn.Module, forward: Any, batches: Iterable[Any], ra
     sums = [torch.zeros(2, norm.num_features, device=norm.running_mean.device, dtype=torch.float64) for norm in norms]
     num_batches = torch.zeros(1, dtype=torch.float64)
     model.train()
+    counts: dict[nn.Module, float] = {}  # values of a channel in the last batch
+
+    def count_values(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        of_all_ranks = ranks.num_ranks if isinstance(norm, nn.SyncBatchNorm) else 1
+        counts[norm] = inputs[0].numel() / inputs[0].shape[1] * of_all_ranks
+
+    hooks = [norm.register_forward_pre_hook(count_values) for norm in norms]
     for norm in norms:
         norm.momentum = 1.0  # running statistics = statistics of the last batch
     try:
         for batch in batches:
             forward(batch)
             for total, norm in zip(sums, norms, strict=True):
-                mean, variance = norm.running_mean.double(), norm.running_var.double()
+                mean, unbiased = norm.running_mean.double(), norm.running_var.double()
+                variance = unbiased * (1 - 1 / counts.get(norm, math.inf))  # a compiled network calls no hooks
                 total += torch.stack([mean, variance + mean.square()])
             num_batches += 1
     finally:
+        for hook in hooks:
+            hook.remove()
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         model.train(was_training)

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -102,7 +102,7 @@ class EvaluationFiles:
 
     def _item(self, row: Sequence[str]) -> Item:
         guesses = ((name, float(value)) for name, value in zip(row[4::2], row[5::2], strict=False) if value)
-        several = row[3].split("; ") if self.is_multi_label else [row[3]]
+        several = _split_names(row[3], {row.name for row in self.classes}) if self.is_multi_label else [row[3]]
         return Item(*row[:3], tuple(filter(None, several)), tuple(guesses))
 
     @cached_property
@@ -203,6 +203,17 @@ def open_run_files(folder: Path) -> RunFiles:
     if not any((existing_run(folder) / name).exists() for name in RUN_FILES):
         raise SettingsError(f"{folder} is not a run directory: it has none of {', '.join(RUN_FILES)}")
     return RunFiles(folder)
+
+
+def _split_names(text: str, known: Collection[str]) -> list[str]:
+    """The class names in a cell that "; " joins. It may also be part of a name: the longest that is known counts."""
+    parts, names = text.split("; "), []
+    while parts:
+        lengths = range(len(parts), 0, -1)
+        length = next((length for length in lengths if "; ".join(parts[:length]) in known), 1)
+        names.append("; ".join(parts[:length]))
+        del parts[:length]
+    return names
 
 
 def _fraction(text: str) -> float | None:

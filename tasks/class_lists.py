@@ -1,5 +1,6 @@
 """The lists of a classification recipe: labeled files, class names, sampling weights."""
 
+import itertools
 import os
 from collections.abc import Callable
 from functools import cached_property
@@ -103,7 +104,11 @@ class ClassLists:
         share = self.data.val
         if not isinstance(share, float):
             return None
-        return read_setting("data.val", held_out, self._sources or self._ids, share, self._seed)
+        outside = ~self._is_in_fold
+        names = list(itertools.compress(self._sources or self._ids, outside))
+        held = np.zeros(len(outside), dtype=bool)
+        held[outside] = read_setting("data.val", held_out, names, share, self._seed)
+        return held
 
     @property
     def _is_in_fold(self) -> np.ndarray:

@@ -11,23 +11,16 @@ from tasks.loader_settings import LoaderSettings
 from tasks.scored_list import ScoredListSettings, Share, check_source_pattern
 
 
-class ModelSettings(Settings):
-    """The network and its initial weights."""
+class ClassifierSettings(Settings):
+    """A network with a classifier, and its initial weights."""
 
     CHANGEABLE = ("pretrained", "pretrained_classes")
 
-    name: str = Field(
-        description="a name from models.list_models(), timm/NAME or torchvision/NAME; for clips, image networks "
-        "process each frame"
-    )
+    name: str = Field(description="a name of models.create_model")
     num_classes: int | None = Field(
         None, gt=0, le=10_000_000, description="number of classes; none: from the training list"
     )
-    pretrained: str | None = Field(
-        None,
-        description="file of initial weights; 3-D networks inflate the weights of a 2-D ImageNet network; hub: "
-        "download those that timm or torchvision offers for its network",
-    )
+    pretrained: str | None = Field(None, description="file of initial weights")
     pretrained_classes: str | None = Field(
         None,
         description="file that names, for each class in order, its class in `pretrained`, from whose classifier it "
@@ -42,6 +35,20 @@ class ModelSettings(Settings):
         if self.pretrained_classes is not None and self.pretrained is None:
             raise ValueError("pretrained_classes are classes of the file pretrained, which is not given")
         return self
+
+
+class ModelSettings(ClassifierSettings):
+    """The network and its initial weights."""
+
+    name: str = Field(
+        description="a name from models.list_models(), timm/NAME or torchvision/NAME; for clips, image networks "
+        "process each frame"
+    )
+    pretrained: str | None = Field(
+        None,
+        description="file of initial weights; 3-D networks inflate the weights of a 2-D ImageNet network; hub: "
+        "download those that timm or torchvision offers for its network",
+    )
 
 
 class MoreFiles(Settings):

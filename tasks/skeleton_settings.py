@@ -9,21 +9,16 @@ from datasets.synthetic.skeleton_moves import SkeletonMovesSettings
 from engine.task import TaskSettings
 from eurgraph.bodies import BODIES, Body, body_for
 from settings import Settings
-from tasks.classification_settings import DataSettings, EvaluationSettings
+from tasks.classification_settings import ClassifierSettings, DataSettings, EvaluationSettings
 from tasks.losses import LossSettings
 
 Groups = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
 
 
-class SkeletonModelSettings(Settings):
+class SkeletonModelSettings(ClassifierSettings):
     """The network."""
 
-    CHANGEABLE = ("pretrained",)
-
     name: Literal["eurnet_skeleton", "stgcn"] = Field("eurnet_skeleton", description="eurnet_skeleton or stgcn")
-    num_classes: int | None = Field(
-        None, gt=0, le=10_000_000, description="number of classes; none: from the training list"
-    )
     pretrained: str | None = Field(None, description="file of initial weights, of a network for the same body")
     options: dict[str, Any] = Field(
         {}, description="further arguments of the network's builder, such as one_relation: true"

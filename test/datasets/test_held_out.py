@@ -26,6 +26,11 @@ def test_a_pattern_names_the_recordings():
     assert np.array_equal(held.any(1), held.all(1)) and 5 <= held.all(1).sum() <= 40
 
 
+def test_a_file_without_the_optional_group_is_on_its_own():
+    ids = ["clip1", "clip2", "s3_clip1", "s3_clip2"]
+    assert sources_by_pattern(ids, r"(?:(s\d+)_)?clip") == ["clip1", "clip2", "s3", "s3"]
+
+
 def test_what_cannot_be_divided():
     with pytest.raises(ValueError, match=r"a share of 1e-09 holds out none of 400 files from 400 sources; name a list"):
         held_out(NAMES, 1e-9, seed=0)

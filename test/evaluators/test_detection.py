@@ -35,9 +35,11 @@ def draw_boxes(rng: np.random.Generator, number: int) -> np.ndarray:
 
 
 def masks_of(boxes: np.ndarray) -> np.ndarray:
-    rows, columns = np.arange(SIZE[0])[:, None], np.arange(SIZE[1])
+    """The half of each box below its diagonal: the areas of box and mask are not the same."""
+    rows, columns = np.arange(SIZE[0])[:, None] + 0.5, np.arange(SIZE[1]) + 0.5
     x1, y1, x2, y2 = boxes.T[:, :, None, None]
-    return ((rows + 0.5 > y1) & (rows + 0.5 < y2) & (columns + 0.5 > x1) & (columns + 0.5 < x2)).astype(np.uint8)
+    is_below = (columns - x1) * (y2 - y1) <= (rows - y1) * (x2 - x1)
+    return ((rows > y1) & (rows < y2) & (columns > x1) & (columns < x2) & is_below).astype(np.uint8)
 
 
 def made_set(seed: int):
@@ -95,6 +97,8 @@ def by_pycocotools(truth, results, kind: str) -> np.ndarray:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
+    if kind == "segm":  # as its users do: with a box, an object has the area of the box
+        results = [{name: value for name, value in one.items() if name != "bbox"} for one in results]
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = truth
@@ -118,7 +122,7 @@ def test_all_numbers_equal_those_of_pycocotools(kind, seed):
     assert [name for name, value in ours.items() if np.isnan(value)] == [
         name for name, value in zip(STATS, theirs, strict=True) if value == -1
     ]
-    assert 0.2 < ours["ap"] < 0.95
+    assert 0.1 < ours["ap"] < 0.95
 
 
 def test_results_are_the_detections():

@@ -80,6 +80,8 @@ def test_a_fold_beside_a_share_is_the_test_list(shapes):
     parts = [ids(files) for files in (task.train_files, task.val_files, test.val_files)]
     assert sum(map(len, parts)) == len(set.union(*parts)) == 60 and len(parts[2]) == 20
     assert test.protocol == "centre-fold1of3-test" and test.report_facts()["list"].startswith("fold 1 of 3 of ")
+    with pytest.raises(SettingsError, match=r"data\.val: a share of 0\.01 holds out none of 40 files"):
+        image_task(shapes, "data.folds=3", "data.fold=1", "data.val=0.01").check()
     plain = image_task(shapes, "data.folds=3", "data.fold=1", "data.val=null")
     assert ids(plain.val_files) == parts[2] and plain.test_task() is None
 

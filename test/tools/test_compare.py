@@ -40,10 +40,13 @@ if rate == 0.5:
     sys.exit(2)
 (folder / "checkpoints").mkdir(exist_ok=True)
 best, last = 1 - rate + 0.1 * seed, 1 - rate
+if rate == 0.3:  # nothing could be scored
+    best = last = None
 row = {{"step": 6, "split": "val", "epoch": 1.0, "score": best, "top1": best}}
 (folder / "metrics.jsonl").write_text(json.dumps(row) + "\\n")
 facts = {{"step": "6", "score": repr(best)}}
-save_file({{"x": np.zeros(1, np.float32)}}, folder / "checkpoints/best.safetensors", facts)
+if best is not None:
+    save_file({{"x": np.zeros(1, np.float32)}}, folder / "checkpoints/best.safetensors", facts)
 def checkpoint(step, score):
     return {{"step": step, "averaged": False, "score": score, "summary": {{"loss": 3, "top1": score}}}}
 on = settings.get("data.test") and "data.test" or "data.val"
@@ -115,6 +118,14 @@ def test_means_and_spreads_and_what_ranks_them(run_compare, tmp_path):
         assert min(image.size) > 400
     assert run_compare("optimizer.lr=0.1", "data.test=x", "--seeds", "1", "--name", "tested") == 0
     assert "on data.test (list.txt), which chose nothing" in (tmp_path / "runs/comparisons/tested/table.md").read_text()
+
+
+def test_a_run_without_a_score_is_a_row_without_one(run_compare, tmp_path):
+    assert run_compare("optimizer.lr=0.3,0.1", "--seeds", "1") == 0
+    first, second = rows(tmp_path / "runs/comparisons/recipe/table.csv")
+    assert (
+        first["network"] == "recipe optimizer.lr=0.1" and second["best"] in ("", "nan") and second["runs_done"] == "1"
+    )
 
 
 def test_a_training_that_a_killed_command_left_behind_is_waited_for(run_compare, tmp_path, caplog):

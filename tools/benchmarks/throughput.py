@@ -52,7 +52,7 @@ def _row(name: str, results: list[Measured], args: argparse.Namespace) -> list[s
     with torch.device("meta"):
         model = create_model(name)
     shape = _shape(name, args)
-    size = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) / 1e6
+    size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     num_flops = count_flops(model, shape[1:])
     row = [f"`{name}`", f"{size:.1f} M", f"{num_flops / 2e9:.2f}", "x".join(map(str, shape[2:]))]
     for result in results:

@@ -47,12 +47,13 @@ class Line:
     @property
     def best(self) -> tuple[float, float]:
         """Mean and standard deviation of the best checkpoints."""
-        return _spread([result.best.score for _, result in self.done if result.best is not None])
+        return _spread([result.best.score for _, result in self.done if result.best and result.best.score is not None])
 
     @property
     def last(self) -> tuple[float, float]:
         """The same of the last checkpoints: of the average of the weights, if the run has one."""
-        return _spread([result.last[-1].score for _, result in self.done if result.last])
+        last = [result.last[-1].score for _, result in self.done if result.last]
+        return _spread([score for score in last if score is not None])
 
     @property
     def honest(self) -> tuple[float, float]:
