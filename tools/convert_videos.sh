@@ -55,6 +55,15 @@ convert_one() { # RECIPE SOURCE DESTINATION NAME: converts one video unless it i
     for option in $options; do encoder+=("-${option%%=*}:v" "${option#*=}"); done
     local partial=${target%/*}/.${target##*/}.partial stream rate report complaint failed=0
     mkdir -p "${target%/*}"
+    if command -v flock >/dev/null; then # one command at a time writes this file
+        exec 9>>"$partial"
+        if ! flock -n 9; then
+            echo "$source: another command is converting it; start this one again afterwards" >&2
+            printf '%s\n' "$source" >>"$FAILURES"
+            exec 9>&-
+            return
+        fi
+    fi
     read -r stream rate < <(probe "$source")
     # "-r" before the input numbers the frames, whatever their times, so that none is dropped or repeated.
     if ! report=$(ffmpeg -nostdin -y -v error -progress pipe:1 -threads 1 -protocol_whitelist file \

@@ -151,13 +151,14 @@ def _places(path: Path, number: int, header: list[str], names: tuple[str, str, s
 
 def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The columns of each line that is not blank, with its number from 1."""
-    is_csv = ".csv" in (suffix.lower() for suffix in path.suffixes[-2:])
-    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as binary:
+    name = path.name.lower()
+    is_csv = name.removesuffix(".gz").endswith(".csv")
+    with gzip.open(path) if name.endswith(".gz") else path.open("rb") as binary:
         text = io.TextIOWrapper(binary, encoding="utf-8-sig", newline="" if is_csv else None)
         if is_csv:
             reader = csv.reader(text, skipinitialspace=True, strict=True)
             for fields in reader:
-                if fields:
+                if any(value.strip() for value in fields):
                     yield reader.line_num, [value.strip() for value in fields]
             return
         for number, line in enumerate(text, 1):

@@ -8,6 +8,8 @@ https://github.com/yysijie/st-gcn (feeder/feeder_kinetics.py).
 """
 
 import json
+import operator
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +26,8 @@ BONES = "bones"
 """An array of an NPZ file that is no sequence: pairs of joints."""
 MAX_KEPT = 2**28
 """Bytes up to which an NPZ file stays in memory once it is read."""
+MOST_GAPS = 1000
+"""Frames that a JSON file may span for each that it has; a larger `frame_index` is a mistake."""
 NUM_KINECT_VALUES = 12
 """Numbers of a joint in a `.skeleton` file: x, y, z first, and last, whether it was tracked."""
 
@@ -158,8 +162,11 @@ def _read_ntu(path: str) -> np.ndarray:
 
 def _ntu_bodies(lines: Iterator[str]) -> Iterator[tuple[str, np.ndarray]]:
     """The number and the joints [V, 3] of each body in a frame. A joint that was not tracked is NaN."""
+    seen: Counter[str] = Counter()
     for _ in range(int(next(lines))):
         number = next(lines).split()[0]
+        seen[number] += 1
+        number += f" again {seen[number]}" * (seen[number] > 1)  # two bodies of one number are two
         rows = [next(lines).split() for _ in range(int(next(lines)))]
         if not all(len(row) == NUM_KINECT_VALUES for row in rows):
             raise ValueError("not twelve numbers for each joint")
@@ -175,6 +182,7 @@ def _read_kinetics(path: str) -> np.ndarray:
     try:
         frames = json.loads(Path(path).read_text())["data"]
         people = [sorted(map(_kinetics_body, frame["skeleton"]), key=lambda body: -body[0]) for frame in frames]
+        times = _kinetics_times([frame.get("frame_index") for frame in frames])
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError, OSError) as error:
         raise FileError(path, f"cannot be read as JSON of Kinetics-skeleton: {error!r}") from error
     num_joints = {len(body) for frame in people for _, body in frame}
@@ -183,11 +191,23 @@ def _read_kinetics(path: str) -> np.ndarray:
     if len(num_joints) > 1:
         raise FileError(path, f"its bodies have different numbers of joints: {sorted(num_joints)}")
     most = max(map(len, people))
-    positions = np.full((len(frames), most, num_joints.pop(), 3), np.nan, dtype=np.float32)
-    for t, frame in enumerate(people):
+    positions = np.full((max(times) + 1, most, num_joints.pop(), 3), np.nan, dtype=np.float32)
+    for t, frame in zip(times, people, strict=True):
         for m, (_, body) in enumerate(frame):
             positions[t, m] = body
     return positions
+
+
+def _kinetics_times(indices: list[Any]) -> list[int]:
+    """The place of each entry in time, the first at 0: by `frame_index`, or in the order of the file without one."""
+    if all(index is None for index in indices):
+        return list(range(len(indices)))
+    times = [operator.index(index) - min(indices) for index in indices]
+    if len(set(times)) < len(times):
+        raise ValueError("two entries have one frame_index")
+    if max(times) >= MOST_GAPS * len(times):
+        raise ValueError(f"frame_index goes from {min(indices)} to {max(indices)}, but there are {len(indices)} frames")
+    return times
 
 
 def _kinetics_body(person: dict[str, Any]) -> tuple[float, np.ndarray]:

@@ -4,6 +4,7 @@ The packets tell whether a file can be opened, has a video stream and is complet
 Damage inside a file shows only when it is decoded.
 """
 
+import re
 from typing import Any, NamedTuple
 
 import av
@@ -60,13 +61,23 @@ def _find_missing_end(container, stream, index: VideoIndex) -> str:
     num_packets = len(index.packet_sizes)
     if stream.frames > num_packets:
         return f"ends early: {num_packets} of the {stream.frames} frames that its header states"
-    if container.format.name in STATED_DURATION and container.duration and len(container.streams) == 1:
-        # Matroska states when the video ends, and it need not begin at 0.
-        stated = (container.duration - max(0, container.start_time or 0)) / av.time_base
-        found = float(index.duration)
-        if stated - found > max(TOLERANCE[0] * stated, TOLERANCE[1]):
-            return f"ends early: {found:.1f} of the {stated:.1f} seconds that its header states"
+    stated, found = _stated_seconds(container, stream), float(index.duration)
+    if stated - found > max(TOLERANCE[0] * stated, TOLERANCE[1]):
+        return f"ends early: {found:.1f} of the {stated:.1f} seconds that its header states"
     return ""
+
+
+def _stated_seconds(container, stream) -> float:
+    """How long the video is by a header that a cut leaves as it was; 0 if there is none."""
+    if container.format.name not in STATED_DURATION:
+        return 0.0
+    if len(container.streams) > 1:  # its own length, as Matroska's muxers write it; the longest may be another's
+        match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+        end = 0.0 if match is None else 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3])
+        start = float((stream.start_time or 0) * stream.time_base)
+    else:
+        end, start = (container.duration or 0) / av.time_base, (container.start_time or 0) / av.time_base
+    return end - max(0.0, start)  # Matroska states when the video ends, and it need not begin at 0
 
 
 def _find_damage(path: str, index: VideoIndex) -> str:
@@ -74,8 +85,9 @@ def _find_damage(path: str, index: VideoIndex) -> str:
     order = index.frame_packets.tolist()
     missing = set(order)
     container, stream = open_container(path)
-    level = av.logging.get_level()
+    level, skips_repeated = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)  # it compares with the messages of other files
     try:
         with container, av.logging.Capture() as complaints:
             for number, packet in enumerate([*read_packets(container, stream), None]):
@@ -84,6 +96,7 @@ def _find_damage(path: str, index: VideoIndex) -> str:
                         missing.discard(frame.pts)
     finally:
         av.logging.set_level(level)
+        av.logging.set_skip_repeated(skips_repeated)
     if missing:
         first = next(place for place, packet in enumerate(order) if packet in missing)
         return f"{len(missing)} of {len(order)} frames cannot be decoded, the first is frame {first}"

@@ -4,11 +4,15 @@
 each frame. The ffmpeg program does the work; where there is none, PyAV does, which brings FFmpeg along.
 """
 
+import contextlib
 import errno
+import fcntl
 import importlib.util
+import logging
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +24,8 @@ from datasets.video.container import VideoError, open_container
 from datasets.video.lists import VIDEOS
 from datasets.video.recipes import Recipe
 from datasets.video.reencode import read_source, reencode_by_program, reencode_by_pyav
+
+log = logging.getLogger(__name__)
 
 SUFFIX = ".mp4"
 
@@ -116,6 +122,32 @@ def convert(job: Job, recipe: Recipe, ffmpeg: str | None) -> str:
     """
     os.makedirs(os.path.dirname(job.target), exist_ok=True)
     partial = partial_path(job.target)
+    with _alone_at(partial, job.source):
+        return _convert_into(partial, job, recipe, ffmpeg)
+
+
+@contextlib.contextmanager
+def _alone_at(partial: str, source: str) -> Iterator[None]:
+    """Context in which no other process writes the file `partial`. Raises VideoError if one does."""
+    file = os.open(partial, os.O_CREAT | os.O_WRONLY)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_ours = os.path.exists(partial) and os.path.samestat(os.stat(partial), os.fstat(file))
+        except BlockingIOError:
+            is_ours = False
+        except OSError as error:
+            is_ours = True
+            log.debug("%s: this disk has no locks: %s", partial, error.strerror)
+        if not is_ours:  # it is open elsewhere, or has got its final name meanwhile
+            raise VideoError(source, "another command is converting it; start this one again afterwards")
+        yield
+    finally:
+        os.close(file)
+
+
+def _convert_into(partial: str, job: Job, recipe: Recipe, ffmpeg: str | None) -> str:
+    """See `convert`; `partial` is the other name."""
     try:
         source = read_source(job.source, recipe)
         complaint = reencode_by_program(source, partial, recipe, ffmpeg) if ffmpeg else None

@@ -20,6 +20,8 @@ from tools.common.output_files import check_folder
 log = logging.getLogger(__name__)
 
 FAILED, DAMAGED, DONE, CONVERTED = "failed", "damaged", "done", "converted"
+COLUMNS = ("what", "path", "reason")
+"""Of the report."""
 
 
 def convert_videos(args: argparse.Namespace) -> bool:
@@ -47,7 +49,7 @@ def convert_videos(args: argparse.Namespace) -> bool:
     report = args.destination / name
     try:
         args.destination.mkdir(parents=True, exist_ok=True)
-        rows, counts = _convert_all(jobs, recipe, ffmpeg, args.workers, args.timeout, _damaged_before(report))
+        rows, counts = _convert_all(jobs, recipe, ffmpeg, args.workers, args.timeout, report)
         _write(report, rows)
     except OSError as error:  # the destination cannot be written, so every video would fail
         raise SettingsError(str(error)) from error
@@ -60,12 +62,14 @@ def convert_videos(args: argparse.Namespace) -> bool:
 
 
 def _convert_all(
-    jobs: list[Job], recipe: Recipe, ffmpeg: str | None, num_workers: int, timeout: float, damaged: dict[str, str]
+    jobs: list[Job], recipe: Recipe, ffmpeg: str | None, num_workers: int, timeout: float, report: Path
 ) -> tuple[list[tuple[str, str, str]], dict[str, int]]:
     """Converts what is not done yet -> the report's rows (what happened, path, reason), and counts of what happened.
 
-    `damaged`: path -> reason from an earlier run; it still holds for files that are not converted again.
+    The `report` of an earlier run still holds for files that are not converted again. Rows are added to it at once, so
+    that a run that is killed has said what it converted despite damage.
     """
+    damaged = _damaged_before(report)
     rows, counts = [], dict.fromkeys((CONVERTED, DAMAGED, DONE, FAILED), 0)
     function = partial(_convert_one, recipe=recipe, ffmpeg=ffmpeg)
     with terminal_bar(len(jobs), "converting", "video", smoothing=0.02) as bar:
@@ -76,6 +80,8 @@ def _convert_all(
             else:
                 kind, reason = result
             counts[kind] += 1
+            if kind in (FAILED, DAMAGED):
+                _append(report, (kind, job.source, reason))
             if kind == DONE and job.source in damaged:
                 kind, reason = DAMAGED, damaged[job.source]
             if kind in (FAILED, DAMAGED):
@@ -105,6 +111,12 @@ def _damaged_before(report: Path) -> dict[str, str]:
             raise SettingsError(f"{report} is not a report of this script ({error}); move it away") from error
 
 
+def _append(report: Path, row: tuple[str, str, str]) -> None:
+    rows = [row] if report.exists() else [COLUMNS, row]
+    with report.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        csv.writer(file).writerows(rows)
+
+
 def _write(report: Path, rows: list[tuple[str, str, str]]) -> None:
     """Replaces the report; removes it if nothing went wrong."""
     if not rows:
@@ -112,5 +124,5 @@ def _write(report: Path, rows: list[tuple[str, str, str]]) -> None:
         return
     partial_report = report.with_name(f".{report.name}.partial")
     with partial_report.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        csv.writer(file).writerows([("what", "path", "reason"), *rows])
+        csv.writer(file).writerows([COLUMNS, *rows])
     os.replace(partial_report, report)
