@@ -120,6 +120,28 @@ def test_a_report_that_is_none_is_left_alone(source, tmp_path):
         assert report.read_text() == text
 
 
+def test_a_run_that_is_killed_has_reported_its_damage(source, tmp_path, monkeypatch):
+    original, calls = conversion.convert, []
+
+    def convert(job, recipe, ffmpeg):
+        return original(job, recipe, ffmpeg) or "1 of 9 frames cannot be decoded"
+
+    def run_some(function, jobs, *_):
+        for job in list(jobs)[:2]:
+            calls.append(job.source)
+            yield job, function(job)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(conversion, "convert", convert)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(conversion, "run_each", run_some)
+        run(source, tmp_path / "out", "--pyav")
+    names = {os.path.basename(name) for name in calls}
+    assert report(tmp_path / "out").keys() == names
+    monkeypatch.setattr(conversion, "convert", original)
+    assert run(source, tmp_path / "out", "--pyav") == 0 and report(tmp_path / "out").keys() == names
+
+
 @pytest.mark.slow
 def test_a_video_that_hangs_is_a_failure(source, tmp_path, monkeypatch):
     original = conversion.convert

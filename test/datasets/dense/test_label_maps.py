@@ -1,5 +1,8 @@
 """Images and label maps in each layout, what the values mean, and one error for each fault."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -172,6 +175,21 @@ def test_palettes_and_two_levels_are_read_by_their_values(tmp_path):
     assert read_label_file(str(tmp_path / "p.png")).tolist() == [[0, 1], [2, 3]]
     Image.fromarray(np.array([[True, False]])).save(tmp_path / "b.png")
     assert read_label_file(str(tmp_path / "b.png")).tolist() == [[1, 0]]
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_gray_of_a_few_bits_is_read_by_its_values(tmp_path, bits):
+    values = np.arange(2**bits, dtype=np.uint8).reshape(2, -1)
+    packed = np.packbits(np.unpackbits(values[..., None], axis=2)[..., -bits:].reshape(2, -1), axis=1)
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", values.shape[1], 2, bits, 0, 0, 0, 0)
+    rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in packed))
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    (tmp_path / "g.png").write_bytes(png)
+    assert np.array_equal(read_label_file(str(tmp_path / "g.png")), values)
 
 
 def test_an_image_without_label_map_and_the_reverse(folders):

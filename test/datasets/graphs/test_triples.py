@@ -55,8 +55,14 @@ def test_columns_by_name_in_any_order_among_others(tmp_path):
 
 def test_quotes_spaces_blank_lines_and_windows_files(tmp_path):
     path = tmp_path / "facts.csv"
-    path.write_bytes(b'\xef\xbb\xbf"Smith, John",  knows,  Eve\r\n\r\nEve,knows,"Smith, John"\r\n')
+    path.write_bytes(b'\xef\xbb\xbf"Smith, John",  knows,  Eve\r\n\r\n  \r\n,,\r\nEve,knows,"Smith, John"\r\n')
     assert facts_of(read_triples(path)) == [("Smith, John", "knows", "Eve"), ("Eve", "knows", "Smith, John")]
+
+
+def test_the_last_suffix_tells_the_form(tmp_path):
+    path = tmp_path / "facts.csv.tsv"
+    path.write_text("Smith, John\tknows\tEve\n")
+    assert facts_of(read_triples(path)) == [("Smith, John", "knows", "Eve")]
 
 
 def test_a_repeated_fact_counts_once(tmp_path):

@@ -63,6 +63,26 @@ def test_people_are_told_apart_by_their_numbers_in_ntus_files(tmp_path, position
     np.testing.assert_allclose(read_skeleton(tmp_path / "a.skeleton"), positions[:, ::-1], rtol=1e-6)
 
 
+def test_two_bodies_of_one_number_are_two(tmp_path, positions):
+    (tmp_path / "a.skeleton").write_text(as_ntu(positions).replace("72057591 ", "72057590 "))
+    np.testing.assert_allclose(read_skeleton(str(tmp_path / "a.skeleton")), positions, rtol=1e-6)
+
+
+def test_frames_of_kinetics_are_where_their_indices_say(tmp_path, positions):
+    content = as_kinetics(positions)
+    for frame, index in zip(content["data"], (12, 10, 11, 14), strict=True):
+        frame["frame_index"] = index
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    found = read_skeleton(str(tmp_path / "a.json"))
+    assert found.shape[0] == 5 and np.isnan(found[3]).all()
+    np.testing.assert_allclose(found[[2, 0, 1, 4]], positions, rtol=1e-6)
+    for index, message in ((10, "two entries have one frame_index"), (10**9, "frame_index goes from 10 to 1000000000")):
+        content["data"][3]["frame_index"] = index
+        (tmp_path / "a.json").write_text(json.dumps(content))
+        with pytest.raises(FileError, match=message):
+            read_skeleton(str(tmp_path / "a.json"))
+
+
 def test_an_array_may_have_one_person_or_two_coordinates(tmp_path, positions):
     np.savez(tmp_path / "a.npz", walk=positions[:, 0, :, :2])
     np.testing.assert_array_equal(read_skeleton(tmp_path / "a.npz"), positions[:, :1])

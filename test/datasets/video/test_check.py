@@ -47,6 +47,22 @@ def test_intact_videos(tmp_path, name, options):
         assert len(found.index.frame_packets) == 60 and found.stamp[0] == path.stat().st_size
 
 
+def test_a_cut_file_with_sound_ends_early(tmp_path):
+    whole = number_video(tmp_path / "a.mkv", 100, audio=True, gop=10)
+    assert fault_of(whole) == ""
+    (tmp_path / "cut.mkv").write_bytes(whole.read_bytes()[: whole.stat().st_size // 3])
+    assert fault_of(tmp_path / "cut.mkv").startswith("ends early: ")
+
+
+def test_complaints_belong_to_the_file_they_are_about(tmp_path):
+    whole = number_video(tmp_path / "a.mkv", 100, audio=True, gop=10).read_bytes()
+    cuts = [tmp_path / f"cut{part}.mkv" for part in (90, 93, 96)]
+    for path, part in zip(cuts, (90, 93, 96), strict=True):
+        path.write_bytes(whole[: len(whole) * part // 100])
+    assert {fault_of(path, full=True) for path in cuts} == {"damaged: File ended prematurely"}
+    assert fault_of(tmp_path / "a.mkv", full=True) == ""
+
+
 def test_a_late_start_is_no_early_end(tmp_path):
     whole = number_video(tmp_path / "late.mkv", 40, pts=[125 + number for number in range(40)], gop=10)
     assert fault_of(whole) == ""

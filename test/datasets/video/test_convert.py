@@ -1,5 +1,6 @@
 """Converted videos have the frames of their sources, in the recipe's size and form, with either program."""
 
+import fcntl
 import importlib.util
 import os
 import shutil
@@ -348,3 +349,18 @@ def test_script_in_parts_and_from_names(tmp_path):
 
 def test_pyav_can_encode_every_recipe():
     assert {recipe.codec for recipe in RECIPES.values()} <= av.codecs_available
+
+
+def test_a_target_is_written_by_one_command_at_a_time(tmp_path):
+    number_video(tmp_path / "a.mp4")
+    job = Job(str(tmp_path / "a.mp4"), str(tmp_path / "out/a.mp4"))
+    (tmp_path / "out").mkdir()
+    with open(partial_path(job.target), "w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        other.write("what another command has written")
+        other.flush()
+        with pytest.raises(VideoError, match="another command is converting it; start this one again afterwards"):
+            convert(job, RECIPES["training"], None)
+        assert Path(partial_path(job.target)).read_text() == "what another command has written"
+    assert convert(job, RECIPES["training"], None) == "" and is_done(job, RECIPES["training"])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.mp4"]
