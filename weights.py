@@ -296,9 +296,9 @@ def read_classes(path: str | Path) -> list[int]:
     try:
         content = path.read_text().split() if is_text else _read_file(path)
         numbers = [int(number) for number in content]
+    except WeightsError:
+        raise
     except (OSError, TypeError, ValueError) as error:
-        if isinstance(error, WeightsError):
-            raise
         raise WeightsError(
             f"{path}: expected the number of a class on each line, or a list in a .pth file: {error}"
         ) from error

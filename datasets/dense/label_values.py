@@ -95,15 +95,8 @@ def cityscapes_values() -> LabelValues:
     return LabelValues(table, f"Cityscapes' ids, 0 to {CITYSCAPES_IDS - 1}")
 
 
-GRAY_STEPS = {2: 85, 4: 17}
-"""Bits of a gray PNG -> what Pillow multiplies its values by, so that the highest is white."""
-
-
-def _gray_bits(path: str) -> int:
-    """The bits of a pixel of a gray PNG, 8 for PNGs of another kind."""
-    with open(path, "rb") as file:
-        bits, kind = file.read(26)[24:]
-    return bits if kind == 0 else 8
+GRAY_STEPS = {"L;2": 85, "L;4": 17}
+"""What Pillow calls the pixels of a gray PNG of a few bits -> its factor on them, which makes the highest white."""
 
 
 def read_label_file(path: str) -> np.ndarray:
@@ -117,8 +110,9 @@ def read_label_file(path: str) -> np.ndarray:
                 kind = {"I;16": "of 16 bits", "I;16B": "of 16 bits", "I": "of 32 bits"}.get(image.mode, image.mode)
                 reason = f"is {kind}; a label map has one channel of 8 bits, whose values are the labels"
                 raise ImageError(path, f"{reason}: save it as gray or palette PNG")
+            step = GRAY_STEPS.get(image.tile[0][3]) if image.format == "PNG" and image.tile else None
             values = np.array(image).astype(np.uint8)
-            return values // GRAY_STEPS.get(_gray_bits(path), 1) if image.format == "PNG" else values
+            return values if step is None else values // step
     except ImageError:
         raise
     except Exception as error:  # on damaged files, Pillow's decoders raise whatever the bytes lead to

@@ -142,13 +142,12 @@ def rate_and_length(path: str) -> tuple[float, float]:
     As the header says if the file cannot be indexed; 0 seconds if that does not say it either. Raises VideoError if the
     file cannot be opened.
     """
-    with VideoStream(path) as stream:
-        stated = stream.fps, stream.duration_seconds or 0.0
     try:
         with VideoReader(path) as video:
             return video.fps, video.duration_seconds
     except VideoError:
-        return stated
+        with VideoStream(path) as stream:
+            return stream.fps, stream.duration_seconds or 0.0
 
 
 def _open_stream(source: str):

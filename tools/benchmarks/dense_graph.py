@@ -15,7 +15,7 @@ from eurgraph.grid_conv import GridGRMP
 from eurgraph.pyramid import EurNetPyramid
 from eurgraph.windows import FAR, Lattice, WindowedNearestPatches, diagonal_windows, position_terms
 from models import create_pyramid
-from tools.benchmarks.timing import Contestant, Measured, measure
+from tools.benchmarks.timing import Contestant, Measured, add_timing_arguments, measure
 from tools.common.arguments import positive
 
 HELP = """EurNet for dense prediction, at the size of a COCO image.
@@ -39,8 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=positive, default=1344, help="its width")
     parser.add_argument("--batch", type=positive, default=1, help="number of images")
     parser.add_argument("--window-length", type=positive, default=144, help="the longer side of a window, in patches")
-    parser.add_argument("--threads", type=positive, default=1, help="CPU threads")
-    parser.add_argument("--repeats", type=positive, default=3, help="measured steps of each")
+    add_timing_arguments(parser, num_repeats=3)
 
 
 def run(args: argparse.Namespace) -> None:

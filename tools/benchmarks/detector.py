@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from detectors import create_detector
-from tools.benchmarks.timing import Contestant, measure
+from tools.benchmarks.timing import Contestant, add_timing_arguments, measure
 from tools.common.arguments import positive
 
 HELP = """Mask R-CNN on a ResNet-50 with FPN: inference of an image, from pixels to boxes and mask probabilities.
@@ -30,8 +30,7 @@ LIKELY = 4.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--height", type=positive, default=800, help="height of the image")
     parser.add_argument("--width", type=positive, default=1344, help="its width")
-    parser.add_argument("--threads", type=positive, default=1, help="CPU threads")
-    parser.add_argument("--repeats", type=positive, default=3, help="measured steps of each")
+    add_timing_arguments(parser, num_repeats=3)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -5,8 +5,13 @@ import argparse
 import torch
 
 
-def device_name(text: str) -> str:
-    """The type of an option that names a device of PyTorch that this machine has."""
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Adds --device, a device of PyTorch that this machine has."""
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", type=_device_name, default=default, help="cuda, cpu, ...")
+
+
+def _device_name(text: str) -> str:
     try:
         torch.empty(0, device=text)
     except (AssertionError, RuntimeError) as error:  # the former: PyTorch without CUDA

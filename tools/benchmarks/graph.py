@@ -10,7 +10,7 @@ from torch import nn
 
 from engine.precision import place_model
 from models import MODELS, create_model
-from tools.benchmarks.timing import Contestant, measure
+from tools.benchmarks.timing import Contestant, add_timing_arguments, measure
 from tools.common.arguments import positive
 
 HELP = """Message passing on grids and on edge lists.
@@ -35,8 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--edges", type=positive, default=1_000_000, help="its edges")
     parser.add_argument("--relations", type=positive, default=8, help="its relations")
     parser.add_argument("--channels", type=positive, default=64, help="channels of its nodes and of the layers")
-    parser.add_argument("--threads", type=positive, default=1, help="CPU threads")
-    parser.add_argument("--repeats", type=positive, default=7, help="measured steps of each")
+    add_timing_arguments(parser, num_repeats=7)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from engine.allocator import keep_freed_memory
 from engine.precision import autocast, place_model
 from models import create_model, model_info
-from tools.benchmarks.devices import device_name
-from tools.benchmarks.timing import Contestant, measure
+from tools.benchmarks.devices import add_device
+from tools.benchmarks.timing import Contestant, add_timing_arguments, measure
 from tools.common.arguments import positive
 
 HELP = """What a model costs: parameters, operations, clips (or images) per second, and peak memory.
@@ -49,10 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=positive, help="frames of a clip (default: the model's own)")
     parser.add_argument("--size", type=positive, help="height and width in pixels (default: the model's own)")
     parser.add_argument("--batch", type=positive, default=4, help="batch size")
-    parser.add_argument(
-        "--device", type=device_name, default="cuda" if torch.cuda.is_available() else "cpu", help="cuda, cpu, ..."
-    )
-    parser.add_argument("--threads", type=positive, default=1, help="CPU threads; one depends least on other programs")
+    add_device(parser)
     parser.add_argument("--precision", choices=["float32", "bf16", "fp16"], default="float32")
     parser.add_argument(
         "--layout", choices=[*LAYOUTS, "both"], default="both", help="memory layout of weights and activations"
@@ -64,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="returned",
         help="kept: as run.keep_memory does on a CPU (returned to the kernel)",
     )
-    parser.add_argument("--repeats", type=positive, default=7, help="measured steps of each case")
+    add_timing_arguments(parser, num_repeats=7)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -27,7 +27,7 @@ from engine.train_settings import TrainSettings
 from engine.trainer import Trainer
 from models import create_model, model_info
 from settings import SettingsError
-from tools.benchmarks.devices import device_name
+from tools.benchmarks.devices import add_device
 from tools.common.arguments import positive
 
 HELP = """What a training step costs beyond its network: the loop, the log, the checkpoints, on one rank and on several.
@@ -85,9 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=positive, default=4, help="frames of the small clips (4)")
     parser.add_argument("--size", type=positive, default=32, help="height and width of the small clips in pixels (32)")
     parser.add_argument("--steps", type=positive, default=120, help="steps that are compared (120)")
-    parser.add_argument(
-        "--device", type=device_name, default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu"
-    )
+    add_device(parser)
     parser.add_argument("--threads", type=positive, default=1, help="CPU threads of each rank (1)")
     parser.add_argument("--precision", choices=["float32", "bf16", "fp16"], default="float32")
 

@@ -7,7 +7,7 @@ import torch
 
 from models import create_model, list_models
 from tools.benchmarks.model import Case, count_flops, input_shape, make_step
-from tools.benchmarks.timing import Contestant, Measured, measure
+from tools.benchmarks.timing import Contestant, Measured, add_timing_arguments, measure
 from tools.common.arguments import positive
 
 HELP = """A table of networks as papers print it: parameters, operations, and for each device the images (or clips)
@@ -27,11 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=positive, default=4, help="batch size, in views")
     parser.add_argument("--size", type=positive, help="height and width in pixels (default: the model's own)")
     parser.add_argument("--devices", nargs="+", default=both, metavar="DEVICE", help=" ".join(both))
-    parser.add_argument("--threads", type=positive, default=1, help="CPU threads")
     parser.add_argument("--precision", choices=["float32", "bf16", "fp16"], default="float32")
     parser.add_argument("--compile", action="store_true", help="measure the models compiled by torch.compile")
     parser.add_argument("--in-turns", action="store_true", help="measure step by step of all networks in turns")
-    parser.add_argument("--repeats", type=positive, default=5, help="measured steps of each")
+    add_timing_arguments(parser, num_repeats=5)
 
 
 def run(args: argparse.Namespace) -> None:

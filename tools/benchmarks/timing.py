@@ -5,6 +5,7 @@ over all of them, so ratios compare neighbors in time, not medians over all time
 processor's, which other programs change less than those of the clock.
 """
 
+import argparse
 import multiprocessing
 import statistics
 import time
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 
 from engine.progress import counted, terminal_bar
+from tools.common.arguments import positive
 
 START_METHOD = "spawn"  # a forked process would share our memory
 
@@ -52,6 +54,12 @@ class Measured:
     @property
     def mebibytes(self) -> str:
         return "-" if self.memory is None else f"{self.memory / 2**20:.0f}"
+
+
+def add_timing_arguments(parser: argparse.ArgumentParser, num_repeats: int) -> None:
+    """Adds --threads, and --repeats with a default of `num_repeats`."""
+    parser.add_argument("--threads", type=positive, default=1, help="CPU threads; one depends least on other programs")
+    parser.add_argument("--repeats", type=positive, default=num_repeats, help="measured steps of each")
 
 
 def measure(contestants: list[Contestant], num_repeats: int, what: str) -> list[Measured]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from dense.upernet import UPerHead
 from settings import SettingsError
-from tools.benchmarks.timing import Contestant, measure
+from tools.benchmarks.timing import Contestant, add_timing_arguments, measure
 from tools.common.arguments import positive
 
 HELP = """UPerNet's head on the maps of a backbone: inference, from maps of strides 4 to 32 to 150 classes.
@@ -30,8 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--width", type=positive, default=64, help="channels of the finest map; each other has twice as many"
     )
     parser.add_argument("--channels", type=positive, default=512, help="channels of the head")
-    parser.add_argument("--threads", type=positive, default=1, help="CPU threads")
-    parser.add_argument("--repeats", type=positive, default=5, help="measured steps of each")
+    add_timing_arguments(parser, num_repeats=5)
 
 
 def run(args: argparse.Namespace) -> None:
