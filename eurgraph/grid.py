@@ -27,6 +27,7 @@ from eurgraph.nearest import (
     relative_position,
     touching_tables,
     values_at_once,
+    values_of_rows,
 )
 
 if TYPE_CHECKING:
@@ -290,7 +291,7 @@ class NearestPatches(nn.Module):
         num_rows, row_length, num_patches = shape[0], math.prod(shape[1:]), math.prod(shape)
         num_frames = x.shape[1] // num_patches
         table = position_by_rows(shape, self.num_channels).to(x)  # [M, 2 S - 1, M]
-        rows_at_once = min(num_rows, max(1, values_at_once(x) // (row_length * x.shape[1])))
+        rows_at_once = min(num_rows, max(1, values_of_rows(x) // (row_length * x.shape[1])))
         memory = x.new_empty(rows_at_once, row_length, num_frames, num_rows, row_length)
         index = torch.empty(*x.shape[:2], self.num_neighbors * num_frames, dtype=torch.int64, device=x.device)
         for first in range(0, num_rows, rows_at_once):

@@ -12,6 +12,8 @@ import torch
 
 CACHED_VALUES = 2**20
 """Distances that are held at once on a CPU, few enough to stay in its cache."""
+ROW_VALUES = 2**23
+"""Distances to all patches of a large grid that a CPU holds at once: a product of few rows reads all patches for each."""
 GPU_VALUES = 2**26
 GROUP_SIZE = 8
 
@@ -19,6 +21,11 @@ GROUP_SIZE = 8
 def values_at_once(x: torch.Tensor) -> int:
     """How many distances to hold at once on the device of `x`."""
     return CACHED_VALUES if x.device.type == "cpu" else GPU_VALUES
+
+
+def values_of_rows(x: torch.Tensor) -> int:
+    """The same where each patch has so many others that even a few rows of distances leave the cache."""
+    return ROW_VALUES if x.device.type == "cpu" else GPU_VALUES
 
 
 def relative_position(shape: Sequence[int], num_channels: int) -> torch.Tensor:

@@ -119,7 +119,7 @@ def test_distances_by_rows_choose_the_same_patches(shape, size, monkeypatch):
     nearest = NearestPatches(shape, num_channels=12, num_neighbors=3)
     assert not nearest.state_dict()
     for limit in (1, 900, 2**20):
-        monkeypatch.setattr(nearest_patches, "CACHED_VALUES", limit)
+        monkeypatch.setattr(nearest_patches, "ROW_VALUES", limit)
         assert torch.equal(nearest(x).index.sort().values, expected.sort().values)
 
 
