@@ -13,7 +13,7 @@ import torch
 CACHED_VALUES = 2**20
 """Distances that are held at once on a CPU, few enough to stay in its cache."""
 ROW_VALUES = 2**23
-"""Distances to all patches of a large grid that a CPU holds at once: a product of few rows reads all patches for each."""
+"""Distances to all patches of a large grid that a CPU holds at once; products of few rows would be slow."""
 GPU_VALUES = 2**26
 GROUP_SIZE = 8
 

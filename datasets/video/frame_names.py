@@ -7,6 +7,8 @@ with others: optical flow (`flow_x_00001.jpg`), masks (`00001_mask.png`), a cove
 2. the only series of more than one image;
 3. the only one of these whose name has no words but `FRAME_WORDS`.
 
+Several numbers are one if they count on like a clock, `12-59-58.jpg`, `12-59-59.jpg`, `13-00-00.jpg`, in even steps.
+
 Otherwise it is unclear. An image without a number counts only if it is alone. What is left out is said in the log, once
 for all folders with the same series.
 """
@@ -18,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from decimal import Decimal
 from itertools import pairwise
+from statistics import median_low
 from typing import NamedTuple
 
 from datasets.image_file import SUFFIXES, UNREAD_SUFFIXES
@@ -27,6 +30,9 @@ log = logging.getLogger(__name__)
 
 FRAME_WORDS = {"color", "frame", "frames", "im", "image", "images", "img", "imgs", "rgb"}
 """The words in the names of frames, in lower case."""
+
+CLOCK = (24, 60, 60)
+"""Hours of a day, minutes and seconds."""
 
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)")  # a time in seconds may have a fraction
 _WORD = re.compile(r"[^\W\d_]+")
@@ -89,7 +95,8 @@ def _find_series(images: list[_Image]) -> list[_Series]:
     for group in alike.values():
         columns = list(zip(*(image.numbers for image in group), strict=True))
         varying = [place for place, column in enumerate(columns) if len(set(column)) > 1] or [len(columns) - 1]
-        if any(all(one < other for one, other in pairwise(column)) for column in columns):
+        is_increasing = any(all(one < other for one, other in pairwise(column)) for column in columns)
+        if is_increasing or _is_clock(group, varying[0]):
             found.append(_series(group, varying[0]))
             continue
         parts = defaultdict(list)  # cam1_0001, cam2_0001: by all numbers but the last
@@ -97,6 +104,31 @@ def _find_series(images: list[_Image]) -> list[_Series]:
             parts[tuple(image.numbers[place] for place in varying[:-1])].append(image)
         found += [_series(part, varying[-1]) for part in parts.values()]
     return found
+
+
+def _is_clock(images: list[_Image], first: int) -> bool:
+    """Whether the numbers from place `first` on are one time, and the times of the images are evenly spaced.
+
+    The last number may be a fraction of a second, of three digits or more. Cameras or shots that are numbered each from
+    its own start (`cam1_01`, `cam1_02`, `cam2_01`) are no clock: their times leap.
+    """
+    digits = [[image.parts[2 * place + 1] for place in range(first, len(image.numbers))] for image in images]
+    widths = {len(texts[-1]) for texts in digits}
+    has_fraction = len(widths) == 1 and max(widths) >= 3
+    units = [*CLOCK, *([10 ** max(widths)] if has_fraction else [])]
+    if not all(text.isdecimal() for texts in digits for text in texts) or len(digits[0]) > 1 + len(units):
+        return False
+    units = units[len(units) + 1 - len(digits[0]) :]  # of all numbers but the first, which may be any
+    times = []
+    for first_text, *texts in digits:
+        time = int(first_text)
+        for unit, text in zip(units, texts, strict=True):
+            if int(text) >= unit:
+                return False
+            time = time * unit + int(text)
+        times.append(time)
+    steps = [other - one for one, other in pairwise(times)]
+    return max(steps) < 2 * median_low(steps)
 
 
 def _series(images: list[_Image], place: int) -> _Series:

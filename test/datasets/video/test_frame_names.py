@@ -15,6 +15,9 @@ from datasets.video.frame_names import find_frames
         ["clip_007_0998.jpg", "clip_007_0999.jpg", "clip_007_1000.jpg"],
         ["frame_0.04.jpg", "frame_0.16.jpg", "frame_0.2.jpg", "frame_1.0.jpg"],  # seconds
         ["f_1_40.jpg", "f_2_80.jpg", "f_3_120.jpg"],  # number and milliseconds
+        ["f_9_960.jpg", "f_9_999.jpg", "f_10_040.jpg", "f_10_080.jpg"],  # seconds and milliseconds
+        ["2024-01-01_12-59-58.jpg", "2024-01-01_12-59-59.jpg", "2024-01-01_13-00-00.jpg"],
+        ["59-40.jpg", "59-50.jpg", "60-00.jpg"],  # minutes and seconds
         ["1403636579763555584.png", "1403636579763555585.png"],  # nanoseconds
         ["shot1_0001.jpg", "shot1_0002.jpg", "shot2_0003.jpg"],
         ["1.gif", "2.jfif", "3.tif", "4.ppm", "5.webp", "6.bmp", "7.jp2", "8.avif"],
@@ -47,6 +50,11 @@ def test_other_images_are_left_out_and_named_once(frames, others, said, caplog, 
     ("names", "message"),
     [
         (["cam1_1.jpg", "cam1_2.jpg", "cam2_1.jpg", "cam2_2.jpg"], r"cam1_\* \(2 images\), cam2_\* \(2 images\)"),
+        (
+            ["cam1_001.jpg", "cam1_002.jpg", "cam2_001.jpg", "cam2_002.jpg"],
+            r"cam1_\* \(2 images\), cam2_\* \(2 images\)",
+        ),
+        (["1-1-1-1-1.jpg", "1-1-1-1-2.jpg", "2-1-1-1-1.jpg", "2-1-1-1-2.jpg"], "unclear which images are its frames"),
         (["flow_x_1.jpg", "flow_x_2.jpg", "flow_y_1.jpg", "flow_y_2.jpg"], r"unclear which .*: flow_x_\* .*; move the"),
         (["rgb_1.jpg", "rgb_2.jpg", "frame_1.jpg", "frame_2.jpg"], "unclear which images are its frames"),
         (["a.jpg", "b.jpg"], r"unclear which images are its frames: a\.jpg, b\.jpg"),
