@@ -98,7 +98,7 @@ def _cells(line: Line) -> tuple[str, ...]:
 
 def _notes(lines: Sequence[Line]) -> Iterator[str]:
     results = [result for line in lines for _, result in line.done]
-    scores = sorted({_name_of_score(result) for result in results})
+    scores = _names_of_scores(results)
     for on, source in sorted({(result.on, result.source) for result in results}):
         if on == "data.test":
             yield f"Scored on {on} ({source}), which chose nothing; data.val chose the best checkpoint of a run."
@@ -113,11 +113,20 @@ def _notes(lines: Sequence[Line]) -> Iterator[str]:
         )
 
 
-def _name_of_score(result: Result) -> str:
-    """The number of the evaluation that ranks checkpoints."""
+def _names_of_scores(results: Sequence[Result]) -> list[str]:
+    """The number of the evaluations that ranks checkpoints; several if the runs differ in it.
+
+    Others may equal it in one run by chance, hardly in all.
+    """
+    equal = [_numbers_equal_to_score(result) for result in results]
+    everywhere = [name for name in (equal[0] if equal else []) if all(name in names for names in equal)]
+    return everywhere[:1] or sorted({names[0] for names in equal})
+
+
+def _numbers_equal_to_score(result: Result) -> list[str]:
     score = result.best or (result.last or [None])[-1]
-    names = (name for name, value in (score.summary if score else {}).items() if value == score.score)
-    return next(names, "score of the task")
+    names = [name for name, value in (score.summary if score else {}).items() if value == score.score]
+    return names or ["score of the task"]
 
 
 def write_tables(folder: Path, lines: Sequence[Line]) -> None:
