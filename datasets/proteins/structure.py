@@ -1,10 +1,12 @@
 """C-alpha atoms of a protein, from a PDB or mmCIF file, also gzip-compressed. Files are read by gemmi.
 
 What counts: the first model; of alternate locations, the first; chains and numbers as their authors call them;
-residues with insertion codes are residues of their own. Modified residues (MSE, SEP ...) are residues of unknown type.
+residues with insertion codes are residues of their own. Chains of one name that TER separates and that have the same
+numbers are copies: A, A-2, A-3. Modified residues (MSE, SEP ...) are residues of unknown type.
 """
 
 import gzip
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,29 +66,37 @@ def read_backbone(path: str | Path) -> Backbone:
     path = str(path)
     file, wanted = split_chain(path)
     model = _first_model(file)
-    types, positions, chains, names, numbers = [], [], [], [], []
-    for chain in model:
-        if wanted is not None and chain.name != wanted:
-            continue
-        before = None  # of two residues at one place, which are alternatives, the first counts
-        for residue in chain:
-            place = str(residue.seqid)
-            atom = _alpha_carbon(residue)
-            if atom is None or place == before:
-                continue
-            if chain.name not in names:
-                names.append(chain.name)
-            before = place
-            types.append(_TYPE_OF.get(residue.name, UNKNOWN))
-            positions.append(atom.pos.tolist())
-            chains.append(names.index(chain.name))
-            numbers.append(place)
+    found = {name: residues for name, residues in _chains(model).items() if wanted in (None, name)}
+    types, positions, chains, numbers = [], [], [], []
+    for number, (name, residues) in enumerate(found.items()):
+        if twice := next((place for place, residue in residues.items() if _is_there_twice(residue)), None):
+            raise FileError(path, f"residue {twice} of chain {name} is there twice; end copies of a chain by TER")
+        types += [_TYPE_OF.get(residue.name, UNKNOWN) for residue in residues.values()]
+        positions += [_alpha_carbon(residue).pos.tolist() for residue in residues.values()]
+        chains += [number] * len(residues)
+        numbers += residues
     if not types:
         raise FileError(path, _why_empty(model, wanted))
     columns = np.array(types), np.array(positions, dtype=np.float64), np.array(chains)
     if not np.isfinite(columns[1]).all():
         raise FileError(path, "a C-alpha has a coordinate that is NaN or infinite")
-    return Backbone(*columns, tuple(names), tuple(numbers))
+    return Backbone(*columns, tuple(found), tuple(numbers))
+
+
+def _chains(model: gemmi.Model) -> dict[str, dict[str, gemmi.Residue]]:
+    """The residues that have a C-alpha, by chain and number."""
+    chains = {}
+    for part in model:
+        residues = {}
+        for residue in part:
+            if _alpha_carbon(residue):
+                residues.setdefault(str(residue.seqid), residue)  # of alternatives at one place, the first counts
+        for copy in count(1):
+            chain = chains.setdefault(part.name if copy == 1 else f"{part.name}-{copy}", {})
+            if residues.keys().isdisjoint(chain):
+                chain.update(residues)
+                break
+    return {name: residues for name, residues in chains.items() if residues}
 
 
 def _first_model(file: str) -> gemmi.Model:
@@ -103,6 +113,7 @@ def _first_model(file: str) -> gemmi.Model:
         raise FileError(file, "no atom in it; expected a structure in PDB or mmCIF format")
     if structure.input_format == gemmi.CoorFormat.Pdb:
         _check_coordinates(file)
+        structure = gemmi.read_pdb(file, split_chain_on_ter=True)
     return structure[0]
 
 
@@ -123,10 +134,14 @@ def _alpha_carbon(residue: gemmi.Residue) -> gemmi.Atom | None:
     return next((atom for atom in residue if atom.name == "CA" and atom.element.name == "C"), None)
 
 
+def _is_there_twice(residue: gemmi.Residue) -> bool:
+    """Whether two C-alphas are no alternatives: gemmi joins residues of one number that nothing separates."""
+    return sum(atom.name == "CA" and atom.element.name == "C" and atom.altloc == "\0" for atom in residue) > 1
+
+
 def _why_empty(model: gemmi.Model, wanted: str | None) -> str:
-    names = [chain.name for chain in model if any(map(_alpha_carbon, chain))]
     if wanted is not None and wanted not in [chain.name for chain in model]:
-        return f"no chain {wanted}; its chains with residues: {', '.join(names) or 'none'}"
+        return f"no chain {wanted}; its chains with residues: {', '.join(_chains(model)) or 'none'}"
     residues = [residue.name for chain in model if wanted in (None, chain.name) for residue in chain]
     if any(gemmi.find_tabulated_residue(name).is_nucleic_acid() for name in residues):
         return "no residue with a C-alpha: it is DNA or RNA, not a protein"

@@ -48,6 +48,19 @@ def test_two_residues_at_one_place_are_alternatives(tmp_path):
     assert read_backbone(written(tmp_path, atoms)).types.tolist() == [2, 0]
 
 
+def test_copies_of_a_chain_are_chains_and_what_belongs_to_it_is_not(tmp_path):
+    chain = [line for line in as_pdb(walk(4)).splitlines() if line.startswith("ATOM")]
+    other = [line[:22] + "   9" + line[26:] for line in chain[-1:]]  # one more residue, behind the end of its chain
+    path = tmp_path / "copies.pdb"
+    path.write_text("\n".join([*chain, "TER", *chain, "TER", *other, "END", ""]))
+    backbone = read_backbone(path)
+    assert backbone.chain_names == ("A", "A-2") and backbone.chains.tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 1]
+    assert backbone.numbers[4] == "9" and read_backbone(f"{path}:A-2").numbers == backbone.numbers[:4]
+    path.write_text("\n".join([*chain, *chain, "END", ""]))
+    with pytest.raises(FileError, match=r"residue 1 of chain A is there twice; end copies of a chain by TER"):
+        read_backbone(path)
+
+
 def test_gzip_and_plain_files_are_read_alike(tmp_path):
     plain = written(tmp_path, walk(20))
     packed = tmp_path / "packed.pdb.gz"
