@@ -16,8 +16,11 @@ KEEPING = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1, M_TOP_PAD: 64 * MIB}
 RETURNING = {M_MMAP_MAX: 65536, M_MMAP_THRESHOLD: 32 * MIB, M_TRIM_THRESHOLD: 64 * MIB, M_TOP_PAD: 0}
 """Where glibc's own thresholds end up in a process with large blocks: it moves them only until one is set."""
 LOOK_SECONDS = 1.0
-GROWTH, LOOKS = 8 * MIB, 10
-"""Growth of the heap, and number of looks at it, after which what is free in it is handed back."""
+GROWTH, LOOKS = 8 * MIB, 60
+"""Growth of the heap over its greatest size, and number of looks, after which what is free in it is handed back.
+
+A training step takes all of it again, which costs up to half a second: once in a minute, it hardly counts.
+"""
 
 
 class _HeapFacts(ctypes.Structure):
@@ -39,7 +42,8 @@ def keep_freed_memory() -> bool:
     """Tells glibc to keep freed memory in this process -> whether it does. Other allocators keep theirs anyway.
 
     Between blocks that stay, free memory falls into pieces, so that the heap of a long stream would grow for hours. A
-    thread hands free memory back when the heap has grown, and every ten seconds, which is seldom for a network's steps.
+    thread hands free memory back when the heap is larger than ever, and every minute, which is seldom for a network's
+    steps.
     Forked processes, such as dataloader workers, do not have the thread, and return memory as before.
     """
     if allocator() != "glibc" or not hasattr(ctypes.CDLL(None), "mallinfo2") or not _set(KEEPING):
@@ -57,11 +61,12 @@ def _set(options: dict[int, int]) -> bool:
 def _trim() -> None:
     libc = ctypes.CDLL(None)
     libc.mallinfo2.restype = _HeapFacts
-    last = libc.mallinfo2().arena
+    greatest = libc.mallinfo2().arena
     while True:
         for _ in range(LOOKS):
             time.sleep(LOOK_SECONDS)
-            if libc.mallinfo2().arena > last + GROWTH:
+            size = libc.mallinfo2().arena
+            if size > greatest + GROWTH:
                 break
+        greatest = max(size, greatest)
         libc.malloc_trim(0)
-        last = libc.mallinfo2().arena
