@@ -56,7 +56,11 @@ convert_one() { # RECIPE SOURCE DESTINATION NAME: converts one video unless it i
     local partial=${target%/*}/.${target##*/}.partial stream rate report complaint failed=0
     mkdir -p "${target%/*}"
     if command -v flock >/dev/null; then # one command at a time writes this file
-        exec 9>>"$partial"
+        if ! { exec 9>>"$partial"; } 2>/dev/null; then
+            echo "$source: cannot write $partial; is the name too long, or the disk full?" >&2
+            printf '%s\n' "$source" >>"$FAILURES"
+            return
+        fi
         if ! flock -n 9; then
             echo "$source: another command is converting it; start this one again afterwards" >&2
             printf '%s\n' "$source" >>"$FAILURES"

@@ -122,14 +122,19 @@ def convert(job: Job, recipe: Recipe, ffmpeg: str | None) -> str:
     """
     os.makedirs(os.path.dirname(job.target), exist_ok=True)
     partial = partial_path(job.target)
-    with _alone_at(partial, job.source):
-        return _convert_into(partial, job, recipe, ffmpeg)
+    try:
+        with _alone_at(partial, job.source):
+            return _convert_into(partial, job, recipe, ffmpeg)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise VideoError(job.source, "its name is too long for that of the target while it is written") from error
 
 
 @contextlib.contextmanager
 def _alone_at(partial: str, source: str) -> Iterator[None]:
     """Context in which no other process writes the file `partial`. Raises VideoError if one does."""
-    file = os.open(partial, os.O_CREAT | os.O_WRONLY)
+    file = os.open(partial, os.O_CREAT | os.O_WRONLY, 0o666)
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

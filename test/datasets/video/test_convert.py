@@ -364,3 +364,24 @@ def test_a_target_is_written_by_one_command_at_a_time(tmp_path):
         assert Path(partial_path(job.target)).read_text() == "what another command has written"
     assert convert(job, RECIPES["training"], None) == "" and is_done(job, RECIPES["training"])
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.mp4"]
+
+
+def test_a_long_name_fails_alone_and_targets_get_the_usual_mode(tmp_path):
+    names = ["a.mp4", "m" * 250 + ".mp4"]
+    jobs = [Job(str(number_video(tmp_path / name)), str(tmp_path / "out" / name)) for name in names]
+    assert convert(jobs[0], RECIPES["training"], None) == ""
+    (tmp_path / "usual").touch()
+    assert Path(jobs[0].target).stat().st_mode == (tmp_path / "usual").stat().st_mode
+    with pytest.raises(VideoError, match="its name is too long for that of the target"):
+        convert(jobs[1], RECIPES["training"], None)
+
+
+@needs_bash
+def test_script_goes_on_after_a_long_name(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a", "m" * 250, "z"):
+        (tmp_path / "in" / f"{name}.mp4").write_text("x")
+    done, _ = run_script(tmp_path, "training", tmp_path / "in", tmp_path / "out")
+    assert done.returncode == 1 and b"is the name too long" in done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.mp4")) == ["a.mp4", "z.mp4"]
+    assert "mmm" in (tmp_path / "out" / "conversion_failures.1-of-1.txt").read_text()
