@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.allocator import allocator
 from settings import SUITE
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from engine.distributed import Ranks
 
 PACKAGES = ("torch", "torchvision", "torch-geometric", "timm", "numpy", "av", "decord", "torchcodec", "safetensors")
+LAUNCHER = "SUITE_LAUNCHER"
+"""Environment variable in which tools/torchrun.py names itself, each time otherwise."""
 START_ONLY = ("started", "launch", "command", "folder")
 """Entries that differ between any two starts."""
 
@@ -27,13 +29,19 @@ def describe_environment(ranks: "Ranks", seed: int) -> dict[str, Any]:
     import torch  # imported here: tools that only read environments start without it
 
     device = torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else processor_name()
-    here = {"host": socket.gethostname(), "device": device, "commit": _git("rev-parse", "HEAD")}
+    here = {"host": socket.gethostname(), "device": device, "commit": _git("rev-parse", "HEAD"), "launch": _launcher()}
     per_rank = ranks.broadcast(ranks.gather(here))
     commits = {facts.pop("commit") for facts in per_rank}
+    launchers = [facts.pop("launch") for facts in per_rank]
     changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
         "started": time.strftime("%Y-%m-%d %H:%M:%S%z"),
-        "launch": launch_name(),
+        "launch": {
+            "launchers": sorted({launcher.name for launcher in launchers}),
+            "restarted_by": sorted({launcher.name for launcher in launchers if launcher.restarts}),
+            "slurm_job": os.environ.get("SLURM_JOB_ID"),
+            "slurm_restarts": _count("SLURM_RESTART_COUNT"),
+        },
         "command": sys.argv,
         "folder": os.getcwd(),  # what relative paths of the recipe are relative to
         "commit": commits.pop() if len(commits) == 1 else sorted(map(str, commits)),  # a list if machines differ
@@ -52,16 +60,37 @@ def describe_environment(ranks: "Ranks", seed: int) -> dict[str, Any]:
     }
 
 
-def launch_name() -> str:
-    """Names the launch of this process: the same for each start by one torchrun, or of one SLURM job."""
-    job = os.environ.get("SLURM_JOB_ID")
-    return f"SLURM job {job}" if job else f"{socket.gethostname()}, process {os.getppid()}"
+class _Launcher(NamedTuple):
+    """The process that started this one."""
+
+    name: str
+    restarts: bool
+    """Whether it may have started this rank, or another, before."""
 
 
-def is_restart() -> bool:
-    """Whether torchrun or SLURM has started this process again, after a failure or at the end of its time."""
-    counts = (os.environ.get(name, "") for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
-    return any(count.isdigit() and int(count) > 0 for count in counts)
+def _launcher() -> _Launcher:
+    if name := os.environ.get(LAUNCHER):
+        return _Launcher(name, True)
+    return _Launcher(f"{socket.gethostname()}, process {os.getppid()}", _count("TORCHELASTIC_RESTART_COUNT") > 0)
+
+
+def is_restart(now: dict[str, Any], before: dict[str, Any]) -> bool:
+    """Whether torchrun or SLURM has made one start (an environment) of another: again, after a failure or a requeue.
+
+    It is enough that one launcher has started both: of several machines, some may be others now, and each counts for
+    itself. Of a SLURM job, one start is a restart of another if the job has been requeued in between.
+    """
+    now, before = now["launch"], before.get("launch")
+    if not isinstance(before, dict):  # of an older version, or none
+        return False
+    is_requeued = now["slurm_job"] is not None and now["slurm_job"] == before["slurm_job"]
+    is_requeued = is_requeued and now["slurm_restarts"] > before["slurm_restarts"]
+    return is_requeued or not set(now["restarted_by"]).isdisjoint(before["launchers"])
+
+
+def _count(name: str) -> int:
+    value = os.environ.get(name, "")
+    return int(value) if value.isdecimal() else 0
 
 
 def add_environment(path: Path, environment: dict[str, Any]) -> None:

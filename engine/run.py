@@ -27,7 +27,6 @@ from engine.environment import (
     add_environment,
     describe_environment,
     is_restart,
-    launch_name,
     read_environments,
 )
 from engine.json_io import read_json_lines, to_json
@@ -186,7 +185,7 @@ def open_run(recipe: str | Path, settings: Any, resolved: dict[str, Any], ranks:
         nonlocal lock
         folder = run_folder(recipe, settings.run)
         if not settings.run.resume:
-            folder = (is_restart() and _of_this_launch(folder)) or _unused(folder)
+            folder = _restarted(folder, environment, resolved, type(settings)) or _unused(folder)
         _check_recipe(folder, resolved, type(settings))
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -212,23 +211,27 @@ def _unused(folder: Path) -> Path:
     return next(candidate for candidate in _series(folder) if not (candidate / "recipe.yaml").exists())
 
 
-def _of_this_launch(folder: Path) -> Path | None:
-    """The folder that this launch has begun before it was restarted, None: it has not come so far."""
-    found = None
+def _restarted(
+    folder: Path, environment: dict[str, Any], resolved: dict[str, Any], schema: type[Settings]
+) -> Path | None:
+    """The folder that an earlier start of this one has begun, None: it has not come so far."""
     for candidate in itertools.takewhile(lambda path: (path / "recipe.yaml").exists(), _series(folder)):
         starts = read_environments(candidate / "environment.json")
-        if starts and starts[-1].get("launch") == launch_name():
-            found = candidate
-    return found
+        if starts and is_restart(environment, starts[-1]) and not _changed(candidate, resolved, schema):
+            return candidate
+    return None
+
+
+def _changed(folder: Path, resolved: dict[str, Any], schema: type[Settings]) -> dict[str, tuple[Any, Any]]:
+    """The settings, old and new, that keep the run in `folder` from being continued."""
+    changed = differences(read_recipe(folder / "recipe.yaml"), resolved)
+    return {key: pair for key, pair in changed.items() if not is_changeable(schema, key)}
 
 
 def _check_recipe(folder: Path, resolved: dict[str, Any], schema: type[Settings]) -> None:
-    path = folder / "recipe.yaml"
-    if not path.exists() or not any((folder / "checkpoints").glob("*.pt")):
+    if not (folder / "recipe.yaml").exists() or not any((folder / "checkpoints").glob("*.pt")):
         return  # nothing to continue
-    changed = differences(read_recipe(path), resolved)
-    changed = {key: pair for key, pair in changed.items() if not is_changeable(schema, key)}
-    if changed:
+    if changed := _changed(folder, resolved, schema):
         listed = "\n  ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())
         raise SettingsError(
             f"{folder} holds a run with other settings:\n  {listed}\n"

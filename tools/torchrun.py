@@ -13,8 +13,10 @@ with
 """
 
 import argparse
+import os
 import signal
 import sys
+import uuid
 from pathlib import Path
 from types import FrameType
 
@@ -27,6 +29,7 @@ from torch.distributed.run import get_rdzv_endpoint, parse_args, run
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from engine.environment import LAUNCHER
 from engine.launch import LaunchError, check_host, network_reason
 
 DEFAULT_PORT = 29500
@@ -38,6 +41,7 @@ SIGNALS = "SIGTERM,SIGUSR1,SIGINT,SIGHUP,SIGQUIT"  # forwarded by torchrun
 def main(argv: list[str] | None = None) -> None:
     for number in STOPPING:
         signal.signal(number, _stop_early)  # torchrun installs its own handlers once it starts the processes
+    os.environ[LAUNCHER] = uuid.uuid4().hex
     args = parse_args(["--signals-to-handle", SIGNALS, *(sys.argv[1:] if argv is None else argv)])
     try:
         _check_endpoint(args)

@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from engine.distributed import Ranks
+from engine.environment import LAUNCHER, is_restart
 from engine.run import Run, RunSettings, newest_run, open_run, run_folder
 from engine.task import TaskSettings
 from settings import Settings, SettingsError
@@ -56,25 +57,49 @@ def test_a_run_resumes_only_with_the_same_settings(tmp_path):
     assert names == ["run-2", "run-3"]
 
 
-@pytest.mark.parametrize("job", [None, "77"])
-def test_a_restart_continues_what_its_launch_began(tmp_path, monkeypatch, job):
-    """Also with run.resume=false: torchrun and SLURM start the same command again."""
+def test_a_restart_continues_what_its_launcher_began(tmp_path, monkeypatch):
+    """Also with run.resume=false: torchrun starts the same command again."""
     settings = settings_for(dir=str(tmp_path / "run"), resume=False)
 
-    def name(launch, restarts, variable="TORCHELASTIC_RESTART_COUNT"):
-        monkeypatch.setenv(variable, str(restarts))
-        if job:
-            monkeypatch.setenv("SLURM_JOB_ID", f"{job}{launch}")
+    def name(launcher, restarts, has_name=False):
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", str(restarts))
+        if has_name:
+            monkeypatch.setenv(LAUNCHER, str(launcher))
         else:
-            monkeypatch.setattr("os.getppid", lambda: 1000 + launch)
+            monkeypatch.setattr("os.getppid", lambda: launcher)
         return open_run("x.yaml", settings, RECIPE, ALONE).folder.name
 
     assert [name(1, 0), name(1, 1), name(1, 2)] == ["run", "run", "run"]
     assert [name(2, 0), name(3, 0), name(2, 1), name(3, 1)] == ["run-2", "run-3", "run-2", "run-3"]
     assert name(4, 1) == "run-4"  # it died before it had a directory
-    assert name(4, 0) == "run-5"
-    if job:
-        assert name(4, 1, "SLURM_RESTART_COUNT") == "run-5"
+    assert name(4, 0) == "run-5"  # another process of that number
+    # a machine that was lost elsewhere restarts the others without counting
+    assert [name("one", 0, True), name("two", 0, True), name("one", 0, True)] == ["run-6", "run-7", "run-6"]
+
+
+def test_one_launcher_of_several_machines_makes_a_restart():
+    def start(launchers, restarted_by):
+        launch = {"launchers": launchers, "restarted_by": restarted_by, "slurm_job": None, "slurm_restarts": 0}
+        return {"launch": launch}
+
+    before = start(["a", "b"], ["a", "b"])
+    assert is_restart(start(["b", "c"], ["b"]), before) and not is_restart(start(["b", "c"], ["c"]), before)
+    assert not is_restart(before, {}) and not is_restart(before, {"launch": "host, process 3"})
+
+
+def test_commands_of_a_requeued_job_continue_their_own_runs(tmp_path, monkeypatch):
+    settings = settings_for(dir=str(tmp_path / "run"), resume=False)
+
+    def start(job, restarts, seed):
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
+        return open_run("x.yaml", settings, RECIPE | {"run": {"seed": seed, "dir": None}}, ALONE).folder.name
+
+    assert [start("7", 0, seed) for seed in (0, 1, 1)] == ["run", "run-2", "run-3"]
+    assert start("8", 0, 0) == "run-4"
+    for restarts in (1, 2):
+        assert [start("7", restarts, seed) for seed in (0, 1, 1, 2)][:3] == ["run", "run-2", "run-3"]
+    assert start("7", 2, 1) == "run-6"  # the same command once more in this job
 
 
 def test_metrics_logged_after_the_checkpoint_are_dropped(tmp_path):
