@@ -144,9 +144,31 @@ def test_an_edited_recipe_is_another_sweep(run_sweep, recipe):
     assert run_sweep("optimizer.lr=0.1,0.2") == 0
     recipe.write_text(text.replace("num_epochs: ", "num_epochs: 1"))
     with pytest.raises(
-        SettingsError, match=r"holds a trial of .*recipe\.yaml as it was before an edit; choose another"
+        SettingsError, match=r"recipe\.yaml as it was before an edit \(train\.num_epochs\); choose another --name$"
     ):
         run_sweep("optimizer.lr=0.1,0.2,0.3")
+
+
+def test_a_failed_trial_is_retried_by_a_mended_recipe(run_sweep, recipe, tmp_path):
+    command = ("optimizer.lr=0.5", "train.batch_size=2,4")
+    assert run_sweep(*command) == 1
+    recipe.write_text(recipe.read_text().replace("num_epochs: ", "num_epochs: 1"))
+    with pytest.raises(SettingsError, match=r"choose another --name; --retry runs it again"):
+        run_sweep(*command)
+    (tmp_path / "train.py").write_text("pass")
+    assert run_sweep(*command, "--retry") == 0
+
+
+def test_a_recipe_edited_during_a_sweep_stops_it(run_sweep, recipe, tmp_path):
+    text = recipe.read_text()
+    (tmp_path / "train.py").write_text(
+        f"from pathlib import Path; Path({str(recipe)!r}).write_text({text.replace('num_epochs: ', 'num_epochs: 1')!r})"
+    )
+    with pytest.raises(SettingsError, match=r"edited \(train\.num_epochs\) since this command began; undo that"):
+        run_sweep("optimizer.lr=0.1,0.2")
+    recipe.write_text(text)
+    (tmp_path / "train.py").write_text("pass")
+    assert run_sweep("optimizer.lr=0.1,0.2") == 0
 
 
 def test_a_trial_that_fails_again_says_why_this_time(run_sweep, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 from tools.comparisons.cost import stored_cost
 from tools.comparisons.entries import Entry, read_entries
 from tools.comparisons.table import Line, markdown, read_line, write_plot, write_tables
-from tools.sweeps.sweep import check_settings, check_trials, check_writable
+from tools.sweeps.sweep import check_settings, check_writable, read_trials
 from tools.sweeps.trials import read_outcome, run_trial
 
 log = logging.getLogger(__name__)
@@ -21,9 +21,10 @@ def run_comparison(words: Sequence[str], num_seeds: int, folder: Path, retries: 
     or the settings of any run, are wrong.
     """
     entries = read_entries(words, num_seeds, folder)
+    settings = {}
     for entry in entries:
         check_settings(entry.fixed, "a comparison")
-        check_trials(entry.recipe, entry.fixed, entry.trials)
+        settings[entry.folder] = read_trials(entry.recipe, entry.fixed, entry.trials)
     check_writable(folder)
     runs = [
         (entry, trial)
@@ -34,7 +35,7 @@ def run_comparison(words: Sequence[str], num_seeds: int, folder: Path, retries: 
     log.info("%d lines, %d runs in %s", len(entries), len(runs), folder)
     for number, (entry, trial) in enumerate(runs, 1):
         log.info("run %d of %d: %s, %s", number, len(runs), entry.label, " ".join(trial.overrides))
-        outcome = run_trial(trial, entry.recipe, entry.fixed, entry.folder, retries)
+        outcome = run_trial(trial, entry.recipe, entry.fixed, settings[entry.folder][trial.name], entry.folder, retries)
         log.info("  %s", outcome.say())
         write_tables(folder, _lines(entries))
     lines = _lines(entries)

@@ -5,6 +5,7 @@ import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from settings import SettingsError, parse_settings, read_recipe
 from tasks import find_task
@@ -29,12 +30,12 @@ def run_sweep(
     if not axes:
         raise SettingsError("nothing to compare: give a setting several values, for example optimizer.lr=0.01,0.1")
     trials = grid(axes) if num_random is None else draw(axes, num_random, seed)
-    check_trials(recipe, fixed, trials)
+    settings = read_trials(recipe, fixed, trials)
     check_writable(folder)
     log.info("%d trials in %s", len(trials), folder)
     for number, trial in enumerate(trials, 1):
         log.info("trial %d of %d: %s", number, len(trials), shlex.join(trial.overrides))
-        outcome = run_trial(trial, recipe, fixed, folder, retries)
+        outcome = run_trial(trial, recipe, fixed, settings[trial.name], folder, retries)
         log.info("  %s", outcome.say())
         write_results(folder, recipe, fixed, axes, [Row(other, read_outcome(folder / other.name)) for other in trials])
     rows = [Row(trial, read_outcome(folder / trial.name)) for trial in trials]
@@ -52,11 +53,13 @@ def check_settings(overrides: Sequence[str], what: str) -> None:
             raise SettingsError(f"{key} cannot be set for {what}: {SET_HERE[key]}")
 
 
-def check_trials(recipe: str, fixed: Sequence[str], trials: Sequence[Trial]) -> None:
-    """Raises SettingsError if the settings of a trial are wrong."""
+def read_trials(recipe: str, fixed: Sequence[str], trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
+    """The settings of each trial, by its name. Raises SettingsError if some are wrong."""
+    settings = {}
     for trial in trials:
-        values = read_recipe(recipe, [*fixed, *trial.overrides])
+        values = settings[trial.name] = read_recipe(recipe, [*fixed, *trial.overrides])
         parse_settings(find_task(values, recipe).Settings, values, " ".join([recipe, *trial.overrides]))
+    return settings
 
 
 def check_writable(folder: Path) -> None:

@@ -6,7 +6,6 @@ continues from its last checkpoint. What a trial prints goes to `output.txt`.
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import logging
 import math
@@ -16,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -24,7 +23,8 @@ from typing import Any
 from engine.checkpoint import write_atomically
 from engine.json_io import to_json
 from engine.signals import EXIT_AGAIN, Stopped, StopSignals
-from settings import SettingsError, read_recipe
+from settings import SettingsError, differences, is_changeable, read_recipe
+from tasks import find_task
 from tools.common.run_scores import read_scores
 from tools.sweeps.space import Trial
 
@@ -53,8 +53,8 @@ class Outcome:
     """The step of the best weights."""
     summary: dict[str, float] = field(default_factory=dict)
     """All numbers of the evaluation of the best weights."""
-    recipe: str = ""
-    """Digest of the recipe's settings; "" if an older version wrote this."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Those of the recipe and the command; empty if an older version wrote this."""
 
     def say(self) -> str:
         """How it ended, in a line."""
@@ -65,23 +65,29 @@ class Outcome:
         return f"validation score {self.score:.4f} at step {self.step}, {self.seconds / 60:.1f} minutes"
 
 
-def run_trial(trial: Trial, recipe: str, fixed: Sequence[str], sweep: Path, retries: bool) -> Outcome:
+def run_trial(
+    trial: Trial, recipe: str, fixed: Sequence[str], settings: dict[str, Any], sweep: Path, retries: bool
+) -> Outcome:
     """Runs or continues a trial, unless it has ended already.
 
-    `retries`: failed trials are run again. Raises SettingsError if its folder holds a trial of another command, or of
-    the recipe before it was edited; Stopped after a signal, also one to the training alone; the trial has saved then.
+    `settings`: of the trial, as they were when the sweep began. `retries`: failed trials are run again. Raises
+    SettingsError if the recipe has been edited since then, or the folder holds a trial of another command, or what is
+    to be used of one of another recipe; Stopped after a signal, also one to the training alone; the trial has saved
+    then.
     """
     folder, command = sweep / trial.name, [recipe, *fixed, *trial.overrides]
-    before, digest = read_outcome(folder), _digest(read_recipe(recipe, command[1:]))
-    if before is not None and before.command != command:
+    if edited := _edited(settings, read_recipe(recipe, command[1:]), recipe):
         raise SettingsError(
-            f"{folder} holds a trial of another command ({' '.join(before.command)}); choose another --name"
+            f"{recipe} has been edited ({edited}) since this command began; undo that and start it again to go on, or "
+            "choose another --name"
         )
-    if before is not None and before.recipe not in ("", digest):
-        raise SettingsError(f"{folder} holds a trial of {recipe} as it was before an edit; choose another --name")
-    if before is not None and before.status in ("done", *(["failed"] if not retries else [])):
+    before = read_outcome(folder)
+    has_ended = before is not None and before.status in ("done", *(["failed"] if not retries else []))
+    if before is not None:
+        _check_same(before, Outcome(command, "", settings=settings), folder, has_ended)
+    if has_ended:
         return before
-    outcome, output = Outcome(command, "interrupted", recipe=digest), folder / "output.txt"
+    outcome, output = Outcome(command, "interrupted", settings=settings), folder / "output.txt"
     if before is not None:
         outcome.seconds, outcome.processor_seconds = before.seconds, before.processor_seconds
     with _alone_in(folder) as lock:
@@ -103,10 +109,28 @@ def run_trial(trial: Trial, recipe: str, fixed: Sequence[str], sweep: Path, retr
     return outcome
 
 
+def _check_same(before: Outcome, now: Outcome, folder: Path, has_ended: bool) -> None:
+    """Raises SettingsError if `folder` holds a trial of another command, or what is used of one of another recipe."""
+    if before.command != now.command:
+        raise SettingsError(
+            f"{folder} holds a trial of another command ({' '.join(before.command)}); choose another --name"
+        )
+    is_used = has_ended or any((folder / "checkpoints").glob("*.pt"))
+    recipe = now.command[0]
+    if is_used and before.settings and (edited := _edited(before.settings, now.settings, recipe)):
+        retry = "; --retry runs it again" if before.status == "failed" and has_ended else ""
+        raise SettingsError(
+            f"{folder} holds a trial of {recipe} as it was before an edit ({edited}); choose another --name{retry}"
+        )
+
+
 def read_outcome(folder: Path) -> Outcome | None:
     """How the trial in a folder ended; None if it has not been started."""
     path = folder / "trial.json"
-    return Outcome(**json.loads(path.read_text())) if path.exists() else None
+    if not path.exists():
+        return None
+    known = {each.name for each in fields(Outcome)}  # another version may have written more
+    return Outcome(**{name: value for name, value in json.loads(path.read_text()).items() if name in known})
 
 
 def _write(folder: Path, outcome: Outcome) -> None:
@@ -186,8 +210,12 @@ def _train(command: Sequence[str], folder: Path, lock: int, keep: Callable[[], N
         return process.returncode, stop.name
 
 
-def _digest(settings: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
+def _edited(old: dict[str, Any], new: dict[str, Any], recipe: str) -> str:
+    """The settings in which two recipes differ, without those that a run may change: "optimizer.lr, data.train"."""
+    schema = find_task(new, recipe).Settings
+    # as trial.json gives them back
+    old, new = (json.loads(json.dumps(settings, default=str)) for settings in (old, new))
+    return ", ".join(key for key in differences(old, new) if not is_changeable(schema, key))
 
 
 def _reason(output: Path, start: int, status: int) -> str:
