@@ -21,7 +21,7 @@ from dense.assign import MatchRule
 from dense.cascade import CascadeHead
 from dense.fpn import FPN, conv3x3
 from dense.gnconv import GNConvModule
-from dense.layers import check_whole
+from dense.layers import whole
 from dense.mask_rcnn import MaskRCNNHead
 from dense.proposals import DetectionRule, ProposalRule
 from dense.retinanet import RetinaHead, RetinaNet, RetinaRule
@@ -151,7 +151,7 @@ def create_detector(
     """
     _check("detection head", head, HEADS)
     _check("neck", neck, SPATIAL)
-    check_whole("num_classes", num_classes)
+    num_classes = whole("num_classes", num_classes)
     for name in head_options or ():
         _check(f"option of {head}", name, options_of(head))
     chosen = HEADS[head]._replace(**head_options or {})

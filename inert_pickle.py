@@ -7,13 +7,14 @@ Training scripts save their settings beside the weights: a DictConfig of hydra's
 """
 
 import pickle
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from typing import Any
 
 import torch
 
 _KNOWN = {
     ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "defaultdict"): defaultdict,
     ("torch", "Size"): torch.Size,
     ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
     ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
@@ -22,7 +23,10 @@ _KNOWN = {
 
 
 class Inert:
-    """Stands for any class, function or object of a pickled file. It ignores whatever the file does with it."""
+    """Stands for any class, function or object of a pickled file. It ignores whatever the file does with it.
+
+    What the file calls a class is the name of a class of its own here, for messages.
+    """
 
     def __new__(cls, *_: Any, **__: Any) -> "Inert":
         return super().__new__(cls)
@@ -46,7 +50,7 @@ class Unpickler(pickle.Unpickler):
     """Unpickles what tensors in dicts are made of; all else is `Inert`."""
 
     def find_class(self, module: str, name: str) -> Any:
-        return _KNOWN.get((module, name), Inert)
+        return _KNOWN.get((module, name)) or type(f"{module}.{name}", (Inert,), {})
 
 
 def load(file: Any, **options: Any) -> Any:

@@ -252,11 +252,12 @@ def create_model(name: str, num_classes: int | None = None, **options: Any) -> n
             default is missing.
     """
     name = AUTHORS_NAMES.get(name, name)
+    num_classes = None if num_classes is None else _whole(num_classes)
     if is_library_name(name):
         model = libraries.create(name, num_classes, options)
     else:
         build = builder(name)
-        given = options if num_classes is None else {"num_classes": _whole(num_classes)} | options
+        given = options if num_classes is None else {"num_classes": num_classes} | options
         _check_options(name, build, given)
         model = build(**given)
     model.model_name, model.model_options = name, options
@@ -279,9 +280,12 @@ def _check_options(name: str, build: Callable[..., nn.Module], options: Mapping[
 
 def _whole(num_classes: Any) -> int:
     try:
-        return operator.index(num_classes)
+        num_classes = operator.index(num_classes)
     except TypeError:
         raise ValueError(f"num_classes is {num_classes!r}; it must be a whole number") from None
+    if num_classes < 0:
+        raise ValueError(f"num_classes must be 0 or more, not {num_classes}")
+    return num_classes
 
 
 def create_pyramid(

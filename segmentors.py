@@ -18,7 +18,7 @@ from backbones.prefixed import prefixed
 from dense.fcn import FCNHead, GloReHead
 from dense.fpn import FPN
 from dense.gnconv import GNConvModule
-from dense.layers import check_whole
+from dense.layers import whole
 from dense.segmentor import Segmentor
 from dense.semantic_fpn import SemanticFPNHead
 from dense.upernet import UPerHead
@@ -104,10 +104,10 @@ def create_segmentor(
     """
     if head not in HEADS:
         raise ValueError(unknown_name("segmentation head", head, HEADS))
-    check_whole("num_classes", num_classes)
+    num_classes = whole("num_classes", num_classes)
     for option, value, least in (("channels", channels, 1), ("auxiliary_channels", auxiliary_channels, 0)):
         if value is not None:
-            check_whole(option, value, least)
+            whole(option, value, least)
     chosen = HEADS[head]
     name = backbone if isinstance(backbone, str) else type(backbone).__name__
     if auxiliary_channels is None:

@@ -224,7 +224,9 @@ def _holds(content: Any, keys: tuple[str, ...]) -> Mapping | None:
 
 def _summary(content: Any) -> str:
     if isinstance(content, Mapping):
-        return f"the keys {', '.join(map(str, list(content)[:8]))}" if content else "nothing"
+        kinds = {key: f" (one {type(value).__name__})" for key, value in content.items() if key in STATE_DICTS}
+        keys = [f"{key}{kinds.get(key, '')}" for key in list(content)[:8]]
+        return f"the keys {', '.join(keys)}" if content else "nothing"
     return "nothing" if content is None else f"one {type(content).__name__}"
 
 
@@ -272,7 +274,7 @@ def classifiers(model: nn.Module) -> tuple[str, ...]:
 
 def _of_classes(model: nn.Module, path: str | Path, weights: dict, classes: Sequence[int]) -> dict[str, torch.Tensor]:
     """The weights with those rows of their classifier that belong to `classes`, one for each class of the model."""
-    names = [name for name in weights if name.startswith(classifiers(model))]
+    names = [name for name in weights if name.startswith(classifiers(model)) and _has_rows(model, name, weights[name])]
     num_found = min((len(weights[name]) for name in names), default=0)
     if not num_found:
         raise WeightsError(f"{path}: has no classifier to take classes from")
@@ -283,6 +285,12 @@ def _of_classes(model: nn.Module, path: str | Path, weights: dict, classes: Sequ
     if len(classes) != model.num_classes:
         raise WeightsError(f"{path}: {len(classes)} classes to take from it, but the model has {model.num_classes}")
     return weights | {name: weights[name][list(classes)] for name in names}
+
+
+def _has_rows(model: nn.Module, name: str, tensor: torch.Tensor) -> bool:
+    """Whether an entry of the classifier has a row for each class; one of its norm has none, for example."""
+    own = _shapes(model).get(name, ())
+    return len(own) > 0 and own[0] == model.num_classes and tensor.dim() == len(own) and tensor.shape[1:] == own[1:]
 
 
 def read_classes(path: str | Path) -> list[int]:

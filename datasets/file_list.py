@@ -20,8 +20,9 @@ from settings import UserError
 log = logging.getLogger(__name__)
 
 UNLABELED = -1
-SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
-"""Folders that hold folders of classes, in lower case; a folder of nothing else is above the one that was meant."""
+TRAINING = {"train", "training"}
+OTHER_SPLITS = {"val", "valid", "validation", "dev", "eval", "test", "testing"}
+"""Folders that hold folders of classes, in lower case; a folder of both kinds is above the one that was meant."""
 MAX_CLASSES = 10_000_000  # a list that names none: a larger label is a mistake, and each class has a name in memory
 NUM_LABELS_AT_HAND = 1 << 16  # different texts of labels, while a list is read
 
@@ -238,9 +239,11 @@ def read_folder(folder: Path, root: Path, class_names: Sequence[str] | None, kin
     subfolders = {name: class_name(name, f"{folder}: subfolder {name!r}") for name in class_folders(folder)}
     if not subfolders:
         raise ValueError(f"{folder} has no subfolders; expected one for each class, with its {kind.name}")
-    if {name.lower() for name in subfolders} <= SPLITS:
+    names = {name.lower() for name in subfolders}
+    if names <= TRAINING | OTHER_SPLITS or (names & TRAINING and names & OTHER_SPLITS):
+        splits = [name for name in subfolders if name.lower() in TRAINING | OTHER_SPLITS]
         raise ValueError(
-            f"{folder} holds {' and '.join(subfolders)}, not classes; name {folder / min(subfolders)}, for example"
+            f"{folder} holds {' and '.join(splits)}, not classes; name {folder / min(splits)}, for example"
         )
     class_names = class_names or sorted(set(subfolders.values()))
     label_of = label_finder(class_names)

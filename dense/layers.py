@@ -4,9 +4,11 @@ Parameter names are those of the ConvModule of OpenMMLab's mmcv, so that release
 group norm).
 """
 
+import contextlib
+import operator
 from collections.abc import Callable
 from math import gcd
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -34,10 +36,12 @@ def build_norm(norm: str, num_channels: int) -> tuple[str, nn.Module]:
     return entry, build(num_channels)
 
 
-def check_whole(name: str, value: int, least: int = 1) -> None:
-    """Raises ValueError unless `value` is a whole number of at least `least`."""
-    if type(value) is not int or value < least:
-        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """`value`, also one of NumPy's. Raises ValueError unless it is a whole number of at least `least`."""
+    with contextlib.suppress(TypeError):
+        if not isinstance(value, bool) and operator.index(value) >= least:
+            return operator.index(value)
+    raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}")
 
 
 def classifier(channels: int, num_classes: int) -> nn.Conv2d:

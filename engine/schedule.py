@@ -110,7 +110,7 @@ def learning_rate(step: int, peak: float, settings: ScheduleSettings, num_steps:
 
 def warn_of_length(settings: ScheduleSettings, milestones: Milestones, num_steps: int) -> None:
     """Warns of what a schedule cannot do in a run of `num_steps` steps."""
-    warmup, drops, _, cooldown = milestones
+    warmup, drops, epoch, cooldown = milestones
     if warmup + cooldown > num_steps:
         log.warning(
             "schedule: the warm-up of %d steps and the cooldown of %d are longer than the run of %d steps, so the "
@@ -120,7 +120,7 @@ def warn_of_length(settings: ScheduleSettings, milestones: Milestones, num_steps
     else:
         highest = max(
             learning_rate(step, 1.0, settings, num_steps, milestones)
-            for step in {1, warmup, warmup + 1}
+            for step in {1, warmup, warmup + 1, math.ceil(math.ceil(warmup / epoch) * epoch) + 1}  # and at a new epoch
             if 1 <= step <= num_steps
         )
         if highest < 0.5:
@@ -130,5 +130,5 @@ def warn_of_length(settings: ScheduleSettings, milestones: Milestones, num_steps
     if missed := [drop for drop in drops if drop >= num_steps]:
         log.warning("schedule: the run of %d steps ends before %d of its %d drops of the learning rate",
                     num_steps, len(missed), len(drops))  # fmt: skip
-    if not warmup and "warmup_start" in settings.model_fields_set:
+    if not warmup and settings.warmup_start != ScheduleSettings.model_fields["warmup_start"].default:
         log.warning("schedule.warmup_start does nothing without a warm-up")

@@ -205,12 +205,17 @@ class Task(ABC):
         """
         return {}
 
+    @property
+    def precision(self) -> str:
+        """The number format in which the network runs."""
+        return self.settings.train.precision
+
     def evaluation_key(self) -> dict[str, Any]:
         """What the scores depend on besides the weights, as plain types. Reports with other keys are kept apart."""
         recipe = self.resolved_recipe()
         own = {name: value for name, value in recipe.items() if name not in TaskSettings.model_fields}
         contents = as_plain({"validation": self.fingerprint("validation")})
-        return {**own, "task": recipe["task"], "precision": self.settings.train.precision, **contents}
+        return {**own, "task": recipe["task"], "precision": self.precision, **contents}
 
     def report_facts(self) -> dict[str, Any]:
         """The settings behind an evaluation, for its summary.json."""

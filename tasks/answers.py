@@ -52,7 +52,7 @@ def answer_batch(
     task: "Classification", model: nn.Module, batch: Batch, inputs: FileList, num_answers: int
 ) -> list[Answer]:
     """Answers for a batch with `views`, `index` and `label` of some of the inputs."""
-    with torch.inference_mode(), autocast(task.settings.train.precision, task.ranks.device):
+    with torch.inference_mode(), autocast(task.precision, task.ranks.device):
         rows = task.rows_maker(model, inputs, num_answers)(batch)
     answers = []
     columns = (rows[name].tolist() for name in ("index", "guesses", "probabilities"))

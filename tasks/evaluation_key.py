@@ -43,7 +43,7 @@ def settings_key(task: Classification) -> dict[str, Any]:
         "task": recipe["task"],
         **settings_without(recipe, IGNORED),
         "multi_label": task.multi_label,
-        "precision": recipe["train"]["precision"],
+        "precision": task.precision,
         "class names": list(Contents.of(task.class_names)),
     }
 

@@ -116,6 +116,10 @@ class LinkPrediction(Task):
         return questions
 
     @property
+    def precision(self) -> str:
+        return "float32"
+
+    @property
     def protocol(self) -> str:
         is_other = self.settings.evaluation.on == "test" and self.questions.entities is not self.splits.entities
         return self.settings.evaluation.protocol if is_other else self.settings.evaluation.on

@@ -235,7 +235,7 @@ class ProteinFunction(NamedClasses):
         recipe = self.resolved_recipe()
         sections = settings_without(recipe, NOT_IN_KEY)
         names = list(Contents.of(self.class_names))
-        return {"task": recipe["task"], **sections, "precision": recipe["train"]["precision"], "labels": names}
+        return {"task": recipe["task"], **sections, "precision": self.precision, "labels": names}
 
     def evaluation_key(self) -> dict[str, Any]:
         files = zip(self.val_files.identities(), self.val_files, strict=True)
@@ -256,7 +256,7 @@ class ProteinFunction(NamedClasses):
         one_by_one: bool = False,
     ) -> Iterator[Answer]:
         def answer_batch(batch: Batch) -> list[Answer]:
-            with torch.inference_mode(), autocast(self.settings.train.precision, self.ranks.device):
+            with torch.inference_mode(), autocast(self.precision, self.ranks.device):
                 rows = _rows_of(model, batch)
             answers = []
             for index, scores in zip(rows["index"].tolist(), torch.from_numpy(rows["scores"]), strict=True):

@@ -30,7 +30,7 @@ def see_files(
     for batch in to_device(loader, task.ranks.device):
         seen = [Seen(failed["index"], failed["path"], None, failed["reason"]) for failed in batch["failures"]]
         if len(batch["index"]):
-            with torch.inference_mode(), autocast(task.settings.train.precision, task.ranks.device):
+            with torch.inference_mode(), autocast(task.precision, task.ranks.device):
                 found = task.outputs_of(model, batch)
             for index, outputs in zip(batch["index"].tolist(), found, strict=True):
                 failure = "" if task.is_finite(outputs) else NON_FINITE

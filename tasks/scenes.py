@@ -195,7 +195,7 @@ class SceneTask(SceneLists):
         recipe = self.resolved_recipe()
         sections = settings_without(recipe, IGNORED)
         names = list(Contents.of(self.class_names))
-        return {"task": recipe["task"], **sections, "precision": recipe["train"]["precision"], "class names": names}
+        return {"task": recipe["task"], **sections, "precision": self.precision, "class names": names}
 
     def evaluation_key(self) -> dict[str, Any]:
         items = zip(self.val_items.identities(), self.val_items, strict=True)

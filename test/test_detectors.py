@@ -336,6 +336,7 @@ def test_a_network_for_clips_carries_a_head_when_time_is_averaged(head):
         ({"head_options": {"norm": "layer"}}, "norm is 'layer'; expected one of batch, group, frozen"),
         ({"drop": 0.1}, "no option of hornet_debug_7x7 is called 'drop'"),
         ({"num_classes": 0}, "num_classes is 0; it must be a whole number of at least 1"),
+        ({"num_classes": True}, "num_classes is True; it must be a whole number of at least 1"),
     ],
 )
 def test_wrong_names_are_answered_with_the_nearest(arguments, message):
@@ -390,3 +391,7 @@ def test_the_released_settings():
     assert cascade.rpn_head.rule.beta == 1 / 9
     assert cascade.roi_head.rule.sample == (512, 0.25)
     assert "proposals" not in options_of("retinanet")
+
+
+def test_the_number_of_classes_may_be_one_of_numpy():
+    assert create_detector("hornet_debug_7x7", head="retinanet", num_classes=np.int64(3)).num_classes == 3

@@ -4,7 +4,7 @@ import argparse
 import inspect
 import subprocess
 import sys
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -248,6 +248,12 @@ def test_objects_beside_the_weights_are_left_out_and_their_code_is_not_run(tmp_p
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
 
 
+def test_a_state_dict_may_be_a_defaultdict(tmp_path, model, weights):
+    assert len(load_weights(model, save({"model": defaultdict(int, weights)}, tmp_path / "d.pth")).loaded) == len(
+        weights
+    )
+
+
 def test_what_a_file_holds_is_said_on_one_line(tmp_path, model, weights):
     first = next(iter(weights))
     holds_itself = {}
@@ -256,7 +262,7 @@ def test_what_a_file_holds_is_said_on_one_line(tmp_path, model, weights):
         ({1: torch.zeros(2)}, "holds one Tensor under 1; expected a state dict"),
         (weights | {"epoch": 3}, "holds one int under 'epoch'; expected a state dict"),
         (model, r"holds glore3d\.resnet3d\.\w+, whose code is not run; save its state dict alone"),
-        ({"model": model, "epoch": 3}, "holds no state dict, .* but the keys model, epoch"),
+        ({"model": model, "epoch": 3}, r"no state dict, .* but the keys model \(one glore3d\.resnet3d\.\w+\), epoch"),
         (holds_itself, "holds no state dict"),
         ({name: t.to(torch.int8) for name, t in weights.items()}, f"{first} holds values of torch.int8, .* quantized"),
         ({name: t.to("meta") for name, t in weights.items()}, f"{first} holds no values"),
@@ -411,6 +417,15 @@ def test_a_classifier_starts_from_the_rows_of_chosen_classes(tmp_path, kind):
             load_pretrained(model, tmp_path / "wide.pth", classes=classes)
 
 
+def test_a_classifier_with_a_norm_starts_from_chosen_classes(tmp_path):
+    wide = create_model("timm/levit_128s", num_classes=7)
+    model = create_model("timm/levit_128s", num_classes=2)
+    load_pretrained(model, save(wide.state_dict(), tmp_path / "wide.pth"), classes=[5, 1])
+    own, theirs = model.state_dict(), wide.state_dict()
+    name = "network.head.linear.weight" if "network.head.linear.weight" in own else "head.linear.weight"
+    assert torch.equal(own[name], theirs[name][[5, 1]])
+
+
 def test_tables_of_classes_that_are_none(tmp_path):
     (tmp_path / "words.txt").write_text("7\nseven\n")
     with pytest.raises(WeightsError, match=r"words\.txt: expected the number of a class on each line.*'seven'"):
@@ -428,6 +443,8 @@ def test_tables_of_classes_that_are_none(tmp_path):
         ("eurnet_kg", {}, "eurnet_kg has no size of its own: give num_relations"),
         ("eurnet_protein", {"num_classes": 5}, "no option of eurnet_protein is called 'num_classes'"),
         ("eurnet_debug", {"num_classes": 2.5}, "num_classes is 2.5; it must be a whole number"),
+        ("timm/resnet18", {"num_classes": -1}, "num_classes must be 0 or more, not -1"),
+        ("torchvision/resnet18", {"num_classes": "10"}, "num_classes is '10'; it must be a whole number"),
     ],
 )
 def test_what_a_builder_lacks_is_said(name, options, message):

@@ -22,6 +22,7 @@ evaluation counts them; --drop-missing drops them.
 
 import argparse
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,7 +95,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if found.sources:
         log.info("data.fold_groups=%s: %d recordings", args.output.with_name("groups.txt"), len(set(sources.values())))
     if found.class_names:
-        split = "val" if any(word in args.output.stem.lower() for word in ("val", "test")) else "train"
+        words = re.findall("[a-z]+", args.output.stem.lower())
+        is_training = any(word.startswith("train") for word in words)
+        split = "val" if not is_training and any(word.startswith(("val", "test")) for word in words) else "train"
         log.info("in a recipe: data.%s=%s data.root=%s data.class_names=%s", split, args.output, args.root, table)
 
 

@@ -63,6 +63,20 @@ def test_folders_of_one_class_and_folders_that_are_none(tmp_path, caplog):
         (tmp_path / name).rmdir()
 
 
+def test_a_folder_of_splits_is_no_folder_of_classes(tmp_path):
+    kind = FileKind("texts", (".txt",))
+    for names, is_refused in ((["Train", "Test", "meta"], True), (["val", "dev"], True), (["train", "bus"], False)):
+        folder = tmp_path / names[0]
+        for name in names:
+            (folder / name).mkdir(parents=True)
+            (folder / name / "a.txt").touch()
+        if is_refused:
+            with pytest.raises(ValueError, match=rf"{folder} holds \w+ and \w+, not classes; name {folder}/"):
+                read_folder(folder, folder, None, kind)
+        else:
+            assert read_folder(folder, folder, None, kind).class_names == ("bus", "train")
+
+
 def test_missing_files_are_found(tmp_path):
     (tmp_path / "there").touch()
     files = FileList("ab", [0, 0], ["there", "gone"], root=str(tmp_path))

@@ -146,3 +146,10 @@ def test_what_a_short_run_cannot_do_is_said(settings, num_steps, warnings, caplo
     warn_of_length(schedule, schedule.milestones(batch_size=10, samples_per_epoch=100), num_steps)
     assert len(caplog.messages) == len(warnings)
     assert all(warning in message for warning, message in zip(warnings, caplog.messages, strict=True))
+
+
+def test_no_warning_for_recipes_that_say_the_default_or_warm_up_by_epochs(caplog):
+    for options, samples in (({"warmup_start": 0.1}, 100), ({"warmup_epochs": 1, "per_epoch": True}, 104)):
+        schedule = ScheduleSettings(**options)
+        warn_of_length(schedule, schedule.milestones(batch_size=10, samples_per_epoch=samples), 208)
+    assert not caplog.messages

@@ -286,6 +286,8 @@ def test_half_precision_trains(families, name):
         half, _ = task.training_step(model, batch)
     half.backward()
     torch.testing.assert_close(half, full)
+    asked = make_task(families, model={"name": name}, train={"precision": "bf16"})
+    assert asked.precision == "float32" and asked.evaluation_key() == task.evaluation_key()
 
 
 @pytest.mark.parametrize(

@@ -74,5 +74,18 @@ def test_the_recordings_of_fights_are_a_table_for_folds(tmp_path, caplog):
     assert f"data.fold_groups={groups}: 1 recordings" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("train", "train"), ("val", "val"), ("testlist01", "val"), ("test_01", "val"), ("latest", "train"),
+     ("intervals", "train"), ("trainval", "train"), ("my-validation", "val")],
+)  # fmt: skip
+def test_the_recipe_gets_the_list_where_its_name_says(tmp_path, caplog, name, split):
+    caplog.set_level(logging.INFO)
+    (tmp_path / "videos/dog").mkdir(parents=True)
+    (tmp_path / "videos/dog/a.mp4").touch()
+    main(["folder", str(tmp_path / "videos"), "-o", str(tmp_path / f"{name}.txt")])
+    assert f"in a recipe: data.{split}=" in caplog.text
+
+
 def test_the_script_offers_every_layout():
     assert list(make_list.LAYOUTS) == list(LAYOUTS)

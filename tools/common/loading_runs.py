@@ -74,15 +74,15 @@ def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average:
         suffixes.append(model.choice.method)
     folder = ranks.on_main(lambda: claim_folder(task, run, suffixes, made_from))
     unfinished = ResumeFolder(folder / "unfinished", made_from["weights"])
-    with autocast(task.settings.train.precision, ranks.device):
+    with autocast(task.precision, ranks.device):
         evaluation = task.evaluate_resumably(model, unfinished)
     title = f"{task.settings.task.replace('_', ' ')}, evaluated as {task.protocol}"
     facts = {"weights": str(weights), **task.report_facts()}
     if "acceleration" in facts:  # the setting; what came of it says more
         facts["acceleration"] = str(model.choice) if isinstance(model, AcceleratedNetwork) else "off"
-    if (precision := task.settings.train.precision) != "float32":
-        facts["precision"] = precision
-        title += f", in {precision}"
+    if task.precision != "float32":
+        facts["precision"] = task.precision
+        title += f", in {task.precision}"
     if ranks.is_main and (choice := chosen_by(run, weights)) is not None:
         facts["chosen_by"] = choice
     ranks.on_main(lambda: report_evaluation(folder, title, facts, evaluation))

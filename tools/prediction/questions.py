@@ -159,7 +159,7 @@ def probabilities(opened: OpenGraph, questions: Sequence[Question]) -> Iterator[
     task = opened.task
     rows = iter(task.probabilities(opened.model, opened.graph, nodes, relations))
     for question in questions:
-        with torch.inference_mode(), autocast(task.settings.train.precision, task.ranks.device):
+        with torch.inference_mode(), autocast(task.precision, task.ranks.device):
             row = next(rows)
         if not row.isfinite().all():
             raise UserError(f"the answers to {shown(question)} are NaN or infinite; use other weights")
