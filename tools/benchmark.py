@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(parser, argv[1:])
     try:
         module.run(args)
-    except ValueError as error:  # a name or a size that the network does not take
+    except (OSError, ValueError) as error:  # a missing file; a name or a size that the network does not take
         raise SettingsError(str(error)) from error
 
 

@@ -14,7 +14,7 @@ from eurgraph.grid import GridGraph, MediumRange
 from eurgraph.grid_conv import GridGRMP
 from eurgraph.pyramid import EurNetPyramid
 from eurgraph.windows import FAR, Lattice, WindowedNearestPatches, diagonal_windows, position_terms
-from models import create_pyramid
+from models import IMAGE_MODELS, create_pyramid, list_models
 from tools.benchmarks.timing import Contestant, Measured, add_timing_arguments, measure
 from tools.common.arguments import positive
 
@@ -34,7 +34,10 @@ NETWORKS = ("their way", *GRAPHS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", default="eurnet_tiny", help="a EurNet for images (eurnet_tiny)")
+    eurnets = [name for name in list_models("eurnet_*") if name in IMAGE_MODELS]
+    parser.add_argument(
+        "name", nargs="?", default="eurnet_tiny", choices=eurnets, help="a EurNet for images (eurnet_tiny)"
+    )
     parser.add_argument("--height", type=positive, default=800, help="height of the image")
     parser.add_argument("--width", type=positive, default=1344, help="its width")
     parser.add_argument("--batch", type=positive, default=1, help="number of images")

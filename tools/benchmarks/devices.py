@@ -8,10 +8,11 @@ import torch
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Adds --device, a device of PyTorch that this machine has."""
     default = "cuda" if torch.cuda.is_available() else "cpu"
-    parser.add_argument("--device", type=_device_name, default=default, help="cuda, cpu, ...")
+    parser.add_argument("--device", type=device_name, default=default, help="cuda, cpu, ...")
 
 
-def _device_name(text: str) -> str:
+def device_name(text: str) -> str:
+    """An argument that names a device; refuses one that this machine has not."""
     try:
         torch.empty(0, device=text)
     except (AssertionError, RuntimeError) as error:  # the former: PyTorch without CUDA

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from engine.precision import place_model
-from models import MODELS, create_model
+from models import MODELS, create_model, list_models
 from tools.benchmarks.timing import Contestant, add_timing_arguments, measure
 from tools.common.arguments import positive
 
@@ -29,7 +29,9 @@ LARGEST = 4 * 2**30  # bytes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", default="eurnet_tiny", help="a EurNet (eurnet_tiny)")
+    parser.add_argument(
+        "name", nargs="?", default="eurnet_tiny", choices=list_models("eurnet_*"), help="a EurNet (eurnet_tiny)"
+    )
     parser.add_argument("--batch", type=positive, default=4, help="batch size")
     parser.add_argument("--nodes", type=positive, default=100_000, help="nodes of the random graph")
     parser.add_argument("--edges", type=positive, default=1_000_000, help="its edges")

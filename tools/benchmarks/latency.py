@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import get_args
 
 from tools.common.arguments import positive
 
@@ -22,11 +23,13 @@ NUM_FRAMES, FPS, HEIGHT, WIDTH = 300, 30, 720, 1280
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from tasks.classification_settings import AccelerationMethod  # not above: what a fresh process imports is measured
+
     parser.add_argument("name", nargs="?", default="glore_resnet50_3d", help="a network for clips (glore_resnet50_3d)")
     parser.add_argument(
         "--acceleration",
         default="off",
-        metavar="METHOD",
+        choices=["off", "auto", *get_args(AccelerationMethod)],
         help="evaluation.acceleration: off, auto or a method (off)",
     )
     parser.add_argument("--repeats", type=positive, default=5, metavar="N", help="processes to time (5)")

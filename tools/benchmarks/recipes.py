@@ -75,6 +75,8 @@ def run(args: argparse.Namespace) -> None:
     recipes = {
         name: recipe for name, recipe in variants().items() if not args.recipes or any(n in name for n in args.recipes)
     }
+    if not recipes:
+        raise ValueError(f"no recipe is called like {' or '.join(args.recipes)}; there are {', '.join(variants())}")
     rows: dict[str, list[Measured]] = {name: [] for name in ["original", *recipes]}
     with tempfile.TemporaryDirectory() as folder:
         files = args.files or make_kinetics_like_clips(Path(folder))

@@ -6,6 +6,7 @@ from functools import partial
 import torch
 
 from models import create_model, list_models
+from tools.benchmarks.devices import device_name
 from tools.benchmarks.model import Case, count_flops, input_shape, make_step
 from tools.benchmarks.timing import Contestant, Measured, add_timing_arguments, measure
 from tools.common.arguments import positive
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--views", type=positive, default=1, help="views of each image or clip")
     parser.add_argument("--batch", type=positive, default=4, help="batch size, in views")
     parser.add_argument("--size", type=positive, help="height and width in pixels (default: the model's own)")
-    parser.add_argument("--devices", nargs="+", default=both, metavar="DEVICE", help=" ".join(both))
+    parser.add_argument("--devices", nargs="+", type=device_name, default=both, metavar="DEVICE", help=" ".join(both))
     parser.add_argument("--precision", choices=["float32", "bf16", "fp16"], default="float32")
     parser.add_argument("--compile", action="store_true", help="measure the models compiled by torch.compile")
     parser.add_argument("--in-turns", action="store_true", help="measure step by step of all networks in turns")

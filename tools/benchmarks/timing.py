@@ -96,19 +96,27 @@ class _Worker:
         theirs.close()
 
     def receive(self) -> Any:
+        """What it sends next. Raises the ValueError that its first steps ended with."""
         try:
-            return self.pipe.recv()
+            received = self.pipe.recv()
         except EOFError:
             raise RuntimeError(f"the process that measured {self.name} ended early; its own error is above") from None
+        if isinstance(received, ValueError):
+            raise received
+        return received
 
 
 def _work(contestant: Contestant, pipe: Connection) -> None:
     torch.set_num_threads(contestant.num_threads)
     memory = _Memory(contestant.device)
     clock = time.process_time if contestant.device == "cpu" and contestant.num_threads == 1 else time.perf_counter
-    step = contestant.make_step()
-    for _ in range(2):
-        step()
+    try:
+        step = contestant.make_step()
+        for _ in range(2):
+            step()
+    except ValueError as error:  # a name or a size that the network does not take
+        pipe.send(ValueError(str(error)))
+        return
     pipe.send("ready")
     while pipe.recv() == "step":
         memory.synchronize()
