@@ -193,9 +193,9 @@ def _is_content(one: Any) -> bool:
     return is_array or hasattr(one, "read") or isinstance(one, BYTES)
 
 
-def _cannot_predict(one: Any) -> SettingsError:
+def _cannot_predict(one: Any, number: int | None = None) -> SettingsError:
     return SettingsError(
-        f"cannot predict on {type(one).__name__}: expected a path, an open file or its bytes, an array or image, or "
+        f"cannot predict on {type(one).__name__}{f', input {number}' if number else ''}: expected a path, an open file or its bytes, an array or image, or "
         "several of these"
     )
 
@@ -205,7 +205,7 @@ def _named(one: Any, number: int) -> str | Given:
     if isinstance(one, str | os.PathLike):
         return os.fspath(one)
     if not _is_content(one) and not isinstance(one, Sequence):  # lists may hold frames
-        raise _cannot_predict(one)
+        raise _cannot_predict(one, number)
     if isinstance(one, BYTES):
         one = io.BytesIO(one)
     if hasattr(one, "read"):

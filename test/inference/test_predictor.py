@@ -90,7 +90,12 @@ def test_wrong_inputs_are_errors_before_the_first_prediction(predictor, videos):
         predictor([videos[0], "gone.mp4"])
     with pytest.raises(SettingsError, match="windows slide over a file or a stream; name it, not BytesIO"):
         predictor.windows(io.BytesIO())
-    for nothing, kind in ((None, "NoneType"), (5, "int"), ([None], "NoneType"), ([videos[0], 5], "int")):
+    for nothing, kind in (
+        (None, "NoneType"),
+        (5, "int"),
+        ([None], "NoneType, input 1"),
+        ([videos[0], 5], "int, input 2"),
+    ):
         with pytest.raises(SettingsError, match=f"cannot predict on {kind}: expected a path"):
             predictor(nothing)
     with pytest.raises(SettingsError, match="an empty path was given"):
