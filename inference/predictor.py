@@ -194,9 +194,10 @@ def _is_content(one: Any) -> bool:
 
 
 def _cannot_predict(one: Any, number: int | None = None) -> SettingsError:
+    which = f", input {number}" if number else ""
     return SettingsError(
-        f"cannot predict on {type(one).__name__}{f', input {number}' if number else ''}: expected a path, an open file or its bytes, an array or image, or "
-        "several of these"
+        f"cannot predict on {type(one).__name__}{which}: expected a path, an open file or its bytes, an array or "
+        "image, or several of these"
     )
 
 
