@@ -34,7 +34,8 @@ def read_skeletons(
             - a folder with one subfolder per class, labels in sorted order of their names;
             - with `names`, an NPZ file or a folder of files: the name of each sequence has its action and its group.
         root: folder that paths are relative to; None: the folder of `source`, or `source` if it is a folder.
-        class_names: names in order of their labels; None: from `source`.
+        class_names: names in order of their labels; None: from `source`. With `names`, they are the actions as the
+            names of sequences have them, some of which may be missing, or others for these in their sorted order.
         split: with `names`, the groups to keep: "1,3,5", or "not 1,3,5".
         names: a key of `NAMES`, or a pattern of your own with groups called action and group.
 
@@ -80,7 +81,11 @@ def _read_named(source: Path, class_names: Sequence[str] | None, split: str | No
         if match is None or None in (match["action"], match["group"]):
             raise ValueError(f"{path}: its name is not of the form {pattern.pattern}")
     actions = sorted({match["action"] for match in found})
-    if class_names is not None and len(class_names) != len(actions):
+    if class_names is not None and not set(actions).isdisjoint(class_names):  # as a training list without names has it
+        if unknown := [action for action in actions if action not in class_names]:
+            raise ValueError(f"{source}: action {unknown[0]!r} is not one of the {len(class_names)} class names")
+        actions = list(class_names)
+    elif class_names is not None and len(class_names) != len(actions):
         raise ValueError(f"{source} has {len(actions)} actions, but there are {len(class_names)} class names")
     keep = _groups(split, sorted({match["group"] for match in found}))
     rows = [row for row, match in enumerate(found) if match["group"] in keep]

@@ -55,6 +55,12 @@ def test_a_pattern_of_your_own_folders_and_list_files(tmp_path, archive):
     assert (item.id, item.label, item.path) == ("x", 1, f"{tmp_path}/set.npz:a01_s01_e01")
 
 
+def test_actions_are_numbered_as_the_training_list_numbers_them(archive):
+    found = read_skeletons(archive, class_names=["00", "02", "01", "03"], names="msr_action3d")
+    assert {item.id[:3]: item.label for item in found} == {"a01": 2, "a02": 1}
+    assert found.class_names == ("00", "02", "01", "03")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -64,6 +70,7 @@ def test_a_pattern_of_your_own_folders_and_list_files(tmp_path, archive):
         ((None, None, "("), r"names='\(' is not a regular expression"),
         ((None, None, "utkinect"), "set.npz:a01_s01_e01: its name is not of the form s"),
         ((["wave"], None, "msr_action3d"), "set.npz has 2 actions, but there are 1 class names"),
+        ((["01", "03"], None, "msr_action3d"), "action '02' is not one of the 2 class names"),
         ((None, "3", "msr_action3d"), "split='3'; expected some of the groups 1, 2, 10, such as 1 or `not 1`"),
         ((None, "a", "msr_action3d"), "split='a'; expected some of the groups 1, 2, 10"),
         ((None, "not 1,2,10", "msr_action3d"), "split='not 1,2,10' keeps nothing"),
