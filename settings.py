@@ -79,6 +79,11 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
+def some_of(names: list[str], num_classes: int) -> str:
+    """Some of the classes for a message: "2 of 5 classes: cat, dog"."""
+    return f"{len(names)} of {num_classes} classes: {', '.join(names[:5])}" + ", ..." * (len(names) > 5)
+
+
 def did_you_mean(name: str, choices: Iterable[str], cutoff: float = 0.5) -> str:
     """The end of an error message: "; did you mean 'x'?" for the closest of `choices`, or "" if none is close."""
     nearest = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=cutoff)

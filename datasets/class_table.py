@@ -72,7 +72,7 @@ def class_table(class_names: Sequence[str]) -> str:
     return "".join(f"{label}\t{_quote(name)}\n" for label, name in enumerate(class_names))
 
 
-def read_class_names(path: str | Path) -> tuple[str, ...]:
+def read_class_names(path: str | Path, is_of_pixels: bool = False) -> tuple[str, ...]:
     """Class names in order of their labels.
 
     Args:
@@ -82,20 +82,21 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
             - one name per line;
             - JSON: ["name", ...], {"name": label, ...} or {"label": "name", ...}.
             Lines and CSV may have a header, except one name per line. Double quotes around a name are dropped.
+        is_of_pixels: labels are values of label maps, so they must be from 0.
 
     Raises FileNotFoundError, and ValueError for a table that has gaps, repeats a name, or may mean several things.
     """
     path = existing_path(Path(path).expanduser(), "file of class names")
     lines = [line.strip() for _, line in numbered_lines(path)]
     is_json = path.suffix.lower() == ".json" or lines[0].startswith(("{", "["))
-    names = _read_json(path) if is_json else _read_lines(path, lines)
+    names = _read_json(path, is_of_pixels) if is_json else _read_lines(path, lines, is_of_pixels)
     return class_names_from([_unquote(name) for name in names], str(path))
 
 
 # Lines and CSV -----------------------------------------------------------------------------------------------------
 
 
-def _read_lines(path: Path, lines: list[str]) -> list[str]:
+def _read_lines(path: Path, lines: list[str], is_of_pixels: bool) -> list[str]:
     for split in (_split_at_tabs, _split_at_commas, _split_at_blanks):
         rows = split(path, lines)
         if rows is not None:
@@ -103,7 +104,7 @@ def _read_lines(path: Path, lines: list[str]) -> list[str]:
                 del rows[0]
             pairs = _pair(path, *map(list, zip(*rows, strict=True)), is_ours=split is _split_at_tabs)
             if pairs is not None:
-                return _in_order(path, pairs)
+                return _in_order(path, pairs, is_of_pixels)
     if _is_header(lines[:1]):
         raise ValueError(f"{path}:1: is {lines[0]!r} a class, or a header? Remove it, or number the lines from 0")
     if len(lines) == 1 and re.search("[,;]", lines[0]):
@@ -172,17 +173,17 @@ def _is_numbered(lines: list[str]) -> bool:
 # JSON --------------------------------------------------------------------------------------------------------------
 
 
-def _read_json(path: Path) -> list[str]:
+def _read_json(path: Path, is_of_pixels: bool) -> list[str]:
     content: Any = read_json(path)
     if isinstance(content, list) and content and all(isinstance(name, str) for name in content):
         return content
     if isinstance(content, dict) and content:
         if all(type(label) is int for label in content.values()):
-            return _in_order(path, [(label, name) for name, label in content.items()])
+            return _in_order(path, [(label, name) for name, label in content.items()], is_of_pixels)
         if all(isinstance(value, str) for value in content.values()):
             pairs = _pair(path, list(content), list(content.values()))
             if pairs is not None:
-                return _in_order(path, pairs)
+                return _in_order(path, pairs, is_of_pixels)
     raise ValueError(f"{path}: {JSON_FORMS}; found {shorten(content)}")
 
 
@@ -215,12 +216,17 @@ def _counts(labels: Sequence[int]) -> bool:
     return first in (0, 1) and sorted(labels) == list(range(first, first + len(labels)))
 
 
-def _in_order(path: Path, pairs: Pairs) -> list[str]:
+def _in_order(path: Path, pairs: Pairs, is_of_pixels: bool) -> list[str]:
     labels = [label for label, _ in pairs]
     if not _counts(labels):
         raise ValueError(
             f"{path}: the {len(labels)} indices must be 0 to {len(labels) - 1}, or 1 to {len(labels)}, each once; "
             f"found {len(set(labels))} different ones from {min(labels)} to {max(labels)}"
+        )
+    if is_of_pixels and min(labels) == 1:
+        raise ValueError(
+            f"{path}: its labels are 1 to {len(labels)}, but label maps count from 0; add a line that says what pixels "
+            "of 0 are, such as `0 background`. If they are to be ignored, also set data.ignored_label=0"
         )
     return [name for _, name in sorted(pairs)]
 

@@ -16,6 +16,7 @@ import torch
 from evaluators.gather import Gathered
 from evaluators.item_counts import ItemCounts, percent
 from evaluators.resumable_predictions import Rows
+from settings import some_of
 
 IGNORED = 255
 """The label of pixels that do not count."""
@@ -159,6 +160,9 @@ class SegmentationEvaluation(ItemCounts):
             f"  {name.replace('_', ' '):<20} " + percent(summary[name])
             for name in ("mean_iou", "mean_accuracy", "pixel_accuracy")
         ]
+        missing = [name for name, count in zip(self.class_names, self.scores.pixels, strict=True) if not count]
+        if missing:
+            lines.append(f"  {'without a pixel':<20} {some_of(missing, len(self.class_names))}")
         return [*lines, *self.count_lines("their pixels count as wrong")]
 
     def write(self, folder: Path) -> None:

@@ -1,13 +1,17 @@
 """A task whose network tells named classes apart: how its recipes and runs carry the names."""
 
 import json
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from datasets.class_table import class_table
 from engine.task import Task
+from settings import some_of
 from tasks.scored_list import is_held_out
 
+log = logging.getLogger(__name__)
 CLASS_NAMES = "class_names.txt"
 
 
@@ -26,6 +30,16 @@ class NamedClasses(Task):
     @property
     def holds_out(self) -> bool:
         return is_held_out(self.settings)
+
+    def warn_of_classes(self, counts: Sequence[int], what: str, chooses_one: bool = True) -> None:
+        """Warns of classes that training cannot learn; `counts`: how often it has `what` of each class.
+
+        `chooses_one`: an answer is one of the classes, so that of a single one there is nothing to learn.
+        """
+        if missing := [name for name, count in zip(self.class_names, counts, strict=True) if not count]:
+            log.warning("no %s of %s", what, some_of(missing, self.num_classes))
+        if chooses_one and self.num_classes == 1:
+            log.warning("there is one class, so every answer is right; name another one, such as all that is not it")
 
     def resolved_recipe(self) -> dict[str, Any]:
         """The full recipe with all defaults and the number of classes filled in, as plain types."""

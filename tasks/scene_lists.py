@@ -123,7 +123,7 @@ class SceneLists(NamedClasses):
         if given is None or not isinstance(given, str):
             return given
         self.make_demo()
-        return tuple(read_setting("data.class_names", read_class_names, given))
+        return tuple(read_setting("data.class_names", read_class_names, given, self.counted == "pixels"))
 
     @property
     def class_names(self) -> tuple[str, ...]:

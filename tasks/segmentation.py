@@ -5,6 +5,7 @@ logits to the file's size and counts every pixel once. Several scales and mirror
 """
 
 import io
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -36,6 +37,8 @@ from tasks.network_check import run_on_meta
 from tasks.scene_pictures import pixel_counts
 from tasks.scene_settings import SceneDataSettings, SceneEvaluationSettings, SceneModelSettings
 from tasks.scenes import SceneTask
+
+log = logging.getLogger(__name__)
 
 NUM_CHECKED = 8
 """Label maps of each list that are looked at before training."""
@@ -165,6 +168,7 @@ class Segmentation(SceneTask):
         super().check()
         for split, items in {"train": self.train_items, **self.lists}.items():
             _check_label_maps(split, items)
+        self.warn_of_classes([1] * self.num_classes, "pixel")
 
     def check_network(self, model: nn.Module) -> None:
         shape = (self.settings.train.samples_per_forward(self.ranks), 3, *self.settings.data.train_view.crop)
@@ -273,11 +277,11 @@ class Segmentation(SceneTask):
 def _check_label_maps(split: str, items: LabelMapFiles) -> None:
     """Raises SettingsError if most of a few label maps cannot be used: then it is the recipe, and no damaged file."""
     rows = sorted({round(place * (len(items) - 1) / max(1, NUM_CHECKED - 1)) for place in range(NUM_CHECKED)})
-    faults, num_labeled = [], 0
+    faults, seen = [], set()
     for row in rows:
         try:
             labels = items.read_labels(items[row], read_image(items[row].path).size[::-1])
-            num_labeled += bool((labels != IGNORED).any())
+            seen |= set(np.unique(labels).tolist())
         except ImageError as error:
             faults.append(error)
     if 2 * len(faults) > len(rows):
@@ -285,8 +289,15 @@ def _check_label_maps(split: str, items: LabelMapFiles) -> None:
             f"data.{split}: {len(faults)} of {len(rows)} label maps cannot be used, such as {faults[0]}. Classes are "
             "set by data.class_names or model.num_classes, and a label to ignore by data.ignored_label"
         )
-    if not num_labeled:
+    known = sorted(seen - {IGNORED})
+    if not known:
         raise SettingsError(f"data.{split}: no pixel has a class in any of {len(rows)} label maps; all are {IGNORED}")
+    if len(known) == 1 and items.num_classes > 1:
+        log.warning(
+            "data.%s: in %d label maps all pixels are %s, or %d, which is ignored: no class is learned that is stored "
+            "as %d",
+            *(split, len(rows), items.class_names[known[0]], IGNORED, IGNORED),
+        )
 
 
 class Smoothing:

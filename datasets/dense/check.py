@@ -96,7 +96,8 @@ def label_map_entries(files: LabelMapFiles) -> Iterator[Entry]:
 
 
 def check_entry(entry: Entry) -> dict[str, Any]:
-    """What is found: path, width, height, turned, objects (annotations, or classes of a label map), list of faults.
+    """What is found: path, width, height, turned, objects (annotations, or classes of a label map), list of faults;
+    of a label map also pixels, int64 [256], how often each label and `IGNORED` occur.
 
     `turned` is 1 if EXIF says that the stored pixels are not upright: labels must be drawn on the upright image.
     """
@@ -111,7 +112,8 @@ def check_entry(entry: Entry) -> dict[str, Any]:
             stated = f"{entry.size[1]} x {entry.size[0]}"
             faults.insert(0, f"is {image.width} x {image.height} pixels, but its entry says {stated}")
         if entry.label_path is not None:
-            row["objects"] = _check_label_map(entry, image.size[::-1])
+            row["pixels"] = _count_labels(entry, image.size[::-1])
+            row["objects"] = np.count_nonzero(row["pixels"][:IGNORED])
     except FileError as error:
         shown = f"{error.path}: {error.reason}" if error.path != entry.path else error.reason
         faults.insert(0, shown)
@@ -120,13 +122,13 @@ def check_entry(entry: Entry) -> dict[str, Any]:
     return {**row, "faults": faults}
 
 
-def _check_label_map(entry: Entry, size: tuple[int, int]) -> int:
-    """How many classes its label map shows. Raises ImageError."""
+def _count_labels(entry: Entry, size: tuple[int, int]) -> np.ndarray:
+    """How often each label occurs in its label map: int64 [256]. Raises ImageError."""
     stored = read_label_file(entry.label_path)
     if stored.shape != size:
         reason = f"is {stored.shape[1]} x {stored.shape[0]}, but its image is {size[1]} x {size[0]}"
         raise FileError(entry.label_path, reason)
-    labels = np.unique(entry.values(stored, entry.label_path))
-    if not (labels != IGNORED).any():
+    counts = np.bincount(entry.values(stored, entry.label_path).flat, minlength=256)
+    if not counts[:IGNORED].any():
         raise FileError(entry.label_path, "ignores every pixel")
-    return int((labels != IGNORED).sum())
+    return counts

@@ -89,3 +89,7 @@ def test_the_report_has_a_row_per_class_and_image_worst_first(tmp_path):
 @pytest.mark.parametrize("name", ["mean_iou", "coverage"])
 def test_lines_show_percent(name):
     assert any(name.replace("_", " ") in line and "%" in line for line in evaluation(*draw(0)).lines())
+
+
+def test_classes_that_no_mean_counts_are_named():
+    assert "  without a pixel      1 of 5 classes: class 4" in evaluation(*draw(0)).lines()

@@ -114,6 +114,30 @@ def test_one_bad_label_map_is_reported_and_many_stop_the_run(change, reason, dam
         make_task(segmentation_recipe(damaged)).check()
 
 
+def test_classes_that_cannot_be_learned_are_named(damaged, caplog):
+    for path in (damaged / "labels/train").iterdir():  # masks of 0 and 255
+        Image.fromarray(np.where(np.array(Image.open(path)) > 0, 255, 0).astype(np.uint8)).save(path)
+    make_task(segmentation_recipe(damaged)).check()
+    assert "data.train: in 6 label maps all pixels are ground, or 255, which is ignored" in caplog.text
+
+    def relabel(content):
+        for one in content["annotations"]:
+            one["category_id"] = content["categories"][1]["id"]
+
+    names = json.loads((damaged / "instances_train.json").read_text())["categories"]
+    edit(damaged, "train", relabel)
+    make_task(detection_recipe(damaged)).check()
+    assert f"no training object of 5 of 6 classes: {names[0]['name']}, {names[2]['name']}" in caplog.text
+
+
+def test_a_table_of_pixels_counts_from_zero(damaged):
+    table = damaged / "mapping_table.txt"
+    names = [line.split("\t")[1] for line in table.read_text().splitlines()]
+    table.write_text("".join(f"{number}\t{name}\n" for number, name in enumerate(names, 1)))
+    with pytest.raises(SettingsError, match=r"its labels are 1 to 7, but label maps count from 0; add a line"):
+        make_task(segmentation_recipe(damaged), data__class_names=str(table)).check()
+
+
 def test_label_maps_without_a_class_are_refused(damaged):
     for path in (damaged / "labels/val").iterdir():
         Image.fromarray(np.full(np.array(Image.open(path)).shape, 255, np.uint8)).save(path)

@@ -47,6 +47,21 @@ def test_a_good_set_has_no_faults(scenes, tmp_path, caplog):
     ):
         status, rows = run(*arguments, table=table)
         assert status == 0 and len(rows) == 12
+    assert "% are ignored" in caplog.text and "pixels: ground" in caplog.text
+
+
+def test_classes_without_a_pixel_are_named(tmp_path, caplog):
+    caplog.set_level("INFO")
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "images/a.png")
+    labels = np.zeros((8, 8), np.uint8)
+    labels[:2] = 255  # a mask of 0 and 255
+    Image.fromarray(labels).save(tmp_path / "labels/a.png")
+    arguments = (tmp_path / "images", "--labels", tmp_path / "labels", "--num-classes", "2")
+    assert run(*arguments, table=tmp_path / "t.csv")[0] == 0
+    assert "pixels: class 0 75.0 %, class 1 0.0 %; 25.0 % are ignored" in caplog.text
+    assert "no pixel of 1 of 2 classes: class 1" in caplog.text
 
 
 def test_the_table_lies_beside_the_source_by_default(scenes):

@@ -6,24 +6,28 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from datasets.class_table import read_class_names
 from datasets.dense.check import Entry, check_entry, coco_entries, label_map_entries
 from datasets.dense.label_maps import read_label_maps
+from datasets.dense.label_values import IGNORED
 from datasets.images.lists import find_images
 from datasets.text_files import existing_path
 from datasets.worker_pool import Lost, run_each
 from engine.progress import counted, terminal_bar
-from settings import SettingsError
+from settings import SettingsError, some_of
 from tools.common.output_files import check_file
 
 log = logging.getLogger(__name__)
 
+NUM_SHOWN = 8
+"""Classes whose shares of the pixels are said."""
 COLUMNS = {name: name for name in ("path", "width", "height", "turned", "objects")} | {"faults": "fault"}
 """Of a row of `check_entry` -> what the table calls them."""
 
@@ -35,29 +39,34 @@ def check_images(args: argparse.Namespace) -> bool:
     table = args.table or Path(f"{str(args.source).rstrip('/')}.checked.csv")
     check_file(table, "choose another one with --table")
     try:
-        rows = _check_all(list(_entries(args)), args.workers, args.timeout)
+        entries, class_names = _entries(args)
+        rows = _check_all(list(entries), args.workers, args.timeout)
         with table.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.DictWriter(file, list(COLUMNS), restval="")
+            writer = csv.DictWriter(file, list(COLUMNS), restval="", extrasaction="ignore")
             writer.writerow(COLUMNS)
             writer.writerows({**row, "faults": "; ".join(row["faults"])} for row in rows)
     except (OSError, ValueError) as error:
         raise SettingsError(str(error)) from error
-    return _report(rows, table)
+    is_good = _report(rows, table)
+    if counts := [row["pixels"] for row in rows if "pixels" in row]:
+        _say_shares(sum(counts), class_names)
+    return is_good
 
 
-def _entries(args: argparse.Namespace) -> Iterable[Entry]:
+def _entries(args: argparse.Namespace) -> tuple[Iterable[Entry], Sequence[str]]:
+    """What to check, and the classes of its label maps."""
     source = existing_path(args.source.expanduser(), "set of images")
     if source.suffix.lower() == ".json":
         root = source.parent if args.root is None else existing_path(args.root.expanduser(), "root folder")
-        return coco_entries(source, root)
+        return coco_entries(source, root), ()
     options = (args.labels, args.split, args.num_classes, args.class_names, args.ignored_label)
     if source.is_dir() and all(option is None for option in options):
-        return (Entry(item.path) for item in find_images([source]))
-    names = None if args.class_names is None else read_class_names(args.class_names)
+        return (Entry(item.path) for item in find_images([source])), ()
+    names = None if args.class_names is None else read_class_names(args.class_names, is_of_pixels=True)
     files = read_label_maps(
         source, args.labels, args.root, args.split, names, args.num_classes, ignored_label=args.ignored_label
     )
-    return label_map_entries(files)
+    return label_map_entries(files), files.class_names
 
 
 def _check_all(entries: list[Entry], num_workers: int, timeout: float) -> list[dict[str, Any]]:
@@ -88,6 +97,17 @@ def _report(rows: list[dict[str, Any]], table: Path) -> bool:
     for fault, count in kinds.most_common(10):
         log.info("%7d  %s", count, fault)
     return not kinds
+
+
+def _say_shares(counts: np.ndarray, class_names: Sequence[str]) -> None:
+    """Logs what the pixels of all label maps show; `counts` [256] of each label, and of those ignored."""
+    total, of_classes = counts.sum(), counts[: len(class_names)]
+    most = np.argsort(-of_classes, kind="stable")[:NUM_SHOWN]
+    shares = ", ".join(f"{class_names[label]} {100 * of_classes[label] / total:.1f} %" for label in most)
+    more = f" and {len(class_names) - NUM_SHOWN} more" if len(class_names) > NUM_SHOWN else ""
+    log.info("pixels: %s%s; %.1f %% are ignored", shares, more, 100 * counts[IGNORED] / total)
+    if missing := [name for name, count in zip(class_names, of_classes, strict=True) if not count]:
+        log.warning("no pixel of %s", some_of(missing, len(class_names)))
 
 
 def _kind(fault: str, path: str) -> str:
