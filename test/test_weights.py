@@ -1,0 +1,56 @@
+"""Weights of a classifier with other classes: those rows of it that a new network starts from."""
+
+import pytest
+import torch
+from torch import nn
+
+from models import WeightsError, create_model, load_pretrained
+from weights import read_classes
+
+
+def save(content, path):
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["pth", "tensor", "txt"])
+def test_a_classifier_starts_from_the_rows_of_chosen_classes(tmp_path, kind):
+    wide = create_model("hornet_debug_gf", num_classes=30)
+    for parameter in wide.head.parameters():
+        nn.init.normal_(parameter)
+    save(wide.state_dict(), tmp_path / "wide.pth")
+    rows, table = [7, 0, 29], tmp_path / ("rows.txt" if kind == "txt" else "rows.pth")
+    if kind == "txt":
+        table.write_text("7\n0\n29\n")
+    else:
+        save(torch.tensor(rows) if kind == "tensor" else rows, table)
+    assert read_classes(table) == rows
+    model = create_model("hornet_debug_gf", num_classes=3)
+    assert not load_pretrained(model, tmp_path / "wide.pth", classes=rows).misfits()
+    assert torch.equal(model.head.weight, wide.head.weight[rows]) and torch.equal(model.head.bias, wide.head.bias[rows])
+    for classes, message in (
+        ([0, 1], "2 classes to take from it, but the model has 3"),
+        ([0, 1, 30], "has 30 classes"),
+    ):
+        with pytest.raises(WeightsError, match=message):
+            load_pretrained(model, tmp_path / "wide.pth", classes=classes)
+
+
+def test_a_classifier_with_a_norm_starts_from_chosen_classes(tmp_path):
+    wide = create_model("timm/levit_128s", num_classes=7)
+    model = create_model("timm/levit_128s", num_classes=2)
+    load_pretrained(model, save(wide.state_dict(), tmp_path / "wide.pth"), classes=[5, 1])
+    own, theirs = model.state_dict(), wide.state_dict()
+    name = "network.head.linear.weight" if "network.head.linear.weight" in own else "head.linear.weight"
+    assert torch.equal(own[name], theirs[name][[5, 1]])
+
+
+def test_tables_of_classes_that_are_none(tmp_path):
+    (tmp_path / "words.txt").write_text("7\nseven\n")
+    with pytest.raises(WeightsError, match=r"words\.txt: expected the number of a class on each line.*'seven'"):
+        read_classes(tmp_path / "words.txt")
+    (tmp_path / "empty.txt").touch()
+    with pytest.raises(WeightsError, match=r"empty\.txt: holds no numbers"):
+        read_classes(tmp_path / "empty.txt")
+    with pytest.raises(WeightsError, match="there is no such file"):
+        read_classes(tmp_path / "gone.pth")
