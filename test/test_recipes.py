@@ -384,17 +384,38 @@ def test_settings_that_recipes_for_own_images_name_are_accepted(name):
     assert model.model_name.endswith("on hornet_tiny_gf")
 
 
+def test_settings_that_the_recipe_for_own_classes_names_are_accepted():
+    path = "configs/own_images.yaml"
+    comment = (
+        (ROOT / path).read_text().split("\ntask:")[0].replace("=FILE", "=f.pth").replace("timm/NAME", "timm/resnet18")
+    )
+    command, hardware = comment.split("# Try it")[0], comment.split("# Hardware")[1]
+    settings = re.findall(r"[ :](\w+(?:\.\w+)+=[^\s.]\S*)", command)
+    large, any_of_timm = (re.findall(r" (\w+(?:\.\w+)+=\S+)", part) for part in hardware.split("or any of timm"))
+    assert len(settings) >= 4 and len(large) > 5 and len(any_of_timm) == 2
+    for overrides in (*([setting] for setting in settings), large, any_of_timm):
+        values = read_recipe(ROOT / path, [*overrides, "model.num_classes=3"])
+        task = find_task(values, path)
+        owner = task(parse_settings(task.Settings, values, path), Ranks(0, 1, torch.device("cpu")))
+        with torch.device("meta"):
+            owner.build_model()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OWN_SCENES)
+@pytest.mark.parametrize("name", [*OWN_SCENES, "own_images"])
 def test_recipes_for_own_images_can_be_tried(name, tmp_path, monkeypatch):
     """The command under `Try it`, with fewer and smaller pictures."""
     monkeypatch.chdir(tmp_path)
-    text = (ROOT / f"configs/{name}.yaml").read_text().split("# Try it")[1].split("makes pictures")[0]
+    text = re.split("makes (?:pictures|images)", (ROOT / f"configs/{name}.yaml").read_text().split("# Try it")[1])[0]
     script, recipe, *settings = shlex.split(text.replace("\\\n#", " ").replace("\n#", " "))
     assert (script, recipe) == ("./run_local.sh", f"configs/{name}.yaml")
     small = ["data.make.num_train=8", "data.make.num_val=3", "train.num_epochs=1", "train.batch_size=4"]
-    views = ["data.train_view.short_sides=[96]"] if "detection" in name else ["data.train_view.crop=[96,96]"]
-    small += [*views, "data.val_view.short_side=96", "data.num_workers=0", "run.device=cpu", "run.dir=run"]
+    views = {
+        "own_detection": ["data.train_view.short_sides=[96]", "data.val_view.short_side=96"],
+        "own_segmentation": ["data.train_view.crop=[96,96]", "data.val_view.short_side=96"],
+        "own_images": [],
+    }
+    small += [*views[name], "data.num_workers=0", "run.device=cpu", "run.dir=run"]
     train.main(["-c", str(ROOT / recipe), *settings, *small])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "run"]
     (summary,) = (tmp_path / "run/evaluations").glob("*/summary.json")
