@@ -10,6 +10,7 @@ The recipe then takes the file, and the folder of the images as its root.
 import argparse
 import json
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,9 +52,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         source, images = (existing_path(path.expanduser(), "folder") for path in (args.source, args.images))
         if args.form == "voc":
-            names = [line.split()[0] for _, line in numbered_lines(args.list)] if args.list else None
+            lines = [line.strip() for _, line in numbered_lines(args.list)] if args.list else []
+            # VOC's lists of one class say behind each name whether it is there
+            names = [line if (source / f"{line}.xml").exists() else re.sub(r"\s+-?[01]$", "", line) for line in lines]
             classes = read_class_names(args.class_names) if args.class_names else None
-            content = coco_from_voc(source, images, names, classes)
+            content = coco_from_voc(source, images, names if args.list else None, classes)
         else:
             content = coco_from_instances(source, images, args.category, args.suffix)
     except (OSError, ValueError) as error:

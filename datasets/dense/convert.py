@@ -17,6 +17,9 @@ from settings import did_you_mean
 
 log = logging.getLogger(__name__)
 
+VOID = 255
+"""The value of borders around the objects of VOC."""
+
 
 def coco_from_voc(
     annotations: Path, images: Path, names: Sequence[str] | None = None, class_names: Sequence[str] | None = None
@@ -24,7 +27,7 @@ def coco_from_voc(
     """The boxes of XML files as COCO's form; objects marked `difficult` become crowds, as they are not scored.
 
     VOC counts pixels from 1 and includes the last: the box 1, 1, 2, 2 is [0, 0, 2, 2] in COCO. Boxes with no pixel of
-    the image are left out with a warning.
+    the image are left out with a warning, those that reach beyond it by more than a pixel are cut with one.
 
     Args:
         annotations: folder of the XML files.
@@ -32,35 +35,53 @@ def coco_from_voc(
         names: the files to take, without `.xml`, such as those of a list of VOC's ImageSets; None: all, sorted.
         class_names: the classes, in order of their category ids from 1; None: those that occur, sorted.
 
-    Raises FileError for a file that is missing, no XML of this form, or names an unknown class.
+    Raises FileError for a file that is missing, no XML of this form, names an unknown class, or says another size than
+    that of its image.
     """
     names = sorted(path.stem for path in annotations.glob("*.xml")) if names is None else names
     if not names:
         raise FileError(annotations, "has no XML files")
     files = [(annotations / f"{name}.xml", _read_voc(annotations / f"{name}.xml")) for name in names]
-    found = sorted({kind for _, (_, objects) in files for kind, _, _ in objects})
+    found = sorted({kind for _, (_, _, objects) in files for kind, _, _ in objects})
     class_names = found if class_names is None else list(class_names)
-    content, empty = _new_content(class_names), []
-    for path, (file_name, objects) in files:
+    content, empty, cut = _new_content(class_names), [], []
+    for path, (file_name, size, objects) in files:
         image = _add_image(content, images, file_name)
+        _check_size(path, size, image)
         for kind, corners, is_difficult in objects:
             if kind not in class_names:
                 reason = f"has an object of class {kind!r}, which is not one of the {len(class_names)} class names"
                 raise FileError(path, reason + did_you_mean(kind, class_names))
             x1, y1, x2, y2 = corners
+            shown = f"{path}: {kind}, xmin ymin xmax ymax {x1:g} {y1:g} {x2:g} {y2:g}"
             left, top = max(0.0, x1 - 1), max(0.0, y1 - 1)
             box = [left, top, min(x2, image["width"]) - left, min(y2, image["height"]) - top]
             if min(box[2:]) > 0:
                 _add_annotation(content, image, class_names.index(kind), box, int(is_difficult))
+                if max(-x1, -y1, x2 - 1 - image["width"], y2 - 1 - image["height"]) > 0:
+                    cut.append(shown)
             else:
-                empty.append(f"{path}: {kind}, xmin ymin xmax ymax {x1:g} {y1:g} {x2:g} {y2:g}")
+                empty.append(shown)
     if empty:
         log.warning("boxes without a pixel of their image, left out: %d, first %s", len(empty), empty[0])
+    if cut:
+        log.warning("boxes that reach beyond their image, cut at its border: %d, first %s", len(cut), cut[0])
     return content
 
 
-def _read_voc(path: Path) -> tuple[str, list[tuple[str, list[float], bool]]]:
-    """(file name of the image, [(class, corners x1, y1, x2, y2, whether it is difficult), ...])."""
+def _check_size(path: Path, size: tuple[int, int] | None, image: dict[str, Any]) -> None:
+    found = image["width"], image["height"]
+    if size not in (None, found):
+        turned = ", turned upright as EXIF says; draw boxes on the upright image" if size == found[::-1] else ""
+        said, there = (f"{width} x {height}" for width, height in (size, found))
+        raise FileError(path, f"says that its image is {said}, but {image['file_name']} is {there}{turned}")
+
+
+def _read_voc(path: Path) -> tuple[str, tuple[int, int] | None, list[tuple[str, list[float], bool]]]:
+    """File name of the image, its width and height (None: not said), and its objects.
+
+    Of an object: class, corners x1, y1, x2, y2, and whether it is difficult.
+    """
     try:
         tree = ElementTree.parse(path).getroot()
         objects = []
@@ -69,7 +90,8 @@ def _read_voc(path: Path) -> tuple[str, list[tuple[str, list[float], bool]]]:
             if not all(map(math.isfinite, corners)):
                 raise ValueError(f"a box is {corners}")
             objects.append((entry.find("name").text.strip(), corners, entry.findtext("difficult", "0").strip() == "1"))
-        return tree.find("filename").text.strip(), objects
+        size = tuple(int(float(tree.findtext(f"size/{side}") or 0)) for side in ("width", "height"))
+        return tree.find("filename").text.strip(), size if min(size) > 0 else None, objects
     except FileNotFoundError:
         raise FileError(path, "does not exist") from None
     except (ElementTree.ParseError, AttributeError, TypeError, ValueError) as error:
@@ -79,6 +101,8 @@ def _read_voc(path: Path) -> tuple[str, list[tuple[str, list[float], bool]]]:
 
 def coco_from_instances(masks: Path, images: Path, category: str, suffix: str = "") -> dict[str, Any]:
     """Boxes and masks of one class from PNGs in which 0 is ground and every other value an object of its own.
+
+    255 is none beside others that do not come near it: VOC's border around objects. PNGs may have 16 bits.
 
     Args:
         masks: folder of the PNGs.
@@ -98,17 +122,26 @@ def coco_from_instances(masks: Path, images: Path, category: str, suffix: str = 
             if image.stem in by_stem:
                 raise FileError(image, f"has the name of {by_stem[image.stem]}; which one do masks belong to?")
             by_stem[image.stem] = image.name
+    with_border: list[Path] = []
     for path in paths:
         stem = path.stem.removesuffix(suffix)
         if stem not in by_stem:
             raise FileError(path, f"has no image {stem} in {images}{did_you_mean(stem, by_stem, 0.8)}")
-        image, values = _add_image(content, images, by_stem[stem]), read_label_file(str(path))
+        image, values = _add_image(content, images, by_stem[stem]), read_label_file(str(path), takes_wide=True)
         if values.shape != (image["height"], image["width"]):
             found = f"{values.shape[1]} x {values.shape[0]}"
             raise FileError(path, f"is {found}, but its image is {image['width']} x {image['height']}")
-        for value in np.unique(values[values > 0]).tolist():
+        found = np.unique(values[values > 0]).tolist()
+        if found[-1:] == [VOID] and len(found) > 1 and found[-2] != VOID - 1:
+            found.pop()
+            with_border.append(path)
+        for value in found:
             mask = values == value
             _add_annotation(content, image, 0, box_of(mask), 0, encode_mask(mask), int(mask.sum()))
+    if with_border:
+        log.warning(
+            "%d is taken for a border, and no object, in %d PNGs, first %s", VOID, len(with_border), with_border[0]
+        )
     return content
 
 

@@ -99,15 +99,22 @@ GRAY_STEPS = {"L;2": 85, "L;4": 17}
 """What Pillow calls the pixels of a gray PNG of a few bits -> its factor on them, which makes the highest white."""
 
 
-def read_label_file(path: str) -> np.ndarray:
+WIDE = {"I;16": "of 16 bits", "I;16B": "of 16 bits", "I": "of 32 bits"}
+"""What Pillow calls images of one channel and more than 8 bits."""
+
+
+def read_label_file(path: str, takes_wide: bool = False) -> np.ndarray:
     """The values stored in a label map of 8 bits, gray or palette: uint8 [H, W].
 
-    Raises ImageError for a file that is missing, damaged, in color, or of more than 8 bits.
+    `takes_wide`: also of 16 or 32 bits, int64 [H, W]. Raises ImageError for a file that is missing, damaged, in color,
+    or of more bits.
     """
     try:
         with Image.open(path) as image:
+            if takes_wide and image.mode in WIDE:
+                return np.array(image).astype(np.int64)
             if image.mode not in ("L", "P", "1"):
-                kind = {"I;16": "of 16 bits", "I;16B": "of 16 bits", "I": "of 32 bits"}.get(image.mode, image.mode)
+                kind = WIDE.get(image.mode, image.mode)
                 reason = f"is {kind}; a label map has one channel of 8 bits, whose values are the labels"
                 raise ImageError(path, f"{reason}: save it as gray or palette PNG")
             step = GRAY_STEPS.get(image.tile[0][3]) if image.format == "PNG" and image.tile else None

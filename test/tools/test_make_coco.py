@@ -38,7 +38,8 @@ def test_instances_in_two_parts(folder, caplog):
 
 
 def test_voc_with_a_list(folder):
-    (folder / "list.txt").write_text("b\nd 1\n")
+    (folder / "xml/b.xml").rename(folder / "xml/b 0.v1.xml")
+    (folder / "list.txt").write_text("b 0.v1\nd  1\n")
     options = ["--images", str(folder / "images"), "-o", str(folder / "set.json"), "--list", str(folder / "list.txt")]
     main(["voc", str(folder / "xml"), *options])
     images = read_coco(folder / "set.json", folder / "images")

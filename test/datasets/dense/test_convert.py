@@ -10,6 +10,7 @@ from datasets.dense.coco import read_coco
 from datasets.dense.convert import coco_from_instances, coco_from_voc, split_content
 from datasets.file_list import FileError
 
+SIZE = "<size><width>{}</width><height>{}</height><depth>3</depth></size>"
 OBJECT = (
     "<object><name>{}</name><difficult>{}</difficult><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax>"
     "<ymax>{}</ymax></bndbox></object>"
@@ -33,6 +34,7 @@ def voc(tmp_path):
 
 def test_voc(voc, caplog):
     content = coco_from_voc(voc / "xml", voc / "images")
+    assert f"boxes that reach beyond their image, cut at its border: 1, first {voc / 'xml/a.xml'}: ant" in caplog.text
     assert f"boxes without a pixel of their image, left out: 1, first {voc / 'xml/a.xml'}: ant, xmin" in caplog.text
     assert [category["name"] for category in content["categories"]] == ["ant", "cell"]
     assert content["images"][0] == {"id": 1, "file_name": "a.jpg", "width": 40, "height": 30}
@@ -52,6 +54,11 @@ def test_voc(voc, caplog):
         ("<annotation></annotation>", "is not VOC's XML: expected filename, and objects with name and bndbox"),
         ("<annotation>", "is not VOC's XML"),
         (f"<a><filename>a.jpg</filename>{OBJECT.format('x', 0, 'nan', 1, 2, 3)}</a>", "a box is"),
+        (f"<a><filename>a.jpg</filename>{SIZE.format(400, 300)}</a>", "its image is 400 x 300, but a.jpg is 40 x 30$"),
+        (
+            f"<a><filename>a.jpg</filename>{SIZE.format(30, 40)}</a>",
+            "is 40 x 30, turned upright as EXIF says",
+        ),
         ("<a><filename>gone.jpg</filename></a>", r"gone\.jpg: No such file"),
         (
             f"<a><filename>a.jpg</filename>{OBJECT.format('cel', 0, 1, 1, 2, 3)}</a>",
@@ -119,3 +126,17 @@ def test_images_and_masks_may_share_a_folder(instances):
     shared = coco_from_instances(folder / "masks", folder / "masks", "person", "_mask")
     assert [image["file_name"] for image in shared["images"]] == ["a.png", "b.png", "c.png"]
     assert len(shared["annotations"]) == 6
+
+
+def test_borders_are_no_objects_and_masks_may_have_16_bits(tmp_path, caplog):
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (8, 6)).save(tmp_path / f"{name}.jpg")
+    masks = np.zeros((3, 6, 8), np.uint16)
+    masks[0, :3, :3], masks[0, 3, :4] = 1, 255  # as VOC's
+    masks[1, :3, :3], masks[1, 3, :4] = 700, 255
+    masks[2, :3] = 255  # a single object
+    for name, values, kind in zip("abc", masks, (np.uint8, np.uint16, np.uint8), strict=True):
+        Image.fromarray(values.astype(kind)).save(tmp_path / f"{name}.png")
+    content = coco_from_instances(tmp_path, tmp_path, "cell")
+    assert [(one["image_id"], one["area"]) for one in content["annotations"]] == [(1, 9), (2, 4), (2, 9), (3, 24)]
+    assert "255 is taken for a border, and no object, in 1 PNGs" in caplog.text
