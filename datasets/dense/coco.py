@@ -150,8 +150,10 @@ class CocoImages(Sequence):
         tables = self._tables
         for index, item in enumerate(self):
             span, digest = self._span(index), 0
-            for table in (tables.labels, tables.boxes, tables.is_crowd):
+            for table in (tables.labels, tables.boxes, tables.is_crowd, tables.areas):
                 digest = zlib.crc32(np.ascontiguousarray(table[span]).tobytes(), digest)
+            if tables.segmentations is not None:
+                digest = zlib.crc32(tables.segmentations.packed(span), digest)
             yield f"{item.id}\t{os.path.basename(item.path)}\t{digest:08x}"
 
     def missing(self) -> list[str]:
@@ -197,6 +199,10 @@ class _PackedValues:
         start, end = self._ends[index : index + 2].tolist()
         return pickle.loads(self._bytes[start:end])
 
+    def packed(self, span: slice) -> memoryview:
+        """The bytes of some neighboring values."""
+        return memoryview(self._bytes)[self._ends[span.start] : self._ends[span.stop]]
+
 
 def read_coco(
     path: str | Path,
@@ -228,6 +234,7 @@ def read_coco(
     classes, label_of = _number_classes(path, content, class_names)
     tables = _pack(content, label_of, masks)
     _log_degenerate(path, tables)
+    _log_cut(path, tables)
     return CocoImages(str(path), str(root), classes, tables)
 
 
@@ -324,6 +331,20 @@ def _corners(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     corners[:, 2:] += boxes[:, :2]
     limits = np.broadcast_to(sizes[..., ::-1], (len(boxes), 2))
     return np.clip(corners, 0, np.tile(limits, 2))
+
+
+def _log_cut(path: Path, tables: _Tables) -> None:
+    """Says how many boxes reach beyond their image by more than a pixel, and whether they look like corners."""
+    sizes = np.repeat(tables.sizes, np.diff(tables.starts), axis=0)[:, ::-1]  # [A, 2], (W, H)
+    beyond = (tables.boxes[:, :2] < -1).any(1) | (tables.boxes[:, :2] + tables.boxes[:, 2:] > sizes + 1).any(1)
+    if not beyond.any():
+        return
+    looks_like_corners = 2 * beyond.sum() > len(beyond) and (tables.boxes[:, 2:] > tables.boxes[:, :2]).all()
+    hint = "; are they x1, y1, x2, y2? COCO's are x, y, width, height" if looks_like_corners else ""
+    log.warning(
+        "%s: boxes that reach beyond their image, cut at its border: %d of %d, for example that of annotation %d%s",
+        *(path, beyond.sum(), len(beyond), tables.annotation_ids[beyond.argmax()], hint),
+    )
 
 
 def _log_degenerate(path: Path, tables: _Tables) -> None:

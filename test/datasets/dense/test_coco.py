@@ -174,6 +174,20 @@ def test_identities_tell_changed_objects(tmp_path):
         list(read_coco(write(tmp_path, c, name)).identities()) for c, name in ((same, "a"), (same, "b"), (moved, "c"))
     )
     assert first == again and first[0] != other[0] and first[1] == other[1]
+    triangle = with_annotation(segmentation=[[10, 5, 30, 5, 30, 25]])
+    whole, cut = (list(read_coco(write(tmp_path, c), masks=True).identities()) for c in (content(), triangle))
+    assert whole[0] != cut[0] and whole[1] == cut[1]
+
+
+def test_boxes_that_reach_beyond_their_image_are_counted(tmp_path, caplog):
+    annotations = [
+        {"id": number, "image_id": 7, "category_id": 4, "bbox": box, "segmentation": SQUARE}
+        for number, box in enumerate([[10, 10, 45, 38], [20, 5, 49, 39], [5, 5, 20, 20], [1, 1, 50, 39]])
+    ]
+    read_coco(write(tmp_path, content(annotations=annotations)))
+    assert "cut at its border: 2 of 4, for example that of annotation 0" in caplog.text and "x1, y1" not in caplog.text
+    read_coco(write(tmp_path, content(annotations=annotations[:3])))
+    assert "2 of 3, for example that of annotation 0; are they x1, y1, x2, y2?" in caplog.text
 
 
 def without(name):
