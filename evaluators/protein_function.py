@@ -78,7 +78,6 @@ class FunctionEvaluation(ItemCounts):
     """Id and path of each protein of the list."""
     max_non_finite: float
     """Share of proteins with NaN or infinite outputs above which there is no score."""
-    tie_break: float = 0.0
 
     @property
     def index(self) -> np.ndarray:
@@ -114,6 +113,10 @@ class FunctionEvaluation(ItemCounts):
         if self.has_too_many_non_finite:
             return float("nan")
         return self.fmax.value if np.isfinite(self.fmax.value) else float("-inf")
+
+    @property
+    def tie_break(self) -> float:
+        return self.aupr
 
     def summary(self) -> dict[str, float]:
         """Fractions in 0..1, counts, and proteins per second over all ranks."""

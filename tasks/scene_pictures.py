@@ -7,6 +7,7 @@ Both tasks' batches have a list of images; what else they have says what to draw
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -82,16 +83,25 @@ def validation_pictures(task: SceneTask, count: int) -> list[Picture]:
 
 
 def prediction_pictures(task: SceneTask, model: nn.Module, count: int) -> list[Picture]:
-    """Validation images, chosen as by `validation_pictures`: what is in them, and what the network finds."""
+    """Validation images, chosen as by `validation_pictures`: what is in them, and what the network finds.
+
+    Images that cannot be read are skipped, and so are those whose labels cannot.
+    """
     items, pictures = task.val_items, []
     labeled = task.samples_of(items)
-    rows = _varied(task, labeled, len(items))[:count]
+    rows = [row for row in _varied(task, labeled, len(items)) if os.path.isfile(items[row].path)][:count]
+    if not rows:
+        return [NOTHING]
     inputs = task.find_inputs([items[row].path for row in rows])
     for seen in task.see(model, inputs):
         if seen.failure:
             continue
         row = rows[seen.row]
-        in_file = labeled.as_in_file(row)
+        try:
+            in_file = labeled.as_in_file(row)
+        except FileError as error:
+            log.warning("cannot read %s: %s", error.path, error.reason)
+            continue
         drawing, classes = task.drawing(seen.outputs), classes_in(in_file)
         if "label_map" in drawing:  # boxes have their names on them
             classes = [*dict.fromkeys([*classes, *classes_in({"label_maps": drawing["label_map"]})])]

@@ -87,3 +87,10 @@ def test_outputs_that_are_not_finite_predict_nothing():
 
 def test_without_labels_there_is_no_score():
     assert evaluation_of([[0.5, 0.5, 0.5]], [[0, 0, 0]]).score == float("-inf")
+
+
+def test_equal_fmax_is_told_apart_by_the_area_under_the_curve():
+    targets = [[True, False, False], [False, True, True]]
+    good = evaluation_of([[0.9, 0.2, 0.1], [0.1, 0.8, 0.7]], targets)
+    worse = evaluation_of([[0.9, 0.2, 0.1], [0.1, 0.8, 0.15]], targets)
+    assert good.tie_break == 1.0 > worse.tie_break == worse.aupr

@@ -1,6 +1,7 @@
 """What tools/show_data.py shows of detection and segmentation: the samples of the run, with what is in them drawn."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,18 @@ def test_objects_and_pixels_are_counted_by_class(scenes):
     assert (
         pixel_counts(task.val_items, 7).tolist() == expected.tolist() == task.sample_counts()[1]["validation"].tolist()
     )
+
+
+@pytest.mark.parametrize("kind", RECIPES)
+def test_predictions_are_drawn_of_what_can_be_read(kind, scenes, tmp_path):
+    folder = shutil.copytree(scenes, tmp_path / "set")
+    (folder / "images/val").joinpath(sorted(path.name for path in (folder / "images/val").iterdir())[0]).unlink()
+    labels = sorted((folder / "labels/val").iterdir())
+    Image.new("L", (3, 3)).save(labels[1])
+    task = make_task(RECIPES[kind](folder))
+    pictures = task.prediction_pictures(task.build_model().eval(), 5)
+    num_good = len(task.val_items) - (1 if kind == "detection" else 2)
+    assert len(pictures) == min(5, num_good) and all(list(picture.stages) == ["known", "found"] for picture in pictures)
 
 
 @pytest.mark.parametrize("num_ranks", [1, 2])
