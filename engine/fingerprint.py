@@ -113,6 +113,13 @@ def warn_of_other_outputs(weights: Path, outputs: Mapping[str, Contents]) -> Non
         log.warning("%s was trained with other outputs: %s. Scores go by number", weights, change)
 
 
+def warn_of_start_from_other_outputs(weights: Path, outputs: Mapping[str, Contents]) -> None:
+    """Logs a warning if the last layer that training starts from was trained for as many outputs, but others."""
+    for change in _changes_since(weights, "outputs", outputs):
+        log.warning("model.pretrained: %s was trained with other outputs: %s. Its last layer is taken by number",
+                    weights, change)  # fmt: skip
+
+
 def warn_of_other_training(weights: Path, training: Mapping[str, Contents]) -> None:
     """Logs a warning if other samples are held out of a training list than when the weights in a file were trained."""
     for change in _changes_since(weights, "training", training):

@@ -1,19 +1,25 @@
 """Weights that training starts from: the file that a recipe names in `model.pretrained`."""
 
 import logging
+from collections.abc import Mapping
+from pathlib import Path
 
 from torch import nn
 
+from engine.fingerprint import Contents, warn_of_start_from_other_outputs
 from models import WeightsError, load_pretrained
 from weights import read_classes
 
 log = logging.getLogger(__name__)
 
 
-def load_initial_weights(model: nn.Module, path: str | None, table: str | None = None) -> None:
+def load_initial_weights(
+    model: nn.Module, path: str | None, outputs: Mapping[str, Contents], table: str | None = None
+) -> None:
     """Loads the file of `model.pretrained`, if the recipe names one, and logs what came of its entries.
 
-    `table` is the file of `model.pretrained_classes`, if the recipe names one.
+    `outputs` is what the task's network tells apart; `table` is the file of `model.pretrained_classes`, if the recipe
+    names one.
     """
     if path is None:
         return
@@ -22,6 +28,9 @@ def load_initial_weights(model: nn.Module, path: str | None, table: str | None =
     except WeightsError as error:
         raise WeightsError(f"model.pretrained_classes: {error}") from error
     try:
-        log.info("%s", load_pretrained(model, path, classes))
+        report = load_pretrained(model, path, classes)
     except WeightsError as error:
         raise WeightsError(f"model.pretrained: {error}") from error
+    log.info("%s", report)
+    if classes is None and not report.mismatched:
+        warn_of_start_from_other_outputs(Path(path), outputs)

@@ -165,7 +165,7 @@ class LinkPrediction(Task):
     def load_initial_weights(self, model: nn.Module) -> None:
         if self.settings.model.pretrained is None:
             model.count_profile(self._training_graph.index)
-        load_initial_weights(model, self.settings.model.pretrained)
+        load_initial_weights(model, self.settings.model.pretrained, self.fingerprint("outputs"))
 
     # Training.
 

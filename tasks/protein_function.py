@@ -174,7 +174,7 @@ class ProteinFunction(NamedClasses):
             raise SettingsError(f"model: {error}") from error
 
     def load_initial_weights(self, model: nn.Module) -> None:
-        load_initial_weights(model, self.settings.model.pretrained)
+        load_initial_weights(model, self.settings.model.pretrained, self.fingerprint("outputs"))
 
     # Training.
 

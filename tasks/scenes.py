@@ -134,7 +134,7 @@ class SceneTask(SceneLists):
 
     def load_initial_weights(self, model: nn.Module) -> None:
         """Loads `model.pretrained`, a file of the backbone or of a whole network of this kind."""
-        load_initial_weights(model, self.settings.model.pretrained)
+        load_initial_weights(model, self.settings.model.pretrained, self.fingerprint("outputs"))
 
     def train_batches(self, first_batch: int, num_batches: int, batch_size: int, stream: str) -> Iterable[Batch]:
         order = (first_batch, num_batches, batch_size)

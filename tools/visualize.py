@@ -28,6 +28,15 @@ from tools.common.output_files import check_file, check_keeps_inputs
 log = logging.getLogger(__name__)
 
 
+OTHER_PICTURES = {
+    "detection": "tools/predict.py --output draws what it finds",
+    "segmentation": "tools/predict.py --output draws what it finds",
+    "skeleton_action": "tools/show_data.py draws the skeletons that it sees",
+    "link_prediction": "tools/explain.py draws the paths behind its answers",
+}
+"""What draws the answers of tasks that have no class of a picture to explain."""
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     args = _parse(argv)
     from explain.explanation import (  # torch: seconds that --help is spared
@@ -51,9 +60,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     task, model = trained.task, trained.model
     if not classifies_pictures(type(task)):
+        name = task.settings.task
+        instead = OTHER_PICTURES.get(name)
         raise SettingsError(
-            f"visualize.py explains the class of a classifier, and this network is for {task.settings.task}; "
-            "tools/predict.py --output draws what it finds"
+            f"visualize.py explains the class that a picture or clip gets, and this network is for {name}"
+            + (f"; {instead}" if instead else "")
         )
     x = read_view(task, args.file, args.view)
     if args.list_layers:

@@ -146,3 +146,12 @@ def test_an_evaluation_with_other_names_says_so(files, caplog):
         for path in weights:
             load_model(make_task(files), path, ALONE)
         assert caplog.text.count("was trained with other outputs: class names: 2 as before") == warnings
+
+
+def test_a_start_from_a_classifier_of_other_names_says_so(files, caplog):
+    caplog.set_level(logging.WARNING)
+    for names, warnings in (("0 cat\n1 dog\n", 0), ("0 dog\n1 cat\n", 1)):
+        (files / "names.txt").write_text(names)
+        task = make_task(files, [f"model.pretrained={files}/run/checkpoints/best.safetensors"])
+        task.load_initial_weights(task.build_model())
+        assert caplog.text.count("Its last layer is taken by number") == warnings

@@ -46,7 +46,11 @@ def test_a_segmentor_is_the_same_in_onnx(runs, tmp_path):
     ("tool", "arguments", "message"),
     [
         (extract_features, ["--run-dir", "RUN", "-o", "OUT"], "this works for classification, and the network is for"),
-        (visualize, ["--run-dir", "RUN", "x.png", "-o", "OUT.png"], "explains the class of a classifier, and this net"),
+        (
+            visualize,
+            ["--run-dir", "RUN", "x.png", "-o", "OUT.png"],
+            "explains the class that a picture or clip gets, and",
+        ),
         (web_page, ["--run-dir", "RUN"], "the page shows what classifiers find, and this network is for"),
         (save_pretrained, ["RUN", "OUT"], "only networks of classification are written with a card, and this one"),
     ],
