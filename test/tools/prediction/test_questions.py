@@ -131,9 +131,8 @@ def test_the_best_answers_come_first_known_or_not():
 
 
 def open_with(graph, rows):
-    settings = types.SimpleNamespace(train=types.SimpleNamespace(precision="float32"))
     ranks = types.SimpleNamespace(device=torch.device("cpu"))
-    task = types.SimpleNamespace(settings=settings, ranks=ranks, probabilities=lambda *_: iter(rows))
+    task = types.SimpleNamespace(precision="float32", ranks=ranks, probabilities=lambda *_: iter(rows))
     return OpenGraph(task, None, graph, Path("new.tsv"))
 
 
