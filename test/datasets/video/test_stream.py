@@ -44,6 +44,17 @@ def test_rate_and_length_are_those_of_the_frames(tmp_path):
         rate_and_length(str(broken))
 
 
+@pytest.mark.parametrize(("start", "length"), [(1000, 43), (60_000, 6)])
+def test_pauses_do_not_slow_the_rate(tmp_path, start, length):
+    """Nor does a clock that leaps count: half an hour is more than a pause."""
+    path = encode_video(tmp_path / "a.mkv", number_frames(150), pts=[*range(75), *range(start, start + 75)])
+    fps, seconds = rate_and_length(str(path))
+    assert fps == pytest.approx(25, rel=0.02) and seconds == pytest.approx(length, abs=0.1)
+    with VideoStream(str(path)) as stream:
+        *_, last = stream
+    assert last.seconds == pytest.approx(length, abs=0.1)
+
+
 def test_a_damaged_end_ends_the_stream(tmp_path):
     path = encode_video(tmp_path / "a.ts", number_frames(40), gop=10)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 5])
