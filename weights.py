@@ -302,8 +302,14 @@ def read_classes(path: str | Path) -> list[int]:
     path = Path(path)
     is_text = path.suffix in (".txt", ".csv")
     try:
-        content = path.read_text().split() if is_text else _read_file(path)
-        numbers = [int(number) for number in content]
+        content = path.read_text(encoding="utf-8-sig").split() if is_text else _read_file(path)
+        if is_text:
+            numbers = [int(number) for number in content]
+        else:
+            content = content.tolist() if hasattr(content, "tolist") else content
+            if not isinstance(content, list | tuple) or any(type(number) is not int for number in content):
+                raise ValueError(f"it holds one {type(content).__name__} of other things than whole numbers")
+            numbers = list(content)
     except WeightsError:
         raise
     except (OSError, TypeError, ValueError) as error:

@@ -49,6 +49,11 @@ def test_tables_of_classes_that_are_none(tmp_path):
     (tmp_path / "words.txt").write_text("7\nseven\n")
     with pytest.raises(WeightsError, match=r"words\.txt: expected the number of a class on each line.*'seven'"):
         read_classes(tmp_path / "words.txt")
+    for wrong in ({0: 5, 1: 7}, torch.tensor([1.7]), torch.tensor([True, False]), [True], 3):
+        with pytest.raises(WeightsError, match=r"wrong\.pth: expected .* other things than whole"):
+            read_classes(save(wrong, tmp_path / "wrong.pth"))
+    (tmp_path / "bom.csv").write_text("7\n0\n", encoding="utf-8-sig")
+    assert read_classes(tmp_path / "bom.csv") == [7, 0]
     (tmp_path / "empty.txt").touch()
     with pytest.raises(WeightsError, match=r"empty\.txt: holds no numbers"):
         read_classes(tmp_path / "empty.txt")

@@ -96,7 +96,7 @@ def cityscapes_values() -> LabelValues:
 
 
 GRAY_STEPS = {"L;2": 85, "L;4": 17}
-"""What Pillow calls the pixels of a gray PNG of a few bits -> its factor on them, which makes the highest white."""
+"""What Pillow calls the pixels of a gray PNG or TIFF of a few bits -> its factor on them: the highest is white."""
 
 
 WIDE = {"I;16": "of 16 bits", "I;16B": "of 16 bits", "I": "of 32 bits"}
@@ -117,7 +117,8 @@ def read_label_file(path: str, takes_wide: bool = False) -> np.ndarray:
                 kind = WIDE.get(image.mode, image.mode)
                 reason = f"is {kind}; a label map has one channel of 8 bits, whose values are the labels"
                 raise ImageError(path, f"{reason}: save it as gray or palette PNG")
-            step = GRAY_STEPS.get(image.tile[0][3]) if image.format == "PNG" and image.tile else None
+            stored = image.tile[0][3] if image.tile else None  # of TIFF, a tuple that begins with it
+            step = GRAY_STEPS.get(stored[0] if isinstance(stored, tuple) else stored)
             values = np.array(image).astype(np.uint8)
             return values if step is None else values // step
     except ImageError:

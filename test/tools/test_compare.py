@@ -126,6 +126,7 @@ def test_a_run_without_a_score_is_a_row_without_one(run_compare, tmp_path):
     assert (
         first["network"] == "recipe optimizer.lr=0.1" and second["best"] in ("", "nan") and second["runs_done"] == "1"
     )
+    assert "1 of 1, 1 without a score" in (tmp_path / "runs/comparisons/recipe/table.md").read_text()
 
 
 def test_a_training_that_a_killed_command_left_behind_is_waited_for(run_compare, tmp_path, caplog):

@@ -69,6 +69,7 @@ def test_values_and_ranges():
     fixed, axes = read_space(["a=1", "b=1,[2,3],'x,y'", "c=0.1..10:log", "d=../x", "e=0..1", "f=3..9:int"])
     assert fixed == ["a=1", "d=../x"] and [axis.key for axis in axes] == ["b", "c", "e", "f"]
     assert axes[0].values == ("1", "[2,3]", "'x,y'") and [axis.scale for axis in axes[1:]] == ["log", "uniform", "int"]
+    assert read_space(["a=0,false"])[1][0].values == ("0", "false")
     assert split_values("{a: 1, b: 2}") == ["{a: 1, b: 2}"]
     for wrong, message in (
         ("a=1..2:exp", "no scale is called 'exp'"),

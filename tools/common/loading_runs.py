@@ -80,7 +80,7 @@ def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average:
     facts = {"weights": str(weights), **task.report_facts()}
     if "acceleration" in facts:  # the setting; what came of it says more
         facts["acceleration"] = str(model.choice) if isinstance(model, AcceleratedNetwork) else "off"
-    if task.precision != "float32":
+    if task.precision != "float32" and not isinstance(model, AcceleratedNetwork):
         facts["precision"] = task.precision
         title += f", in {task.precision}"
     if ranks.is_main and (choice := chosen_by(run, weights)) is not None:

@@ -92,6 +92,8 @@ def _cells(line: Line) -> tuple[str, ...]:
     runs = f"{len(line.done)} of {len(line.outcomes)}"
     if failed := sum(outcome is not None and outcome.status == "failed" for outcome in line.outcomes):
         runs += f", {failed} failed"
+    if unscored := sum(not result.last or result.last[-1].score is None for _, result in line.done):
+        runs += f", {unscored} without a score"
     times = (_number(line.minutes[0], 1), _number(line.processor_minutes, 1))
     return (f"`{line.entry.label}`", _with_spread(line.best), _with_spread(line.last), runs, *times, *cost)
 

@@ -82,7 +82,7 @@ def draw_classes(counts: dict[str, np.ndarray], class_names: Sequence[str], path
 def _draw_line(line: str | Sequence[tuple[str, tuple[int, int, int]]]) -> Image.Image:
     """A line of a caption; the names of a legend get a square of their color before them."""
     parts = [(line, None)] if isinstance(line, str) else line
-    texts = [one_line(text, MAX_LINE) for text, _ in parts]
+    texts = [one_line(text, max(12, MAX_LINE // len(parts))) for text, _ in parts]
     widths = [
         round(_font().getlength(text)) + (LINE if color else GAP) for text, (_, color) in zip(texts, parts, strict=True)
     ]

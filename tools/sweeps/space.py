@@ -73,7 +73,7 @@ def read_space(overrides: Sequence[str]) -> tuple[list[str], list[Axis]]:
         if match := RANGE.fullmatch(text.strip()):
             axes.append(_range(override, key, *match.groups()))
         elif len(values := split_values(text)) > 1:
-            parsed = [parse_yaml(value, key) for value in values]
+            parsed = [(isinstance(value, bool), value) for value in (parse_yaml(text, key) for text in values)]
             if twice := [value for number, value in enumerate(values) if parsed[number] in parsed[:number]]:
                 raise SettingsError(f"{key} has the value {twice[0]} twice")
             axes.append(Axis(key, tuple(values)))

@@ -192,6 +192,18 @@ def test_gray_of_a_few_bits_is_read_by_its_values(tmp_path, bits):
     assert np.array_equal(read_label_file(str(tmp_path / "g.png")), values)
 
 
+def test_a_tiff_of_four_bits_is_read_by_its_values(tmp_path):
+    pixels = bytes([0x01, 0x23, 0x45, 0x67])  # 2 rows of 4
+    short = {256: 4, 257: 2, 258: 4, 259: 1, 262: 1, 277: 1, 278: 2}  # width, height, bits, ...
+    entries = [struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in short.items()]
+    start = 8 + 2 + 12 * (len(entries) + 2) + 4
+    entries.insert(5, struct.pack("<HHII", 273, 4, 1, start))
+    entries.append(struct.pack("<HHII", 279, 4, 1, len(pixels)))
+    header = b"II*\0" + struct.pack("<IH", 8, len(entries))
+    (tmp_path / "g.tif").write_bytes(header + b"".join(entries) + struct.pack("<I", 0) + pixels)
+    assert read_label_file(str(tmp_path / "g.tif")).tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
 def test_an_image_without_label_map_and_the_reverse(folders):
     (folders / "labels/b.png").rename(folders / "labels/c.png")
     with pytest.raises(ValueError, match=r"images/b\.jpg has no label map .*labels/b\.png; 1 of 2 images have none"):
