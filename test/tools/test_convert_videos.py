@@ -142,6 +142,19 @@ def test_a_run_that_is_killed_has_reported_its_damage(source, tmp_path, monkeypa
     assert run(source, tmp_path / "out", "--pyav") == 0 and report(tmp_path / "out").keys() == names
 
 
+def test_what_another_command_reports_meanwhile_is_kept(source, tmp_path, monkeypatch):
+    assert run(source, tmp_path / "out", "--pyav") == 0
+    (job, *_) = conversion.find_jobs(source, tmp_path / "out")
+
+    def run_each(function, jobs, *_):
+        conversion._append(tmp_path / "out/conversion_failures.csv", (conversion.DAMAGED, job.source, "as it says"))
+        yield from ((job, function(job)) for job in jobs)
+
+    monkeypatch.setattr(conversion, "run_each", run_each)
+    assert run(source, tmp_path / "out", "--pyav") == 0
+    assert report(tmp_path / "out") == {os.path.basename(job.source): (conversion.DAMAGED, "as it says")}
+
+
 @pytest.mark.slow
 def test_a_video_that_hangs_is_a_failure(source, tmp_path, monkeypatch):
     original = conversion.convert

@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from engine.launch import LaunchError, read_launch
 from engine.signals import EXIT_AGAIN, Stopped
@@ -26,12 +26,18 @@ def clear_errors(main: Callable[[], None]) -> None:
         sys.exit(2)
     except Stopped as stopped:
         if _is_first_here():
-            but = ", without run.resume=false," if "run.resume=false" in sys.argv else ""
-            _show(f"stopped by {stopped}; the run is saved, and the same command{but} resumes it")
+            how = " with run.resume=true and run.dir=ITS_FOLDER" if _starts_anew(sys.argv) else ""
+            _show(f"stopped by {stopped}; the run is saved, and the same command{how} resumes it")
         sys.exit(EXIT_AGAIN)
     except KeyboardInterrupt:
         _show("interrupted; the same command continues from the last checkpoint or the last row written")
         sys.exit(130)
+
+
+def _starts_anew(argv: Sequence[str]) -> bool:
+    """Whether the command says that it does not resume a run."""
+    given = [word.partition("=")[2] for word in argv if word.startswith("run.resume=")]
+    return bool(given) and given[-1].strip().lower() in ("false", "no", "off")
 
 
 def _is_first_here() -> bool:

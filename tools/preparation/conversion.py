@@ -66,11 +66,11 @@ def _convert_all(
 ) -> tuple[list[tuple[str, str, str]], dict[str, int]]:
     """Converts what is not done yet -> the report's rows (what happened, path, reason), and counts of what happened.
 
-    The `report` of an earlier run still holds for files that are not converted again. Rows are added to it at once, so
-    that a run that is killed has said what it converted despite damage.
+    The `report` of an earlier run, or of one meanwhile, still holds for files that are not converted again. Rows are
+    added to it at once, so that a run that is killed has said what it converted despite damage.
     """
-    damaged = _damaged_before(report)
-    rows, counts = [], dict.fromkeys((CONVERTED, DAMAGED, DONE, FAILED), 0)
+    _damaged_in(report)
+    rows, done, counts = [], [], dict.fromkeys((CONVERTED, DAMAGED, DONE, FAILED), 0)
     function = partial(_convert_one, recipe=recipe, ffmpeg=ffmpeg)
     with terminal_bar(len(jobs), "converting", "video", smoothing=0.02) as bar:
         for job, result in run_each(function, jobs, num_workers, timeout):
@@ -82,12 +82,13 @@ def _convert_all(
             counts[kind] += 1
             if kind in (FAILED, DAMAGED):
                 _append(report, (kind, job.source, reason))
-            if kind == DONE and job.source in damaged:
-                kind, reason = DAMAGED, damaged[job.source]
-            if kind in (FAILED, DAMAGED):
                 rows.append((kind, job.source, reason))
+            elif kind == DONE:
+                done.append(job.source)
             bar.set_postfix(failed=counts[FAILED], done_before=counts[DONE], refresh=False)
             bar.update()
+    damaged = _damaged_in(report)
+    rows += [(DAMAGED, source, damaged[source]) for source in done if source in damaged]
     return sorted(rows), counts
 
 
@@ -101,7 +102,8 @@ def _convert_one(job: Job, recipe: Recipe, ffmpeg: str | None) -> tuple[str, str
     return (DAMAGED, complaint) if complaint else (CONVERTED, "")
 
 
-def _damaged_before(report: Path) -> dict[str, str]:
+def _damaged_in(report: Path) -> dict[str, str]:
+    """Why sources are damaged, by a report. Raises SettingsError if it is none."""
     if not report.exists():
         return {}
     with report.open(newline="", encoding="utf-8", errors="surrogateescape") as file:

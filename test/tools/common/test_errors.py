@@ -1,0 +1,27 @@
+"""How a command that was stopped says that it goes on."""
+
+import sys
+
+import pytest
+
+from engine.signals import Stopped
+from tools.common.errors import clear_errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "how"),
+    [
+        ([], "the same command resumes it"),
+        (["run.resume=true"], "the same command resumes it"),
+        (["run.resume=False"], "the same command with run.resume=true and run.dir=ITS_FOLDER resumes it"),
+        (["run.resume=no"], "the same command with run.resume=true and run.dir=ITS_FOLDER resumes it"),
+    ],
+)
+def test_a_stopped_command_says_how_to_resume_its_run(arguments, how, monkeypatch, capsys):
+    def stop():
+        raise Stopped("SIGTERM")
+
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    with pytest.raises(SystemExit) as end:
+        clear_errors(stop)
+    assert end.value.code == 75 and f"the run is saved, and {how}" in capsys.readouterr().err
