@@ -68,7 +68,9 @@ class Classification(ClassifiedFiles):
         for split, files in lists.items():
             log.info("%s: %d %ss of %d classes", split, len(files), self.item, files.num_classes)
         counts = np.bincount(self.train_files.labeled_rows()[1], minlength=self.num_classes)
-        self.warn_of_classes(counts, f"training {self.item}", chooses_one=not self.multi_label)
+        self.warn_of_missing_classes(counts, f"training {self.item}")
+        if not self.multi_label:
+            self.warn_of_one_class()
         if self.train_weights is not None:
             log.info("training: %d %ss with a nonzero weight", np.count_nonzero(self.train_weights), self.item)
         data = self.settings.data

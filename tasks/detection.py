@@ -106,7 +106,7 @@ class Detection(SceneTask):
 
     def check(self) -> None:
         super().check()
-        self.warn_of_classes(self.train_items.class_counts(), "training object", chooses_one=False)
+        self.warn_of_missing_classes(self.train_items.class_counts(), "training object")
         for split, items in self.lists.items():
             if not items.counts().any():
                 raise SettingsError(

@@ -31,14 +31,14 @@ class NamedClasses(Task):
     def holds_out(self) -> bool:
         return is_held_out(self.settings)
 
-    def warn_of_classes(self, counts: Sequence[int], what: str, chooses_one: bool = True) -> None:
-        """Warns of classes that training cannot learn; `counts`: how often it has `what` of each class.
-
-        `chooses_one`: an answer is one of the classes, so that of a single one there is nothing to learn.
-        """
+    def warn_of_missing_classes(self, counts: Sequence[int], what: str) -> None:
+        """Warns of classes that training cannot learn; `counts`: how often it has `what` of each class."""
         if missing := [name for name, count in zip(self.class_names, counts, strict=True) if not count]:
             log.warning("no %s of %s", what, some_of(missing, self.num_classes))
-        if chooses_one and self.num_classes == 1:
+
+    def warn_of_one_class(self) -> None:
+        """Warns a task whose answer is one of the classes that of a single one there is nothing to learn."""
+        if self.num_classes == 1:
             log.warning("there is one class, so every answer is right; name another one, such as all that is not it")
 
     def resolved_recipe(self) -> dict[str, Any]:

@@ -168,7 +168,7 @@ class Segmentation(SceneTask):
         super().check()
         for split, items in {"train": self.train_items, **self.lists}.items():
             _check_label_maps(split, items)
-        self.warn_of_classes([1] * self.num_classes, "pixel")
+        self.warn_of_one_class()
 
     def check_network(self, model: nn.Module) -> None:
         shape = (self.settings.train.samples_per_forward(self.ranks), 3, *self.settings.data.train_view.crop)

@@ -37,6 +37,11 @@ probe() { # VIDEO: its first video stream, unless that is a cover before a film,
     echo "$stream $rate"
 }
 
+give_up() { # MESSAGE: says why the video of convert_one fails, and lists it
+    echo "$1" >&2
+    printf '%s\n' "$source" >>"$FAILURES"
+}
+
 convert_one() { # RECIPE SOURCE DESTINATION NAME: converts one video unless it is done
     local recipe=$1 source=$2/$4 target=$3/${4%.*}.mp4 even=0 side codec options muxer=+write_colr
     case $recipe in
@@ -57,13 +62,11 @@ convert_one() { # RECIPE SOURCE DESTINATION NAME: converts one video unless it i
     mkdir -p "${target%/*}"
     if command -v flock >/dev/null; then # one command at a time writes this file
         if ! { exec 9>>"$partial"; } 2>/dev/null; then
-            echo "$source: cannot write $partial; is the name too long, or the disk full?" >&2
-            printf '%s\n' "$source" >>"$FAILURES"
+            give_up "$source: cannot write $partial; is the name too long, or the disk full?"
             return
         fi
         if ! flock -n 9; then
-            echo "$source: another command is converting it; start this one again afterwards" >&2
-            printf '%s\n' "$source" >>"$FAILURES"
+            give_up "$source: another command is converting it; start this one again afterwards"
             exec 9>&-
             return
         fi
@@ -81,8 +84,7 @@ convert_one() { # RECIPE SOURCE DESTINATION NAME: converts one video unless it i
         mv -f -- "$partial" "$target"
     else
         rm -f -- "$partial"
-        echo "$source cannot be converted: ${complaint:-ffmpeg lost or repeated frames}" >&2
-        printf '%s\n' "$source" >>"$FAILURES"
+        give_up "$source cannot be converted: ${complaint:-ffmpeg lost or repeated frames}"
     fi
 }
 

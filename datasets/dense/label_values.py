@@ -97,8 +97,6 @@ def cityscapes_values() -> LabelValues:
 
 GRAY_STEPS = {"L;2": 85, "L;4": 17}
 """What Pillow calls the pixels of a gray PNG or TIFF of a few bits -> its factor on them: the highest is white."""
-
-
 WIDE = {"I;16": "of 16 bits", "I;16B": "of 16 bits", "I": "of 32 bits"}
 """What Pillow calls images of one channel and more than 8 bits."""
 

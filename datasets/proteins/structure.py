@@ -6,6 +6,7 @@ numbers are copies: A, A-2, A-3. Modified residues (MSE, SEP ...) are residues o
 """
 
 import gzip
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -130,13 +131,18 @@ def _check_coordinates(file: str) -> None:
 
 
 def _alpha_carbon(residue: gemmi.Residue) -> gemmi.Atom | None:
-    """The first C-alpha of a residue; a calcium ion, which is called CA, too, is none."""
-    return next((atom for atom in residue if atom.name == "CA" and atom.element.name == "C"), None)
+    """The first C-alpha of a residue."""
+    return next(_alpha_carbons(residue), None)
+
+
+def _alpha_carbons(residue: gemmi.Residue) -> Iterator[gemmi.Atom]:
+    """Those of all alternate locations; a calcium ion, which is called CA, too, is none."""
+    return (atom for atom in residue if atom.name == "CA" and atom.element.name == "C")
 
 
 def _is_there_twice(residue: gemmi.Residue) -> bool:
     """Whether two C-alphas are no alternatives: gemmi joins residues of one number that nothing separates."""
-    return sum(atom.name == "CA" and atom.element.name == "C" and atom.altloc == "\0" for atom in residue) > 1
+    return sum(atom.altloc == "\0" for atom in _alpha_carbons(residue)) > 1
 
 
 def _why_empty(model: gemmi.Model, wanted: str | None) -> str:

@@ -138,28 +138,33 @@ class VideoStream:
 
 
 PAUSE = 10
+"""Usual steps between two frames; a longer one is a pause."""
 
 
 def rate_and_length(path: str) -> tuple[float, float]:
     """Average frames per second of a file, and its seconds: by the times of its frames, whatever its header says.
 
-    Pauses, steps of more than `PAUSE` usual ones, are not in the average; and what a stream takes for a clock that was
+    Pauses are not in the average; and what a stream takes for a clock that was
     set anew is not in the seconds. As the header says if the file cannot be indexed; 0 seconds if that does not say it
     either. Raises VideoError if the file cannot be opened.
     """
     try:
         with VideoReader(path) as video:
-            steps = np.diff(np.sort(video.index.packet_times[video.index.frame_packets]))  # ticks of the file's clock
-            usual = np.median(steps) if len(steps) else 0
-            if usual <= 0 or steps.max() <= PAUSE * usual:
-                return video.fps, video.duration_seconds
-            tick = video.duration_seconds / (steps.sum() + usual)
-            is_leap = steps * tick > MAX_GAP_SECONDS
-            length = video.duration_seconds - tick * (steps[is_leap] - usual).sum()
-            return 1 / float(tick * steps[steps <= PAUSE * usual].mean()), float(length)
+            return _without_pauses(video)
     except VideoError:
         with VideoStream(path) as stream:
             return stream.fps, stream.duration_seconds or 0.0
+
+
+def _without_pauses(video: VideoReader) -> tuple[float, float]:
+    steps = np.diff(np.sort(video.index.packet_times[video.index.frame_packets]))  # ticks of the file's clock
+    usual = np.median(steps) if len(steps) else 0
+    if usual <= 0 or steps.max() <= PAUSE * usual:
+        return video.fps, video.duration_seconds
+    tick = video.duration_seconds / (steps.sum() + usual)
+    is_leap = steps * tick > MAX_GAP_SECONDS
+    length = video.duration_seconds - tick * (steps[is_leap] - usual).sum()
+    return 1 / float(tick * steps[steps <= PAUSE * usual].mean()), float(length)
 
 
 def _open_stream(source: str):

@@ -84,7 +84,7 @@ def run_trial(
     before = read_outcome(folder)
     has_ended = before is not None and before.status in ("done", *(["failed"] if not retries else []))
     if before is not None:
-        _check_same(before, Outcome(command, "", settings=settings), folder, has_ended)
+        _check_same(before, command, settings, folder, has_ended)
     if has_ended:
         return before
     outcome, output = Outcome(command, "interrupted", settings=settings), folder / "output.txt"
@@ -109,15 +109,15 @@ def run_trial(
     return outcome
 
 
-def _check_same(before: Outcome, now: Outcome, folder: Path, has_ended: bool) -> None:
+def _check_same(before: Outcome, command: list[str], settings: dict[str, Any], folder: Path, has_ended: bool) -> None:
     """Raises SettingsError if `folder` holds a trial of another command, or what is used of one of another recipe."""
-    if before.command != now.command:
+    if before.command != command:
         raise SettingsError(
             f"{folder} holds a trial of another command ({' '.join(before.command)}); choose another --name"
         )
     is_used = has_ended or any((folder / "checkpoints").glob("*.pt"))
-    recipe = now.command[0]
-    if is_used and before.settings and (edited := _edited(before.settings, now.settings, recipe)):
+    recipe = command[0]
+    if is_used and before.settings and (edited := _edited(before.settings, settings, recipe)):
         retry = "; --retry runs it again" if before.status == "failed" and has_ended else ""
         raise SettingsError(
             f"{folder} holds a trial of {recipe} as it was before an edit ({edited}); choose another --name{retry}"
