@@ -1,7 +1,7 @@
-"""Memory that a network frees stays with the process, for the next step to use.
+"""Keeps the memory that a network frees in the process, so that the next step can reuse it.
 
-glibc hands large blocks back to the kernel as they are freed, and takes them again at the next layer: each time the
-kernel has to clear their pages. docs/speed.md says what keeping them gains, and what it costs in peak memory.
+glibc returns large blocks to the kernel when they are freed and requests them again at the next layer, and each time
+the kernel has to clear their pages. docs/speed.md gives the speedup of keeping them and the cost in peak memory.
 """
 
 import ctypes
@@ -14,17 +14,17 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -2, -3, -4  # ma
 MIB = 2**20
 KEEPING = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1, M_TOP_PAD: 64 * MIB}
 RETURNING = {M_MMAP_MAX: 65536, M_MMAP_THRESHOLD: 32 * MIB, M_TRIM_THRESHOLD: 64 * MIB, M_TOP_PAD: 0}
-"""Where glibc's own thresholds end up in a process with large blocks: it moves them only until one is set."""
+"""The values that glibc's own thresholds reach in a process with large blocks. It adapts them only until one is set."""
 LOOK_SECONDS = 1.0
 GROWTH, LOOKS = 8 * MIB, 60
-"""Growth of the heap over its greatest size, and number of looks, after which what is free in it is handed back.
+"""Free memory is returned when the heap has grown this far beyond its previous maximum, and after this many looks.
 
-A training step takes all of it again, which costs up to half a second: once in a minute, it hardly counts.
+The next training step requests all of it again, which costs up to half a second: negligible once a minute.
 """
 
 
 class _HeapFacts(ctypes.Structure):
-    """struct mallinfo2 of malloc.h, of which only the first number is read: bytes that the kernel gave."""
+    """struct mallinfo2 of malloc.h. Only the first field is read: the bytes obtained from the kernel."""
 
     _fields_ = [("arena", ctypes.c_size_t), ("others", ctypes.c_size_t * 9)]
 
@@ -41,10 +41,9 @@ def allocator() -> str:
 def keep_freed_memory() -> bool:
     """Tells glibc to keep freed memory in this process -> whether it does. Other allocators keep theirs anyway.
 
-    Between blocks that stay, free memory falls into pieces, so that the heap of a long stream would grow for hours. A
-    thread hands free memory back when the heap is larger than ever, and every minute, which is seldom for a network's
-    steps.
-    Forked processes, such as dataloader workers, do not have the thread, and return memory as before.
+    Live blocks fragment the free memory, so the heap of a long stream would grow for hours. A thread therefore returns
+    free memory when the heap reaches a new maximum, and once a minute, which is rare compared with a network's steps.
+    Forked processes, such as dataloader workers, do not have the thread and return memory as before.
     """
     if allocator() != "glibc" or not hasattr(ctypes.CDLL(None), "mallinfo2") or not _set(KEEPING):
         return False

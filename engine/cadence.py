@@ -1,7 +1,7 @@
 """When a run logs, evaluates, saves and ends.
 
-All of it follows from counts: steps, samples, and the cost of an evaluation in samples. No clock decides anything, so a
-resumed run does everything at the steps at which the whole run would have done it.
+All of it follows from counts: steps, samples, and the cost of an evaluation in samples. No clock is involved, so a
+resumed run does everything at the same steps as an uninterrupted one.
 """
 
 import logging
@@ -12,10 +12,10 @@ from engine.train_state import Progress
 
 log = logging.getLogger(__name__)
 
-MAX_SHARE = 0.1  # of the time of a run that `evaluate_every_epochs: auto` spends on evaluations
-FEWEST_EVALUATIONS = 5  # of a run that is long enough for one per epoch
-FORWARD_SHARE = 1 / 3  # of a training step's time that its forward pass takes
-LOG_LINES = 50  # of a run with `log_every_steps: auto`, at least
+MAX_SHARE = 0.1  # fraction of a run's time that `evaluate_every_epochs: auto` spends on evaluations
+FEWEST_EVALUATIONS = 5  # in a run that is long enough for one per epoch
+FORWARD_SHARE = 1 / 3  # fraction of a training step's time that its forward pass takes
+LOG_LINES = 50  # at least so many in a run with `log_every_steps: auto`
 LOG_EVERY_STEPS = 10
 
 
@@ -56,19 +56,19 @@ class Cadence:
         return step == self.num_steps or step % self._settings.checkpoint_every_steps == 0
 
     def ends_early(self, step: int, progress: Progress) -> bool:
-        """Whether the run ends after `step`, before its length, because evaluations gained nothing; logs so."""
+        """Whether the run ends early after `step`, because evaluations gained nothing. Logs it if so."""
         patience = self._settings.stop_after_evaluations_without_gain
         if patience is None or progress.num_without_gain < patience or step == self.num_steps:
             return False
         log.info(
-            "ending after step %d of %d: %d evaluations without gain, as train.stop_after_evaluations_without_gain=%d "
-            "asks; the best weights are of step %d. The learning rate followed the schedule of the whole run",
+            "ending after step %d of %d: %d evaluations without gain (train.stop_after_evaluations_without_gain=%d); "
+            "the best weights are from step %d. The learning rate followed the schedule of the whole run",
             *(step, self.num_steps, progress.num_without_gain, patience, progress.best_step),
         )
         return True
 
     def describe(self) -> None:
-        """Logs what differs from the plain reading of the recipe."""
+        """Logs where the run differs from the literal recipe."""
         settings = self._settings
         if self.precise_bn_batches < settings.precise_bn_batches:
             log.info(
@@ -82,8 +82,8 @@ class Cadence:
     def _affordable_period(self, eval_samples: int | None) -> float:
         """Steps between evaluations that together take at most `MAX_SHARE` of the time.
 
-        An evaluated sample costs a forward pass, and so does one of precise batch norm. At most one evaluation per
-        epoch, and at least `FEWEST_EVALUATIONS`, whatever they cost, in a run of as many epochs.
+        An evaluated sample costs a forward pass, and so does one of precise batch norm. There is at most one evaluation
+        per epoch. A run of at least `FEWEST_EVALUATIONS` epochs has that many evaluations, whatever they cost.
         """
         num_epochs = self.num_steps / self._steps_per_epoch
         most = max(1, math.ceil(num_epochs - 1e-9))

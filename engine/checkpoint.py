@@ -1,8 +1,9 @@
 """Atomic checkpoints of plain types: written to a temporary file, synced, renamed.
 
 `last.pt` holds everything a run needs to resume. `previous.pt` is the checkpoint before it, the fallback if `last.pt`
-cannot be read. `step-00001000.pt` are older checkpoints that the recipe keeps. `best.safetensors` holds only the
-weights with the best score. Learning rates and random numbers are functions of the step, so only the step is saved.
+cannot be read. Files such as `step-00001000.pt` are older checkpoints that the recipe keeps. `best.safetensors` holds
+only the weights with the best score. Learning rates and random numbers are functions of the step, so only the step is
+saved.
 
 A background thread copies the run's state to CPU memory while the next step computes its gradient, then writes the
 copy. An error in that thread is raised in the main thread at the next step.
@@ -100,9 +101,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def read_fact(weights: Path, name: str) -> Any:
-    """What a file of weights says of itself under `name`, such as "recipe", without reading the weights.
+    """The metadata of a weight file under `name`, such as "recipe", without reading the weights.
 
-    None if it does not say it, or is no file of this suite.
+    None if the file has no such metadata, or is not from this suite.
     """
     try:
         if weights.suffix == ".safetensors":
@@ -242,7 +243,7 @@ class CheckpointFolder:
             self._pending.pop(0).result()
 
     def close(self) -> None:
-        """Finishes what is being written."""
+        """Finishes pending writes."""
         self._writer.shutdown()
 
     def _rotate(self, step: int) -> None:

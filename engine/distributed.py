@@ -107,7 +107,7 @@ class Ranks:
         if self.is_main:
             try:
                 value = function()
-            except (Exception, Stopped) as raised:  # any kind: the other ranks wait in `broadcast` for it
+            except (Exception, Stopped) as raised:  # of any kind, because the other ranks wait for it in `broadcast`
                 error = raised
         value, error = self.broadcast((value, error))
         if error is not None:
@@ -184,7 +184,7 @@ def open_device(
 def _connect(launch: Launch, device: torch.device, timeout: timedelta) -> dist.Store:
     """Creates the process group -> the store that the ranks share. Raises LaunchError or RanksError."""
     place = f"{launch.host}:{launch.port} (MASTER_ADDR, MASTER_PORT)"
-    message = "rank %d of %d waits for the others at %s"
+    message = "rank %d of %d is waiting for the others at %s"
     waiting = threading.Timer(SECONDS_UNTIL_SAID, log.warning, (message, launch.rank, launch.num_ranks, place))
     waiting.daemon = True
     waiting.start()

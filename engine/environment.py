@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PACKAGES = ("torch", "torchvision", "torch-geometric", "timm", "numpy", "av", "decord", "torchcodec", "safetensors")
 LAUNCHER = "SUITE_LAUNCHER"
-"""Environment variable in which tools/torchrun.py names itself, each time otherwise."""
+"""Environment variable in which tools/torchrun.py names itself, with a new name at each start."""
 START_ONLY = ("started", "launch", "command", "folder")
 """Entries that differ between any two starts."""
 
@@ -75,13 +75,13 @@ def _launcher() -> _Launcher:
 
 
 def is_restart(now: dict[str, Any], before: dict[str, Any]) -> bool:
-    """Whether torchrun or SLURM has made one start (an environment) of another: again, after a failure or a requeue.
+    """Whether the start `now` is a restart of the start `before`, by torchrun after a failure or by SLURM's requeue.
 
-    It is enough that one launcher has started both: of several machines, some may be others now, and each counts for
-    itself. Of a SLURM job, one start is a restart of another if the job has been requeued in between.
+    Both are environments. One launcher in common is enough: each machine has its own, and some machines may have been
+    replaced. Within a SLURM job, a start is a restart if the job was requeued in between.
     """
     now, before = now["launch"], before.get("launch")
-    if not isinstance(before, dict):  # of an older version, or none
+    if not isinstance(before, dict):  # written by an older version, or missing
         return False
     is_requeued = now["slurm_job"] is not None and now["slurm_job"] == before["slurm_job"]
     is_requeued = is_requeued and now["slurm_restarts"] > before["slurm_restarts"]

@@ -1,4 +1,4 @@
-"""What the numbers of a run depend on besides its recipe: the contents of its lists and tables, as counts and digests.
+"""What the results of a run depend on besides its recipe: the contents of its lists and tables, as counts and digests.
 
 A checkpoint holds the fingerprint of its run. A resumed run compares it with its own, because the lists that a recipe
 names may have changed in the meantime.
@@ -20,13 +20,13 @@ from settings import SettingsError
 log = logging.getLogger(__name__)
 
 Part = Literal["training", "outputs", "validation"]
-"""training: what the weights depend on; outputs: what the network's outputs stand for; validation: what the scores
-depend on."""
+"""training: what the weights depend on; outputs: what the network's outputs mean; validation: what the scores depend
+on."""
 PARTS: tuple[Part, ...] = ("training", "outputs", "validation")
 
 
 class Contents(NamedTuple):
-    """How many things there are, and a digest of what they are."""
+    """The number of items and a digest of their contents."""
 
     count: int
     digest: str = ""
@@ -57,7 +57,7 @@ def as_plain(fingerprint: Fingerprint) -> dict[str, Any]:
 def changes(saved: dict[str, Any], now: Fingerprint, part: Part) -> list[str]:
     """What differs in a part between a stored fingerprint and that of this start, in words; [] if nothing does.
 
-    What only one of them has is not compared: it is of another version of the task.
+    Entries that only one of them has are not compared: they come from another version of the task.
     """
     found = []
     for name, (count, digest) in now.get(part, {}).items():
@@ -65,43 +65,43 @@ def changes(saved: dict[str, Any], now: Fingerprint, part: Part) -> list[str]:
         if before != count:
             found.append(f"{name}: {before} before, {count} now")
         elif digest_before != digest:
-            found.append(f"{name}: {count} as before, but not the same ones or in another order")
+            found.append(f"{name}: {count} as before, but different ones or in a different order")
     return found
 
 
 def check_same_on_all_ranks(fingerprint: Fingerprint, ranks: Ranks) -> None:
-    """Raises CheckpointError on a rank that has read other lists than the main rank."""
+    """Raises CheckpointError on a rank whose lists differ from those of the main rank."""
     on_main = ranks.broadcast(as_plain(fingerprint))
     found = [change for part in PARTS for change in changes(on_main, fingerprint, part)]
     if found:
         raise CheckpointError(
-            f"rank {ranks.rank} reads other data than rank 0 ({'; '.join(found)}, where before is rank 0); all "
+            f"rank {ranks.rank} reads different data from rank 0 ({'; '.join(found)}, where before is rank 0); all "
             "machines of a run need the same lists"
         )
 
 
 def check_same_training(saved: dict[str, Any], fingerprint: Fingerprint, run: Run) -> None:
-    """Raises SettingsError if the run in `run` was trained on other data than this start reads."""
+    """Raises SettingsError if the data that this start reads differs from the data that `run` was trained on."""
     if "fingerprint" not in saved:
-        log.warning("%s was written before checkpoints knew their data: make sure that it is the same", run.folder)
+        log.warning("%s has a checkpoint that does not record its data: check that it is the same", run.folder)
         return
     found = [change for part in ("training", "outputs") for change in changes(saved["fingerprint"], fingerprint, part)]
     if found:
         listed = "\n  ".join(found)
         raise SettingsError(
-            f"{run.folder} holds a run on other data, which has changed since its last checkpoint:\n  {listed}\n"
-            "Restore the data to resume it, or set run.resume=false to start a new run next to it, which may start "
+            f"the data of the run in {run.folder} has changed since its last checkpoint:\n  {listed}\n"
+            "Restore the data to resume it, or set run.resume=false to start a new run next to it. To start that run "
             f"from the weights so far: model.pretrained={run.checkpoints.last}"
         )
 
 
 def is_validation_other(saved: dict[str, Any], fingerprint: Fingerprint) -> bool:
-    """Whether scores before and after a restart do not compare, which is also logged."""
+    """Whether scores from before a restart cannot be compared with new ones. Logs a warning if so."""
     found = changes(saved.get("fingerprint", {}), fingerprint, "validation")
     if found:
         log.warning(
-            "the validation has changed since the last checkpoint (%s): earlier scores do not compare with the new "
-            "ones, so the search for the best weights starts over",
+            "the validation data has changed since the last checkpoint (%s). Earlier scores cannot be compared with "
+            "new ones, so the search for the best weights starts over",
             "; ".join(found),
         )
     return bool(found)
@@ -110,27 +110,27 @@ def is_validation_other(saved: dict[str, Any], fingerprint: Fingerprint) -> bool
 def warn_of_other_outputs(weights: Path, outputs: Mapping[str, Contents]) -> None:
     """Logs a warning if the network in a file was trained for other outputs, such as other classes."""
     for change in _changes_since(weights, "outputs", outputs):
-        log.warning("%s was trained with other outputs: %s. Scores go by number", weights, change)
+        log.warning("%s was trained with different outputs: %s. Outputs are matched by index", weights, change)
 
 
 def warn_of_start_from_other_outputs(weights: Path, outputs: Mapping[str, Contents]) -> None:
-    """Logs a warning if the last layer that training starts from was trained for as many outputs, but others."""
+    """Logs a warning if the last layer that training starts from was trained for as many, but different, outputs."""
     for change in _changes_since(weights, "outputs", outputs):
-        log.warning("model.pretrained: %s was trained with other outputs: %s. Its last layer is taken by number",
+        log.warning("model.pretrained: %s was trained with different outputs: %s. Its last layer is matched by index",
                     weights, change)  # fmt: skip
 
 
 def warn_of_other_training(weights: Path, training: Mapping[str, Contents]) -> None:
-    """Logs a warning if other samples are held out of a training list than when the weights in a file were trained."""
+    """Logs a warning if the weights in a file were trained with other samples held out of the training list."""
     for change in _changes_since(weights, "training", training):
         log.warning(
-            "%s was trained on another part of its list: %s. What is scored may have been learned; the run's own "
-            "run.seed and data give its own score",
+            "%s was trained on a different part of its list: %s. Some scored items may have been trained on; the run's "
+            "own run.seed and data give a valid score",
             weights, change,
         )  # fmt: skip
 
 
 def _changes_since(weights: Path, part: Part, contents: Mapping[str, Contents]) -> list[str]:
     found = read_fact(weights, "fingerprint")
-    saved = found if isinstance(found, dict) else {}  # a file of others may use the word for anything
+    saved = found if isinstance(found, dict) else {}  # other software may use the key for anything
     return changes(saved, {part: contents}, part)

@@ -1,7 +1,7 @@
 """The environment variables in which a launcher such as torchrun tells a process its rank and how to reach the others.
 
 They may be left over from another launcher or a finished job. Empty variables count as unset. Variables that are
-incomplete or contradict each other are an error, because to guess would be to train in the wrong group.
+incomplete or contradict each other are an error, because a wrong guess would train in the wrong group.
 """
 
 import os
@@ -64,7 +64,7 @@ def check_host(host: str, source: str) -> None:
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise LaunchError(
-            f"{source}: this machine finds no address for the host {host!r} ({reason}); give a name or an IP address "
+            f"{source}: this machine cannot resolve the host {host!r} ({reason}); give a name or an IP address "
             "that every machine of the run can reach"
         ) from error
 
@@ -98,6 +98,6 @@ def _check_number_of_copies(variables: Mapping[str, str]) -> None:
 
 
 def check_one_process(script: str) -> None:
-    """Raises SettingsError for one of several processes: each of them would do everything."""
+    """Raises SettingsError if there are several processes: each of them would do all the work."""
     if read_launch().num_ranks > 1:
         raise SettingsError(f"{script} runs in one process; start it without torchrun and NUM_PROCESSES")

@@ -4,7 +4,7 @@ Each rank sees only its own losses, and reading a value from a GPU blocks the ho
 are copied asynchronously, sent to the other ranks at step s + 1 and received at step s + 2. A run therefore detects a
 bad step two steps late, but before it saves or scores any weights that depend on it.
 
-Finite weights may still give outputs that are not: `check_score`.
+Finite weights may still give outputs that are not; see `check_score`.
 """
 
 import math

@@ -11,7 +11,7 @@ from settings import Settings, SettingsError
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
-FOR_ANY_NETWORK = "for networks of any make: optimizer.no_decay=[] optimizer.no_decay_vectors=true"
+FOR_ANY_NETWORK = "settings that fit any network: optimizer.no_decay=[] optimizer.no_decay_vectors=true"
 
 
 class OptimizerSettings(Settings):

@@ -7,7 +7,7 @@ from typing import Any
 from engine.json_io import read_json_lines
 
 STYLE = {"text.parse_math": False, "text.usetex": False, "font.size": 11.5, "axes.titlesize": 14, "axes.titlepad": 10}
-"""matplotlib's settings; $ starts no formula."""
+"""matplotlib's settings. A $ does not start a formula."""
 SPLITS = {"train": ("training", "#5b9bd5", 1.3), "val": ("validation", "#d55e00", 2.0),
           "val_ema": ("validation, averaged weights", "#008060", 2.0)}  # fmt: skip
 """Split -> its name, color and line width."""

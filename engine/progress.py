@@ -61,7 +61,7 @@ class Meter:
 
     @property
     def share_waited(self) -> float:
-        """Share of this rank's time spent waiting for data, over all closed windows."""
+        """Fraction of this rank's time spent waiting for data, over all closed windows."""
         return self._seconds_waited / max(self._seconds, 1e-9)
 
     def state(self) -> dict[str, float]:
@@ -87,7 +87,7 @@ class Meter:
         seconds = time.perf_counter() - self._start
         speed = {
             "samples_per_second": self._num_samples * self._ranks.num_ranks / seconds,
-            "waiting_for_data": self._waited / seconds,  # share of the time
+            "waiting_for_data": self._waited / seconds,  # fraction of the time
             "num_samples": count,
         }
         self._seconds += seconds
@@ -122,7 +122,7 @@ def progress_bar(total: int, initial: int, ranks: Ranks, what: str, unit: str = 
 
 
 def terminal_bar(total: int, what: str, unit: str, **options: Any) -> tqdm:
-    """A progress bar for a process of its own; a log line every 30 s if standard error is not a terminal.
+    """A progress bar for a single process; a log line every 30 s if standard error is not a terminal.
 
     `options`: those of tqdm.
     """
@@ -134,7 +134,7 @@ def terminal_bar(total: int, what: str, unit: str, **options: Any) -> tqdm:
 
 
 def counted(batches: Iterable[Any], bar: tqdm) -> Iterator[Any]:
-    """The batches, each counted by the bar when the next one is asked for."""
+    """The batches. The bar counts each when the next one is requested."""
     for batch in batches:
         yield batch
         bar.update()

@@ -26,14 +26,14 @@ from engine.task import Task
 from engine.update import clip_scaled_gradient, update_parameters
 from settings import SettingsError
 
-DIVERGED = 3.0  # the test ends when the smoothed loss is so many times the smallest
-SMOOTHING = 0.1  # width of the smoothing, as a share of the steps
-BELOW_DIVERGENCE = 0.5  # the suggestion is at most this share of the rate at which the loss is smallest
+DIVERGED = 3.0  # the test ends when the smoothed loss exceeds its minimum by this factor
+SMOOTHING = 0.1  # width of the smoothing, as a fraction of the steps
+BELOW_DIVERGENCE = 0.5  # the suggestion is at most this fraction of the rate at which the loss is smallest
 
 
 @dataclass(frozen=True)
 class RangeTest:
-    """The losses of the steps, and what follows from them."""
+    """The losses of the steps, and the learning rate that they suggest."""
 
     rates: np.ndarray  # [N], growing
     losses: np.ndarray  # [N]: mean over the batch, before the update; the last may be NaN or infinite
@@ -52,7 +52,7 @@ class RangeTest:
     def suggestion(self) -> float | None:
         """A peak rate: where the smoothed loss falls fastest. None if it does not fall.
 
-        At most `BELOW_DIVERGENCE` of the rate at which the loss is smallest, for beyond it the loss rises.
+        At most `BELOW_DIVERGENCE` times the rate at which the loss is smallest, because the loss rises beyond it.
         """
         loss, end = self.smoothed, self.lowest
         if end < 2 or loss[end] > 0.98 * loss[0]:
@@ -117,8 +117,8 @@ def has_diverged(losses: Sequence[float]) -> bool:
 
 
 def check_range(lowest: float, highest: float, num_steps: int) -> None:
-    """Raises SettingsError unless the numbers make a range."""
+    """Raises SettingsError if the values are not a valid range."""
     if not 0 < lowest < highest < math.inf:
-        raise SettingsError(f"the rates go from {lowest:g} to {highest:g}; expected a smaller and a larger one above 0")
+        raise SettingsError(f"the rates go from {lowest:g} to {highest:g}; both must be positive, the first smaller")
     if num_steps < 10:
-        raise SettingsError(f"{num_steps} steps are too few to see a curve; use at least 10, better 100")
+        raise SettingsError(f"{num_steps} steps are too few to see a curve; use at least 10, preferably 100")

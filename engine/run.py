@@ -2,7 +2,7 @@
 
     runs/<name>/
       recipe.yaml          the resolved recipe          checkpoints/    last.pt, previous.pt, best.safetensors
-      metrics.jsonl        one JSON object per line     tensorboard/    the same numbers for TensorBoard
+      metrics.jsonl        one JSON object per line     tensorboard/    the same values for TensorBoard
       failures.jsonl       unreadable samples           evaluations/    reports
       curves.png           plots of the task's curves   log.txt         the log
       environment.json     code, packages, machines and command of each start
@@ -106,12 +106,12 @@ class Run:
 
     @contextlib.contextmanager
     def _survives_without_board(self) -> Iterator[None]:
-        """Context in which an error is a warning, and the last use of TensorBoard: metrics.jsonl has its numbers."""
+        """Context in which an error becomes a warning and ends the use of TensorBoard: metrics.jsonl has its values."""
         try:
             yield
         except Exception as error:
             folder = self.folder / "tensorboard"
-            log.warning("cannot write %s any more: %s; metrics.jsonl has all numbers", folder, error)
+            log.warning("cannot write %s any more: %s; metrics.jsonl has all values", folder, error)
             self._board = None
 
     def write_files(self, files: Mapping[str, str]) -> None:
@@ -135,13 +135,13 @@ class Run:
     def plot(self, curves: Mapping[str, str], seconds_between: float = 0) -> None:
         """Redraws curves.png, unless it was drawn less than `seconds_between` ago (drawing takes a second).
 
-        A failure is a warning: a plot must not cost a run.
+        A failure only logs a warning: a plot must not end a run.
         """
         if self._is_main and self._metrics.exists() and time.monotonic() >= self._plotted + seconds_between:
             try:
                 plot_curves(self._metrics, self.folder / "curves.png", curves)
             except Exception as error:
-                log.warning("cannot draw %s: %s; metrics.jsonl has its numbers", self.folder / "curves.png", error)
+                log.warning("cannot draw %s: %s; metrics.jsonl has its values", self.folder / "curves.png", error)
             self._plotted = time.monotonic()
 
     def close(self) -> None:
@@ -176,7 +176,7 @@ def open_run(recipe: str | Path, settings: Any, resolved: dict[str, Any], ranks:
     """Creates or reopens the run directory of `recipe` and writes the `resolved` recipe into it.
 
     `settings` are the settings of the task, including its section `run`. Raises SettingsError if the directory holds
-    a run whose fixed settings differ, or another process trains in it.
+    a run whose fixed settings differ, or if another process is training in it.
     """
     environment = describe_environment(ranks, settings.run.seed)
     lock = None
@@ -214,7 +214,7 @@ def _unused(folder: Path) -> Path:
 def _restarted(
     folder: Path, environment: dict[str, Any], resolved: dict[str, Any], schema: type[Settings]
 ) -> Path | None:
-    """The folder that an earlier start of this one has begun, None: it has not come so far."""
+    """The folder that an earlier attempt at this start created; None if no attempt got that far."""
     for candidate in itertools.takewhile(lambda path: (path / "recipe.yaml").exists(), _series(folder)):
         starts = read_environments(candidate / "environment.json")
         if starts and is_restart(environment, starts[-1]) and not _changed(candidate, resolved, schema):
@@ -241,7 +241,7 @@ def _check_recipe(folder: Path, resolved: dict[str, Any], schema: type[Settings]
 
 
 def report_evaluation(folder: Path, title: str, facts: dict[str, Any], evaluation: "Evaluation") -> None:
-    """Logs the scores and writes the report of an evaluation into `folder`: scores first, for the rest may fail.
+    """Logs the scores and writes the report of an evaluation into `folder`: scores first, because the rest may fail.
 
     `facts` go into summary.json beside the scores. Raises CheckpointError if the report cannot be written.
     """
@@ -258,7 +258,7 @@ def report_evaluation(folder: Path, title: str, facts: dict[str, Any], evaluatio
 
 
 def existing_run(folder: Path) -> Path:
-    """`folder` if it is one. Raises SettingsError, which has the nearest name beside it, if it is not there."""
+    """`folder`, if it exists. Otherwise raises SettingsError with the nearest name beside it."""
     if not folder.is_dir():
         others = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
         raise SettingsError(

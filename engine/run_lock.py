@@ -15,15 +15,15 @@ log = logging.getLogger(__name__)
 
 NAME = ".lock"
 SECONDS_TO_END = 10.0
-"""How long a process of this run that was just killed may take to go."""
+"""How long a process of this run that was just killed may take to exit."""
 NOT_SUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 def lock_run(folder: Path, seconds: float = SECONDS_TO_END) -> BinaryIO:
     """The open lock of a run directory. Whatever ends the process releases it, and so does closing the file.
 
-    A POSIX lock: a process that this one starts has no part in it, and network file systems know it. Where there are
-    none, a warning says so.
+    This is a POSIX lock: child processes do not inherit it, and network file systems support it. Logs a warning where
+    locks are not supported.
 
     Raises SettingsError if another process holds the lock for `seconds`.
     """
@@ -35,7 +35,7 @@ def lock_run(folder: Path, seconds: float = SECONDS_TO_END) -> BinaryIO:
             break
         except OSError as error:
             if error.errno in NOT_SUPPORTED:
-                log.warning("%s: locks do not work here; start no second command in this folder", folder)
+                log.warning("%s: locks do not work here; do not start a second command in this folder", folder)
                 return file
             if error.errno not in (errno.EACCES, errno.EAGAIN):
                 raise

@@ -4,8 +4,8 @@ The step schedule and its warm-up follow the GloRe authors' Kinetics runs (faceb
 train/lr_scheduler.py): steps count from 1, the warm-up is linear from a tenth of the rate, and the rate drops at the
 first step after `drop_at_samples` samples. The cosine schedule follows SGDR (arXiv 1608.03983) in the two variants that
 image recipes use: the curve starts after the warm-up, or at the first step with the warm-up in place of its beginning.
-The polynomial schedule is DeepLab's (arXiv 1606.00915), (1 - steps done / steps) ** power, with which segmentors train;
-as in their authors' runs the warm-up is a factor on it.
+The polynomial schedule is DeepLab's (arXiv 1606.00915), (1 - steps done / steps) ** power, which segmentors train with;
+as in their authors' runs, the warm-up multiplies it.
 """
 
 import logging
@@ -109,7 +109,7 @@ def learning_rate(step: int, peak: float, settings: ScheduleSettings, num_steps:
 
 
 def warn_of_length(settings: ScheduleSettings, milestones: Milestones, num_steps: int) -> None:
-    """Warns of what a schedule cannot do in a run of `num_steps` steps."""
+    """Warns about the parts of a schedule that have no effect in a run of `num_steps` steps, or that do not fit it."""
     warmup, drops, epoch, cooldown = milestones
     if warmup + cooldown > num_steps:
         log.warning(
@@ -131,4 +131,4 @@ def warn_of_length(settings: ScheduleSettings, milestones: Milestones, num_steps
         log.warning("schedule: the run of %d steps ends before %d of its %d drops of the learning rate",
                     num_steps, len(missed), len(drops))  # fmt: skip
     if not warmup and settings.warmup_start != ScheduleSettings.model_fields["warmup_start"].default:
-        log.warning("schedule.warmup_start does nothing without a warm-up")
+        log.warning("schedule.warmup_start has no effect without a warm-up")

@@ -18,7 +18,7 @@ EXIT_AGAIN = 75
 
 
 class Stopped(BaseException):
-    """The run was asked to stop and can be resumed. Like KeyboardInterrupt, it is no error to be caught as one."""
+    """The run was asked to stop and can be resumed. Like KeyboardInterrupt, `except Exception` does not catch it."""
 
 
 class StopSignals:

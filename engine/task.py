@@ -42,12 +42,12 @@ class TaskSettings(Settings):
     def check_length(self, samples_per_epoch: int) -> None:
         """Raises SettingsError if the run has no whole batch.
 
-        Says if a batch is larger than an epoch, and warns if the run is too short for its schedule.
+        Logs whether a batch is larger than an epoch, and warns if the run is too short for its schedule.
         """
         num_steps = self.train.num_steps(samples_per_epoch)
         if self.train.batch_size > samples_per_epoch:
             log.info(
-                "train.batch_size=%d is more than the %d training samples: each batch has some of them more than once",
+                "train.batch_size=%d is more than the %d training samples, so each batch repeats some of them",
                 *(self.train.batch_size, samples_per_epoch),
             )
         warn_of_length(self.schedule, self.schedule.milestones(self.train.batch_size, samples_per_epoch), num_steps)
@@ -65,7 +65,7 @@ class Evaluation(Protocol):
     """Items that could not be read: dicts with path, reason, index."""
 
     def summary(self) -> dict[str, float]:
-        """All numbers worth keeping, by name, for metrics.jsonl, TensorBoard and summary.json."""
+        """All values worth keeping, by name, for metrics.jsonl, TensorBoard and summary.json."""
         ...
 
     def headline(self) -> str:
@@ -112,9 +112,9 @@ class Task(ABC):
 
     @property
     def num_evaluation_samples(self) -> int | None:
-        """Samples, as large as those of training, that all ranks together run through the network in `evaluate`.
+        """Samples that `evaluate` runs through the network, on all ranks together, in units of training samples.
 
-        `train.evaluate_every_epochs: auto` goes by it. None: unknown.
+        `train.evaluate_every_epochs: auto` uses it. None: unknown.
         """
         return None
 
@@ -155,19 +155,19 @@ class Task(ABC):
         self.settings.check_length(self.num_train_samples)
 
     def test_task(self) -> "Task | None":
-        """The same task, with an `evaluate` on items that choose no checkpoint; None if the recipe has none."""
+        """The same task with `evaluate` on test items, which do not select checkpoints; None without such items."""
         return None
 
     @property
     def holds_out(self) -> bool:
-        """Whether what an evaluation scores is drawn from the training list, and held out of it."""
+        """Whether evaluations score items that were drawn from the training list and held out."""
         return False
 
     def fingerprint(self, part: Part) -> Mapping[str, Contents]:
         """What `part` of the task depends on besides the recipe, by name: the contents of lists and tables.
 
         Checkpoints store it. A run is not resumed with other "training" or "outputs"; if "validation" has changed, it
-        says so and starts a new search for the best score. Leave out where files are: they may move.
+        says so and starts a new search for the best score. Leave out file paths, because files may move.
         """
         return {"training samples": Contents(self.num_train_samples)} if part == "training" else {}
 
@@ -181,9 +181,9 @@ class Task(ABC):
         return {"task": of_engine.pop("task"), **recipe, **of_engine}
 
     def portable_recipe(self) -> dict[str, Any]:
-        """The resolved recipe without the places of this machine, for files of weights: it is all they need besides.
+        """The resolved recipe without what is specific to this machine, so that a weight file needs nothing else.
 
-        A task adds what the recipe leaves to other files and the outputs need, such as the names of classes.
+        A task adds what the recipe reads from other files and the outputs need, such as class names.
         """
         recipe = self.resolved_recipe()
         recipe["run"] = {name: value for name, value in recipe["run"].items() if name not in ("dir", "device")}
@@ -199,7 +199,7 @@ class Task(ABC):
         return []
 
     def validation_source(self) -> dict[str, str]:
-        """Where the items that `evaluate` scores are from, by what it is: {"list": "/data/val.txt"}.
+        """Where the items that `evaluate` scores come from, by kind of source: {"list": "/data/val.txt"}.
 
         A report on a source other than the run's own is named after it. {}: the recipe does not choose it.
         """
@@ -245,7 +245,7 @@ class Answer(NamedTuple):
     """A network's prediction for one input, or for a part of it."""
 
     row: int
-    """The number of the input, or of the part, from 0."""
+    """Index of the input, or of the part, from 0."""
     path: str
     """Where the input is."""
     guesses: list[tuple[str, float]]
@@ -279,8 +279,8 @@ class Predicts(Protocol):
         """The `num_answers` most probable answers for each input, in order, as soon as its batch is done.
 
         Args:
-            done: inputs to leave out, which changes no digit of the others.
-            one_by_one: batches of one input, instead of those of an evaluation.
+            done: inputs to skip; the other answers stay the same to the last digit.
+            one_by_one: use batches of one input instead of those of an evaluation.
         """
         ...
 
@@ -291,7 +291,7 @@ class Predicts(Protocol):
 
 @runtime_checkable
 class PredictsParts(Protocol):
-    """Predicts on one part of a long input after the other, for timelines and live streams."""
+    """Predicts on a long input part by part, for timelines and live streams."""
 
     def answer_parts(
         self,
@@ -305,9 +305,9 @@ class PredictsParts(Protocol):
         """The `num_answers` most probable answers for each part of `source`, a file or a stream, as it is done.
 
         Args:
-            seconds: length of a part; None: what the network looks at.
+            seconds: length of a part; None: the length that the network takes.
             stride: from the start of a part to the start of the next, in seconds; None: half a part.
-            done: parts at the start to leave out.
+            done: number of parts to skip at the start.
 
         Raises UserError if the source cannot be opened.
         """
@@ -315,15 +315,15 @@ class PredictsParts(Protocol):
 
 
 class Seen(NamedTuple):
-    """What a network found in one input, where it is."""
+    """What a network found in one input, with locations."""
 
     row: int
-    """The number of the input, from 0."""
+    """Index of the input, from 0."""
     path: str
     outputs: Any
     """The task's own; None if there is a `failure`."""
     failure: str = ""
-    """Why there is nothing: the input cannot be read, or the outputs are NaN or infinite."""
+    """Why there are no outputs: the input cannot be read, or the outputs are NaN or infinite."""
 
 
 @runtime_checkable
@@ -343,11 +343,11 @@ class Draws(Protocol):
         ...
 
     def maps(self, outputs: Any) -> dict[str, torch.Tensor]:
-        """Maps of whole numbers to write as files of their own: name -> uint8 [H, W]."""
+        """Integer maps to write as separate files: name -> uint8 [H, W]."""
         ...
 
     def over_time(self, smooth: float, track: bool) -> Callable[[Any], Any]:
-        """A function that takes the outputs of one frame after the other and returns them smoothed or tracked.
+        """A function that takes the outputs of successive frames and returns them smoothed or tracked.
 
         Raises SettingsError if the task cannot do what is asked for.
         """
@@ -355,14 +355,14 @@ class Draws(Protocol):
 
 
 class Vocabulary(Protocol):
-    """Names and their numbers, from 0."""
+    """Names and their indices, from 0."""
 
     names: tuple[str, ...]
 
     def __len__(self) -> int: ...
 
     def number(self, name: str) -> int:
-        """The number of `name`. Raises ValueError with the nearest names if it is unknown."""
+        """The index of `name`. Raises ValueError with the nearest names if it is unknown."""
         ...
 
 
@@ -374,7 +374,7 @@ class NamedGraph(NamedTuple):
     N + i is its inverse, of type r + R."""
     entities: Vocabulary
     relations: Vocabulary
-    """The R relations of the run, in its order, whether the graph has them or not."""
+    """The R relations of the run, in the run's order, including any that the graph lacks."""
     notes: tuple[str, ...] = ()
     """What the user should know about the graph, such as repeated lines: one sentence each."""
 
@@ -399,8 +399,8 @@ class AnswersQuestions(Protocol):
     ) -> Iterator[torch.Tensor]:
         """One row for each question, in order, as soon as its batch is done: float [num_nodes], on the CPU.
 
-        With the full softmax, answers that are facts do not take part in the sum of the others: an answer competes with
-        the nodes of which nothing is known, as in training.
+        With the full softmax, answers that are facts are left out of the normalizing sum of the others: an answer
+        competes only with nodes about which nothing is known, as in training.
 
         Args:
             heads: int64 [Q]
@@ -417,7 +417,7 @@ class Picture(NamedTuple):
     stages: Mapping[str, torch.Tensor]
     """Stage -> frames, uint8 [T, H, W, 3]: the sample in the file, or as the network's input, for example."""
     height: int | None = None
-    """At which the frames are shown, in pixels; None: small."""
+    """Display height of the frames in pixels; None: small."""
 
 
 @runtime_checkable
@@ -429,7 +429,7 @@ class Shows(Protocol):
         ...
 
     def validation_pictures(self, count: int) -> list[Picture]:
-        """`count` validation items of as many categories as there are, as evaluation sees them."""
+        """`count` validation items, from as many categories as possible, as evaluation sees them."""
         ...
 
     def sample_counts(self) -> tuple[Sequence[str], dict[str, Sequence[float]]]:
@@ -442,8 +442,8 @@ class Shows(Protocol):
 
 @runtime_checkable
 class ShowsPredictions(Protocol):
-    """Shows predictions beside the truth, for the sheet of pictures in a report."""
+    """Shows predictions beside the ground truth, for the sheet of images in a report."""
 
     def prediction_pictures(self, model: nn.Module, count: int) -> list[Picture]:
-        """`count` validation items of as many categories as there are: what is known of them, and what is found."""
+        """`count` validation items, from as many categories as possible, with ground truth and predictions."""
         ...

@@ -13,7 +13,7 @@ Compression = Literal["none", "bf16", "fp16"]
 
 
 class TrainSettings(Settings):
-    """How long a network is trained, and how."""
+    """How a network is trained, and for how long."""
 
     CHANGEABLE = (
         *("log_every_steps", "checkpoint_every_steps", "keep_checkpoints", "keep_every_steps"),
@@ -30,7 +30,7 @@ class TrainSettings(Settings):
     precision: Literal["float32", "bf16", "fp16"] = Field("float32", description="float32, or mixed precision")
     channels_last: bool = Field(True, description="use the channels-last memory layout (faster)")
     ema_decay: float | None = Field(
-        None, ge=0, lt=1, description="decay of an average of the weights, which is evaluated, too; none: no average"
+        None, ge=0, lt=1, description="decay of a moving average of the weights, also evaluated; none: no average"
     )
     sync_batch_norm: bool = Field(False, description="batch norm statistics over all GPUs instead of per GPU")
     precise_bn_batches: int = Field(
@@ -53,13 +53,13 @@ class TrainSettings(Settings):
     )
     evaluate_every_epochs: Annotated[float, Field(ge=1e-6)] | Literal["auto"] = Field(
         1.0,
-        description="epochs between evaluations; there is always one after the last step. auto: so that evaluations "
-        "take about a tenth of the time, by the numbers of samples; at most one per epoch, at least five per run",
+        description="epochs between evaluations; there is always one after the last step. auto: evaluations take about "
+        "a tenth of the time, estimated from sample counts; at most one per epoch, at least five per run",
     )
     stop_after_evaluations_without_gain: int | None = Field(
         None,
         gt=0,
-        description="end the run after so many evaluations in a row without a better score, or an equal one with a "
+        description="end the run after this many evaluations in a row without a better score, or an equal one with a "
         "better tie-break, such as a smaller loss; the learning rate keeps the schedule of the whole run",
     )
     checkpoint_every_steps: int = Field(500, gt=0, description="optimizer steps between checkpoints")
@@ -71,7 +71,7 @@ class TrainSettings(Settings):
         "auto",
         description="optimizer steps between lines of metrics.jsonl; auto: 10, or fewer for 50 lines in a short run",
     )
-    max_unreadable: float = Field(0.05, ge=0, le=1, description="stop if a larger share of samples is unreadable")
+    max_unreadable: float = Field(0.05, ge=0, le=1, description="stop if a larger fraction of samples is unreadable")
 
     @model_validator(mode="after")
     def _one_length(self):
@@ -98,7 +98,7 @@ class TrainSettings(Settings):
                 f"train.batch_size={self.batch_size} is more than the {num_samples:g} samples of the whole run "
                 f"({samples_per_epoch} per epoch); lower it, or train longer"
             )
-        return math.ceil(num_samples / self.batch_size - 1e-9)  # 1.1 epochs of 50 are no more than 55
+        return math.ceil(num_samples / self.batch_size - 1e-9)  # rounding must not make 1.1 epochs of 50 exceed 55
 
     def samples_per_forward(self, ranks: Ranks) -> int:
         """Samples per forward pass on one rank. Raises SettingsError if the batch does not divide evenly."""

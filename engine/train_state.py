@@ -60,7 +60,7 @@ class Progress:
         self.best_score, self.best_tie_break, self.best_step = *rank, step
 
     def forget_best(self) -> None:
-        """Starts a new search for the best score: what was scored before counts no more."""
+        """Starts a new search for the best score: earlier scores no longer count."""
         self.set_best(NOT_SCORED, 0)
         self.num_without_gain = self.evaluated_step = 0
 

@@ -2,7 +2,7 @@
 
 A run is a stream of samples. Sample k is a pure function of (seed, k), and step s consumes the samples
 [(s - 1) * batch_size, s * batch_size) on any number of ranks. So there is no generator to save and no sampler to
-rewind: a run that was killed resumes from its last checkpoint with exactly the numbers it would have had.
+rewind: a run that was killed resumes from its last checkpoint and gives exactly the same results.
 
 On SIGTERM or SIGUSR1, a run finishes its step, saves and raises Stopped. It also saves before each evaluation, so that
 an evaluation can be interrupted at any point.
@@ -40,7 +40,7 @@ from settings import UserError
 
 log = logging.getLogger(__name__)
 
-MAX_SHARE_WAITED = 0.2  # warn if training waited for data for more of its time
+MAX_SHARE_WAITED = 0.2  # fraction of the training time; warn if training waited longer for data
 
 
 class TooManyFailures(UserError, RuntimeError):
@@ -86,8 +86,8 @@ class Trainer:
             self._restore(saved)
         if ranks.broadcast(self.progress.step) != self.progress.step:
             raise CheckpointError(
-                f"rank {ranks.rank} found a checkpoint of step {self.progress.step} in {run.folder}, but rank 0 a "
-                "different one; all machines of a run need the same run directory, on a shared disk"
+                f"rank {ranks.rank} found a checkpoint of step {self.progress.step} in {run.folder}, but rank 0 found "
+                "a different one; all machines of a run need the same run directory, on a shared disk"
             )
         run.start_at(self.progress.step, self.progress.evaluated_step)
         self.cadence.describe()
@@ -132,7 +132,7 @@ class Trainer:
                     self.run.checkpoints.check()
                     summary = self._save_and_evaluate(step, should_stop) or summary
                     if self.cadence.ends_early(step, self.progress):
-                        self._save(step)  # with the sums since the last line, for a run with more patience
+                        self._save(step)  # includes the sums since the last log line; raising the patience resumes here
                         break
         return summary
 
@@ -215,8 +215,8 @@ class Trainer:
     def _log(self, step: int) -> dict[str, str]:
         """Logs the averages since the last call; returns the few that the progress bar shows.
 
-        Raises TooManyFailures, on all ranks, if the unreadable samples exceed a share `max_unreadable` of the samples
-        seen so far or of one epoch, whichever is larger.
+        Raises TooManyFailures, on all ranks, if the unreadable samples exceed the fraction `max_unreadable` of the
+        samples seen so far or of one epoch, whichever is larger.
         """
         values = self.meter.close_window()
         if not values:
@@ -296,7 +296,7 @@ class Trainer:
         which = ", averaged weights" if split == "val_ema" else ""
         best = ", the best so far" if is_best else ""
         log.info("step %d of %d%s: %s%s", step, self.num_steps, which, evaluation.headline(), best)
-        if math.isnan(evaluation.score):  # the run stops: this is the last chance to say what it scored
+        if math.isnan(evaluation.score):  # the run stops, so this is the last chance to report the scores
             folder = self.run.folder / "evaluations" / f"{self.task.protocol}-step-{step}"
             facts = {"weights": f"{split} of step {step}", **self.task.report_facts()}
             report_evaluation(folder, f"step {step}, evaluated as {self.task.protocol}", facts, evaluation)

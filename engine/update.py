@@ -7,8 +7,8 @@ from engine.non_finite import NotFinite
 from engine.parallel import clip_gradient
 
 LOWEST_SCALE = 2.0**-14
-"""Of float16's losses. Each step with a NaN or infinite gradient halves the scale, so 30 in a row lead here from the
-initial 2**16."""
+"""Of the loss in fp16. Each step with a NaN or infinite gradient halves the scale, so 30 in a row lead from the initial
+2**16 to this."""
 
 
 def clip_scaled_gradient(
@@ -34,6 +34,6 @@ def check_scale(scaler: torch.amp.GradScaler, step: int) -> None:
     """Raises NotFinite if the gradient is never finite in fp16, however small the loss. It waits for the GPU."""
     if scaler.is_enabled() and scaler.get_scale() < LOWEST_SCALE:
         raise NotFinite(
-            f"the gradient of float16 is NaN or infinite at every scale of the loss; the last steps up to {step} did "
-            "not change the weights. In a new run, set train.precision to bf16 or float32; float32 names the step"
+            f"the float16 gradient is NaN or infinite at every loss scale; the last steps up to {step} did not change "
+            "the weights. In a new run, set train.precision to bf16 or float32; float32 names the step"
         )

@@ -58,7 +58,7 @@ def test_a_run_ends_after_evaluations_without_gain(tmp_path, caplog):
     patience = {"stop_after_evaluations_without_gain": 2}
     run_scripted(tmp_path / "whole", ranks, **patience)
     assert "ending after step 19 of 28: 2 evaluations without gain" in caplog.text
-    assert "the best weights are of step 14" in caplog.text and best_step(tmp_path / "whole") == 14
+    assert "the best weights are from step 14" in caplog.text and best_step(tmp_path / "whole") == 14
     assert [row["step"] for row in lines(tmp_path / "whole", "val")] == [5, 10, 14, 19]
     assert lines(tmp_path / "whole")[-1]["step"] == 18  # the last whole line of three steps
 

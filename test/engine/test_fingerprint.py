@@ -28,7 +28,7 @@ def test_changes_in_words():
     assert changes(as_plain(NOW), {}, "training") == []  # a later version may compare other things
     before = {"training": {"files": [2, "other"], "weights": [3, ""]}}
     assert changes(before, NOW, "training") == [
-        "files: 2 as before, but not the same ones or in another order",
+        "files: 2 as before, but different ones or in a different order",
         "weights: 3 before, 0 now",
     ]
 
@@ -49,5 +49,5 @@ def test_ranks_that_read_other_lists_are_found():
         def broadcast(self, value):
             return {"training": {"files": [3, ""]}}
 
-    with pytest.raises(CheckpointError, match=r"rank 1 reads other data than rank 0 \(files: 3 before, 2 now"):
+    with pytest.raises(CheckpointError, match=r"rank 1 reads different data from rank 0 \(files: 3 before, 2 now"):
         check_same_on_all_ranks(NOW, Second(1, 2, torch.device("cpu")))

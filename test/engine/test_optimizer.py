@@ -96,7 +96,7 @@ def test_useless_settings_are_rejected():
     model = torch.nn.Linear(2, 2)
     with pytest.raises(ValueError, match=r"match no parameter of the model: \['conv_m2'\]$"):
         build_optimizer(model, OptimizerSettings(lr=1, lr_multipliers={"conv_m2": 0.5}))
-    with pytest.raises(ValueError, match=r"\['bn'\]; for networks of any make: optimizer\.no_decay=\[\] opt"):
+    with pytest.raises(ValueError, match=r"\['bn'\]; settings that fit any network: optimizer\.no_decay=\[\] opt"):
         build_optimizer(model, OptimizerSettings(lr=1, no_decay=["bn"]))
     with pytest.raises(ValueError, match="betas does not apply to sgd"):
         OptimizerSettings(lr=1, betas=(0.5, 0.9))

@@ -51,4 +51,4 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, caplog):
 
     monkeypatch.setattr("engine.run_lock.fcntl.lockf", unsupported)
     lock_run(tmp_path, seconds=0).close()
-    assert "locks do not work here; start no second command in this folder" in caplog.text
+    assert "locks do not work here; do not start a second command in this folder" in caplog.text

@@ -138,7 +138,7 @@ def test_contradictory_settings_are_rejected(settings, message):
         ({"warmup_steps": 10}, 9, ["the warm-up of 10 steps and the cooldown of 0 are longer than the run of 9 steps"]),
         ({"name": "step", "drop_at_epochs": [1, 2]}, 20, ["ends before 1 of its 2 drops"]),
         ({"name": "step", "drop_at_epochs": [1, 2]}, 21, []),
-        ({"name": "constant", "warmup_start": 0.5}, 5, ["warmup_start does nothing without a warm-up"]),
+        ({"name": "constant", "warmup_start": 0.5}, 5, ["warmup_start has no effect without a warm-up"]),
     ],
 )
 def test_what_a_short_run_cannot_do_is_said(settings, num_steps, warnings, caplog):

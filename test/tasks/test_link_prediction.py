@@ -274,7 +274,7 @@ def test_facts_that_may_have_been_learned_are_told(families, tmp_path, capsys):
         evaluate.main([*run[:2], *changes])
         told = capsys.readouterr().err
         assert "facts are held out" in told or not is_told
-        assert ("best.safetensors was trained on another part of its list" in told) == is_told
+        assert ("best.safetensors was trained on a different part of its list" in told) == is_told
 
 
 @pytest.mark.parametrize("name", REASONERS)

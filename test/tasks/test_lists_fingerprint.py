@@ -82,7 +82,7 @@ def rewrite(path, change):
     ("change", "message"),
     [
         (lambda lines: lines[::2], "training images: 8 before, 4 now"),
-        (lambda lines: lines[::-1], "training images: 8 as before, but not the same ones or in another order"),
+        (lambda lines: lines[::-1], "training images: 8 as before, but different ones or in a different order"),
         (lambda lines: [lines[0].replace("\t0\t", "\t1\t"), *lines[1:]], "training images: 8 as before, but"),
         (lambda lines: [lines[0].replace("0.png", "1.png"), *lines[1:]], "training images: 8 as before, but"),
     ],
@@ -98,7 +98,7 @@ def test_another_training_list_is_refused(files, change, message):
 
 def test_other_names_and_weights_are_refused(files):
     (files / "names.txt").write_text("0 dog\n1 cat\n")
-    with pytest.raises(SettingsError, match="class names: 2 as before, but not the same ones or in another order"):
+    with pytest.raises(SettingsError, match="class names: 2 as before, but different ones or in a different order"):
         start(files)
     (files / "names.txt").write_text("0 cat\n1 dog\n")
     (files / "weights.txt").write_text("cat0 3\n")
@@ -121,7 +121,7 @@ def test_another_validation_starts_a_new_search_for_the_best(files, caplog):
     caplog.set_level(logging.WARNING)
     rewrite(files / "val.txt", lambda lines: lines[::-1])
     assert start(files, "train.max_unreadable=0.1").progress.best_score > 0  # an order changes no score
-    assert "the validation has changed" not in caplog.text
+    assert "the validation data has changed" not in caplog.text
     rewrite(files / "val.txt", lambda lines: lines[:5])
     again = start(files, "data.val_view.size=64").progress
     assert (again.best_score, again.evaluated_step) == (-math.inf, 0)
@@ -134,7 +134,7 @@ def test_an_older_checkpoint_is_resumed_with_a_word(files, caplog):
     assert state.pop("fingerprint")["training"]["training images"][0] == 8
     torch.save(state, last)
     assert start(files).progress.step == 2
-    assert "was written before checkpoints knew their data" in caplog.text
+    assert "has a checkpoint that does not record its data" in caplog.text
 
 
 def test_an_evaluation_with_other_names_says_so(files, caplog):
@@ -145,7 +145,7 @@ def test_an_evaluation_with_other_names_says_so(files, caplog):
         (files / "names.txt").write_text(names)
         for path in weights:
             load_model(make_task(files), path, ALONE)
-        assert caplog.text.count("was trained with other outputs: class names: 2 as before") == warnings
+        assert caplog.text.count("was trained with different outputs: class names: 2 as before") == warnings
 
 
 def test_a_start_from_a_classifier_of_other_names_says_so(files, caplog):
@@ -154,4 +154,4 @@ def test_a_start_from_a_classifier_of_other_names_says_so(files, caplog):
         (files / "names.txt").write_text(names)
         task = make_task(files, [f"model.pretrained={files}/run/checkpoints/best.safetensors"])
         task.load_initial_weights(task.build_model())
-        assert caplog.text.count("Its last layer is taken by number") == warnings
+        assert caplog.text.count("Its last layer is matched by index") == warnings

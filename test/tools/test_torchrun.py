@@ -52,7 +52,7 @@ def test_a_run_that_fails_ends_with_the_status_of_the_first_failure(tmp_path, pr
     ("host", "message"),
     [
         ("127.0.0.1", "error: port PORT of 127.0.0.1 is in use, by another run or program"),
-        ("a" * 100, "error: rendezvous: this machine finds no address for the host 'aaa"),
+        ("a" * 100, "error: rendezvous: this machine cannot resolve the host 'aaa"),
         ("me@a1", "error: The hostname of the rendezvous endpoint 'me@a1:PORT' must be"),
     ],
 )
