@@ -1,4 +1,4 @@
-"""GloRe: the global reasoning unit, the networks for clips and images that carry it, and how one starts from the other.
+"""GloRe: the global reasoning unit, its networks for clips and images, and inflation of image weights for clips.
 
 Paper: Chen et al., Graph-Based Global Reasoning Networks, CVPR 2019, https://arxiv.org/abs/1811.12814
 """

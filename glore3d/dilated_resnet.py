@@ -1,7 +1,7 @@
 """Post-activation ResNets with dilated last stages: the backbone of GloRe's segmentation network.
 
 Paper: Chen et al., Graph-Based Global Reasoning Networks, CVPR 2019, https://arxiv.org/abs/1811.12814 (section 4.4)
-Authors' code: facebookresearch/GloRe keeps the segmentation code inside its archives of weights, which were not at
+Authors' code: facebookresearch/GloRe keeps the segmentation code inside its weight archives, which were not at
 hand. Copies of the authors' development code point to the ResNet of PyTorch-Encoding
 (https://github.com/zhanghang1989/PyTorch-Encoding), whose layers are called conv1, bn1 and layer1 to layer4.
 
@@ -10,7 +10,7 @@ Assumed, because no public source says it: the output stride is 8, the stem is o
 torchvision's network with `replace_stride_with_dilation`, whose layers have the same names and whose ImageNet weights
 load.
 
-Done differently here: stages after the last level that is asked for are not built.
+Done differently here: stages after the last requested level are not built.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,10 +36,11 @@ class DilatedResNet(nn.Module):
         output_stride: pixels between neighbors of the last map: 32, or 16 or 8, with the last stage or two dilated.
 
     Shapes: images [B, 3, H, W], normalized, to a list of maps [B, C_i, H / stride_i, W / stride_i], rounded up; H and W
-    are any from 32 on.
+    are at least 32.
 
     Raises:
-        ValueError: levels that do not exist, another output stride, or images of another rank or too small.
+        ValueError: a level does not exist, the output stride is not supported, or images have the wrong rank or are
+            too small.
     """
 
     def __init__(self, name: str, out_indices: Sequence[int] = (0, 1, 2, 3), output_stride: int = 8):
@@ -80,10 +81,10 @@ class DilatedResNet(nn.Module):
         return self.forward_pyramid(x)
 
     def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
-        """A file's state dict as this network's. No entry depends on the size of the images."""
+        """Converts a file's state dict to this network's. No entry depends on the size of the images."""
         return dict(weights)
 
 
-# Builders: they take what DilatedResNet takes from out_indices on.
+# Builders: they take the arguments of DilatedResNet from out_indices on.
 dilated_resnet50 = partial(DilatedResNet, "resnet50")
 dilated_resnet101 = partial(DilatedResNet, "resnet101")

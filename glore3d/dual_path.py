@@ -3,18 +3,18 @@
 Paper: Chen et al., Dual Path Networks, NIPS 2017, https://arxiv.org/abs/1707.01629; with units, Chen et al.,
 Graph-Based Global Reasoning Networks, CVPR 2019, https://arxiv.org/abs/1811.12814 (section 4.2)
 Authors' code: https://github.com/cypw/DPNs (settings/symbol_dpn.py, symbol_dpn-98.py, symbol_dpn-131.py); that of the
-networks with units lies inside the archives that facebookresearch/GloRe released, which were not at hand.
+networks with units is inside the archives that facebookresearch/GloRe released, which were not at hand.
 
 Without units the networks are the authors', down to the epsilon of MXNet's batch norm. timm's `dpn98` and `dpn131` end
-with ELU by default where the authors' code has ReLU, as here. The unit was read in a copy that carries the authors'
-copyright line and is public in a repository of others: it sees both paths, and each path has its own way back.
+with ELU by default where the authors' code has ReLU, as here. The unit follows a copy that has the authors' copyright
+line and is public in someone else's repository: it sees both paths, and projects back to each path separately.
 
-Assumed; `tools/read_mxnet.py` tells what a released file contradicts:
+Assumed; `tools/read_mxnet.py` reports what a released file contradicts:
 - with units, batch norms add 1e-4 to variances, as in the authors' ResNets with units, not 1e-3;
 - units have a quarter as many nodes as the residual path has channels;
 - units follow blocks 2 and 4 of conv3 and 5, 10 and 15 of conv4 in DPN-98, 4 and 7 and 7, 14 and 21 in DPN-131.
 
-Done differently here: both paths travel as one map, the residual one first, so a unit can stand between any two blocks.
+Done differently here: both paths are one map, the residual path first, so a unit can be placed between any two blocks.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,10 +31,10 @@ from glore3d.unit_positions import Units
 
 
 class DualPathBlock(nn.Module):
-    """Residual and dense at once: of what a block computes, the first channels are added, and the others appended.
+    """Residual and dense at once: the first channels of a block's result are added, and the others are appended.
 
     The first block of a stage projects its input to both paths, the residual one with `num_sum` channels and the dense
-    one with twice `increment`; any other takes its input as the two paths.
+    one with twice `increment`. In any other block the input already consists of the two paths.
 
     Args:
         num_in: channels of both paths.
@@ -42,7 +42,7 @@ class DualPathBlock(nn.Module):
         num_sum: channels of the residual path.
         increment: channels that the dense path gains.
         groups: of the 3 x 3 convolution.
-        stride: of the first block of a stage; None: another block.
+        stride: of the first block of a stage; None: not the first block.
 
     Shapes: [B, num_in, H, W] to [B, num_out, H / stride, W / stride], rounded up.
     """
@@ -75,7 +75,7 @@ class DualPathBlock(nn.Module):
 
 
 class TwoTails(nn.Module):
-    """The way back from a unit's states to two paths, with a batch norm, ReLU and 1 x 1 convolution for each.
+    """The projection from a unit's states back to two paths, with a batch norm, ReLU and 1 x 1 convolution for each.
 
     Shapes: [B, num_states, H, W] to [B, num_sum + num_dense, H, W].
     """
@@ -177,7 +177,7 @@ DPN98_UNITS = {"conv3": (2, 4), "conv4": (5, 10, 15)}
 DPN131_UNITS = {"conv3": (4, 7), "conv4": (7, 14, 21)}
 DEBUG_UNITS = {"conv3": (1,), "conv4": (1,)}
 
-# Builders: they take what `dual_path_network` takes from num_classes on.
+# Builders: they take the arguments of `dual_path_network` from num_classes on.
 glore_dpn98 = partial(dual_path_network, 96, DPN98, units=DPN98_UNITS, eps=1e-4)
 glore_dpn131 = partial(dual_path_network, 128, DPN131, units=DPN131_UNITS, eps=1e-4)
 dpn98 = partial(dual_path_network, 96, DPN98)

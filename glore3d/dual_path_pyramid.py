@@ -32,7 +32,7 @@ def dual_path_pyramid(
     Args:
         stem_width, stages, units, unit, normalize, output_stride, eps, stem_stride: as for `dual_path_network`. Images
             for dense prediction vary in size: use `normalize` to train units, unless they start from a file that was
-            trained without.
+            trained without it.
         out_indices: as for `ImagePyramid`.
     """
     options = {"eps": eps, "stem_stride": stem_stride}
@@ -40,7 +40,7 @@ def dual_path_pyramid(
     return ImagePyramid(network, out_indices)
 
 
-# Builders: they take what dual_path_pyramid takes from `units` on.
+# Builders: they take the arguments of dual_path_pyramid from `units` on.
 glore_dpn98 = partial(dual_path_pyramid, 96, dual_path.DPN98, units=dual_path.DPN98_UNITS, eps=1e-4)
 glore_dpn131 = partial(dual_path_pyramid, 128, dual_path.DPN131, units=dual_path.DPN131_UNITS, eps=1e-4)
 dpn98 = partial(dual_path_pyramid, 96, dual_path.DPN98)

@@ -1,10 +1,10 @@
 """Image networks with reasoning units: stem, four stages of blocks of any kind, mean over the map, classifier.
 
 Paper: Chen et al., Graph-Based Global Reasoning Networks, CVPR 2019, https://arxiv.org/abs/1811.12814 (section 4.2)
-Authors' code: facebookresearch/GloRe keeps that of the image networks inside its archives of weights, which were not at
-hand. `resnet2d.py` and `dual_path.py` say what is known of each network from elsewhere, and what is assumed.
+Authors' code: facebookresearch/GloRe keeps that of the image networks inside its weight archives, which were not at
+hand. `resnet2d.py` and `dual_path.py` say what is known about each network from other sources, and what is assumed.
 
-Done differently here: one class for every network, which gets the kinds of its stages as parts; images of any size;
+Done differently here: one class covers every network and takes its stages as arguments; images may have any size; the
 last stages may be dilated instead of strided.
 """
 
@@ -28,8 +28,8 @@ STRIDES_AND_DILATIONS = {
 }
 """Output stride -> for each stage, the stride of its first block, the dilation there and that of its other blocks.
 
-Without its stride, a stage sees the map of the strided network in every other row and column: its first 3 x 3 kernel
-still looks at the map before it, and only what follows has to reach twice as far.
+In a stage without its stride, every other row and column is the map of the strided network. Its first 3 x 3 kernel
+still reads the map before the stage, and only what follows has to reach twice as far.
 """
 
 
@@ -48,20 +48,20 @@ class Stage(Protocol):
 
 
 class BlockLayers:
-    """The layers of a network of stages, where learning rates decay from layer to layer; see `models.LayerDecay`."""
+    """Assigns the parameters of a network of stages to layers, for layer-wise learning rates (`models.LayerDecay`)."""
 
     num_blocks: tuple[int, ...]
     """Blocks of each stage."""
 
     @property
     def num_layers(self) -> int:
-        """Number of the last layer, the classifier's; see `layer_of`."""
+        """Index of the last layer, the classifier's; see `layer_of`."""
         return sum(self.num_blocks) + 1
 
     def layer_of(self, name: str) -> int:
-        """The layer of a parameter, where learning rates decay from layer to layer.
+        """The layer of a parameter, for learning rates that decay from layer to layer.
 
-        Ours: the stem is layer 0, each block is one, with the unit that follows it, and the rest is the last.
+        Ours: the stem is layer 0, each block with the unit that follows it is a layer, and the rest is the last layer.
         """
         stage, _, rest = name.partition(".")
         if stage == "conv1":
@@ -77,23 +77,24 @@ class ImageNetwork(BlockLayers, LinearClassifier):
     Args:
         stem_width, stem_kernel: channels of the first convolution, and the side of its kernel.
         stages: the four rows of the network's table.
-        num_classes: classes that it tells apart. 0: no classifier; the output is the pooled features.
+        num_classes: number of classes. 0: no classifier; the output is the pooled features.
         units: for each stage that has units, the blocks (counted from 1) that one follows. None: no units.
         unit: makes a unit from (channels of the map, number of nodes): any module that keeps the map's shape, such as
             `partial(GloReUnit, dim=2)`. None: the image networks' own, `PreActGloReUnit`.
         normalize: the image networks' own units divide their nodes' states by the size of the map, and so fit maps of
-            any size. The ImageNet networks are for one size and do without.
+            any size. The ImageNet networks are for one size and do not need it.
         output_stride: pixels between neighbors of the last map: 32, or 16 or 8, with the last stage or two dilated.
-        dropout: share of the pooled features dropped before the classifier in training.
+        dropout: fraction of the pooled features dropped before the classifier in training.
         norm: makes the batch norms.
         stem_stride: 4, or 2 or 1 for small images (ours): every map then has two or four times as many rows and
-            columns, and `output_stride` counts as if it had not. No weight changes its shape.
+            columns, which `output_stride` does not take into account. No weight changes its shape.
 
-    Shapes: images [B, 3, H, W], normalized, to logits [B, num_classes]. H and W are any from 8 stem_stride on. Sides of
+    Shapes: images [B, 3, H, W], normalized, to logits [B, num_classes]. H and W are at least 8 stem_stride. Sides of
     the pyramid's maps are H or W divided by the stride, rounded up.
 
     Raises:
-        ValueError: units after blocks that do not exist, other strides, or images of another rank or too small.
+        ValueError: units are placed after blocks that do not exist, a stride is not supported, or images have the wrong
+            rank or are too small.
     """
 
     def __init__(
@@ -146,9 +147,9 @@ class ImageNetwork(BlockLayers, LinearClassifier):
     def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Images [B, 3, H, W] to the maps after conv2, conv3, conv4 and, normalized by `tail`, conv5.
 
-        The first three are sums of what their blocks added, without a norm or ReLU, as the next stage gets them and as
-        in `ResNet3d`: the network has one norm more than stages would need, and it belongs to the last map. Heads that
-        expect maps of one scale should normalize them.
+        The first three are the sums of their blocks' outputs, without a norm or ReLU, as the next stage gets them and
+        as in `ResNet3d`: there is only one norm after the stages, and it belongs to the last map. Heads that expect
+        maps of one scale should normalize them.
         """
         check_images(x, self.min_size)
         conv2 = self.conv2(self.conv1(x))  # [B, 3, H, W] -> [B, C, H/4, W/4]
@@ -161,7 +162,7 @@ class ImageNetwork(BlockLayers, LinearClassifier):
         return self.classifier(x.flatten(1))
 
     def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
-        """A file's state dict as this network's. No entry depends on the size of the images."""
+        """Converts a file's state dict to this network's. No entry depends on the size of the images."""
         return dict(weights)
 
 

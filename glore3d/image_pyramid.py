@@ -1,9 +1,9 @@
 """GloRe's image networks as backbones: the map that each stage ends with, and no classifier.
 
 Paper: Chen et al., Graph-Based Global Reasoning Networks, CVPR 2019, https://arxiv.org/abs/1811.12814 (section 4.2)
-Authors' code: none is known; their segmentation network has another backbone (`dilated_resnet.py`).
+Authors' code: none is known; their segmentation network has a different backbone (`dilated_resnet.py`).
 
-Ours: levels are the sums that blocks end with, raw, but the last stage's, which has the network's last norm and ReLU.
+Ours: levels are the raw sums that stages end with, except the last stage's, which has the network's last norm and ReLU.
 Heads that expect maps of one scale should normalize them.
 """
 
@@ -22,11 +22,11 @@ class ImagePyramid(BlockLayers, nn.Module):
         network: the network, whose stem and stages become those of the backbone.
         out_indices: the stages, from 0 for conv2, whose maps are the levels; increasing. Later stages are left out.
 
-    Shapes: images [B, 3, H, W], normalized, to a list of maps [B, C_i, H_i, W_i] whose sides are those of the image
-    divided by the stride, rounded up; H and W are any from the network's least on, 32 with its own stem.
+    Shapes: images [B, 3, H, W], normalized, to a list of maps [B, C_i, H_i, W_i], with the sides of the image divided
+    by the stride, rounded up; H and W are at least the network's minimum, 32 with its own stem.
 
     Raises:
-        ValueError: images of another rank, or too small.
+        ValueError: images have the wrong rank or are too small.
     """
 
     def __init__(self, network: ImageNetwork, out_indices: Sequence[int] = (0, 1, 2, 3)):
@@ -60,5 +60,5 @@ class ImagePyramid(BlockLayers, nn.Module):
         return self.forward_pyramid(x)
 
     def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
-        """A file's state dict as this network's. No entry depends on the size of the images."""
+        """Converts a file's state dict to this network's. No entry depends on the size of the images."""
         return dict(weights)

@@ -3,8 +3,8 @@
 Source: Carreira and Zisserman, Quo Vadis, Action Recognition?, CVPR 2017, https://arxiv.org/abs/1705.07750
 Authors' code: https://github.com/facebookresearch/GloRe (network/initializer.py, method "inflation")
 
-Done differently here: no network is changed. The inflated weights are returned, and the loader reports what does not
-fit.
+Done differently here: the function does not change a network. It returns the inflated weights, and the loader reports
+what does not fit.
 """
 
 from collections.abc import Mapping

@@ -3,7 +3,7 @@
 Authors' code: https://github.com/cypw/mxnet at commit 92053bd (src/ndarray/ndarray.cc writes the former, the nnvm
 library the latter)
 
-Done differently here: NumPy and json are enough, no MXNet; a file is checked to its last byte.
+Done differently here: only NumPy and json are needed, not MXNet; a file is checked to its last byte.
 """
 
 import json
@@ -22,7 +22,7 @@ MAX_DIMS = 32
 
 
 class MXNetFileError(ValueError):
-    """A file is missing, broken or of another kind; the message says which, where, and what to try."""
+    """A file is missing, broken or of the wrong kind; the message says which, where, and what to try."""
 
 
 class _Reader:
@@ -44,7 +44,7 @@ class _Reader:
         return struct.unpack("<" + layout, self.take(struct.calcsize("<" + layout), what))
 
     def count(self, what: str) -> int:
-        """A number of things of at least 4 bytes each."""
+        """A count of items of at least 4 bytes each."""
         (number,) = self.numbers("Q", what)
         if number > len(self.data) // 4:
             raise MXNetFileError(f"{self.path}: broken: {what} is {number:,}, more than the file has room for")
@@ -95,8 +95,8 @@ def _read_array(reader: _Reader, what: str) -> np.ndarray:
     (num_dims,) = reader.numbers("I", f"the number of dimensions of {what}")
     if num_dims in LATER_MAGICS:
         raise MXNetFileError(
-            f"{reader.path}: written by MXNet 0.11 or later, whose arrays are laid out in another way; this reads "
-            "files of 0.9 and 0.10, like the authors'"
+            f"{reader.path}: written by MXNet 0.11 or later, which lays out arrays differently; this reads files of "
+            "0.9 and 0.10, like the authors'"
         )
     if not 0 < num_dims <= MAX_DIMS:
         raise MXNetFileError(f"{reader.path}: broken: {what} has {num_dims} dimensions")
@@ -104,7 +104,7 @@ def _read_array(reader: _Reader, what: str) -> np.ndarray:
     *_, kind = reader.numbers("3i", f"the type of {what}")
     if kind not in DTYPES:
         known = ", ".join(f"{number} {dtype.__name__}" for number, dtype in DTYPES.items())
-        raise MXNetFileError(f"{reader.path}: {what} is of type {kind}; known are {known}")
+        raise MXNetFileError(f"{reader.path}: {what} is of type {kind}; known types are {known}")
     size = int(np.prod(shape, dtype=np.float64)) * np.dtype(DTYPES[kind]).itemsize
     values = reader.take(size, f"{what}, of shape {list(shape)},")
     return np.frombuffer(values, np.dtype(DTYPES[kind]).newbyteorder("<")).reshape(shape).astype(DTYPES[kind])
@@ -123,7 +123,7 @@ class Node(NamedTuple):
     name: str
     attributes: Mapping[str, str]
     inputs: tuple[int, ...]
-    """Numbers of the nodes whose outputs it takes; all come before it."""
+    """Indices of the nodes that it takes outputs of; all come before it."""
 
     def numbers(self, key: str, default: str) -> tuple[int, ...]:
         """An attribute such as `kernel`, "(3, 3)", as numbers."""
@@ -141,7 +141,7 @@ def read_symbol(path: str | Path) -> list[Node]:
     """The operators in a `-symbol.json` file, in an order in which they can be computed.
 
     Raises:
-        MXNetFileError: the file is missing, no JSON, or holds no such graph.
+        MXNetFileError: the file is missing, not JSON, or not such a graph.
     """
     path = Path(path)
     try:

@@ -1,11 +1,11 @@
-"""Weights of MXNet files as those of our image networks.
+"""Converts the weights in MXNet files to those of our image networks.
 
 Names of ResNets with units are those of the copies that `resnet2d.py` and `preact_unit.py` mention, names of dual path
 networks those of https://github.com/cypw/DPNs (settings/symbol_basic.py, symbol_dpn.py).
 
 Assumed, because no public source says it: in SE-ResNets, gates are called `<block>_se_fc1` and `_se_fc2`, as in
 https://github.com/facebookresearch/OctConv; in dual path networks with units, units are called as in ResNets, with
-`conv-tail-res` and `conv-tail-den` for their ways back.
+`conv-tail-res` and `conv-tail-den` for the projections back.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ DUAL_PATH_PARTS = {"conv_m1": "c1x1-a", "conv_m2": "c3x3-b", "conv_m3": "c1x1-c"
 
 
 def possible_names(entry: str) -> list[str]:
-    """What an entry of our state dict may be called in a file; of all of them, a file has at most one.
+    """The names that an entry of our state dict may have in a file. A file has at most one of them.
 
     >>> possible_names("conv3.B01_extra.gcn.conv1.bn.running_var")[0]
     'conv3_B01_extra_GCN-G_bn_moving_var'
@@ -60,7 +60,7 @@ def possible_names(entry: str) -> list[str]:
 
 
 def _layer_names(step: str) -> list[str]:
-    """Names of a step of ours, as in ResNets and as in dual path networks."""
+    """The names of one of our steps in ResNets and in dual path networks."""
     if step == "conv1":
         return ["conv1", "conv1_x_1", "conv1_x_1__relu-sp"]
     if step == "tail":
@@ -75,12 +75,12 @@ def _layer_names(step: str) -> list[str]:
 
 
 def to_state_dict(params: Mapping[str, np.ndarray], model: ImageNetwork) -> dict[str, torch.Tensor]:
-    """The arrays of a file (`read_params`) as a state dict of `model`, which every array must be part of.
+    """The arrays of a file (`read_params`) as a state dict of `model`, in which every array must have a place.
 
     Matrices of fully connected layers and kernels of one or two axes get or lose axes of length 1.
 
     Raises:
-        MXNetFileError: arrays are missing, too many, or of other shapes.
+        MXNetFileError: arrays are missing, left over, or of the wrong shape.
     """
     left = dict(params)
     state, missing, misshapen = {}, [], []
@@ -101,7 +101,7 @@ def to_state_dict(params: Mapping[str, np.ndarray], model: ImageNetwork) -> dict
     lines = [
         *_line("of the model's entries are not in the file", missing),
         *_line("arrays of the file fit nowhere in the model", list(left)),
-        *_line("arrays are of another shape", misshapen),
+        *_line("arrays have a different shape", misshapen),
     ]
     if lines:
         raise MXNetFileError("\n".join(["the file does not fit the model:", *lines]))

@@ -1,6 +1,6 @@
 """What distinguishes one image network from another, read from an MXNet graph or from a network of ours.
 
-The two are then compared line by line: what a released file says of its network against what is assumed of it here.
+The two are then compared line by line: what a released file says about its network, and what is assumed here.
 """
 
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ class NetworkSummary:
     """Batch norms whose scale is 1, whatever their file holds."""
 
     def rows(self) -> dict[str, str]:
-        """What -> its value, for people."""
+        """Property -> its value, in words."""
         rows = {"stem": self.stem, "batch norms": f"eps {_listed(sorted(self.eps))}"}
         rows["fixed gammas"] = _listed(self.fixed_gammas[:3]) or "none"
         for name, stage in self.stages.items():
@@ -74,7 +74,7 @@ def _listed(values) -> str:
 
 
 def contradictions(file: NetworkSummary, ours: NetworkSummary) -> list[str]:
-    """A line for each thing that differs between a file's network and ours."""
+    """A line for each difference between a file's network and ours."""
     found, expected = file.rows(), ours.rows()
     names = dict.fromkeys((*found, *expected))
     return [
@@ -117,8 +117,8 @@ def _stem_text(kernel: int, stride: int, num_out: int, pool: int, pool_stride: i
 def summarize_graph(nodes: Sequence[Node]) -> NetworkSummary:
     """A network of MXNet, from its operators (`read_symbol`).
 
-    Blocks are told by their 3 x 3 convolutions, of which these networks have one in each, and units by the two products
-    of matrices in each.
+    Blocks are recognized by their 3 x 3 convolutions, one per block in these networks, and units by their two matrix
+    products.
 
     Raises:
         MXNetFileError: the graph is not that of such a network.
@@ -127,7 +127,7 @@ def summarize_graph(nodes: Sequence[Node]) -> NetworkSummary:
 
 
 class _GraphReader:
-    """Walks through a graph once, in the order of computation, and keeps channels and stride of every output."""
+    """Walks through a graph once, in the order of computation, and records channels and stride of every output."""
 
     def __init__(self, nodes: Sequence[Node]):
         self.nodes = nodes
@@ -222,7 +222,7 @@ class _GraphReader:
         self.stage.unit_norms.add(self.nodes[conv.inputs[0]].op == "Activation")
 
     def _source(self, number: int, op: str | None = None) -> int:
-        """The first node upstream that is an `op`; without `op`, that is no batch norm or activation."""
+        """The first node upstream that is an `op`; without `op`, the first that is not a batch norm or activation."""
         node = self.nodes[number]
         while node.inputs and (node.op != op if op else node.op in ("BatchNorm", "Activation")):
             number = node.inputs[0]

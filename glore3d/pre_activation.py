@@ -1,11 +1,11 @@
-"""Batch norm, ReLU, convolution: the step that every block of the image networks is made of.
+"""Batch norm, ReLU, convolution: the step that makes up every block of the image networks.
 
 Paper: He et al., Identity Mappings in Deep Residual Networks, ECCV 2016, https://arxiv.org/abs/1603.05027
 Authors' code: https://github.com/facebookresearch/OctConv (utils/symbol/symbol_basic.py, symbol_seblock.py), later
 image networks by GloRe's first author, and https://github.com/cypw/DPNs (settings/symbol_basic.py), his earlier ones
 
-Done differently here: kernels may be dilated, and they start as He et al. (2015) draw them; how the authors' started is
-not public.
+Done differently here: kernels may be dilated, and they are initialized as in He et al. (2015); the authors'
+initialization is not public.
 """
 
 from collections import OrderedDict
@@ -14,11 +14,11 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-Norm = Callable[[int], nn.BatchNorm2d]  # makes a batch norm for so many channels
+Norm = Callable[[int], nn.BatchNorm2d]  # makes a batch norm for that many channels
 
 
 def make_norm(num_channels: int, eps: float = 1e-4, momentum: float = 0.08) -> nn.BatchNorm2d:
-    """A batch norm with the authors' numbers; MXNet's momentum, .92, is one minus torch's."""
+    """A batch norm with the authors' epsilon and momentum; MXNet's momentum, .92, is one minus torch's."""
     return nn.BatchNorm2d(num_channels, eps=eps, momentum=momentum)
 
 
@@ -53,7 +53,7 @@ class Stem(nn.Sequential):
     """Convolution of stride 2, batch norm, ReLU, 3 x 3 max pooling of stride 2.
 
     Args:
-        stride: 4, or, which is ours and for small images, 2: without the pooling, or 1: with no stride at all.
+        stride: 4 or, for small images (ours), 2: without the pooling, or 1: without any stride.
 
     Shapes: images [B, 3, H, W] to [B, num_out, H / stride, W / stride], rounded up.
     """

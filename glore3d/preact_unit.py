@@ -2,12 +2,12 @@
 
 Paper: Chen et al., Graph-Based Global Reasoning Networks, CVPR 2019, https://arxiv.org/abs/1811.12814
 Authors' code: facebookresearch/GloRe publishes the unit for PyTorch (`unit.GloReUnit`). That of the image networks, for
-MXNet, lies inside the released archives, which were not at hand; it was read in copies of symbol_glore.py that carry
-the authors' copyright line and are public in repositories of others. `tools/read_mxnet.py` tells what a released file
-contradicts.
+MXNet, is inside the released archives, which were not at hand; this follows copies of symbol_glore.py that have the
+authors' copyright line and are public in other people's repositories. `tools/read_mxnet.py` reports what a released
+file contradicts.
 
-Done differently here: a new unit starts as the identity, by a zero last kernel; the copies do not say how theirs
-starts. Dividing by the size of the map is an option, as in the PyTorch unit.
+Done differently here: a new unit starts as the identity, with a last kernel of zeros; the copies do not say how theirs
+starts. Dividing by the size of the map is optional, as in the PyTorch unit.
 """
 
 from collections import OrderedDict
@@ -36,7 +36,7 @@ class PreActGraphConv(nn.Module):
 
     @property
     def adjacency(self) -> torch.Tensor:
-        """The paper's :math:`A_g` [N, N], with a row for each node that receives and a column for each that sends."""
+        """The paper's :math:`A_g` [N, N], with a row for each receiving node and a column for each sending node."""
         return -self.conv1.conv.weight[:, :, 0]
 
     def forward(self, v: torch.Tensor) -> torch.Tensor:
@@ -51,7 +51,7 @@ def _preact_conv1d(num_channels: int, eps: float) -> nn.Sequential:
 
 
 class PreActGloReUnit(nn.Module):
-    r"""Reasons between regions of an image's map: project to a graph, reason there, project back.
+    r"""Reasons between regions of an image's map: projects to a graph, reasons there and projects back.
 
     With :math:`c(\cdot)` for batch norm, ReLU and a convolution without bias,
 
@@ -61,9 +61,9 @@ class PreActGloReUnit(nn.Module):
         Z &= \mathrm{gcn}(V)           &&\text{reasoning on the fully connected graph} \\
         Y &= X + c_\text{extend}(Z B)  &&\text{back to the map, as a residual}
 
-    Without `normalize`, :math:`V` grows with L. Batch norms forgive that in training only: a trained unit expects maps
-    of about the size that it was trained on. Half precision should be bfloat16: the sum over L positions overflows
-    float16 before `normalize` divides it.
+    Without `normalize`, :math:`V` grows with L. Batch norms compensate for that in training only: a trained unit
+    expects maps of about the size that it was trained on. Half precision should be bfloat16: the sum over L positions
+    overflows float16 before `normalize` divides it.
 
     Args:
         num_in: channels C of the map.
@@ -74,7 +74,7 @@ class PreActGloReUnit(nn.Module):
     Shapes: a map [B, C, H, W] of any size to a map of the same shape, and of the same memory layout.
 
     Raises:
-        ValueError: the map has another rank or number of channels.
+        ValueError: the map has the wrong rank or number of channels.
     """
 
     dim = 2
@@ -109,8 +109,8 @@ class PreActGloReUnit(nn.Module):
         if self.normalize:
             v = v / nodes.shape[2]
         z = self.gcn(v)  # [B, S, N]
-        # A product is stored row by row: compute it with channels outermost or innermost as in the map, so that
-        # nothing is copied (see `GloReUnit.forward`).
+        # A product is stored row by row, so it is computed with the channels outermost or innermost, as in the map.
+        # Then nothing is copied (see `GloReUnit.forward`).
         y = (nodes.mT @ z.mT).mT if nodes.stride(1) == 1 else z @ nodes  # -> [B, S, L]
         return x + self.conv_extend(y.unflatten(2, size))
 

@@ -1,24 +1,24 @@
 """Pre-activation ResNets, SE-ResNets and ResNeXts for images, with reasoning units after any of their blocks.
 
 Paper: Chen et al., Graph-Based Global Reasoning Networks, CVPR 2019, https://arxiv.org/abs/1811.12814 (section 4.2)
-Authors' code: that of these networks lies inside the archives which https://github.com/facebookresearch/GloRe released
-(MXNet) and which were not at hand. It was read in a copy of the ResNet-50 with five units that carries the authors'
-copyright line and is public in a repository of others, and in https://github.com/facebookresearch/OctConv
-(utils/symbol), later pre-activation ResNets, SE-ResNets and ResNeXts by the same first author.
+Authors' code: that of these networks is inside the archives that https://github.com/facebookresearch/GloRe released
+(MXNet), which were not at hand. The sources used instead are a copy of the ResNet-50 with five units, which has the
+authors' copyright line and is public in someone else's repository, and https://github.com/facebookresearch/OctConv
+(utils/symbol): later pre-activation ResNets, SE-ResNets and ResNeXts by the same first author.
 
 From there: the stem is 7 x 7 with 64 channels; the stride is on the 3 x 3 convolution; a shortcut that changes shape
 has its own batch norm and ReLU; batch norms add 1e-4 to variances; squeeze-and-excitation scales what a block adds,
 with a sixteenth as many hidden units; ResNet-50 has units after blocks 1 and 3 of conv3 and 1, 3 and 5 of conv4, with
 as many nodes as a block has inner channels.
 
-Assumed; `tools/read_mxnet.py` tells what a released file contradicts:
+Assumed; `tools/read_mxnet.py` reports what a released file contradicts:
 - depth 101 has units where the authors' 3-D network has them, and ResNeXt-101 in the same places;
-- depth 200 has units after blocks 12 and 18 of conv3 and 16, 24 and 32 of conv4, as MindSpore's model of it does;
+- depth 200 has units after blocks 12 and 18 of conv3 and 16, 24 and 32 of conv4, like MindSpore's model of it;
 - in ResNeXt, too, units have a quarter as many nodes as the map has channels, though its blocks are twice as wide.
 
-Done differently here: see `image_network.py`. Names of state-dict entries are those of the authors' 3-D networks, so a
-network with `lite_stem` (5 x 5 with 32 channels) and without units is what one of those starts from, by
-`models.load_pretrained`.
+Done differently here: see `image_network.py`. Names of state-dict entries are those of the authors' 3-D networks, so
+`models.load_pretrained` can start one of those from a network with `lite_stem` (5 x 5 with 32 channels) and without
+units.
 """
 
 from collections.abc import Callable, Sequence
@@ -122,7 +122,7 @@ def resnet(
         num_classes, units, unit, normalize, output_stride, dropout: as for `ImageNetwork`.
         eps: of the batch norms.
         lite_stem: a first kernel of 5 x 5 with 32 channels, not 7 x 7 with 64.
-        stem_width: channels of the first convolution, if they are others.
+        stem_width: channels of the first convolution, if they differ from that.
         stem_stride: as for `ImageNetwork`.
     """
     width, kernel = (32, 5) if lite_stem else (64, 7)
@@ -144,7 +144,7 @@ R200_UNITS = {"conv3": (12, 18), "conv4": (16, 24, 32)}
 SE_R50_UNITS = {"conv4": (1, 3, 5)}  # the only ones published for this network
 SMALL_UNITS = DEBUG_UNITS = {"conv3": (1,), "conv4": (1,)}
 
-# Builders: they take what `resnet` takes from num_classes on.
+# Builders: they take the arguments of `resnet` from num_classes on.
 glore_resnet50 = partial(resnet, R50, units=R50_UNITS)
 glore_resnet101 = partial(resnet, R101, units=R101_UNITS)
 glore_resnet200 = partial(resnet, R200, units=R200_UNITS)

@@ -33,7 +33,7 @@ def resnet_pyramid(
     Args:
         stages, units, unit, normalize, output_stride, eps, lite_stem, stem_width, stem_stride: as for `resnet`. Images
             for dense prediction vary in size: use `normalize` to train units, unless they start from a file that was
-            trained without.
+            trained without it.
         out_indices: as for `ImagePyramid`.
     """
     options = {"eps": eps, "lite_stem": lite_stem, "stem_width": stem_width, "stem_stride": stem_stride}
@@ -41,7 +41,7 @@ def resnet_pyramid(
     return ImagePyramid(network, out_indices)
 
 
-# Builders: they take what resnet_pyramid takes from `units` on.
+# Builders: they take the arguments of resnet_pyramid from `units` on.
 glore_resnet50 = partial(resnet_pyramid, resnet2d.R50, units=resnet2d.R50_UNITS)
 glore_resnet101 = partial(resnet_pyramid, resnet2d.R101, units=resnet2d.R101_UNITS)
 glore_resnet200 = partial(resnet_pyramid, resnet2d.R200, units=resnet2d.R200_UNITS)

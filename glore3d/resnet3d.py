@@ -3,9 +3,9 @@
 Paper: Chen et al., Graph-Based Global Reasoning Networks, CVPR 2019, https://arxiv.org/abs/1811.12814 (section 4.3)
 Authors' code: https://github.com/facebookresearch/GloRe (network/resnet50_3d_gcn_x5.py, resnet101_3d_gcn_x5.py)
 
-Done differently here: one class for every depth, with or without units, where the authors have a file per depth; the
-last pooling adapts to the map, so clips of any length and size pass, where theirs must be 8 x 224 x 224; building a
-network reads no weights (`models.load_pretrained` does). State-dict names and numbers are theirs.
+Done differently here: one class covers every depth, with or without units, whereas the authors have a file per depth;
+the last pooling adapts to the map, so clips may have any length and size, whereas theirs must be 8 x 224 x 224;
+building a network reads no weights (`models.load_pretrained` does). State-dict names and results are theirs.
 """
 
 from collections import OrderedDict
@@ -36,7 +36,7 @@ class Stage(NamedTuple):
     stride: Triple
     """Stride of the first block over (time, height, width)."""
     temporal_blocks: Collection[int]
-    """The blocks, counted from 1, whose first kernel spans three frames. The others see one frame at a time."""
+    """The blocks, counted from 1, with a first kernel of three frames. The others see one frame at a time."""
 
 
 def _conv(num_in: int, num_out: int, kernel_size: Triple, stride: Triple = (1, 1, 1)) -> nn.Conv3d:
@@ -59,7 +59,7 @@ class MaxPoolFrames(nn.MaxPool2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         num_clips, num_channels, num_frames = x.shape[:3]
-        if x.stride(1) == 1:  # channels last: frames are maps of their own, [B, C, T, H, W] -> [B * T, C, H, W]
+        if x.stride(1) == 1:  # channels last: frames are separate maps, [B, C, T, H, W] -> [B * T, C, H, W]
             pooled = super().forward(x.transpose(1, 2).flatten(0, 1))
             return pooled.unflatten(0, (num_clips, num_frames)).transpose(1, 2)
         pooled = super().forward(x.flatten(1, 2))  # [B, C, T, H, W] -> [B, C * T, H, W]
@@ -77,7 +77,7 @@ class PreActConv(nn.Sequential):
 class Bottleneck(nn.Module):
     """Residual block: `num_frames` x 1 x 1, then 1 x 3 x 3 (with the stride), then 1 x 1 x 1.
 
-    The shortcut is the input itself, or, where shape or width change, a 1 x 1 x 1 convolution with its own batch norm.
+    The shortcut is the input itself or, if the shape or width changes, a 1 x 1 x 1 convolution with its own batch norm.
     """
 
     def __init__(self, num_in: int, num_mid: int, num_out: int, stride: Triple = (1, 1, 1), num_frames: int = 1):
@@ -101,17 +101,17 @@ class ResNet3d(LinearClassifier):
 
     Args:
         stages: the four rows of the network's table.
-        num_classes: classes that it tells apart. 0: no classifier; the output is the pooled features.
+        num_classes: number of classes. 0: no classifier; the output is the pooled features.
         units: for each stage that has units, the blocks (counted from 1) that one follows. None: a plain ResNet.
         unit: makes a unit from (channels of the map, width of the stage); any module that keeps the map's shape.
         stem_width: channels of the stem.
-        dropout: share of the pooled features dropped before the classifier in training.
+        dropout: fraction of the pooled features dropped before the classifier in training.
 
-    Shapes: clips [B, 3, T, H, W], normalized, to logits [B, num_classes]. T, H and W are any from the product of the
-    strides on (`min_size`). Sides of the pyramid's maps are T, H or W divided by the stride, rounded up.
+    Shapes: clips [B, 3, T, H, W], normalized, to logits [B, num_classes]. T, H and W are at least the product of the
+    strides (`min_size`). Sides of the pyramid's maps are T, H or W divided by the stride, rounded up.
 
     Raises:
-        ValueError: units placed after blocks that do not exist, or clips of another rank, or too small.
+        ValueError: units are placed after blocks that do not exist, or clips have the wrong rank or are too small.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class ResNet3d(LinearClassifier):
         return self.classifier(x.flatten(1))
 
     def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
-        """A file's state dict as this network's. No entry depends on the size of the clips."""
+        """Converts a file's state dict to this network's. No entry depends on the size of the clips."""
         return dict(weights)
 
     def _check_clips(self, x: torch.Tensor) -> None:
@@ -185,7 +185,7 @@ class ResNet3d(LinearClassifier):
 
 
 def _product(strides: Collection[Triple]) -> Triple:
-    """One stride that is all of them, one after the other."""
+    """The stride of all of them in sequence."""
     time, height, width = map(prod, zip(*strides, strict=True))
     return time, height, width
 
@@ -221,7 +221,7 @@ def resnet_stages(conv2: int, conv3: int, conv4: int, conv5: int) -> tuple[Stage
 
 R50 = resnet_stages(3, 4, 6, 3)
 R101 = resnet_stages(3, 4, 23, 3)
-# Small frames and small motions: narrow, and time is kept whole until conv4.
+# For small frames and small motions: narrow, and time is not strided before conv4.
 DEBUG = (
     Stage(1, width=8, stride=(1, 1, 1), temporal_blocks=(1,)),
     Stage(2, width=16, stride=(1, 2, 2), temporal_blocks=(1, 2)),

@@ -3,8 +3,9 @@
 Paper: Chen et al., Graph-Based Global Reasoning Networks, CVPR 2019, https://arxiv.org/abs/1811.12814
 Authors' code: https://github.com/facebookresearch/GloRe (network/global_reasoning_unit.py)
 
-Done differently here: one class for one, two and three dimensions; no copy of a map in either memory layout; the unit
-initializes itself, as the identity, where the authors leave that to the network around it. Parameter names are theirs.
+Done differently here: one class covers one, two and three dimensions; no map is copied in either memory layout; the
+unit initializes itself to the identity, whereas the authors leave that to the surrounding network. Parameter names are
+theirs.
 """
 
 import torch
@@ -18,8 +19,8 @@ _MAP = {1: "[B, C, L]", 2: "[B, C, H, W]", 3: "[B, C, T, H, W]"}
 class GraphConv(nn.Module):
     r"""One graph convolution over a fully connected graph whose edges are learned.
 
-    The paper's :math:`Z = ((I - A_g) V) W_g` with :math:`-A_g` the kernel (and bias) of `conv1`, which mixes nodes, and
-    :math:`W_g` that of `conv2`, which mixes states; as in the authors' code a ReLU stands between the two.
+    The paper's :math:`Z = ((I - A_g) V) W_g`. :math:`-A_g` is the kernel (and bias) of `conv1`, which mixes nodes, and
+    :math:`W_g` that of `conv2`, which mixes states. As in the authors' code, there is a ReLU between the two.
 
     Shapes: :math:`V` and :math:`Z` are [B, S, N], for S states of each of N nodes.
     """
@@ -32,7 +33,7 @@ class GraphConv(nn.Module):
 
     @property
     def adjacency(self) -> torch.Tensor:
-        """:math:`A_g` [N, N], with a row for each node that receives and a column for each that sends."""
+        """:math:`A_g` [N, N], with a row for each receiving node and a column for each sending node."""
         return -self.conv1.weight[:, :, 0]
 
     def forward(self, v: torch.Tensor) -> torch.Tensor:
@@ -40,9 +41,9 @@ class GraphConv(nn.Module):
 
 
 class GloReUnit(nn.Module):
-    r"""Reasons between regions of a map, however far apart: project to a graph, reason there, project back.
+    r"""Reasons between regions of a map, however far apart: projects to a graph, reasons there and projects back.
 
-    For a map :math:`X` of L positions the paper's section 3 reads, in the symbols of the code below,
+    For a map :math:`X` of L positions, section 3 of the paper reads, in the symbols of the code below,
 
     .. math::
         B &= \theta(X)                      &&\text{conv\_proj: how much each position belongs to each node} \\
@@ -65,7 +66,7 @@ class GloReUnit(nn.Module):
     Shapes: a map [B, C, ...] of any size to a map of the same shape, and of the same memory layout.
 
     Raises:
-        ValueError: `dim` is none of 1, 2, 3, or the map has another rank or number of channels.
+        ValueError: `dim` is not 1, 2 or 3, or the map has the wrong rank or number of channels.
     """
 
     def __init__(self, num_in: int, num_mid: int, dim: int = 3, normalize: bool = False):
@@ -102,8 +103,8 @@ class GloReUnit(nn.Module):
         if self.normalize:
             v = v / nodes.shape[2]
         z = self.gcn(v)  # [B, S, N]
-        # Flattening is a view in both layouts. A product is stored row by row, so compute it with the channels
-        # outermost or innermost, as in the map: otherwise conv_extend would copy it first.
+        # Flattening is a view in both layouts. A product is stored row by row, so it is computed with the channels
+        # outermost or innermost, as in the map; otherwise conv_extend would copy it first.
         if nodes.stride(1) == 1:
             y = (nodes.mT @ z.mT).mT  # ([B, L, N] x [B, N, S]).mT -> [B, S, L], channels last
         else:

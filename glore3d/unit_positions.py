@@ -1,4 +1,4 @@
-"""Where a network has reasoning units: for each stage, the blocks that one follows."""
+"""Where a network has reasoning units: for each stage, the blocks that a unit follows."""
 
 from collections.abc import Collection, Mapping
 

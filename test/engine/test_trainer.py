@@ -241,7 +241,9 @@ def test_float16_without_any_finite_gradient_is_no_training(tmp_path):
             loss, sums = super().training_step(model, batch)
             return NaNGradient.apply(loss), sums
 
-    with pytest.raises(NotFinite, match=r"NaN or infinite at every loss scale; .* up to \d+ did not change the weights"):
+    with pytest.raises(
+        NotFinite, match=r"NaN or infinite at every loss scale; .* up to \d+ did not change the weights"
+    ):
         run_toy(tmp_path, NeverFinite(), precision="fp16", num_epochs=20)
 
 

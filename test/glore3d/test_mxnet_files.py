@@ -68,7 +68,7 @@ def test_what_is_no_such_file_is_named(path, tmp_path):
         (16, "<Q", 2**40, "broken: the number of arrays is 1,099,511,627,776, more than the file has room for"),
         (24, "<I", 0, "broken: array 1 of 5 has 0 dimensions"),
         (24, "<I", 0xF993FAC9, r"written by MXNet 0\.11 or later"),
-        (52, "<i", 6, "array 1 of 5 is of type 6; known are 0 float32, 1 float64, 2 float16, 3 uint8, 4 int32"),
+        (52, "<i", 6, "array 1 of 5 is of type 6; known types are 0 float32, 1 float64, 2 float16, 3 uint8, 4 int32"),
     ],
 )
 def test_wrong_numbers_are_named(path, offset, layout, value, message):

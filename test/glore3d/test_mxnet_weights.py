@@ -73,7 +73,7 @@ def test_whatever_does_not_fit_is_named():
         "1 of the model's entries are not in the file: conv3.B01_extra.gcn.conv1.conv.weight "
         "(looked for conv3_B01_extra_GCN-G_conv_weight)",
         "1 arrays of the file fit nowhere in the model: conv9_weight",
-        "1 arrays are of another shape: classifier_weight [3, 256], classifier.weight [7, 256] in the model",
+        "1 arrays have a different shape: classifier_weight [3, 256], classifier.weight [7, 256] in the model",
     ]
 
 
