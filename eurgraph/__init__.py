@@ -1,10 +1,10 @@
-"""EurNet: gated relational message passing (GRMP) on any graph and on grids, and the networks made of it.
+"""EurNet: gated relational message passing (GRMP) on any graph and on grids, and the networks built from it.
 
 Paper: Xu et al., EurNet: Efficient Multi-Range Relational Modeling of Spatial Multi-Relational Data, 2022,
 https://arxiv.org/abs/2211.12941
 
 The layer for any graph is `eurgraph.conv.GRMPConv`. It is not imported here, because PyTorch Geometric takes seconds to
-import, and the networks on grids do without it.
+import and the networks on grids do not need it.
 """
 
 from eurgraph.eurnet import (

@@ -1,10 +1,10 @@
-"""The residual block of EurNet: message passing over a graph, then a perceptron at every patch.
+"""The residual block of EurNet: message passing over a graph, then an MLP at every patch.
 
 Paper: Xu et al., EurNet: Efficient Multi-Range Relational Modeling of Spatial Multi-Relational Data, 2022,
 https://arxiv.org/abs/2211.12941 (section 4.1)
 Authors' code: https://github.com/hirl-team/EurNet-Image (branch pyg-cls, eurnet/backbones/eurnet.py)
 
-Done differently here: inference on a CPU takes patches in parts, so that the perceptron's wide maps stay in the cache.
+Done differently here: inference on a CPU takes patches in parts, so that the wide maps of the MLP stay in the cache.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class FeedForward(nn.Module):
 
 
 def stochastic_depth(rate: float) -> nn.Module:
-    """timm's `DropPath`, imported only where it drops anything: all of timm takes as long to import as torch."""
+    """timm's `DropPath`, imported only if it drops anything, because timm takes as long to import as torch."""
     if rate == 0:
         return nn.Identity()
     from timm.layers import DropPath

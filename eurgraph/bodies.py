@@ -7,13 +7,13 @@ from typing import NamedTuple
 class Body(NamedTuple):
     """A tree of joints.
 
-    Raises ValueError, from `parents`, if the bones do not join every joint to the center in exactly one way.
+    `parents` raises ValueError if the bones do not connect every joint to the center in exactly one way.
     """
 
     bones: tuple[tuple[int, int], ...]
     """Pairs of joints, in any order."""
     center: int
-    """The joint that the others are seen from, such as the hip."""
+    """The root of the tree, such as the hip."""
 
     @property
     def num_joints(self) -> int:
@@ -80,9 +80,9 @@ of MSR Action3D's files (20)."""
 
 
 def body_for(num_joints: int, bones: Sequence[Sequence[int]] | None = None, center: int | None = None) -> Body:
-    """The body with these bones, or without any, the first of `BODIES` with so many joints; a center replaces its own.
+    """The body with these bones or, without bones, the first of `BODIES` with this many joints; `center` overrides its.
 
-    Raises ValueError if there is none, or the bones are no tree of `num_joints` joints.
+    Raises ValueError if there is none, or the bones are not a tree of `num_joints` joints.
     """
     if bones is None:
         known = {body.num_joints: body for body in reversed(BODIES.values())}
@@ -96,5 +96,5 @@ def body_for(num_joints: int, bones: Sequence[Sequence[int]] | None = None, cent
         body = body._replace(center=center)
     if body.num_joints != num_joints:
         raise ValueError(f"{num_joints} joints need {num_joints - 1} bones that join them, not {len(body.bones)}")
-    _steps(body)  # raises if they are no tree
+    _steps(body)  # raises if they are not a tree
     return body

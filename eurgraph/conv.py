@@ -4,10 +4,10 @@ Paper: Xu et al., EurNet: Efficient Multi-Range Relational Modeling of Spatial M
 https://arxiv.org/abs/2211.12941 (section 3)
 Authors' code: https://github.com/hirl-team/EurNet-Image (branch pyg-cls, eurnet/layers/message_passing.py)
 
-Done differently here: any graph, bipartite ones too, where the authors' layer knows square images only; the scale of
-each relation is a multiplication, where theirs is a grouped convolution; work and memory go to the pairs of target and
-relation that have an edge, where theirs go to all; only public hooks of PyG, which its new releases keep.
-Parameter names are theirs. `eurgraph.grid_conv.GridGRMP` is the same layer on grids, and faster there.
+Done differently here: this layer takes any graph, including bipartite ones, the authors' only square images; the scale
+of each relation is a multiplication, theirs a grouped convolution; only pairs of target and relation that have an edge
+cost work and memory, in theirs all pairs do; it uses only public hooks of PyG, which new releases keep. Parameter names
+are theirs. `eurgraph.grid_conv.GridGRMP` is the same layer on grids, and faster there.
 """
 
 from typing import Literal, get_args
@@ -23,7 +23,7 @@ from eurgraph.pairs import DotOfPairs, MixPairs, Pairs, SumOverEdges, pair_edges
 from eurgraph.sizes import check_sizes
 
 MAX_CELLS_PER_PAIR = 8
-"""Up to so many cells of node and relation for each pair, the weights of all cells are computed, in one product."""
+"""Up to this many (node, relation) cells per pair, one product computes the weights of all cells."""
 
 Normalization = Literal["mean", "sqrt", "sum"]
 """What the sum of the messages of a relation into a node is divided by: their number, its square root, or 1."""
@@ -50,37 +50,37 @@ class GRMPConv(MessagePassing):
     :math:`R C^2` weights and :math:`O(N R C^2 + E C)` work. Only pairs of target and relation with an edge are
     computed, so :math:`N R C` is at most :math:`E C`.
 
-    The mean is the authors'. `normalization` replaces it by the sum of the messages, or by the sum over the square
-    root of :math:`\sum_j e_{ji}`: nodes with many edges then have larger updates.
+    The mean is the authors'. `normalization` replaces it with the sum of the messages, or with the sum divided by the
+    square root of :math:`\sum_j e_{ji}`: nodes with many edges then have larger updates.
 
     Between the linear layers everything is computed in float32, or in float64 if x is: in half precision, sums over
     many edges would overflow.
 
-    With PyG's switch `fuse` off, it makes a message for each edge instead of summing over sorted edges, which is slower
-    and takes more memory.
+    With PyG's switch `fuse` off, the layer creates a message for each edge instead of summing over sorted edges, which
+    is slower and takes more memory.
 
     Args:
         in_channels: channels of the nodes; (source, target) for a bipartite graph.
         out_channels: channels C of the messages and of the result.
         num_relations: number of relations R.
-        context: any module that makes one more update of each node from the messages of all nodes, [N, C] -> [N, C]:
-            a relation without edges, such as EurNet's convolution over the grid. It gets a weight
-            :math:`\alpha_{iR}` of its own, and no scale or GELU. Not for bipartite graphs.
+        context: any module that computes one more update of each node from the messages of all nodes, [N, C] ->
+            [N, C]: a relation without edges, such as EurNet's convolution over the grid. It gets its own weight
+            :math:`\alpha_{iR}`, and no scale or GELU. Not for bipartite graphs.
         normalization: "mean", "sqrt" or "sum".
-        open_gate: start with :math:`b_\alpha = b_s = 1` instead of 0. With 0, a node whose state is 0 passes nothing on
-            and has no gradient, whatever its neighbors are: a graph in which only some nodes have a state needs 1.
+        open_gate: start with :math:`b_\alpha = b_s = 1` instead of 0. With 0, a node with state 0 passes nothing on and
+            has no gradient, whatever its neighbors are, so a graph in which only some nodes have a state needs 1.
 
     Shapes:
         x: [N, in_channels], or (x_source [N_s, in_channels[0]], x_target [N_t, in_channels[1]]).
-        edge_index: [2, E], sources above targets. Batched graphs are one graph of several parts, as everywhere in PyG.
+        edge_index: [2, E], sources above targets. Batched graphs are one disconnected graph, as everywhere in PyG.
         edge_type: [E], integers 0 to R - 1. It and edge_index may have any integer dtype.
-        edge_weight: [E], real numbers of any dtype, or None for all ones. Negative ones are allowed, but as in the
-            equation, the mean has no bound where they nearly cancel.
+        edge_weight: [E], real numbers of any dtype, or None for all ones. Negative ones are allowed, but the mean is
+            unbounded where they nearly cancel, as in the equation.
         result: [N, C], or [N_t, C]. N and E may be 0.
 
     Raises:
-        ValueError: an edge has an end that is no node, or a type that is none of the relations; these are no integers;
-            types or weights are not one per edge; there is no relation; or a bipartite graph meets a context.
+        ValueError: an end of an edge is not a node, or its type is not a relation; these are not integers; there is not
+            one type or weight per edge; there is no relation; or a bipartite graph has a context.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class GRMPConv(MessagePassing):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """The authors' initialization. A context keeps the one that it came with."""
+        """The authors' initialization. A context keeps its own."""
         super().reset_parameters()
         for linear in (self.self_loop, self.message_linear, self.weight_linear, self.gate_linear):
             nn.init.trunc_normal_(linear.weight, std=0.02)
@@ -161,7 +161,7 @@ class GRMPConv(MessagePassing):
         return x_j * share.unsqueeze(-1)
 
     def aggregate(self, inputs: torch.Tensor, index: torch.Tensor, dim_size: int) -> torch.Tensor:
-        """Weighted means: messages times shares [E, C] -> [P, C], a row for each pair of target and relation."""
+        """Weighted means: messages times `share` [E, C] -> [P, C], a row for each pair of target and relation."""
         return scatter(inputs, index, dim_size=dim_size)
 
     def mixture(
@@ -200,18 +200,18 @@ class GRMPConv(MessagePassing):
             if value is not None and value.shape != (num_edges,):
                 raise ValueError(f"{name} must be [{num_edges}], one for each edge, not {list(value.shape)}")
         if num_edges:
-            # A type out of range would not fail by itself: its messages would reach another node.
+            # A type out of range would not raise an error: its messages would reach a wrong node.
             low, high = (bound.item() for bound in edge_type.aminmax())
             if low < 0 or high >= self.num_relations:
                 wrong, last = low if low < 0 else high, self.num_relations - 1
-                raise ValueError(f"edge_type holds {wrong}, but this layer has the relations 0 to {last}")
+                raise ValueError(f"edge_type contains {wrong}, but this layer has the relations 0 to {last}")
             for name, nodes, num_nodes in zip(
                 ("sources", "targets"), edge_index, (len(x_source), len(x_target)), strict=True
             ):
                 low, high = (bound.item() for bound in nodes.aminmax())
                 if low < 0 or high >= num_nodes:
                     wrong = low if low < 0 else high
-                    raise ValueError(f"edge_index holds {wrong} among its {name}, but x has {num_nodes} of them")
+                    raise ValueError(f"edge_index contains {wrong} among its {name}, but x has {num_nodes} of them")
         if self.context is not None and x_source is not x_target:
             raise ValueError("a context needs the messages of the targets, which a bipartite graph does not have")
 
@@ -236,7 +236,7 @@ def edge_shares(
         total = torch.bincount(pair, minlength=num_pairs).to(dtype)
         return (total.rsqrt() if normalization == "sqrt" else total.reciprocal()).index_select(0, pair)
     weight = edge_weight.to(torch.promote_types(edge_weight.dtype, dtype))
-    # Divided by a power of two near the largest one, which is exact, they add up without overflow or underflow.
+    # Dividing by a power of two near the largest weight is exact, and then the sum does not overflow or underflow.
     largest = scatter(weight.detach().abs(), pair, dim_size=num_pairs, reduce="max")  # [E] -> [P]
     power = (largest / (2 * largest.frexp().mantissa)).masked_fill(largest == 0, 1)
     weight = (weight / power[pair]).to(dtype)

@@ -1,12 +1,12 @@
-"""Weights of EurNet's classifiers as the start of its dense network, which has larger and more contexts.
+"""Converts weights of EurNet's classifiers for its dense network, which has larger and more contexts.
 
 Paper: Xu et al., EurNet: Efficient Multi-Range Relational Modeling of Spatial Multi-Relational Data, 2022,
 https://arxiv.org/abs/2211.12941 (sections 5.2 and 5.3)
 Authors' code: https://github.com/hirl-team/EurNet-Image (branch det, mmcv_custom/checkpoint.py)
 
 Done differently here: the weight of the classifier's context goes to the same convolution, so that the dense network
-starts with the classifier's features. Theirs goes to the last of the three, whose kernels the classifiers of EurNet-T
-(one context) and -B (two) do not have; for EurNet-S (three) both are the same.
+starts with the classifier's features. In theirs it goes to the last of the three, although the classifiers of EurNet-T
+(one context) and -B (two) lack its kernels; for EurNet-S (three) both are the same.
 """
 
 import math
@@ -29,19 +29,19 @@ _WEIGHT = re.compile(r"(.*\.graph_conv)\.weight_linear\.(?:weight|bias)")
 
 
 class Conversion(NamedTuple):
-    """Weights in the dense network's form, and what became of the classifier's, a line for each kind of entry."""
+    """Weights in the dense network's form, and what was done with the classifier's, a line for each kind of entry."""
 
     weights: dict[str, torch.Tensor]
     notes: list[str]
 
 
 def convert(weights: Mapping[str, torch.Tensor], model: "EurNetPyramid") -> Conversion:
-    """A classifier's state dict as that of the dense network; one of a dense network is returned as it is.
+    """Converts a classifier's state dict to the dense network's; one of a dense network is returned unchanged.
 
-    Positions [1, H * W, C] become a table [1, C, 56, 56], bicubically. Kernels of contexts are completed by zeros
-    around them, or cut, and keep their number. Rows of the relations' weights are copied; that of the context goes to
-    the convolution that it had, and further contexts start with weight 0. Relative positions are left out: the dense
-    network computes them.
+    Positions [1, H * W, C] are resized bicubically to a table [1, C, 56, 56]. Kernels of contexts are padded with zeros
+    or cropped, and keep their number. Rows of the relations' weights are copied; that of the context goes to the
+    convolution that it belonged to, and further contexts start with weight 0. Relative positions are left out, because
+    the dense network computes them.
 
     Raises:
         ValueError: the positions are not those of square images.
@@ -103,7 +103,7 @@ def _as_table(position: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def _fit_kernel(kernel: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    """Odd kernels [C, 1, k, k] to [C, 1, *size], around the same centre: zeros outside, or cut."""
+    """Odd kernels [C, 1, k, k] to [C, 1, *size] with the same center: padded with zeros, or cropped."""
     height, width = ((new - old) // 2 for new, old in zip(size, kernel.shape[2:], strict=True))
     return F.pad(kernel, (width, width, height, height)).contiguous()
 
@@ -123,5 +123,5 @@ def _sizes(old: torch.Size, new: torch.Size) -> str:
 
 
 def _kinds(names: list[str]) -> str:
-    """The names, with stars for stages and blocks, each once."""
+    """The distinct names, with stars for stages and blocks."""
     return ", ".join(dict.fromkeys(re.sub(r"^stages\.\d+\.(blocks\.\d+\.)?", "stages.*.", name) for name in names))

@@ -11,8 +11,8 @@ def differentiable_gradients(
     """The gradients of `compute(*inputs)`, weighted by `grad`, in a form that autograd can differentiate again.
 
     For the `backward` of an autograd function while gradients are enabled, as they are under `create_graph=True`.
-    `inputs` are the tensors that it saved, and `compute` gives its result by operations of torch alone. None for an
-    input without gradient.
+    `inputs` are the tensors that it saved, and `compute` gives its result with torch operations only. Returns None for
+    an input without gradient.
     """
     wanted = [tensor for tensor in inputs if tensor.requires_grad]
     found = iter(torch.autograd.grad(compute(*inputs), wanted, grad, create_graph=True))

@@ -1,6 +1,6 @@
 """EurNet on lists of edges: the same network, its layers computed by `eurgraph.conv.GRMPConv` on PyG graphs.
 
-It gives the same results as the layers on grids, more slowly. It serves to compare the two, and as an example of how
+It gives the same results as the layers on grids, but more slowly. It is for comparing the two, and an example of how
 the layer for any graph replaces the one for grids.
 """
 
@@ -62,7 +62,7 @@ class ContextOnNodes(nn.Module):
 
 
 def on_edge_lists(model: EurNet, fuse: bool = True) -> EurNet:
-    """Makes every layer of `model` compute on lists of edges, in place, with its own weights; `fuse`: see GRMPConv."""
+    """Makes every layer of `model` compute on lists of edges, in place, with the same weights; `fuse`: see GRMPConv."""
     for stage in model.stages:
         stage.graph_construction_model = WithEdges(stage.graph_construction_model)
         for block in stage.blocks:

@@ -4,10 +4,10 @@ Paper: Xu et al., EurNet: Efficient Multi-Range Relational Modeling of Spatial M
 https://arxiv.org/abs/2211.12941 (section 4.1)
 Authors' code: https://github.com/hirl-team/EurNet-Image (branch pyg-cls, eurnet/backbones/eurnet.py)
 
-Done differently here: clips too, where time is one more axis of the graph; images need not be square; the virtual
-nodes' own states, which cannot reach the output under mean readout, are not computed, and their embeddings, kept for
-the authors' files, are not trained. State-dict names and numbers of the image networks are theirs. Their two
-releases, for PyTorch Geometric and for TorchDrug, have the same names.
+Done differently here: there are networks for clips, in which time is one more axis of the graph; images need not be
+square; the virtual nodes' own states, which cannot reach the output under mean readout, are not computed, and their
+embeddings, kept for the authors' files, are not trained. State-dict names and results of the image networks are theirs.
+Their two releases, for PyTorch Geometric and for TorchDrug, have the same names.
 """
 
 import math
@@ -35,10 +35,10 @@ class Stage(NamedTuple):
 
 
 class PatchEmbed(nn.Module):
-    """A convolution whose stride is its kernel, then layer norm.
+    """A convolution with a stride equal to its kernel size, then layer norm.
 
     Images [B, 3, H, W] to patches [B, H / P, W / P, C]; clips [B, 3, T, H, W] to tubelets [B, T / S, H / P, W / P, C].
-    Zeros on the right and below complete the last patches of a row and column.
+    Zeros on the right and at the bottom complete the last patches of a row and column.
     """
 
     def __init__(self, num_channels: int, kernel_size: Sequence[int]):
@@ -68,7 +68,7 @@ class StageGraph(nn.Module):
     def __init__(self, num_axes: int, num_channels: int, nearest: nn.Module | None):
         super().__init__()
         self.num_relations = 2 * num_axes + (nearest is not None) + 1
-        # Frozen: it never gets a gradient, and distributed training would wait for one.
+        # Frozen, because it never gets a gradient and distributed training would wait for one.
         embedding = nn.ParameterDict({"virtual_node_embed": nn.Parameter(torch.zeros(1, num_channels), False)})
         self.node_layers = nn.ModuleList([embedding])
         self.edge_layers = nn.ModuleDict({} if nearest is None else {"1": nearest})
@@ -80,9 +80,9 @@ class StageGraph(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Every 2 x 2 patches become one of twice the channels: [B, H, W, C] to [B, H / 2, W / 2, 2 C].
+    """Merges each 2 x 2 patches into one with twice the channels: [B, H, W, C] to [B, H / 2, W / 2, 2 C].
 
-    An odd row or column is completed by patches of zeros, before the norm.
+    An odd row or column is padded with patches of zeros, before the norm.
     """
 
     def __init__(self, num_in: int, num_out: int):
@@ -99,7 +99,7 @@ class PatchMerging(nn.Module):
 
 
 class EurNetStage(nn.Module):
-    """Blocks on one graph, which is found from the features that enter; then, but for the last stage, patch merging."""
+    """Blocks on one graph, which is found from the input features; then patch merging, except in the last stage."""
 
     def __init__(
         self,
@@ -140,10 +140,10 @@ class EurNet(nn.Module):
 
     Args:
         stages: the rows of the network's table.
-        num_classes: classes that it tells apart. 0: no classifier; the output is the pooled features.
-        image_size: height and width of the images, or one number for both. Positions belong to it, so a classifier
-            takes no other: `resize_positions` takes weights from one size to another. `forward_pyramid` resizes them
-            for every image.
+        num_classes: number of classes. 0: no classifier; the output is the pooled features.
+        image_size: height and width of the images, or one number for both. Positions depend on it, so a classifier
+            takes no other size: `resize_positions` converts weights from one size to another. `forward_pyramid` resizes
+            positions for every image.
         patch_size: height and width of a patch, in pixels.
         context_sizes: kernel sizes of the context convolutions in every block.
         drop_path: rate of stochastic depth in the last block; it grows evenly from 0 in the first.
@@ -151,14 +151,14 @@ class EurNet(nn.Module):
         num_frames: number of frames T of a clip. None: the network is for images.
         tubelet_size: frames that a patch of a clip spans.
         init_std: standard deviation of the initial weights of linear layers. The paper's 0.02 suits its widths; narrow
-            networks need more, or the signal vanishes in their gates.
+            networks need more, because otherwise the signal vanishes in their gates.
 
     Shapes: images [B, 3, H, W], or clips [B, 3, T, H, W], normalized, to logits [B, num_classes]. Maps of the pyramid
     have sides H / stride, rounded up: see `forward_pyramid`.
 
     Raises:
-        ValueError: inputs of another size or rank, a size that the patches and stages do not divide, or a grid that is
-            too small for the number of neighbors.
+        ValueError: inputs have the wrong size or rank, the patches and stages do not divide the size, or a grid is too
+            small for the number of neighbors.
     """
 
     classifier_names = ("head.",)
@@ -211,7 +211,7 @@ class EurNet(nn.Module):
     def reset_parameters(self) -> None:
         nn.init.trunc_normal_(self.absolute_pos_embed, std=0.02)
         if self.temporal_pos_embed is not None:
-            nn.init.zeros_(self.temporal_pos_embed)  # all frames alike, as where the weights are an image network's
+            nn.init.zeros_(self.temporal_pos_embed)  # the same for all frames, as with the weights of an image network
         init_linear_layers(self, self.init_std)
 
     def reset_classifier(self, num_classes: int) -> None:
@@ -229,10 +229,10 @@ class EurNet(nn.Module):
             self.head.weight.mul_(self.head_init_scale)
 
     def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
-        """A file's state dict as this network's: unchanged, or with `resize`, for this network's image size.
+        """Converts a file's state dict to this network's: unchanged or, with `resize`, for this network's image size.
 
-        For clips, `resize` also inflates the weights of an image network. Where the classifier is to start small, by
-        `head_init_scale`, it leaves out the file's, as the authors do.
+        For clips, `resize` also inflates the weights of an image network. If `head_init_scale` makes the classifier
+        start small, it leaves out the file's classifier, as the authors do.
         """
         if not resize or POSITION not in weights:
             return dict(weights)
@@ -242,14 +242,14 @@ class EurNet(nn.Module):
 
     @property
     def num_layers(self) -> int:
-        """Number of the last layer, the classifier's; see `layer_of`."""
+        """Index of the last layer, the classifier's; see `layer_of`."""
         return 1 + sum(_num_pairs(stage) for stage in self.stages)
 
     def layer_of(self, name: str) -> int:
-        """The layer that a parameter belongs to where learning rates decay from layer to layer.
+        """The layer of a parameter, for learning rates that decay from layer to layer.
 
-        The patch embedding is layer 0 and every two blocks of a stage are one more. Patch merging goes with the blocks
-        after it, the rest of a stage with its first blocks (the authors' rule for EurNet-B).
+        The patch embedding is layer 0, and every two blocks of a stage are one layer. Patch merging belongs to the
+        blocks after it, the rest of a stage to its first blocks (the authors' rule for EurNet-B).
         """
         if name.startswith(("patch_embed.", POSITION, TIME)):
             return 0
@@ -290,11 +290,12 @@ class EurNet(nn.Module):
         """Inputs of any size to the map that each stage ends with, before patch merging and without a norm.
 
         Images [B, 3, H, W] to maps [B, C_i, H_i, W_i]; clips [B, 3, T, H, W] of whole tubelets to
-        [B, C_i, T / S, H_i, W_i]. Where a side is not a multiple of the stride, zeros complete the map on the right and
-        below. Absolute positions are resized to the patches at hand, and graphs are found among them.
+        [B, C_i, T / S, H_i, W_i]. If a side is not a multiple of the stride, zeros pad the map on the right and at the
+        bottom. Absolute positions are resized to the grid of patches, and graphs are found among these patches.
 
         Raises:
-            ValueError: inputs of another rank, or so small that a stage has fewer patches than neighbors to find.
+            ValueError: inputs have the wrong rank, or are so small that a stage has fewer patches than neighbors to
+                find.
         """
         num_axes = 2 if self.num_frames is None else 3
         if x.dim() != 2 + num_axes or x.shape[1] != 3 or (num_axes == 3 and x.shape[2] % self.tubelet_size):
@@ -327,7 +328,7 @@ def eurnet_stages(*num_blocks: int, num_channels: int, num_neighbors: int = 12) 
 TINY = eurnet_stages(2, 2, 6, 2, num_channels=96)
 SMALL = eurnet_stages(2, 2, 18, 2, num_channels=96)
 BASE = eurnet_stages(2, 2, 18, 2, num_channels=128)
-# Small images: narrow, and no medium range where everything touches.
+# For small images: narrow, and no medium range where all patches touch.
 DEBUG = (Stage(1, 16, 0), Stage(1, 32, 4), Stage(1, 64, 4), Stage(1, 128, 0))
 
 

@@ -4,8 +4,8 @@ Paper: Xu et al., EurNet: Efficient Multi-Range Relational Modeling of Spatial M
 https://arxiv.org/abs/2211.12941 (section 4.1)
 Authors' code: https://github.com/hirl-team/EurNet-Image (branch pyg-cls, eurnet/layers/graph_construction.py)
 
-Done differently here: there is no list of edges. Each range takes the mean over its edges on the grid itself, by
-shifts, gathered rows and broadcasts, and lists them on request only (`GridGraph.to_edge_index`). Grids need not be
+Done differently here: there is no list of edges. Each range computes the mean over its edges on the grid itself, with
+shifts, gathered rows and broadcasts, and lists them only on request (`GridGraph.to_edge_index`). Grids need not be
 square, and the relative positions come from one small table for each axis.
 """
 
@@ -85,9 +85,9 @@ class MediumRange:
         first = num_patches * torch.arange(num_grids, device=self.index.device).view(-1, 1, 1)
         bags = (self.index + first).flatten(0, 1)  # [B, N, k] -> [B * N, k]
         rows = message.reshape(bags.shape[0], -1)  # [B, *shape, C] -> [B * N, C]
-        if rows.dtype == torch.float16:  # whose sums overflow where their means do not
+        if rows.dtype == torch.float16:  # sums overflow even if the means do not
             rows = rows.float()
-        if torch.compiler.is_exporting():  # other formats have no bags, or loop over them
+        if torch.compiler.is_exporting():  # export formats have no embedding bags, or loop over them
             return rows[bags].mean(1).to(message.dtype).view(message.shape)
         return F.embedding_bag(bags, rows, mode="mean").to(message.dtype).view(message.shape)
 
@@ -161,7 +161,7 @@ class GridGraph:
         """The means of messages [B, *shape, C] over the edges of every relation, with as few copies as possible.
 
         Returns:
-            A tensor for each range, and for each relation (i, source, target): its means are tensor i at `source`
+            A tensor for each range, and (i, source, target) for each relation: its means are tensor i at `source`
             ([B, *part of shape, C], or broadcast to it), for the patches at `target`. Other patches have no edge.
         """
         values = [part.gather(message) for part in self.ranges]
@@ -172,7 +172,7 @@ class GridGraph:
         """The same graphs as one batched PyG graph, for `eurgraph.conv.GRMPConv`.
 
         The nodes of each grid are its virtual node, if it has one, and then its patches. The features of a virtual node
-        are the mean of its patches' features, and so, by linearity, is its message.
+        are the mean of its patches' features. By linearity, its message is the mean of their messages.
 
         Args:
             x: features of the patches, [B, *shape, C].
@@ -216,13 +216,13 @@ class GridGraph:
 
 
 MOST_PAIRS = 2**26
-"""Above so many pairs of patches, relative positions are not stored, and distances are not computed all at once."""
+"""With more pairs of patches, relative positions are not stored and distances are not computed all at once."""
 
 
 class NearestPatches(nn.Module):
-    r"""Finds the medium range: for each patch, the k others that are most like it and not right beside it.
+    r"""Finds the medium range: for each patch, the k most similar others that do not touch it.
 
-    Patches p and q with features x are at the distance
+    The distance between patches p and q with features x is
 
     .. math::
         d_{pq} = \lVert \hat{x}_p - \hat{x}_q \rVert^2 + \rho_{pq},
@@ -231,22 +231,23 @@ class NearestPatches(nn.Module):
     where :math:`\rho` (`relative_pos`, not trained) is smaller for patches nearer on the grid. The patch itself and all
     that touch it, even at a corner, are excluded. The choice is not differentiated, and never made in half precision.
 
-    Up to `MOST_PAIRS` pairs of patches, :math:`\rho` is an entry of the weights, as in the authors' files. Above, it is
-    computed from a table for each axis, and distances by rows of the grid: an image of 1024 x 1024 would take 4 GB.
+    Up to `MOST_PAIRS` pairs of patches, :math:`\rho` is an entry of the state dict, as in the authors' files. With more
+    pairs, it is computed from a table for each axis, and distances are computed by rows of the grid: an image of
+    1024 x 1024 would otherwise take 4 GB.
 
     In a clip of T frames, a patch has k * T neighbors in all frames. :math:`\rho` and touching depend only on where a
-    patch is in its frame, so in a still clip a patch has the neighbors that it has in the image, in every frame.
+    patch is in its frame, so in a still clip the neighbors of a patch are those in the image, in every frame.
 
     Args:
         shape: size of the grid along each axis; without time. On grids of other sizes :math:`\rho` is computed anew.
-        num_channels: channels of the features; they decide how many frequencies :math:`\rho` is made of.
+        num_channels: channels of the features; they determine the number of frequencies in :math:`\rho`.
         num_neighbors: k, for each frame.
 
     Shapes: images [B, H, W, C], or clips [B, T, H, W, C] of any T, to a MediumRange whose index is [B, N, k], or
     [B, T * N, T * k]. H and W are those of `shape` or any others; `shape` may also have one or three axes.
 
     Raises:
-        ValueError: some patch of the grid has fewer than k others to choose from.
+        ValueError: a patch of the grid has fewer than k others to choose from.
     """
 
     def __init__(self, shape: Sequence[int], num_channels: int, num_neighbors: int):
@@ -313,7 +314,7 @@ class NearestPatches(nn.Module):
         if not 1 <= self.num_neighbors <= num_others:
             raise ValueError(
                 f"num_neighbors={self.num_neighbors} is impossible on a grid of {describe(shape)}: without itself and "
-                f"those that touch it, a patch has as few as {num_others} others of {num_patches} to choose from"
+                f"those that touch it, a patch has as few as {num_others} of {num_patches} patches to choose from"
             )
 
     def extra_repr(self) -> str:

@@ -4,10 +4,10 @@ Paper: Xu et al., EurNet: Efficient Multi-Range Relational Modeling of Spatial M
 https://arxiv.org/abs/2211.12941 (sections 3 and 4.1)
 Authors' code: https://github.com/hirl-team/EurNet-Image (branch pyg-cls, eurnet/layers/message_passing.py)
 
-Done differently here: any grid of two or three axes, where theirs must be square; the scale of each relation is a
-multiplication, where theirs is a grouped convolution; relations are added up one by one and computed again for the
-gradient, so that only one of their maps is in memory at a time; the state of the virtual node, which nothing reads, is
-not computed. Parameter names and numbers are theirs.
+Done differently here: grids may have two or three axes and any shape, theirs must be square; the scale of each relation
+is a multiplication, theirs a grouped convolution; relations are added one by one and recomputed for the gradient, so
+that only one of their maps is in memory at a time; the state of the virtual node, which nothing reads, is not computed.
+Parameter names and results are theirs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,16 +24,16 @@ from eurgraph.grid import GridGraph, Place
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 
 CACHED_VALUES = 2**18
-"""Values of a map that inference on a CPU computes at once, few enough to stay in its cache."""
+"""Values of a map that inference on a CPU computes at once: few enough to stay in its cache."""
 MIN_PART = 1024
-"""The fewest patches that linear layers take at once, because every part reads the weights again."""
+"""The minimum number of patches that linear layers take at once, because every part reads the weights again."""
 
 Places = Sequence[tuple[int, Place, Place]]
-"""For each relation: the number of its values, the sources among them, and their targets."""
+"""For each relation: the index of its values, the sources among them, and their targets."""
 
 
 def infers_on_cpu(x: torch.Tensor) -> bool:
-    """Whether a layer may take `x` in parts, for the cache of a CPU, and into memory of its own choice."""
+    """Whether a layer may process `x` in parts, to fit a CPU's cache, and may choose where to write results."""
     return x.is_cpu and not (_keeps_values() or torch.jit.is_tracing())
 
 
@@ -44,7 +44,7 @@ def split_patches(width: int, *maps: torch.Tensor) -> Iterator[tuple[torch.Tenso
 
 
 class GELU(nn.Module):
-    """`nn.GELU`, in the place of `x` where no gradient will ask for it."""
+    """`nn.GELU`, in place if no gradient will need `x`."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.gelu(x) if _keeps_values() else torch.ops.aten.gelu_(x)
@@ -62,7 +62,7 @@ def add_updates(
         return _add_padded_updates(total, weight, scale, places, values)
     for r, (i, source, target) in enumerate(places):
         value, sums, weights = values[i][source], total[target], weight[..., r : r + 1][target]
-        # In parts along the first axis; the value of a virtual node is one for all.
+        # In parts along the first axis; all patches share the value of a virtual node.
         rows = value.shape[1]
         if infers_on_cpu(value):
             rows = max(1, CACHED_VALUES * rows // max(1, value.numel()))
@@ -77,7 +77,7 @@ def add_updates(
 def _add_padded_updates(
     total: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, places: Places, values: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    """`add_updates` for formats that cannot change part of a tensor: updates get zeros where there is no edge."""
+    """`add_updates` for export formats that cannot change part of a tensor: updates are 0 where there is no edge."""
     for r, (i, source, target) in enumerate(places):
         update = weight[..., r : r + 1][target] * F.gelu(values[i][source] * scale[r])
         sides = [(part.start or 0, -(part.stop or 0)) for part in target]  # left out before and after, by axis
@@ -89,7 +89,7 @@ def _add_padded_updates(
 def _all_updates(
     weight: torch.Tensor, scale: torch.Tensor, *values: torch.Tensor, places: Places, shape: torch.Size
 ) -> torch.Tensor:
-    """What `add_updates` adds, by operations that autograd can differentiate twice."""
+    """What `add_updates` adds, with operations that autograd can differentiate twice."""
     return _add_padded_updates(weight.new_zeros(shape), weight, scale, places, values)
 
 
@@ -99,8 +99,8 @@ class AddUpdates(torch.autograd.Function):
     .. math::
         total_i \mathrel{+}= \sum_r \alpha_{ir} \, \mathrm{GELU}(s_r \odot v_{ir})
 
-    Autograd by itself would keep some fifteen maps for the gradient. This keeps the means v, which several relations
-    share, and computes the rest again.
+    Autograd by itself would keep about fifteen maps for the gradient. This keeps the means v, which several relations
+    share, and recomputes the rest.
 
     Shapes:
         total [B, *shape, C], weight [B, *shape, R or more], scale [R, C]; places and values are `GridGraph.gather`'s.
@@ -135,7 +135,7 @@ class AddUpdates(torch.autograd.Function):
             scaled = value * scale[r]
             product = F.gelu(scaled) * grad_update
             grad_weight[..., r][target] = product.sum(-1)
-            torch.mul(grad_update, weight[..., r : r + 1][target], out=product)  # the same memory again
+            torch.mul(grad_update, weight[..., r : r + 1][target], out=product)  # reuses the memory
             # A value that was broadcast gets the sum of the gradients of its copies.
             grad_scaled = torch.ops.aten.gelu_backward(product.sum_to_size(scaled.shape), scaled)
             grad_values[i][source].addcmul_(grad_scaled, scale[r])
@@ -146,22 +146,22 @@ class AddUpdates(torch.autograd.Function):
 class GridGRMP(nn.Module):
     r"""`eurgraph.conv.GRMPConv` on a `GridGraph`, with a context branch: see there for the equation.
 
-    The context is one more update of each patch, from the messages around it: depthwise convolutions, each followed by
-    a GELU, over zeros beyond the border. With `all_contexts`, what each of them gives is an update of its own weight.
+    The context is one more update of each patch, from the messages around it: depthwise convolutions with zero padding,
+    each followed by a GELU. With `all_contexts`, the result of each convolution is an update with its own weight.
 
     Args:
         num_channels: channels C.
-        num_relations: relations R of the graphs to come.
+        num_relations: relations R of the graphs.
         num_axes: 2 for images, 3 for clips; it only decides the kind of the convolutions.
-        context_sizes: kernel sizes of the convolutions of the context, one after the other: each an odd number, or one
-            for each axis. None at all: no context.
-        all_contexts: every convolution's result is an update (dense prediction), rather than that of the last alone.
+        context_sizes: kernel sizes of the context's convolutions, in order: each an odd number, or one for each axis.
+            Empty: no context.
+        all_contexts: every convolution's result is an update (dense prediction), rather than only that of the last.
 
     Shapes: x [B, *shape, C] and a GridGraph of that shape to [B, *shape, C].
 
     Raises:
-        ValueError: an even kernel size or another number of axes; or the graph has another shape or number of relations
-            than x and the layer.
+        ValueError: a kernel size is even or has the wrong number of axes; or the shape of the graph or its number of
+            relations does not fit x and the layer.
     """
 
     def __init__(
@@ -230,7 +230,7 @@ class GridGRMP(nn.Module):
         return context.movedim(1, -1)  # [B, C, *shape] -> [B, *shape, C]
 
     def add_contexts(self, message: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """What each convolution gives, weighted and added up: [B, *shape, C] and [B, *shape, L] to [B, *shape, C]."""
+        """The convolutions' results, weighted and added up: [B, *shape, C] and [B, *shape, L] to [B, *shape, C]."""
         context, update = message.movedim(-1, 1), torch.zeros_like(message)
         for level, layer in enumerate(self.context_layers):
             context = layer(context)

@@ -3,8 +3,8 @@
 Paper: Zhu et al., Neural Bellman-Ford Networks, NeurIPS 2021, https://arxiv.org/abs/2106.06935 (section 3, table 1:
 DistMult messages, principal neighborhood aggregation, a boundary at the head)
 
-Done differently here: plain PyTorch, without a compiled kernel, so a message of every edge and question is in memory;
-questions have the last axis but one, where its authors fold them into the channels.
+Done differently here: plain PyTorch, without a compiled kernel, so a message for every edge and question is in memory;
+questions are the second-to-last axis, whereas the authors fold them into the channels.
 """
 
 from typing import Literal

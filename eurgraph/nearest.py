@@ -1,7 +1,7 @@
 r"""Pairs of patches of a grid: their relative positions, which of them touch, and the nearest of many.
 
-Positions and touching depend on the steps between two patches along each axis. So a small table for each axis holds
-both, and the table of all pairs [N, N] is made only of small grids.
+Positions and touching depend only on the steps between two patches along each axis. So a small table for each axis
+holds both, and only small grids need the table of all pairs [N, N].
 """
 
 import math
@@ -11,7 +11,7 @@ from functools import reduce
 import torch
 
 CACHED_VALUES = 2**20
-"""Distances that are held at once on a CPU, few enough to stay in its cache."""
+"""Distances that are held at once on a CPU: few enough to stay in its cache."""
 ROW_VALUES = 2**23
 """Distances to all patches of a large grid that a CPU holds at once; products of few rows would be slow."""
 GPU_VALUES = 2**26
@@ -24,7 +24,7 @@ def values_at_once(x: torch.Tensor) -> int:
 
 
 def values_of_rows(x: torch.Tensor) -> int:
-    """The same where each patch has so many others that even a few rows of distances leave the cache."""
+    """The same if each patch has so many others that even a few rows of distances do not fit the cache."""
     return ROW_VALUES if x.device.type == "cpu" else GPU_VALUES
 
 
@@ -67,7 +67,7 @@ def position_by_rows(shape: Sequence[int], num_channels: int) -> torch.Tensor:
     """The relative positions of two rows of a grid, infinite where two patches touch: [M, 2 S - 1, M].
 
     The S rows have M patches each. Positions depend on steps only, so entry S - 1 + d of axis 1 is for sources d rows
-    after their targets, and those of a row of targets are S entries in a row.
+    after their targets, and a row of targets has S consecutive entries.
     """
     cosines, touching = cosine_tables(shape, num_channels), touching_tables(shape)
     first = over_axes([cosines[0][:1], *cosines[1:]], torch.add).float()  # [M, N]
@@ -86,10 +86,10 @@ def over_axes(tables: Sequence[torch.Tensor], combine: Callable) -> torch.Tensor
 
 
 def highest(values: torch.Tensor, k: int) -> torch.Tensor:
-    """Where the k highest of `values` [..., N] are, in any order: int64 [..., k].
+    """Indices of the k highest of `values` [..., N], in any order: int64 [..., k].
 
-    `topk` is slow on a CPU and long rows. There the k groups with the highest maxima, which hold the k highest, are
-    found first.
+    `topk` is slow for long rows on a CPU. There, the k groups with the highest maxima, which hold the k highest values,
+    are found first.
     """
     num_groups = values.shape[-1] // GROUP_SIZE
     if values.device.type != "cpu" or values.shape[-1] % GROUP_SIZE or num_groups < 4 * k:

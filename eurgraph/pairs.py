@@ -1,8 +1,8 @@
-"""Sums over the pairs of a graph: a pair is a node and a relation of which edges end in it.
+"""Sums over the pairs of a graph: a pair is a node and the relation of some edges that end in it.
 
 GRMP takes the mean of the messages of each relation into each node, scales it, and mixes the relations (see
-`eurgraph.conv.GRMPConv`). Of the N R means only those of pairs exist. Every function here works on all pairs at once,
-without a loop over relations, of which knowledge graphs have hundreds, and sums over sorted rows, forward and backward.
+`eurgraph.conv.GRMPConv`). Of the N R means, only those of pairs exist. Every function here works on all pairs at once,
+without a loop over relations (knowledge graphs have hundreds), and sums over sorted rows, forward and backward.
 """
 
 from collections.abc import Iterator
@@ -20,22 +20,22 @@ BLOCK = 2**19
 
 
 class Pairs(NamedTuple):
-    """P pairs in rising order of their targets."""
+    """P pairs, sorted by target."""
 
     target: torch.Tensor
     """[P], the node of each pair."""
     key: torch.Tensor
-    """[P], its relation; for B queries in one graph, 0 to B R - 1: the query times R, and the relation."""
+    """[P], its relation; for B queries in one graph, from 0 to B R - 1: the query times R, plus the relation."""
     target_ptr: torch.Tensor
     """[N + 1], where the pairs of each node begin."""
     by_key: torch.Tensor
-    """[P], the pairs in rising order of their keys."""
+    """[P], the pairs, sorted by key."""
     key_ptr: torch.Tensor
     """[R + 1] or [B R + 1], where the pairs of each key begin in it."""
 
 
 class PairEdges(NamedTuple):
-    """E edges in rising order of their pairs."""
+    """E edges, sorted by pair."""
 
     source: torch.Tensor
     """[E], the node where each edge begins."""
@@ -44,31 +44,31 @@ class PairEdges(NamedTuple):
     pair_ptr: torch.Tensor
     """[P + 1], where the edges of each pair begin."""
     by_source: torch.Tensor
-    """[E], the edges in rising order of their sources."""
+    """[E], the edges, sorted by source."""
     source_ptr: torch.Tensor
     """[N_s + 1], where the edges of each source begin in it."""
 
 
 def starts(number: torch.Tensor, size: int) -> torch.Tensor:
-    """[size + 1]: where each of the numbers 0 to size - 1 begins in `number`, which is in rising order."""
+    """[size + 1]: where each of the numbers 0 to size - 1 begins in `number`, which is sorted."""
     return F.pad(torch.bincount(number, minlength=size).cumsum(0), (1, 0))
 
 
 def sort_numbers(numbers: torch.Tensor, limit: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The numbers, 0 to limit - 1, in rising order, and where each was: as fast as the narrowest integers allow."""
+    """Sorts numbers from 0 to limit - 1, in the narrowest integer type for speed -> sorted numbers, old positions."""
     dtype = next((t for t in (torch.int16, torch.int32) if limit <= torch.iinfo(t).max + 1), torch.int64)
     ordered, order = numbers.to(dtype).sort(stable=True)
     return ordered.to(numbers.dtype), order
 
 
 def pairs_of(target: torch.Tensor, key: torch.Tensor, num_targets: int, num_keys: int) -> Pairs:
-    """The pairs with these targets, in rising order, and keys."""
+    """The pairs with these targets, which are sorted, and keys."""
     by_key = sort_numbers(key, num_keys)[1]
     return Pairs(target, key, starts(target, num_targets), by_key, starts(key, num_keys))
 
 
 def pair_edges_of(source: torch.Tensor, pair: torch.Tensor, num_pairs: int, num_sources: int) -> PairEdges:
-    """The edges with these sources and pairs, the latter in rising order."""
+    """The edges with these sources and pairs. The pairs are sorted."""
     by_source = sort_numbers(source, num_sources)[1]
     return PairEdges(source, pair, starts(pair, num_pairs), by_source, starts(source, num_sources))
 
@@ -142,7 +142,7 @@ class DotOfPairs(torch.autograd.Function):
 class MixPairs(torch.autograd.Function):
     r"""The mixture of each node's relations: :math:`\sum_r \alpha_{ir} \, \mathrm{GELU}(s_r \odot v_{ir})`.
 
-    Keeps the means v for the gradient and computes the rest again.
+    Keeps the means v for the gradient and recomputes the rest.
 
     Shapes:
         mean v [P, C], weight alpha [P], scale s [R, C], or [B R, C] for scales of each query, pairs: to [N, C].
@@ -179,7 +179,7 @@ class MixPairs(torch.autograd.Function):
         return grad_mean, grad_weight, grad_scale.view(-1, *scale.shape).sum(0), None
 
 
-# The same results by operations that autograd can differentiate twice.
+# The same results with operations that autograd can differentiate twice.
 
 
 def _sum_over_edges(x: torch.Tensor, share: torch.Tensor, edges: PairEdges) -> torch.Tensor:
@@ -202,7 +202,7 @@ def _rows_of_keys(pairs: Pairs, num_relations: int) -> torch.Tensor:
 
 
 def _blocks(pairs: Pairs, rows_like: torch.Tensor) -> Iterator[tuple[slice, slice]]:
-    """Consecutive pairs, and their nodes: few enough rows [C] for a core's cache on the CPU, elsewhere all."""
+    """Blocks of consecutive pairs, and their nodes: few enough rows [C] for a core's cache on a CPU, else all pairs."""
     num_pairs, num_nodes = len(pairs.key), len(pairs.target_ptr) - 1
     nodes = [0, num_nodes]
     if rows_like.device.type == "cpu" and num_pairs > 0:

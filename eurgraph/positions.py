@@ -1,4 +1,4 @@
-"""Weights of EurNet for another input: positions for images and clips of other sizes, image weights for clips.
+"""Converts EurNet's weights for other inputs: positions for images and clips of other sizes, image weights for clips.
 
 Paper: Xu et al., EurNet: Efficient Multi-Range Relational Modeling of Spatial Multi-Relational Data, 2022,
 https://arxiv.org/abs/2211.12941 (section 4.1)
@@ -25,7 +25,7 @@ RELATIVE_POSITION = ".relative_pos"
 
 
 def resize_grid(position: torch.Tensor, old: Sequence[int], new: Sequence[int]) -> torch.Tensor:
-    """Positions of the patches of a grid, bicubically on another: [1, H * W, C] -> [1, H' * W', C]."""
+    """Resizes positions bicubically to another grid: [1, H * W, C] -> [1, H' * W', C]."""
     if tuple(old) == tuple(new):
         return position
     grid = position.mT.unflatten(2, tuple(old))  # [1, N, C] -> [1, C, H, W]
@@ -34,7 +34,7 @@ def resize_grid(position: torch.Tensor, old: Sequence[int], new: Sequence[int]) 
 
 
 def resize_time(position: torch.Tensor, num_steps: int) -> torch.Tensor:
-    """Positions of frames, linearly for another number of them: [1, T, C] -> [1, T', C]."""
+    """Resizes positions of frames linearly to another number of frames: [1, T, C] -> [1, T', C]."""
     if position.shape[1] == num_steps:
         return position
     return F.interpolate(position.mT, size=num_steps, mode="linear", align_corners=False).mT
@@ -52,24 +52,23 @@ def resize_positions(
 ) -> dict[str, torch.Tensor]:
     """Converts weights trained on images of one size for a model of another size, as the authors do to fine-tune.
 
-    Absolute positions are resized bicubically, those of frames linearly. Relative positions are computed, not learned:
-    the model's own are taken.
+    Absolute positions are resized bicubically, those of frames linearly. Relative positions are not learned but
+    computed, so they are the model's own.
 
     Args:
         weights: state dict of the trained network.
         model: the network that they are for.
-        image_size: height and width that the weights were trained on, or one number for both. None: the model's own if
-            it has as many patches, otherwise square images.
+        image_size: height and width that the weights were trained on, or one number for both. None: the model's own
+            size if it has as many patches, otherwise square images.
 
     Returns:
         The new state dict; everything but positions is unchanged.
 
     Raises:
-        ValueError: the weights have no absolute positions, or another number of them than images of that size have
-            patches.
+        ValueError: the weights have no absolute positions, or not as many as images of that size have patches.
     """
     if POSITION not in weights:
-        raise ValueError(f"the weights hold no {POSITION!r}: they are not those of a EurNet")
+        raise ValueError(f"the weights have no {POSITION!r}: they are not those of a EurNet")
     own = {name: tensor for name, tensor in model.state_dict().items() if name.endswith(RELATIVE_POSITION)}
     resized = {name: tensor for name, tensor in weights.items() if not name.endswith(RELATIVE_POSITION)} | own
     position = weights[POSITION]  # [1, N, C]
@@ -94,15 +93,15 @@ def resize_positions(
 
 
 def inflate_weights(weights: Mapping[str, torch.Tensor], model: "EurNet") -> dict[str, torch.Tensor]:
-    """Weights of an image network for a network of clips, which then gives a still clip the features of the image.
+    """Converts weights of an image network for clips, so that a still clip gets the features of the image.
 
-    A tubelet sees the mean of its frames. Context convolutions start with the frame itself alone, because a mean over
+    A tubelet sees the mean of its frames. Context convolutions start with only the frame itself, because a mean over
     frames would include zeros at the ends of a clip. The relations to the frames before and after start with weight 0
     (and scale 1, so that the weight learns), positions of frames with 0.
 
     Args:
-        weights: state dict of an image network with `model`'s image size. One of a network of clips is not changed.
-        model: the network of clips.
+        weights: state dict of an image network with `model`'s image size. One of a network for clips is not changed.
+        model: the network for clips.
     """
     own = model.state_dict()
     inflated = dict(weights)

@@ -1,7 +1,7 @@
 """EurNet for proteins: which functions a protein has, from the graph of its residues.
 
 The layer and the block around it are EurNet's (arXiv 2211.12941; `eurgraph.conv.GRMPConv`). Its authors have published
-neither code nor sizes for proteins: width, depth, readout and the perceptron on top are ours. `gearnet` is the network
+neither code nor sizes for proteins: width, depth, readout and the MLP on top are ours. `gearnet` is the network
 of Zhang et al., Protein Representation Learning by Geometric Structure Pretraining, ICLR 2023,
 https://arxiv.org/abs/2203.06125, without edge messages, written from the paper; its default sizes are ours, too.
 """
@@ -20,7 +20,7 @@ from eurgraph.sizes import check_shares, check_sizes
 
 Readout = Literal["sum", "mean"]
 NUM_RELATIONS = 9
-"""Of residue graphs with the default cut-offs: five sequential, radius, nearest, to and from the virtual node."""
+"""In residue graphs with the default cut-offs: five sequential, radius, nearest, to and from the virtual node."""
 NUM_TYPES = 21
 
 
@@ -50,7 +50,7 @@ class RelationalConv(nn.Module):
 class GRMPBlock(nn.Module):
     """EurNet's block: x + DropPath(Linear(GRMP(LN x))), then x + DropPath(FFN(LN x)).
 
-    DropPath leaves out the branch of whole proteins.
+    DropPath skips the branch for whole proteins.
 
     Shapes:
         x [N, C], edge_index [2, E], edge_type [E], graph of each node [N] -> [N, C].
@@ -79,7 +79,7 @@ class GRMPBlock(nn.Module):
 
 
 class ProteinNetwork(nn.Module):
-    """What both networks share: the readout over the residues, and the perceptron on it.
+    """What both networks share: the readout over the residues, and the MLP on top.
 
     Shapes:
         data: a residue graph, or a PyG batch of B: see `datasets.proteins.graph_of`.
@@ -116,11 +116,11 @@ class EurNetProtein(ProteinNetwork):
         dim: channels of the states.
         num_layers: blocks.
         ffn_ratio: hidden channels of the blocks' feed-forward networks, times `dim`.
-        drop_path: share of proteins for which the last block is left out in training; less for those before it.
-        dropout: of the perceptron's hidden layer.
-        readout: sum or mean over the residues; a sum knows how many there are.
-        normalization: of the messages of a relation, "mean", "sqrt" or "sum", see `GRMPConv`; a mean does not know how
-            many neighbors a residue has, which tells how it is packed.
+        drop_path: fraction of proteins that skip the last block in training; less for the blocks before it.
+        dropout: of the MLP's hidden layer.
+        readout: sum or mean over the residues; a sum reflects how many there are.
+        normalization: of the messages of a relation, "mean", "sqrt" or "sum", see `GRMPConv`; a mean does not reflect
+            how many neighbors a residue has, that is, how densely it is packed.
     """
 
     def __init__(
@@ -154,9 +154,9 @@ class EurNetProtein(ProteinNetwork):
 
 
 class GearNet(ProteinNetwork):
-    """GearNet's layers with shortcuts, without edge messages; the states of all layers side by side.
+    """GearNet's layers with shortcuts, without edge messages; the states of all layers are concatenated.
 
-    Its authors take 512 channels and 6 layers; the defaults are ours.
+    Its authors use 512 channels and 6 layers; the defaults are ours.
 
     Args: see `EurNetProtein`.
     """
@@ -185,7 +185,7 @@ class GearNet(ProteinNetwork):
 
 
 def graphs_of(data: Data) -> tuple[torch.Tensor, int]:
-    """The graph of each node [N], and the number of graphs; a single graph needs no `batch`."""
+    """The graph index of each node [N], and the number of graphs; a single graph needs no `batch`."""
     batch = data.get("batch")
     return (data.x.new_zeros(len(data.x), dtype=torch.long), 1) if batch is None else (batch, data.num_graphs)
 

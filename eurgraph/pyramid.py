@@ -1,4 +1,4 @@
-"""EurNet as the backbone of detectors and segmentors: a norm for the map that each stage ends with, and no classifier.
+"""EurNet as the backbone of detectors and segmentors: a norm on the last map of each stage, and no classifier.
 
 Paper: Xu et al., EurNet: Efficient Multi-Range Relational Modeling of Spatial Multi-Relational Data, 2022,
 https://arxiv.org/abs/2211.12941 (sections 5.2 and 5.3)
@@ -6,10 +6,10 @@ Authors' code: https://github.com/hirl-team/EurNet-Image (branch det, eurnet_det
 
 Besides norms and head, it differs from the classifier in three ways, as theirs does: the nearest patches are searched
 in windows and among patches of the same parity (eurgraph/windows.py); all three contexts of a block are updates, not
-only the last; positions are a table of 56 x 56, which every image resizes.
+only the last; positions are a table of 56 x 56, resized for every image.
 
-Done differently here: windows cover the whole map unless asked for the authors'; stages after the last level that is
-asked for are not built; virtual nodes have no states of their own, as in eurgraph/eurnet.py. Parameter names are the
+Done differently here: windows cover the whole map unless the authors' are requested; stages after the last requested
+level are not built; virtual nodes have no states of their own, as in eurgraph/eurnet.py. Parameter names are the
 authors'. Their files load strictly; `adapt_weights` converts those of classifiers (eurgraph/conversion.py).
 """
 
@@ -41,18 +41,18 @@ class EurNetPyramid(nn.Module):
     Args:
         stages: the rows of the network's table.
         out_indices: the stages, from 0, whose maps are the levels; increasing.
-        context_sizes: kernel sizes of the context convolutions in every block, one after the other.
+        context_sizes: kernel sizes of the context convolutions in every block, in order.
         drop_path: rate of stochastic depth in the last block of the whole network; it grows evenly from 0.
-        windows, window_length: where nearest patches are searched, see `WindowedNearestPatches`. `authors` for files
-            of the authors' detectors and segmentors, `tiled` for training of one's own.
+        windows, window_length: where nearest patches are searched, see `WindowedNearestPatches`. Use `authors` for
+            files of the authors' detectors and segmentors, `tiled` to train your own.
         init_std: standard deviation of the initial weights of linear layers; see `EurNet`.
 
-    Shapes: images [B, 3, H, W], normalized, to a list of maps [B, C_i, H_i, W_i] whose sides are H / stride_i, rounded
-    up: zeros on the right and below complete patches and maps. H and W are any from 32 on. In smaller maps than
-    `num_neighbors` patches a patch has as many neighbors as there are patches.
+    Shapes: images [B, 3, H, W], normalized, to a list of maps [B, C_i, H_i, W_i] with sides H / stride_i, rounded up:
+    zeros on the right and at the bottom complete patches and maps. H and W are at least 32. In maps of fewer than
+    `num_neighbors` patches, a patch has as many neighbors as there are patches.
 
     Raises:
-        ValueError: images of another rank or number of channels, or too small.
+        ValueError: images have the wrong rank or number of channels, or are too small.
     """
 
     num_layers, layer_of = EurNet.num_layers, EurNet.layer_of  # norms belong to the last layer
@@ -124,11 +124,11 @@ class EurNetPyramid(nn.Module):
         return self.forward_pyramid(x)
 
     def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
-        """A file's state dict as this network's: unchanged, or with `resize`, converted from a classifier's."""
+        """Converts a file's state dict to this network's: unchanged or, with `resize`, from a classifier's."""
         return convert(weights, self).weights if resize else dict(weights)
 
     def conversion_notes(self, weights: Mapping[str, torch.Tensor]) -> list[str]:
-        """What `adapt_weights` with `resize` makes of a file's entries, a line for each kind."""
+        """What `adapt_weights` with `resize` does with a file's entries, a line for each kind."""
         return convert(weights, self).notes
 
 
@@ -162,7 +162,7 @@ def eurnet_base(
     return EurNetPyramid(BASE, out_indices, CONTEXT_SIZES, drop_path, windows, window_length)
 
 
-eurnet_base_384 = eurnet_base  # it starts from files of images of 384 x 384 as well
+eurnet_base_384 = eurnet_base  # it can also start from files trained on 384 x 384 images
 
 
 def eurnet_debug(

@@ -1,8 +1,8 @@
 """Random walks with restart: how near the nodes of a graph are to the head of a question.
 
 Personalized PageRank (Page et al., The PageRank citation ranking, 1999; Haveliwala, Topic-sensitive PageRank, 2002),
-cut off after some steps. Layers that average or add messages cannot tell a neighbour from one of a hub's thousands;
-a walk can, for it leaves a node by one of its edges.
+cut off after some steps. Layers that average or add messages cannot distinguish an only neighbor from one of a hub's
+thousands. A walk can, because it leaves a node along just one of its edges.
 """
 
 import torch
@@ -16,10 +16,10 @@ from eurgraph.reach import IndexedGraph
 def random_walk(
     index: IndexedGraph, heads: torch.Tensor, num_steps: int, restart: float = 0.15, dtype: torch.dtype = torch.float32
 ) -> torch.Tensor:
-    """Where a walk is after `num_steps` steps, each of which goes back to the head with the chance `restart`.
+    """Where a walk is after `num_steps` steps, each of which returns to the head with probability `restart`.
 
     Args:
-        index: the graph; a walk takes each edge out of a node with the same chance, whatever its relation.
+        index: the graph; a walk takes each edge out of a node with equal probability, whatever its relation.
         heads: where the walks start [B].
 
     Returns:

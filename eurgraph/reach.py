@@ -1,7 +1,7 @@
 """Which nodes of a graph a question has reached, hop by hop, and the edges and pairs of each hop.
 
-A question starts at one node. Layer after layer its state spreads along the edges, so early layers have to compute a
-few nodes only. Everything here is integers, made by masks over sorted edges: nothing is sorted again for each hop.
+A question starts at one node. Its state spreads along the edges layer by layer, so early layers have to compute only a
+few nodes. Everything here is integers from masks over sorted edges: no hop has to sort again.
 """
 
 import warnings
@@ -15,12 +15,12 @@ from eurgraph.sizes import check_numbers
 
 
 class IndexedGraph(NamedTuple):
-    """A graph with typed edges, its E edges in order of target and relation, its P pairs as well."""
+    """A graph with typed edges. Its E edges and P pairs are sorted by target and relation."""
 
     num_nodes: int
     num_relations: int
     edge: torch.Tensor
-    """[E], the place of each edge in the graph that was given."""
+    """[E], the position of each edge in the original graph."""
     source: torch.Tensor
     target: torch.Tensor
     relation: torch.Tensor
@@ -31,9 +31,9 @@ class IndexedGraph(NamedTuple):
     pair_relation: torch.Tensor
     """[P]"""
     by_source: torch.Tensor
-    """[E], the edges in rising order of their sources."""
+    """[E], the edges, sorted by source."""
     by_relation: torch.Tensor
-    """[P], the pairs in rising order of their relations."""
+    """[P], the pairs, sorted by relation."""
 
     def only(self, keep: torch.Tensor) -> "IndexedGraph":
         """The same graph with the edges of `keep` [E], given in the order of this index."""
@@ -57,7 +57,7 @@ def index_graph(graph: Data, num_relations: int) -> IndexedGraph:
     """Sorts the edges of `graph` once, for many questions.
 
     Raises:
-        ValueError: an edge has an end that is no node, or a type that is none of the relations.
+        ValueError: an end of an edge is not a node, or its type is not a relation.
     """
     (source, target), relation = graph.edge_index, graph.edge_type
     check_numbers("edge_index", graph.edge_index, graph.num_nodes)
@@ -82,7 +82,7 @@ def index_graph(graph: Data, num_relations: int) -> IndexedGraph:
 
 
 class Hop(NamedTuple):
-    """One hop of B questions. A place is a question and a node that it has reached; places are in order of both."""
+    """One hop of B questions. A place is a question and a node that it has reached; places are sorted by both."""
 
     reached: torch.Tensor
     """bool [B, N], after the hop."""

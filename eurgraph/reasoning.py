@@ -23,12 +23,12 @@ from eurgraph.reach import Hop, IndexedGraph, index_graph, next_hop, shared_ends
 from eurgraph.sizes import check_flags, check_numbers, check_shares, check_sizes
 
 FAR = 1e-6
-"""Added to chances before their logarithm: what is nearly never met is as good as never met."""
+"""Added to probabilities before their logarithm: almost never is as good as never."""
 LEAST_LIFT = 0.02
-"""What is counted of two relations that end in no node together."""
+"""The count for two relations that end in no node together."""
 MOST_COUNTED = 4096
 AT_HEAD = -5.0
-"""What is added at first where a walk starts: it is there most of the time, and few entities are their own answer."""
+"""Initial term for the head, where a walk is most of the time: few entities are their own answer."""
 
 
 class Reasoner(nn.Module):
@@ -39,30 +39,30 @@ class Reasoner(nn.Module):
     .. math::
         \log \frac{1 + \sum_{s} \exp(c_{sr} + a_r \cdot b_s)}{1 + n}
 
-    where r is what is asked for: exp(c_sr) is how much likelier an answer to r is among the nodes that s ends in,
-    counted once (`count_profile`), and the product is learned. The walk adds the logarithm of the chance to meet v on
-    a random walk from the head, times a weight of r; the head, where a walk starts, has a weight of its own besides.
+    where r is the asked relation: exp(c_sr) is how much likelier an answer to r is among the nodes that s ends in,
+    counted once (`count_profile`), and the product is learned. The walk adds the logarithm of the probability of
+    meeting v on a random walk from the head, times a weight of r; the head itself has an additional weight.
 
     Args:
         num_relations: relations R of the facts, without their inverses.
         dim: channels C of the states.
         num_layers: hops from the head within which an answer is found by a path.
-        profile_dim: entries of a and b; 0: without the profile.
-        walk_steps: steps of the random walk (`eurgraph.random_walk`); 0: without it.
-        edge_dropout: in training, each batch sees the graph without a share of its edges, drawn from 0 to this one.
+        profile_dim: entries of a and b; 0: no profile.
+        walk_steps: steps of the random walk (`eurgraph.random_walk`); 0: no walk.
+        edge_dropout: in training, each batch sees the graph without a fraction of its edges, drawn between 0 and this.
 
     Shapes:
         graph: edge_index [2, E] and edge_type [E] of 0 to 2 R - 1, as `datasets.graphs.knowledge_graph` makes it: the
-            inverse of relation r is r + R. Or what `index` makes of it, once for many questions.
+            inverse of relation r is r + R. Or the result of `index` on it, made once for many questions.
         heads [B], relations [B]: the questions. (?, r, t) is asked as (t, r + R, ?).
         edge_weight [E], or [num_layers, E] for weights that differ by layer: an edge of weight 0 is not there. The
             relational context, the profile and the walk know whether an edge is there, not its weight.
         result: logits [B, N] of all nodes; `with_paths`: and the scores by paths in them, [B, N].
 
-    Autocast has no part in it: sums over many edges and logarithms of small chances need float32.
+    Autocast is disabled: sums over many edges and logarithms of small probabilities need float32.
 
     Raises:
-        ValueError: a number is out of range.
+        ValueError: an argument is out of range.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Reasoner(nn.Module):
 
     @torch.no_grad()
     def count_profile(self, index: IndexedGraph) -> None:
-        """Sets c_sr of the profile: the logarithm of how much likelier r ends where s does than anywhere in a graph.
+        """Sets c_sr of the profile: the logarithm of how much likelier r ends where s does than in a graph as a whole.
 
         With more than `MOST_COUNTED` relations nothing is counted: c is 0.
         """
@@ -198,7 +198,7 @@ def mean_of_relations(index: IndexedGraph, table: torch.Tensor) -> torch.Tensor:
 
 
 class Readout(nn.Module):
-    """A perceptron that scores a node by its state and the question."""
+    """An MLP that scores a node by its state and the question."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -206,12 +206,12 @@ class Readout(nn.Module):
         self.last = nn.Linear(2 * dim, 1)
 
     def forward(self, states: torch.Tensor, of_query: torch.Tensor) -> torch.Tensor:
-        """States [..., C], and what `of_query` makes of the questions [..., 2 C], which may broadcast: to [...]."""
+        """States [..., C], and the result of `of_query` on the questions [..., 2 C], which may broadcast: to [...]."""
         return self.last((self.of_state(states) + of_query).relu_()).squeeze(-1)
 
 
 class QueryLayer(nn.Module):
-    r"""A residual GRMP layer whose weights and self loop see the question q as well as the state:
+    r"""A residual GRMP layer with weights and a self loop that see the question q as well as the state:
 
     .. math::
         x'_i = x_i + W \, \mathrm{GRMP}\big(\mathrm{LN}(x), [\mathrm{LN}(x_i), q]\big)
@@ -279,16 +279,16 @@ class QueryLayer(nn.Module):
 class EurNetReasoner(Reasoner):
     """GRMP layers on the nodes that a question has reached.
 
-    At first the state is the question's vector at the head. A node that is reached later starts with its relational
-    context, the mean of an embedding over the relations of the edges that end in it, and passes nothing on before.
+    At first, only the head has a state, the question's vector. A node that is reached later starts with its relational
+    context, the mean of an embedding over the relations of the edges that end in it; until then it passes nothing on.
     Nodes that are never reached are scored by their context, so they do not tie.
 
     Args:
         num_relations, dim, num_layers, profile_dim, walk_steps, edge_dropout: see `Reasoner`.
         normalization, open_gate: see `GRMPConv`.
         scales, virtual_node, gated: see `QueryLayer`.
-        context: False: nodes start with 0, and those that are not reached tie but for the profile and the walk.
-        dropout: share of the channels of each layer's update that is dropped in training.
+        context: False: nodes start with 0, and those that are not reached tie except for the profile and the walk.
+        dropout: fraction of the channels of each layer's update that is dropped in training.
     """
 
     def __init__(
@@ -341,7 +341,7 @@ class EurNetReasoner(Reasoner):
 
 
 class Reorder(torch.autograd.Function):
-    """Puts row i of x in place `place[i]`; the places are all different."""
+    """Puts row i of x at `place[i]`; the places are all different."""
 
     @staticmethod
     def forward(ctx, x: torch.Tensor, place: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Checks of numbers that a user gives: sizes of networks, shares, and numbers of nodes and relations."""
+"""Checks of numbers from a user: sizes of networks, fractions, and indices of nodes and relations."""
 
 from numbers import Integral, Real
 
@@ -6,7 +6,7 @@ import torch
 
 
 def check_sizes(least: int = 1, **sizes: int) -> None:
-    """Raises ValueError, which has the name, for what is no whole number, or below `least`."""
+    """Raises ValueError, with the name, for a value that is not a whole number or is below `least`."""
     for name, value in sizes.items():
         if not isinstance(value, Integral) or isinstance(value, bool):
             raise ValueError(f"{name} must be a whole number, not {value!r}")
@@ -15,14 +15,14 @@ def check_sizes(least: int = 1, **sizes: int) -> None:
 
 
 def check_shares(**shares: float) -> None:
-    """Raises ValueError, which has the name, for a share that is not from 0 to below 1."""
+    """Raises ValueError, with the name, for a fraction that is not at least 0 and below 1."""
     for name, value in shares.items():
         if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value < 1:
-            raise ValueError(f"{name} must be from 0 to below 1, not {value!r}")
+            raise ValueError(f"{name} must be at least 0 and below 1, not {value!r}")
 
 
 def check_flags(**flags: bool) -> None:
-    """Raises ValueError, which has the name, for what is neither True nor False."""
+    """Raises ValueError, with the name, for a value that is neither True nor False."""
     for name, value in flags.items():
         if not isinstance(value, bool):
             raise ValueError(f"{name} must be true or false, not {value!r}")
@@ -32,4 +32,4 @@ def check_numbers(name: str, numbers: torch.Tensor, limit: int) -> None:
     """Raises ValueError for a number that is not from 0 to limit - 1."""
     if numbers.numel() and (numbers.min() < 0 or numbers.max() >= limit):
         wrong = numbers.min() if numbers.min() < 0 else numbers.max()
-        raise ValueError(f"{name} holds {wrong.item()}, but the numbers 0 to {limit - 1} are known")
+        raise ValueError(f"{name} contains {wrong.item()}, but only 0 to {limit - 1} exist")

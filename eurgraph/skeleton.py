@@ -1,10 +1,10 @@
-"""EurNet for skeletons: which action people do, from the joints of their bodies over time.
+"""EurNet for skeletons: which action people perform, from the joints of their bodies over time.
 
 Paper: Xu et al., EurNet: Efficient Multi-Range Relational Modeling of Spatial Multi-Relational Data, 2022,
 https://arxiv.org/abs/2211.12941 (the layer, the block around it, and the ranges of relations)
 
-Its authors have published nothing for skeletons: the relations of bones, the input of positions, bones and velocities,
-which is usual there (Shi et al., arXiv 1805.07694 and 1912.06971), and all sizes are ours.
+Its authors have published nothing for skeletons. The relations of bones, the input of positions, bones and velocities
+(usual for skeletons: Shi et al., arXiv 1805.07694 and 1912.06971), and all sizes are ours.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from eurgraph.sizes import check_shares, check_sizes
 from eurgraph.skeleton_graph import RELATIONS, SkeletonGraph
 
 INIT_STD = 0.1
-"""Of the initial weights of linear layers: narrow networks need more than the paper's 0.02, see `EurNet`."""
+"""Standard deviation of linear layers' initial weights: narrow networks need more than 0.02, see `EurNet`."""
 FFN_RATIO = 2
 TUBELET = 4
 """Frames that become one before the first stage."""
@@ -31,7 +31,7 @@ NUM_KINDS = 3
 class JointFeatures(nn.Module):
     """Positions, bones and velocities of joints, normalized over the batch for each joint.
 
-    A bone is a joint's position seen from its parent; a velocity is the step from the frame before, 0 in the first.
+    A bone is a joint's position relative to its parent; a velocity is the step from the previous frame, 0 in the first.
 
     Shapes: x [B, M, T, V, 3] to [B, M, T, V, 9].
     """
@@ -53,12 +53,12 @@ class SkeletonNetwork(nn.Module):
 
     Args:
         num_joints: joints V of a body.
-        num_classes: classes that it tells apart. 0: no classifier; the output is the pooled features.
+        num_classes: number of classes. 0: no classifier; the output is the pooled features.
         num_features: channels of the pooled features.
         bones: V - 1 pairs of joints; None: of the body in `eurgraph.bodies.BODIES` with V joints.
         center: the joint where bones begin; None: the body's own, or joint 0 of `bones`.
 
-    Shapes: x [B, M, T, V, 3], the joints of M people in T frames; someone who is not there is all zeros. To logits
+    Shapes: x [B, M, T, V, 3], the joints of M people in T frames; an absent person is all zeros. To logits
     [B, num_classes].
     """
 
@@ -111,7 +111,7 @@ class SkeletonNetwork(nn.Module):
 
 
 class SkeletonStage(nn.Module):
-    """Blocks on one graph, found from the features that enter; before them, two frames become one. [B, T, V, C].
+    """Blocks on one graph, found from the input features; before them, two frames become one. [B, T, V, C].
 
     Args:
         graph: finds the graph.
@@ -156,20 +156,20 @@ class EurNetSkeleton(SkeletonNetwork):
 
     Args:
         num_joints, num_classes, bones, center: see `SkeletonNetwork`.
-        num_frames: frames T of a clip; positions in time belong to it.
+        num_frames: frames T of a clip; positions in time depend on it.
         num_people: people M in a clip; their joints share one graph.
-        dim: channels of the first stage; each stage has twice those of the one before.
-        num_blocks: blocks of each stage. Four frames become one before the first, two before each other.
+        dim: channels of the first stage; they double from stage to stage.
+        num_blocks: blocks of each stage. Four frames become one before the first stage, two before every other.
         relations: some of `RELATIONS`.
         num_neighbors: k of the relation "nearest".
-        one_relation: all edges are of one relation, for comparison: the layer cannot tell them apart.
-        context_frames: frames that the depthwise convolution over time, one more update in each layer, spans: an odd
+        one_relation: for comparison, all edges have the same relation, so that the layer cannot distinguish them.
+        context_frames: frames spanned by the depthwise convolution over time, one more update in each layer: an odd
             number, or 0 for none.
         drop_path: rate of stochastic depth in the last block; it grows evenly from 0 in the first.
         dropout: of the pooled features.
 
     Raises:
-        ValueError: a size is out of range, a relation unknown, or the bones are no tree.
+        ValueError: a size is out of range, a relation is unknown, or the bones are not a tree.
     """
 
     def __init__(
@@ -214,7 +214,7 @@ class EurNetSkeleton(SkeletonNetwork):
             rates = rates[blocks:]
         self.norm = nn.LayerNorm(last)
         self.reset_parameters()
-        self.reset_classifier(num_classes)  # once more: it starts smaller than the other layers
+        self.reset_classifier(num_classes)  # again, because it starts smaller than the other layers
 
     def reset_parameters(self) -> None:
         nn.init.trunc_normal_(self.joint_pos_embed, std=0.02)

@@ -1,8 +1,8 @@
 """Relations between the joints of skeletons: a clip is a grid [T, V] of V joints in T frames.
 
-Bones, in and outward, the frames before and after, joints alike in feature space, and a virtual node for each clip are
-ranges of a `eurgraph.grid.GridGraph`: `GridGRMP` computes on them without lists of edges, and `to_edge_index` lists the
-same edges for `eurgraph.conv.GRMPConv`.
+Bones (inward and outward), the frames before and after, joints with similar features, and a virtual node for each clip
+are ranges of a `eurgraph.grid.GridGraph`: `GridGRMP` computes on them without lists of edges, and `to_edge_index` lists
+the same edges for `eurgraph.conv.GRMPConv`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -91,16 +91,16 @@ class OneRelation:
 
 
 def _degree(part: BoneRange | FrameRange | MediumRange | LongRange) -> torch.Tensor | int:
-    """Edges of each relation of a range that end in a joint which has any."""
+    """Edges of each relation of a range, for the joints that have any incoming edges."""
     if isinstance(part, BoneRange):
         return part.degree
     return part.index.shape[2] if isinstance(part, MediumRange) else 1
 
 
 class NearestJoints(nn.Module):
-    r"""Finds the k joints, of any frame, whose features are most like those of a joint: by the angle between them.
+    r"""Finds the k joints, of any frame, with the features most like those of a joint, by the angle between them.
 
-    Left out are the joint itself and the same joint in the frames right before and after. The choice is not
+    The joint itself, and the same joint in the frames right before and after, are excluded. The choice is not
     differentiated, and never made in half precision.
 
     Shapes: x [B, T, V, C] to a MediumRange whose index is [B, T * V, k].
@@ -133,14 +133,14 @@ class NearestJoints(nn.Module):
 
 
 class SkeletonGraph(nn.Module):
-    """Finds the graph of clips from the features that enter a stage: x [B, T, V, C] to a GridGraph.
+    """Finds the graph of clips from the input features of a stage: x [B, T, V, C] to a GridGraph.
 
     Args:
-        body: the bones of one person; `num_people` bodies stand side by side along the axis of joints.
+        body: the bones of one person; `num_people` bodies are concatenated along the axis of joints.
         num_people: people in a clip.
         relations: some of `RELATIONS`.
         num_neighbors: k of "nearest".
-        one_relation: all edges are of the same relation.
+        one_relation: all edges have the same relation.
     """
 
     def __init__(

@@ -4,9 +4,9 @@ Paper: Yan et al., Spatial Temporal Graph Convolutional Networks for Skeleton-Ba
 https://arxiv.org/abs/1801.07455
 
 Written from the paper (sections 3.2 to 3.6): spatial configuration partitioning, learnable importance of edges, nine
-layers of 64, 128 and 256 channels, nine frames of temporal kernel, strides of 2 at the fourth and seventh, dropout
-after every layer. Done differently here: the mean over people leaves out empty places; the input has bones and
-velocities beside positions, as that of `EurNetSkeleton`, so that only the layers differ.
+layers of 64, 128 and 256 channels, temporal kernels of nine frames, strides of 2 at the fourth and seventh layer,
+dropout after every layer. Done differently here: the mean over people leaves out absent people; the input has bones and
+velocities beside positions, like that of `EurNetSkeleton`, so that only the layers differ.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from eurgraph.skeleton import NUM_KINDS, SkeletonNetwork
 
 KERNEL_FRAMES = 9
 LAYERS = ((1, 1), (1, 1), (1, 1), (2, 2), (2, 1), (2, 1), (4, 2), (4, 1), (4, 1))
-"""Of each layer the channels, as multiples of the first's, and the stride in time."""
+"""The channels of each layer, as multiples of the first's, and its stride in time."""
 
 
 def partitions(body: Body) -> torch.Tensor:

@@ -1,10 +1,10 @@
-"""EurNet for clips as a backbone: the map that each stage ends with, raw, and no classifier.
+"""EurNet for clips as a backbone: the raw last map of each stage, and no classifier.
 
 Paper: Xu et al., EurNet: Efficient Multi-Range Relational Modeling of Spatial Multi-Relational Data, 2022,
 https://arxiv.org/abs/2211.12941 (section 4.1)
 
-Ours: the authors have no networks for clips. The graph is that of the classifier, without windows, so the costs of a
-stage grow with the square of its patches.
+Ours: the authors have no networks for clips. The graph is that of the classifier, without windows, so the cost of a
+stage grows with the square of its number of patches.
 """
 
 from collections.abc import Sequence
@@ -25,14 +25,14 @@ class EurNetVideoPyramid(EurNet):
 
     Args:
         stages, num_frames, image_size, context_sizes, drop_path, init_std: as for `EurNet`. `num_frames` and
-            `image_size` decide how many positions are learned, and nothing else.
+            `image_size` only determine how many positions are learned.
         out_indices: the stages, from 0, whose maps are the levels; increasing. Later stages are not built.
 
     Shapes: clips [B, 3, T, H, W], normalized, of an even number of frames to a list of maps [B, C_i, T / 2, H_i, W_i]
-    whose sides are H / stride, rounded up.
+    with sides H / stride, rounded up.
 
     Raises:
-        ValueError: inputs of another rank, or so small that a stage has fewer patches than neighbors to find.
+        ValueError: inputs have the wrong rank, or are so small that a stage has fewer patches than neighbors to find.
     """
 
     def __init__(

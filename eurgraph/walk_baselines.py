@@ -1,4 +1,4 @@
-"""Answers on knowledge graphs without learning, which a trained network has to beat: walks and counted profiles."""
+"""Baselines for knowledge graphs without learning, which a trained network has to beat: walks and counted profiles."""
 
 import torch
 import torch.nn.functional as F
@@ -9,11 +9,11 @@ from eurgraph.random_walk import random_walk
 from eurgraph.reach import IndexedGraph, shared_ends
 
 NUM_STEPS = 50
-"""After which a walk with restart stays as it is."""
+"""Steps after which a walk with restart has converged."""
 
 
 class RandomWalk(nn.Module):
-    """Scores a node by the chance to meet it on a walk from the head, whatever is asked: scores [B, N]."""
+    """Scores a node by the probability of meeting it on a walk from the head, whatever is asked: scores [B, N]."""
 
     def forward(self, index: IndexedGraph, heads: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:
         return random_walk(index, heads, NUM_STEPS)
@@ -22,8 +22,8 @@ class RandomWalk(nn.Module):
 class RelationProfile(nn.Module):
     """Scores a node by the relations s of the edges that end in it, whatever the head is: scores [B, N].
 
-    The mean over s of the share, counted on the training graph, of nodes that s ends in in which the asked relation
-    ends, too.
+    The mean over s of the fraction of nodes that s ends in where the asked relation ends as well, counted on the
+    training graph.
 
     Args:
         index: the training graph.
@@ -41,7 +41,7 @@ class RelationProfile(nn.Module):
 
 
 class WalkAndProfile(nn.Module):
-    """The product of both chances: scores [B, N].
+    """The product of both probabilities: scores [B, N].
 
     Args:
         index: the training graph.

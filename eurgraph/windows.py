@@ -1,11 +1,12 @@
-"""The medium range on maps of any size: nearest patches among those of a window that lie an even number of steps away.
+"""The medium range on maps of any size: the nearest patches in a window, among those an even number of steps away.
 
 Paper: Xu et al., EurNet: Efficient Multi-Range Relational Modeling of Spatial Multi-Relational Data, 2022,
 https://arxiv.org/abs/2211.12941 (sections 5.2 and 5.3)
 Authors' code: https://github.com/hirl-team/EurNet-Image (branches det and seg, layers/graph_construction.py)
 
-Done differently here: distances are computed among the patches of one window and parity only, some rows at a time,
-where theirs fill a matrix of all pairs of patches of the map; windows cover the whole map, unless theirs are asked for.
+Done differently here: distances are computed only among the patches of one window and parity, some rows at a time,
+whereas theirs fill a matrix of all pairs of patches of the map; windows cover the whole map, unless the authors' are
+requested.
 """
 
 import math
@@ -23,9 +24,9 @@ from eurgraph.nearest import mean_cosines, values_at_once
 DILATION = 2
 WINDOWS = ("tiled", "authors")
 FAR = 1e5
-"""The authors' distance between patches that are no candidates of each other, and what they add where two touch."""
+"""The authors' distance between patches that are not candidates of each other, and what they add if two touch."""
 TIER = 8.0
-"""More than any two distances differ: they are between -1 and 5."""
+"""More than the difference of any two distances, which are between -1 and 5."""
 
 
 class Lattice(NamedTuple):
@@ -70,7 +71,7 @@ def tiled_windows(height: int, width: int, length: int) -> list[Lattice]:
 
 
 def diagonal_windows(height: int, width: int, length: int) -> list[Lattice]:
-    """The authors' windows: of the map's proportions, its longer side `length`, along the diagonal of the map only."""
+    """The authors' windows: with the map's proportions and longer side `length`, only along the map's diagonal."""
     if height > width:
         rows, columns = length, math.ceil(length * width / height)
     else:
@@ -80,29 +81,29 @@ def diagonal_windows(height: int, width: int, length: int) -> list[Lattice]:
 
 
 class WindowedNearestPatches(nn.Module):
-    r"""Finds the medium range: for each patch, the k others of its window and parity that are most like it.
+    r"""Finds the medium range: for each patch, the k most similar others of its window and parity.
 
     Patches are candidates of each other if they lie in one window, and an even number of rows and of columns apart;
-    their distance is that of `eurgraph.grid.NearestPatches`. Where a window is so small that some patch has fewer than
-    k candidates, further ones come after them: with `windows="tiled"` the nearest of the window that do not touch
-    the patch, then those that do, then the patch itself.
+    their distance is that of `eurgraph.grid.NearestPatches`. In a window so small that a patch has fewer than k
+    candidates, other patches follow: with `windows="tiled"` the nearest of the window that do not touch the patch,
+    then those that do, then the patch itself.
 
     With `windows="authors"` the graph is that of the released detectors and segmentors. Their windows lie only on the
-    diagonal of the map, and further neighbors do not depend on features: the patch itself, then the first of the map,
-    row by row, that do not touch it. A patch outside the windows has the latter only. (The order among their equal
-    distances is not specified; the first of the map is our reading.) On maps shorter than `window_length` both kinds
-    of windows are the whole map, and differ only where a parity has at most k patches.
+    diagonal of the map, and the patches that follow do not depend on features: the patch itself, then the first of the
+    map, row by row, that do not touch it. A patch outside the windows has only the latter. (The order among their equal
+    distances is not specified; taking the first of the map is our reading.) On maps shorter than `window_length`, both
+    kinds of windows are the whole map, and differ only where a parity has at most k patches.
 
     Args:
-        num_channels: channels of the features; they decide how many frequencies the position term is made of.
-        num_neighbors: k. On maps or windows of fewer patches, all of them.
+        num_channels: channels of the features; they determine the number of frequencies in the position term.
+        num_neighbors: k. On maps or windows of fewer patches, all of them are neighbors.
         window_length: the longer side of a window, in patches.
         windows: `tiled` covers the map; `authors`, see above.
 
     Shapes: [B, H, W, C] of any H and W to a MediumRange whose index is [B, H * W, k].
 
     Raises:
-        ValueError: an option has a value that is not possible.
+        ValueError: an option has an invalid value.
     """
 
     def __init__(self, num_channels: int, num_neighbors: int, window_length: int = 144, windows: str = "tiled"):
@@ -125,7 +126,7 @@ class WindowedNearestPatches(nn.Module):
             return MediumRange(torch.cat(neighbors, dim=1)[:, order])
 
     def _find_tiled(self, x: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """For some patches after others: their numbers [n], and those of their neighbors [B, n, k]."""
+        """For groups of patches in turn: their indices [n], and those of their neighbors [B, n, k]."""
         windows = tiled_windows(*x.shape[1:3], self.window_length)
         k = min(self.num_neighbors, *(window.size for window in windows))
         for window in windows:
@@ -164,10 +165,10 @@ class WindowedNearestPatches(nn.Module):
 
 
 def nearest_on_lattice(x: torch.Tensor, lattice: Lattice, num_neighbors: int) -> torch.Tensor:
-    """For each patch of a lattice the nearest others, as numbers of the lattice: [B, n, C] -> int64 [B, n, k].
+    """For each patch of a lattice the nearest others, as indices in the lattice: [B, n, C] -> int64 [B, n, k].
 
-    x are features of length 1. At no time are there more distances than `values_at_once` or, if these are more,
-    those of one row of the lattice.
+    x are features of length 1. At most `values_at_once` distances, or one row of the lattice if that is more, are in
+    memory at a time.
     """
     num_columns, num_patches = len(lattice.columns), lattice.size
     row_terms, column_terms = position_terms(lattice, x)
@@ -179,7 +180,7 @@ def nearest_on_lattice(x: torch.Tensor, lattice: Lattice, num_neighbors: int) ->
         rows = slice(first, first + rows_at_once)
         position = row_terms[rows, None, :, None] + column_terms[:, None, :]  # [r, W, H, W]
         position = position.flatten(2, 3).flatten(0, 1)  # -> [r * W, n]
-        position.diagonal(first * num_columns).fill_(math.inf)  # a patch is no neighbor of itself
+        position.diagonal(first * num_columns).fill_(math.inf)  # a patch is not its own neighbor
         queries = x[:, first * num_columns : first * num_columns + len(position)]
         parts = zip(queries.split(images_at_once), x.split(images_at_once), strict=True)
         # |p - q|^2 = 2 - 2 p q for vectors of length 1
@@ -189,7 +190,7 @@ def nearest_on_lattice(x: torch.Tensor, lattice: Lattice, num_neighbors: int) ->
 
 
 def _numbers(places: torch.Tensor, width: int) -> torch.Tensor:
-    """Rows and columns [n, 2] as numbers of the map, row by row: [n]."""
+    """Rows and columns [n, 2] as indices in the map, row by row: [n]."""
     return places[:, 0] * width + places[:, 1]
 
 
@@ -211,7 +212,7 @@ def _distances(x: torch.Tensor, lattice: Lattice) -> torch.Tensor:
 def _nearest_in_tiers(x: torch.Tensor, window: Lattice, k: int) -> torch.Tensor:
     """In a small window: of the same parity, then not touching, then touching, then the patch itself.
 
-    [B, n, C] -> numbers in the window, [B, n, k].
+    [B, n, C] -> indices in the window, [B, n, k].
     """
     steps = window.places(x.device)
     steps = (steps[:, None] - steps).abs()  # [n, n, 2]
@@ -221,9 +222,9 @@ def _nearest_in_tiers(x: torch.Tensor, window: Lattice, k: int) -> torch.Tensor:
 
 
 def _nearest_and_first(x: torch.Tensor, lattice: Lattice, k: int, shape: tuple[int, int]) -> torch.Tensor:
-    """The authors' k nearest of few candidates: [B, n, C] -> numbers on the map, [B, n, k].
+    """The authors' k nearest of few candidates: [B, n, C] -> indices in the map, [B, n, k].
 
-    Theirs are the smallest values of a row of distances to all patches of the map; the first of equal ones here.
+    Theirs are the smallest values in a row of distances to all patches of the map; here ties go to the first.
     """
     height, width = shape
     everywhere, own = Lattice(range(height), range(width)).places(x.device), lattice.places(x.device)

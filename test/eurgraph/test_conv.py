@@ -225,7 +225,7 @@ def test_wrong_inputs_are_named():
     conv, x = GRMPConv(5, 6, num_relations=3), torch.randn(4, 5)
     edge_index = torch.tensor([[0, 1], [1, 2]])
     for wrong in (3, -1):
-        with pytest.raises(ValueError, match=f"edge_type holds {wrong}, but this layer has the relations 0 to 2"):
+        with pytest.raises(ValueError, match=f"edge_type contains {wrong}, but this layer has the relations 0 to 2"):
             conv(x, edge_index, torch.tensor([0, wrong]))
     with pytest.raises(ValueError, match=r"edge_type must be \[2\], one for each edge, not \[3\]"):
         conv(x, edge_index, torch.tensor([0, 1, 2]))
@@ -237,7 +237,7 @@ def test_wrong_inputs_are_named():
         with pytest.raises(ValueError, match=f"edge_index must hold integers, such as torch.int64, not {dtype}"):
             conv(x, edge_index.to(dtype), torch.tensor([0, 1]))
     for name, wrong_index in (("sources", [[0, 4], [1, 2]]), ("targets", [[0, 1], [1, 4]])):
-        with pytest.raises(ValueError, match=f"edge_index holds 4 among its {name}, but x has 4 of them"):
+        with pytest.raises(ValueError, match=f"edge_index contains 4 among its {name}, but x has 4 of them"):
             conv(x, torch.tensor(wrong_index), torch.tensor([0, 1]))
     with pytest.raises(ValueError, match="num_relations must be 1 or more, not 0"):
         GRMPConv(5, 6, num_relations=0)

@@ -100,8 +100,8 @@ def test_drop_path_leaves_out_whole_proteins():
     ("name", "options", "message"),
     [
         ("eurnet_protein", {"readout": "max"}, "readout must be sum or mean, not 'max'"),
-        ("eurnet_protein", {"dropout": 1.0}, "dropout must be from 0 to below 1, not 1.0"),
-        ("eurnet_protein", {"drop_path": -0.1}, "drop_path must be from 0 to below 1, not -0.1"),
+        ("eurnet_protein", {"dropout": 1.0}, "dropout must be at least 0 and below 1, not 1.0"),
+        ("eurnet_protein", {"drop_path": -0.1}, "drop_path must be at least 0 and below 1, not -0.1"),
         ("eurnet_protein", {"num_relations": 0}, "num_relations must be 1 or more, not 0"),
         ("gearnet", {"dim": 0}, "dim must be 1 or more, not 0"),
         ("gearnet", {"drop_path": 0.1}, "no option of gearnet is called 'drop_path'"),

@@ -175,9 +175,9 @@ class TestEveryReasoner:
 
     def test_wrong_inputs_are_named(self, model):
         graph, (heads, relations) = facts(), questions()
-        with pytest.raises(ValueError, match="heads holds 12, but the numbers 0 to 11 are known"):
+        with pytest.raises(ValueError, match="heads contains 12, but only 0 to 11 exist"):
             model(graph, heads + 1, relations)
-        with pytest.raises(ValueError, match="relations holds 6, but the numbers 0 to 5 are known"):
+        with pytest.raises(ValueError, match="relations contains 6, but only 0 to 5 exist"):
             model(graph, heads, relations + 1)
         with pytest.raises(ValueError, match=r"must be \[B\], not \[5\] and \[4\]"):
             model(graph, heads, relations[:4])
@@ -185,7 +185,7 @@ class TestEveryReasoner:
             model(graph, heads, relations, torch.ones(39))
         with pytest.raises(ValueError, match="indexed for 4 relations with their inverses, but this network has 6"):
             model(index_graph(chain(3), 4), heads[:1], relations[:1])
-        with pytest.raises(ValueError, match="edge_type holds 5, but the numbers 0 to 3 are known"):
+        with pytest.raises(ValueError, match="edge_type contains 5, but only 0 to 3 exist"):
             index_graph(graph, 4)
 
 
@@ -294,8 +294,8 @@ class TestRegularization:
         ({"num_layers": 0}, "num_layers must be 1 or more"),
         ({"profile_dim": -1}, "profile_dim must be 0 or more"),
         ({"walk_steps": -1}, "walk_steps must be 0 or more"),
-        ({"dropout": -0.1}, "dropout must be from 0 to below 1, not -0.1"),
-        ({"edge_dropout": 1.0}, "edge_dropout must be from 0 to below 1, not 1.0"),
+        ({"dropout": -0.1}, "dropout must be at least 0 and below 1, not -0.1"),
+        ({"edge_dropout": 1.0}, "edge_dropout must be at least 0 and below 1, not 1.0"),
         ({"scales": "dynamic"}, "scales must be static or query, not 'dynamic'"),
         ({"normalization": "max"}, "normalization must be one of mean, sqrt, sum, not 'max'"),
     ],

@@ -40,5 +40,5 @@ def test_it_has_the_papers_size_and_refuses_others():
     model = create_model("stgcn", num_joints=18, num_classes=400)
     convolutions = [module.out_channels for module in model.modules() if isinstance(module, torch.nn.Conv2d)]
     assert max(convolutions) == 3 * 256 and len(model.layers) == 9
-    with pytest.raises(ValueError, match=r"dropout must be from 0 to below 1, not 1.5"):
+    with pytest.raises(ValueError, match=r"dropout must be at least 0 and below 1, not 1.5"):
         create_model("stgcn", num_joints=18, dropout=1.5)

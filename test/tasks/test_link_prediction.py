@@ -298,7 +298,7 @@ def test_half_precision_trains(families, name):
         ({"model": {"options": {"dim": 0}}}, "model: dim must be 1 or more, not 0"),
         ({"model": {"options": {"dim": 32.5}}}, "model: dim must be a whole number, not 32.5"),
         ({"model": {"options": {"num_layers": "two"}}}, "model: num_layers must be a whole number, not 'two'"),
-        ({"model": {"options": {"dropout": "abc"}}}, "model: dropout must be from 0 to below 1, not 'abc'"),
+        ({"model": {"options": {"dropout": "abc"}}}, "model: dropout must be at least 0 and below 1, not 'abc'"),
         ({"model": {"options": {"virtual_node": "maybe"}}}, "model: virtual_node must be true or false, not 'maybe'"),
         ({"model": {"options": {"num_relations": 5}}}, r"model\.options\.num_relations: the facts decide it"),
         ({"data": {"train": "/nowhere/facts.tsv"}}, "data: no file or folder at /nowhere/facts.tsv"),
