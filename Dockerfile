@@ -1,10 +1,10 @@
-# The suite with its packages, in the versions of constraints.txt. docs/sharing.md says how to use it.
+# The suite with its packages, in the versions of constraints.txt. docs/sharing.md explains how to use it.
 #
 #     docker build -t graph-reasoning .                                   for the CPU
 #     docker build -t graph-reasoning --build-arg TORCH=cu130 .           for NVIDIA GPUs
 FROM python:3.11-slim
 
-# Which of PyTorch's own package indices: cpu, or a release of CUDA. Its wheels bring CUDA along; the driver is the host's.
+# PyTorch's package index: cpu, or a release of CUDA. Its wheels include CUDA; the driver is the host's.
 ARG TORCH=cpu
 
 # The packages first, so that a change to the code does not install them again.
@@ -16,7 +16,7 @@ RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))
         -c constraints.txt -r /tmp/requirements.txt
 COPY . .
 
-# Any user may run it: caches go to /tmp, and runs to the folder that is mounted at /work.
+# Any user may run it: caches go to /tmp, and runs to the folder mounted at /work.
 ENV HOME=/tmp PYTHONDONTWRITEBYTECODE=1
 WORKDIR /work
 ENTRYPOINT ["/suite/run_local.sh"]

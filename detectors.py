@@ -38,9 +38,9 @@ class HeadOptions(NamedTuple):
     """Sizes and limits of neck and heads. The defaults are those of mask_rcnn; `HEADS` has what others change."""
 
     channels: int = 256
-    """Of every map from the neck on."""
+    """Channels of every map from the neck on."""
     fc_channels: int = 1024
-    """Of the linear layers that classify regions."""
+    """Channels of the linear layers that classify regions."""
     box_convs: int = 0
     box_fcs: int = 2
     """Layers before the outputs for classes and boxes of regions."""
@@ -49,34 +49,34 @@ class HeadOptions(NamedTuple):
     retina_convs: int = 4
     """Convolutions of each of RetinaNet's towers."""
     norm: str | None = None
-    """Of all convolutions in neck and heads, see `dense.layers.NORMS`; None: as the authors', none but in a cascade."""
+    """Of all convolutions in neck and heads, see `dense.layers.NORMS`; None: as the authors, only in a cascade."""
     anchor_scale: float | None = None
-    """Side of the square anchors, in strides; RetinaNet's smallest. None: 8, RetinaNet's 4."""
+    """Side of the square anchors, in strides; for RetinaNet, of the smallest. None: 8, for RetinaNet 4."""
     allowed_border: int = -1
-    """Anchors that stick out of the image by more pixels are not learned from; negative: all are."""
+    """Anchors that extend beyond the image by more pixels than this are not trained on; negative: all are."""
     pad_multiple: int | None = 32
-    """Nor are those in the part of a batch beyond each image, padded until this divides its sides; None: all are."""
+    """Anchors beyond an image, padded until this divides its sides, are not trained on either; None: all are."""
     ignored_fraction: float | None = None
-    """Boxes that crowds cover by more than this part are not learned from; None: crowds change nothing (authors)."""
+    """Boxes of which crowds cover a larger fraction are not trained on; None: crowds change nothing (authors)."""
     rpn_beta: float = 0.0
     """Smooth L1's beta for regions; 0: L1."""
     rpn_samples: int = 256
-    """Anchors of an image that region proposals are learned from; at most half of them positive."""
+    """Anchors per image that region proposals are trained on; at most half of them positive."""
     level_proposals: int = 2000
     test_level_proposals: int = 1000
-    """Proposals of each level before non-maximum suppression, in training and without."""
+    """Proposals of each level before non-maximum suppression, in training and at test time."""
     proposals: int = 1000
     test_proposals: int = 1000
-    """Proposals of an image after it, in training and without."""
+    """Proposals per image after it, in training and at test time."""
     proposal_nms_iou: float = 0.7
     region_samples: int = 512
-    """Regions of an image that the second stage learns from; at most a quarter of them positive."""
+    """Regions per image that the second stage is trained on; at most a quarter of them positive."""
     score_threshold: float = 0.05
     """Detections have scores above this."""
     nms_iou: float = 0.5
-    """Of two detections of a class that overlap by more than this, the better stays."""
+    """Of two detections of a class that overlap by more than this, the better one is kept."""
     max_detections: int = 100
-    """Of an image."""
+    """Per image."""
 
 
 HEADS = {
@@ -179,10 +179,10 @@ def _check(what: str, name: str, choices: Any) -> None:
 
 
 def _backbone_for(name: str, head: str, options: Mapping[str, Any]) -> nn.Module:
-    """The backbone without levels finer than the head takes: distributed training would wait for their gradients."""
+    """The backbone without levels too fine for the head: distributed training would wait for their gradients."""
     if head not in FINEST_STRIDE or "out_indices" in options or name.startswith(TIMM):
         return create_pyramid(name, **options)
-    with torch.device("meta"):  # only to learn the strides
+    with torch.device("meta"):  # only to find out the strides
         strides = create_pyramid(name, **options).pyramid_strides
     wanted = [i for i, stride in enumerate(strides) if isinstance(stride, int) and stride >= FINEST_STRIDE[head]]
     return create_pyramid(name, **({"out_indices": wanted} if wanted else {}), **options)
@@ -196,7 +196,7 @@ def build_neck(name: str, backbone: nn.Module, neck: str, head: str, options: He
     """
     strides, finest = backbone.pyramid_strides, FINEST_STRIDE.get(head, 4)
     if not all(isinstance(stride, int) for stride in strides):
-        raise ValueError(f"{name} is a network for clips, with levels of strides {strides}; a detector takes images")
+        raise ValueError(f"{name} is for clips, with levels of strides {strides}; a detector takes images")
     start = next((i for i, stride in enumerate(strides) if stride >= finest), None)
     if start is None:
         raise ValueError(f"{name} has levels of strides {strides}; {head} takes levels from stride {finest} on")

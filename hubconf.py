@@ -5,8 +5,8 @@
     torch.hub.load("path/to/clone", "segmentor", "hornet_tiny_gf", source="local", num_classes=150, weights="FILE")
     torch.hub.load("path/to/clone", "detector", "eurnet_tiny", source="local", num_classes=80, head="mask_rcnn")
 
-Further arguments are options of the model's builder. `weights` is a file of ours or one that the authors released. A
-folder is one of `inference.save_pretrained`. The authors' own names for models work, too.
+Further arguments are options of the model's builder. `weights` is a file of ours or one that the authors released.
+FOLDER was written by `inference.save_pretrained`. The authors' own names for models work, too.
 """
 
 from collections.abc import Callable as _Callable
@@ -21,9 +21,7 @@ dependencies = ["torch", "torchvision", "torch_geometric", "timm", "einops", "sa
 def _entry(name: str) -> _Callable[..., _Any]:
     def entry(num_classes: int | None = None, weights: str | None = None, **options):
         if "pretrained" in options:
-            raise ValueError(
-                f"{name} has no weights to download: give a file of them as weights=FILE, which replaces pretrained"
-            )
+            raise ValueError(f"{name} has no weights to download: use weights=FILE instead of pretrained")
         model = _models.create_model(name, num_classes, **options)
         if weights is not None:
             _models.load_weights(model, weights)
@@ -37,8 +35,8 @@ def _entry(name: str) -> _Callable[..., _Any]:
     Input {shape}, {known.num_parameters / 1e6:.1f} M parameters. {known.protocol}.
 
     Args:
-        num_classes: classes that it tells apart; None: as many as in the paper, 0: it returns its pooled features.
-        weights: a file of weights to load; None: fresh weights.
+        num_classes: number of classes; None: as many as in the paper, 0: it returns its pooled features.
+        weights: a weight file to load; None: fresh weights.
         options: further arguments of the model's builder.
     """
     return entry
@@ -49,7 +47,7 @@ def segmentor(backbone: str, num_classes: int, head: str = "upernet", weights: s
 
     Args:
         backbone: a name for `models.create_pyramid`.
-        num_classes: classes that it tells apart.
+        num_classes: number of classes.
         head: a name from `segmentors.HEADS`.
         weights: a file of its weights to load; None: fresh weights. A file of the backbone: `pretrained=FILE`.
         options: further arguments of `segmentors.create_segmentor`.
@@ -66,7 +64,7 @@ def detector(backbone: str, num_classes: int, head: str = "mask_rcnn", weights: 
 
     Args:
         backbone: a name for `models.create_pyramid`.
-        num_classes: classes that it tells apart, without the background.
+        num_classes: number of classes, without the background.
         head: a name from `detectors.HEADS`.
         weights: a file of its weights to load; None: fresh weights. A file of the backbone: `pretrained=FILE`.
         options: further arguments of `detectors.create_detector`.

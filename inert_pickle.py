@@ -1,7 +1,7 @@
-"""Reads pickled files of weights whose authors also pickled objects of their own, without running any of their code.
+"""Reads pickled weight files that also contain objects of other classes, without running any of their code.
 
-Training scripts save their settings beside the weights: a DictConfig of hydra's, paths, enumerations. `torch.load` with
-`weights_only=True` refuses such a file as a whole. Here each object of an unknown class becomes an empty one.
+Training scripts save their settings beside the weights: hydra's DictConfig, paths, enumerations. `torch.load` with
+`weights_only=True` refuses the whole file. Here each object of an unknown class becomes an empty one.
 
     torch.load(path, weights_only=False, pickle_module=inert_pickle)
 """
@@ -19,13 +19,13 @@ _KNOWN = {
     ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
     ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
 }
-"""What tensors in dicts are made of; `torch.load` itself looks up the storages. Nothing else is ever looked up."""
+"""The classes needed for tensors in dicts; `torch.load` itself looks up the storages. Nothing else is looked up."""
 
 
 class Inert:
-    """Stands for any class, function or object of a pickled file. It ignores whatever the file does with it.
+    """Replaces any class, function or object in a pickled file, and ignores whatever the file does with it.
 
-    What the file calls a class is the name of a class of its own here, for messages.
+    Each class in the file becomes a class of the same name here, for messages.
     """
 
     def __new__(cls, *_: Any, **__: Any) -> "Inert":
@@ -47,12 +47,12 @@ class Inert:
 
 
 class Unpickler(pickle.Unpickler):
-    """Unpickles what tensors in dicts are made of; all else is `Inert`."""
+    """Unpickles only what tensors in dicts need; all else becomes `Inert`."""
 
     def find_class(self, module: str, name: str) -> Any:
         return _KNOWN.get((module, name)) or type(f"{module}.{name}", (Inert,), {})
 
 
 def load(file: Any, **options: Any) -> Any:
-    """As `pickle.load`, for `torch.load`."""
+    """Like `pickle.load`, for `torch.load`."""
     return Unpickler(file, **options).load()

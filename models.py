@@ -39,7 +39,7 @@ __all__ = ["AUTHORS_NAMES", "BACKBONES", "CLIP_MODELS", "GRAPH_MODELS", "IMAGE_M
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What the suite knows of a model. Numbers are those of the default options."""
+    """What the suite knows about a model, for its default options."""
 
     module: str
     """Where its builder is, a function of the model's name."""
@@ -48,7 +48,7 @@ class ModelInfo:
     input_shape: tuple[int, ...]
     """One input, without the batch: [3, H, W] for an image, [3, T, H, W] for a clip."""
     protocol: str
-    """Where the paper's numbers come from, and what they are."""
+    """The paper's evaluation protocol and score."""
 
 
 GLORE = "Graph-Based Global Reasoning Networks, CVPR 2019, arXiv 1811.12814"
@@ -147,8 +147,8 @@ MODELS = ChainMap(CLIP_MODELS, IMAGE_MODELS)
 GRAPH_MODELS = {"eurnet_kg": "eurgraph.reasoning", "nbfnet": "eurgraph.nbfnet",
                 "eurnet_protein": "eurgraph.protein", "gearnet": "eurgraph.protein",
                 "eurnet_skeleton": "eurgraph.skeleton", "stgcn": "eurgraph.stgcn"}  # fmt: skip
-"""Networks for graphs, and where their builders are. What they take and return is their own: `create_model` builds
-them, but they have no classifier and no pyramid."""
+"""Networks for graphs, and where their builders are. Their inputs and outputs differ from network to network:
+`create_model` builds them, but they have no classifier and no pyramid."""
 
 BACKBONES = ("dilated_resnet50", "dilated_resnet101")
 """Networks for images that are backbones only: `create_pyramid` builds them, `create_model` does not."""
@@ -163,7 +163,7 @@ PYRAMIDS = (
 """Where the builder of a model's backbone for dense prediction is, a function of the model's name."""
 
 NUM_LEVELS = 4
-"""Levels of each model's whole pyramid."""
+"""Number of levels in each model's whole pyramid."""
 TIME = ("keep", "mean")
 
 AUTHORS_NAMES = {"eat_progress3_patch16_224": "eat_tiny", "eat_progress6_patch16_224": "eat_small",
@@ -173,7 +173,7 @@ AUTHORS_NAMES = {"eat_progress3_patch16_224": "eat_tiny", "eat_progress6_patch16
                  "eat_progress6_patch16_384": "eat_small_384", "eat_progress12_patch16_384": "eat_base_384",
                  "eat_progress3_patch16_224_dist": "eat_tiny_dist",
                  "eat_progress6_patch16_224_dist": "eat_small_dist"}  # fmt: skip
-"""What models are called in their authors' code: `create_model` takes these names too."""
+"""Names of models in their authors' code, which `create_model` takes too."""
 
 RELEASED_FILES = {
     "glore_resnet50_3d": ("resnet50-lite_3d_8x8_w-glore_2-3_ep-0000.pth",),
@@ -190,13 +190,13 @@ RELEASED_FILES = {
     "eat_tiny_dist": ("EAT-Ti-dist.pth", "EAT-Ti-dist-1000e.pth"),
     "eat_small_dist": ("EAT-S-dist.pth",),
 }
-"""Names of the files of weights that the authors offer for a model, where their own pages name them."""
+"""Names of the weight files that the authors offer for a model, as listed on their own pages."""
 
 
 def list_models(pattern: str = "*") -> list[str]:
     """Names of networks for images and clips that match a shell pattern, sorted: `list_models("glore_*")`.
 
-    Those of other libraries are listed where the pattern begins with the library: `list_models("timm/convnext*")`.
+    Those of other libraries are listed if the pattern begins with the library: `list_models("timm/convnext*")`.
     """
     if is_library_name(pattern):
         return libraries.list_names(pattern)
@@ -204,14 +204,14 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def takes_images(name: str) -> bool:
-    """Whether a model, also of a library, is for images [B, 3, H, W]; the others are for clips [B, 3, T, H, W]."""
+    """Whether a model (ours or a library's) is for images [B, 3, H, W]; the others are for clips [B, 3, T, H, W]."""
     if is_library_name(name):
         return libraries.takes_images(name)
     return name in BACKBONES or AUTHORS_NAMES.get(name, name) in IMAGE_MODELS
 
 
 def model_info(name: str) -> ModelInfo:
-    """What is known of any model, also of timm's and torchvision's. Raises ValueError: there is no such model."""
+    """What is known about a model, including timm's and torchvision's. Raises ValueError if there is no such model."""
     name = AUTHORS_NAMES.get(name, name)
     if not is_library_name(name):
         if name not in MODELS:
@@ -226,7 +226,7 @@ def model_info(name: str) -> ModelInfo:
 
 
 def builder(name: str) -> Callable[..., nn.Module]:
-    """The function that builds the model of this name; this is where its file is imported.
+    """The function that builds the model of this name. Imports the model's file.
 
     Raises:
         ValueError: there is no such model; the message has the nearest name and all of them.
@@ -242,13 +242,13 @@ def create_model(name: str, num_classes: int | None = None, **options: Any) -> n
 
     Args:
         name: one of `list_models()`, or of the authors' own names for them (`AUTHORS_NAMES`), or of `GRAPH_MODELS`; or
-            `timm/NAME`, or `torchvision/NAME`, for any of their classifiers.
-        num_classes: classes that it tells apart. None: as many as in the paper (400 for Kinetics, 1000 for ImageNet).
+            `timm/NAME` or `torchvision/NAME` for any of their classifiers.
+        num_classes: number of classes. None: as many as in the paper (400 for Kinetics, 1000 for ImageNet).
             0: no classifier; the model returns its pooled features. Networks for graphs have options instead.
         options: further arguments of the model's builder, such as `dropout=0.5`.
 
     Raises:
-        ValueError: unknown name or option; the message has the nearest name and all of them. Or an option that has no
+        ValueError: unknown name or option; the message has the nearest name and all of them. Or an option without a
             default is missing.
     """
     name = AUTHORS_NAMES.get(name, name)
@@ -275,7 +275,7 @@ def _check_options(name: str, build: Callable[..., nn.Module], options: Mapping[
     required = [one for one, rule in accepted.items() if rule.default is rule.empty and rule.kind not in _COLLECTING]
     missing = [one for one in required if one not in options]
     if missing:
-        raise ValueError(f"{name} has no size of its own: give {', '.join(missing)}")
+        raise ValueError(f"{name} has no default size: give {', '.join(missing)}")
 
 
 def _whole(num_classes: Any) -> int:
@@ -298,8 +298,8 @@ def create_pyramid(
 ) -> nn.Module:
     """Builds the backbone of a segmentor or detector, a `Pyramid`: the stages of a model up to the last level.
 
-    Levels have the norms that the model's authors give them in dense prediction. `backbones.PerFrame` puts a backbone
-    for images on clips.
+    Levels have the norms that the model's authors give them in dense prediction. `backbones.PerFrame` applies a
+    backbone for images to clips.
 
     >>> backbone = create_pyramid("hornet_debug_gf", out_indices=(1, 2, 3))
     >>> backbone.pyramid_channels, backbone.pyramid_strides
@@ -307,12 +307,12 @@ def create_pyramid(
 
     Args:
         name: as for `create_model`, or `timm/NAME` for any network of timm that has `features_only`.
-        out_indices: the levels that it returns, of 0 (the finest) to 3, increasing; of a network of timm, as timm
-            counts them. None: all, those of stride 4 or more.
+        out_indices: the levels that it returns, from 0 (the finest) to 3, increasing; for a network of timm, as timm
+            counts them. None: all of stride 4 or more.
         weights: a file to start from, read by `load_pretrained`: of the classifier, of the backbone, or of a detector
-            or segmentor with it. What happened to its entries is logged.
-        time: what becomes of the time of clips. `keep`: levels are [B, C, T, H, W]; `mean`: it is averaged, and heads
-            for images take the levels. None: kept.
+            or segmentor with it. Logs what happened to its entries.
+        time: what to do with the time axis of clips. `keep`: levels are [B, C, T, H, W]; `mean`: it is averaged, so
+            that heads for images take the levels. None: kept.
         options: further arguments of the backbone's builder.
 
     Raises:
@@ -372,16 +372,16 @@ def load_weights(model: nn.Module, path: str | Path, strict: bool = True, averag
     """Fills a model from a file of its own weights: ours, or the authors' released one.
 
     The file is a state dict by itself or under `state_dict`, `model`, `module`, `model_state_dict`, `model_ema`,
-    `state_dict_ema` or `ema`, written by torch.save or as safetensors. Names may have the prefixes of what held the
-    model: `module.`, `model.`, `net.` or `network.` before all of them, `_orig_mod.` of torch.compile anywhere. Code in
-    the file never runs.
+    `state_dict_ema` or `ema`, written by torch.save or as safetensors. Names may have the prefixes of wrappers:
+    `module.`, `model.`, `net.` or `network.` before all of them, `_orig_mod.` of torch.compile anywhere. Code in the
+    file never runs.
 
     Args:
         model: the model to fill, in place; untouched if the file is refused.
         path: the file.
         strict: refuse the file unless every entry fits. Otherwise whatever fits by name and shape is loaded, and the
             report names the rest.
-        average: take the moving average of the weights (`model_ema`, `state_dict_ema` or `ema`), not the weights.
+        average: take the moving average of the weights (`model_ema`, `state_dict_ema` or `ema`) instead of the weights.
 
     Raises:
         WeightsError: the file is missing or broken, or does not fit.
@@ -393,9 +393,10 @@ def load_pretrained(model: nn.Module, path: str | Path, classes: Sequence[int] |
     """Starts a model from weights learned on other data: fine-tuning, or a 3-D network from 2-D ImageNet weights.
 
     The file is read as by `load_weights`; "hub" as path downloads the weights that timm or torchvision offers for its
-    network. Their classifier is used if it has the model's number of classes and left out otherwise, unless `classes`
-    tells which of its rows to start from. 2-D kernels in the file are inflated, and the model's reasoning units, which
-    no image network has, stay as they are. Weights that depend on the image size are resized. Everything else must fit.
+    network. The file's classifier is used if it has the model's number of classes and left out otherwise, unless
+    `classes` selects the rows to start from. 2-D kernels in the file are inflated, and the model's reasoning units,
+    which no image network has, stay unchanged. Weights that depend on the image size are resized. Everything else must
+    fit.
 
     Args:
         model: the model to fill, in place; untouched if the file is refused.
@@ -411,10 +412,10 @@ def load_pretrained(model: nn.Module, path: str | Path, classes: Sequence[int] |
 
 
 def _other_that_fits(name: str, found: weight_files.Weights) -> str | None:
-    """Another model that the weights fit, of the eight that are nearest in size.
+    """Another model that the weights fit, from the eight nearest in size.
 
-    Building one takes some tenths of a second, and a file differs in size from its model by classifier and statistics
-    only.
+    Building one takes some tenths of a second, and a file differs in size from its model only by classifier and
+    statistics.
     """
     size = sum(tensor.numel() for tensor in found.values() if tensor.is_floating_point())
     nearest = sorted(MODELS, key=lambda other: abs(MODELS[other].num_parameters - size))[:8]

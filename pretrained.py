@@ -1,10 +1,10 @@
-"""Networks in folders as the Hugging Face hub lays them out: config.json, model.safetensors and README.md.
+"""Networks in folders with the layout of the Hugging Face hub: config.json, model.safetensors and README.md.
 
 >>> from pretrained import from_pretrained
 >>> model = from_pretrained("shared/glore_motion")  # doctest: +SKIP
 
 `inference.save_pretrained` writes such a folder; `inference.load_trained` reads it with its preprocessing. Files stay
-where they are, and nothing is unpickled. Only a name that is no folder is looked up on the hub.
+where they are, and nothing is unpickled. Only a name that is not a folder is looked up on the hub.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 class PretrainedConfig(Settings):
-    """What config.json says. Keys that others add to it are ignored."""
+    """The contents of config.json. Keys added by other tools are ignored."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore", frozen=True)
 
@@ -51,14 +51,14 @@ def from_pretrained(
 
     Args:
         source: the folder, or the name of a model on the Hugging Face hub, such as "user/name".
-        num_classes: put a new, untrained classifier for so many classes on top; 0: return the pooled features. None:
-            as many as in the folder, with its classifier.
+        num_classes: put a new, untrained classifier with this many classes on top; 0: return the pooled features. None:
+            keep the folder's classifier.
         revision: branch, tag or commit of a model on the hub; None: its main branch.
         options: arguments of the network's builder that differ from those in config.json, such as `dropout=0.5`.
 
     Raises:
         SettingsError: there is no such folder or model, it cannot be downloaded, or config.json is invalid.
-        WeightsError: the weights are missing, damaged, or not those of the network.
+        WeightsError: the weights are missing, damaged, or do not fit the network.
     """
     folder = find_folder(source, revision)
     config = read_config(folder)
@@ -100,7 +100,7 @@ def find_folder(source: str | Path, revision: str | None = None) -> Path:
         return Path(source)
     if Path(source).exists() or not _HUB_NAME.fullmatch(str(source)):
         raise SettingsError(f"{source} is not a folder with {CONFIG} and {WEIGHTS}, nor a name such as user/name")
-    missing = f"there is no folder {source}, and no model of this name could be downloaded"
+    missing = f"there is no folder {source}, and no model with this name could be downloaded"
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError
@@ -108,13 +108,13 @@ def find_folder(source: str | Path, revision: str | None = None) -> Path:
         raise SettingsError(f"{missing}: this needs huggingface_hub (pip install huggingface_hub)") from None
     try:
         return Path(snapshot_download(str(source), revision=revision, allow_patterns=[CONFIG, WEIGHTS, CARD]))
-    except (HfHubHTTPError, OSError, ValueError) as error:  # no network, no such model, no access, no space
+    except (HfHubHTTPError, OSError, ValueError) as error:  # no connection, no such model, no access, no space
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise SettingsError(f"{missing}: {reason}") from error
 
 
 def check_folder(folder: str | Path, overwrite: bool = False) -> Path:
-    """Makes `folder` if need be. Raises SettingsError if it cannot be written, or holds a model already."""
+    """Creates `folder` if needed. Raises SettingsError if it cannot be written, or already has a model."""
     folder = Path(folder)
     present = [name for name in (CONFIG, WEIGHTS, CARD) if (folder / name).exists()]
     if present and not overwrite:

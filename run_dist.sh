@@ -6,7 +6,7 @@
 #   ./run_dist.sh --nnodes 2 --node-rank 0 --master HOST CONFIG [key=value ...]      this machine's part, by hand
 #
 #   --hosts FILE        one machine per line: [USER@]NAME [address=ADDRESS] [slots=PROCESSES]; # starts a comment (Hosts
-#                       here, else in the suite; a file that is named here is used in a SLURM allocation, too)
+#                       here, else in the suite; a file given by this option is used in a SLURM allocation, too)
 #   --dry-run           print the command for each machine and start nothing
 #   --rsh COMMAND       runs a shell line on a machine, as COMMAND NAME LINE (ssh, without a password prompt; it drops
 #                       a machine that does not respond for a minute)
@@ -15,9 +15,9 @@
 #   --address ADDRESS   where the others reach this machine, only when started by hand (its host name)
 #   --max-restarts N    how often to restart from the last checkpoint after a process dies (3)
 #
-# Every machine needs the suite and its .venv at the same path, and the folder you are in, to which relative paths and
-# the run directory belong, on a shared disk. A machine's part that receives SIGTERM or SIGUSR1 exits with status 75;
-# tools/slurm_job.sh is a job that then requeues itself.
+# Every machine needs the suite and its .venv at the same path. The current folder, which contains the run directory and
+# which relative paths refer to, must be on a shared disk. A process that receives SIGTERM or SIGUSR1 exits with status
+# 75; tools/slurm_job.sh is a job that then requeues itself.
 set -euo pipefail
 suite=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 source "$suite/tools/environment.sh"
@@ -48,7 +48,7 @@ for number in nproc:1 port:1 max_restarts:0 nnodes:1 node_rank:0; do
 done
 [ "$port" -le 65535 ] || fail "--port must be a number, got $port (the highest port is 65535)"
 
-# The host of $1, which may have the form USER@HOST or [IPV6] as ssh and URLs take it; fails if it is none.
+# The host of $1, which may have the form USER@HOST or [IPV6] as in ssh and URLs; fails if it is not a host.
 host_of() {
     local host=${1##*@}
     host=${host#[} host=${host%]}
@@ -86,7 +86,7 @@ run_this_machine() {
         --rdzv-conf "is_host=$((node_rank == 0))")
     if [ -n "$address" ]; then
         run+=(--local-addr "$address")
-        local interface # use the address's own interface: a host name may resolve to another
+        local interface # use the address's own interface, because a host name may resolve to another
         interface=$(ip -oneline address show to "$address" 2>/dev/null | awk '{ print $2; exit }' || true)
         if [ -n "$interface" ]; then
             export GLOO_SOCKET_IFNAME=${GLOO_SOCKET_IFNAME:-$interface} NCCL_SOCKET_IFNAME=${NCCL_SOCKET_IFNAME:-=$interface}
@@ -125,7 +125,7 @@ read_hosts() {
     [ -f "$hosts" ] && [ -r "$hosts" ] || fail "there is no hosts file $hosts (one machine per line); see ./run_dist.sh --help"
     local line words word name host address processes hosts_seen=' '
     while read -r line || [ -n "$line" ]; do
-        line=${line#$'\xef\xbb\xbf'} # the byte order mark of Windows' editors
+        line=${line#$'\xef\xbb\xbf'} # the byte order mark that Windows editors write
         read -r -a words <<<"${line%%#*}"
         [ ${#words[@]} -gt 0 ] || continue
         local wrong="$hosts: ${line@Q}: expected [USER@]NAME [address=ADDRESS] [slots=PROCESSES]"
@@ -142,7 +142,7 @@ read_hosts() {
         done
         names+=("${name%"${name##*@}"}$host") # without the brackets of an IPv6 address, which ssh does not take
         addresses+=("$address") slots+=("$processes")
-    done < <(tr '\r' '\n' <"$hosts") # files from Windows end their lines with both
+    done < <(tr '\r' '\n' <"$hosts") # lines of Windows files end with both
     [ ${#names[@]} -gt 0 ] || fail "$hosts lists no machine"
     local num_loopback=0
     for address in "${addresses[@]}"; do ! is_loopback "$address" || num_loopback=$((num_loopback + 1)); done

@@ -6,15 +6,15 @@
 #   ./run_local.sh SCRIPT.py [ARGUMENT ...]   any other script of the suite, with the same Python: tools/predict.py VIDEO
 #   NUM_PROCESSES=2 ./run_local.sh ...        choose the number of processes
 #
-# Relative paths, also those in a recipe, are relative to the folder you are in: there the command reads your data and
-# writes runs/. A CONFIG or SCRIPT.py that is not there is taken from the suite.
+# Relative paths, including those in a recipe, are relative to the current folder: there the command reads your data and
+# writes runs/. A CONFIG or SCRIPT.py that is not found there is taken from the suite.
 set -euo pipefail
 suite=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 source "$suite/tools/environment.sh"
 
 case ${1:-} in
     -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$suite/run_local.sh" && exit ;;
-    -*) fail "there is no option $1; ./run_local.sh --help explains what there is" ;;
+    -*) fail "there is no option $1; see ./run_local.sh --help" ;;
     '' | *=*) first=configs/demo/glore_motion.yaml ;;
     *) first=$1 && shift ;;
 esac

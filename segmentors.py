@@ -28,7 +28,7 @@ from models import NUM_LEVELS, TIMM, create_pyramid, load_pretrained
 from settings import unknown_name
 
 HEAD_OPTIONS = ("channels", "auxiliary_channels", "dropout", "norm")
-"""What `create_segmentor` takes for the heads."""
+"""The arguments of `create_segmentor` for the heads."""
 
 NUM_NODES = 64
 """Nodes of the unit in GloRe's segmentation head; an assumption, see `dense.fcn.GloReHead`."""
@@ -46,7 +46,7 @@ class Head(NamedTuple):
     auxiliary_channels: int = 0
     """Channels of the auxiliary head on the last but one level in the paper; 0: no such head."""
     takes_coarsest: bool = False
-    """Whether it takes the coarsest level alone."""
+    """Whether it takes only the coarsest level."""
 
 
 def _unit(channels: int) -> nn.Module:
@@ -54,7 +54,7 @@ def _unit(channels: int) -> nn.Module:
 
 
 def _horfpn(*levels: Any, spatial: Callable[[int], nn.Module], norm: str, **options: Any) -> nn.Module:
-    """UPerNet whose levels are fused by a recursive gated convolution."""
+    """UPerNet that fuses its levels with a recursive gated convolution."""
     fusion = partial(GNConvModule, spatial=spatial, norm=norm, activation=True)
     return UPerHead(*levels, norm=norm, fusion=fusion, **options)
 
@@ -69,7 +69,7 @@ HEADS = {
     "glore": Head(partial(GloReHead, unit=_unit), 512, takes_coarsest=True),
     "fcn": Head(partial(FCNHead, level=-1, num_convs=2), 512, auxiliary_channels=256, takes_coarsest=True),
 }
-"""Heads by name: UPerNet, its two variants of HorNet's paper, Semantic FPN (GLNet's likely setting), GloRe's, FCN."""
+"""Heads by name: UPerNet, its two variants in HorNet's paper, Semantic FPN (GLNet's likely setting), GloRe's, FCN."""
 
 
 def create_segmentor(
@@ -92,14 +92,14 @@ def create_segmentor(
         channels: channels of the head's maps; None: as in the paper. An FPN under it has twice as many.
         auxiliary_channels: channels of the auxiliary head, which only training uses; 0: no such head; None: as in the
             paper.
-        dropout: share of the channels dropped before the classifiers in training.
+        dropout: fraction of the channels dropped before the classifiers in training.
         norm: of the heads' convolutions: batch, group or frozen, see `dense.layers.NORMS`.
         weights: a file to start from, read by `models.load_pretrained`: of the backbone or its classifier, or of a
             segmentor like this one, with any number of classes.
         options: further arguments of the backbone's builder.
 
     Raises:
-        ValueError: unknown backbone, head or option, or a number out of range.
+        ValueError: unknown backbone, head or option, or a value out of range.
         WeightsError: the file is missing or broken, or does not fit.
     """
     if head not in HEADS:
@@ -138,7 +138,7 @@ def _backbone_for(
 ) -> nn.Module:
     """The backbone, built if it is a name.
 
-    Levels that nothing takes are left out: distributed training would wait for their gradients.
+    Unused levels are left out: distributed training would wait for their gradients.
     """
     if isinstance(backbone, str):
         if takes_coarsest and not name.startswith(TIMM):
@@ -155,28 +155,28 @@ def _backbone_for(
 
 
 def _with_our_names(model: Segmentor, weights: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
-    """A state dict with the names of this suite, if it has those that GloRe's segmentation likely has (an assumption).
+    """A state dict with this suite's names, converted from those that GloRe's segmentation likely has (an assumption).
 
     Raises:
-        ValueError: it is of a segmentor with another head, or only one of file and model has an auxiliary head.
+        ValueError: it is from a segmentor with another head, or only one of file and model has an auxiliary head.
     """
     if any(name.startswith("head.gcn.") for name in weights):
         weights = {_renamed(name): tensor for name, tensor in weights.items() if not name.startswith(UNUSED)}
     theirs, ours = head_of(weights), head_of(model.state_dict())
     if theirs not in (None, ours):
-        raise ValueError(f"the file holds a segmentor with the head {theirs}, and the model has {ours}")
+        raise ValueError(f"the file is from a segmentor with the head {theirs}, but the model has {ours}")
     width = next((len(t) for name, t in weights.items() if name.startswith("auxiliary_head.convs.0.conv.")), 0)
     has_auxiliary = model.auxiliary_head is not None
     if theirs is not None and bool(width) != has_auxiliary:
         file, own = ("an", "none") if width else ("no", "one")
         raise ValueError(
-            f"the file has {file} auxiliary head, and the model has {own}; build it with auxiliary_channels={width}"
+            f"the file has {file} auxiliary head, but the model has {own}; build it with auxiliary_channels={width}"
         )
     return weights
 
 
 UNUSED = ("pretrained.fc.",)
-"""What a classifier leaves in a segmentor's file."""
+"""Leftovers of a classifier in a segmentor's file."""
 GLORE_PREFIXES = {"pretrained.": "backbone.", "head.": "decode_head."}
 
 
@@ -188,7 +188,7 @@ def _renamed(name: str) -> str:
 
 
 def head_of(weights: Mapping[str, torch.Tensor]) -> str | None:
-    """The head in `HEADS` that a segmentor's state dict has, None: none of them. HorFPN's two are told apart."""
+    """The head in `HEADS` that a segmentor's state dict has; None: none of them. Distinguishes HorFPN's two."""
     own = {name.removeprefix("decode_head.") for name in weights if name.startswith("decode_head.")}
     for start, head in HEAD_ENTRIES.items():
         if any(name.startswith(start) for name in own):
@@ -204,7 +204,7 @@ HEAD_ENTRIES = {
     "conv51.": "glore",
     "convs.": "fcn",
 }
-"""How the name of an entry begins that only this head has; the first that is found counts."""
+"""Prefix of an entry that only this head has; the first one found counts."""
 
 
 def num_classes_of(weights: Mapping[str, torch.Tensor], model: Segmentor) -> int:

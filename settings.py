@@ -4,8 +4,8 @@ A recipe is a YAML file; `key=value` arguments override single values by their d
 frozen pydantic models that forbid unknown keys. All problems are reported together, each with the path of its key, what
 is accepted and, for an unknown key, the closest valid name.
 
-Plain words are read by the rules of YAML 1.2: `1e-4` is a number, `no` and `1:20` are text. So is `020`, which a
-setting that takes a number reads as 20. A key that appears twice in a section is an error.
+Unquoted words follow the rules of YAML 1.2: `1e-4` is a number, `no` and `1:20` are text. So is `020`, which a setting
+that takes a number reads as 20. A key that appears twice in a section is an error.
 
 This is the lowest layer: every package may import it, and it imports none of them.
 """
@@ -23,11 +23,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 LARGEST = 10**15
-"""No number in a recipe may be larger: no run has as many samples, and whole numbers up to it are exact in floats."""
+"""The largest number in a recipe: no run has as many samples, and whole numbers up to this are exact in floats."""
 
 
 LONGEST_SHOWN = 100  # characters of a value in a message
-DEEPEST_NESTING = 100  # sections and lists inside each other in a recipe
+DEEPEST_NESTING = 100  # levels of sections and lists in a recipe
 SUITE = Path(__file__).resolve().parent
 """The folder of the suite, which holds `configs/`."""
 
@@ -48,19 +48,19 @@ class SettingsError(UserError, ValueError):
 class Settings(BaseModel):
     """Base class of all typed settings. Unknown keys are errors, and instances are immutable.
 
-    Numbers are finite and at most `LARGEST`. Text is not empty: none is null.
+    Numbers are finite and at most `LARGEST`. Text is not empty: use null for none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     CHANGEABLE: ClassVar[tuple[str, ...]] = ()
-    """Settings or whole sections that may change when a run is resumed: they do not touch the weights."""
+    """Settings or whole sections that may change when a run is resumed, because they do not affect the weights."""
 
     @field_validator("*")
     @classmethod
     def _within_reason(cls, value: Any) -> Any:
         for leaf in _leaves(value):
             if isinstance(leaf, int | float) and not abs(leaf) <= LARGEST:
-                raise ValueError(f"{_shown(leaf)} is beyond reason; expected a finite number of at most {LARGEST:g}")
+                raise ValueError(f"{_shown(leaf)} is out of range; expected a finite number of at most {LARGEST:g}")
             if leaf == "":
                 raise ValueError("is empty; write null for none")
             if isinstance(leaf, str) and "\0" in leaf:
@@ -69,7 +69,7 @@ class Settings(BaseModel):
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-    """The plain values in nested lists and dicts. Sections are left out: they have checked themselves."""
+    """The plain values in nested lists and dicts. Sections are left out, because they check themselves."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list | tuple):
@@ -99,7 +99,7 @@ def unknown_name(what: str, name: str, choices: Iterable[str]) -> str:
 def recipe_file(path: str | Path) -> Path:
     """The recipe `path` in the current folder, else in the suite's. Raises SettingsError if it is in neither.
 
-    So `configs/demo/glore_motion.yaml` is a recipe wherever a command is started.
+    So `configs/demo/glore_motion.yaml` is found wherever a command is started.
     """
     found = next((place for place in (Path(path), SUITE / path) if place.is_file()), None)
     if found is None:
@@ -135,7 +135,7 @@ def apply_override(recipe: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise SettingsError(f"override {override!r} does not have the form key=value, for example optimizer.lr=0.1")
     if re.search(r"(^|\s)#", re.sub(r"""'[^']*'|"[^"]*\"""", "", text)):
-        raise SettingsError(f"override {override!r}: YAML takes # for the start of a comment; put the value in quotes")
+        raise SettingsError(f"override {override!r}: in YAML, # starts a comment; put the value in quotes")
     value = parse_yaml(text, f"override {override!r}")
     *parents, leaf = key.split(".")
     section = recipe
@@ -149,7 +149,7 @@ def apply_override(recipe: dict[str, Any], override: str) -> None:
 
 
 def parse_yaml(text: str, source: str) -> Any:
-    """The plain value of a YAML text: see the top of this file. Raises SettingsError, which names `source`."""
+    """The plain value of a YAML text: see the top of this file. Raises SettingsError that names `source`."""
     try:
         return yaml.load(text, _Loader)  # a SafeLoader
     except yaml.MarkedYAMLError as error:
@@ -173,7 +173,7 @@ class _Loader(yaml.SafeLoader):
 
     def __init__(self, stream):
         super().__init__(stream)
-        self._level = 0  # of the node that is read
+        self._level = 0  # of the current node
         self._heights: dict[yaml.Node, int] = {}  # levels of each node that has been read, aliases included
 
     def compose_node(self, parent, index):
@@ -185,7 +185,7 @@ class _Loader(yaml.SafeLoader):
             inner = [part for pair in inner for part in pair] if isinstance(node, yaml.MappingNode) else inner
             self._heights[node] = 1 + max((self._heights[part] for part in inner), default=0)
         elif node not in self._heights:
-            problem = f"*{event.anchor} stands inside what it stands for"
+            problem = f"*{event.anchor} is inside the value that it refers to"
             raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
         self._level -= 1
         self._check_level(self._level + self._heights[node], event)
@@ -209,14 +209,14 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes text that either version of YAML would take for something else."""
+    """Quotes text that either version of YAML would not read as text."""
 
     yaml_implicit_resolvers: ClassVar[dict] = dict(yaml.SafeDumper.yaml_implicit_resolvers)
 
 
 _TAG = "tag:yaml.org,2002:"
 _WHOLE = r"(?:0|[1-9][0-9]*)"
-_PLAIN_WORDS = {  # tag -> the words that have it without quotes, and their first characters
+_PLAIN_WORDS = {  # tag -> the unquoted words that it applies to, and their first characters
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
     "int": (rf"[-+]?{_WHOLE}", list("-+0123456789")),

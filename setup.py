@@ -1,6 +1,6 @@
-"""Builds the wheel from today's sources alone; all the rest is in pyproject.toml.
+"""Builds the wheel only from the current sources; everything else is in pyproject.toml.
 
-setuptools adds to a wheel whatever an earlier build left in build/, such as modules that have since been removed.
+By default, setuptools adds to a wheel whatever an earlier build left in build/, such as modules removed since then.
 """
 
 import shutil

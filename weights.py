@@ -1,6 +1,6 @@
-"""Files of weights: read without running their code, compared with a model entry by entry, and loaded or refused.
+"""Weight files: read without running their code, compared with a model entry by entry, and loaded or refused.
 
-`models.load_weights` and `models.load_pretrained` are how the suite uses this; they add the names of its models.
+The suite uses this through `models.load_weights` and `models.load_pretrained`, which add the names of its models.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ Suggest = Callable[[str, Weights], str | None]
 
 STATE_DICTS = ("state_dict", "model", "module", "model_state_dict")
 AVERAGES = ("model_ema", "state_dict_ema", "ema")
-"""Under which keys training scripts put the weights, and their moving average."""
+"""The keys under which training scripts store the weights, and their moving average."""
 
 _COMPILED = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-"""What wrappers of single layers and of whole networks put into the names of entries, anywhere."""
+"""What wrappers of layers and networks insert anywhere in the names of entries."""
 _HOLDERS = ("module.", "model.", "net.", "network.")
-"""What objects that hold the network, such as DistributedDataParallel, put before the names of all entries."""
+"""Prefixes that wrappers of the network, such as DistributedDataParallel, put before the names of all entries."""
 
 BACKBONE = "backbone."
-"""What detectors and segmentors put before the names of their backbone's entries."""
+"""Prefix of the backbone's entries in detectors and segmentors."""
 
 
 class WeightsError(UserError, ValueError):
-    """A file of weights is missing, broken, or does not fit the model; the message says which, why, and what to try."""
+    """A weight file is missing, broken, or does not fit the model; the message says which, why, and what to try."""
 
     on_every_rank = True
 
 
 @dataclass
 class LoadReport:
-    """What happened to every entry of a file of weights and of the model's state dict."""
+    """What happened to every entry of a weight file and of the model's state dict."""
 
     loaded: list[str] = field(default_factory=list)
     """Entries of the model that were filled from the file."""
     inflated: list[str] = field(default_factory=list)
-    """Those of `loaded` that were 2-D kernels and got a time axis of more than one frame."""
+    """The entries in `loaded` that were 2-D kernels and got a time axis of more than one frame."""
     missing: list[str] = field(default_factory=list)
     """Entries of the model that the file lacks; they keep the values they had."""
     unexpected: list[str] = field(default_factory=list)
@@ -57,14 +57,14 @@ class LoadReport:
     mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
     """(name, shape in the file, shape in the model); they keep the values they had."""
     converted: list[str] = field(default_factory=list)
-    """What became of entries in another form than the model's: a line for each kind, in the model's own words."""
+    """How entries in another form than the model's were converted: a line for each kind, written by the model."""
 
     def __str__(self) -> str:
         inflated = f", {len(self.inflated)} of them 2-D kernels that were inflated" if self.inflated else ""
         return "\n".join([f"{len(self.loaded)} entries loaded{inflated}", *self.converted, *self.misfits()])
 
     def misfits(self) -> list[str]:
-        """A line for each kind of misfit there is, with the first few entries."""
+        """A line for each kind of misfit, with the first few entries."""
         shapes = [f"{name} {list(file)} in the file, {list(own)} in the model" for name, file, own in self.mismatched]
         kinds = {"not in the file": self.missing, "not in the model": self.unexpected, "of another shape": shapes}
         lines = []
@@ -98,7 +98,7 @@ def load(model: nn.Module, path: str | Path, strict: bool, average: bool, sugges
 def load_into_another(
     model: nn.Module, path: str | Path, weights: Weights, suggest: Suggest, classes: Sequence[int] | None = None
 ) -> LoadReport:
-    """See `models.load_pretrained`. `path` is where the `weights` are from."""
+    """See `models.load_pretrained`. `path` is where the `weights` come from."""
     from glore3d.inflate import inflate_weights
 
     model = getattr(model, "_orig_mod", model)  # compiled
@@ -126,28 +126,26 @@ def read(path: str | Path, average: bool = False) -> dict[str, torch.Tensor]:
     content = _read_file(path)
     if average and _holds(content, AVERAGES) is None:
         raise WeightsError(
-            f"{path}: has no averaged weights, under none of {', '.join(AVERAGES)}; take the plain ones, or last.pt of "
-            "a run with train.ema_decay"
+            f"{path}: has no averaged weights under {', '.join(AVERAGES[:-1])} or {AVERAGES[-1]}; use the plain ones, "
+            "or last.pt of a run with train.ema_decay"
         )
     keys = AVERAGES if average else STATE_DICTS + AVERAGES
-    for _ in range(3):  # a file may nest them, but a damaged one may also hold itself
+    for _ in range(3):  # a file may nest them, but a damaged one may also contain itself
         if (inner := _holds(content, keys)) is not None:
             content, keys = inner, STATE_DICTS
     entries = content if isinstance(content, Mapping) else {}
     if not any(isinstance(value, torch.Tensor) for value in entries.values()):
         raise WeightsError(
-            f"{path}: holds no state dict, neither by itself nor under {', '.join(STATE_DICTS + AVERAGES[:-1])} or "
-            f"{AVERAGES[-1]}, but {_summary(content)}"
+            f"{path}: no state dict, neither by itself nor under {', '.join(STATE_DICTS + AVERAGES[:-1])} or "
+            f"{AVERAGES[-1]}; the file has {_summary(content)}"
         )
     for name, value in entries.items():
         if not isinstance(value, torch.Tensor) or not isinstance(name, str):
             found = f"{type(value).__name__} under {name!r}"
-            raise WeightsError(f"{path}: holds one {found}; expected a state dict, which has only tensors under names")
+            raise WeightsError(f"{path}: contains {found}; expected a state dict, which maps names to tensors")
     weights = {_COMPILED.sub("", name): tensor for name, tensor in entries.items()}
     if len(weights) < len(entries):
-        raise WeightsError(
-            f"{path}: holds entries twice, with and without _orig_mod. or the like; save only one of them"
-        )
+        raise WeightsError(f"{path}: has entries twice, with and without _orig_mod. or the like; save only one of them")
     return weights
 
 
@@ -156,11 +154,11 @@ def _read_file(path: Path) -> Any:
     import torch
 
     if path.is_dir():
-        raise WeightsError(f"{path}: is a folder; name the file of weights in it")
+        raise WeightsError(f"{path}: is a folder; name the weight file in it")
     if not path.is_file():
-        raise WeightsError(f"{path}: there is no such file of weights")
+        raise WeightsError(f"{path}: there is no such file")
     if path.suffix == ".json":
-        raise WeightsError(f"{path}: holds no weights; if it is the index of several files, join these into one")
+        raise WeightsError(f"{path}: has no weights; if it is the index of several files, merge them into one")
     try:
         with open(path, "rb"):
             pass
@@ -176,7 +174,7 @@ def _read_file(path: Path) -> Any:
             return _without_foreign(path, foreign[1])
         size = f"{path.stat().st_size:,} bytes"
         raise WeightsError(
-            f"{path}: not a readable file of weights, {size} ({_reason(error)}); it may be cut short: download it again"
+            f"{path}: not a readable weight file, {size} ({_reason(error)}); it may be cut short: download it again"
         ) from error
 
 
@@ -188,15 +186,15 @@ def _without_foreign(path: Path, kind: str) -> Mapping:
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=inert_pickle)
-    except Exception:  # whatever the bytes lead to where objects should be
+    except Exception:  # damaged objects may raise anything
         content = None
     if not isinstance(content, Mapping):
-        raise WeightsError(f"{path}: holds {kind}, whose code is not run; save its state dict alone")
+        raise WeightsError(f"{path}: contains {kind}, whose code is not run; save only its state dict")
     return content
 
 
 def _plain_types() -> list[Any]:
-    """What scripts put beside the weights and cannot run code: their arguments, and numbers of NumPy."""
+    """Types that scripts store beside the weights and that cannot run code: their arguments, and NumPy's numbers."""
     import numpy as np
 
     scalar = np.float64(0).__reduce__()[0]
@@ -210,14 +208,14 @@ def _plain_types() -> list[Any]:
 
 
 def _reason(error: Exception) -> str:
-    """Why a file cannot be read, on one line; torch's advice to read it without protection is left out."""
+    """Why a file cannot be read, on one line, without torch's advice to read it unprotected."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     stated = re.search(r"WeightsUnpickler error: (.+)", text) or re.search(r"(.+)", text)
     return f"{type(error).__name__}: {stated[1].split('. ')[0][:200]}" if stated else type(error).__name__
 
 
 def _holds(content: Any, keys: tuple[str, ...]) -> Mapping | None:
-    """What is under the first of `keys` that holds a dict; None if none does."""
+    """The first dict under one of `keys`; None if there is none."""
     inner = (content.get(key) for key in keys) if isinstance(content, Mapping) else ()
     return next((value for value in inner if isinstance(value, Mapping)), None)
 
@@ -231,7 +229,7 @@ def _summary(content: Any) -> str:
 
 
 def adapt(model: nn.Module, path: str | Path, weights: dict[str, torch.Tensor], resize: bool = False) -> dict:
-    """The weights in the model's own form, if the model knows other forms (`adapt_weights`)."""
+    """The weights in the model's own form, if the model can convert others (`adapt_weights`)."""
     weights = _without_holders(model, weights)
     if hasattr(model, "adapt_weights"):
         try:
@@ -243,7 +241,7 @@ def adapt(model: nn.Module, path: str | Path, weights: dict[str, torch.Tensor], 
 
 
 def _without_holders(model: nn.Module, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights without the prefixes that all names share and none of the model's has, such as `module.`."""
+    """The weights without prefixes that all their names share but the model's names lack, such as `module.`."""
     own = _shapes(model)
     weights = dict(weights)
     if "n_averaged" not in own:
@@ -257,7 +255,7 @@ def _without_holders(model: nn.Module, weights: dict[str, torch.Tensor]) -> dict
 
 
 def _backbone_alone(model: nn.Module, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The entries of a detector's or segmentor's backbone, where the model is a backbone itself."""
+    """The entries of a detector's or segmentor's backbone, if the model itself is a backbone."""
     inner = {name.removeprefix(BACKBONE): tensor for name, tensor in weights.items() if name.startswith(BACKBONE)}
     is_backbone = hasattr(model, "forward_pyramid") and not any(name.startswith(BACKBONE) for name in _shapes(model))
     return inner if inner and is_backbone else weights
@@ -268,36 +266,36 @@ def _name(model: nn.Module) -> str:
 
 
 def classifiers(model: nn.Module) -> tuple[str, ...]:
-    """How the names of the classifier's entries begin."""
+    """The prefixes of the classifier's entries."""
     return getattr(model, "classifier_names", ("classifier.",))
 
 
 def _of_classes(model: nn.Module, path: str | Path, weights: dict, classes: Sequence[int]) -> dict[str, torch.Tensor]:
-    """The weights with those rows of their classifier that belong to `classes`, one for each class of the model."""
+    """The weights with the rows of their classifier for `classes`, one for each class of the model."""
     names = [name for name in weights if name.startswith(classifiers(model)) and _has_rows(model, name, weights[name])]
     num_found = min((len(weights[name]) for name in names), default=0)
     if not num_found:
-        raise WeightsError(f"{path}: has no classifier to take classes from")
+        raise WeightsError(f"{path}: has no classifier to select classes from")
     if not 0 <= min(classes) <= max(classes) < num_found:
         raise WeightsError(
-            f"{path}: has {num_found} classes; those to take from it are {min(classes)} to {max(classes)}"
+            f"{path}: has {num_found} classes, but the selected ones range from {min(classes)} to {max(classes)}"
         )
     if len(classes) != model.num_classes:
-        raise WeightsError(f"{path}: {len(classes)} classes to take from it, but the model has {model.num_classes}")
+        raise WeightsError(f"{path}: {len(classes)} classes are selected, but the model has {model.num_classes}")
     return weights | {name: weights[name][list(classes)] for name in names}
 
 
 def _has_rows(model: nn.Module, name: str, tensor: torch.Tensor) -> bool:
-    """Whether an entry of the classifier has a row for each class; one of its norm has none, for example."""
+    """Whether an entry of the classifier has a row for each class; the entries of its norm, for example, do not."""
     own = _shapes(model).get(name, ())
     return len(own) > 0 and own[0] == model.num_classes and tensor.dim() == len(own) and tensor.shape[1:] == own[1:]
 
 
 def read_classes(path: str | Path) -> list[int]:
-    """A class of another network for each class of a new one: lines of numbers, or a list or tensor in a .pth file.
+    """The class of another network for each class of a new one: lines of numbers, or a list or tensor in a .pth file.
 
     Raises:
-        WeightsError: no such file, or it holds something else.
+        WeightsError: there is no such file, or it contains something else.
     """
     path = Path(path)
     is_text = path.suffix in (".txt", ".csv")
@@ -308,24 +306,24 @@ def read_classes(path: str | Path) -> list[int]:
         else:
             content = content.tolist() if hasattr(content, "tolist") else content
             if not isinstance(content, list | tuple) or any(type(number) is not int for number in content):
-                raise ValueError(f"it holds one {type(content).__name__} of other things than whole numbers")
+                raise ValueError(f"its {type(content).__name__} is not a list of whole numbers")
             numbers = list(content)
     except WeightsError:
         raise
     except (OSError, TypeError, ValueError) as error:
         raise WeightsError(
-            f"{path}: expected the number of a class on each line, or a list in a .pth file: {error}"
+            f"{path}: expected a class index on each line, or a list of them in a .pth file: {error}"
         ) from error
     if not numbers:
-        raise WeightsError(f"{path}: holds no numbers of classes")
+        raise WeightsError(f"{path}: contains no class indices")
     return numbers
 
 
 def _excused(model: nn.Module, weights: Weights) -> tuple[str, ...]:
-    """How the names of entries begin that a file for fine-tuning need not have, or may have in vain.
+    """Prefixes of entries that a file for fine-tuning may lack, or may have without the model using them.
 
     These are the classifier's; what a backbone has besides its classifier (`new_names`); and what a detector or
-    segmentor has besides its backbone (`head_names`). Of the last two, a file that has some should have all.
+    segmentor has besides its backbone (`head_names`). A file that has some of the last two should have all.
     """
     excused = classifiers(model)
     for kind in ("new_names", "head_names"):
@@ -344,7 +342,7 @@ def compare(model: nn.Module, weights: Weights) -> LoadReport:
     report = LoadReport(unexpected=[name for name in weights if name not in shapes])
     for name, shape in shapes.items():
         if name not in weights:
-            # Files from before PyTorch 0.4.1 do not count batches, and no result depends on the count.
+            # Files from before PyTorch 0.4.1 lack the count of batches, and no result depends on it.
             if not name.endswith(".num_batches_tracked"):
                 report.missing.append(name)
         elif weights[name].shape != shape:
@@ -361,12 +359,12 @@ def _fill(model: nn.Module, path: str | Path, weights: Weights, report: LoadRepo
     for name in report.loaded:
         ours, theirs = own[name], weights[name]
         same_kind = ours.is_floating_point() == theirs.is_floating_point() and ours.is_complex() == theirs.is_complex()
-        counts = not ours.is_floating_point() and not ours.is_complex()  # whole numbers; files may hold them as floats
+        counts = not ours.is_floating_point() and not ours.is_complex()  # integers, which files may store as floats
         if theirs.is_meta or theirs.layout != torch.strided or not (same_kind or counts):
             found = "no values" if theirs.is_meta else f"values of {theirs.dtype}, {theirs.layout}"
             raise WeightsError(
-                f"{path}: {name} holds {found}; they cannot become {ours.dtype}; save the weights dense "
-                "and not quantized"
+                f"{path}: {name} has {found}, which cannot become {ours.dtype}; save the weights dense and not "
+                "quantized"
             )
     fitting = OrderedDict((name, weights[name]) for name in report.loaded)
     fitting._metadata = own._metadata  # versions of modules, which torchvision's MNASNet insists on
@@ -381,7 +379,7 @@ def _misfit(model: nn.Module, path: str | Path, weights: Weights, report: LoadRe
     only_classifier = not report.excusing(excused).misfits()
     has_classifier = getattr(model, "num_classes", 0) != 0
     if only_classifier and not has_classifier:
-        hint = "load_pretrained, which leaves the file's classifier out"
+        hint = "load_pretrained, which leaves out the file's classifier"
     elif not has_classifier and _fits_resized(model, path, weights):
         hint = "load_pretrained, which converts weights of a classifier"
     elif only_classifier and classes:
@@ -391,7 +389,7 @@ def _misfit(model: nn.Module, path: str | Path, weights: Weights, report: LoadRe
     elif other := suggest(name, weights):
         hint = f"{other}, which the file fits"
     elif only_classifier:
-        hint = "load_pretrained, which does without a classifier in the file"
+        hint = "load_pretrained, which does not need a classifier in the file"
     elif _fits_resized(model, path, weights):
         hint = "load_pretrained, which resizes what depends on the size of the images"
     else:

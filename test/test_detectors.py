@@ -370,7 +370,7 @@ def test_backbones_of_other_strides():
         ValueError, match=r"Strides has levels of strides \(2, 4\); retinanet takes levels from stride 8"
     ):
         create_detector(Strides(2, 4), 3, "retinanet")
-    with pytest.raises(ValueError, match="Strides is a network for clips"):
+    with pytest.raises(ValueError, match="Strides is for clips"):
         create_detector(Strides((1, 4, 4)), 3)
     with pytest.raises(ValueError, match="drop_path: only a backbone given by its name is built with options"):
         create_detector(Strides(4), 3, drop_path=0.1)

@@ -101,13 +101,13 @@ def test_weights_are_downloaded_only_if_asked_for(monkeypatch):
 
 
 def test_what_cannot_be_downloaded_is_an_error(tmp_path, monkeypatch):
-    with pytest.raises(WeightsError, match="hub: hornet_debug_gf has no weights to download; give a file of them"):
+    with pytest.raises(WeightsError, match="hub: hornet_debug_gf has no weights to download; give a weight file"):
         load_pretrained(create_model("hornet_debug_gf"), "hub")
     name = next(name for name in timm.list_models() if not timm.list_pretrained(f"{name}.*") and "vit_tiny" in name)
     with torch.device("meta"):
         without, model = create_model(f"timm/{name}"), create_model("torchvision/resnet18")
     with pytest.raises(
-        WeightsError, match=f"hub: no weights of timm/{name} could .*: timm offers no weights of {name};"
+        WeightsError, match=f"hub: cannot download weights of timm/{name}: timm offers no weights of {name};"
     ):
         load_pretrained(without, "hub")
 
@@ -116,5 +116,5 @@ def test_what_cannot_be_downloaded_is_an_error(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(WeightsError, match="torchvision/resnet18 could be downloaded: no route to host; give a file"):
+    with pytest.raises(WeightsError, match="torchvision/resnet18: no route to host; give a weight file"):
         load_pretrained(model, "hub")

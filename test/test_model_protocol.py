@@ -246,7 +246,7 @@ def test_a_pyramid_starts_from_files_of_classifiers_and_of_its_own(name, out_ind
 def test_without_classes_files_with_a_classifier_are_for_load_pretrained(name, tmp_path):
     model = create_model(name, num_classes=5)
     torch.save(model.state_dict(), tmp_path / "weights.pth")
-    with pytest.raises(WeightsError, match="Try: load_pretrained, which leaves the file's classifier out"):
+    with pytest.raises(WeightsError, match="Try: load_pretrained, which leaves out the file's classifier"):
         load_weights(create_model(name, num_classes=0), tmp_path / "weights.pth")
     without = create_model(name, num_classes=0)
     load_pretrained(without, tmp_path / "weights.pth")
@@ -310,7 +310,7 @@ def test_networks_of_other_libraries_keep_the_contract(name, tmp_path):
         classifier = entries - set(model.state_dict())
         assert classifier == {entry for entry in entries if entry.startswith(model.classifier_names)} != set()
         assert model.num_classes == 0 and model(x).shape == (2, model.num_features)
-    with pytest.raises(WeightsError, match="Try: load_pretrained, which leaves the file's classifier out"):
+    with pytest.raises(WeightsError, match="Try: load_pretrained, which leaves out the file's classifier"):
         load_weights(model, tmp_path / "weights.pth")
     load_pretrained(model, tmp_path / "weights.pth")
     other = create_model(name, num_classes=5).eval()

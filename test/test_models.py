@@ -118,7 +118,7 @@ def test_parts_may_be_compiled_and_averages_counted(tmp_path, model, weights):
     averaged = {"n_averaged": torch.tensor(3), **prefixed("module.", weights)}  # as torch.optim.swa_utils writes it
     for content in (inside, averaged):
         assert len(load_weights(model, save(content, tmp_path / "odd.pth")).loaded) == len(weights)
-    with pytest.raises(WeightsError, match=r"holds entries twice, with and without _orig_mod\."):
+    with pytest.raises(WeightsError, match=r"has entries twice, with and without _orig_mod\."):
         load_weights(model, save(weights | prefixed("_orig_mod.", weights), tmp_path / "twice.pth"))
 
 
@@ -148,7 +148,7 @@ def test_weights_or_their_average_load(tmp_path, model, weights):
         for wanted, expected in ((False, weights), (True, average)):
             load_weights(model, path, average=wanted)
             assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
-    with pytest.raises(WeightsError, match=r"plain\.pth: has no averaged weights, under none of model_ema"):
+    with pytest.raises(WeightsError, match=r"plain\.pth: has no averaged weights under model_ema"):
         load_weights(model, save({"model": weights}, tmp_path / "plain.pth"), average=True)
 
 
@@ -172,14 +172,14 @@ def test_truncated_file(tmp_path, model, weights, share, new_format):
     path = tmp_path / "cut.pth"
     torch.save(weights, path, _use_new_zipfile_serialization=new_format)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(WeightsError, match=r"cut\.pth: not a readable file of weights, [\d,]+ bytes .* cut short"):
+    with pytest.raises(WeightsError, match=r"cut\.pth: not a readable weight file, [\d,]+ bytes .* cut short"):
         load_weights(model, path)
 
 
 def test_broken_safetensors_and_text_files(tmp_path, model):
     for name in ("page.pth", "page.safetensors"):
         (tmp_path / name).write_text("<html>404: not found</html>")
-        with pytest.raises(WeightsError, match=f"{name}: not a readable file of weights"):
+        with pytest.raises(WeightsError, match=f"{name}: not a readable weight file"):
             load_weights(model, tmp_path / name)
 
 
@@ -197,7 +197,7 @@ def test_code_in_a_file_is_never_run(tmp_path, model, weights):
     sprung = tmp_path / "sprung"
     report = load_weights(model, save({"state_dict": weights, "trap": Trap(sprung)}, tmp_path / "trap.pth"))
     assert len(report.loaded) == len(weights)
-    with pytest.raises(WeightsError, match="holds getattr, whose code is not run; save its state dict alone"):
+    with pytest.raises(WeightsError, match="contains getattr, whose code is not run; save only its state dict"):
         load_weights(model, save(Trap(sprung), tmp_path / "trap.pth"))
     assert not sprung.exists()
 
@@ -211,7 +211,7 @@ def test_code_in_a_file_is_never_run(tmp_path, model, weights):
     ],
 )
 def test_file_without_a_state_dict(tmp_path, model, content, average):
-    message = "has no averaged weights" if average else "holds no state dict, neither by itself nor under state_dict"
+    message = "has no averaged weights" if average else "no state dict, neither by itself nor under state_dict"
     with pytest.raises(WeightsError, match=message):
         load_weights(model, save(content, tmp_path / "odd.pth"), average=average)
 
@@ -233,7 +233,7 @@ class Settings(dict):
         return Settings, (), {"flags": 1}, iter([self.path]), iter(self.items())
 
     def __setstate__(self, _):
-        raise AssertionError("the code of a file of weights was run")
+        raise AssertionError("the code of a weight file was run")
 
     append = __setstate__
     path = Path("somewhere")
@@ -260,9 +260,9 @@ def test_what_a_file_holds_is_said_on_one_line(tmp_path, model, weights):
     for content, message in (
         ({1: torch.zeros(2)}, "holds one Tensor under 1; expected a state dict"),
         (weights | {"epoch": 3}, "holds one int under 'epoch'; expected a state dict"),
-        (model, r"holds glore3d\.resnet3d\.\w+, whose code is not run; save its state dict alone"),
+        (model, r"contains glore3d\.resnet3d\.\w+, whose code is not run; save only its state dict"),
         ({"model": model, "epoch": 3}, r"no state dict, .* but the keys model \(one glore3d\.resnet3d\.\w+\), epoch"),
-        (holds_itself, "holds no state dict"),
+        (holds_itself, "no state dict"),
         ({name: t.to(torch.int8) for name, t in weights.items()}, f"{first} holds values of torch.int8, .* quantized"),
         ({name: t.to("meta") for name, t in weights.items()}, f"{first} holds no values"),
     ):
@@ -272,10 +272,10 @@ def test_what_a_file_holds_is_said_on_one_line(tmp_path, model, weights):
 
 
 def test_folders_and_indices_hold_no_weights(tmp_path, model):
-    with pytest.raises(WeightsError, match="is a folder; name the file of weights in it"):
+    with pytest.raises(WeightsError, match="is a folder; name the weight file in it"):
         load_weights(model, tmp_path)
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}')
-    with pytest.raises(WeightsError, match=r"json: holds no weights; if it is the index of several files, join these"):
+    with pytest.raises(WeightsError, match=r"json: has no weights; if it is the index of several files, merge them"):
         load_weights(model, tmp_path / "model.safetensors.index.json")
 
 
@@ -396,7 +396,7 @@ def test_models_without_golden_gradients_learn_and_come_back_from_their_files(na
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("eurnet_kg", {}, "eurnet_kg has no size of its own: give num_relations"),
+        ("eurnet_kg", {}, "eurnet_kg has no default size: give num_relations"),
         ("eurnet_protein", {"num_classes": 5}, "no option of eurnet_protein is called 'num_classes'"),
         ("eurnet_debug", {"num_classes": 2.5}, "num_classes is 2.5; it must be a whole number"),
         ("timm/resnet18", {"num_classes": -1}, "num_classes must be 0 or more, not -1"),

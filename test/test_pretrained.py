@@ -83,7 +83,7 @@ def test_what_is_missing_or_damaged_is_named(tmp_path):
     write(tmp_path, create_model("eat_debug", num_classes=3))
     content = (tmp_path / WEIGHTS).read_bytes()
     (tmp_path / WEIGHTS).write_bytes(content[:-100])
-    with pytest.raises(WeightsError, match=r"model\.safetensors: not a readable file of weights"):
+    with pytest.raises(WeightsError, match=r"model\.safetensors: not a readable weight file"):
         from_pretrained(tmp_path)
     (tmp_path / WEIGHTS).unlink()
     with pytest.raises(WeightsError, match=r"model\.safetensors: there is no such file"):
@@ -95,7 +95,7 @@ def test_what_is_missing_or_damaged_is_named(tmp_path):
 def test_a_name_that_cannot_be_downloaded_says_so(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(SettingsError, match="no folder nobody/nothing, and no model of this name could be downloaded:"):
+    with pytest.raises(SettingsError, match="no folder nobody/nothing, and no model with this name could be downloaded:"):
         from_pretrained("nobody/nothing")
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
     with pytest.raises(SettingsError, match=r"this needs huggingface_hub \(pip install huggingface_hub\)"):

@@ -22,7 +22,7 @@ def test_the_number_of_processes_is_checked(number):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--hosts", "x"], "error: there is no option --hosts; ./run_local.sh --help explains what there is"),
+        (["--hosts", "x"], "error: there is no option --hosts; see ./run_local.sh --help"),
         (["tools/predcit.py", "x.mp4"], f"error: there is no script tools/predcit.py, neither here nor in {ROOT}"),
     ],
 )

@@ -196,7 +196,7 @@ def test_files_of_something_else_are_refused_by_what_they_are(tmp_path):
     for head in set(HEADS) - {"upernet"}:
         torch.save(create_segmentor("hornet_debug_7x7", 3, head, **SMALL).state_dict(), tmp_path / "other.pth")
         for load in (load_weights, load_pretrained):
-            with pytest.raises(WeightsError, match=f"a segmentor with the head {head}, and the model has upernet"):
+            with pytest.raises(WeightsError, match=f"a segmentor with the head {head}, but the model has upernet"):
                 load(model, tmp_path / "other.pth")
 
 
@@ -204,9 +204,9 @@ def test_only_one_of_file_and_model_has_an_auxiliary_head(tmp_path):
     both = create_segmentor("hornet_debug_7x7", 3, **SMALL)
     alone = create_segmentor("hornet_debug_7x7", 3, channels=16, auxiliary_channels=0)
     torch.save(both.state_dict(), tmp_path / "both.pth"), torch.save(alone.state_dict(), tmp_path / "alone.pth")
-    with pytest.raises(WeightsError, match=r"the file has an auxiliary head, and the model has none; .*channels=8"):
+    with pytest.raises(WeightsError, match=r"the file has an auxiliary head, but the model has none; .*channels=8"):
         load_weights(alone, tmp_path / "both.pth")
-    with pytest.raises(WeightsError, match=r"the file has no auxiliary head, and the model has one; .*channels=0"):
+    with pytest.raises(WeightsError, match=r"the file has no auxiliary head, but the model has one; .*channels=0"):
         load_pretrained(both, tmp_path / "alone.pth")
 
 

@@ -69,7 +69,7 @@ def test_overrides_change_single_values(recipe):
         ("steps=1:20", r"steps: input should be a valid integer.*got '1:20'"),
         ("steps=.inf", r"steps: input should be a finite number"),
         ("steps=" + 5000 * "9", r"override .* is not valid YAML: Exceeds the limit"),
-        ("steps=3 # three", r"YAML takes # for the start of a comment; put the value in quotes"),
+        ("steps=3 # three", r"in YAML, # starts a comment; put the value in quotes"),
         ("optimizer={lr: 1, lr: 2}", r"the key 'lr' appears twice in a section, first in line 1; remove one of them"),
     ],
 )
@@ -104,7 +104,7 @@ def test_what_is_written_is_read_alike():
         ("[" * 600 + "]" * 600, r"nested more than 100 levels deep \(line 1, column 101\)"),
         ("[" * 600, "nested more than 100 levels deep"),
         ("a0: &a0 []\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 600)), r"100 levels deep \(line 100,"),
-        ("a: &a [{b: *a}]", r"\*a stands inside what it stands for \(line 1, column 12\)"),
+        ("a: &a [{b: *a}]", r"\*a is inside the value that it refers to \(line 1, column 12\)"),
         ("!!bool x", "'x'"),
     ],
 )

@@ -29,7 +29,7 @@ def test_a_classifier_starts_from_the_rows_of_chosen_classes(tmp_path, kind):
     assert not load_pretrained(model, tmp_path / "wide.pth", classes=rows).misfits()
     assert torch.equal(model.head.weight, wide.head.weight[rows]) and torch.equal(model.head.bias, wide.head.bias[rows])
     for classes, message in (
-        ([0, 1], "2 classes to take from it, but the model has 3"),
+        ([0, 1], "2 classes are selected, but the model has 3"),
         ([0, 1, 30], "has 30 classes"),
     ):
         with pytest.raises(WeightsError, match=message):
@@ -47,15 +47,15 @@ def test_a_classifier_with_a_norm_starts_from_chosen_classes(tmp_path):
 
 def test_tables_of_classes_that_are_none(tmp_path):
     (tmp_path / "words.txt").write_text("7\nseven\n")
-    with pytest.raises(WeightsError, match=r"words\.txt: expected the number of a class on each line.*'seven'"):
+    with pytest.raises(WeightsError, match=r"words\.txt: expected a class index on each line.*'seven'"):
         read_classes(tmp_path / "words.txt")
     for wrong in ({0: 5, 1: 7}, torch.tensor([1.7]), torch.tensor([True, False]), [True], 3):
-        with pytest.raises(WeightsError, match=r"wrong\.pth: expected .* other things than whole"):
+        with pytest.raises(WeightsError, match=r"wrong\.pth: expected .* is not a list of whole numbers"):
             read_classes(save(wrong, tmp_path / "wrong.pth"))
     (tmp_path / "bom.csv").write_text("7\n0\n", encoding="utf-8-sig")
     assert read_classes(tmp_path / "bom.csv") == [7, 0]
     (tmp_path / "empty.txt").touch()
-    with pytest.raises(WeightsError, match=r"empty\.txt: holds no numbers"):
+    with pytest.raises(WeightsError, match=r"empty\.txt: contains no class indices"):
         read_classes(tmp_path / "empty.txt")
     with pytest.raises(WeightsError, match="there is no such file"):
         read_classes(tmp_path / "gone.pth")

@@ -296,7 +296,7 @@ def files(scenes, tmp_path_factory) -> dict[str, Path]:
     [
         ("segmentation", "detection", "the file holds a Mask R-CNN, and the model is a segmentor"),
         ("detection", "segmentation", "the file holds a segmentor, and the model is a Mask R-CNN"),
-        ("detection", "gone", "there is no such file of weights"),
+        ("detection", "gone", "there is no such file"),
     ],
 )
 def test_weights_of_another_kind_are_refused(name, file, message, scenes, files, tmp_path):

@@ -151,7 +151,7 @@ def test_outputs_that_are_not_finite_end_with_an_error_after_the_report(run, sta
 @pytest.mark.parametrize(
     ("main", "arguments", "message"),
     [
-        (evaluate.main, ["--run-dir", "RUN", "--checkpoint", "gone.pth"], "gone.pth: there is no such file of weights"),
+        (evaluate.main, ["--run-dir", "RUN", "--checkpoint", "gone.pth"], "gone.pth: there is no such file"),
         (evaluate.main, ["--run-dir", "RUN", "model.name=resnet_debug_3d"], "best.safetensors: does not fit"),
         (evaluate.main, ["--run-dir", "RUN/run"], "RUN/run is not a run directory: there is no such folder"),
         (evaluate.main, ["-c", "RECIPE", "run.dir=RUN/run"], "RUN/run has no checkpoint; train first"),
