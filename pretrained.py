@@ -100,7 +100,7 @@ def find_folder(source: str | Path, revision: str | None = None) -> Path:
         return Path(source)
     if Path(source).exists() or not _HUB_NAME.fullmatch(str(source)):
         raise SettingsError(f"{source} is not a folder with {CONFIG} and {WEIGHTS}, nor a name such as user/name")
-    missing = f"there is no folder {source}, and no model with this name could be downloaded"
+    missing = f"there is no folder {source}, and no such model could be downloaded"
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError

@@ -141,7 +141,7 @@ def read(path: str | Path, average: bool = False) -> dict[str, torch.Tensor]:
         )
     for name, value in entries.items():
         if not isinstance(value, torch.Tensor) or not isinstance(name, str):
-            found = f"{type(value).__name__} under {name!r}"
+            found = f"the entry {name!r} of type {type(value).__name__}"
             raise WeightsError(f"{path}: contains {found}; expected a state dict, which maps names to tensors")
     weights = {_COMPILED.sub("", name): tensor for name, tensor in entries.items()}
     if len(weights) < len(entries):
@@ -222,7 +222,7 @@ def _holds(content: Any, keys: tuple[str, ...]) -> Mapping | None:
 
 def _summary(content: Any) -> str:
     if isinstance(content, Mapping):
-        kinds = {key: f" (one {type(value).__name__})" for key, value in content.items() if key in STATE_DICTS}
+        kinds = {key: f" ({type(value).__name__})" for key, value in content.items() if key in STATE_DICTS}
         keys = [f"{key}{kinds.get(key, '')}" for key in list(content)[:8]]
         return f"the keys {', '.join(keys)}" if content else "nothing"
     return "nothing" if content is None else f"one {type(content).__name__}"

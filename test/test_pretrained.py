@@ -95,7 +95,7 @@ def test_what_is_missing_or_damaged_is_named(tmp_path):
 def test_a_name_that_cannot_be_downloaded_says_so(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(SettingsError, match="no folder nobody/nothing, and no model with this name could be downloaded:"):
+    with pytest.raises(SettingsError, match="no folder nobody/nothing, and no such model could be downloaded:"):
         from_pretrained("nobody/nothing")
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
     with pytest.raises(SettingsError, match=r"this needs huggingface_hub \(pip install huggingface_hub\)"):
