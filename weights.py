@@ -225,7 +225,7 @@ def _summary(content: Any) -> str:
         kinds = {key: f" ({type(value).__name__})" for key, value in content.items() if key in STATE_DICTS}
         keys = [f"{key}{kinds.get(key, '')}" for key in list(content)[:8]]
         return f"the keys {', '.join(keys)}" if content else "nothing"
-    return "nothing" if content is None else f"one {type(content).__name__}"
+    return "nothing" if content is None else f"an object of type {type(content).__name__}"
 
 
 def adapt(model: nn.Module, path: str | Path, weights: dict[str, torch.Tensor], resize: bool = False) -> dict:

@@ -4,8 +4,8 @@ Paper: Zhang et al., Analogous to Evolutionary Algorithm: Designing a Unified Se
 https://arxiv.org/abs/2105.15089
 Authors' code: https://github.com/TencentYoutuResearch/BaseArchitecture-EAT (ea_transformer.py, class LocED)
 
-Done differently here: every curve is a few operations on whole arrays instead of a loop over positions, Hilbert and
-Z-order without a library of their own.
+Done differently here: every curve is a few operations on whole arrays instead of a loop over positions, and Hilbert and
+Z-order need no extra library.
 """
 
 from collections.abc import Sequence
@@ -24,21 +24,21 @@ def sweep(size: int) -> np.ndarray:
 
 
 def scan(size: int) -> np.ndarray:
-    """Row by row, every second one from right to left: neighbors in the sequence are neighbors in the grid."""
+    """Row by row, every second row from right to left: neighbors in the sequence are neighbors in the grid."""
     positions = np.arange(size * size).reshape(size, size)
     positions[1::2] = positions[1::2, ::-1]
     return positions.ravel()
 
 
 def sweep_in_sweep(size: int, patch_size: int) -> np.ndarray:
-    """Patch by patch in a sweep, and each patch in a sweep."""
+    """A sweep over patches, and a sweep within each patch."""
     num_patches = size // patch_size
     rows_and_columns = np.arange(size * size).reshape(num_patches, patch_size, num_patches, patch_size)
     return rows_and_columns.swapaxes(1, 2).ravel()
 
 
 def z_order(size: int) -> np.ndarray:
-    """Quadrant by quadrant: the bits of row and column in turn, the highest first, are the place in the sequence."""
+    """Quadrant by quadrant: alternating bits of row and column, highest first, are the position in the sequence."""
     num_bits = size.bit_length() - 1
     bits = np.arange(size * size).reshape([2] * (2 * num_bits))  # row bits, then column bits, highest first
     return bits.transpose(np.arange(2 * num_bits).reshape(2, num_bits).T.ravel()).ravel()
@@ -62,7 +62,7 @@ CURVES = {"sis": sweep_in_sweep, "sweep": sweep, "scan": scan, "zorder": z_order
 
 @lru_cache(maxsize=8)
 def curve_order(name: str, size: int, patch_size: int = 1) -> np.ndarray:
-    """Where in a size x size grid, counted row by row, each element of the sequence lies: int64 [size * size].
+    """The position in a size x size grid, counted row by row, of each element of the sequence: int64 [size * size].
 
     >>> curve_order("hilbert", 2).tolist()
     [0, 2, 3, 1]
@@ -78,7 +78,7 @@ def curve_order(name: str, size: int, patch_size: int = 1) -> np.ndarray:
     if name not in CURVES:
         raise ValueError(unknown_name("curve", name, CURVES))
     if name in ("zorder", "hilbert") and size & (size - 1):
-        raise ValueError(f"{name} fills grids whose size is a power of two, not {size}; use such an image, or sis")
+        raise ValueError(f"{name} fills grids with a power of two as size, not {size}; use such an image, or sis")
     if name == "sis" and (patch_size < 2 or size % patch_size):
         raise ValueError(
             f"sis fills grids of whole patches of 2 x 2 or more, not a grid of size {size} with patches of size "
@@ -91,7 +91,7 @@ def curve_order(name: str, size: int, patch_size: int = 1) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def order_in_rectangle(name: str, height: int, width: int, patch_size: int = 1) -> np.ndarray:
-    """`curve_order` for any rectangle: the curve of a square that holds it, without the positions outside.
+    """`curve_order` for any rectangle: the curve of a square that contains it, without the positions outside.
 
     The square is the smallest that the curve fills. int64 [height * width]
 
@@ -109,7 +109,7 @@ def order_in_rectangle(name: str, height: int, width: int, patch_size: int = 1) 
 
 
 def is_order_of(order: torch.Tensor, name: str, size: int, patch_size: int = 1) -> bool:
-    """Whether the order [L] is that of the curve; a curve that has no such size is no match."""
+    """Whether the order [L] is that of the curve; False if the curve does not have this size."""
     try:
         return np.array_equal(order.cpu().numpy(), curve_order(name, size, patch_size))
     except ValueError:
@@ -117,7 +117,7 @@ def is_order_of(order: torch.Tensor, name: str, size: int, patch_size: int = 1) 
 
 
 class SpaceFillingCurve(nn.Module):
-    """Puts the positions of a grid into the order of a curve (`curve_order`), which it keeps in the state dict.
+    """Puts the positions of a grid into the order of a curve (`curve_order`), which is stored in the state dict.
 
     Args:
         name, patch_size: as for `curve_order`.
@@ -139,7 +139,7 @@ class SpaceFillingCurve(nn.Module):
         return _take(x, self.index_flat, dim)
 
     def inverse(self, x: torch.Tensor, dim: int) -> torch.Tensor:
-        """From the order of the curve back to row by row, as for a map of what the tokens hold."""
+        """From the order of the curve back to row by row, for example to make a map of the tokens."""
         return _take(x, self.index_flat_inv, dim)
 
 

@@ -1,4 +1,4 @@
-"""Cutmix of a batch with itself, on a grid of cells, as networks for token labeling train with it.
+"""Cutmix of a batch with itself, on a grid of cells, as used to train networks for token labeling.
 
 Papers: Yun et al., CutMix, ICCV 2019, https://arxiv.org/abs/1905.04899; Jiang et al., All Tokens Matter, NeurIPS 2021,
 https://arxiv.org/abs/2104.10858
@@ -11,7 +11,7 @@ import torch
 
 
 class Box(NamedTuple):
-    """Cells of the last feature map: rows from `top` up to but without `bottom`, columns likewise."""
+    """Cells of the last feature map: rows from `top` up to but excluding `bottom`, columns likewise."""
 
     top: int
     left: int
@@ -23,9 +23,9 @@ class Box(NamedTuple):
 
 
 def random_box(height: int, width: int) -> Box:
-    """A box for cutmix on a grid of cells (Yun et al., ICCV 2019): the share kept is uniform, and so is its center.
+    """A box for cutmix on a grid of cells (Yun et al., ICCV 2019): the fraction kept and the center are uniform.
 
-    Parts beyond the border are cut off. Drawn from torch's generator of the CPU.
+    Parts beyond the border are cut off. Drawn from torch's CPU generator.
     """
     side = sqrt(1 - torch.rand((), device="cpu").item())
     row, column = (int(torch.randint(size, (), device="cpu")) for size in (height, width))
@@ -39,7 +39,7 @@ def random_box(height: int, width: int) -> Box:
 
 
 def swap_with_partner(x: torch.Tensor, box: Box) -> torch.Tensor:
-    """[B, C, H, W] with the box of every sample taken from the reversed batch; twice is the identity."""
+    """[B, C, H, W] with the box of every sample taken from the reversed batch; applied twice, it is the identity."""
     rows, columns = slice(box.top, box.bottom), slice(box.left, box.right)
     swapped = x.clone()
     swapped[:, :, rows, columns] = x.flip(0)[:, :, rows, columns]

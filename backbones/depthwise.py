@@ -1,8 +1,8 @@
-"""Depthwise convolution with, on a CPU, a fast gradient of large kernels, and with a GELU in the same pass.
+"""Depthwise convolution for CPUs with a fast gradient for large kernels, or with a GELU in the same pass.
 
 The gradient of large kernels correlates each map of the input (one channel of one sample) with a map of the output's
 gradient. With torch 2.15 and oneDNN it takes up to forty times as long as the forward pass. Computed as a depthwise
-convolution whose kernels are the gradient's maps, it is two to thirty times faster.
+convolution with the gradient's maps as kernels, it is two to thirty times faster.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 
 def depthwise_conv2d(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """`F.conv2d` of every channel by itself, to maps of the same size, with the same gradients.
+    """`F.conv2d` of every channel separately, to maps of the same size, with the same gradients.
 
     Shapes: x [B, C, H, W]; weight [C, 1, k, k], k odd; bias [C] -> [B, C, H, W].
     """
@@ -28,9 +28,9 @@ def _convolve(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None =
 
 
 def depthwise_conv2d_gelu(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """The GELU of `F.conv2d` of every channel by itself, to maps of the same size.
+    """The GELU of `F.conv2d` of every channel separately, to maps of the same size.
 
-    Inference in float32 on a CPU takes one pass over the map, by the operator that torch.compile calls there (oneDNN).
+    Inference in float32 on a CPU takes one pass over the map, with the operator that torch.compile uses there (oneDNN).
 
     Shapes: x [B, C, H, W]; weight [C, 1, k, k], k odd; bias [C] -> [B, C, H, W].
     """
@@ -48,7 +48,7 @@ def depthwise_conv2d_gelu(x: torch.Tensor, weight: torch.Tensor, bias: torch.Ten
 
 
 def is_inference() -> bool:
-    """Whether nothing asks for gradients, nor captures the operations."""
+    """Whether no gradients are needed and the operations are not captured."""
     return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing())
 
 

@@ -1,13 +1,13 @@
-"""EAT: a sequence model of pixels whose blocks look far with one half of the channels and near with the other.
+"""EAT: a sequence model of pixels with blocks that look far with one half of the channels and near with the other.
 
 Paper: Zhang et al., Analogous to Evolutionary Algorithm: Designing a Unified Sequence Model, NeurIPS 2021,
 https://arxiv.org/abs/2105.15089
 Authors' code: https://github.com/TencentYoutuResearch/BaseArchitecture-EAT (ea_transformer.py)
 
-Done differently here: tokens stay [B, N, C] in memory from the first layer to the last; what lets them see each other
-is in backbones/token_mixing.py. The authors never released their file of the distilled networks: those here follow
-DeiT, with a second query in the head, and `EAT.adapt_weights` takes the layouts that such a file may have. State-dict
-names and shapes are theirs.
+Done differently here: tokens stay [B, N, C] in memory from the first layer to the last; the layers that mix tokens are
+in backbones/token_mixing.py. The authors never released their code for the distilled networks: those here follow DeiT,
+with a second query in the head, and `EAT.adapt_weights` takes the layouts that their weights may have. State-dict names
+and shapes are theirs.
 """
 
 from collections import OrderedDict
@@ -43,13 +43,13 @@ def _mlp(dim: int) -> nn.Sequential:
 
 
 class PixelEmbed(nn.Conv1d):
-    """Pixels in the order of a curve [B, 3, L] -> tokens [B, L / P, C], each of P pixels that follow one another."""
+    """Pixels in the order of a curve [B, 3, L] -> tokens [B, L / P, C], each of P consecutive pixels."""
 
     def __init__(self, dim: int, num_pixels: int):
         super().__init__(3, dim, kernel_size=num_pixels, stride=num_pixels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # A convolution whose stride is its kernel is a product; written as such, tokens come out as rows.
+        # A convolution with a stride equal to its kernel is a matrix product; written as such, tokens come out as rows.
         pixels = rearrange(x, "b rgb (n p) -> b n (rgb p)", p=self.kernel_size[0])
         return F.linear(pixels, self.weight.flatten(1), self.bias)
 
@@ -72,7 +72,7 @@ def _local_operator(name: str, dim: int, num_heads: int, kernel_size: int) -> nn
 
 
 class Block(nn.Module):
-    """Attention of all channels, then the MLP, each as a residual: [B, N, C] to the same."""
+    """Attention on all channels, then the MLP, each as a residual: [B, N, C] to the same."""
 
     def __init__(self, dim: int, num_heads: int, drop_path: float = 0.0):
         super().__init__()
@@ -88,12 +88,12 @@ class Block(nn.Module):
 
 
 class LocalBlock(nn.Module):
-    """Attention of the first channels beside a local operator on the last, then the MLP of all: [B, N, C] to the same.
+    """Attention on the first channels beside a local operator on the last, then an MLP on all: [B, N, C] to the same.
 
     Args:
         dim: channels C.
         local_dim: how many of them, the last ones, are local.
-        num_heads: heads of the attention, of the other channels.
+        num_heads: heads of the attention on the other channels.
         local: the local operator, [B, N, local_dim] to the same.
         drop_path: probability that a branch is skipped in training; the two halves are skipped independently.
     """
@@ -133,7 +133,7 @@ class ClassBlock(nn.Module):
 
 
 class EAT(nn.Module):
-    """Image classifier: pixels along a curve, tokens of them, blocks of far and near, class attention.
+    """Image classifier: pixels along a curve, tokens made of them, blocks that look far and near, class attention.
 
     >>> model = EAT(image_size=32, patch_size=8, dim=64, num_heads=4, depth=2, num_classes=10)
     >>> model(torch.randn(2, 3, 32, 32)).shape
@@ -143,27 +143,27 @@ class EAT(nn.Module):
         image_size: rows, and columns, of the images.
         patch_size: a token is made of patch_size ** 2 pixels.
         dim: channels C of a token.
-        num_heads: heads of the class attention, and of blocks without a local half; with one, the attention has half
-            as many.
+        num_heads: heads of the class attention, and of blocks without a local half; with a local half, the attention
+            has half as many.
         depth: number of blocks.
-        num_classes: classes that it tells apart. 0: no classifier; the output is the pooled features.
+        num_classes: number of classes. 0: no classifier; the output is the pooled features.
         curve: order of the sequence, one of `CURVES`: sis, sweep, scan, zorder, hilbert.
         curve_level: `pixel`: the curve runs through the pixels, and tokens are pieces of it; `token`: through tokens
             that are square patches.
-        local: what the local half does, one of `LOCAL_OPERATORS`: conv, attention, deformable; none: no local half.
-        local_ratio: share of the channels that are local.
+        local: operator of the local half, one of `LOCAL_OPERATORS`: conv, attention, deformable; none: no local half.
+        local_ratio: fraction of the channels that are local.
         kernel_size: number of neighboring tokens, odd, that the local operator sees.
         readout: `class_attention`: a learned query attends to the last tokens in `readout_depth` blocks;
             `class_token`: one more token goes through all blocks; `mean`: of the tokens.
         readout_depth: number of blocks of the class attention.
-        distilled: a second query with a classifier of its own, for the teacher's labels (class attention only).
+        distilled: a second query with its own classifier, for the teacher's labels (class attention only).
         drop_path: probability that the last block's branches are skipped in training; it grows linearly from 0.
 
     Shapes: images [B, 3, image_size, image_size], normalized, to logits [B, num_classes]. A distilled network returns
     the mean of its two logits, and in training the pair of them: for the labels and for the teacher.
 
     Raises:
-        ValueError: choices that do not exist or do not go together, or images of another size.
+        ValueError: a choice does not exist, choices cannot be combined, or images have the wrong size.
     """
 
     classifier_names = ("head.", "head_dist.")
@@ -263,8 +263,8 @@ class EAT(nn.Module):
     def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Images [B, 3, H, W] of any size to one map: the last tokens, normalized, each where its patch is.
 
-        The network has one scale, so the map is [B, C, H / P, W / P] for patches of P pixels. Zeros on the right and
-        below complete the last patches, the curve runs through the image at hand, and positions are resized to it.
+        The network has one scale, so the map is [B, C, H / P, W / P] for patches of P pixels. Zeros on the right and at
+        the bottom complete the last patches, the curve runs through this image, and positions are resized to it.
         """
         if x.dim() != 4 or x.shape[1] != 3:
             raise ValueError(f"this EAT takes RGB images [B, 3, H, W], not {list(x.shape)}")
@@ -281,12 +281,12 @@ class EAT(nn.Module):
         return [_to_map(self._encode(x, curve, positions), places, grid)]
 
     def to_map(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Tokens along the curve, of images of the network's own size, each where its patch is.
+        """The map of tokens along the curve, for images of the network's own size, each token where its patch is.
 
         [B, N, C] -> [B, C, H / P, W / P]; a class token before them is left out.
 
         Raises:
-            ValueError: the tokens are pieces of rows of pixels, which lie on no grid.
+            ValueError: the tokens are pieces of pixel rows, which do not form a grid.
         """
         self._check_pieces()
         grid = (self.image_size // self.patch_size,) * 2
@@ -295,7 +295,7 @@ class EAT(nn.Module):
     def _check_pieces(self) -> None:
         if self._pieces_are_rows:
             raise ValueError(
-                f"tokens are pieces of rows of pixels (curve={self.curve}), which lie on no grid; "
+                f"tokens are pieces of pixel rows (curve={self.curve}), which do not form a grid; "
                 "build the network with curve_level=token"
             )
 
@@ -322,17 +322,17 @@ class EAT(nn.Module):
         return (logits, teacher_logits) if self.training else (logits + teacher_logits) / 2
 
     def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
-        """A file's state dict as this network's; the loader reports what cannot be adapted.
+        """Converts a file's state dict to this network's; the loader reports what cannot be adapted.
 
-        The file may hold the curve's order, which must be this network's. Masks of banded attention are dropped. For a
-        distilled network the two queries may be one `cls_token` [1, 2, C], and the two classifiers one.
+        The file may contain the curve's order, which must be this network's. Masks of banded attention are dropped. For
+        a distilled network the two queries may be one `cls_token` [1, 2, C], and the two classifiers one.
 
         Args:
             weights: the authors' or ours.
             resize: fit the position embedding, and the curve with it, to this network's image size.
 
         Raises:
-            ValueError: the file's tokens follow another curve, or are not squares, which alone can be resized.
+            ValueError: the file's tokens follow another curve, or are not squares and so cannot be resized.
         """
         weights = {name: tensor for name, tensor in weights.items() if not name.endswith(".local.local.mask")}
         if "loc_encoder.index_flat" in weights:
@@ -361,13 +361,13 @@ class EAT(nn.Module):
         if not is_order_of(order, name, size, *patch_size):
             fitting = [other for other in CURVES if is_order_of(order, other, size, *patch_size)]
             hint = f": build the network with curve={fitting[0]}" if fitting else ", and none of this suite's"
-            raise ValueError(f"its sequence follows another curve than {self.curve}{hint}")
+            raise ValueError(f"its sequence follows a curve other than {self.curve}{hint}")
 
     def _resize_positions(self, positions: torch.Tensor, old: Sequence[int], new: Sequence[int]) -> torch.Tensor:
         """[1, N, C] -> [1, N', C], bicubically between grids of tokens; a class token's position stays."""
         if self._pieces_are_rows:
             raise ValueError(
-                f"its tokens are pieces of rows of pixels (curve={self.curve}), and only squares can be resized; "
+                f"its tokens are pieces of pixel rows (curve={self.curve}), and only squares can be resized; "
                 f"build the network with the file's image_size={old[0] * self.patch_size}"
             )
         num_extra = int(self.readout == "class_token")
@@ -384,7 +384,7 @@ class EAT(nn.Module):
 
     @property
     def _curve_of_patches(self) -> str:
-        """The curve through the tokens. Pieces of sis are patches in a sweep, those of other curves follow the same."""
+        """The curve through the tokens: a sweep for sis, whose pieces are patches, else the same curve."""
         return "sweep" if self.curve == "sis" else self.curve
 
 
@@ -404,11 +404,11 @@ def _check_choice(option: str, choice: str, choices: Collection[str]) -> None:
 def _local_dim(dim: int, num_heads: int, local_ratio: float, kernel_size: int) -> int:
     local_dim = int(dim * local_ratio)
     if not 0 < local_dim < dim:
-        raise ValueError(f"local_ratio must leave channels for both halves, not {local_ratio}; local=none has one half")
+        raise ValueError(f"local_ratio={local_ratio} must leave channels for both halves; local=none has only one half")
     if num_heads % 2:
         raise ValueError(f"num_heads must be even, not {num_heads}: attention beside a local operator has half as many")
     if kernel_size % 2 == 0:
-        raise ValueError(f"kernel_size must be odd, so that a token has as many before as after it, not {kernel_size}")
+        raise ValueError(f"kernel_size must be odd, so that a token sees as many before as after it, not {kernel_size}")
     return local_dim
 
 

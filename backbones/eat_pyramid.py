@@ -8,7 +8,7 @@ The four levels are those of plain vision transformers in dense prediction (Li e
 Transformer Backbones for Object Detection, ECCV 2022, https://arxiv.org/abs/2203.16527): the last map by transposed
 convolutions, as it is, and pooled.
 
-Done differently here: levels keep the network's width, because necks and heads bring 1 x 1 convolutions of their own;
+Done differently here: levels keep the network's width, because necks and heads have their own 1 x 1 convolutions;
 positions and curve fit images of any size.
 """
 
@@ -31,19 +31,19 @@ class EATPyramid(EAT):
     [[2, 64, 32, 50], [2, 64, 4, 7]]
 
     Args:
-        image_size, patch_size, dim, num_heads, depth: as for `EAT`; `image_size` decides how many positions are
-            learned, and nothing else.
+        image_size, patch_size, dim, num_heads, depth: as for `EAT`; `image_size` only determines how many positions are
+            learned.
         out_indices: which of the four levels, from 0; increasing.
         curve, curve_level, local, local_ratio, kernel_size, drop_path: as for `EAT`.
-        class_token: a class token goes through the blocks with the others, as in networks with that `readout`. What
-            other networks read their class with has no part in the maps.
+        class_token: a class token goes through the blocks with the others, as in networks with that `readout`. Other
+            readouts do not affect the maps.
 
-    Shapes: images [B, 3, H, W], normalized, to a list of maps [B, C, H_i, W_i] whose sides are H / stride_i, rounded
-    up; H and W are any from 32 on.
+    Shapes: images [B, 3, H, W], normalized, to a list of maps [B, C, H_i, W_i] with sides H / stride_i, rounded up; H
+    and W are at least 32.
 
     Raises:
-        ValueError: choices that do not exist or do not go together; the tokens are pieces of rows of pixels, which lie
-            on no grid; images of another rank or number of channels, or too small.
+        ValueError: a choice does not exist or choices cannot be combined; the tokens are pieces of pixel rows, which do
+            not form a grid; images have the wrong rank or number of channels, or are too small.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class EATPyramid(EAT):
         drop_path: float = 0.0,
     ):
         if patch_size % 4:
-            raise ValueError(f"patch_size must be a multiple of 4, the finest level's share of it, not {patch_size}")
+            raise ValueError(f"patch_size must be a multiple of 4, for a finest level of a quarter, not {patch_size}")
         super().__init__(
             image_size,
             patch_size,
@@ -95,7 +95,7 @@ class EATPyramid(EAT):
         height, width = x.shape[2:]
         (tokens,) = super().forward_pyramid(x)
         maps = [level(tokens) for level in self.levels.values()]
-        # Tokens reach beyond the image, as far as the last patches do.
+        # Tokens extend beyond the image, as far as the last patches.
         sizes = [(-(-height // stride), -(-width // stride)) for stride in self.pyramid_strides]
         return [x[:, :, :rows, :columns] for x, (rows, columns) in zip(maps, sizes, strict=True)]
 
@@ -124,7 +124,7 @@ eat_base = partial(EATPyramid, dim=768, num_heads=12)
 eat_tiny_384 = partial(eat_tiny, image_size=384)
 eat_small_384 = partial(eat_small, image_size=384)
 eat_base_384 = partial(eat_base, image_size=384)
-# Without their heads, distilled networks are the same with other weights.
+# Without their heads, distilled networks are the same networks with other weights.
 eat_tiny_dist, eat_small_dist = eat_tiny, eat_small
 # For tests and laptops.
 eat_debug = partial(EATPyramid, image_size=64, patch_size=8, dim=64, num_heads=4, depth=4)

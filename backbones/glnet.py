@@ -1,10 +1,10 @@
-"""GLNet: convolution for what is near, attention between a few soft groups of pixels for what is far.
+"""GLNet: convolution for short range, attention between a few soft groups of pixels for long range.
 
 Paper: Zhu et al., Revisiting the Integration of Convolution and Attention for Vision Backbone, NeurIPS 2024,
 https://arxiv.org/abs/2411.14429
 Authors' code: https://github.com/rayleizhu/GLMix (models/glnet.py, models/glnet_tklb.py)
 
-Done differently here: every map lies channels-last in memory and is seen as [B, C, H, W], so that norms, attention and
+Done differently here: every map is channels-last in memory and viewed as [B, C, H, W], so that norms, attention and
 convolutions read it without copies; the cutmix of the networks for token labeling draws from torch's generator instead
 of NumPy's. Parameter names are the authors'. The blocks are in backbones/glnet_blocks.py.
 """
@@ -25,7 +25,7 @@ MIN_SIZE = 32
 
 
 class Stage(NamedTuple):
-    """One row of the network's table; each stage halves the map of the one before."""
+    """One row of the network's table; each stage halves the map of the previous one."""
 
     width: int
     """Channels, a multiple of 32."""
@@ -42,15 +42,15 @@ class GLNet(nn.Module):
 
     Args:
         stages: the four rows of the network's table.
-        overlapping: downsample by overlapping 3 x 3 convolutions with the norm behind them, rather than by patches.
-        num_classes: classes that it tells apart. 0: no classifier; the output is the pooled features.
+        overlapping: downsample by overlapping 3 x 3 convolutions followed by the norm, rather than by patches.
+        num_classes: number of classes. 0: no classifier; the output is the pooled features.
         drop_path: probability that the last block's branches are skipped in training; it grows linearly from 0.
 
-    Shapes: images [B, 3, H, W], normalized, to logits [B, num_classes]; H and W are any from 32 on. Maps of the pyramid
-    have sides H / stride, rounded up (down, where `overlapping` is off).
+    Shapes: images [B, 3, H, W], normalized, to logits [B, num_classes]; H and W are at least 32. Maps of the pyramid
+    have sides H / stride, rounded up (down if `overlapping` is off).
 
     Raises:
-        ValueError: images of another rank or number of channels, or too small.
+        ValueError: images have the wrong rank or number of channels, or are too small.
     """
 
     classifier_names = ("head.",)
@@ -106,7 +106,7 @@ class GLNet(nn.Module):
         return self.forward_stages(self.forward_stem(x))
 
     def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Images [B, 3, H, W] to the map that each stage ends with, without the batch norm of the classifier."""
+        """Images [B, 3, H, W] to the last map of each stage, without the batch norm of the classifier."""
         maps = [self.stages[0](self.forward_stem(x))]
         for downsample, stage in zip(self.downsample_layers[1:], self.stages[1:], strict=True):
             maps.append(stage(downsample(maps[-1])))
@@ -116,7 +116,7 @@ class GLNet(nn.Module):
         return self.head(self.forward_features(x).mean((2, 3)))
 
     def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
-        """A file's state dict as this network's; no entry depends on the size of the images."""
+        """Converts a file's state dict to this network's; no entry depends on the size of the images."""
         return dict(weights)
 
 
@@ -126,19 +126,19 @@ class TokenLabeling(NamedTuple):
     logits: torch.Tensor
     """[B, num_classes], of the mixed images."""
     token_logits: torch.Tensor
-    """[B, H/32 * W/32, num_classes], row by row; those of the cells in the box belong to the image that they show."""
+    """[B, H/32 * W/32, num_classes], row by row; cells in the box belong to the image that they show."""
     box: Box
-    """Each mixed image shows inside the box what its partner, the same image of the reversed batch, has there."""
+    """Inside the box, each mixed image shows its partner, the image at the same position of the reversed batch."""
 
 
 class TokenLabelGLNet(GLNet):
     """GLNet with a second classifier for every cell of the last map, trained with token labels (Jiang et al., NeurIPS
     2021, https://arxiv.org/abs/2104.10858).
 
-    In training the batch is mixed with itself after the stem, by one random box for all; the result is a
+    In training the batch is mixed with itself after the stem, with one random box for all; the result is a
     `TokenLabeling`. In evaluation the logits are those of the mean feature plus half the largest over all cells.
 
-    Args, Shapes, Raises: as for `GLNet`, which it is where there are no classes.
+    Args, Shapes, Raises: as for `GLNet`. Without classes, it is the same network.
     """
 
     classifier_names = ("head.", "tklb_aux_head.")
@@ -169,7 +169,7 @@ def _downsample_layers(widths: Sequence[int], overlapping: bool) -> nn.ModuleLis
     if overlapping:
         half = widths[0] // 2
         stem = nn.Sequential(
-            nn.Identity(),  # keeps the authors' numbers of what follows
+            nn.Identity(),  # keeps the authors' numbering of the layers after it
             nn.Conv2d(3, half, kernel_size=3, stride=2, padding=1),
             nn.BatchNorm2d(half),
             nn.GELU(),
@@ -198,7 +198,7 @@ def _init_weights(module: nn.Module) -> None:
 def glnet_stages(
     width: int, num_blocks: tuple[int, int, int, int] = (4, 4, 18, 4), layer_scale: float | None = None
 ) -> tuple[Stage, ...]:
-    """The paper's table: GLMix, GLMix, both in turn, attention alone."""
+    """The paper's table: GLMix, GLMix, both in turn, only attention."""
     mix = partial(GLMixBlock, layer_scale=layer_scale)
     attend = partial(AttentionBlock, layer_scale=layer_scale)
     first, second, third, fourth = num_blocks
@@ -216,7 +216,7 @@ def swin_like_stages(learned_slots: bool = False) -> tuple[Stage, ...]:
     return Stage(96, [mix] * 2), Stage(192, [mix] * 2), Stage(384, [mix] * 6), Stage(768, [TokenBlock] * 2)
 
 
-# Builders: they take what GLNet takes from num_classes on.
+# Builders: they take the arguments of GLNet from num_classes on.
 glnet_4g = partial(GLNet, glnet_stages(64), True)
 glnet_9g = partial(GLNet, glnet_stages(96), True)
 glnet_16g = partial(GLNet, glnet_stages(128, layer_scale=1e-4), True)

@@ -4,9 +4,9 @@ Paper: Zhu et al., Revisiting the Integration of Convolution and Attention for V
 https://arxiv.org/abs/2411.14429
 Authors' code: https://github.com/rayleizhu/GLMix (models/glnet.py)
 
-Done differently here: maps lie channels-last in memory and are seen as [B, C, H, W]; pixels are not normalized for the
-grouping, their similarities are; the perceptron's x + conv(x) is one convolution, and in inference on a CPU it takes a
-few samples at a time, and branches are added in place. Parameter names are the authors'.
+Done differently here: maps are channels-last in memory and viewed as [B, C, H, W]; for the grouping, the similarities
+are normalized instead of the pixels; the x + conv(x) of the MLP is one convolution; in inference on a CPU the MLP takes
+a few samples at a time, and branches are added in place. Parameter names are the authors'.
 """
 
 import math
@@ -25,7 +25,7 @@ from backbones.stochastic_depth import stochastic_depth
 NUM_SLOTS = 64
 HEAD_DIM = 32
 CACHED_VALUES = 2**20
-"""Values between a perceptron's layers that inference on a CPU computes at once, few enough to stay in the cache."""
+"""Values between an MLP's layers that inference on a CPU computes at once: few enough to stay in the cache."""
 
 
 class MultiheadAttention(nn.Module):
@@ -67,7 +67,7 @@ class ResidualDepthwiseGELU(ResidualDepthwiseConv):
 
 
 class LayerScale(nn.Module):
-    """Multiplies each channel by a learned number, small at first; `shape` is that of the numbers."""
+    """Multiplies each channel by a learned factor, small at first; `shape` is that of the factors."""
 
     def __init__(self, shape: tuple[int, ...], value: float):
         super().__init__()
@@ -82,11 +82,11 @@ def _layer_scale(shape: tuple[int, ...], value: float | None) -> nn.Module:
 
 
 def _conv_mlp(dim: int, ratio: int, depthwise: bool) -> nn.Sequential:
-    """Perceptron at every position of a map, with or without a depthwise convolution before its nonlinearity."""
+    """MLP at every position of a map, with or without a depthwise convolution before its nonlinearity."""
     return nn.Sequential(
         PointwiseConv(dim, ratio * dim),
         ResidualDepthwiseGELU(ratio * dim) if depthwise else nn.GELU(),
-        nn.Identity(),  # keeps the authors' number of what follows
+        nn.Identity(),  # keeps the authors' numbering of the layers after it
         PointwiseConv(ratio * dim, dim),
     )
 
@@ -102,22 +102,22 @@ def _add_perceptron(block: "GLMixBlock | AttentionBlock", x: torch.Tensor) -> to
 
 
 def _pos_conv(dim: int) -> nn.Conv2d:
-    """Encodes positions, by the zeros around the map."""
+    """Encodes positions through the zeros around the map."""
     return nn.Conv2d(dim, dim, kernel_size=3, padding=1, groups=dim)
 
 
 def _add(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """x + y, in inference in the place of x, which no module may have returned: hooks keep what modules return."""
+    """x + y; in inference in place of x, which must not be a module's output, because hooks keep these."""
     return x.add_(y) if is_inference() and x.dtype == y.dtype else x + y
 
 
 def to_tokens(x: torch.Tensor) -> torch.Tensor:
-    """[B, C, H, W] -> [B, H * W, C], a view of a map that lies channels-last."""
+    """[B, C, H, W] -> [B, H * W, C], a view of a channels-last map."""
     return x.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 def _to_map(tokens: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """[B, H * W, C] -> [B, C, H, W], a view that lies channels-last."""
+    """[B, H * W, C] -> [B, C, H, W], a channels-last view."""
     return tokens.unflatten(1, size).permute(0, 3, 1, 2)
 
 
@@ -136,8 +136,8 @@ class GLMixBlock(nn.Module):
         dim: channels C, a multiple of 32.
         drop_path: probability that a branch is skipped in training.
         mlp_ratio: hidden channels of the MLP, in C.
-        overlapping: the block of the paper's own layout, with position convolution and a convolution in the MLP,
-            rather than of the Swin-like one without.
+        overlapping: the block of the paper's own layout, with position convolution and a convolution in the MLP, rather
+            than of the Swin-like layout without them.
         learned_slots: :math:`Q` is a parameter, rather than averages of the block's input over an 8 x 8 grid.
         layer_scale: initial factor of the branches; None: no factor.
 
@@ -185,7 +185,7 @@ class GLMixBlock(nn.Module):
         return self.init_slots if self.learned_slots else to_tokens(F.adaptive_avg_pool2d(x, math.isqrt(NUM_SLOTS)))
 
     def slot_logits(self, pixels: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
-        """How much pixels [B, N, C] are like slots [B or 1, S, C]: [B, S, N]."""
+        """The similarities of pixels [B, N, C] to slots [B or 1, S, C]: [B, S, N]."""
         length = torch.linalg.vector_norm(pixels, dim=2).clamp(min=1e-12)  # [B, N]
         logits = F.normalize(slots, dim=2) @ pixels.mT  # [B, S, C] x [B, C, N] -> [B, S, N]
         return logits * (self.slot_scale / length)[:, None]
@@ -221,7 +221,7 @@ class AttentionBlock(nn.Module):
 
 
 class TokenBlock(nn.Module):
-    """Residual block of a plain transformer, without any position: [B, C, H, W] -> same."""
+    """Residual block of a plain transformer, without positions: [B, C, H, W] -> same."""
 
     def __init__(self, dim: int, drop_path: float = 0.0, mlp_ratio: int = 4):
         super().__init__()

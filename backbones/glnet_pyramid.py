@@ -1,10 +1,10 @@
-"""GLNet as the backbone of detectors and segmentors: the map that each stage ends with, raw, and no classifier.
+"""GLNet as the backbone of detectors and segmentors: the raw last map of each stage, and no classifier.
 
 Paper: Zhu et al., Revisiting the Integration of Convolution and Attention for Vision Backbone, NeurIPS 2024,
 https://arxiv.org/abs/2411.14429 (section 4.3)
 Authors' code: https://github.com/rayleizhu/GLMix (classification only)
 
-The authors have not released their dense networks. That levels have no norm is our reading: those of an earlier
+The authors have not released their dense networks. It is our assumption that levels have no norm: those of an earlier
 network of the same author, BiFormer, have none (https://github.com/rayleizhu/BiFormer).
 """
 
@@ -30,11 +30,11 @@ class GLNetPyramid(nn.Module):
         stages, overlapping, drop_path: as for `GLNet`.
         out_indices: the stages, from 0, whose maps are the levels; increasing. Later stages are not built.
 
-    Shapes: images [B, 3, H, W], normalized, to a list of maps [B, C_i, H_i, W_i] whose sides are H / stride_i, rounded
-    up (down, where `overlapping` is off); H and W are any from 32 on.
+    Shapes: images [B, 3, H, W], normalized, to a list of maps [B, C_i, H_i, W_i] with sides H / stride_i, rounded up
+    (down if `overlapping` is off); H and W are at least 32.
 
     Raises:
-        ValueError: images of another rank or number of channels, or too small.
+        ValueError: images have the wrong rank or number of channels, or are too small.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class GLNetPyramid(nn.Module):
         return self.forward_pyramid(x)
 
     def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
-        """A file's state dict as this network's; no entry depends on the size of the images."""
+        """Converts a file's state dict to this network's; no entry depends on the size of the images."""
         return dict(weights)
 
 
-# Builders: they take what GLNetPyramid takes from out_indices on.
+# Builders: they take the arguments of GLNetPyramid from out_indices on.
 glnet_4g = partial(GLNetPyramid, glnet_stages(64), True)
 glnet_9g = partial(GLNetPyramid, glnet_stages(96), True)
 glnet_16g = partial(GLNetPyramid, glnet_stages(128, layer_scale=1e-4), True)

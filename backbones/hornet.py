@@ -4,12 +4,12 @@ Paper: Rao et al., HorNet: Efficient High-Order Spatial Interactions with Recurs
 https://arxiv.org/abs/2207.14284
 Authors' code: https://github.com/raoyongming/HorNet (hornet.py)
 
-Done differently here: every map lies channels-last in memory and is seen as [B, C, H, W], so that norms, linear layers,
+Done differently here: every map is channels-last in memory and viewed as [B, C, H, W], so that norms, linear layers,
 convolutions and Fourier transforms read it without copies; the paper's 1/3 scales small weights instead of maps; the
-global filters stay float64 in a float64 model, where the authors round them to float32; they can be computed without
-FFT, for export. On a CPU, the gradient of the 7 x 7 kernels is computed in another way (backbones/depthwise.py), and
-without training blocks take maps in parts and 1 x 1 convolutions may be linear layers (backbones/pointwise.py).
-Parameter names are the authors'.
+global filters stay float64 in a float64 model, while the authors round them to float32; they can be computed without
+FFT, for export. On a CPU, the gradient of the 7 x 7 kernels is computed differently (backbones/depthwise.py), and in
+inference blocks take maps in parts and 1 x 1 convolutions may be linear layers (backbones/pointwise.py). Parameter
+names are the authors'.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,16 +27,16 @@ from backbones.layer_norm import LayerNorm2d
 from backbones.pointwise import PointwiseConv, pointwise_conv2d
 from backbones.stochastic_depth import stochastic_depth
 
-SCALE = 1 / 3  # the paper's 1 / alpha, which tames the product of many factors
+SCALE = 1 / 3  # the paper's 1 / alpha, which keeps products of many factors small
 MIN_SIZE = 32
 CACHED_VALUES = 2**20
-"""Values between a perceptron's layers that inference on a CPU computes at once, few enough to stay in the cache."""
+"""Values between an MLP's layers that inference on a CPU computes at once: few enough to stay in the cache."""
 MIN_PART = 1024
-"""The fewest positions that a block takes at once, because every part reads the weights again."""
+"""The minimum number of positions that a block takes at once, because every part reads the weights again."""
 
 
 class DepthwiseConv(nn.Conv2d):
-    """7 x 7 convolution of every channel by itself, times `scale`: [B, C, H, W] -> [B, C, H, W]."""
+    """7 x 7 convolution of every channel separately, times `scale`: [B, C, H, W] -> [B, C, H, W]."""
 
     def __init__(self, dim: int, scale: float = SCALE):
         super().__init__(dim, dim, kernel_size=7, padding=3, groups=dim)
@@ -47,16 +47,16 @@ class DepthwiseConv(nn.Conv2d):
 
 
 class GlobalLocalFilter(nn.Module):
-    r"""Filters half of the channels by 3 x 3 kernels and the rest over the whole map, in the frequency domain.
+    r"""Filters half of the channels with 3 x 3 kernels and the rest over the whole map, in the frequency domain.
 
     The global half is :math:`\mathcal{F}^{-1}(K \odot \mathcal{F}(x))` with the 2-D Fourier transform and a learned
-    complex :math:`K` for each channel, frequency by frequency. On a map of another size than `size`, :math:`K` is
-    resized. This half is computed in float32 at least, also under mixed precision.
+    complex :math:`K` for each channel, frequency by frequency. On a map of a size other than `size`, :math:`K` is
+    resized. This half is computed at least in float32, even under mixed precision.
 
     Args:
         dim: channels C.
         size: height and width of the map that the filters are made for.
-        scale: what the result is multiplied by.
+        scale: factor on the result.
 
     Shapes: [B, C, H, W] -> [B, C, H, W]; the halves come back alternating channel by channel.
     """
@@ -90,7 +90,7 @@ class GlobalLocalFilter(nn.Module):
 
 
 def resize_filters(weight: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Filters [C, h, w, 2] to [C, *size, 2], bilinearly and with the corners in place."""
+    """Resizes filters [C, h, w, 2] bilinearly to [C, *size, 2], with aligned corners."""
     if weight.shape[1:3] == size:
         return weight
     parts = weight.permute(3, 0, 1, 2)  # [C, h, w, 2] -> [2, C, h, w]
@@ -98,8 +98,8 @@ def resize_filters(weight: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def filter_by_fft(x: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
-    """Filters [B, H, W, C] by a response [H, W // 2 + 1, C, 2]."""
-    if x.is_cuda and torch.compiler.is_compiling():  # compiled GPU kernels know no complex numbers
+    """Filters [B, H, W, C] with a response [H, W // 2 + 1, C, 2]."""
+    if x.is_cuda and torch.compiler.is_compiling():  # compiled GPU kernels do not support complex numbers
         return filter_by_matrices(x, response)
     spectrum = torch.fft.rfft2(x, dim=(1, 2), norm="ortho")  # [B, H, W // 2 + 1, C], complex
     spectrum = spectrum * torch.view_as_complex(response)
@@ -107,7 +107,7 @@ def filter_by_fft(x: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
 
 
 def filter_by_matrices(x: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
-    """The same as `filter_by_fft`, from real matrix products alone, for formats and devices that have no FFT."""
+    """The same as `filter_by_fft` with real matrix products only, for formats and devices without an FFT."""
     if torch.is_autocast_enabled(x.device.type):
         with torch.autocast(x.device.type, enabled=False):
             return filter_by_matrices(x, response)
@@ -127,8 +127,8 @@ def filter_by_matrices(x: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
     re, im = rows(re, cos_h) + rows(im, sin_h), rows(im, cos_h) - rows(re, sin_h)
     re, im = re * response_re - im * response_im, re * response_im + im * response_re
     re, im = rows(re, cos_h) - rows(im, sin_h), rows(im, cos_h) + rows(re, sin_h)
-    # A frequency that was left out is the conjugate of one that was kept, and adds the same to the sum once more.
-    # Those that are their own conjugates, 0 and (for an even width) the highest, have no twin.
+    # A frequency that was left out is the conjugate of one that was kept, so those kept count twice. Those that are
+    # their own conjugates, 0 and (for an even width) the highest, count once.
     times = x.new_tensor([2.0 if 0 < k < width - k else 1.0 for k in range(num_kept)])
     return columns(re, (cos_w * times).mT) - columns(im, (sin_w * times).mT)
 
@@ -140,7 +140,7 @@ def _fourier_matrices(num_points: int, num_frequencies: int) -> tuple[np.ndarray
 
 
 def without_fft(model: nn.Module) -> nn.Module:
-    """Makes every global filter of `model` compute by matrix products, in place, as exporting a network requires."""
+    """Makes every global filter of `model` compute with matrix products, in place, as export requires."""
     for module in model.modules():
         if isinstance(module, GlobalLocalFilter):
             module.filter = filter_by_matrices
@@ -148,9 +148,9 @@ def without_fft(model: nn.Module) -> nn.Module:
 
 
 class ConvInParts(nn.Conv2d):
-    """1 x 1 convolution whose output channels come as maps of `sizes` channels, each in memory of its own.
+    """1 x 1 convolution that returns its output as separate maps of `sizes` channels, each in its own memory.
 
-    The next layers read them as they are; slices of one map would be copied.
+    The next layers read them without a copy; slices of one map would be copied.
 
     Shapes: [B, C, H, W] -> a tuple of [B, size, H, W].
     """
@@ -203,14 +203,14 @@ class GnConv(nn.Module):
 
 
 def _times(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-    """p * q, in the place of p where no gradient will ask for it."""
+    """p * q, in place of p if no gradient will need it."""
     if torch.is_grad_enabled() or p.dtype != q.dtype:
         return p * q
     return p.mul_(q)
 
 
 class Block(nn.Module):
-    """Residual block: recursive gated convolution, then a perceptron at every position: [B, C, H, W] -> same."""
+    """Residual block: recursive gated convolution, then an MLP at every position: [B, C, H, W] -> same."""
 
     def __init__(self, dim: int, order: int, spatial: Callable[[int], nn.Module], drop_path: float, layer_scale: float):
         super().__init__()
@@ -231,7 +231,7 @@ class Block(nn.Module):
         return self._perceptron(self._convolution(x)).permute(0, 3, 1, 2)
 
     def _infer(self, x: torch.Tensor) -> torch.Tensor:
-        """The same in parts that stay in a CPU's cache: a few samples at once, and a few of their positions."""
+        """The same in parts that fit a CPU's cache: a few samples at once, and a few of their positions."""
         num_positions = max(MIN_PART, CACHED_VALUES // self.pwconv1.out_features)
         num_samples = max(1, num_positions // (x.shape[2] * x.shape[3]))
         result = torch.empty_like(x.permute(0, 2, 3, 1), memory_format=torch.contiguous_format)
@@ -242,7 +242,7 @@ class Block(nn.Module):
         return result.permute(0, 3, 1, 2)
 
     def _convolution(self, x: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-        """[B, C, H, W] -> [B, H, W, C], in memory, too."""
+        """[B, C, H, W] -> [B, H, W, C], also in memory."""
         y = self.gnconv(self.norm1(x))
         x, y = x.permute(0, 2, 3, 1), y.permute(0, 2, 3, 1)
         return torch.addcmul(x, self.gamma1, self.drop_path(y), out=out).contiguous()
@@ -254,7 +254,7 @@ class Block(nn.Module):
 
 
 class Stage(NamedTuple):
-    """One row of the network's table; each stage halves the map and doubles the channels of the one before."""
+    """One row of the network's table; each stage halves the map and doubles the channels of the previous one."""
 
     num_blocks: int
     order: int
@@ -272,24 +272,24 @@ class HorNet(nn.Module):
     Args:
         width: channels of the first stage; the last has eight times as many.
         stages: the four rows of the network's table.
-        num_classes: classes that it tells apart (1,000 for ImageNet-1k, 21,841 for ImageNet-22k). 0: no classifier; the
-            output is the pooled features.
+        num_classes: number of classes (1,000 for ImageNet-1k, 21,841 for ImageNet-22k). 0: no classifier; the output is
+            the pooled features.
         drop_path: probability that the last block's branches are skipped in training; it grows linearly from 0.
         layer_scale: initial factor of every channel of a branch.
         init_std: standard deviation of the initial weights. The paper's 0.02 suits its widths and long training; with
             few channels the products of the gates would start near zero. None: 1 / sqrt(inputs) of each layer.
 
-    Shapes: images [B, 3, H, W], normalized, to logits [B, num_classes]; H and W are any from 32 on. Maps of the pyramid
-    have sides H // stride: what is left of the last cell is cropped.
+    Shapes: images [B, 3, H, W], normalized, to logits [B, num_classes]; H and W are at least 32. Maps of the pyramid
+    have sides H // stride: an incomplete last cell is cropped.
 
     Raises:
-        ValueError: images of another rank or number of channels, or too small.
+        ValueError: images have the wrong rank or number of channels, or are too small.
     """
 
     classifier_names = ("head.",)
     pyramid_strides = (4, 8, 16, 32)
     num_layers = 13
-    """Number of the last layer, the classifier's; see `layer_of`."""
+    """Index of the last layer, the classifier's; see `layer_of`."""
 
     def __init__(
         self,
@@ -323,7 +323,7 @@ class HorNet(nn.Module):
         self.reset_classifier(num_classes)
 
     def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
-        """A file's state dict as this network's: with `resize`, global filters for maps of another size are resized."""
+        """Converts a file's state dict to this network's: with `resize`, resizes global filters for other map sizes."""
         weights = dict(weights)
         if resize:
             for name, own in self.state_dict().items():
@@ -342,10 +342,10 @@ class HorNet(nn.Module):
             _init_weights(self.head)
 
     def layer_of(self, name: str) -> int:
-        """The layer that a parameter belongs to where learning rates decay from layer to layer, by the authors' rule.
+        """The layer of a parameter, for learning rates that decay from layer to layer, by the authors' rule.
 
         The stem is layer 0. The first two stages are one layer each, every two blocks of the third are one, up to the
-        eleventh, and the last stage is one. Downsampling goes with the first blocks of the stage after it.
+        eleventh, and the last stage is one. Downsampling belongs to the first blocks of the stage after it.
         """
         part, _, rest = name.partition(".")
         if part not in ("downsample_layers", "stages"):
@@ -365,7 +365,7 @@ class HorNet(nn.Module):
         return x
 
     def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Images [B, 3, H, W] to the map that each stage ends with, the last one that of `forward_features`."""
+        """Images [B, 3, H, W] to the last map of each stage; the last of them is that of `forward_features`."""
         check_images(x)
         maps = []
         for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):
@@ -410,7 +410,7 @@ _7X7 = local_stages(2, 3, 18, 2)
 _GF = global_stages(2, 3, 18, 2, image_size=224)
 _GF_384 = global_stages(2, 3, 18, 2, image_size=384)
 
-# Builders: they take what HorNet takes from num_classes on.
+# Builders: they take the arguments of HorNet from num_classes on.
 hornet_tiny_7x7 = partial(HorNet, 64, _7X7)
 hornet_tiny_gf = partial(HorNet, 64, _GF)
 hornet_small_7x7 = partial(HorNet, 96, _7X7)

@@ -1,11 +1,11 @@
-"""HorNet as the backbone of detectors and segmentors: a norm for the map that each stage ends with, and no classifier.
+"""HorNet as the backbone of detectors and segmentors: a norm on the last map of each stage, and no classifier.
 
 Paper: Rao et al., HorNet: Efficient High-Order Spatial Interactions with Recursive Gated Convolutions, NeurIPS 2022,
 https://arxiv.org/abs/2207.14284 (sections 4.2 and 4.3)
 Authors' code: https://github.com/raoyongming/HorNet (object_detection/models/hornet.py, the same file in
 semantic_segmentation/)
 
-Done differently here: stages after the last level that is asked for are not built. Parameter names are the authors'.
+Done differently here: stages after the last requested level are not built. Parameter names are the authors'.
 """
 
 from collections.abc import Sequence
@@ -33,15 +33,15 @@ class HorNetPyramid(HorNet):
         out_indices: the stages, from 0, whose maps are the levels; increasing.
         decay_rule: how `optimizer.layer_decay` counts layers, see `layer_of`: by `layer` (detection) or by `stage`
             (segmentation).
-        decay_layers: the number of layers below norms and heads, which have the whole rate. By `layer` there are 12;
+        decay_layers: the number of layers below norms and heads, which have the full rate. By `layer` there are 12;
             with the authors' 6 (HorFPN) the last blocks learn faster than the heads. By `stage` the authors have 12,
             or 6 for HorNet-T.
 
-    Shapes: images [B, 3, H, W], normalized, to a list of maps [B, C_i, H // stride_i, W // stride_i]; H and W are any
-    from 32 on.
+    Shapes: images [B, 3, H, W], normalized, to a list of maps [B, C_i, H // stride_i, W // stride_i]; H and W are at
+    least 32.
 
     Raises:
-        ValueError: an unknown rule, or images of another rank or number of channels, or too small.
+        ValueError: the rule is unknown, or images have the wrong rank or number of channels, or are too small.
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class HorNetPyramid(HorNet):
             raise ValueError(f"decay_rule must be one of {', '.join(DECAY_RULES)}, not {decay_rule!r}")
         super().__init__(width, stages[: out_indices[-1] + 1], 0, drop_path, layer_scale, init_std)
         del self.norm
-        # Padding is zeros. With the classifier's bias of 0 its features would be, too, and the gradient of each norm
-        # there would grow a thousandfold, to infinity.
+        # Padding is zeros. With the classifier's bias of 0, its features would be zeros too, and the gradient of each
+        # norm there would grow a thousandfold, to infinity.
         nn.init.trunc_normal_(self.downsample_layers[0][0].bias, std=0.02)
         self.out_indices = tuple(out_indices)
         self.decay_rule, self.num_layers = decay_rule, decay_layers + 1
@@ -72,9 +72,9 @@ class HorNetPyramid(HorNet):
             self.add_module(f"norm{i}", LayerNorm2d(num_channels))
 
     def layer_of(self, name: str) -> int:
-        """The layer that a parameter belongs to where learning rates decay, by the authors' two rules.
+        """The layer of a parameter, for learning rates that decay from layer to layer, by the authors' two rules.
 
-        By `layer` as in `HorNet`, whose layers end with 12. By `stage`: all downsampling is layer 0, and stage i is
+        By `layer` as in `HorNet`, with 12 as the last layer. By `stage`: all downsampling is layer 0, and stage i is
         layer i + 1. Norms of the levels, and heads around the backbone, are layer `num_layers` = `decay_layers` + 1.
         """
         part, _, rest = name.partition(".")
@@ -97,7 +97,7 @@ class HorNetPyramid(HorNet):
 
 
 def unused_names(out_indices: Sequence[int]) -> list[str]:
-    """How the entries of a whole network begin that a backbone with these levels lacks, beside those of the head."""
+    """Prefixes of a whole network's entries that a backbone with these levels lacks, besides those of the head."""
     after = range(out_indices[-1] + 1, NUM_STAGES)
     norms = [f"norm{i}." for i in range(NUM_STAGES) if i not in out_indices]
     return [*(f"{part}.{i}." for i in after for part in ("downsample_layers", "stages")), *norms]
@@ -125,7 +125,7 @@ def with_filters(
 _BLOCKS = (2, 3, 18, 2)
 _7X7 = local_stages(*_BLOCKS)
 
-# Builders: they take what HorNetPyramid takes from out_indices on, and those with filters `image_size`.
+# Builders: they take the arguments of HorNetPyramid from out_indices on, and those with filters `image_size`.
 hornet_tiny_7x7 = partial(HorNetPyramid, 64, _7X7)
 hornet_tiny_gf = partial(with_filters, 64, _BLOCKS)
 hornet_small_7x7 = partial(HorNetPyramid, 96, _7X7)

@@ -11,7 +11,7 @@ from torch import nn
 class LayerNorm2d(nn.LayerNorm):
     """Normalizes the channels at every position: [B, C, H, W] to the same, channels-last in memory.
 
-    A map that is channels-last already is read in place; any other is copied.
+    A map that is already channels-last is read in place; any other is copied.
     """
 
     def __init__(self, num_channels: int, eps: float = 1e-6):

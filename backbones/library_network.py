@@ -1,7 +1,7 @@
-"""Networks of other libraries under the contract of this suite's own: what timm's and torchvision's share.
+"""Networks of other libraries with this suite's interface: what timm's and torchvision's share.
 
-The library's network is `network`, whose entries keep their names after `network.`: files of the plain network load as
-well as the wrapper's own.
+The library's network is `network`, and its entries keep their names after `network.`: files of the plain network load
+as well as the wrapper's own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import nn
 
 FINEST_STRIDE = 4
-"""Maps of a finer stride are no levels of a pyramid."""
+"""Maps of a finer stride are not levels of a pyramid."""
 PREFIX = "network."
 
 
 class LibraryInput(NamedTuple):
-    """What a library says of a network's input and its weights for it."""
+    """What a library says about a network's input."""
 
     shape: tuple[int, ...]
     """[3, H, W] for images, [3, T, H, W] for clips."""
@@ -25,13 +25,13 @@ class LibraryInput(NamedTuple):
     """Of red, green and blue, from 0 to 1."""
     std: tuple[float, ...]
     crop_fraction: float | None
-    """Side of the center crop over the resized image's shorter side; None: the whole image, squeezed to a square."""
+    """Side of the center crop relative to the resized image's shorter side; None: the whole image, made square."""
 
 
 class LibraryNetwork(nn.Module):
-    """A network of another library; see `models.Model` for what it offers.
+    """A network of another library; see `models.Model` for its interface.
 
-    Subclasses say what its classifier, its features and its levels are.
+    Subclasses define its classifier, features and levels.
 
     Args:
         name: its name in `models.create_model`, for messages.
@@ -40,8 +40,8 @@ class LibraryNetwork(nn.Module):
     """
 
     cam_layer: str | None = None
-    """The layer that Grad-CAM takes; None: that of the last features. Where the classifier reads a class token alone,
-    no class depends on the last features of the patches."""
+    """The layer for Grad-CAM; None: that of the last features. If the classifier reads only a class token, no class
+    depends on the last features of the patches."""
     is_channels_last: bool
     """Whether maps are [B, H, W, C] or [B, T, H, W, C] between its layers."""
     pyramid_channels: tuple[int, ...]
@@ -56,20 +56,20 @@ class LibraryNetwork(nn.Module):
         return self.network(x)
 
     def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
-        """A file's state dict as this network's: its own, or that of the library's plain network."""
+        """Converts a file's state dict to this network's: its own, or that of the library's plain network."""
         own = self.state_dict()
         if any(name in own for name in weights):
             weights = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}
         return {PREFIX + name: tensor for name, tensor in self.adapt_plain(weights, resize).items()}
 
     def adapt_plain(self, weights: Mapping[str, torch.Tensor], resize: bool) -> Mapping[str, torch.Tensor]:
-        """A file's state dict as the plain network's."""
+        """Converts a file's state dict to the plain network's."""
         return weights
 
     def tokens_to_map(self, tokens: torch.Tensor, size: tuple[int, int]) -> torch.Tensor | None:
-        """The tokens [B, N, C] of images of `size` pixels as a map [B, C, h, w]; None: they are not those of patches.
+        """The tokens [B, N, C] of images of `size` pixels as a map [B, C, h, w]; None if they do not belong to patches.
 
-        Tokens that come first and stand for no patch are left out.
+        Leading tokens without a patch are left out.
         """
         for stride in self.pyramid_strides:
             rows, columns = (side // stride for side in size) if isinstance(stride, int) else (0, 0)
@@ -92,7 +92,7 @@ class LibraryNetwork(nn.Module):
 
 
 def complete(images: torch.Tensor, multiple: int) -> torch.Tensor:
-    """Images [B, 3, H, W] with zeros on the right and below, so that H and W are multiples of `multiple`."""
+    """Images [B, 3, H, W] with zeros on the right and at the bottom, so that H and W are multiples of `multiple`."""
     height, width = images.shape[2:]
     if height % multiple or width % multiple:
         return F.pad(images, (0, -width % multiple, 0, -height % multiple))
@@ -100,6 +100,6 @@ def complete(images: torch.Tensor, multiple: int) -> torch.Tensor:
 
 
 def crop_levels(maps: Sequence[torch.Tensor], size: Sequence[int], strides: Sequence[int]) -> list[torch.Tensor]:
-    """Maps [B, C_i, H_i, W_i] without what stands for the zeros of `complete`: sides are those of `size` / stride_i."""
+    """Maps [B, C_i, H_i, W_i] without the parts for the zeros of `complete`: sides are those of `size` / stride_i."""
     sides = [[-(-side // stride) for side in size] for stride in strides]
     return [level[:, :, :rows, :columns] for level, (rows, columns) in zip(maps, sides, strict=True)]

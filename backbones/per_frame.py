@@ -1,4 +1,4 @@
-"""An image network on clips: it sees every frame by itself; its logits are averaged, its maps are not."""
+"""An image network on clips: it sees every frame separately; its logits are averaged, its maps are not."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ class PerFrame(nn.Module):
     maps [B, C_i, T, H_i, W_i].
 
     Raises:
-        ValueError: the input is no clip, or the network returns more than logits (distilled, or with token labels).
+        ValueError: the input is not a clip, or the network returns more than logits (distilled, or with token labels).
     """
 
     def __init__(self, network: nn.Module):
@@ -59,7 +59,7 @@ class PerFrame(nn.Module):
         self.network.reset_classifier(num_classes)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """What the image network gives for each frame: [B, C, T, H', W'], or tokens [B, T, N, C]."""
+        """The image network's features for each frame: [B, C, T, H', W'], or tokens [B, T, N, C]."""
         features = self.network.forward_features(_frames(x))
         layout = "(b t) c h w -> b c t h w" if features.dim() == 4 else "(b t) n c -> b t n c"
         return rearrange(features, layout, b=x.shape[0])

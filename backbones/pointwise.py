@@ -1,4 +1,4 @@
-"""1 x 1 convolution that, in inference on a CPU, uses whichever library multiplies matrices faster.
+"""1 x 1 convolution that uses the faster library for matrix products, in inference on a CPU.
 
 torch (2.15) runs linear layers with MKL and convolutions with oneDNN, which reorders the weights at every call. On
 Intel's processors, networks of many such layers are a few per cent faster with MKL (docs/speed.md), but not on large
@@ -21,7 +21,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 def pointwise_conv2d(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, dilation: tuple[int, int] = (1, 1)
 ) -> torch.Tensor:
-    """`F.conv2d`; why `dilation` may matter, engine/precision.py says.
+    """`F.conv2d`; engine/precision.py explains why `dilation` may matter.
 
     Shapes: x [B, C, H, W]; weight [D, C, 1, 1]; bias [D] -> [B, D, H, W].
     """
@@ -43,7 +43,7 @@ class PointwiseConv(nn.Conv2d):
 
 @functools.cache
 def is_intel() -> bool:
-    """Whether Intel made this machine's processor; False if unknown."""
+    """Whether this machine has an Intel processor; False if unknown."""
     try:
         return "GenuineIntel" in CPU_INFO.read_text(encoding="utf-8", errors="replace")
     except OSError:  # not Linux

@@ -1,4 +1,4 @@
-"""Stochastic depth, the regularizer of all backbones here: timm's `DropPath`, imported only where it drops anything.
+"""Stochastic depth, the regularizer of all backbones here: timm's `DropPath`, imported only if it drops anything.
 
 Paper: Huang et al., Deep Networks with Stochastic Depth, ECCV 2016, https://arxiv.org/abs/1603.09382
 """
@@ -7,7 +7,7 @@ from torch import nn
 
 
 def stochastic_depth(rate: float) -> nn.Module:
-    """A module that in training drops a branch for a share `rate` of the samples and scales the rest by 1 / (1 - rate).
+    """A module that in training drops a branch for a fraction `rate` of samples and scales the rest by 1 / (1 - rate).
 
     Raises:
         ValueError: the rate is not in [0, 1).

@@ -7,7 +7,7 @@ from backbones.prefixed import prefixed
 
 
 class TimeAveraged(nn.Module):
-    """The maps of a clip network, each the mean over its frames: time is averaged, after the network has seen it.
+    """The maps of a clip network, each averaged over time after the network has processed the clip.
 
     It loads files of the clip network, through `models.load_weights` and `load_pretrained`, as well as its own.
 

@@ -1,9 +1,9 @@
-"""Classifiers of timm under the contract of this suite's own networks.
+"""Classifiers of timm with the interface of this suite's own networks.
 
 Library: https://github.com/huggingface/pytorch-image-models (Wightman, https://doi.org/10.5281/zenodo.4414861)
 
-Done differently here: features are always [B, C, H', W'] or tokens [B, N, C]; levels come from images of any size,
-which zeros complete; nothing is downloaded but by `download_weights`.
+Done differently here: features are always [B, C, H', W'] or tokens [B, N, C]; images for levels may have any size and
+are padded with zeros; only `download_weights` downloads anything.
 """
 
 import sys
@@ -33,16 +33,16 @@ def takes_images(name: str) -> bool:
 
 
 def check_name(name: str) -> None:
-    """Raises ValueError, with the nearest name, if timm has no such network or no such weights (the tag of a name)."""
+    """Raises ValueError, with the nearest name, if timm has no such network or no such weights (a name's tag)."""
     if not timm.is_model(name):
         near = did_you_mean(name, timm.list_models(), cutoff=0.4)
-        raise ValueError(f"timm {timm.__version__} has no network {name!r}{near} (timm.list_models() names all)")
+        raise ValueError(f"timm {timm.__version__} has no network {name!r}{near} (timm.list_models() lists all)")
     if "." in name and name not in (tagged := timm.list_pretrained(f"{name.split('.')[0]}.*")):
         raise ValueError(f"timm {timm.__version__} has no weights {name!r}{did_you_mean(name, tagged, cutoff=0.0)}")
 
 
 def describe_input(name: str) -> LibraryInput:
-    """The input of a network as timm's configuration of its weights has it. Raises ValueError: there is none."""
+    """The input of a network according to timm's configuration of its weights. Raises ValueError if there is none."""
     check_name(name)
     config = timm.get_pretrained_cfg(name)
     fraction = None if config.crop_mode == "squash" else config.crop_pct
@@ -55,7 +55,7 @@ def create(name: str, num_classes: int | None = None, **options: Any) -> "TimmNe
 
 
 def download_weights(name: str) -> Mapping[str, torch.Tensor]:
-    """The state dict of the network's released weights, from where timm has them. Raises ValueError: it has none."""
+    """The state dict of the network's released weights, from timm's source. Raises ValueError if there is none."""
     config = timm.get_pretrained_cfg(name)
     if config is None or not config.has_weights:
         raise ValueError(f"timm offers no weights of {name}; give a file of them")
@@ -71,7 +71,7 @@ class TimmNetwork(LibraryNetwork):
 
     Args:
         name: one of `timm.list_models()`, or of `timm.list_pretrained()`, whose names have a tag for their weights.
-        num_classes: classes that it tells apart; 0: it returns its pooled features. None: as many as in timm.
+        num_classes: number of classes; 0: it returns its pooled features. None: as many as in timm.
         options: further arguments of the network, such as `drop_path_rate=0.1` or `img_size=64`.
 
     Shapes: images [B, 3, H, W], normalized, to logits [B, num_classes]; H and W are any that the network takes.
@@ -121,21 +121,21 @@ class TimmNetwork(LibraryNetwork):
         """What the classifier pools: a map [B, C, H', W'], or tokens [B, N, C].
 
         Raises:
-            ValueError: timm gives it in several tensors.
+            ValueError: timm returns it in several tensors.
         """
         features = self.network.forward_features(x)
         if not isinstance(features, torch.Tensor):
-            raise ValueError(f"{self.name} gives its features in parts; choose a layer of it by its name")
+            raise ValueError(f"{self.name} returns its features in parts; choose one of its layers by name")
         return features.movedim(-1, 1) if self.is_channels_last and features.dim() == 4 else features
 
     def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Images [B, 3, H, W] to a map for each stage, of a transformer without stages for each block.
+        """Images [B, 3, H, W] to a map for each stage or, in a transformer without stages, for each block.
 
-        Sides are H / stride_i, rounded up: zeros complete the image on the right and below. Networks that were built
+        Sides are H / stride_i, rounded up: zeros pad the image on the right and at the bottom. Networks that were built
         for one size take no other.
 
         Raises:
-            ValueError: timm gives no maps of this network.
+            ValueError: timm returns no maps of this network.
         """
         self.check_levels()
         options = {"indices": list(self.level_indices), "intermediates_only": True, "output_fmt": "NCHW"}
@@ -151,14 +151,14 @@ class TimmNetwork(LibraryNetwork):
 
 
 def _classifiers_of(network: nn.Module) -> list[str]:
-    """The names of its classifiers: one, or that of the distillation beside it."""
+    """The names of its classifiers: one, or two with distillation."""
     found = network.get_classifier()
     classifiers = found if isinstance(found, tuple | list) else (found,)
     return [name for name, module in network.named_modules() if any(module is other for other in classifiers)]
 
 
 def _levels(network: nn.Module) -> list[tuple[int, dict[str, Any]]]:
-    """(index, what timm knows of it) of each map that `forward_intermediates` gives, if of stride 4 or more."""
+    """(index, timm's description) of each map that `forward_intermediates` returns, if of stride 4 or more."""
     if not hasattr(network, "forward_intermediates"):
         return []
     infos = enumerate(list(getattr(network, "feature_info", ())))

@@ -2,8 +2,8 @@
 
 Library: https://github.com/huggingface/pytorch-image-models (Wightman, https://doi.org/10.5281/zenodo.4414861)
 
-Done differently here: images of any size, which zeros complete on the right and below; maps are always [B, C, H, W];
-files of the plain classifier load, whatever `features_only` calls the same layers.
+Done differently here: images may have any size and are padded with zeros on the right and at the bottom; maps are
+always [B, C, H, W]; files of the plain classifier load, even if `features_only` renames its layers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ from backbones.timm_network import check_name, download_weights
 
 MIN_SIZE = 32
 ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
-"""Options by which some transformers take images of any size; a network gets the first that it knows."""
+"""Options that let some transformers take images of any size; a network gets the first one that it accepts."""
 FAILURES = (AssertionError, AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, ValueError)
 """What timm raises for levels that a network does not have, and for networks without `features_only`."""
 
 
 class TimmPyramid(nn.Module):
-    """A network of timm; its levels are the features that timm offers, without weights from elsewhere.
+    """A network of timm with fresh weights; its levels are the features that timm offers.
 
     >>> model = TimmPyramid("resnet18")
     >>> [list(level.shape) for level in model(torch.randn(2, 3, 64, 100))]
@@ -37,17 +37,17 @@ class TimmPyramid(nn.Module):
             from 0 for stride 2. None: all that timm offers of stride 4 or more.
         options: further arguments of the network, such as `drop_path_rate=0.1`.
 
-    Shapes: images [B, 3, H, W], normalized, to a list of maps [B, C_i, H_i, W_i] whose sides are H / stride_i, rounded
-    up; H and W are any from 32 on, where the network itself takes any multiple of its deepest stride. Some
-    transformers do not: they need `img_size`.
+    Shapes: images [B, 3, H, W], normalized, to a list of maps [B, C_i, H_i, W_i] with sides H / stride_i, rounded up; H
+    and W are at least 32, if the network itself takes any multiple of its deepest stride. Some transformers do not:
+    they need `img_size`.
 
     Raises:
-        ValueError: there is no such network, level or option, or it has no `features_only`; images of another rank or
-            number of channels, or too small.
+        ValueError: there is no such network, level or option, or it has no `features_only`; images have the wrong rank
+            or number of channels, or are too small.
     """
 
     classifier_names = ()
-    """None: `adapt_weights` leaves out what the plain network has besides."""
+    """None: `adapt_weights` leaves out what only the plain network has."""
 
     def __init__(self, name: str, out_indices: Sequence[int] | None = None, **options: Any):
         super().__init__()
@@ -80,7 +80,7 @@ class TimmPyramid(nn.Module):
         return self.forward_pyramid(x)
 
     def adapt_weights(self, weights: Mapping[str, torch.Tensor], resize: bool = False) -> dict[str, torch.Tensor]:
-        """A file's state dict as this network's: its own, or timm's of the plain network.
+        """Converts a file's state dict to this network's: its own, or timm's of the plain network.
 
         With `resize`, what only the plain network has is left out: its head, and stages after the last level.
         """
@@ -89,7 +89,7 @@ class TimmPyramid(nn.Module):
             return dict(weights)
         with torch.device("meta"):
             plain = {_spelled_alike(entry): entry for entry in timm.create_model(self.name).state_dict()}
-        # timm calls stages.0 stages_0 where it takes a network apart, and puts model. before all where it does not.
+        # timm renames stages.0 to stages_0 if it takes a network apart; otherwise it puts model. before all names.
         names = {}
         for entry in own:
             alike = _spelled_alike(entry)
@@ -103,16 +103,16 @@ def _features(name: str, options: Mapping[str, Any], out_indices: Sequence[int] 
     for any_size in ANY_SIZE:
         try:
             return timm.create_model(name, pretrained=False, features_only=True, **levels, **(any_size | options))
-        except TypeError as error:  # an option that it does not know
+        except TypeError as error:  # an unknown option
             if not any_size:
                 raise ValueError(f"timm/{name} does not take these options: {error}") from error
         except FAILURES as error:
             if out_indices is not None:
                 raise ValueError(f"timm/{name} has no levels {tuple(out_indices)}: {error}") from error
             raise ValueError(
-                f"timm/{name} gives no maps (features_only): {error}; choose a network that does, such as timm/resnet50"
+                f"timm/{name} has no maps (features_only): {error}; choose a network that does, such as timm/resnet50"
             ) from error
-    raise AssertionError("the last of ANY_SIZE is no option")
+    raise AssertionError("the last of ANY_SIZE is not an option")
 
 
 def _spelled_alike(name: str) -> str:

@@ -1,12 +1,12 @@
-"""The layers of EAT that let tokens see each other: attention to all, and operators that see a few in the sequence.
+"""The layers of EAT that mix tokens: attention to all, and operators that see a few in the sequence.
 
 Paper: Zhang et al., Analogous to Evolutionary Algorithm: Designing a Unified Sequence Model, NeurIPS 2021,
 https://arxiv.org/abs/2105.15089
 Authors' code: https://github.com/TencentYoutuResearch/BaseArchitecture-EAT (ea_transformer.py)
 
 Done differently here: tokens stay [B, N, C] in memory, so that no operator transposes them; attention is PyTorch's
-fused one, and the banded one computes its band only, where theirs computes all pairs and masks them; the deformable
-convolution, which theirs cannot run as released, is torchvision's. State-dict names and shapes are theirs.
+fused one, and banded attention computes only its band, while theirs computes all pairs and masks them; the deformable
+convolution, which their code cannot run as released, is torchvision's. State-dict names and shapes are theirs.
 """
 
 import torch
@@ -82,17 +82,17 @@ class TokenConv(nn.Conv1d):
         super().__init__(dim, dim, kernel_size, padding=kernel_size // 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # Tokens are an image of one row, [B, C, 1, N], in channels-last memory, and 2-D convolutions take it as it is;
-        # 1-D ones would first transpose it.
+        # Tokens are an image of one row, [B, C, 1, N], in channels-last memory, which 2-D convolutions take directly;
+        # 1-D convolutions would first transpose it.
         x = x.mT.unsqueeze(2)
         x = F.conv2d(x, self.weight.unsqueeze(2), self.bias, padding=(0, *self.padding))
         return x.squeeze(2).mT
 
 
 class BandedAttention(Attention):
-    """Every token attends to those at most `kernel_size` // 2 places before or after it: [B, N, C] to the same.
+    """Every token attends to those at most `kernel_size` // 2 positions before or after it: [B, N, C] to the same.
 
-    The cost grows with N, not with its square.
+    The cost is linear in N, not quadratic.
     """
 
     def __init__(self, dim: int, num_heads: int, kernel_size: int):
@@ -135,10 +135,10 @@ class DeformableConv(nn.Conv2d):
             nn.init.zeros_(zero)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        from torchvision.ops import deform_conv2d  # slow to import, and of use to this operator alone
+        from torchvision.ops import deform_conv2d  # slow to import, and used only here
 
         x = x.mT.unsqueeze(3)  # [B, N, C] -> [B, C, N, 1]
-        # Autocast does not know the operator, and CPUs have no version for half precision.
+        # Autocast does not support the operator, and there is no half-precision version for CPUs.
         x, where = (t.to(self.weight.dtype) for t in (x, self.conv_offset_mask(x)))
         offset, mask = where.split(self.splits, dim=1)
         x = deform_conv2d(x, offset, self.weight, self.bias, padding=self.padding, mask=mask.sigmoid())

@@ -1,12 +1,12 @@
-"""Classifiers of torchvision, for images and for clips, under the contract of this suite's own networks.
+"""Classifiers of torchvision, for images and for clips, with the interface of this suite's own networks.
 
 Library: https://github.com/pytorch/vision (torchvision.models, torchvision.models.video)
 
-torchvision's networks have no common interface, so where their features and stages are is read from one forward pass
-on the meta device, which costs no arithmetic.
+torchvision's networks have no common interface, so one forward pass on the meta device, which costs no arithmetic,
+finds their features and stages.
 
 Done differently here: networks are built as torchvision builds them for its newest weights: without auxiliary
-classifiers, with the normalization of their own that some have, transformers for the size of these weights.
+classifiers, with the built-in normalization that some have, transformers for the size of these weights.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from settings import did_you_mean
 
 CITATION = "torchvision, https://github.com/pytorch/vision"
 NUM_FRAMES = 16
-"""Frames of a clip: what torchvision's networks for clips were trained with; s3d takes no fewer than 14."""
+"""Frames of a clip, as in the training of torchvision's networks for clips; s3d takes at least 14."""
 AS_RELEASED = {"aux_logits": False, "transform_input": True}
-"""Options, of networks that have them, as torchvision sets them where it loads its weights for inference."""
+"""Options, for networks that have them, with torchvision's values for loading its weights for inference."""
 POSITIONS = "encoder.pos_embedding"
 POOLING = (_AdaptiveAvgPoolNd, _AvgPoolNd, nn.modules.dropout._DropoutNd)
 
@@ -60,7 +60,7 @@ def check_name(name: str) -> None:
 
 
 def describe_input(name: str) -> LibraryInput:
-    """The input of a network as the transforms of its weights have it. Raises ValueError: there is none."""
+    """The input of a network according to the transforms of its weights. Raises ValueError if there is none."""
     check_name(name)
     views = get_model_weights(name).DEFAULT.transforms()
     size, resized = views.crop_size[-1], min(views.resize_size)
@@ -88,7 +88,7 @@ class TorchvisionNetwork(LibraryNetwork):
 
     Args:
         name: a classifier of `torchvision.models.list_models()`, for images or for clips.
-        num_classes: classes that it tells apart; 0: it returns its pooled features. None: as many as in torchvision.
+        num_classes: number of classes; 0: it returns its pooled features. None: as many as in torchvision.
         options: further arguments of the network, such as `image_size=64` of its ViT.
 
     Shapes: images [B, 3, H, W] or clips [B, 3, T, H, W], normalized, to logits [B, num_classes]; T, H and W are any
@@ -159,10 +159,10 @@ class TorchvisionNetwork(LibraryNetwork):
     def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
         """A map for each stage, [B, C_i, H_i, W_i] or [B, C_i, T_i, H_i, W_i].
 
-        Sides are about H / stride_i: each network rounds as its padding does.
+        Sides are about H / stride_i: how they are rounded depends on each network's padding.
 
         Raises:
-            ValueError: the network gives no maps.
+            ValueError: the network has no maps.
         """
         self.check_levels()
         return self._outputs(x, self.anatomy.levels)
@@ -228,12 +228,12 @@ def _build(name: str, options: Mapping[str, Any]) -> nn.Module:
 
 
 def _classifier_of(network: nn.Module) -> str:
-    """The name of the last linear layer or convolution: in torchvision's classifiers, what gives the logits."""
+    """The name of the last linear layer or convolution, which computes the logits in torchvision's classifiers."""
     return [name for name, module in network.named_modules() if isinstance(module, nn.Linear | _ConvNd)][-1]
 
 
 class _Place(NamedTuple):
-    """A module whose output is a map, or the tokens that are classified."""
+    """A module that outputs a map, or the tokens that are classified."""
 
     name: str
     channels: int
@@ -257,7 +257,7 @@ class _Call(NamedTuple):
 
 
 def _probed_shape(name: str, options: Mapping[str, Any]) -> tuple[int, ...]:
-    """An input that the network takes: torchvision's own, or of the size that it is built for."""
+    """An input that the network takes: torchvision's own, or one of the size that it is built for."""
     shape = describe_input(name).shape
     for option in ("image_size", "input_size"):  # of ViT, of MaxViT
         if (size := options.get(option)) is not None:
@@ -294,7 +294,7 @@ def _anatomy_of(calls: list[_Call], classifier: str, shape: tuple[int, ...]) -> 
     calls = [call for call in calls[:end] if not isinstance(call.module, POOLING)]
     maps = [place for call in calls if (place := _map_of(call, shape)) is not None]
     levels: dict[int, _Place] = {}
-    for place in maps:  # of each stride the outermost module, the last of them
+    for place in maps:  # for each stride, the last of the outermost modules
         other = levels.get(_side(place.stride))
         if other is None or place.name.count(".") <= other.name.count("."):
             levels[_side(place.stride)] = place
@@ -303,7 +303,7 @@ def _anatomy_of(calls: list[_Call], classifier: str, shape: tuple[int, ...]) -> 
     if features in maps:
         return _Anatomy(features, coarse, None)
     attentions = [i for i, call in enumerate(calls) if isinstance(call.module, nn.MultiheadAttention)]
-    # A class token sees the patches in attention for the last time: there, classes still depend on all of them.
+    # The last attention is where a class token last sees the patches: there, classes still depend on all of them.
     cam_layer = calls[attentions[-1] - 1].name if attentions else maps[-1].name
     return _Anatomy(features, coarse, cam_layer)
 
@@ -313,7 +313,7 @@ def _side(stride: int | tuple[int, int, int]) -> int:
 
 
 def _map_of(call: _Call, shape: tuple[int, ...]) -> _Place | None:
-    """The map that a module gave for one square input; None: it gave none, or one of a single position."""
+    """The map that a module returned for one square input; None if it returned none, or one of a single position."""
     output = call.output
     if not isinstance(output, torch.Tensor) or output.dim() != len(shape) + 1 or len(output) != 1:
         return None
@@ -326,7 +326,7 @@ def _map_of(call: _Call, shape: tuple[int, ...]) -> _Place | None:
 
 
 def _stride(whole: int, side: int) -> int:
-    """That of a map, exact or, where convolutions without padding have cut it, the nearest power of two."""
+    """The stride of a map: exact or, if convolutions without padding have cut the map, the nearest power of two."""
     return whole // side if whole % side == 0 else 2 ** round(log2(whole / side))
 
 

@@ -34,7 +34,7 @@ def best_classes(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tens
     num_classes = scores.shape[1]
     values, classes = scores.topk(min(k + 1, num_classes), dim=1)  # one more, for a tie at the k-th place
     is_tied = (values[:, 1:] == values[:, :-1]).any(dim=1)  # [B]
-    values, classes = values[:, :k].clone(), classes[:, :k].clone()  # slices would keep what they are cut from
+    values, classes = values[:, :k].clone(), classes[:, :k].clone()  # slices would keep the whole tensor alive
     if is_tied.any():
         best = scores[is_tied].sort(dim=1, descending=True, stable=True)
         values[is_tied], classes[is_tied] = best.values[:, :k], best.indices[:, :k]
@@ -42,7 +42,7 @@ def best_classes(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tens
 
 
 def ranks_worth_counting(num_classes: int) -> list[int]:
-    """The k of the top-k accuracies that say something: 1, and 5 of more than five classes (of five it is always 1)."""
+    """The k of informative top-k accuracies: 1, and 5 with more than five classes (with five, it is always 1)."""
     return [1, 5] if num_classes > 5 else [1]
 
 

@@ -3,8 +3,8 @@
 An item (a video, an image) has one or more views. Its probabilities are the softmax averaged over the views. Only the
 best few probabilities and the rank of the label are kept.
 
-An item with a NaN or infinite logit in any of its views has no guess: it is counted, and counts as wrong. If more than
-`max_non_finite` of the items are such, the evaluation has no score.
+An item with a NaN or infinite logit in any of its views has no guess and counts as wrong. If the fraction of such items
+exceeds `max_non_finite`, the evaluation has no score.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,9 +41,9 @@ class Naming:
     """The names that reports use."""
 
     item: str
-    """What is classified, such as "video"."""
+    """The classified item, such as "video"."""
     view: str
-    """What the network sees at once, such as "clip"."""
+    """One input of the network, such as "clip"."""
     class_names: Sequence[str]
     describe: Callable[[int], tuple[str, str]]
     """Index of an item -> its id and path."""
@@ -59,8 +59,8 @@ class Predictions:
     probabilities: np.ndarray  # [N, G] float64: probabilities of the guesses, averaged over views
     label_rank: np.ndarray  # [N] int64: rank of the label among all classes, from 0 (0 if unknown)
     view_loss: np.ndarray  # [N] float64: cross entropy averaged over views (0 if the label is unknown)
-    view_top1: np.ndarray  # [N] float64: share of views whose best guess is correct
-    view_top5: np.ndarray  # [N] float64: share of views with the label among the five best guesses
+    view_top1: np.ndarray  # [N] float64: fraction of views with a correct best guess
+    view_top5: np.ndarray  # [N] float64: fraction of views with the label among the five best guesses
     # A row whose outputs are not finite has guesses NO_GUESS, probabilities NaN, label_rank NO_RANK and view_loss NaN.
     failures: list[dict[str, Any]]  # items that could not be read: index, path, reason
     num_items: int  # items in the list, readable or not
@@ -79,11 +79,11 @@ class Predictions:
         return int((~self.is_finite).sum())
 
     def has_too_many_non_finite(self, max_share: float) -> bool:
-        """Whether more than a share `max_share` of the items have NaN or infinite outputs."""
+        """Whether the fraction of items with NaN or infinite outputs exceeds `max_share`."""
         return non_finite.too_many(self.num_non_finite, len(self.index), max_share)
 
     def say_non_finite(self, max_share: float) -> str:
-        """How many items have NaN or infinite outputs, and whether those are too many; "" without any."""
+        """How many items have NaN or infinite outputs, and whether there are too many; "" without any."""
         return non_finite.describe(self.num_non_finite, len(self.index), max_share)
 
 
@@ -110,7 +110,7 @@ class ClassificationEvaluation:
     view_top1: float
     view_top5: float
     loss: float  # of the items with finite outputs
-    max_non_finite: float  # share of items with NaN or infinite outputs above which there is no score
+    max_non_finite: float  # there is no score if a larger fraction of items has NaN or infinite outputs
 
     @property
     def failures(self) -> list[dict[str, Any]]:
@@ -129,7 +129,7 @@ class ClassificationEvaluation:
 
     @property
     def tie_break(self) -> float:
-        """Weights of equal score are ranked by their loss."""
+        """Weights with equal scores are ranked by their loss."""
         return -self.loss
 
     @property
@@ -146,7 +146,7 @@ class ClassificationEvaluation:
         return {**self.topk_accuracies(), "mean_class_accuracy": self.item_scores.mean_class_accuracy}
 
     def topk_accuracies(self) -> dict[str, float]:
-        """Top-1, and top-5 of more than five classes, of views and items, by name."""
+        """Top-1 and, with more than five classes, top-5 of views and items, by name."""
         of_views = {1: self.view_top1, 5: self.view_top5}
         of_items = {1: self.item_scores.top1, 5: self.item_scores.top5}
         ranks = ranks_worth_counting(self.predictions.num_classes)

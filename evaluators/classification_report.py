@@ -30,7 +30,7 @@ NUM_GUESSES = 5
 
 
 def write_report(folder: Path, evaluation: "ClassificationEvaluation") -> None:
-    """Writes the report's files into `folder`. A plot that fails is a warning: it must not cost a result."""
+    """Writes the report's files into `folder`. A plot that fails only logs a warning: the scores are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     naming, (measure, counts, scores) = evaluation.naming, evaluation.class_scores()
     write_csv(
@@ -57,7 +57,7 @@ def write_report(folder: Path, evaluation: "ClassificationEvaluation") -> None:
         try:
             plot_confusion(evaluation.item_scores.confusion, naming.class_names, path)
         except Exception as error:
-            log.warning("cannot draw %s: %s; confusion.csv has its numbers", path, error)
+            log.warning("cannot draw %s: %s; confusion.csv has its values", path, error)
 
 
 def _write_confusion(folder: Path, scores: ClassScores, class_names: Sequence[str]) -> None:

@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 
 MAX_NAME = 32  # characters of a class name in a plot
-MAX_NUMBERS = 20  # classes whose cells show their counts
-MAX_NAMED = 60  # classes with a name at the axes
+MAX_NUMBERS = 20  # classes with counts in their cells
+MAX_NAMED = 60  # classes with a name on the axes
 MAX_LISTED = 20  # confusions listed beside a larger matrix
 PLAIN_TEXT = {"text.parse_math": False, "text.usetex": False}
-"""matplotlib's settings under which $ is a dollar and starts no formula."""
+"""matplotlib's settings. A $ does not start a formula."""
 STYLE = {**PLAIN_TEXT, "font.size": 11.5, "axes.titlesize": 14, "axes.labelsize": 13, "axes.titlepad": 12}
 
 
 def plot_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path) -> None:
     """Plots the matrix [C, C], rows normalized per true class.
 
-    Up to 20 classes, the cells show the counts. Above 60 the axes show labels instead of names, the most frequent
-    confusions are listed beside the matrix, and the colors are spread: a cell is then a few pixels, and a rare
+    Up to 20 classes, the cells show the counts. Above 60, the axes show labels instead of names, the most frequent
+    confusions are listed beside the matrix, and the color scale is stretched: a cell is then a few pixels, and a rare
     confusion would be too pale to see.
     """
     import matplotlib  # imported here: it takes a second, and only reports need it
@@ -41,7 +41,7 @@ def plot_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path
         norm = PowerNorm(0.35 if is_large else 1.0, vmin=0, vmax=1)
         image = axes.imshow(_enlarged(shares), norm=norm, cmap="Blues", interpolation="nearest",
                             extent=(-0.5, num_classes - 0.5, num_classes - 0.5, -0.5))  # fmt: skip
-        bar = figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8, aspect=30)
+        bar = figure.colorbar(image, ax=axes, label="fraction of the true class", shrink=0.8, aspect=30)
         bar.ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
         axes.set_title(f"confusion matrix: {int(np.nansum(totals)):,} items, {num_classes:,} classes", loc="left")
         _label_axes(axes, class_names)
@@ -70,7 +70,7 @@ def _label_axes(axes: Any, class_names: Sequence[str]) -> None:
 
 
 def _list_confusions(axes: Any, confusion: np.ndarray, shares: np.ndarray, class_names: Sequence[str]) -> None:
-    """Writes the most frequent confusions as text: counts, shares of the true class, and names."""
+    """Writes the most frequent confusions as text: counts, fractions of the true class, and names."""
     axes.set_axis_off()
     wrong = np.nan_to_num(confusion * (1 - np.eye(len(confusion))))
     order = np.argsort(-wrong, axis=None, kind="stable")[:MAX_LISTED]
@@ -80,20 +80,20 @@ def _list_confusions(axes: Any, confusion: np.ndarray, shares: np.ndarray, class
         f"{confusion[true, guess]:5.0f} {100 * shares[true, guess]:4.0f} %   {names[true]}\n{'':12}as {names[guess]}"
         for true, guess in pairs
     ]
-    text = "\n".join(["most frequent confusions", "count, share of the true class", "", *(lines or ["none"])])
+    text = "\n".join(["most frequent confusions", "count, fraction of the true class", "", *(lines or ["none"])])
     axes.text(0, 1, text, va="top", family="monospace", linespacing=1.25, transform=axes.transAxes)
 
 
 def _enlarged(shares: np.ndarray) -> np.ndarray:
-    """The matrix with cells of several pixels, so that drawing it at another size drops no row of thin cells."""
+    """The matrix with cells of several pixels, so that drawing it at another size does not drop rows of thin cells."""
     return shares.repeat(max(1, 2000 // len(shares)), 0).repeat(max(1, 2000 // len(shares)), 1)
 
 
 def plot_names(class_names: Sequence[str]) -> list[str]:
-    """The names as matplotlib can draw them: one line each, shortened if long.
+    """The names in a form that matplotlib can draw: one line each, shortened if long.
 
-    A name with characters that its font does not have, such as a Chinese one, becomes "class N": its row in
-    per_class.csv. To be drawn under `matplotlib.rc_context(PLAIN_TEXT)`.
+    A name with characters that the font lacks, such as a Chinese one, becomes "class N", its row in per_class.csv.
+    Draw the names under `matplotlib.rc_context(PLAIN_TEXT)`.
     """
     from matplotlib.font_manager import FontProperties, findfont, get_font
 

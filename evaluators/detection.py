@@ -1,7 +1,7 @@
 """Scores of detection: COCO's average precision of boxes and masks, exact on any number of ranks.
 
 Protocol: https://cocodataset.org/#detection-eval, computed by faster-coco-eval, which a test compares with pycocotools.
-Detections are gathered by image and scored once, all together, on the main rank.
+Detections are gathered by image and scored all at once on the main rank.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from evaluators.resumable_predictions import Rows
 
 STATS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large",
          "ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large")  # fmt: skip
-"""COCO's twelve numbers, in its order: average precision over IoU .5 to .95, at .5, at .75, by the area of objects;
+"""COCO's twelve scores, in its order: average precision over IoU .5 to .95, at .5, at .75, by the area of objects;
 average recall with at most 1, 10 and 100 detections per image, and by area."""
 KINDS = {"bbox": "box", "segm": "mask"}
 """COCO's word for what is compared -> ours."""
@@ -29,7 +29,7 @@ def rows_of_images(index: torch.Tensor, detections: Sequence[Any]) -> Rows:
     """Rows for `evaluators.gather.gather`, with lists of one array per image.
 
     Args:
-        index: [B], the numbers of the images.
+        index: [B], the indices of the images.
         detections: per image an object with `boxes` [N, 4] (x1, y1, x2, y2 in the file's pixels), `scores` [N],
             `labels` [N], and `rles`: N run-length encoded masks as bytes, or None without masks.
     """
@@ -45,7 +45,7 @@ def rows_of_images(index: torch.Tensor, detections: Sequence[Any]) -> Rows:
 def results_of(
     rows: Rows, image_ids: Sequence[int], sizes: Sequence[tuple[int, int]], category_ids: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """The detections as COCO's results: dicts with image_id, category_id, bbox, score and, with masks, segmentation.
+    """The detections as COCO results: dicts with image_id, category_id, bbox, score and, with masks, segmentation.
 
     Args:
         rows: those of `rows_of_images`, merged.
@@ -72,7 +72,7 @@ def results_of(
 
 @dataclass(frozen=True)
 class AveragePrecision:
-    """COCO's numbers for one kind, as fractions in 0..1; NaN where there is no such object."""
+    """COCO's scores for one kind, as fractions in 0..1; NaN where there is no such object."""
 
     stats: Mapping[str, float]
     """By name, see `STATS`."""
@@ -101,7 +101,7 @@ def average_precision(
     from faster_coco_eval import COCO, COCOeval_faster  # imported here: only evaluations need it
 
     truth = COCO(dict(ground_truth), print_function=_say_nothing)
-    # A box beside the mask would give an object the area of the box.
+    # With a box beside the mask, an object would get the area of the box.
     left_out = {"bbox"} if kind == "segm" else set()
     found = truth.loadRes([{name: value for name, value in one.items() if name not in left_out} for one in results])
     evaluation = COCOeval_faster(truth, found, iouType=kind, print_function=_say_nothing)
@@ -119,7 +119,7 @@ def average_precision(
 
 
 def _say_nothing(*_: Any) -> None:
-    """The library logs a table of its own."""
+    """Keeps the library from logging its own table."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class DetectionEvaluation(ItemCounts):
     image_ids: Sequence[int]
     sizes: Sequence[tuple[int, int]]
     max_non_finite: float
-    """Share of images with NaN or infinite outputs above which there is no score."""
+    """There is no score if a larger fraction of images has NaN or infinite outputs."""
 
     @cached_property
     def results(self) -> list[dict[str, Any]]:

@@ -22,11 +22,11 @@ from evaluators.tables import write_csv
 log = logging.getLogger(__name__)
 
 MAX_CURVES = 20
-"""Classes with a curve of their own; of more, only the mean is drawn."""
+"""Up to this many classes have their own curves; with more, only the mean is drawn."""
 
 
 def write_report(folder: Path, evaluation: DetectionEvaluation) -> None:
-    """Writes the report's files into `folder`. A plot that fails is a warning: it must not cost a result."""
+    """Writes the report's files into `folder`. A plot that fails only logs a warning: the scores are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "predictions.json").write_text(json.dumps(evaluation.results), encoding="utf-8")
     kinds = list(evaluation.precisions)

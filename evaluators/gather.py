@@ -1,11 +1,11 @@
 """Evaluation that counts every item exactly once, on any number of ranks.
 
-Whole batches are assigned to ranks, so a batch holds the same items on any number of ranks. Nothing is padded, and the
-results are merged by item number. One rank and many therefore give bit-identical numbers (on CPUs with the same number
+Whole batches are assigned to ranks, so a batch has the same items on any number of ranks. Nothing is padded, and the
+results are merged by item index. One rank and many therefore give bit-identical results (on CPUs with the same number
 of threads, since the thread count may change the order of summation). An unreadable item is never replaced: it is
 reported and lowers the coverage.
 
-The caller decides what to compute for an item: rows may have any columns, and nothing here knows of classes.
+The caller decides what to compute for an item: rows may have any columns, and nothing here knows about classes.
 """
 
 import time
@@ -19,17 +19,17 @@ import torch
 from evaluators.resumable_predictions import RanksLike, ResumablePredictions, Rows
 
 BATCHES_PER_PART = 64
-"""Rows are joined at every so many batches: small arrays that stay would keep the memory of large ones between them."""
+"""Rows are joined every so many batches, because small live arrays would keep freed memory between them in use."""
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """The rows of all readable items, ordered by item number."""
+    """The rows of all readable items, ordered by item index."""
 
     rows: Rows
     """Columns [N, ...], or lists of N arrays if items differ in size, including `index` [N]. {} if N is 0."""
     failures: list[dict[str, Any]]
-    """Items that could not be read, ordered by item number: dicts with path, reason, index."""
+    """Items that could not be read, ordered by item index: dicts with path, reason, index."""
     num_items: int
     """Items in the list, readable or not."""
     seconds: float
@@ -53,11 +53,11 @@ def gather(
     """Computes rows for this rank's `batches` and merges those of all ranks; None on ranks other than the main one.
 
     Args:
-        batches: dicts with `index` [B], the item numbers, and `failures`, a list. B may be 0.
+        batches: dicts with `index` [B], the item indices, and `failures`, a list. B may be 0.
         rows_of: maps a batch with B > 0 to columns of B rows, including `index`.
         ranks: the ranks of the run.
         num_items: items in the list, readable or not.
-        resumable: stores finished rows on disk; rows that it found there are merged, too.
+        resumable: stores finished rows on disk; rows that it found there are merged as well.
     """
     start = time.perf_counter()
     parts: list[Rows] = []

@@ -1,4 +1,4 @@
-"""What evaluations say besides their scores of images, or other items: how many were read, were finite, how fast."""
+"""What evaluations report besides scores of images or other items: how many were read, how many were finite, speed."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from evaluators.tables import write_csv
 
 
 def percent(share: float) -> str:
-    """A share for the terminal; a dash for NaN."""
+    """A fraction for the terminal; a dash for NaN."""
     return f"{'-' if math.isnan(share) else format(100 * share, '.2f'):>6} %"
 
 
@@ -19,12 +19,12 @@ class ItemCounts:
     """The counts of an evaluation, which has the attributes below."""
 
     item: ClassVar[str] = "image"
-    """The word for one."""
+    """The word for one item."""
     gathered: Gathered
     items: Sequence[tuple[str, str]]
     """Id and path of each item of the list."""
     max_non_finite: float
-    """Share of items with NaN or infinite outputs above which there is no score."""
+    """There is no score if a larger fraction of items has NaN or infinite outputs."""
     num_non_finite: int
     """Items with NaN or infinite outputs."""
 
@@ -48,12 +48,12 @@ class ItemCounts:
         }
 
     def headline_of(self, scores: str) -> str:
-        """The scores with the number of items that they are of."""
+        """The scores with the number of items that they cover."""
         counts = f"{self.gathered.num_read} of {self.gathered.num_items} {self.item}s"
         return "; ".join(filter(None, [f"{scores} on {counts}", self._say_non_finite()]))
 
     def count_lines(self, consequence: str) -> list[str]:
-        """The end of the lines for the terminal; `consequence`: what NaN or infinite outputs do to the scores."""
+        """The last lines for the terminal; `consequence`: the effect of NaN or infinite outputs on the scores."""
         counts, items = self.counts(), f"{self.item}s"
         read = f"({counts[f'{items}_read']:,} of {counts[f'{items}_listed']:,} {items} read)"
         lines = [f"  {'coverage':<20} {100 * counts['coverage']:6.2f} %  {read}"]

@@ -40,8 +40,8 @@ def average_precision(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
 class MultiLabelScores:
     """Scores of items with several classes, as fractions in 0..1; NaN without items."""
 
-    top1: float  # share of items whose best guess is one of their classes
-    top5: float  # share of items with one of their classes among the five best guesses
+    top1: float  # fraction of items with a best guess that is one of their classes
+    top5: float  # fraction of items with one of their classes among the five best guesses
     average_precision: np.ndarray  # [C], NaN for classes without items
     count: np.ndarray  # [C]: items of each class
 

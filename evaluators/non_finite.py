@@ -1,7 +1,7 @@
 """Items whose outputs are NaN or infinite: a few count as wrong, too many leave no score."""
 
 MAX_NON_FINITE = 0.01
-"""Largest share of such items with which there is a score, unless a recipe says otherwise."""
+"""The largest fraction of such items for which there is a score, unless a recipe sets another."""
 
 
 def too_many(num_non_finite: int, num_read: int, max_share: float) -> bool:
@@ -9,7 +9,7 @@ def too_many(num_non_finite: int, num_read: int, max_share: float) -> bool:
 
 
 def describe(num_non_finite: int, num_read: int, max_share: float) -> str:
-    """How many items have NaN or infinite outputs, and whether those are too many; "" without any."""
+    """How many items have NaN or infinite outputs, and whether there are too many; "" without any."""
     if num_non_finite == 0:
         return ""
     counted = f"NaN or infinite outputs for {num_non_finite} of {num_read}"

@@ -1,9 +1,9 @@
 """Scores of protein function prediction: Fmax and micro-averaged AUPR, exact on any number of ranks.
 
-Fmax, as in CAFA (Radivojac et al., Nature Methods 2013): at each threshold, precision is the mean over the proteins for
-which something is predicted, and recall the mean over all proteins; Fmax is the best harmonic mean of the two. A
-protein without labels has recall 0. Thresholds are all distinct scores. AUPR takes all pairs of protein and label as
-one list, and equal scores at once, so no order of sorting changes it.
+Fmax, as in CAFA (Radivojac et al., Nature Methods 2013): at each threshold, precision is the mean over the proteins
+with any prediction, and recall the mean over all proteins; Fmax is the best harmonic mean of the two. A protein without
+labels has recall 0. Thresholds are all distinct scores. AUPR takes all pairs of protein and label as one list and
+handles equal scores together, so their order does not matter.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ def fmax(scores: np.ndarray, targets: np.ndarray) -> Fmax:
     right = np.take_along_axis(targets, order, axis=1).cumsum(axis=1)  # of the first 1, 2 ... labels of each protein
     precision = right / np.arange(1, num_labels + 1)
     recall = right / np.maximum(num_true, 1)[:, None]
-    # Each further label of a protein changes its precision and recall by so much.
+    # The change in a protein's precision and recall with each further label.
     steps = [np.diff(part, axis=1, prepend=0).ravel() for part in (precision, recall)]
     starts = np.zeros((num_proteins, num_labels))
     starts[:, 0] = 1
@@ -77,7 +77,7 @@ class FunctionEvaluation(ItemCounts):
     items: Sequence[tuple[str, str]]
     """Id and path of each protein of the list."""
     max_non_finite: float
-    """Share of proteins with NaN or infinite outputs above which there is no score."""
+    """There is no score if a larger fraction of proteins has NaN or infinite outputs."""
 
     @property
     def index(self) -> np.ndarray:
@@ -86,7 +86,7 @@ class FunctionEvaluation(ItemCounts):
 
     @cached_property
     def scores(self) -> np.ndarray:
-        """[N, L], -inf, below all others, for proteins whose outputs were not finite."""
+        """[N, L], with -inf, below all others, for proteins with non-finite outputs."""
         scores = self.gathered.rows.get("scores", np.zeros((0, len(self.label_names))))
         return np.where(np.isfinite(scores), scores, -np.inf)
 

@@ -1,10 +1,11 @@
 """Ranks of right answers among all candidates, as in link prediction on knowledge graphs, exact on any number of ranks.
 
 A question's other right answers are left out ("filtered"). The rank of an answer is 1 plus the number of candidates
-with a higher score plus half of those with the same: a network that scores all alike is right by chance, not always
-and not never. The optimistic and the pessimistic rank, which count ties for and against it, stand beside it.
+with a higher score plus half of those with the same score, so a network that scores all candidates alike is right by
+chance, not always or never. The optimistic and pessimistic ranks, which count ties for and against it, are reported as
+well.
 
-Every question gives whole numbers, so all scores are those of all questions together, in any order.
+Every question gives integer counts, so scores cover all questions together and do not depend on their order.
 """
 
 from collections.abc import Sequence
@@ -30,14 +31,14 @@ def rows_of_questions(index: torch.Tensor, scores: torch.Tensor, answers: torch.
     """Rows for `evaluators.gather.gather`.
 
     Args:
-        index: numbers of the questions [B].
+        index: indices of the questions [B].
         scores: of all candidates [B, N].
-        answers: the candidate that is asked for [B].
-        known: rows and candidates [2, M] that are right, too; the answers themselves may be among them.
+        answers: the right candidate [B].
+        known: rows and candidates [2, M] that are right as well; the answers themselves may be among them.
 
     Returns:
-        `index` [B]; `others` int64 [B, 3]: candidates with a higher score, with the same, and in all, besides the
-        answer and what is known; `finite` bool [B].
+        `index` [B]; `others` int64 [B, 3]: candidates with a higher score, with the same score, and in total, besides
+        the answer and known answers; `finite` bool [B].
     """
     own = scores.gather(1, answers.unsqueeze(1))
     candidate = torch.ones_like(scores, dtype=torch.bool)
@@ -60,7 +61,7 @@ class Ranks:
 
     @property
     def mean_rank_of_ties(self) -> np.ndarray:
-        """[M]: the answer stands in the middle of those with its score."""
+        """[M]: the answer is in the middle of those with the same score."""
         return 1 + self.better + self.equal / 2
 
     @property
@@ -94,7 +95,7 @@ class Ranks:
         }
 
     def _chances_in_sample(self) -> np.ndarray:
-        """[M]: the chance to be among the first 10 of 50, where a share (rank - 1) / others of candidates is better."""
+        """[M]: the probability of being in the first 10 of 50, if (rank - 1) / others of the candidates are better."""
         share = (self.mean_rank_of_ties - 1) / np.maximum(self.others, 1)
         chance, term = np.zeros_like(share), (1 - share) ** (SAMPLE - 1)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -105,7 +106,7 @@ class Ranks:
         return np.where(share >= 1, 0.0, chance)
 
     def drawn_hits(self, seed: int = 0) -> float:
-        """Hits@10 of 50 with candidates that are drawn, as GraIL does."""
+        """Hits@10 of 50 with drawn candidates, as in GraIL."""
         if not len(self.better):
             return float("nan")
         rng, others = np.random.default_rng(seed), np.maximum(self.others, 1)
@@ -115,7 +116,7 @@ class Ranks:
         return float((1 + better + equal / 2 <= SAMPLE_HITS).mean())
 
     def interval(self, seed: int = 0) -> tuple[float, float]:
-        """The mean reciprocal ranks between which 95 % of resampled sets of questions lie (bootstrap)."""
+        """The bounds of the mean reciprocal rank for 95 % of resampled sets of questions (bootstrap)."""
         reciprocal, rng = 1 / self.mean_rank_of_ties, np.random.default_rng(seed)
         if not len(reciprocal):
             return float("nan"), float("nan")
@@ -131,25 +132,25 @@ class RankingEvaluation:
     gathered: Gathered
     """The rows of `rows_of_questions`; question 2 i asks for the tail of fact i, question 2 i + 1 for its head."""
     asked: np.ndarray
-    """[M, 3], the facts that are asked for: head, relation, tail."""
+    """[M, 3], the facts asked for: head, relation, tail."""
     entity_names: Sequence[str]
     relation_names: Sequence[str]
     protocol: str
-    """What the numbers are called where protocols differ."""
+    """The name of the evaluation protocol."""
     num_known: int
-    """Facts whose answers are left out of the ranking."""
+    """Number of facts with answers that are left out of the ranking."""
     max_non_finite: float
-    """Share of questions with NaN or infinite outputs above which there is no score."""
+    """There is no score if a larger fraction of questions has NaN or infinite outputs."""
     failures: Sequence[dict[str, Any]] = ()
 
     @cached_property
     def index(self) -> np.ndarray:
-        """[Q], the numbers of the questions."""
+        """[Q], the indices of the questions."""
         return self.gathered.rows.get("index", np.zeros(0, dtype=np.int64))
 
     @cached_property
     def ranks(self) -> Ranks:
-        """Of all questions. Where outputs are NaN or infinite, every candidate counts as better than the answer."""
+        """Of all questions. If outputs are NaN or infinite, every candidate counts as better than the answer."""
         rows = self.gathered.rows
         better, equal, others = rows["others"].T if rows else np.zeros((3, 0), dtype=np.int64)
         lost = ~rows["finite"] if rows else np.zeros(0, dtype=bool)

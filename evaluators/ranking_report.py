@@ -1,6 +1,6 @@
 """The files of a report on ranked answers.
 
-relations.csv    scores of each relation, of tails and heads together and by themselves
+relations.csv    scores of each relation, for tails and heads together and separately
 questions.csv    the rank of each answer
 """
 

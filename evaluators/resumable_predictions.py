@@ -18,7 +18,7 @@ import numpy as np
 
 Rows = dict[str, np.ndarray | list[np.ndarray]]
 """Results for B items, by column: arrays [B, ...], or lists of B arrays if items differ in size. The column `index` [B]
-holds the item numbers and is required."""
+has the item indices and is required."""
 LENGTHS = "lengths of "  # prefix of an array that holds the lengths of a list's elements
 
 
@@ -39,7 +39,7 @@ class RanksLike(Protocol):
 
 
 class ResumablePredictions:
-    """The rows `found` in a folder, the item numbers already `done`, and new rows. Every rank must create one.
+    """The rows `found` in a folder, the indices of items already `done`, and new rows. Every rank must create one.
 
     Args:
         folder: where rows are stored.

@@ -1,7 +1,7 @@
 """Scores of semantic segmentation: mean intersection over union, exact on any number of ranks.
 
-Every image gives the pairs of classes that its pixels have, label and prediction, with their counts. These are whole
-numbers, so sums over images and ranks are exact, and every number is that of all pixels of all images together.
+Every image gives the (label, prediction) pairs of its pixels, with their counts. These are integers, so sums over
+images and ranks are exact, and every score covers all pixels of all images together.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from evaluators.resumable_predictions import Rows
 from settings import some_of
 
 IGNORED = 255
-"""The label of pixels that do not count."""
+"""The label of ignored pixels."""
 NO_CLASS = -1
 """The prediction for the pixels of an image whose outputs are NaN or infinite."""
 
@@ -28,8 +28,7 @@ def count_pairs(labels: torch.Tensor, predicted: torch.Tensor, num_classes: int)
     """The pairs (label, prediction) of pixels and how often each occurs: int64 [P, 3].
 
     Args:
-        labels, predicted: classes [H, W], whole numbers; pixels with label 255 do not count; `NO_CLASS` may be
-            predicted.
+        labels, predicted: classes [H, W], integers; pixels with label 255 are ignored; `NO_CLASS` may be predicted.
         num_classes: K.
     """
     counted = labels != IGNORED
@@ -58,7 +57,7 @@ class PixelScores:
     confusion: np.ndarray
     """int64 [K, K]: row = label, column = prediction."""
     num_without_class: np.ndarray
-    """int64 [K]: pixels by label whose prediction is `NO_CLASS`."""
+    """int64 [K]: pixels with prediction `NO_CLASS`, by label."""
 
     @property
     def pixels(self) -> np.ndarray:
@@ -73,7 +72,7 @@ class PixelScores:
 
     @property
     def accuracy(self) -> np.ndarray:
-        """[K]: share of the pixels of each class that are predicted as such; NaN without such pixels."""
+        """[K]: fraction of the pixels of each class that are predicted correctly; NaN without such pixels."""
         return _divide(np.diag(self.confusion), self.pixels)
 
     @property
@@ -90,7 +89,7 @@ class PixelScores:
 
 
 def score_pairs(pairs: np.ndarray, num_classes: int) -> PixelScores:
-    """Scores of the pixels counted in `pairs` [P, 3], of one image or of many together."""
+    """Scores of the pixels counted in `pairs` [P, 3], from one image or several."""
     matrix = np.zeros((num_classes, num_classes + 1), dtype=np.int64)
     np.add.at(matrix, (pairs[:, 0], pairs[:, 1] + 1), pairs[:, 2])
     return PixelScores(matrix[:, 1:], matrix[:, 0])
@@ -116,7 +115,7 @@ class SegmentationEvaluation(ItemCounts):
     items: Sequence[tuple[str, str]]
     """Id and path of each image of the list."""
     max_non_finite: float
-    """Share of images with NaN or infinite outputs above which there is no score."""
+    """There is no score if a larger fraction of images has NaN or infinite outputs."""
 
     @cached_property
     def scores(self) -> PixelScores:

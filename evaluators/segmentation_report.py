@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def write_report(folder: Path, evaluation: SegmentationEvaluation) -> None:
-    """Writes the report's files into `folder`. A plot that fails is a warning: it must not cost a result."""
+    """Writes the report's files into `folder`. A plot that fails only logs a warning: the scores are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     names, scores = evaluation.class_names, evaluation.scores
     columns = zip(range(len(names)), names, scores.pixels.tolist(), scores.iou, scores.accuracy, strict=True)
@@ -44,7 +44,7 @@ def write_report(folder: Path, evaluation: SegmentationEvaluation) -> None:
     try:
         plot_confusion(scores.confusion, names, folder / "confusion.png")
     except Exception as error:
-        log.warning("cannot draw %s: %s; confusion.csv has its numbers", folder / "confusion.png", error)
+        log.warning("cannot draw %s: %s; confusion.csv has its values", folder / "confusion.png", error)
 
 
 def _image_rows(evaluation: SegmentationEvaluation) -> Iterator[tuple]:
@@ -60,7 +60,7 @@ def _image_rows(evaluation: SegmentationEvaluation) -> Iterator[tuple]:
 
 
 def _write_predictions(folder: Path, evaluation: SegmentationEvaluation) -> None:
-    """Files are named by the number in the list and the id, so that no two images share one."""
+    """Files are named after the index in the list and the id, so that no two images share one."""
     folder.mkdir(exist_ok=True)
     rows = evaluation.gathered.rows
     for row, png in zip(rows["index"].tolist(), rows["png"], strict=True):

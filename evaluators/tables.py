@@ -9,7 +9,7 @@ from typing import Any
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Any]) -> None:
     """Writes a CSV file in UTF-8.
 
-    What is not UTF-8, such as an odd path, is escaped: one name must not make the table unreadable for other programs.
+    Text that is not UTF-8, such as an odd path, is escaped, so that it does not make the table unreadable elsewhere.
     """
     with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)

@@ -70,8 +70,8 @@ def test_pieces_are_square_patches_along_the_same_curve(name):
     ("curve", "message"),
     [
         (("hilbrt", 8), "no curve is called 'hilbrt'; did you mean 'hilbert'"),
-        (("hilbert", 14), "hilbert fills grids whose size is a power of two, not 14"),
-        (("zorder", 224), "zorder fills grids whose size is a power of two, not 224"),
+        (("hilbert", 14), "hilbert fills grids with a power of two as size, not 14"),
+        (("zorder", 224), "zorder fills grids with a power of two as size, not 224"),
         (("sis", 14), "not a grid of size 14 with patches of size 1; for single elements use sweep"),
         (("sis", 14, 4), "not a grid of size 14 with patches of size 4"),
     ],

@@ -188,12 +188,12 @@ def test_masks_of_banded_attention_are_not_needed(tmp_path):
 
 def test_files_along_another_curve_are_refused(tmp_path):
     path = save(create_model("eat_debug", curve="hilbert").state_dict(), tmp_path / "hilbert.pth")
-    message = "eat_debug: its sequence follows another curve than sis: build the network with curve=hilbert"
+    message = "eat_debug: its sequence follows a curve other than sis: build the network with curve=hilbert"
     with pytest.raises(WeightsError, match=message):
         load_weights(create_model("eat_debug"), path)
     weights = create_model("eat_debug").state_dict()
     weights["loc_encoder.index_flat"] = weights["loc_encoder.index_flat"].flip(1)
-    with pytest.raises(WeightsError, match="another curve than sis, and none of this suite's"):
+    with pytest.raises(WeightsError, match="a curve other than sis, and none of this suite's"):
         load_weights(create_model("eat_debug"), save(weights, tmp_path / "odd.pth"))
 
 
@@ -248,7 +248,7 @@ def test_the_map_shows_every_token_where_its_patch_is(curve, level):
 
 
 def test_pieces_of_rows_are_no_map():
-    with pytest.raises(ValueError, match=re.escape("pieces of rows of pixels (curve=scan), which lie on no grid")):
+    with pytest.raises(ValueError, match=re.escape("pieces of pixel rows (curve=scan), which do not form a grid")):
         eat_debug(curve="scan").forward_pyramid(torch.zeros(1, 3, 64, 64))
 
 
@@ -260,7 +260,7 @@ def test_errors_for_another_image_size_suggest_load_pretrained(tmp_path):
 
 def test_pieces_of_rows_cannot_be_resized(tmp_path):
     path = save(create_model("eat_debug", curve="scan").state_dict(), tmp_path / "scan.pth")
-    with pytest.raises(WeightsError, match=r"pieces of rows of pixels .* with the file's image_size=64"):
+    with pytest.raises(WeightsError, match=r"pieces of pixel rows .* with the file's image_size=64"):
         load_pretrained(create_model("eat_debug", curve="scan", image_size=128), path)
 
 
@@ -304,7 +304,7 @@ def test_errors_for_other_images_state_the_size(shape):
         ({"curve_level": "token"}, "for single elements use sweep"),
         ({"image_size": 60}, "image_size=60 is not a multiple of patch_size=8"),
         ({"distilled": True, "readout": "mean"}, "readout must be class_attention, not mean"),
-        ({"local_ratio": 1.0}, "local_ratio must leave channels for both halves, not 1.0"),
+        ({"local_ratio": 1.0}, "local_ratio=1.0 must leave channels for both halves"),
         ({"kernel_size": 4}, "kernel_size must be odd"),
         ({"num_heads": 3}, "num_heads must be even, not 3"),
         ({"num_heads": 6}, "its 3 heads can share equally, not 32"),

@@ -69,9 +69,9 @@ def test_files_with_a_class_token(tmp_path):
 
 
 def test_choices_that_do_not_go_together():
-    with pytest.raises(ValueError, match=r"pieces of rows of pixels \(curve=scan\), which lie on no grid"):
+    with pytest.raises(ValueError, match=r"pieces of pixel rows \(curve=scan\), which do not form a grid"):
         create_pyramid("eat_debug", curve="scan")
-    with pytest.raises(ValueError, match="patch_size must be a multiple of 4, the finest level's share of it, not 6"):
+    with pytest.raises(ValueError, match="patch_size must be a multiple of 4, for a finest level of a quarter, not 6"):
         create_pyramid("eat_debug", image_size=66, patch_size=6)
     with pytest.raises(ValueError, match=r"at least H x W = 32 x 32, not \[1, 3, 16, 64\]"):
         create_pyramid("eat_debug")(torch.zeros(1, 3, 16, 64))

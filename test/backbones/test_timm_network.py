@@ -123,7 +123,7 @@ def test_what_timm_does_not_have():
         pytest.raises(ValueError, match="timm/gemma4_vit_167m_enc is not a classifier; choose a"),
     ):
         create_model("timm/gemma4_vit_167m_enc")
-    with torch.device("meta"), pytest.raises(ValueError, match="crossvit_9_240 gives its features in parts"):
+    with torch.device("meta"), pytest.raises(ValueError, match="crossvit_9_240 returns its features in parts"):
         create_model("timm/crossvit_9_240").forward_features(torch.empty(1, 3, 240, 240))
 
 

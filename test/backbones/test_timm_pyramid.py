@@ -105,6 +105,6 @@ def test_what_timm_does_not_have(monkeypatch):
 
     monkeypatch.setattr(timm, "create_model", refuse)
     with pytest.raises(
-        ValueError, match=r"timm/resnet18 gives no maps \(features_only\): .*choose a network that does"
+        ValueError, match=r"timm/resnet18 has no maps \(features_only\): .*choose a network that does"
     ):
         create_pyramid("timm/resnet18")
