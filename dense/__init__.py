@@ -1,5 +1,5 @@
-"""What stands on a feature pyramid: necks, segmentation heads, detectors.
+"""What is built on a feature pyramid: necks, segmentation heads, detectors.
 
 A backbone is anything with `forward_pyramid(images) -> maps [B, C_i, H_i, W_i]`, `pyramid_channels` and
-`pyramid_strides`; nothing here knows a family of networks.
+`pyramid_strides`; nothing here depends on a family of networks.
 """

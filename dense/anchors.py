@@ -1,6 +1,6 @@
-"""Anchors: the boxes of some sizes and shapes around every position of a map, which a detector moves and scales.
+"""Anchors: boxes of several sizes and shapes around every position of a map, which a detector moves and scales.
 
-Faster R-CNN, arXiv 1506.01497, section 3.1.1. Corners are not rounded, and an anchor's centre is the top left corner
+Faster R-CNN, arXiv 1506.01497, section 3.1.1. Corners are not rounded, and an anchor's center is the top left corner
 of its position's cell, as in OpenMMLab's mmdetection.
 """
 
@@ -42,9 +42,9 @@ def grid_anchors(
 def inside_padding(
     size: tuple[int, int], num_anchors: int, stride: int, padded: tuple[int, int], device: torch.device | None = None
 ) -> torch.Tensor:
-    """Which anchors of a map lie around positions whose cells begin inside the image padded to (h, w) pixels.
+    """Which anchors of a map belong to positions with cells that begin inside the image padded to (h, w) pixels.
 
-    The rest belongs to the padding that larger images of the batch made necessary. [H * W * num_anchors], bool.
+    The others belong to the padding for larger images of the batch. [H * W * num_anchors], bool.
     """
     height, width = size
     rows = torch.arange(height, device=device) * stride < padded[0]
@@ -53,7 +53,7 @@ def inside_padding(
 
 
 def inside_image(anchors: torch.Tensor, size: tuple[int, int], border: int) -> torch.Tensor:
-    """Which anchors [N, 4] stay within `border` pixels around an image of (h, w) pixels; all where it is negative."""
+    """Which anchors [N, 4] stay within `border` pixels around an image of (h, w) pixels; all if it is negative."""
     if border < 0:
         return anchors.new_ones(len(anchors), dtype=torch.bool)
     height, width = size
@@ -62,16 +62,16 @@ def inside_image(anchors: torch.Tensor, size: tuple[int, int], border: int) -> t
 
 
 class AnchorRule(NamedTuple):
-    """The anchors of every level, and which of them are learned from."""
+    """The anchors of every level, and which of them are trained on."""
 
     scales: tuple[float, ...] = (8.0,)
     """Sides of square anchors, in strides of their level."""
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     """Height over width."""
     allowed_border: int = -1
-    """Learned from are anchors within so many pixels around the image. Negative: all anchors."""
+    """Train only on anchors within this many pixels around the image. Negative: all anchors."""
     pad_multiple: int | None = 32
-    """Learned from are anchors at positions of the image, padded so that this divides its sides. None: of the batch."""
+    """Train only on anchors at positions of the image, padded so that this divides its sides. None: of the batch."""
 
 
 def pyramid_anchors(
@@ -92,7 +92,7 @@ def usable_anchors(
     size: tuple[int, int],
     batch_size: tuple[int, int],
 ) -> torch.Tensor:
-    """The indices of the anchors that an image is learned from.
+    """The indices of the anchors to train on for an image.
 
     Args:
         anchors: of all levels, [N, 4].

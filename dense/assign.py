@@ -1,4 +1,4 @@
-"""Which object each anchor or proposal is to find: the one that it overlaps with most, if it does so enough.
+"""Which object each anchor or proposal should find: the one that it overlaps most, if it overlaps it enough.
 
 Faster R-CNN, arXiv 1506.01497, section 3.1.2.
 """
@@ -17,15 +17,15 @@ class MatchRule(NamedTuple):
     """Limits of intersection over union, from 0 to 1."""
 
     positive_iou: float
-    """From here on, a box is an example of the object that it overlaps with most."""
+    """From this overlap on, a box is an example of the object that it overlaps most."""
     negative_iou: float
-    """Below, it is an example of the background. Between the two it is none at all."""
+    """Below this, it is an example of the background. Between the two, it is ignored."""
     min_positive_iou: float = 0.0
-    """The least overlap at which the best boxes of an object are its examples."""
+    """The minimum overlap at which the best boxes of an object are its examples."""
     low_quality_matches: bool = True
-    """The best boxes of an object, all that tie, become its examples whatever else they overlap with."""
+    """The best boxes of an object, including ties, become its examples whatever else they overlap."""
     ignored_fraction: float | None = None
-    """A box that a crowd covers by more than this is no example. None: crowds change nothing, as the authors set it."""
+    """A box of which a crowd covers more than this is ignored. None: crowds change nothing, as in the authors' runs."""
 
 
 def assign(
@@ -36,10 +36,10 @@ def assign(
     Args:
         boxes: [N, 4].
         objects: boxes [G, 4] of the image's objects.
-        ignored: crowds [M, 4], looked at if the rule has an `ignored_fraction` and the image an object.
+        ignored: crowds [M, 4], used if the rule has an `ignored_fraction` and the image an object.
 
     Returns:
-        [N], int64. Where two objects claim a box as their best, the later one gets it.
+        [N], int64. If two objects claim a box as their best, the later one gets it.
     """
     if len(objects) == 0 or len(boxes) == 0:
         return torch.full((len(boxes),), BACKGROUND, dtype=torch.long, device=boxes.device)

@@ -1,4 +1,4 @@
-"""What a region is, and where its object's border really is.
+"""Classifies regions and refines their boxes.
 
 Papers: Girshick, Fast R-CNN, ICCV 2015, https://arxiv.org/abs/1504.08083 (section 2.3); Cai and Vasconcelos, Cascade
 R-CNN, CVPR 2018, https://arxiv.org/abs/1712.00726
@@ -27,23 +27,23 @@ class StageRule(NamedTuple):
 
     match: MatchRule = MatchRule(0.5, 0.5, min_positive_iou=0.5)
     stds: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)
-    """What differences between boxes are divided by, see `dense.box_coder`."""
+    """Differences between boxes are divided by these, see `dense.box_coder`."""
     regression: Literal["l1", "giou"] = "l1"
-    """L1 between differences, or generalized IoU between boxes."""
+    """L1 on differences, or generalized IoU on boxes."""
     regression_weight: float = 1.0
     weight: float = 1.0
     """Of all the stage's losses."""
 
 
 class BBoxHead(nn.Module):
-    r"""Convolutions, linear layers, then logits of all classes and differences for each class but the background.
+    r"""Convolutions, linear layers, then logits of all classes, and differences for each class except the background.
 
     The losses are, over all N regions of a batch,
 
     .. math::
         L_{cls} = \frac{1}{N} \sum CE(s, c), \qquad L_{bbox} = \frac{1}{N} \sum_{positive} L1(t_c - t^*)
 
-    or, with generalized IoU, a weighted mean of 1 - GIoU of the decoded boxes in the place of L1.
+    or, with generalized IoU, a weighted mean of 1 - GIoU of the decoded boxes in place of L1.
 
     Args:
         num_channels: of the pooled regions, and of the convolutions.
@@ -132,9 +132,9 @@ class BBoxHead(nn.Module):
         stds: Sequence[float],
         size: tuple[int, int],
     ) -> torch.Tensor:
-        """The regions [N, 4] of one image of (h, w) pixels as they should be for the classes `labels` [N].
+        """The regions [N, 4] of one image of (h, w) pixels, refined for the classes `labels` [N].
 
-        Where a difference is NaN, so that no region can be read there, 0 stands for it.
+        A NaN difference is replaced by 0, because no region could be read there.
         """
         chosen = differences.unflatten(1, (-1, 4))[torch.arange(len(labels), device=labels.device), labels]
         return clip_boxes(decode(regions, in_full_precision(chosen).nan_to_num(0.0), stds), size)

@@ -1,20 +1,20 @@
-"""Boxes x1 y1 x2 y2: how much they overlap, clipping, and the precision that they are computed in."""
+"""Boxes x1 y1 x2 y2: their overlap, clipping, and the precision that they are computed in."""
 
 from collections.abc import Iterable
 
 import torch
 
 EPSILON = 1e-6
-"""The least area, in square pixels, that an overlap is divided by: boxes without area overlap with nothing."""
+"""The minimum area, in square pixels, that an overlap is divided by: boxes without area overlap nothing."""
 
 
 def in_full_precision(x: torch.Tensor) -> torch.Tensor:
-    """float32, or float64 where `x` is: bfloat16 has 8 bits, too few for the pixels of an image."""
+    """float32, or float64 if `x` is: bfloat16 has 8 bits, too few for the pixels of an image."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 def finite_images(outputs: Iterable[torch.Tensor]) -> torch.Tensor:
-    """Which images' outputs [B, ...] are all neither NaN nor infinite: bool [B]."""
+    """Which images' outputs [B, ...] are all finite: bool [B]."""
     return torch.stack([x.flatten(1).isfinite().all(1) for x in outputs]).all(0)
 
 
@@ -39,7 +39,7 @@ def pairwise_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 
 def covered_fraction(boxes: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
-    """The part of each box of [N, 4] that each of the regions [M, 4] covers: [N, M]."""
+    """The fraction of each box of [N, 4] that each of the regions [M, 4] covers: [N, M]."""
     return intersection(boxes, regions) / box_area(boxes)[:, None].clamp(min=EPSILON)
 
 

@@ -1,8 +1,8 @@
-"""The second stage of Cascade Mask R-CNN: three in a row, each starting from the boxes of the one before.
+"""The second stage of Cascade Mask R-CNN: three stages in a row, each starting from the boxes of the previous one.
 
 Paper: Cai and Vasconcelos, Cascade R-CNN: High Quality Object Detection and Instance Segmentation, TPAMI 2019,
 https://arxiv.org/abs/1906.09756
-Reference: OpenMMLab's mmdetection 2.25 as HorNet's configurations set it; parameter names are its.
+Reference: OpenMMLab's mmdetection 2.25 with HorNet's configurations; parameter names are mmdetection's.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from dense.structures import Detections, ImageShape, Targets
 
 
 class CascadeHead(nn.Module):
-    """A head for boxes and one for masks in each stage; later stages want closer proposals.
+    """A head for boxes and one for masks in each stage; later stages require closer proposals.
 
     Scores are the softmax of the three stages' mean logits, boxes those of the last stage, masks the mean of the three
     heads' probabilities.
@@ -124,7 +124,7 @@ def refined_samples(
 ) -> list[torch.Tensor]:
     """The next stage's proposals in training: the sampled regions of each image, moved, without the objects' own boxes.
 
-    A region moves as its class says; one of the background, as the likeliest class does.
+    A region moves as predicted for its class; a background region, as predicted for the likeliest class.
     """
     counts = [len(sample.labels) for sample in samples]
     proposals = []

@@ -20,10 +20,10 @@ class FCNHead(PixelHead):
     Args:
         in_channels: channels of the levels, fine to coarse.
         num_classes: K.
-        level: which of the levels it takes; negative: counted from the coarsest.
+        level: the level that it takes; negative: counted from the coarsest.
         channels: channels of its maps.
         num_convs: 3 x 3 convolutions before the classifier.
-        dropout: share of the channels dropped before the classifier in training.
+        dropout: fraction of the channels dropped before the classifier in training.
         norm: of every convolution, see `dense.layers.NORMS`.
 
     Shapes: maps [B, C_i, H_i, W_i] to logits [B, K, H_level, W_level].
@@ -53,16 +53,16 @@ class FCNHead(PixelHead):
 class GloReHead(PixelHead):
     """GloRe's segmentation head: 3 x 3 convolution, reasoning unit, 3 x 3 convolution, classifier, on one level.
 
-    Assumed, because the authors published only their numbers and no public file of theirs shows it: the layers and
-    their order (from a copy of what looks like their development code), 64 nodes, states divided by the number of
-    positions, batch norm behind the unit as in their clip networks.
+    Assumed, because the authors published only their scores and no public file of theirs shows it: the layers and their
+    order (from a copy of what looks like their development code), 64 nodes, states divided by the number of positions,
+    batch norm after the unit as in their clip networks.
 
     Args:
         in_channels: channels of the levels, fine to coarse; the coarsest is taken.
         num_classes: K.
         unit: makes the reasoning unit for a number of channels; it keeps the map's shape.
         channels: channels of its maps.
-        dropout: share of the channels dropped before the classifier in training.
+        dropout: fraction of the channels dropped before the classifier in training.
         norm: of the convolutions, see `dense.layers.NORMS`.
 
     Shapes: maps [B, C_i, H_i, W_i] to logits [B, K, H_last, W_last].

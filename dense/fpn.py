@@ -2,7 +2,7 @@
 
 Paper: Lin et al., Feature Pyramid Networks for Object Detection, CVPR 2017, https://arxiv.org/abs/1612.03144
 Reference: OpenMMLab's mmdetection, whose parameter names these are. HorFPN (HorNet's section 3.3) is this network with
-`dense.gnconv.GNConvModule` in the place of its 3 x 3 convolutions.
+`dense.gnconv.GNConvModule` in place of its 3 x 3 convolutions.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,13 +23,13 @@ conv3x3 = partial(ConvNormAct, kernel_size=3, activation=False)
 
 
 class FPN(nn.Module):
-    r"""Sums from coarse to fine, of 1 x 1 convolutions of every level; then a layer after each sum.
+    r"""Sums of 1 x 1 convolutions of every level, from coarse to fine; then a layer after each sum.
 
     .. math::
         s_i = \mathrm{lateral}_i(x_i) + \mathrm{enlarge}(s_{i+1}), \qquad y_i = \mathrm{conv}_i(s_i)
 
-    Enlarged maps take the nearest value. Further levels are every second position of the last output ("pool"), or
-    3 x 3 convolutions of stride 2, the first on the last input, each other on the one before ("conv", RetinaNet's).
+    Maps are enlarged by nearest neighbor. Further levels are every second position of the last output ("pool"), or
+    3 x 3 convolutions of stride 2, the first on the last input, every other on the previous one ("conv", RetinaNet's).
 
     >>> neck = FPN((8, 16, 32), (4, 8, 16), num_channels=8, num_levels=4)
     >>> maps = [torch.randn(2, 8 << i, 24 >> i, 32 >> i) for i in range(3)]
@@ -39,13 +39,13 @@ class FPN(nn.Module):
     Args:
         in_channels, in_strides: of the pyramid, fine to coarse.
         num_channels: channels of every output.
-        num_levels: outputs; at least as many as inputs that are used.
+        num_levels: outputs; at least as many as used inputs.
         start_level: inputs before this one are left out.
         conv: makes the layer after each sum.
         norm: of the 1 x 1 and further convolutions, see `dense.layers.NORMS`; None: none, and they have biases.
-        extra: what makes the outputs beyond the inputs.
+        extra: how outputs beyond the inputs are made.
 
-    Shapes: maps [B, in_channels[i], H_i, W_i] to `num_levels` maps [B, num_channels, H_i, W_i], whose strides are in
+    Shapes: maps [B, in_channels[i], H_i, W_i] to `num_levels` maps [B, num_channels, H_i, W_i], with strides in
     `strides`; the first `num_inputs` are those of inputs. Each further map has half the sides, rounded up.
     """
 
@@ -64,7 +64,7 @@ class FPN(nn.Module):
         in_channels, in_strides = in_channels[start_level:], in_strides[start_level:]
         num_further = num_levels - len(in_channels)
         if num_further < 0:
-            raise ValueError(f"the neck makes {num_levels} levels, fewer than the {len(in_channels)} that it is given")
+            raise ValueError(f"the neck makes {num_levels} levels, fewer than its {len(in_channels)} inputs")
         if extra not in ("pool", "conv"):
             raise ValueError(f"extra is {extra!r}; expected 'pool' or 'conv'")
         self.extra, self.start_level = extra, start_level

@@ -1,11 +1,11 @@
-"""Recursive gated convolution as a layer of necks and heads: what HorFPN has in the place of 3 x 3 convolutions.
+"""Recursive gated convolution as a layer of necks and heads, which HorFPN uses in place of 3 x 3 convolutions.
 
 Paper: Rao et al., HorNet: Efficient High-Order Spatial Interactions with Recursive Gated Convolutions, NeurIPS 2022,
 https://arxiv.org/abs/2207.14284 (section 3.3)
 Authors' code: https://github.com/raoyongming/HorNet (object_detection/mmdet_custom/, semantic_segmentation/)
 
-Done differently here: the spatial operator is handed in, so that the layer knows no backbone. Parameter names are the
-authors'.
+Done differently here: the spatial operator is an argument, so that the layer does not depend on a backbone. Parameter
+names are the authors'.
 """
 
 from collections.abc import Callable
@@ -19,14 +19,14 @@ from dense.layers import build_norm
 
 
 class GNConvModule(nn.Module):
-    r"""Changes the number of channels by recursive gated convolution, then norm and ReLU if asked for.
+    r"""Changes the number of channels by recursive gated convolution, then norm and ReLU if requested.
 
     .. math::
         [p_0, q_0, \dots, q_{n-1}] = \phi_{in}(x), \qquad p_1 = p_0 \odot f(q)_0, \qquad
         p_{k+1} = g_k(p_k) \odot f(q)_k, \qquad y = \phi_{out}(p_n)
 
     with linear :math:`\phi` and :math:`g`, one spatial operator f over all q at once, and widths that double up to
-    `num_out`. HorNet's blocks divide f by 3, this layer does not.
+    `num_out`. HorNet's blocks divide f by 3; this layer does not.
 
     Args:
         num_in, num_out: channels; 2^(order - 1) divides `num_out`.

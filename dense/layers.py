@@ -1,4 +1,4 @@
-"""What necks and heads are made of: a convolution, its norm, an activation; and the base of segmentation heads.
+"""The layers of necks and heads: a convolution, its norm, an activation; and the base class of segmentation heads.
 
 Parameter names are those of the ConvModule of OpenMMLab's mmcv, so that released files load: `conv` and `bn` (`gn` for
 group norm).
@@ -20,12 +20,12 @@ NORMS: dict[str, tuple[str, Callable[[int], nn.Module]]] = {
     "group": ("gn", lambda num_channels: nn.GroupNorm(gcd(32, max(1, num_channels // 8)), num_channels)),
     "frozen": ("bn", FrozenBatchNorm2d),
 }
-"""Name -> (name of the entry, builder from a number of channels). A group has eight channels or more:
-with one, the norm of a map of 1 x 1 pixels, as UPerNet pools them, would always be 0."""
+"""Name -> (name of the entry, builder from a number of channels). A group has eight channels or more: with one channel,
+the normalized 1 x 1 maps that UPerNet pools would always be 0."""
 
 
 def build_norm(norm: str, num_channels: int) -> tuple[str, nn.Module]:
-    """Name of the entry, and the norm for maps of so many channels.
+    """Name of the entry, and the norm for maps of this many channels.
 
     Raises:
         ValueError: there is no such norm.
@@ -37,7 +37,7 @@ def build_norm(norm: str, num_channels: int) -> tuple[str, nn.Module]:
 
 
 def whole(name: str, value: Any, least: int = 1) -> int:
-    """`value`, also one of NumPy's. Raises ValueError unless it is a whole number of at least `least`."""
+    """`value`, which may be NumPy's. Raises ValueError unless it is a whole number of at least `least`."""
     with contextlib.suppress(TypeError):
         if not isinstance(value, bool) and operator.index(value) >= least:
             return operator.index(value)
@@ -53,7 +53,7 @@ def classifier(channels: int, num_classes: int) -> nn.Conv2d:
 
 
 class PixelHead(nn.Module):
-    """A segmentation head: levels to logits, whose classifier is its convolution `classifier_names[0]`."""
+    """A segmentation head: levels to logits. Its classifier is the convolution `classifier_names[0]`."""
 
     classifier_names: ClassVar[tuple[str, ...]] = ("conv_seg.",)
 

@@ -1,6 +1,6 @@
-r"""Losses of detectors, as sums over all values; the heads divide them by what their papers say.
+r"""Losses of detectors, as sums over all values; the heads normalize them as in their papers.
 
-All are computed in float32 at least, also under mixed precision.
+All are computed at least in float32, even under mixed precision.
 """
 
 from collections.abc import Iterable
@@ -15,14 +15,14 @@ from dense.boxes import EPSILON, box_area, in_full_precision
 def smooth_l1(prediction: torch.Tensor, target: torch.Tensor, beta: float = 0.0) -> torch.Tensor:
     r"""Sum of :math:`|d|`, but :math:`d^2 / 2 \beta` + constant where :math:`|d| < \beta`; arXiv 1504.08083, eq. 3.
 
-    The constant makes both meet: the linear part is :math:`|d| - \beta / 2`. With beta 0 this is L1.
+    The constant joins the two: the linear part is :math:`|d| - \beta / 2`. With beta 0 this is L1.
     """
     prediction = in_full_precision(prediction)
     return F.smooth_l1_loss(prediction, target.to(prediction.dtype), reduction="sum", beta=beta)
 
 
 def binary_cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Sum of -log p of what is true over all values; logits and targets 0 or 1 have one shape."""
+    """Sum of -log p of the target over all values; logits and targets (0 or 1) have the same shape."""
     logits = in_full_precision(logits)
     return F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="sum")
 
@@ -35,7 +35,7 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 def sigmoid_focal(logits: torch.Tensor, target: torch.Tensor, alpha: float = 0.25, gamma: float = 2.0) -> torch.Tensor:
     r"""Sum of :math:`-\alpha_t (1 - p_t)^\gamma \log p_t`: arXiv 1708.02002, equation 5.
 
-    :math:`p_t` is the probability of what is true, and :math:`\alpha_t` is alpha where the target is 1 and 1 - alpha
+    :math:`p_t` is the probability of the target, and :math:`\alpha_t` is alpha where the target is 1 and 1 - alpha
     where it is 0.
     """
     logits = in_full_precision(logits)
@@ -49,7 +49,7 @@ def sigmoid_focal(logits: torch.Tensor, target: torch.Tensor, alpha: float = 0.2
 def giou(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     r"""Sum of :math:`1 - I / U + (C - U) / C` over pairs of boxes [N, 4]: arXiv 1902.09630, algorithm 1.
 
-    I and U are the areas of intersection and union, C that of the least box around both.
+    I and U are the areas of intersection and union, C that of the smallest box around both.
     """
     target = target.to(prediction.dtype)
     inner_left_top = torch.maximum(prediction[:, :2], target[:, :2])
@@ -67,7 +67,7 @@ def _area(sides: torch.Tensor) -> torch.Tensor:
 
 
 def connected_zero(parameters: Iterable[nn.Parameter]) -> torch.Tensor:
-    """0 that depends on all parameters: they get a gradient of 0 where a head had nothing to learn from.
+    """A loss of 0 that depends on all parameters: they get a gradient of 0 if a head had nothing to learn from.
 
     Distributed training waits for the gradient of every parameter.
     """

@@ -1,9 +1,9 @@
-"""Which part of a region its object covers.
+"""The mask of the object in each region.
 
 Paper: He et al., Mask R-CNN, ICCV 2017, https://arxiv.org/abs/1703.06870 (section 3)
 Reference: OpenMMLab's mmdetection 2.25, whose parameter names these are.
 
-Done differently here: the masks of all objects are pooled where they are, without a copy for each region.
+Done differently here: the masks of all objects are pooled in place, without a copy for each region.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from dense.structures import Targets
 class MaskHead(nn.Module):
     r"""3 x 3 convolutions with ReLU, a transposed convolution that doubles the sides, and a logit for each class.
 
-    The loss is the mean binary cross-entropy over the positions of all positive regions, at the true class alone.
+    The loss is the mean binary cross-entropy over the positions of all positive regions, only for the true class.
 
     Args:
         num_channels: of the pooled regions, and of every layer.
@@ -58,13 +58,13 @@ class MaskHead(nn.Module):
         return self.conv_logits(F.relu(self.upsample(x), inplace=True))
 
     def loss(self, logits: torch.Tensor, samples: Sequence[RegionSample], targets: Sequence[Targets]) -> torch.Tensor:
-        """Of what `forward` returned for the positive regions of a batch, of which there is at least one.
+        """The loss of what `forward` returned for the positive regions of a batch; there is at least one.
 
         Raises:
             ValueError: an image's objects have no masks.
         """
         if any(target.masks is None and len(target.boxes) > 0 for target in targets):
-            raise ValueError("a mask head learns from masks, and the targets have none; head='faster_rcnn' needs none")
+            raise ValueError("a mask head needs masks, but the targets have none; head='faster_rcnn' does without")
         truth = torch.cat(
             [
                 crop_masks(target.masks, sample.positive, sample.objects, logits.shape[-1])
@@ -82,14 +82,14 @@ class MaskHead(nn.Module):
 
 
 def masks_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """[N, K, h, w] at the classes [N]: [N, h, w]."""
+    """The maps [N, h, w] of [N, K, h, w] for the classes [N]."""
     return logits[torch.arange(len(labels), device=labels.device), labels]
 
 
 def crop_masks(masks: torch.Tensor, boxes: torch.Tensor, index: torch.Tensor, size: int) -> torch.Tensor:
     """The masks [G, h, w] of the objects `index` [N] inside the boxes [N, 4]: bool [N, size, size].
 
-    A cell is the object's if at least half of it is, by RoIAlign.
+    A cell belongs to the object if at least half of it does, by RoIAlign.
     """
     regions = torch.cat((index[:, None].to(boxes.dtype), clip_boxes(boxes, tuple(masks.shape[1:]))), dim=1)
     return roi_align(masks[:, None].to(boxes.dtype), regions, size, aligned=True)[:, 0] >= 0.5

@@ -1,7 +1,7 @@
-"""The second stage of Mask R-CNN, and without masks of Faster R-CNN.
+"""The second stage of Mask R-CNN and, without masks, of Faster R-CNN.
 
 Paper: He et al., Mask R-CNN, ICCV 2017, https://arxiv.org/abs/1703.06870
-Reference: OpenMMLab's mmdetection 2.25 as EurNet's and HorNet's configurations set it; parameter names are its.
+Reference: OpenMMLab's mmdetection 2.25 with EurNet's and HorNet's configurations; parameter names are mmdetection's.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Masks of boxes, drawn into whole images."""
+"""Draws the masks of boxes into whole images."""
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +14,11 @@ def paste_masks(
 
     Args:
         masks: [N, h, w], probabilities.
-        boxes: [N, 4], in pixels of the image; what lies outside of it is cut off.
+        boxes: [N, 4], in pixels of the image; parts outside of it are cut off.
         size: (H, W) of the image.
 
     Returns:
-        [N, H, W], bool. Positions are pixels' centres, half a pixel from their corners; outside its mask a box has
+        [N, H, W], bool. Positions are pixels' centers, half a pixel from their corners; outside its mask a box has
         probability 0, so that its rim fades.
     """
     height, width = size
@@ -51,7 +51,7 @@ def _paste(masks: torch.Tensor, boxes: torch.Tensor, result: torch.Tensor, thres
 
 
 def _relative(positions: torch.Tensor, start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
-    """Where positions [P] lie in spans [N]: -1 at the start, 1 at the end; [N, P]. A span of no length has only 0s."""
+    """Where positions [P] lie in spans [N]: -1 at the start, 1 at the end; [N, P]. A span without length gives 0s."""
     sides = (end - start)[:, None]
     relative = (positions - start[:, None]) / sides * 2 - 1
     return torch.where(sides > 0, relative, 0)

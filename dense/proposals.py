@@ -1,4 +1,4 @@
-"""From scored boxes to few: the best of each level of the pyramid, without those that nearly repeat a better one."""
+"""Selects a few of many scored boxes: the best of each level of the pyramid, without near-duplicates of better ones."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,11 +13,11 @@ class ProposalRule(NamedTuple):
     """How many regions of an image go on to the second stage."""
 
     max_per_level: int
-    """The best of each level before non-maximum suppression."""
+    """Number of the best of each level before non-maximum suppression."""
     max_per_image: int
-    """The best of all levels after it."""
+    """Number of the best of all levels after it."""
     iou_threshold: float = 0.7
-    """Of two boxes of one level that overlap by more than this, the better stays."""
+    """Of two boxes of one level that overlap by more than this, the better one is kept."""
 
 
 class DetectionRule(NamedTuple):
@@ -26,7 +26,7 @@ class DetectionRule(NamedTuple):
     score_threshold: float = 0.05
     """Their score is above this."""
     iou_threshold: float = 0.5
-    """Of two boxes of one class that overlap by more than this, the better stays."""
+    """Of two boxes of one class that overlap by more than this, the better one is kept."""
     max_per_image: int = 100
 
 
@@ -55,7 +55,7 @@ def select_proposals(
 
     Args:
         boxes, scores: [B, N, 4], [B, N].
-        levels: [N], which level a box is of.
+        levels: [N], the level of each box.
         sizes: (h, w) of each image.
 
     Returns:
@@ -74,6 +74,6 @@ def select_proposals(
 def select_detections(
     boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor, rule: DetectionRule
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Boxes [N, 4] of one image with scores [N] and classes [N], best first, without what repeats a better one."""
+    """Boxes [N, 4] of one image with scores [N] and classes [N], best first, without duplicates of better ones."""
     kept = batched_nms(boxes, scores, labels, rule.iou_threshold)[: rule.max_per_image]
     return boxes[kept], scores[kept], labels[kept]

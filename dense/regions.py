@@ -1,4 +1,4 @@
-"""The second stage's examples: proposals, and the objects themselves, each with what it is to become."""
+"""The second stage's examples: proposals, and the objects themselves, each with its target."""
 
 from typing import NamedTuple
 
@@ -10,14 +10,14 @@ from dense.structures import Targets
 
 
 class RegionSample(NamedTuple):
-    """The regions of one image that a stage learns from, N altogether, the P positive ones first."""
+    """The N regions of one image that a stage is trained on, the P positive ones first."""
 
     regions: torch.Tensor
     """[N, 4]"""
     labels: torch.Tensor
     """[N]; the background is the class after the last."""
     objects: torch.Tensor
-    """[P], which of the image's objects each positive region is an example of."""
+    """[P], the object of the image that each positive region is an example of."""
     is_object: torch.Tensor
     """[P], bool: the region is the object's own box, not a proposal."""
 

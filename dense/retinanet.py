@@ -2,10 +2,10 @@
 
 Paper: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, https://arxiv.org/abs/1708.02002
 Reference: OpenMMLab's mmdetection 2.25 (retinanet_r50_fpn), whose parameter names these are: L1 for boxes, and the
-first further level of the pyramid from the backbone's last map. That GLNet's authors, who published no detector, would
-use it is our assumption.
+first further level of the pyramid from the backbone's last map. We assume that GLNet's authors, who published no
+detector, would use it.
 
-Done differently here: losses are computed at the anchors that count, not at all with weights of 0.
+Done differently here: losses are computed only at the anchors that count, not at all anchors with weights of 0.
 """
 
 import math
@@ -27,7 +27,7 @@ from dense.two_stage import whole_images
 
 STDS = (1.0, 1.0, 1.0, 1.0)
 PRIOR = 0.01
-"""The probability of every class at every anchor before training, so that the background does not swamp its start."""
+"""The probability of every class at every anchor before training, so that the background does not dominate at first."""
 
 
 class RetinaRule(NamedTuple):
@@ -46,7 +46,7 @@ class RetinaRule(NamedTuple):
 
 
 class RetinaOutput(NamedTuple):
-    """For each level: logits [B, A K, H_i, W_i] and differences to the anchors [B, 4 A, H_i, W_i]."""
+    """For each level: logits [B, A K, H_i, W_i] and differences from the anchors [B, 4 A, H_i, W_i]."""
 
     logits: list[torch.Tensor]
     differences: list[torch.Tensor]
@@ -55,7 +55,7 @@ class RetinaOutput(NamedTuple):
 class RetinaHead(nn.Module):
     r"""Two towers of 3 x 3 convolutions with ReLU, one for classes and one for boxes, the same at every level.
 
-    The losses are, with P the number of positive anchors of the batch, at least 1 an image,
+    The losses are, with P the number of positive anchors of the batch, at least 1 per image,
 
     .. math::
         L_{cls} = \frac{1}{P} \sum_{anchors, classes} FL(p_t), \qquad
@@ -186,7 +186,7 @@ class RetinaNet(nn.Module):
         return self.bbox_head.num_classes
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Puts a new, untrained output layer for so many classes on the head."""
+        """Puts a new, untrained output layer for this many classes on the head."""
         self.bbox_head.reset_classifier(num_classes)
 
     def forward(

@@ -1,4 +1,4 @@
-"""What the second stages of Mask R-CNN and Cascade R-CNN share: their parts, and the end of a detection."""
+"""What the second stages of Mask R-CNN and Cascade R-CNN share: their parts, and the last steps of detection."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -24,7 +24,7 @@ class RoIRule(NamedTuple):
 
 
 def cascade_stage(iou: float, stds: tuple[float, float], weight: float) -> StageRule:
-    """A stage of HorNet's cascades: matches from `iou` on; `stds` of centres and sides."""
+    """A stage of HorNet's cascades: matches from `iou` on; `stds` of centers and sides."""
     match = MatchRule(iou, iou, iou, low_quality_matches=False)
     return StageRule(match, (stds[0], stds[0], stds[1], stds[1]), "giou", 10.0, weight)
 
@@ -65,7 +65,7 @@ def box_losses(
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
     """A stage's losses for boxes, and its logits [N, K + 1] and differences [N, 4 K] for all sampled regions."""
     regions = with_batch_index([sample.regions for sample in samples])
-    if len(regions) == 0:  # batch norm would refuse them
+    if len(regions) == 0:  # batch norm does not accept an empty batch
         empty = regions.new_zeros(0, head.num_classes + 1), regions.new_zeros(0, 4 * head.num_classes)
         return head.no_losses(), *empty
     logits, differences = head(pool_regions(maps, regions, strides, head.region_size))
@@ -99,7 +99,7 @@ def final_detections(
 
     Args:
         regions, scores, differences: of each image, [N, 4], [N, K + 1] from 0 to 1, and [N, 4 K].
-        stds: of the stage that the differences are from.
+        stds: of the stage that computed the differences.
     """
     detections = []
     for own_regions, own_scores, own_differences, shape in zip(regions, scores, differences, shapes, strict=True):

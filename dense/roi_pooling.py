@@ -1,4 +1,4 @@
-r"""What the maps of a pyramid hold inside regions: each region is read from the level that suits its size.
+r"""Pools the maps of a pyramid inside regions: each region is read from the level that suits its size.
 
 Feature Pyramid Networks, arXiv 1612.03144, equation 1; Mask R-CNN, arXiv 1703.06870, section 3 (RoIAlign). A region of
 w x h pixels is read from level
@@ -6,9 +6,9 @@ w x h pixels is read from level
 .. math::
     \lfloor \log_2 (\sqrt{w h} / (14 s_0)) \rfloor
 
-or the nearest that there is, where :math:`s_0` is the finest stride: 56 pixels and more go to the second of the strides
-4, 8, 16, 32. Written here as the last level whose stride is at most :math:`\sqrt{w h} / 14`, this holds for strides
-that do not double, too.
+or the nearest one that exists, where :math:`s_0` is the finest stride: with strides 4, 8, 16, 32, the second level
+starts at 56 pixels. The code takes the last level with a stride of at most :math:`\sqrt{w h} / 14`, which also works
+for strides that do not double.
 """
 
 from collections.abc import Sequence
@@ -40,8 +40,8 @@ def pool_regions(
 ) -> torch.Tensor:
     """Maps [B, C, H_i, W_i] inside the regions [N, 5], in pixels: [N, C, output_size, output_size].
 
-    Every cell averages as many bilinear samples as it spans positions of the map. Half a pixel is taken off the
-    corners, so that positions are where their cells' centres are (`aligned`).
+    Every cell averages as many bilinear samples as it spans positions of the map. Half a pixel is subtracted from the
+    corners, so that positions are at the centers of their cells (`aligned`).
     """
     levels, dtype = level_of(regions, strides), maps[0].dtype
     maps = [in_full_precision(x) for x in maps[: len(strides)]]

@@ -1,10 +1,10 @@
-"""Region proposal network: where there may be an object of any class.
+"""Region proposal network: finds where there may be an object of any class.
 
 Paper: Ren et al., Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks, NeurIPS 2015,
 https://arxiv.org/abs/1506.01497 (section 3.1), on the pyramid of https://arxiv.org/abs/1612.03144
 Reference: OpenMMLab's mmdetection 2.25, whose parameter names these are.
 
-Done differently here: losses are computed at the anchors that were drawn, not at all with weights of 0.
+Done differently here: losses are computed only at the sampled anchors, not at all anchors with weights of 0.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class RPNRule(NamedTuple):
 
 
 class RPNOutput(NamedTuple):
-    """For each level: scores (logits) [B, A, H_i, W_i] and differences to the anchors [B, 4 A, H_i, W_i]."""
+    """For each level: scores (logits) [B, A, H_i, W_i] and differences from the anchors [B, 4 A, H_i, W_i]."""
 
     scores: list[torch.Tensor]
     differences: list[torch.Tensor]
@@ -48,8 +48,8 @@ class RPNOutput(NamedTuple):
 class RPNHead(nn.Module):
     r"""A 3 x 3 convolution with ReLU, then a score and four differences for each anchor of each position.
 
-    The losses are, over the drawn anchors of all images, with N their number (as if each image had one positive and one
-    negative at least),
+    The losses are, over the sampled anchors of all images, with N their number (as if each image had at least one
+    positive and one negative),
 
     .. math::
         L_{cls} = \frac{1}{N} \sum BCE(s, s^*), \qquad
@@ -105,7 +105,7 @@ class RPNHead(nn.Module):
         """`loss_rpn_cls` and `loss_rpn_bbox` for a batch padded to (h, w) pixels."""
         logits = torch.cat(flatten_maps(output.scores, 1), dim=1)[..., 0]  # [B, N]
         differences = torch.cat(flatten_maps(output.differences, 4), dim=1)  # [B, N, 4]
-        # float32 in a float64 model, too: which anchors tie for the best overlap depends on the rounding.
+        # float32 even in a float64 model: which anchors tie for the best overlap depends on the rounding.
         anchors = torch.cat(pyramid_anchors(output.scores, self.strides, self.rule.anchors))
         classification, regression, num_samples = [], [], 0
         for own_logits, own_differences, shape, target in zip(logits, differences, shapes, targets, strict=True):

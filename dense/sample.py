@@ -1,4 +1,4 @@
-"""The anchors or proposals of an image that the losses see: a fixed number, with a limit on how many are positive."""
+"""Samples the anchors or proposals of an image for the losses: a fixed number, with a limit on the positive ones."""
 
 from typing import NamedTuple
 
@@ -8,12 +8,12 @@ from dense.assign import BACKGROUND
 
 
 class SampleRule(NamedTuple):
-    """How many boxes of an image are drawn."""
+    """How many boxes of an image are sampled."""
 
     number: int
     """Boxes altogether."""
     positive_fraction: float
-    """The part of them that may be examples of objects; where there are fewer, background takes their place."""
+    """The fraction of them that may be examples of objects; if there are fewer, background takes their place."""
 
 
 def sample(
@@ -22,7 +22,7 @@ def sample(
     """Draws without replacement from the result [N] of `dense.assign.assign`.
 
     Args:
-        generator: of the CPU, like torch's own, which is used without it: the draws are the same on every device.
+        generator: a CPU generator; None: torch's own. The samples are the same on every device.
 
     Returns:
         The indices of the positive boxes, and those of the negative ones, each increasing.

@@ -1,7 +1,7 @@
 """The loss of segmentors: cross entropy of every pixel, at the resolution of the labels.
 
-Reference: OpenMMLab's mmsegmentation 0.25, on which EurNet's and HorNet's segmentors were trained: logits are enlarged
-to the labels first, and the mean is over all pixels, those without a label included.
+Reference: OpenMMLab's mmsegmentation 0.25, with which EurNet's and HorNet's segmentors were trained: logits are first
+enlarged to the size of the labels, and the mean is over all pixels, including those without a label.
 """
 
 import torch
@@ -11,7 +11,7 @@ from dense.segmentor import SegmentationLogits
 from dense.upernet import resize
 
 IGNORED = 255
-"""The label of pixels that no loss and no score counts."""
+"""The label of pixels that losses and scores ignore."""
 
 
 def pixel_loss(logits: torch.Tensor, labels: torch.Tensor, over_all: bool = True) -> torch.Tensor:
@@ -28,7 +28,7 @@ def pixel_loss(logits: torch.Tensor, labels: torch.Tensor, over_all: bool = True
 def segmentation_losses(
     outputs: SegmentationLogits, labels: torch.Tensor, auxiliary_weight: float = 0.4, over_all: bool = True
 ) -> dict[str, torch.Tensor]:
-    """The weighted losses of the heads by name, `decode` and (if there is such a head) `auxiliary`; their sum trains.
+    """The weighted losses of the heads by name, `decode` and (if there is such a head) `auxiliary`. Train on their sum.
 
     Shapes: labels [B, H, W], int64, 255 for ignored pixels.
     """

@@ -1,4 +1,4 @@
-"""Semantic segmentation: a backbone, perhaps a neck, a head, and in training an auxiliary head."""
+"""Semantic segmentation: a backbone, an optional neck, a head, and in training an auxiliary head."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -51,7 +51,7 @@ class Segmentor(nn.Module):
         return self.decode_head.num_classes
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Puts new, untrained classifiers for so many classes on the heads."""
+        """Puts new, untrained classifiers for this many classes on the heads."""
         for head in filter(None, (self.decode_head, self.auxiliary_head)):
             head.reset_classifier(num_classes)
 
@@ -75,7 +75,7 @@ def slide(
 
     Args:
         model: images [B, 3, h, w] to logits [B, K, h, w].
-        crop, stride: height and width of a window, and from window to window, in pixels.
+        crop, stride: height and width of a window, and the steps between windows, in pixels.
     """
     height, width = images.shape[-2:]
     total, count = None, images.new_zeros(1, 1, height, width)

@@ -1,7 +1,7 @@
-"""Semantic FPN: every level of an FPN is convolved and enlarged step by step to the finest, where they are added.
+"""Semantic FPN: every level of an FPN is convolved and enlarged step by step to the finest, and these maps are added.
 
 Paper: Kirillov et al., Panoptic Feature Pyramid Networks, CVPR 2019, https://arxiv.org/abs/1901.02446 (section 3.1)
-Reference: the FPNHead of OpenMMLab's mmsegmentation 0.25, whose parameter names it has
+Reference: the FPNHead of OpenMMLab's mmsegmentation 0.25, whose parameter names these are
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from dense.upernet import resize
 class SemanticFPNHead(PixelHead):
     r"""Levels of an FPN to logits at the finest: :math:`y = \mathrm{classify}(\sum_i \mathrm{up}_i(P_i))`.
 
-    The level of twice the finest stride passes one 3 x 3 convolution (norm, ReLU) and a twofold enlargement, the next
-    one two of each, and so on; the finest passes one convolution.
+    The level of twice the finest stride goes through one 3 x 3 convolution (norm, ReLU) and a twofold enlargement, the
+    next one through two of each, and so on; the finest goes through one convolution.
 
     Args:
-        in_channels: channels of the levels, fine to coarse; each level has half the sides of the one before.
+        in_channels: channels of the levels, fine to coarse; each level has half the sides of the previous one.
         num_classes: K.
         channels: channels of its maps.
-        dropout: share of the channels dropped before the classifier in training.
+        dropout: fraction of the channels dropped before the classifier in training.
         norm: of every convolution, see `dense.layers.NORMS`.
 
     Shapes: maps [B, C_i, H_i, W_i] to logits [B, K, H_1, W_1].
@@ -53,7 +53,7 @@ class SemanticFPNHead(PixelHead):
 
 
 def _scale_head(num_in: int, channels: int, num_steps: int, norm: str) -> nn.Sequential:
-    """`num_steps` convolutions, each followed by a twofold enlargement; for none of these, one convolution."""
+    """`num_steps` convolutions, each followed by a twofold enlargement; for 0 steps, one convolution."""
     layers: list[nn.Module] = []
     for step in range(max(1, num_steps)):
         layers.append(ConvNormAct(num_in if step == 0 else channels, channels, 3, norm))

@@ -1,4 +1,4 @@
-"""What detectors take beside the images, and what they return.
+"""What detectors take besides images, and what they return.
 
 Boxes are x1 y1 x2 y2 in pixels. An object that fills a whole image of h x w pixels has the box 0 0 w h.
 """
@@ -9,14 +9,14 @@ import torch
 
 
 class ImageShape(NamedTuple):
-    """Where an image lies in its batch, and how it was resized."""
+    """Where an image is in its batch, and how it was resized."""
 
     size: tuple[int, int]
     """(h, w): the image fills the top left h x w pixels of its padded place in the batch."""
     scale: tuple[float, float] = (1.0, 1.0)
     """(sx, sy): pixels of the batch per pixel of the file, along x and y."""
     original: tuple[int, int] | None = None
-    """(H, W) of the file. None: as large as here."""
+    """(H, W) of the file. None: the same size as here."""
 
 
 class Targets(NamedTuple):
@@ -27,9 +27,9 @@ class Targets(NamedTuple):
     labels: torch.Tensor
     """[N], from 0."""
     masks: torch.Tensor | None = None
-    """[N, h, w], 0 or 1. None: nobody drew them."""
+    """[N, h, w], 0 or 1. None: no masks."""
     ignored: torch.Tensor | None = None
-    """[M, 4]: crowds, in which objects were not told apart."""
+    """[M, 4]: crowds, in which objects are not annotated separately."""
 
 
 class Detections(NamedTuple):
@@ -42,6 +42,6 @@ class Detections(NamedTuple):
     labels: torch.Tensor
     """[N], from 0."""
     masks: torch.Tensor | None = None
-    """[N, 28, 28]: for each part of the box, the probability that it is the object's; `dense.paste` draws them."""
+    """[N, 28, 28]: the probability that each cell of the box belongs to the object; `dense.paste` draws them."""
     is_finite: bool | torch.Tensor = True
-    """Whether none of the outputs for the image is NaN or infinite. Regions with such outputs are not found."""
+    """Whether all outputs for the image are finite. Regions with other outputs are not detected."""

@@ -1,8 +1,8 @@
-"""Tracking by overlap: objects of one frame get the numbers that they had in the frames before.
+"""Tracking by overlap: objects keep their numbers from frame to frame.
 
 Paper: Bochinski et al., High-Speed Tracking-by-Detection Without Using Image Information, AVSS 2017 (the IOU tracker)
 
-Done differently here: a track survives a few frames without a detection; pairs are taken by overlap, the largest first,
+Done differently here: a track survives a few frames without a detection; pairs are matched by overlap, largest first,
 and only within a class.
 """
 
@@ -24,7 +24,7 @@ class Track:
 
 
 class Tracker:
-    """Numbers the detections of one frame after the other.
+    """Numbers the detections of successive frames.
 
     >>> tracker = Tracker()
     >>> tracker(torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 10]]), torch.tensor([0, 1]))
@@ -33,7 +33,7 @@ class Tracker:
     [1]
 
     Args:
-        iou_threshold: least overlap of an object with its box in the frame before.
+        iou_threshold: minimum overlap of an object with its box in the previous frame.
         max_missed: frames in a row without a detection after which a track ends.
     """
 
@@ -59,7 +59,7 @@ class Tracker:
         return numbers
 
     def _pairs(self, boxes: torch.Tensor, labels: torch.Tensor) -> list[tuple[int, int]]:
-        """(row of a box, position of its track), each at most once, by falling overlap."""
+        """(row of a box, position of its track), each at most once, by decreasing overlap."""
         if not self.tracks or not len(boxes):
             return []
         known = torch.stack([track.box for track in self.tracks]).to(boxes)

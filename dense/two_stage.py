@@ -1,4 +1,4 @@
-"""Detectors of two stages: regions first, then what is in each."""
+"""Two-stage detectors: first regions, then the object in each."""
 
 from collections.abc import Sequence
 
@@ -18,8 +18,8 @@ class TwoStageDetector(nn.Module):
         rpn_head: `dense.rpn.RPNHead`.
         roi_head: `dense.mask_rcnn.MaskRCNNHead` or `dense.cascade.CascadeHead`.
 
-    Shapes: images [B, 3, H, W], normalized and padded right and below. With targets, to the losses by name, each a
-    number; without, to the detections of each image, in pixels of its file.
+    Shapes: images [B, 3, H, W], normalized and padded on the right and at the bottom. With targets, to the losses by
+    name, each a scalar; without, to the detections of each image, in pixels of its file.
     """
 
     def __init__(self, backbone: nn.Module, neck: nn.Module, rpn_head: nn.Module, roi_head: nn.Module):
@@ -34,7 +34,7 @@ class TwoStageDetector(nn.Module):
         return (heads[0] if isinstance(heads, nn.ModuleList) else heads).num_classes
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Puts new, untrained output layers for so many classes on the heads."""
+        """Puts new, untrained output layers for this many classes on the heads."""
         self.roi_head.reset_classifier(num_classes)
 
     def forward(
@@ -43,7 +43,7 @@ class TwoStageDetector(nn.Module):
         shapes: Sequence[ImageShape] | None = None,
         targets: Sequence[Targets] | None = None,
     ) -> dict[str, torch.Tensor] | list[Detections]:
-        """`shapes` is left out for images without padding that were not resized."""
+        """Leave out `shapes` for images without padding that were not resized."""
         shapes = shapes or whole_images(images)
         maps = self.neck(self.backbone.forward_pyramid(images))
         regions = self.rpn_head(maps)

@@ -1,10 +1,10 @@
 """UPerNet: pyramid pooling on the coarsest level, a top-down pathway, and all levels fused at the finest.
 
 Paper: Xiao et al., Unified Perceptual Parsing for Scene Understanding, ECCV 2018, https://arxiv.org/abs/1807.10221
-Reference: the UPerHead of OpenMMLab's mmsegmentation 0.25, on which EurNet's and HorNet's segmentors were trained
+Reference: the UPerHead of OpenMMLab's mmsegmentation 0.25, with which EurNet's and HorNet's segmentors were trained
 HorFPN: Rao et al., HorNet, NeurIPS 2022, https://arxiv.org/abs/2207.14284 (section 3.3)
 
-Done differently here: one class for both fusions, which are handed over. Parameter names are mmsegmentation's.
+Done differently here: one class for both fusions, which are an argument. Parameter names are mmsegmentation's.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ POOL_SIZES = (1, 2, 3, 6)
 
 
 def resize(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Bilinearly to another height and width; pixel centers count, not corners: [B, C, H, W] -> [B, C, *size]."""
+    """Resizes bilinearly, aligned at pixel centers, not corners: [B, C, H, W] -> [B, C, *size]."""
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
@@ -36,7 +36,7 @@ class UPerHead(PixelHead):
         in_channels: channels of the levels, fine to coarse.
         num_classes: K.
         channels: channels of every map in the head.
-        dropout: share of the channels dropped before the classifier in training.
+        dropout: fraction of the channels dropped before the classifier in training.
         norm: of every convolution, see `dense.layers.NORMS`.
         fusion: makes the layer that fuses the levels from (channels of all levels together, `channels`). None: a 3 x 3
             convolution with norm and ReLU.
@@ -72,7 +72,7 @@ class UPerHead(PixelHead):
         return self.conv_seg(self.dropout(self.fuse(levels)))
 
     def pool(self, x: torch.Tensor) -> torch.Tensor:
-        """The coarsest level with what it pools over its quarters, ninths and thirty-sixths: [B, C, H, W]."""
+        """The coarsest level, fused with its averages over the whole map, quarters, ninths and 36ths: [B, C, H, W]."""
         pooled = [resize(module(x), x.shape[2:]) for module in self.psp_modules]
         return self.bottleneck(torch.cat([x, *pooled], dim=1))
 

@@ -1,4 +1,4 @@
-"""What a file of weights is of: a segmentor, one of the detectors, or neither; and files that do not suit a model."""
+"""Which network a weight file is for: a segmentor, one of the detectors, or neither; and files that do not fit."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -17,11 +17,11 @@ MADE_BY = {
     "a Faster R-CNN": "detectors.create_detector(..., head='faster_rcnn') builds the network for it",
     "a RetinaNet": "detectors.create_detector(..., head='retinanet') builds the network for it",
 }
-"""What a state dict is of -> how to build the network for it."""
+"""Kind of network that a state dict is for -> how to build it."""
 
 
 def kind_of(weights: Weights) -> str | None:
-    """What a state dict is of, a key of `MADE_BY`; None: of neither a segmentor nor a detector."""
+    """The kind of network that a state dict is for, a key of `MADE_BY`; None: neither a segmentor nor a detector."""
     if any(name.startswith("decode_head.") for name in weights):
         return SEGMENTOR
     if any(name.startswith("roi_head.bbox_head.0.") for name in weights):
@@ -42,7 +42,7 @@ def check_kind(
     weights: Weights,
     resize: bool = False,
 ) -> dict[str, torch.Tensor]:
-    """The state dict of such a network, or of its backbone, as the model's: `models.Model.adapt_weights`.
+    """Converts the state dict of such a network, or of its backbone, to the model's: `models.Model.adapt_weights`.
 
     Args:
         model: a detector or segmentor.
@@ -52,21 +52,21 @@ def check_kind(
         weights, resize: see `models.Model.adapt_weights`.
 
     Raises:
-        ValueError: the file is of something else, or of another number of classes where it must fit (not `resize`).
+        ValueError: the file is for something else, or for another number of classes if it must fit (not `resize`).
     """
     theirs, ours = kind_of(weights), kind_of(model.state_dict())
     network = SEGMENTOR if ours == SEGMENTOR else "a detector"
     start_from = f"{builder}(weights=...), or load_pretrained"
     if theirs is None and not resize:
         raise ValueError(
-            f"the file holds a backbone or a classifier, without {network}'s neck and heads; start the "
+            f"the file contains a backbone or a classifier, without {network}'s neck and heads; start the "
             f"{network.removeprefix('a ')} from it: {start_from}"
         )
     if theirs not in (None, ours):
-        raise ValueError(f"the file holds {theirs}, and the model is {ours}; {MADE_BY[theirs]}")
+        raise ValueError(f"the file is for {theirs}, but the model is {ours}; {MADE_BY[theirs]}")
     if theirs is not None and not resize and (classes := count_classes(weights, model)) != model.num_classes:
         raise ValueError(
-            f"the file is for {classes} classes, and the model for {model.num_classes}; build it with "
+            f"the file is for {classes} classes, but the model for {model.num_classes}; build it with "
             f"num_classes={classes}, or fine-tune from the file: {start_from}"
         )
     return adapt(weights, resize=resize)
@@ -77,7 +77,7 @@ def with_kind_check(
 ) -> None:
     """Puts `check_kind` before the model's own `adapt_weights`; `prepare` (model, weights) -> weights comes first.
 
-    A partial object, not a closure, so that a copy of the model (a moving average) asks itself.
+    A partial object, not a closure, so that a copy of the model (a moving average) uses its own.
     """
     adapt = partial(check_kind, model, count_classes, builder, model.adapt_weights)
     model.adapt_weights = adapt if prepare is None else partial(_prepared, model, prepare, adapt)

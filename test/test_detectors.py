@@ -264,7 +264,7 @@ def test_files_of_the_backbone_start_a_detector(backbone, tmp_path):
         assert torch.equal(own[name], classifier.state_dict()[name]), name
     torch.save(create_pyramid(backbone).state_dict(), tmp_path / "pyramid.pth")
     assert load_pretrained(model, tmp_path / "pyramid.pth").loaded == [f"backbone.{name}" for name in own]
-    message = "holds a backbone or a classifier, without a detector's neck and heads; start the detector from it"
+    message = "contains a backbone or a classifier, without a detector's neck and heads; start the detector from it"
     with pytest.raises(WeightsError, match=message):
         load_weights(model, tmp_path / "classifier.pth")
 
@@ -279,7 +279,7 @@ def test_files_with_other_classes_lend_everything_but_the_classifiers(head, tmp_
     for name, tensor in model.state_dict().items():
         same = other.state_dict()[name].shape == tensor.shape and torch.equal(other.state_dict()[name], tensor)
         assert same != (name.startswith(model.classifier_names) and tensor.shape != other.state_dict()[name].shape)
-    with pytest.raises(WeightsError, match="for 3 classes, and the model for 5; build it with num_classes=3"):
+    with pytest.raises(WeightsError, match="for 3 classes, but the model for 5; build it with num_classes=3"):
         load_weights(other, tmp_path / "three.pth")
     other.reset_classifier(3)
     assert other.num_classes == 3
@@ -290,7 +290,7 @@ def test_files_of_something_else_are_refused_by_what_they_are(tmp_path):
     model = create_detector("hornet_debug_7x7", 3, head_options=small_options("mask_rcnn"))
     backbone = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("backbone.")}
     torch.save(backbone | {"decode_head.conv_seg.weight": torch.zeros(3, 4, 1, 1)}, tmp_path / "segmentor.pth")
-    message = "segmentor.pth: does not fit mask_rcnn on hornet_debug_7x7: the file holds a segmentor, and the model is"
+    message = "segmentor.pth: does not fit mask_rcnn on hornet_debug_7x7: the file is for a segmentor, but the model is"
     for load in (load_weights, load_pretrained):
         with pytest.raises(WeightsError, match=message):
             load(model, tmp_path / "segmentor.pth")
@@ -301,7 +301,7 @@ def test_files_of_something_else_are_refused_by_what_they_are(tmp_path):
     ):
         other = create_detector("hornet_debug_7x7", 3, head, head_options=small_options(head))
         torch.save(other.state_dict(), tmp_path / "other.pth")
-        with pytest.raises(WeightsError, match=f"holds {kind}, and the model is a Mask R-CNN; .*head='{head}'"):
+        with pytest.raises(WeightsError, match=f"is for {kind}, but the model is a Mask R-CNN; .*head='{head}'"):
             load_pretrained(model, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match=r"of another shape: neck\.lateral_convs\.0\.conv\.weight"):
         create_detector("hornet_debug_7x7", 3, "retinanet", weights=tmp_path / "other.pth")
@@ -312,7 +312,7 @@ def test_a_copy_adapts_files_to_itself():
     copied = copy.deepcopy(model)
     copied.reset_classifier(5)
     copied.adapt_weights(copied.state_dict())
-    with pytest.raises(ValueError, match="the file is for 3 classes, and the model for 5"):
+    with pytest.raises(ValueError, match="the file is for 3 classes, but the model for 5"):
         copied.adapt_weights(model.state_dict())
 
 

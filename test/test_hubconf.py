@@ -72,7 +72,7 @@ def test_networks_for_scenes_take_files_of_their_own_and_of_backbones(entry, tmp
     stem = "downsample_layers.0.0.weight"
     expected = torch.load(tmp_path / "classifier.pth", weights_only=True)[stem]
     assert torch.equal(started.state_dict()[f"backbone.{stem}"], expected)
-    with pytest.raises(WeightsError, match="holds a backbone or a classifier"):
+    with pytest.raises(WeightsError, match="contains a backbone or a classifier"):
         load(entry, "hornet_debug_7x7", num_classes=3, weights=tmp_path / "classifier.pth", **options)
     with pytest.raises(ValueError, match="head is called 'upernett'"):
         load(entry, "hornet_debug_7x7", num_classes=3, head="upernett")

@@ -151,7 +151,7 @@ def test_files_with_other_classes_lend_everything_but_the_classifiers(head, tmp_
         assert torch.equal(own, tensor) if own.shape == tensor.shape else name.startswith(model.classifier_names)
         outputs += [] if own.shape == tensor.shape else [name]
     assert len(outputs) == 4  # weight and bias of both heads
-    with pytest.raises(WeightsError, match="for 3 classes, and the model for 5; build it with num_classes=3"):
+    with pytest.raises(WeightsError, match="for 3 classes, but the model for 5; build it with num_classes=3"):
         load_weights(other, tmp_path / "three.pth")
     other.reset_classifier(3)
     assert other.num_classes == 3 and other.auxiliary_head.num_classes == 3
@@ -173,7 +173,7 @@ def test_files_of_the_backbone_start_a_segmentor(backbone, tmp_path):
     assert all(torch.equal(own[name], classifier.state_dict()[name]) for name in same)
     torch.save(create_pyramid(backbone).state_dict(), tmp_path / "pyramid.pth")
     assert load_pretrained(model, tmp_path / "pyramid.pth").loaded == [f"backbone.{name}" for name in own]
-    message = "holds a backbone or a classifier, without a segmentor's neck and heads; start the segmentor from it"
+    message = "contains a backbone or a classifier, without a segmentor's neck and heads; start the segmentor from it"
     with pytest.raises(WeightsError, match=message):
         load_weights(model, tmp_path / "classifier.pth")
 
@@ -188,7 +188,7 @@ def test_files_of_something_else_are_refused_by_what_they_are(tmp_path):
     ):
         torch.save(backbone | {entry: torch.zeros(3, 4)}, tmp_path / "detector.pth")
         message = (
-            f"detector.pth: does not fit upernet on hornet_debug_7x7: the file holds {kind}, and the model is a seg"
+            f"detector.pth: does not fit upernet on hornet_debug_7x7: the file is for {kind}, but the model is a seg"
         )
         for load in (load_weights, load_pretrained):
             with pytest.raises(WeightsError, match=message):
@@ -236,7 +236,7 @@ def test_a_copy_adapts_files_to_itself():
     copied = copy.deepcopy(model)
     copied.reset_classifier(5)
     copied.adapt_weights(copied.state_dict())
-    with pytest.raises(ValueError, match="the file is for 3 classes, and the model for 5"):
+    with pytest.raises(ValueError, match="the file is for 3 classes, but the model for 5"):
         copied.adapt_weights(model.state_dict())
 
 

@@ -104,7 +104,5 @@ def test_what_timm_does_not_have(monkeypatch):
         raise RuntimeError("features_only not implemented")
 
     monkeypatch.setattr(timm, "create_model", refuse)
-    with pytest.raises(
-        ValueError, match=r"timm/resnet18 has no maps \(features_only\): .*choose a network that does"
-    ):
+    with pytest.raises(ValueError, match=r"timm/resnet18 has no maps \(features_only\): .*choose a network that does"):
         create_pyramid("timm/resnet18")

@@ -67,7 +67,7 @@ def test_norms_replace_biases():
 
 
 def test_wrong_settings_are_named():
-    with pytest.raises(ValueError, match="makes 2 levels, fewer than the 3 that it is given"):
+    with pytest.raises(ValueError, match="makes 2 levels, fewer than its 3 inputs"):
         FPN(CHANNELS, STRIDES, num_levels=2)
     with pytest.raises(ValueError, match="extra is 'none'; expected 'pool' or 'conv'"):
         FPN(CHANNELS, STRIDES, extra="none")

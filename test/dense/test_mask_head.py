@@ -80,5 +80,5 @@ def test_no_regions_and_no_masks():
     one = RegionSample(other.boxes, torch.tensor([1]), torch.tensor([0]), torch.tensor([True]))
     without = Targets(target.boxes[:0], target.labels[:0])  # nothing in it, so no masks are missing
     assert head.loss(torch.zeros(1, 3, 28, 28), [none, one], [without, other]).isfinite()
-    with pytest.raises(ValueError, match="the targets have none; head='faster_rcnn' needs none"):
+    with pytest.raises(ValueError, match="but the targets have none; head='faster_rcnn' does without"):
         head.loss(torch.zeros(1, 3, 28, 28), [], [target])

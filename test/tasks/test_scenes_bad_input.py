@@ -294,8 +294,8 @@ def files(scenes, tmp_path_factory) -> dict[str, Path]:
 @pytest.mark.parametrize(
     ("name", "file", "message"),
     [
-        ("segmentation", "detection", "the file holds a Mask R-CNN, and the model is a segmentor"),
-        ("detection", "segmentation", "the file holds a segmentor, and the model is a Mask R-CNN"),
+        ("segmentation", "detection", "the file is for a Mask R-CNN, but the model is a segmentor"),
+        ("detection", "segmentation", "the file is for a segmentor, but the model is a Mask R-CNN"),
         ("detection", "gone", "there is no such file"),
     ],
 )
@@ -319,7 +319,7 @@ def test_a_classifiers_file_starts_a_backbone_and_is_no_trained_network(name, sc
     expected = torch.load(files["classifier"], weights_only=True)["state_dict"][stem]
     assert torch.equal(model.backbone.state_dict()[stem], expected)
     (tmp_path / "recipe.yaml").write_text(write_yaml(BOTH[name](scenes)))
-    with pytest.raises(WeightsError, match=r"the file holds a backbone or a classifier, without a .*; start the "):
+    with pytest.raises(WeightsError, match=r"the file contains a backbone or a classifier, without a .*; start the "):
         evaluate.main(["-c", str(tmp_path / "recipe.yaml"), "--checkpoint", str(files["classifier"])])
 
 
