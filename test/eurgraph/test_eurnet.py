@@ -285,7 +285,7 @@ def test_weights_of_the_same_size_stay_as_they_are():
     assert all(torch.equal(resized[name], tensor) for name, tensor in weights.items())
     with pytest.raises(ValueError, match="patches, which images of 32 x 32 pixels do not have"):
         resize_positions(weights, model, image_size=32)
-    with pytest.raises(ValueError, match="hold no 'absolute_pos_embed': they are not those of a EurNet"):
+    with pytest.raises(ValueError, match="have no 'absolute_pos_embed': they are not those of a EurNet"):
         resize_positions({}, model)
 
 
