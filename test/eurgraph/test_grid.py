@@ -154,7 +154,7 @@ def test_choice_is_not_differentiated_and_not_made_in_half_precision():
 
 def test_more_neighbors_than_the_grid_has_is_refused_at_once():
     assert NearestPatches((4, 4), 16, num_neighbors=7)(torch.randn(1, 4, 4, 16)).index.shape == (1, 16, 7)
-    with pytest.raises(ValueError, match=r"num_neighbors=8 is impossible on a grid of 4 x 4: .* few as 7 of 16 patches"):
+    with pytest.raises(ValueError, match=r"num_neighbors=8 is impossible on a grid of 4 x 4: .* few as 7 of 16"):
         NearestPatches((4, 4), 16, num_neighbors=8)
     with pytest.raises(ValueError, match=r"on a grid of 2 x 2 x 2: .* as few as 0 of 8 patches"):
         NearestPatches((2, 2, 2), 16, num_neighbors=1)
