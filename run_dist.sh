@@ -16,8 +16,8 @@
 #   --max-restarts N    how often to restart from the last checkpoint after a process dies (3)
 #
 # Every machine needs the suite and its .venv at the same path. The current folder, which contains the run directory and
-# which relative paths refer to, must be on a shared disk. A process that receives SIGTERM or SIGUSR1 exits with status
-# 75; tools/slurm_job.sh is a job that then requeues itself.
+# which relative paths refer to, must be on a shared disk. A machine's part that receives SIGTERM or SIGUSR1 exits with
+# status 75; tools/slurm_job.sh is a job that then requeues itself.
 set -euo pipefail
 suite=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 source "$suite/tools/environment.sh"
