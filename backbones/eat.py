@@ -5,9 +5,9 @@ https://arxiv.org/abs/2105.15089
 Authors' code: https://github.com/TencentYoutuResearch/BaseArchitecture-EAT (ea_transformer.py)
 
 Done differently here: tokens stay [B, N, C] in memory from the first layer to the last; the layers that mix tokens are
-in backbones/token_mixing.py. The authors never published their distilled networks: those here follow DeiT, with a
-second query in the head, and `EAT.adapt_weights` takes the layouts that the authors' weights may have. State-dict names
-and shapes are theirs.
+in backbones/token_mixing.py. The authors never published the code of their distilled networks: those here follow DeiT,
+with a second query in the head, and `EAT.adapt_weights` takes the layouts that the authors' weights may have.
+State-dict names and shapes are theirs.
 """
 
 from collections import OrderedDict

@@ -35,7 +35,7 @@ from engine.signals import Stopped, StopSignals
 from engine.skipped_steps import SkippedSteps
 from engine.task import Batch, Evaluation, Task, failures_of, rows_of
 from engine.train_state import NOT_SCORED, Progress, Rank, restore_state, take_state
-from engine.update import check_scale, clip_scaled_gradient, update_parameters
+from engine.update import INITIAL_SCALE, check_scale, clip_scaled_gradient, update_parameters
 from settings import UserError
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class Trainer:
         self.placed = place_network(model, self.settings, ranks)
         self.model, self.network, self.average = self.placed
         self.optimizer = build_optimizer(self.model, task.settings.optimizer)
-        self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=self.settings.precision == "fp16")
+        self.scaler = torch.amp.GradScaler(ranks.device.type, INITIAL_SCALE, enabled=self.settings.precision == "fp16")
         self.skipped = SkippedSteps(self.model, self.optimizer, self.scaler, self.meter)
         if saved is not None:
             self._restore(saved)
@@ -312,7 +312,7 @@ class Trainer:
 
     def _check_weights(self, step: int) -> None:
         """Raises NotFinite, so that NaN or infinite weights are never scored or saved."""
-        check_scale(self.scaler, step)
+        check_scale(self.scaler, step, is_last=step == self.num_steps)
         names, parameters = zip(*self.model.named_parameters(), strict=True)
         flags = torch.stack([local_shard(parameter).detach().sum().isfinite() for parameter in parameters])
         bad = self.ranks.any((~flags).tolist())

@@ -6,9 +6,10 @@ from torch import nn
 from engine.non_finite import NotFinite
 from engine.parallel import clip_gradient
 
+INITIAL_SCALE = 2.0**16
 LOWEST_SCALE = 2.0**-14
 """Of the loss in fp16. Each step with a NaN or infinite gradient halves the scale, so 30 in a row lead from the initial
-2**16 to this."""
+one to this."""
 
 
 def clip_scaled_gradient(
@@ -30,10 +31,16 @@ def update_parameters(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradSc
     optimizer.zero_grad(set_to_none=True)
 
 
-def check_scale(scaler: torch.amp.GradScaler, step: int) -> None:
-    """Raises NotFinite if the gradient is never finite in fp16, however small the loss. It waits for the GPU."""
-    if scaler.is_enabled() and scaler.get_scale() < LOWEST_SCALE:
+def check_scale(scaler: torch.amp.GradScaler, step: int, is_last: bool) -> None:
+    """Raises NotFinite if the gradient is never finite in fp16, however small the loss. It waits for the GPU.
+
+    `is_last`: the run ends with this step, so it fails even if it was too short to reach the lowest scale.
+    """
+    if not scaler.is_enabled():
+        return
+    scale = scaler.get_scale()
+    if scale < LOWEST_SCALE or (is_last and scale <= INITIAL_SCALE * scaler.get_backoff_factor() ** step):
         raise NotFinite(
-            f"the float16 gradient is NaN or infinite at every loss scale; the last steps up to {step} did not change "
-            "the weights. In a new run, set train.precision to bf16 or float32; float32 names the step"
+            f"the float16 gradient is NaN or infinite at every loss scale, now {scale:g}; the last steps up to {step} "
+            "did not change the weights. In a new run, set train.precision to bf16 or float32; float32 names the step"
         )
