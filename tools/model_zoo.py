@@ -44,7 +44,7 @@ COLUMNS = ("name", "parameters", "GMACs", "input", "published", "authors' files"
 DENSE_HEAD = """\
 ## Detectors and segmentors
 
-Each row is the network of a recipe, with the score that the recipe says to expect. Backbones and heads combine freely, see
+Each row is the network of a recipe, with the score that the recipe expects. Backbones and heads combine freely, see
 [dense.md](dense.md). Parameters include heads that are used only in training.
 """
 DENSE_COLUMNS = ("recipe", "backbone", "head", "parameters", "to expect")
