@@ -28,24 +28,24 @@ HEAD = """\
 
 Written by `python tools/model_zoo.py` from the tables in `models.py`; do not edit it by hand.
 
-`create_model(name)` builds each of these networks with fresh weights, and outside the clone so does
-`torch.hub.load("path/to/clone", name, source="local")`. `load_weights(model, file)` reads the files of weights that the
-authors released; the table gives their names where the authors' pages do. This suite offers no weights for download.
+`create_model(name)` builds any of these networks with new weights; outside the clone, use
+`torch.hub.load("path/to/clone", name, source="local")`. `load_weights(model, file)` reads the weight files that the
+authors released; the tables give their names where the authors' pages do. This suite offers no weights for download.
 
-- **GMACs**: multiply-adds of one input, in billions; papers call them FLOPs.
-- **published**: the authors' number, with the protocol behind it. Not measured here: we had neither the data nor the
+- **GMACs**: multiply-adds for one input, in billions; papers call them FLOPs.
+- **published**: the authors' score, with its protocol. We have not reproduced it: we had neither the data nor the
   released weights. [fidelity.md](fidelity.md) says what was compared instead.
 
-Beside them, `timm/NAME` and `torchvision/NAME` build any classifier of these libraries, for images or for clips:
+In addition, `timm/NAME` and `torchvision/NAME` build any classifier of these libraries, for images or for clips:
 `timm/convnext_atto`, `torchvision/r3d_18`. `list_models("timm/convnext*")` lists them, and
-[backbones.md](backbones.md#networks-of-timm-and-torchvision) says how they are trained here.
+[backbones.md](backbones.md#networks-of-timm-and-torchvision) explains how they are trained here.
 """
 COLUMNS = ("name", "parameters", "GMACs", "input", "published", "authors' files", "also called")
 DENSE_HEAD = """\
 ## Detectors and segmentors
 
-Each is the network of a recipe, with the number that the recipe says to expect. Backbones and heads combine freely, see
-[dense.md](dense.md). Parameters include heads that only training uses.
+Each row is the network of a recipe, with the score that the recipe expects. Backbones and heads combine freely, see
+[dense.md](dense.md). Parameters include heads that are used only in training.
 """
 DENSE_COLUMNS = ("recipe", "backbone", "head", "parameters", "to expect")
 NUM_CLASSES = {"coco": 80, "ade20k": 150, "cityscapes": 19}
