@@ -3,8 +3,8 @@
     python tools/model_zoo.py                   after a change to the tables of models.py, or to a recipe of a detector
     python tools/model_zoo.py -o FILE           or segmentor; about a minute
 
-Parameters, inputs and published numbers are those of models.py. Multiply-adds are counted in a forward pass. Detectors
-and segmentors are those of the recipes; their numbers are what the recipe says under Expect.
+Parameters, inputs and published numbers come from models.py. Multiply-adds are counted in a forward pass. Detectors
+and segmentors come from the recipes, and their numbers from the recipe's Expect field.
 """
 
 import argparse
@@ -28,23 +28,23 @@ HEAD = """\
 
 Written by `python tools/model_zoo.py` from the tables in `models.py`; do not edit it by hand.
 
-`create_model(name)` builds each of these networks with fresh weights, and outside the clone so does
-`torch.hub.load("path/to/clone", name, source="local")`. `load_weights(model, file)` reads the files of weights that the
-authors released; the table gives their names where the authors' pages do. This suite offers no weights for download.
+`create_model(name)` builds each of these networks with random weights; outside the clone,
+`torch.hub.load("path/to/clone", name, source="local")` does the same. `load_weights(model, file)` reads weight files
+that the authors released; the table names them where the authors' pages do. This suite offers no weights for download.
 
 - **GMACs**: multiply-adds of one input, in billions; papers call them FLOPs.
 - **published**: the authors' number, with the protocol behind it. Not measured here: we had neither the data nor the
   released weights. [fidelity.md](fidelity.md) says what was compared instead.
 
-Beside them, `timm/NAME` and `torchvision/NAME` build any classifier of these libraries, for images or for clips:
+In addition, `timm/NAME` and `torchvision/NAME` build any classifier of these libraries, for images or for clips:
 `timm/convnext_atto`, `torchvision/r3d_18`. `list_models("timm/convnext*")` lists them, and
-[backbones.md](backbones.md#networks-of-timm-and-torchvision) says how they are trained here.
+[backbones.md](backbones.md#networks-of-timm-and-torchvision) describes how they are trained here.
 """
 COLUMNS = ("name", "parameters", "GMACs", "input", "published", "authors' files", "also called")
 DENSE_HEAD = """\
 ## Detectors and segmentors
 
-Each is the network of a recipe, with the number that the recipe says to expect. Backbones and heads combine freely, see
+Each is the network of a recipe, with the score that the recipe expects. Backbones and heads combine freely; see
 [dense.md](dense.md). Parameters include heads that only training uses.
 """
 DENSE_COLUMNS = ("recipe", "backbone", "head", "parameters", "to expect")
@@ -73,7 +73,7 @@ def lines(macs_of: Callable[[str], int]) -> Iterator[str]:
 
 
 def count_macs(name: str) -> int:
-    """Multiply-adds of one forward pass of the model `name` on one input of its own shape."""
+    """Multiply-adds of one forward pass of the model `name` on one input of its default shape."""
     import torch
 
     from tools.benchmarks.model import count_flops
@@ -92,7 +92,7 @@ def row(name: str, num_macs: int) -> tuple[str, ...]:
 
 
 def dense_lines(parameters_of: Callable[[str], int]) -> Iterator[str]:
-    """The lines on detectors and segmentors. `parameters_of` counts those of a recipe, `configs/coco/NAME.yaml`."""
+    """The lines on detectors and segmentors. `parameters_of` counts a recipe's parameters, `configs/coco/NAME.yaml`."""
     yield DENSE_HEAD.rstrip()
     for folder in NUM_CLASSES:
         yield from ("", f"| {' | '.join(DENSE_COLUMNS)} |", f"|{'---|' * len(DENSE_COLUMNS)}")

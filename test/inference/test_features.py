@@ -187,4 +187,4 @@ def test_features_of_a_network_with_another_classifier(brief_run, whole, tmp_pat
 def test_pretrained_and_a_checkpoint_are_not_both_taken(capsys):
     with pytest.raises(SystemExit):
         extract_features.main(["-o", "out", "--pretrained", "a.pth", "--checkpoint", "best"])
-    assert "--pretrained takes the place of --checkpoint and --average; give one of them" in capsys.readouterr().err
+    assert "--pretrained replaces --checkpoint and --average; give one or the other" in capsys.readouterr().err

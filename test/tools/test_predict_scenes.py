@@ -124,7 +124,7 @@ def test_a_full_disk_is_one_error(kind, folder, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--smooth", "0.5", "x.mp4"], "--smooth and --track are for videos that --output draws"),
+        (["--smooth", "0.5", "x.mp4"], "--smooth and --track apply to videos drawn by --output"),
         (["--output", "out", "--smooth", "1", "x.mp4"], "got --smooth 1; it must be from 0 to below 1"),
         (["--output", "out", "--csv", "a.csv", "x.png"], "--output writes its own files"),
     ],

@@ -129,7 +129,7 @@ def test_files_are_checked(show, image, tmp_path, capsys):
         show("eat_debug", "image", file=image.parent.parent)
     with pytest.raises(SystemExit):
         visualize.main([str(image), str(image)])
-    assert "got 2 files; a picture shows one video or image" in capsys.readouterr().err
+    assert "got 2 files; visualize.py takes one video or image" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         visualize.main([str(image), "--patch", "1"])
     assert "expected ROW,COL or ROW,COL,FRAME, not '1'" in capsys.readouterr().err

@@ -32,7 +32,7 @@ def test_predict_stops_at_options_that_do_nothing(words, message, capsys):
         (["--graph", "g.tsv", "--ask", "a b ?", "c"], "c is not a setting; ask questions with --ask"),
         (["--graph", "g.tsv", "--ask", "a b ?", "--paths", "0"], "got --paths 0; it must be at least 1"),
         (["--graph", "g.tsv", "--ask", "a b ?", "--candidates", "2"], "got --candidates 2, fewer than the 3 paths"),
-        (["--graph", "g.tsv", "--ask", "a b ?", "-o", "x.gif"], "got -o x.gif; pictures of paths are PNG files"),
+        (["--graph", "g.tsv", "--ask", "a b ?", "-o", "x.gif"], "got -o x.gif; paths are drawn as PNG"),
     ],
 )
 def test_explain_stops_at_options_that_do_nothing(words, message, capsys):
