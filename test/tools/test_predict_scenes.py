@@ -84,7 +84,7 @@ def test_options_that_the_task_does_not_have(name, options, message, folder, tmp
         with pytest.raises(SettingsError, match=message):
             predict.main([*arguments, str(video)])
         return
-    with pytest.raises(SettingsError, match="--smooth and --track are for videos, and there is none"):
+    with pytest.raises(SettingsError, match="--smooth and --track apply to videos, and none of the files is one"):
         predict.main([*arguments, "--track", str(folder / "set/images/val")])
 
 
