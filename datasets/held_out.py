@@ -1,4 +1,4 @@
-"""A share of a list that is held out of training, chosen by a hash of the seed and of names.
+"""A fraction of a list that is held out of training, chosen by a hash of the seed and of names.
 
 So whether a file is held out depends neither on the other files nor on their order. Files of one source, such as clips
 cut from one recording, share its name and are held out together.
@@ -20,11 +20,11 @@ def is_in_share(text: str, share: float) -> bool:
 
 
 def held_out(names: Sequence[str], share: float, seed: int) -> np.ndarray:
-    """Which files are held out, bool [N]: a function of the share, the seed and each name.
+    """Which files are held out, bool [N]: a function of the fraction, the seed and each name.
 
     Args:
         names: of each file, or of its source.
-        share: of the names that are held out, on average.
+        share: fraction of the names that is held out, on average.
         seed: of the choice.
 
     Raises:
@@ -34,8 +34,8 @@ def held_out(names: Sequence[str], share: float, seed: int) -> np.ndarray:
     if held.all() or not held.any():
         which = "all" if held.any() else "none"
         raise ValueError(
-            f"a share of {share:g} holds out {which} of {len(names)} files from {len(set(names))} sources; name a list "
-            "of validation files, or choose another share or run.seed"
+            f"a fraction of {share:g} holds out {which} of {len(names)} files from {len(set(names))} sources; name a list "
+            "of validation files, or choose another fraction or run.seed"
         )
     return held
 

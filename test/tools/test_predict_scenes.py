@@ -73,7 +73,7 @@ def test_every_frame_of_a_video(name, options, folder, tmp_path):
     ("name", "options", "message"),
     [
         ("segmentation", ["--track"], "--track: a segmentor finds no objects to track"),
-        ("detection", ["--smooth", "0.5"], "--smooth: boxes are not smoothed, but tracked"),
+        ("detection", ["--smooth", "0.5"], "--smooth: boxes are not smoothed but tracked"),
         ("detection", [], None),
     ],
 )

@@ -60,9 +60,7 @@ def _names(paths: Sequence[str]) -> list[str]:
     for path in paths:
         name = Path(path).stem
         if name in names:
-            raise SettingsError(
-                f"{names[name]} and {path} would have the same timeline, {name}; run two commands"
-            )
+            raise SettingsError(f"{names[name]} and {path} would have the same timeline, {name}; run two commands")
         names[name] = path
     return list(names)
 
