@@ -34,8 +34,8 @@ def held_out(names: Sequence[str], share: float, seed: int) -> np.ndarray:
     if held.all() or not held.any():
         which = "all" if held.any() else "none"
         raise ValueError(
-            f"a fraction of {share:g} holds out {which} of {len(names)} files from {len(set(names))} sources; name a list "
-            "of validation files, or choose another fraction or run.seed"
+            f"a fraction of {share:g} holds out {which} of {len(names)} files from {len(set(names))} sources; name a "
+            "list of validation files, or choose another fraction or run.seed"
         )
     return held
 

@@ -116,7 +116,7 @@ def test_a_test_list_changes_nothing_but_what_is_tested(shapes):
 def test_what_does_not_fit_is_said(shapes, overrides, message):
     with pytest.raises(SettingsError, match=message):
         image_task(shapes, *overrides).check()
-    with pytest.raises(SettingsError, match=r"evaluation\.on=test needs data\.test, the images that choose nothing"):
+    with pytest.raises(SettingsError, match=r"evaluation\.on=test needs data\.test, images that choose nothing"):
         image_task(shapes, "evaluation.on=test").val_files  # noqa: B018
 
 

@@ -52,7 +52,7 @@ def test_a_segmentor_is_the_same_in_onnx(runs, tmp_path):
             "explains the class of an image or clip, and",
         ),
         (web_page, ["--run-dir", "RUN"], "the page shows what classifiers find, and this network is for"),
-        (save_pretrained, ["RUN", "OUT"], "only networks of classification are written with a card, and this one"),
+        (save_pretrained, ["RUN", "OUT"], "only classification networks are written with a card, and this one"),
     ],
 )
 def test_tools_for_classifiers_say_so(name, tool, arguments, message, runs, tmp_path):
