@@ -372,7 +372,7 @@ def test_a_long_name_fails_alone_and_targets_get_the_usual_mode(tmp_path):
     assert convert(jobs[0], RECIPES["training"], None) == ""
     (tmp_path / "usual").touch()
     assert Path(jobs[0].target).stat().st_mode == (tmp_path / "usual").stat().st_mode
-    with pytest.raises(VideoError, match="its name is too long for that of the target"):
+    with pytest.raises(VideoError, match="its name is too long for the temporary name of the target"):
         convert(jobs[1], RECIPES["training"], None)
 
 
