@@ -14,7 +14,7 @@ NUM_BITS = 64
 
 
 def is_in_share(text: str, share: float) -> bool:
-    """Whether `text` is one of the `share`, 0 to 1, of all texts; pseudorandom, and always the same."""
+    """Whether `text` is in a fraction `share`, 0 to 1, of all texts: pseudorandom, but always the same."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=NUM_BITS // 8).digest()
     return int.from_bytes(digest, "big") < int(share * 2**NUM_BITS)
 
@@ -41,14 +41,14 @@ def held_out(names: Sequence[str], share: float, seed: int) -> np.ndarray:
 
 
 def share_in_words(share: float, seed: int) -> str:
-    """What `held_out` chooses, as reports name it."""
+    """The files that `held_out` chooses, as reports name them."""
     return f"{100 * share:g} %, held out by seed {seed},"
 
 
 def sources_by_pattern(ids: Iterable[str], pattern: str) -> list[str]:
-    """The source of each file: what the first group of `pattern` matches in its id, or else the whole pattern.
+    """The source of each file: the match of the first group of `pattern` in its id, else of the whole pattern.
 
-    A file whose id does not match is on its own. Raises ValueError if none matches.
+    A file whose id does not match is its own source. Raises ValueError if none matches.
     """
     ids, expression = list(ids), re.compile(pattern)
     found = [expression.search(name) for name in ids]

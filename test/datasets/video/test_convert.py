@@ -322,7 +322,7 @@ def test_script_converts_the_same_files(tmp_path):
     for link, target in {**links, "../pool/back": "../in/b", "a/itself": "itself"}.items():
         (source / link).symlink_to(target)
     done, calls = run_script(tmp_path, "training", source, destination)
-    assert done.returncode == 0 and done.stderr.decode() == "files passed over, because videos have other suffixes: 1\n"
+    assert done.returncode == 0 and done.stderr.decode() == "files skipped, because videos have other suffixes: 1\n"
     jobs = find_jobs(source, destination)
     assert len(jobs) == 2 * len(names) + 4
     assert sorted(call[-1] for call in calls) == sorted(f"file:{partial_path(job.target)}" for job in jobs)
