@@ -110,9 +110,9 @@ def test_what_does_not_exist_is_named(show, kind, options, message):
 
 
 def test_outputs_are_checked_first(show, image, tmp_path):
-    with pytest.raises(SettingsError, match=r"out.jpg ends in none of .png, .gif, .mp4; did you mean '.png'"):
+    with pytest.raises(SettingsError, match=r"out.jpg must end in one of .png, .gif, .mp4; did you mean '.png'"):
         show("eat_debug", "image", output="out.jpg")
-    with pytest.raises(SettingsError, match=r"an image does not move; write a \.png"):
+    with pytest.raises(SettingsError, match=r"an image has one frame; write a \.png"):
         show("eat_debug", "image", output="out.gif")
     with pytest.raises(SettingsError, match=r"cannot write in .*/no: Not a directory; choose another one with -o"):
         (tmp_path / "no").write_text("")
