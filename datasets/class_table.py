@@ -1,7 +1,7 @@
-"""Tables of class names, in the forms people have on disk: lines, CSV, JSON.
+"""Tables of class names, in the common formats: lines, CSV, JSON.
 
 Ours has a line `label<TAB>name` for each class: `read_class_names` reads back exactly what `class_table` has written.
-A table whose numbering is not plain is refused, because classes that are off by one train and score like any others.
+A table with ambiguous numbering is rejected, because classes that are off by one train and score like any others.
 """
 
 import csv
@@ -22,7 +22,7 @@ HEADER_WORDS = {
     *("description", "display"),
 }
 UNFIT = {"Cc": "a control character", "Zl": "a line break", "Zp": "a line break", "Cs": "bytes that are not UTF-8"}
-"""What a class name must not hold, by Unicode category: files of lines cannot, or not all programs read them back."""
+"""What a class name must not contain, by Unicode category: line files cannot, or not all programs can read it back."""
 
 Pairs = list[tuple[int, str]]
 
@@ -194,7 +194,7 @@ def _pair(path: Path, first: list[str], second: list[str], is_ours: bool = False
     """Labels and names from two columns; None if neither holds whole numbers.
 
     If both do, the labels are those that count from 0 or 1. If both count so, the first column has the labels of a
-    table of ours; another table is refused.
+    table of ours; another table is rejected.
     """
     columns, labels = (first, second), [whole_numbers(column) for column in (first, second)]
     if all(labels):

@@ -16,13 +16,13 @@ from settings import UserError
 
 
 class WorkerError(UserError, RuntimeError):
-    """A worker process of a dataloader died, or no longer gives batches."""
+    """A worker process of a dataloader died, or no longer returns batches."""
 
 
 class RankBatches(Sequence):
     """The batches of one rank as ranges of sample numbers, made on demand: a run may have millions.
 
-    Batch b holds the samples from (b * num_ranks + rank) * batch_size on.
+    Batch b has the samples from (b * num_ranks + rank) * batch_size on.
     """
 
     def __init__(self, first_batch: int, num_batches: int, batch_size: int, rank: int, num_ranks: int):
@@ -58,7 +58,7 @@ def eval_loader(
     done: Collection[int] = (),
     **workers: Any,
 ) -> DataLoader:
-    """Every item once, except batches of which every item is among those `done`.
+    """Every item once, except batches whose items are all `done`.
 
     Whole batches are dealt to the ranks, so that a batch is the same for any number of ranks.
     """
@@ -92,8 +92,7 @@ def _loader(
 
 
 def _start_worker(_: int) -> None:
-    # Ctrl-C and signals that go to all processes are left to the main process: it needs the data of the step that it
-    # finishes.
+    # Ctrl-C and signals to all processes are left to the main process: it needs the data of the step it finishes.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     assert get_worker_info() is not None
@@ -146,8 +145,8 @@ def move(value: Any, device: torch.device) -> Any:
 def worker_death(error: RuntimeError) -> WorkerError:
     """Explains the error that torch raises when a worker dies.
 
-    Torch learns of the death by a signal, whose handler raises wherever the main process is, also outside the loader.
-    It would raise again in the middle of our own message, when the loader stops its other workers.
+    Torch learns of the death through a signal, whose handler raises wherever the main process is, even outside the
+    loader. It would raise again during our own message, when the loader stops its other workers.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     return WorkerError(

@@ -1,4 +1,4 @@
-"""Lists of files with their labels: the common part of video lists and image lists."""
+"""Lists of files with their labels: the common part of video and image lists."""
 
 import itertools
 import logging
@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 UNLABELED = -1
 TRAINING = {"train", "training"}
 OTHER_SPLITS = {"val", "valid", "validation", "dev", "eval", "test", "testing"}
-"""Folders that hold folders of classes, in lower case; a folder of both kinds is above the one that was meant."""
-MAX_CLASSES = 10_000_000  # a list that names none: a larger label is a mistake, and each class has a name in memory
+"""Folders that contain class folders, in lower case; a folder with both is a level above the intended one."""
+MAX_CLASSES = 10_000_000  # without class names; a larger label is a mistake, and each class has a name in memory
 NUM_LABELS_AT_HAND = 1 << 16  # different texts of labels, while a list is read
 
 
@@ -51,7 +51,7 @@ class FileItem(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What is open or in memory, in place of a file: its name in messages, and a binary file, frames or an image."""
+    """An input that is open or in memory: its name in messages, and a binary file, frames or an image."""
 
     name: str
     content: Any
@@ -68,7 +68,7 @@ class FileList(Sequence):
             `root`. A file with several classes has a tuple of labels.
         class_names: a name per class; None: unnamed classes, up to the largest label.
         root: folder of relative paths.
-        contents: by row, what is to be read instead of a file, see `Given`.
+        contents: by row, what to read instead of a file; see `Given`.
 
     `labels` is an int64 array [N], read-only, with the first of several labels. `has_several`: whether any file has
     several.
@@ -149,7 +149,7 @@ class FileList(Sequence):
         return FileList(ids, labels, paths, self.class_names or None, self.root)
 
     def identities(self) -> Iterator[str]:
-        """Id, labels and file name of each file: what tells it from others, wherever its folder is."""
+        """Id, labels and file name of each file, which identify it wherever its folder is."""
         for index, (name, path) in enumerate(zip(self._ids, self._paths, strict=True)):
             yield f"{name}\t{self.labels_of(index)}\t{os.path.basename(path)}"
 
@@ -253,7 +253,7 @@ def read_folder(folder: Path, root: Path, class_names: Sequence[str] | None, kin
         subfolder, separator, _ = path.partition(os.sep)
         (files[subfolder] if separator else outside).append(path)
     if outside:
-        log.warning("%s: %s passed over, because they are in no subfolder: %d, for example %r",
+        log.warning("%s: %s skipped, because they are in no subfolder: %d, for example %r",
                     folder, kind.name, len(outside), outside[0])  # fmt: skip
     paths, labels = [], []
     for name, found in files.items():

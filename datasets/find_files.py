@@ -1,4 +1,4 @@
-"""Finds the files of a kind below a folder, as people copy, unpack and link such folders."""
+"""Finds the files of a kind below a folder, even if it was copied, unpacked or linked together."""
 
 import logging
 import os
@@ -24,7 +24,7 @@ class FileKind(NamedTuple):
 
 
 def is_passed_over(name: str) -> bool:
-    """Whether a file or folder of this name is hidden, or no part of a data set: `.git`, `._a.mp4`, `__MACOSX`."""
+    """Whether a file or folder of this name is hidden or not part of a data set: `.git`, `._a.mp4`, `__MACOSX`."""
     return name.startswith(".") or name.lower() in SYSTEM_NAMES
 
 
@@ -41,7 +41,7 @@ def class_folders(folder: Path) -> list[str]:
 def find_files(folder: Path, kind: FileKind) -> list[str]:
     """Paths, relative to `folder`, of the files of a kind anywhere in it; sorted.
 
-    Links to folders are followed, except to a folder that they are in. How many files have other suffixes is logged.
+    Links to folders are followed, except to a folder that they are in. Logs the number of files with other suffixes.
     """
     found, others = [], {}
     for path in _walk(folder):
@@ -55,7 +55,7 @@ def find_files(folder: Path, kind: FileKind) -> list[str]:
         common = sorted(others, key=lambda suffix: (-others[suffix][0], suffix))
         named = [f"{suffix or 'no suffix'} ({others[suffix][0]})" for suffix in common[:MOST_SUFFIXES]]
         log.warning(
-            "%s: files passed over, because %s have other suffixes: %d, for example %r; %s%s",
+            "%s: files skipped, because %s have other suffixes: %d, for example %r; %s%s",
             folder, kind.name, sum(count for count, _ in others.values()), others[common[0]][1], ", ".join(named),
             ", ..." if len(common) > MOST_SUFFIXES else "",
         )  # fmt: skip
@@ -88,7 +88,7 @@ def _walk(folder: Path) -> Iterator[str]:
                         repeats.append(path)
     if loops:
         log.warning(
-            "%s: links passed over, because they lead to a folder that they are in: %d, for example %r",
+            "%s: links skipped, because they lead to a folder that they are in: %d, for example %r",
             folder, len(loops), min(loops),
         )  # fmt: skip
     if repeats:

@@ -1,9 +1,9 @@
-"""Folds for cross-validation: a list divided so that each fold has its share of every class.
+"""Folds for cross-validation: a list divided into folds stratified by class.
 
 Iterative stratification (Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011,
-algorithm 1): classes are dealt from the rarest to the most frequent, and each item goes to the fold that lacks most of
-the class. With one class per item, folds differ by at most one item in every class. Here an item may also be a group
-of files that must stay together.
+algorithm 1): classes are dealt from the rarest to the most frequent, and each item goes to the fold that needs most
+items of the class. With one class per item, folds differ by at most one item in every class. Here an item may also be a
+group of files that must stay together.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ def assign_folds(files: FileList, num_folds: int, seed: int, groups: np.ndarray 
         files: the list; each file has at least one label.
         num_folds: how many folds, at least 2.
         seed: of the order in which items of a class are dealt.
-        groups: number [N] of each file's group, from 0; None: every file is on its own.
+        groups: number [N] of each file's group, from 0; None: every file is its own group.
 
     Raises:
         ValueError: there are fewer files or groups than folds.
@@ -63,7 +63,7 @@ def assign_folds(files: FileList, num_folds: int, seed: int, groups: np.ndarray 
 def sources_from_table(path: str | Path, files: FileList) -> list[str]:
     """The source of each file, from a table with lines `id source`.
 
-    Files that the table does not name are on their own. Raises ValueError for a malformed line, and for an id that
+    Files missing from the table have their own source. Raises ValueError for a malformed line, and for an id that
     appears twice or is not in the list.
     """
     path = existing_path(Path(path).expanduser(), "table of groups")
@@ -74,7 +74,7 @@ def sources_from_table(path: str | Path, files: FileList) -> list[str]:
             raise bad_line(path, number, line, "expected `id group`")
         if fields[0] in table:
             raise bad_line(path, number, line, f"{fields[0]!r} has a group in a line above; expected each id once")
-        table[fields[0]] = f"group\t{fields[1].strip()}"  # no id: those have no tabs
+        table[fields[0]] = f"group\t{fields[1].strip()}"  # cannot be an id: ids have no tabs
     ids = [item.id for item in files]
     if unknown := sorted(table.keys() - set(ids)):
         raise ValueError(f"{path}: {len(unknown)} of its ids are not in the list, for example {unknown[0]!r}")

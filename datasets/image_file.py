@@ -1,13 +1,13 @@
 """Reads an image file as 8-bit RGB, the same way for images and for folders of frames.
 
-Pillow decodes, but clips what has more than 8 bits. So gray values are brought to 8 bits by the range of their format:
+Pillow decodes, but clips values of more than 8 bits. So gray values are converted to 8 bits by their format's range:
 
-    16 bits   the high byte, which is also what Pillow keeps of 16-bit colors; 12 bits of a TIFF alike
-    float     0 is black and 1 is white; other values, NaN too, are refused
-    others    signed numbers and whole numbers of 32 bits have no agreed range: refused
+    16 bits   the high byte, as Pillow does for 16-bit colors; 12 bits of a TIFF likewise
+      float     0 is black and 1 is white; other values, including NaN, are rejected
+      others    signed integers and 32-bit integers have no agreed range: rejected
 
-Images are turned upright as EXIF says. Transparency is dropped, and the colors under it are kept, as timm and
-torchvision do. Of an animation, or a file of several pages, the first is read.
+Images are turned upright according to EXIF. Transparency is dropped, keeping the colors under it, as timm and
+torchvision do. Of an animation or a file with several pages, the first image is read.
 """
 
 import os
@@ -24,13 +24,13 @@ SUFFIXES = (
     *(".jpeg", ".jpf", ".jpg", ".jpx", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".rgb", ".rgba"),
     *(".sgi", ".tga", ".tif", ".tiff", ".webp"),
 )
-"""How the names of images end that Pillow's own wheel decodes, in lower case. AVIF needs Pillow 11.3."""
+"""Suffixes of images that Pillow's own wheel decodes, in lower case. AVIF needs Pillow 11.3."""
 
 UNREAD_SUFFIXES = (".cr2", ".dng", ".exr", ".hdr", ".heic", ".heif", ".jxl", ".nef", ".raw", ".svg")
-"""How the names of images end that are not read, in lower case."""
+"""Suffixes of images that are not read, in lower case."""
 
 MAX_PIXELS, MAX_SIDE = 100_000_000, 65_535
-"""Larger images are refused before they are decoded: a file of a few bytes can claim any size."""
+"""Larger images are rejected before they are decoded: a file of a few bytes can claim any size."""
 
 _SCALE_DOWN = f"the limit is {MAX_PIXELS // 10**6} million, {MAX_SIDE:,} on a side; scale it down or cut it up"
 _NO_RANGE = "which have no agreed black and white; save it with 8 or 16 bits, or as floats from 0 to 1"
@@ -53,11 +53,11 @@ class ImageError(FileError):
 def read_image(path: str, content: Any = None) -> Image.Image:
     """The image of a file: upright, in mode RGB, 8 bits per channel.
 
-    With `content`, which `path` names in messages, that of an open binary file, of a Pillow image, or of an array or
-    tensor, uint8 [H, W, 3].
+    With `content`, called `path` in messages, the image of an open binary file, a Pillow image, or an array or tensor,
+    uint8 [H, W, 3].
 
-    Raises ImageError if the file is missing, damaged or no image, is too large, or holds numbers whose black and
-    white are unknown.
+    Raises ImageError if the file is missing, damaged, not an image, too large, or has values without a known black and
+    white.
     """
     try:
         if content is not None and not hasattr(content, "read"):
@@ -74,15 +74,15 @@ def read_image(path: str, content: Any = None) -> Image.Image:
         raise
     except Image.DecompressionBombError as error:
         raise ImageError(path, f"has too many pixels; {_SCALE_DOWN}") from error
-    except Exception as error:  # on damaged files, Pillow's decoders raise whatever the bytes lead to
+    except Exception as error:  # on damaged files, Pillow's decoders may raise anything
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0].removesuffix(f" {path!r}")
         raise ImageError(path, reason or type(error).__name__) from error
 
 
 def is_turned(path: str) -> bool:
-    """Whether EXIF says that the stored pixels are not upright, so that `read_image` turns or mirrors them.
+    """Whether the stored pixels are not upright according to EXIF, so that `read_image` rotates or mirrors them.
 
-    Raises OSError if the file is no image.
+    Raises OSError if the file is not an image.
     """
     with Image.open(path) as image:
         return _orientation(image) in _TO_UPRIGHT
@@ -115,7 +115,7 @@ def _orientation(image: Image.Image) -> int:
     """EXIF's orientation; 1 where it is unknown or its bytes are damaged."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # a damaged tag raises whatever its bytes lead to, and spoils no pixel
+    except Exception:  # a damaged tag may raise anything, but affects no pixel
         return 1
 
 

@@ -1,4 +1,4 @@
-"""Mixup and cutmix of images and clips: two samples become one, and their labels with them.
+"""Mixup and cutmix of images and clips: two samples become one, and so do their labels.
 
 Papers: mixup, https://arxiv.org/abs/1710.09412; CutMix, https://arxiv.org/abs/1905.04899. The operations are timm's;
 they draw from NumPy's global generator, which the trainer seeds by the position in the run.
@@ -15,19 +15,19 @@ SMALLEST_ALPHA = 1e-3  # of a beta distribution that NumPy can draw from
 
 
 class MixSettings(Settings):
-    """Mixup and cutmix: two training samples become one, and their labels with them."""
+    """Mixup and cutmix: two training samples become one, and so do their labels."""
 
     mixup: float = Field(0.0, ge=0, description="alpha of mixup's beta distribution; 0: no mixup")
     cutmix: float = Field(0.0, ge=0, description="alpha of cutmix; 0: no cutmix")
     cutmix_minmax: tuple[float, float] | None = Field(
-        None, description="instead of alpha, smallest and largest side of cutmix's box, as shares of the image's"
+        None, description="instead of alpha, smallest and largest side of cutmix's box, as fractions of the image's"
     )
     probability: float = Field(
-        1.0, gt=0, le=1, description="share of batches (pairs, elements; see mode) that are mixed"
+        1.0, gt=0, le=1, description="fraction of batches (pairs, elements; see mode) that are mixed"
     )
-    switch_probability: float = Field(0.5, ge=0, le=1, description="share of cutmix where both are on, from 0 to 1")
+    switch_probability: float = Field(0.5, ge=0, le=1, description="fraction of cutmix if both are on, from 0 to 1")
     mode: Literal["batch", "pair", "elem"] = Field(
-        "batch", description="which samples share one random draw: batch, pair, elem"
+        "batch", description="which samples have a common random draw: batch, pair, elem"
     )
 
     @property
@@ -35,7 +35,7 @@ class MixSettings(Settings):
         return bool(self.mixup or self.cutmix or self.cutmix_minmax)
 
     def check_side(self, side: int) -> None:
-        """Raises ValueError if cutmix's box has no whole number of pixels to choose from in inputs of this side."""
+        """Raises ValueError if no whole number of pixels fits cutmix's range in inputs of this side."""
         lowest, highest = self.cutmix_minmax or (0, 1)
         if int(side * lowest) >= int(side * highest):
             raise ValueError(
@@ -49,7 +49,7 @@ class MixSettings(Settings):
                 raise ValueError(f"{name} is {getattr(self, name):g}; expected 0, or {SMALLEST_ALPHA:g} or more")
         lowest, highest = self.cutmix_minmax or (0, 1)
         if not 0 <= lowest < highest <= 1:
-            raise ValueError(f"cutmix_minmax is ({lowest:g}, {highest:g}); expected two shares, the lower one first")
+            raise ValueError(f"cutmix_minmax is ({lowest:g}, {highest:g}); expected two fractions, the lower one first")
         changed = [name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default]
         if changed and not self.is_on:
             raise ValueError(f"without mixup or cutmix, {', '.join(changed)} does nothing; remove it")
@@ -65,7 +65,7 @@ class Mixer:
     """
 
     def __init__(self, settings: MixSettings, num_classes: int, label_smoothing: float):
-        from timm.data import Mixup  # takes seconds to import; only recipes that mix should pay for it
+        from timm.data import Mixup  # takes seconds to import; only recipes that mix pay for it
 
         self.mixup = Mixup(
             settings.mixup,
@@ -79,9 +79,9 @@ class Mixer:
         )
 
     def __call__(self, x: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """float [B, 3, ..., H, W], B even, labels [B] -> the mixed samples, and their class shares [B, num_classes].
+        """float [B, 3, ..., H, W], B even, labels [B] -> the mixed samples, and their class weights [B, num_classes].
 
-        Labels may also be float [B, num_classes], the share of each class in each sample; they are mixed alike.
+        Labels may also be float [B, num_classes], the weight of each class in each sample; they are mixed likewise.
         """
         flat = x.flatten(1, -3)  # [B, 3, T, H, W] -> [B, 3 * T, H, W]
         if labels.ndim == 1:

@@ -1,10 +1,10 @@
 """The base classes of all data sets, for training and for evaluation.
 
-Everything random about a training sample (which item, which view of it, which colors) is a function of the run's seed
-and the sample's number in the run. No generator lives in a worker, so the number of workers and ranks changes nothing,
-and a run resumes in mid-epoch with the samples it would have had.
+Everything random about a training sample (item, view, colors) is a function of the run's seed and the sample's number
+in the run. Workers have no generators, so the number of workers and ranks changes nothing, and a run resumes in
+mid-epoch with the samples it would have had.
 
-A data set defines what an item gives (`read`), and how samples become a batch (`collate`) if stacking will not do.
+A data set defines how an item is read (`read`), and how samples become a batch (`collate`) if stacking is not enough.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Samples(Dataset):
         return len(self.items)
 
     def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        """A batch from what `read` gave for each sample; by default every entry is stacked along a new first axis."""
+        """A batch from the result of `read` for each sample; by default entries are stacked along a new first axis."""
         return default_collate(samples)
 
     def path(self, number: int) -> str:
@@ -45,9 +45,9 @@ class Samples(Dataset):
 class TrainSamples(Samples):
     """Training samples by their number in the run; subclasses implement `read`.
 
-    With N items, sample k belongs to epoch k // N, at position k % N of that epoch's own order. It is what `read`
-    gives, with `index` (the item's row), `label` if the item is a FileItem, and `failures` (items that were tried
-    before and could not be read: dicts of path, reason, index, sample).
+    With N items, sample k belongs to epoch k // N, at position k % N of that epoch's order. It is the result of `read`,
+    with `index` (the item's row), `label` if the item is a FileItem, and `failures` (items tried before that could not
+    be read: dicts of path, reason, index, sample).
 
     An item that cannot be read is replaced, with its label, by one drawn from (seed, epoch, position, attempt). After
     `MAX_ATTEMPTS` failures the sample is an `error`, which `to_device` raises in the main process.
@@ -56,8 +56,8 @@ class TrainSamples(Samples):
         items: a FileList, or any other sequence; `read` gets one of its elements.
         seed: the run's seed.
         stream: "train", or "precise_bn" for the batches that refresh batch norm's statistics.
-        repeats: how many consecutive samples come from the same item, each with its own random numbers (repeated
-            augmentation, arXiv 1901.09335). An epoch keeps its N samples and sees N / repeats of the items.
+        repeats: number of consecutive samples from the same item, each with its own random numbers (repeated
+           augmentation, arXiv 1901.09335). An epoch keeps its N samples and sees N / repeats of the items.
         weights: how often each item is seen, [N], in any unit; None: each once per epoch. An item with w times the mean
             weight is seen w times per epoch; fractions are drawn anew in each epoch.
     """
@@ -80,7 +80,7 @@ class TrainSamples(Samples):
         raise NotImplementedError
 
     def read_several(self, item: Any, rngs: list[np.random.Generator]) -> list[dict[str, Any]]:
-        """`read` with each of the generators; override it where reading the item once is faster."""
+        """`read` with each of the generators; override it if reading the item once is faster."""
         return [self.read(item, rng) for rng in rngs]
 
     def read_whole(self, item: Any, rng: np.random.Generator) -> torch.Tensor:
@@ -98,7 +98,7 @@ class TrainSamples(Samples):
         return self.read_whole(self.items[sample["index"]], rng)
 
     def item_at(self, number: int) -> int:
-        """The row of the item that sample `number` is of, if it can be read."""
+        """The row of the item of sample `number`, if it can be read."""
         return self._item_at(*divmod(number, len(self)))
 
     def path(self, number: int) -> str:
@@ -139,7 +139,7 @@ class TrainSamples(Samples):
         return np.random.default_rng((*self._root, *position))
 
     def epoch_order(self, epoch: int) -> np.ndarray:
-        """The items of an epoch in the order in which they are seen: their rows, [N]; see `draw_order`."""
+        """The rows [N] of an epoch's items in the order in which they are seen; see `draw_order`."""
         return draw_order(self._generator(epoch), len(self), self.weights)
 
     def _item_at(self, epoch: int, position: int) -> int:
@@ -151,8 +151,8 @@ class TrainSamples(Samples):
 def draw_order(rng: np.random.Generator, num_items: int, weights: np.ndarray | None) -> np.ndarray:
     """The items of an epoch [N], in random order: each once, or by `weights` [N].
 
-    By weights this is systematic sampling: equally spaced points on the cumulative weights, shuffled for each epoch,
-    pick the items. An item whose share of N has the integer part w is picked w or w + 1 times.
+    With weights this is systematic sampling: equally spaced points on the cumulative weights, shuffled for each epoch,
+    pick the items. An item whose part of N has the integer part w is picked w or w + 1 times.
     """
     order = rng.permutation(num_items)
     if weights is None:
@@ -165,8 +165,8 @@ def draw_order(rng: np.random.Generator, num_items: int, weights: np.ndarray | N
 class EvalSamples(Samples):
     """Every item once, for evaluation; subclasses implement `read`.
 
-    A sample is what `read` gives, with `index`, and `label` if the item is a FileItem (-1: unknown); for an item that
-    cannot be read it is `index` and `failure`.
+    A sample is the result of `read`, with `index`, and `label` if the item is a FileItem (-1: unknown); for an
+    unreadable item it is `index` and `failure`.
     """
 
     def read(self, item: Any) -> dict[str, Any]:

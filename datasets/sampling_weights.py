@@ -12,7 +12,7 @@ from datasets.text_files import bad_line, existing_path, numbered_lines, parse_n
 def balance_classes(labels: np.ndarray, strength: float) -> np.ndarray:
     """Weights [N] for labels [N] >= 0: 1 / (files of the class) ** strength.
 
-    Strength 0 sees classes as often as they are listed, 1 sees all equally often, 0.5 in proportion to the square root.
+    With strength 0 classes are seen as often as listed, with 1 all equally often, with 0.5 by the square root.
     """
     counts = np.bincount(labels)
     return counts[labels].astype(np.float64) ** -strength
@@ -60,7 +60,7 @@ def _read_table(path: Path) -> dict[str, float]:
 
 
 def join_lists(lists: Sequence[FileList]) -> FileList:
-    """One list with all files of several lists, and the class names of the first."""
+    """One list of all files of several lists, with the class names of the first."""
     rows = [(item, files.labels_of(item.index)) for files in lists for item in files]
     labels = [several if len(several) > 1 else item.label for item, several in rows]
     names = lists[0].class_names or None

@@ -1,4 +1,4 @@
-"""Makes library operations that draw from global generators functions of a given generator."""
+"""Makes library operations that use global generators deterministic functions of a given generator."""
 
 import contextlib
 import random

@@ -19,7 +19,7 @@ _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,4000}")  # int() takes digits of any scri
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file, without byte order marks, lines ending in "\\n".
 
-    Raises ValueError for another encoding and for NUL characters, which no path can hold.
+    Raises ValueError for another encoding and for NUL characters, which no path can contain.
     """
     content = path.read_bytes()
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -45,7 +45,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _split_lines(text: str) -> Iterator[str]:
-    """The lines of `text.split("\n")`, with few of them in memory."""
+    """The lines of `text.split("\n")`, with only a few in memory."""
     start = 0
     while (end := text.find("\n", start + CHARACTERS_AT_ONCE)) >= 0:
         yield from text[start:end].split("\n")
@@ -120,25 +120,25 @@ def _no_constant(name: str) -> None:
 
 
 def whole_number(text: str) -> int | None:
-    """The number that ASCII digits write, with or without a minus sign; None for any other text."""
+    """The integer written in ASCII digits, with or without a minus sign; None for any other text."""
     return int(text) if _WHOLE_NUMBER.fullmatch(text) else None
 
 
 def whole_numbers(texts: Iterable[str]) -> list[int] | None:
-    """The whole numbers that texts write; None if one is none."""
+    """The texts as integers; None if one is not an integer."""
     numbers = [whole_number(text) for text in texts]
     return None if None in numbers else numbers
 
 
 def parse_number(text: str) -> float:
-    """`float(text)` for plain ASCII; ValueError for what only Python takes for a number, such as 1_000."""
+    """`float(text)` for plain ASCII; ValueError for what only Python accepts as a number, such as 1_000."""
     if not text.isascii() or "_" in text:
         raise ValueError(f"expected a number, found {text!r}")
     return float(text)
 
 
 def existing_path(path: Path, what: str) -> Path:
-    """`path` if it exists; else FileNotFoundError says up to where it exists, and suggests a similar name there."""
+    """`path` if it exists; else raises FileNotFoundError, which names the missing part and suggests a similar name."""
     if path.exists():
         return path
     parent = next(folder for folder in path.absolute().parents if folder.exists())

@@ -1,7 +1,7 @@
 """Runs a function over many items in processes that may die: a hang or a crash costs one item, not the run.
 
-Broken videos make decoders hang, crash or exhaust the memory, and Python's own process pools then hang with them. Here
-each process has one item at a time and a deadline for it; a late process is killed with all its children and replaced.
+Broken videos make decoders hang, crash or run out of memory, and Python's own process pools then hang, too. Here each
+process has one item at a time and a deadline; a late process is killed with all its children and replaced.
 """
 
 import multiprocessing
@@ -20,13 +20,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Lost:
-    """In place of a result: the process died, or was killed, while it had the item."""
+    """Returned instead of a result if the process died, or was killed, while it had the item."""
 
     reason: str
 
 
 def default_num_workers(num_ranks_here: int) -> int:
-    """Workers for each of the `num_ranks_here` processes of this machine: its cores divided among them, at most 8."""
+    """Workers for each of the machine's `num_ranks_here` processes: its cores divided among them, at most 8."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(8, cores // max(1, num_ranks_here)))
 
@@ -110,7 +110,7 @@ class _Worker:
             AttributeError,
             ProcessLookupError,
             PermissionError,
-        ):  # no groups here, or it has not made its own yet
+        ):  # no process groups here, or it has not made its own yet
             self._process.kill()
         self._process.join(timeout=1)
 

@@ -1,4 +1,4 @@
-"""EAT's class attention: which tokens the classifier reads from.
+"""EAT's class attention: which tokens the classifier attends to.
 
 Paper: Zhang et al., Analogous to Evolutionary Algorithm: Designing a Unified Sequence Model, NeurIPS 2021,
 https://arxiv.org/abs/2105.15089
@@ -22,15 +22,15 @@ class ClassAttention(NamedTuple):
 
     name: str
     weights: torch.Tensor
-    """The softmax of each head, where the tokens are: [heads, T, h, w]; a head's weights in a frame sum to 1, but for
-    what a class token among the tokens gets."""
+    """The softmax of each head at the tokens' positions: [heads, T, h, w]; a head's weights in a frame sum to 1, minus
+    the weight of a class token among the tokens."""
 
 
 @torch.no_grad()
 def class_attention(model: nn.Module, x: torch.Tensor) -> list[ClassAttention]:
-    """The class attention in each block that has one, for one image or clip; of a distilled network also the teacher's.
+    """The class attention in each block that has one, for one image or clip; if distilled, also the teacher's.
 
-    A network whose readout is the mean of the tokens has none. Raises ValueError if its tokens lie on no grid.
+    A network whose readout is the mean of the tokens has none. Raises ValueError if its tokens are not on a grid.
     """
     network: EAT = own_network(model)
     if network.readout == "mean":
@@ -53,9 +53,9 @@ def eat_sections(model: nn.Module, x: torch.Tensor) -> list[Section]:
     network: EAT = own_network(model)
     try:
         found = class_attention(model, x)
-    except ValueError:  # tokens that are pieces of rows have no place on a grid
+    except ValueError:  # tokens that are pieces of rows have no position on a grid
         found = []
-    found = found[-2:] if network.readout == "class_token" else found  # of many blocks, the last ones
+    found = found[-2:] if network.readout == "class_token" else found  # if there are many blocks, the last ones
     sections = []
     for block in found:
         heads = tuple(MapPanel(f"head {number}", head) for number, head in enumerate(block.weights))
@@ -72,7 +72,7 @@ def eat_sections(model: nn.Module, x: torch.Tensor) -> list[Section]:
 
 
 def _draw_curve(network: EAT, axes: Any, num_tokens: int | None = None) -> None:
-    """The curve through the pixels or patches, or through those of the first tokens alone, each in its own shade."""
+    """The curve through the pixels or patches, or only through those of the first tokens, each in its own shade."""
     from matplotlib.collections import LineCollection
 
     order = network.loc_encoder.index_flat.flatten().cpu().numpy()

@@ -1,4 +1,4 @@
-"""EurNet's graph around a patch: its neighbors near, alike and everywhere, and how much it listens to each relation.
+"""EurNet's graph around a patch: its short-, medium- and long-range neighbors, and the weight of each relation.
 
 Paper: Xu et al., EurNet: Efficient Multi-Range Relational Modeling of Spatial Multi-Relational Data, 2022,
 https://arxiv.org/abs/2211.12941 (section 4.1)
@@ -21,11 +21,11 @@ STEPS = {2: ("above", "below", "left", "right"), 3: ("frame before", "frame afte
 
 
 class StageGraphs(NamedTuple):
-    """The graph of one stage, for one input, and what its blocks make of it."""
+    """The graph of one stage for one input, and the relation weights of its blocks."""
 
     name: str
     graph: GridGraph
-    """On [h, w] for each frame of a network for images, on [T, h, w] for a network for clips."""
+    """On [h, w] for each frame in image networks, on [T, h, w] in clip networks."""
     weights: dict[str, torch.Tensor]
     """Block -> weight of each relation at each patch: [R, T, h, w]."""
 
@@ -66,12 +66,12 @@ def relation_names(graph: GridGraph) -> list[str]:
 def neighbors(graph: GridGraph, patch: tuple[int, ...], number: int = 0) -> list[torch.Tensor]:
     """The sources of each relation to one patch: positions [K, axes], row by row; K is 0 where there is no edge.
 
-    The source of the long range is the virtual node, which stands for all patches: they are listed.
+    The source of the long range is the virtual node, which stands for all patches, so all are listed.
 
     Args:
         graph: on [h, w] or [T, h, w].
         patch: its position, an index for each axis.
-        number: which graph of the batch: the frame, in a network for images.
+        number: which graph of the batch; the frame, in image networks.
     """
     places = torch.arange(graph.num_patches).view(graph.shape)
     target = int(places[patch])

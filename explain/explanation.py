@@ -1,4 +1,4 @@
-"""From a file to what is drawn of it: the network's view, its prediction, and the maps."""
+"""From a file to its explanation: the network's view, its prediction, and the maps."""
 
 from pathlib import Path
 
@@ -61,15 +61,15 @@ def explain(
     layer: str | None = None,
     options: Options = DEFAULT_OPTIONS,
 ) -> Explanation:
-    """Everything there is to show of one view.
+    """The full explanation of one view.
 
     Args:
-        task, model: as `inference.trained.load_trained` gives them.
+        task, model: as returned by `inference.trained.load_trained`.
         x: the view, from `read_view`.
         name: what to call it in the title.
         label: the class of Grad-CAM. None: the predicted one.
         layer: the layer of Grad-CAM. None: the last map.
-        options: what to show of the network's own maps.
+        options: which of the network's own maps to show.
 
     Raises SettingsError for a layer, stage or patch that does not exist.
     """
@@ -85,7 +85,7 @@ def explain(
 
 
 def describe_layers(model: nn.Module, x: torch.Tensor) -> str:
-    """A line for each layer that Grad-CAM can take: its name and the shape of its map, [C, T, h, w]."""
+    """A line for each layer that Grad-CAM can use: its name and the shape of its map, [C, T, h, w]."""
     shapes = map_layers(model, x)
     width = max(map(len, shapes), default=0)
     return "\n".join(f"{name:{width}}  {' x '.join(map(str, shape))}" for name, shape in shapes.items())

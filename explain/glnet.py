@@ -21,11 +21,11 @@ class Clusters(NamedTuple):
 
     name: str
     assignment: torch.Tensor
-    """Share of each slot in each pixel, the softmax over the slots that takes slots back to pixels: [S, T, h, w]."""
+    """Weight of each slot in each pixel, the softmax over the slots that maps slots back to pixels: [S, T, h, w]."""
 
 
 def clusters(model: nn.Module, x: torch.Tensor) -> list[Clusters]:
-    """The clusters in each block with slots of a GLNet, for one image or clip."""
+    """The clusters in each block of a GLNet with slots, for one image or clip."""
     blocks = modules_of(model, GLMixBlock)
     parts = {f"{name} {part}": where for name, block in blocks.items() for part, where in _parts(block).items()}
     calls = record(model, x, parts)
@@ -45,7 +45,7 @@ def _parts(block: GLMixBlock) -> dict[str, nn.Module]:
 
 
 def glnet_sections(model: nn.Module, x: torch.Tensor, num_maps: int) -> list[Section]:
-    """All clusters by color, some by themselves, and the map of each slot, in the last such block of each stage."""
+    """All clusters by color, some individually, and the map of each slot, in the last such block of each stage."""
     last = {found.name.split(".")[1]: found for found in clusters(model, x)}  # stages.<number>.blocks.<block>
     sections = []
     for found in last.values():
@@ -67,13 +67,13 @@ def glnet_sections(model: nn.Module, x: torch.Tensor, num_maps: int) -> list[Sec
 
 
 def _stretched(values: torch.Tensor) -> torch.Tensor:
-    """Values from their smallest to their largest, as 0 to 1: shares of 64 slots may differ by little."""
+    """Values stretched to 0 to 1: weights of 64 slots may differ only a little."""
     low, high = values.min(), values.max()
     return (values - low) / (high - low).clamp(min=1e-12)
 
 
 def _mixture_of_colors(assignment: torch.Tensor) -> torch.Tensor:
-    """Each position's slots as one color [T, h, w, 4]; what counts is how much a slot's share exceeds its mean."""
+    """Each position's slots as one color [T, h, w, 4], by how much a slot's weight exceeds its mean."""
     num_slots = len(assignment)
     hue = torch.arange(num_slots, device=assignment.device) * 0.618034 % 1  # golden ratio: neighbors differ in hue
     angles = 2 * torch.pi * (hue[:, None] + torch.tensor([0, 1 / 3, 2 / 3], device=hue.device))

@@ -1,4 +1,4 @@
-"""The graphs of GloRe's units: which regions of a map their nodes stand for, and how the nodes are connected.
+"""The graphs of GloRe's units: which regions of a map the nodes represent, and how the nodes are connected.
 
 Paper: Chen et al., Graph-Based Global Reasoning Networks, CVPR 2019, https://arxiv.org/abs/1811.12814 (figure 5 shows
 projections)
@@ -20,7 +20,7 @@ UNITS = (GloReUnit, PreActGloReUnit)
 
 
 class UnitGraph(NamedTuple):
-    """What one unit made of one input."""
+    """The graph of one unit for one input."""
 
     name: str
     projection: torch.Tensor
@@ -70,7 +70,7 @@ def _draw_matrix(matrix: np.ndarray, axes: Any) -> None:
 
 
 def _draw_edges(matrix: np.ndarray, nodes: list[int], axes: Any) -> None:
-    """Bars: for each shown node the two nodes that it receives most from."""
+    """Bars: for each shown node the two nodes that it receives the most from."""
     labels, values = [], []
     for node in nodes:
         row = matrix[node].copy()

@@ -1,4 +1,4 @@
-"""Grad-CAM: where a network sees what speaks for a class.
+"""Grad-CAM: where a network sees evidence for a class.
 
 Paper: Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization, ICCV 2017,
 https://arxiv.org/abs/1610.02391 (section 3)
@@ -15,14 +15,14 @@ from settings import SettingsError
 
 
 class GradCam(NamedTuple):
-    """What `grad_cam` gives."""
+    """The result of `grad_cam`."""
 
     values: torch.Tensor
     """The map, 0 and more: [T, h, w]; T is 1 for an image."""
     layer: str
     label: int
     probabilities: torch.Tensor
-    """Of the classes: [num_classes]."""
+    """Probabilities of the classes: [num_classes]."""
 
 
 def grad_cam(
@@ -36,25 +36,25 @@ def grad_cam(
         \alpha_c = \operatorname{mean}_i \frac{\partial y}{\partial A_{ci}},
         \qquad L_i = \mathrm{ReLU}\Big(\sum_c \alpha_c A_{ci}\Big)
 
-    where i runs over the positions of the map: in a clip those of all its frames, for a network for images those of
-    one frame. Only what is behind the layer keeps its maps for the gradient.
+    where i runs over the positions of the map: in a clip those of all its frames, for an image network those of one
+    frame. Only layers after this one keep their maps for the gradient.
 
     Args:
         model: a network in eval mode.
         x: its input, [1, 3, H, W] or [1, 3, T, H, W].
-        label: the class. None: the one that the network predicts.
+        label: the class. None: the predicted one.
         layer: name of a layer in the network, of which `explain.layers.map_layers` lists all. None: the last map.
-        multi_label: whether each class has a probability of its own, instead of a share of 1.
+        multi_label: whether classes have independent probabilities, which need not sum to 1.
 
     Raises:
-        SettingsError: there is no such layer, or it gives no map, or the class does not depend on it.
+        SettingsError: there is no such layer, it has no map, or the class does not depend on it.
     """
     layer = last_map_layer(model, x) if layer is None else check_layer(model, x, layer)
     maps: list[torch.Tensor] = []
 
     def start_gradient(module: nn.Module, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
         maps[:] = [output.detach().requires_grad_()]
-        return maps[0].clone()  # what comes next may overwrite its input
+        return maps[0].clone()  # later layers may overwrite their input
 
     handle = own_network(model).get_submodule(layer).register_forward_hook(start_gradient)
     try:

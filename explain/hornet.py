@@ -1,4 +1,4 @@
-"""HorNet's interactions: how strong each order of the recursive gated convolution is at each position.
+"""HorNet's interactions: the strength of each order of the recursive gated convolution at each position.
 
 Paper: Rao et al., HorNet: Efficient High-Order Spatial Interactions with Recursive Gated Convolutions, NeurIPS 2022,
 https://arxiv.org/abs/2207.14284 (section 3.1)
@@ -16,7 +16,7 @@ from explain.recording import modules_of, record
 
 
 class Interactions(NamedTuple):
-    """What the recursive gated convolution of one block made of one input."""
+    """The interactions in the recursive gated convolution of one block for one input."""
 
     name: str
     strength: torch.Tensor
@@ -26,7 +26,7 @@ class Interactions(NamedTuple):
 def interactions(model: nn.Module, x: torch.Tensor) -> list[Interactions]:
     """The interactions in each block of a HorNet, for one image or clip."""
     convs = modules_of(model, GnConv)
-    readers = {  # each product is what one 1 x 1 convolution reads
+    readers = {  # each product is the input of one 1 x 1 convolution
         f"{name} {order}": reader
         for name, conv in convs.items()
         for order, reader in enumerate([*conv.pws, conv.proj_out])

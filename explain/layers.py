@@ -1,4 +1,4 @@
-"""The layers of a network that give maps, whatever their memory layout, and the one that Grad-CAM takes by default."""
+"""The layers of a network that return maps, in any memory layout, and Grad-CAM's default layer."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,10 +16,10 @@ from settings import SettingsError, did_you_mean
 
 
 def to_map(model: nn.Module, name: str, output: Any, size: tuple[int, int]) -> torch.Tensor | None:
-    """The output of layer `name` of `own_network(model)` as a map [C, T, h, w]; None: it is none.
+    """The output of layer `name` of `own_network(model)` as a map [C, T, h, w]; None if it is not a map.
 
     Args:
-        output: what the layer gave, for one sample. The frames of a clip are the batch of a network for images.
+        output: the layer's output for one sample. The frames of a clip are the batch of an image network.
         size: height and width of the input, in pixels.
     """
     network = own_network(model)
@@ -46,14 +46,14 @@ def to_map(model: nn.Module, name: str, output: Any, size: tuple[int, int]) -> t
 
 
 def _map_sizes(network: nn.Module, size: tuple[int, int]) -> set[tuple[int, int]]:
-    """Sizes that a map of the network may have: the stem's, and those of the pyramid."""
+    """Sizes that a map of the network may have: the stem's and the pyramid's."""
     strides = {2, *(stride[-1] if isinstance(stride, tuple) else stride for stride in network.pyramid_strides)}
     rounded_down = {tuple(side // stride for side in size) for stride in strides}
     return rounded_down | {tuple(-(-side // stride) for side in size) for stride in strides}
 
 
 def _has_channels_last(network: nn.Module, name: str) -> bool:
-    """Whether a layer has channels in its last dimension, where the size of the map leaves that open."""
+    """Whether a layer has channels in its last dimension, if the map's size does not decide it."""
     module = network.get_submodule(name)
     if isinstance(network, EurNet):
         return not isinstance(module, _ConvNd) and "context_layers" not in name
@@ -62,7 +62,7 @@ def _has_channels_last(network: nn.Module, name: str) -> bool:
 
 @torch.no_grad()
 def map_layers(model: nn.Module, x: torch.Tensor) -> dict[str, tuple[int, ...]]:
-    """The layers of `own_network(model)` that give maps for the input x, with the maps' shapes [C, T, h, w].
+    """The layers of `own_network(model)` that return maps for the input x, with the maps' shapes [C, T, h, w].
 
     In the order in which they are first called.
     """
@@ -82,7 +82,7 @@ def map_layers(model: nn.Module, x: torch.Tensor) -> dict[str, tuple[int, ...]]:
 def last_map_layer(model: nn.Module, x: torch.Tensor) -> str:
     """The layer whose output is the network's last feature map: what `forward_features` returns.
 
-    Raises SettingsError if `forward_features` computes it outside of any layer, or if it is no map.
+    Raises SettingsError if `forward_features` computes it outside any layer, or if it is not a map.
     """
     network, outputs = own_network(model), {}
     if getattr(network, "cam_layer", None) is not None:
@@ -101,7 +101,7 @@ def last_map_layer(model: nn.Module, x: torch.Tensor) -> str:
             handle.remove()
         with _watched(network, look):
             features = network.forward_features(entered[0])
-    # The features are alive, so no layer after the one that gave them can have been given their memory.
+    # The features are alive, so no later layer can have reused their memory.
     wanted = (features.untyped_storage().data_ptr(), features.numel())
     found = [name for name, place in outputs.items() if place == wanted]
     is_map = isinstance(network, EAT) or to_map(model, "", features, x.shape[-2:]) is not None
@@ -111,7 +111,7 @@ def last_map_layer(model: nn.Module, x: torch.Tensor) -> str:
 
 
 def check_layer(model: nn.Module, x: torch.Tensor, name: str) -> str:
-    """`name`, if it is a layer that gives a map; raises SettingsError with the nearest name otherwise."""
+    """`name`, if it is a layer that returns a map; otherwise raises SettingsError with the nearest name."""
     shapes = map_layers(model, x)
     if name in shapes:
         return name

@@ -1,6 +1,6 @@
 """How well maps follow the shapes of the synthetic sets, whose masks are known.
 
-Measures: the share of a map that lies on the shapes (the energy-based pointing game: Wang et al., Score-CAM, CVPR
+Measures: the fraction of a map that lies on the shapes (the energy-based pointing game: Wang et al., Score-CAM, CVPR
 Workshops 2020, https://arxiv.org/abs/1910.01279), and the area under the ROC curve of a map as a score for "this pixel
 is on a shape".
 """
@@ -31,23 +31,23 @@ from explain.recording import own_network
 from settings import SettingsError
 from tasks.classification import Classification
 
-GRID = 32  # cells of a view each way, on which maps and masks are compared
-ON = 0.5  # share of a cell that shapes must cover, for the cell to be on them
+GRID = 32  # cells per side of a view, on which maps and masks are compared
+ON = 0.5  # fraction of a cell that shapes must cover for the cell to count as on them
 
 
 class Overlap(NamedTuple):
     """How well a map follows the shapes."""
 
     share: float
-    """Share of the map, its negative values left out, that is on the shapes; at random it is the shapes' area."""
+    """Fraction of the map, without negative values, that is on the shapes; at random it is the shapes' area."""
     auc: float
-    """Chance that a cell on a shape has a larger value than one beside; at random 0.5."""
+    """Probability that a cell on a shape has a larger value than one off the shapes; at random 0.5."""
 
 
 def overlap(values: torch.Tensor, mask: torch.Tensor) -> Overlap:
     """The overlap of a map [T, h, w] and a mask, bool [T, H, W], to whose size the map is interpolated.
 
-    A map that is zero everywhere has the share 0 and the AUC 0.5. The mask is neither empty nor full.
+    A map that is zero everywhere has fraction 0 and AUC 0.5. The mask is neither empty nor full.
     """
     values = F.interpolate(values[None, None].float(), mask.shape, mode="trilinear", align_corners=False)[0, 0]
     weight = values.clamp(min=0).double()
@@ -56,7 +56,7 @@ def overlap(values: torch.Tensor, mask: torch.Tensor) -> Overlap:
 
 
 def _auc(positive: torch.Tensor, negative: torch.Tensor) -> float:
-    """Chance that one of `positive` is larger than one of `negative`; ties count half."""
+    """Probability that one of `positive` is larger than one of `negative`; ties count half."""
     negative = negative.sort().values
     below, not_above = (torch.searchsorted(negative, positive, right=right) for right in (False, True))
     return float((below + not_above).double().mean() / (2 * len(negative)))
@@ -81,11 +81,11 @@ def mask_of_view(task: Classification, views: EvalViews, index: int) -> torch.Te
 
 
 def own_maps(model: nn.Module, x: torch.Tensor, mask: torch.Tensor) -> dict[str, list[torch.Tensor]]:
-    """The maps [T, h, w] that a network computes by itself and that may follow shapes, under a name for their kind.
+    """A network's own maps [T, h, w] that may follow shapes, by kind.
 
-    Of GloRe the projections of all nodes, of HorNet the strengths of all interactions, of EAT the class attention of
-    all heads. EurNet and GLNet connect patches with others like them: of these, the mask as it is rebuilt at each patch
-    from the patches it is connected with, for each stage or block.
+    For GloRe the projections of all nodes, for HorNet the strengths of all interactions, for EAT the class attention of
+    all heads. EurNet and GLNet connect similar patches: for these, the mask rebuilt at each patch from the patches that
+    it is connected with, for each stage or block.
     """
     network = own_network(model)
     if isinstance(network, EurNet):
@@ -100,17 +100,17 @@ def own_maps(model: nn.Module, x: torch.Tensor, mask: torch.Tensor) -> dict[str,
         return {"interactions of an order": [p for found in interactions(model, x) for p in found.strength]}
     if any(isinstance(module, UNITS) for module in network.modules()):
         nodes = [node for found in unit_graphs(model, x) for node in found.projection]
-        return {"projection of a node": [*nodes, *(-node for node in nodes)]}  # the sign of a node means nothing
+        return {"projection of a node": [*nodes, *(-node for node in nodes)]}  # the sign of a node is arbitrary
     return {}
 
 
 def _to_grid(mask: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """bool [T, H, W] to the covered share of each patch, float [T', h, w]."""
+    """bool [T, H, W] to the covered fraction of each patch, float [T', h, w]."""
     return F.adaptive_avg_pool3d(mask[None].float(), shape)[0]
 
 
 def _from_clusters(assignment: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Each slot's share of covered pixels, at the pixels that read it: [S, T, h, w] to [T, h, w]."""
+    """Each slot's fraction of covered pixels, at the pixels that read it: [S, T, h, w] to [T, h, w]."""
     covered = _to_grid(mask, assignment.shape[1:])
     share = (assignment * covered).sum((2, 3)) / assignment.sum((2, 3)).clamp(min=1e-12)  # [S, T]
     return (assignment * share[..., None, None]).sum(0)
@@ -132,8 +132,8 @@ def _from_neighbors(model: nn.Module, x: torch.Tensor, mask: torch.Tensor) -> li
 def measure(task: Classification, model: nn.Module, num_files: int, layer: str | None = None) -> dict[str, Overlap]:
     """Mean overlap of a network's maps with the shapes of the first validation files, by the kind of map.
 
-    Grad-CAM is that for the file's own class. Of maps of which a network has several, the one with the largest AUC on
-    the first half of the files is measured on the second.
+    Grad-CAM is for the file's own class. If a network has several maps of a kind, the one with the largest AUC on the
+    first half of the files is measured on the second half.
 
     Files that cannot be read, and views that show only shapes or none, do not count.
 
@@ -163,7 +163,7 @@ def measure(task: Classification, model: nn.Module, num_files: int, layer: str |
 def compare(
     task: Classification, model: nn.Module, num_files: int, layer: str | None = None, seeds: Iterable[int] = range(3)
 ) -> dict[str, tuple[Overlap, Overlap]]:
-    """`measure` of a trained network, and its mean over networks of the same kind with fresh weights from `seeds`."""
+    """`measure` of a trained network, and its mean over networks of the same kind with random weights from `seeds`."""
     found, others = measure(task, model, num_files, layer), []
     for seed in seeds:
         with torch.random.fork_rng():
@@ -176,7 +176,7 @@ def compare(
 
 
 def table(rows: dict[str, tuple[Overlap, Overlap]]) -> str:
-    """What `compare` gives, in Markdown."""
+    """The result of `compare`, in Markdown."""
     lines = [
         "| map | share on the shapes | untrained | AUC | untrained |",
         "|---|---|---|---|---|",
@@ -187,7 +187,7 @@ def table(rows: dict[str, tuple[Overlap, Overlap]]) -> str:
 
 
 def _mean_of_best(rows: list[list[Overlap]], half: int) -> Overlap:
-    """The map that is best in the rows before `half`, over the others; a single map over all of them."""
+    """The best map of the rows before `half`, averaged over the other rows; a single map over all rows."""
     values = np.array(rows)  # [files, maps, 2]
     if values.shape[1] == 1:
         return Overlap(*values[:, 0].mean(0).tolist())

@@ -1,4 +1,4 @@
-"""A page of text, charts and moving pictures, with places in inches from its top left corner."""
+"""A page of text, charts and animated images, with positions in inches from its top left corner."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -12,14 +12,14 @@ MARGIN = 0.2
 
 
 class Picture(NamedTuple):
-    """Frames uint8 [T, H, W, 3], and where they are: left, top, width and height in pixels."""
+    """Frames uint8 [T, H, W, 3], and their position: left, top, width and height in pixels."""
 
     frames: np.ndarray
     box: tuple[int, int, int, int]
 
 
 class Page:
-    """A page `WIDTH` inches wide. Text and charts are drawn once, by matplotlib; pictures are pasted frame by frame."""
+    """A page `WIDTH` inches wide. Text and charts are drawn once, by matplotlib; images are pasted frame by frame."""
 
     def __init__(self, height: float):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -49,7 +49,7 @@ class Page:
         self.pictures.append(Picture(frames, (left, top, width, height)))
 
     def render(self, num_moments: int = 1) -> Iterator[np.ndarray]:
-        """The page at each moment: uint8 [H, W, 3]. Pictures of fewer frames stay at their last one."""
+        """The page at each time: uint8 [H, W, 3]. Images with fewer frames stay at their last one."""
         self.canvas.draw()
         still = np.asarray(self.canvas.buffer_rgba())[..., :3]
         for moment in range(num_moments):

@@ -1,4 +1,4 @@
-"""What a picture is made of: maps that are painted over frames, and charts."""
+"""The parts of an explanation: maps drawn over frames, and charts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class MapPanel:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing on axes of its own."""
+    """A drawing on its own axes."""
 
     title: str
     draw: Callable[[Any], None]
@@ -45,7 +45,7 @@ class Section:
     maps: tuple[MapPanel, ...] = ()
     charts: tuple[Chart, ...] = ()
     legend: tuple[tuple[Any, str], ...] = ()
-    """Colors of `marks` and what they stand for."""
+    """Colors of `marks` and their meaning."""
 
 
 def paint(frames: np.ndarray, panel: MapPanel) -> np.ndarray:
@@ -55,7 +55,7 @@ def paint(frames: np.ndarray, panel: MapPanel) -> np.ndarray:
         colors = _resize(values.permute(3, 0, 1, 2), frames.shape[:3], "nearest-exact").permute(1, 2, 3, 0).numpy()
         color, opacity = colors[..., :3], colors[..., 3:]
     else:
-        import matplotlib  # imported here: it takes a second, and only pictures need it
+        import matplotlib  # imported here: it takes a second, and only drawing needs it
 
         values = _resize(values[None], frames.shape[:3], "trilinear")[0].numpy()
         largest = np.abs(values).max() or 1.0
@@ -76,10 +76,10 @@ def _resize(values: torch.Tensor, size: tuple[int, int, int], mode: str) -> torc
 
 
 def representatives(maps: torch.Tensor, count: int) -> list[int]:
-    """Maps [K, ...] that differ from each other: the one that varies most, then always the one explained least.
+    """Maps [K, ...] that differ from each other: the one that varies most, then repeatedly the least explained one.
 
-    What the chosen maps explain of another is its projection on them, so that neither sign nor scale make a difference
-    (a QR decomposition with pivots). Returns the numbers of at most `count` maps, in ascending order.
+    The chosen maps explain another map by its projection on them, so that neither sign nor scale matters (a QR
+    decomposition with pivoting). Returns the indices of at most `count` maps, in ascending order.
     """
     rows = maps.detach().double().flatten(1)
     rows = rows - rows.mean(1, keepdim=True)

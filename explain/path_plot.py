@@ -1,4 +1,4 @@
-"""Draws the paths behind answers as small graphs: the head on the left, the answer on the right, paths below others."""
+"""Draws the paths behind answers as small graphs: the head on the left, the answer on the right, one row per path."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from explain.path_report import ExplainedAnswer, score_text
 from explain.paths import AnswerPath
 
 COLORS = ("#c8501e", "#2b6cb0", "#2f855a", "#6b46c1", "#8a6d1d", "#97266d", "#4a5568")
-"""Of the first path, the second and so on; the last one for all after it."""
+"""Colors of the first path, the second and so on; the last one for all further paths."""
 MAX_NAME = 22  # characters of an entity
 MAX_RELATION = 26
 LETTER = 0.085  # width of a letter, in inches; so are all sizes below
@@ -19,18 +19,18 @@ ROW = 0.72
 HEADER = 0.72
 LINE = 0.22
 MARGIN = 0.25
-BEND = 0.22  # of an edge that is not straight, as a share of its length
+BEND = 0.22  # of a curved edge, as a fraction of its length
 
 
 class Edge(NamedTuple):
-    """A fact that is drawn once, in the color of the first path with it."""
+    """A fact, drawn once, in the color of the first path that has it."""
 
     fact: tuple[int, int, int]
     path: int
 
 
 class Layout(NamedTuple):
-    """Where nodes are, in columns and rows, and the facts between them."""
+    """The nodes' columns and rows, and the facts between them."""
 
     places: dict[int, tuple[float, float]]
     """Node -> column from 0 on, row from 0 on."""
@@ -46,21 +46,21 @@ class Layout(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """The part of the picture that shows one answer."""
+    """The part of the figure that shows one answer."""
 
     axes: Any
     answer: ExplainedAnswer
     layout: Layout
     places: dict[int, tuple[float, float]]
-    """Node -> its place in inches."""
+    """Node -> its position in inches."""
     boxes: dict[int, Any]
-    """Node -> the text that names it."""
+    """Node -> its label."""
 
 
 def lay_out(paths: Sequence[AnswerPath]) -> Layout:
-    """The head in the first column, the answer in the last; a path adds its new nodes in a row of its own.
+    """The head in the first column, the answer in the last; a path adds its new nodes in a new row.
 
-    A node that several paths share is where the first of them has it, at the number of its steps from the head.
+    A node shared by several paths is placed by the first of them, at its number of steps from the head.
     """
     most = max(len(path.edges) for path in paths)
     head, answer = paths[0].nodes[0], paths[0].nodes[-1]
@@ -81,7 +81,7 @@ def lay_out(paths: Sequence[AnswerPath]) -> Layout:
 
 def draw_paths(answers: Sequence[ExplainedAnswer], path: Path) -> None:
     """Writes a PNG with a panel for each answer. Raises CheckpointError if it cannot be written."""
-    import matplotlib  # imported here: it takes a second, and only pictures need it
+    import matplotlib  # imported here: it takes a second, and only drawing needs it
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -102,14 +102,14 @@ def draw_paths(answers: Sequence[ExplainedAnswer], path: Path) -> None:
             axes.axis("off")
             panels.append(_draw_answer(axes, answer, layout, pitch, height))
             top -= height
-        figure.draw_without_rendering()  # places the boxes, at which the arrows end
+        figure.draw_without_rendering()  # places the boxes where the arrows end
         for panel in filter(None, panels):
             _draw_edges(panel)
         write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
 
 
 def _pitch(answer: ExplainedAnswer, layout: Layout | None) -> float:
-    """From the middle of a column to the next: room for names and relations."""
+    """Distance from the middle of a column to the next, with room for names and relations."""
     if layout is None:
         return 0
     names = [len(_entity(answer, node)) for node in layout.places]
@@ -128,7 +128,7 @@ def _relation(answer: ExplainedAnswer, edge: Edge) -> str:
 def _draw_answer(
     axes: Any, answer: ExplainedAnswer, layout: Layout | None, pitch: float, height: float
 ) -> Panel | None:
-    """Draws the question, the nodes and the scores; the edges, if there are any, are for `_draw_edges`."""
+    """Draws the question, the nodes and the scores; `_draw_edges` draws the edges, if any."""
     head, relation, tail = (one_line(name, 40) for name in answer.question)
     title = f"{head}   {relation}   {tail}"
     axes.text(MARGIN, height - 0.12, title, va="top", weight="bold", size=11)
@@ -175,12 +175,12 @@ def _draw_edge(panel: Panel, edge: Edge) -> None:
         "patchB": boxes[tail].get_bbox_patch(),
     })  # fmt: skip
     style = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
-    place = _on_curve(places[head], places[tail], bend, 0.35 if bend else 0.5)  # apart from that of a straight edge
+    place = _on_curve(places[head], places[tail], bend, 0.35 if bend else 0.5)  # not where a straight edge has it
     axes.text(*place, _relation(answer, edge), ha="center", va="center", size=8.5, color=color, bbox=style, zorder=4)
 
 
 def _on_curve(start: tuple[float, float], end: tuple[float, float], bend: float, share: float) -> tuple[float, float]:
-    """The point after a share of matplotlib's arc3, a quadratic curve: the control point is `bend` lengths aside."""
+    """The point at a fraction of matplotlib's arc3, a quadratic curve: the control point is `bend` lengths aside."""
     (x0, y0), (x1, y1) = start, end
     control = (x0 + x1) / 2 + bend * (y1 - y0), (y0 + y1) / 2 - bend * (x1 - x0)
     a, b, c = (1 - share) ** 2, 2 * share * (1 - share), share**2
@@ -188,12 +188,12 @@ def _on_curve(start: tuple[float, float], end: tuple[float, float], bend: float,
 
 
 def _bend(layout: Layout, edge: Edge) -> float:
-    """0 for a straight edge. Edges with the same ends part, and an edge goes around a node on its way."""
+    """0 for a straight edge. Edges with the same ends are separated, and an edge goes around a node in its path."""
     head, _, tail = edge.fact
     ends = {head, tail}
     same = [other.fact for other in layout.edges if {other.fact[0], other.fact[2]} == ends]
     if number := same.index(edge.fact):
-        bend = BEND * ((number + 1) // 2) * (-1) ** number  # to both sides of the first one in turn
+        bend = BEND * ((number + 1) // 2) * (-1) ** number  # alternately to both sides of the first one
         return bend if layout.places[head] < layout.places[tail] else -bend
     (x0, y0), (x1, y1) = layout.places[head], layout.places[tail]
     for node, (x, y) in layout.places.items():

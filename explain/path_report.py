@@ -9,17 +9,17 @@ COLUMNS = (
     *("head", "relation", "tail", "answer", "probability", "known", "score", "path", "score_alone", "score_without"),
     *("importance", "step", "fact_head", "fact_relation", "fact_tail"),
 )
-"""Of the table: a row for each step of each path, and one row without a path for an answer that has none."""
+"""Columns of the table: a row for each step of each path, and one row without a path for an answer without paths."""
 
 
 class ExplainedAnswer(NamedTuple):
-    """An answer, its paths, and the names of what they are about."""
+    """An answer, its paths, and the names of their entities and relations."""
 
     question: tuple[str, str, str]
-    """Head, relation and tail; ? for the one that is asked for."""
+    """Head, relation and tail; ? for the open end."""
     probability: float
     known: bool
-    """Whether the answer is a fact of the graph. Its paths and scores are then those of the graph without it."""
+    """Whether the answer is a fact of the graph; paths and scores are then for the graph without it."""
     found: AnswerPaths
     entities: Sequence[str]
     relations: Sequence[str]
@@ -51,7 +51,7 @@ def score_text(explained: ExplainedAnswer) -> str:
 
 
 def answer_lines(explained: ExplainedAnswer) -> list[str]:
-    """The answer and its paths as lines of text, the paths in their order."""
+    """The answer and its paths as lines of text, the paths in order."""
     lines = [f"{100 * explained.probability:6.2f} % {explained.answer}  ({score_text(explained)})"]
     for rank, path in enumerate(explained.found.paths, 1):
         lines.append(f"    {rank}. {path_text(explained, path)}")

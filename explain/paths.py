@@ -2,15 +2,15 @@
 
 Candidates are found as in the section on interpretation of Neural Bellman-Ford Networks (Zhu et al., NeurIPS 2021,
 https://arxiv.org/abs/2106.06935): the importance of an edge at a layer is the gradient of the answer's score by the
-edge's weight there, that of a path is the sum over its edges, and a beam finds the largest.
+edge's weight there, the importance of a path is the sum over its edges, and a beam search finds the largest.
 
-Done differently here: a gradient tells how the score changes with a little less of an edge, where all other ways are
-still open, and ranks longer detours first. So it only proposes. Paths are ordered by the score that the network gives
-the answer when the graph consists of nothing but the path.
+Difference: a gradient shows how the score changes with slightly less of an edge while all other paths remain, and ranks
+longer detours first. So it only proposes paths. They are ranked by the score that the network gives the answer when the
+graph consists only of the path.
 
-A gradient is blind where weights are divided by their sum: an edge that is the only one of its relation at its target
-has the share 1 at any weight, so its gradient is 0. That is why paths of each length are proposed in equal numbers, and
-why each node keeps several of each length.
+The gradient vanishes where weights are divided by their sum: the only edge of its relation at its target has the
+normalized weight 1 at any weight, so its gradient is 0. That is why paths of each length are proposed in equal numbers,
+and why each node keeps several of each length.
 """
 
 from collections.abc import Sequence
@@ -31,15 +31,15 @@ class AnswerPath(NamedTuple):
     edges: tuple[int, ...]
     """Columns of `edge_index`, from the head on; edge N + i walks fact i from tail to head."""
     nodes: tuple[int, ...]
-    """From the head to the answer, one more than edges."""
+    """Nodes from the head to the answer, one more than edges."""
     facts: tuple[tuple[int, int, int], ...]
-    """(head, relation, tail) of each edge, as told."""
+    """(head, relation, tail) of each edge, as in the graph's facts."""
     importance: float
-    """The sum of the gradients of the score by the weights of the edges, each at its layer."""
+    """The sum of the score's gradients by the weights of the edges, each at its layer."""
     score_alone: float
-    """Of the answer, when the path is all there is."""
+    """Score of the answer when the graph is only the path."""
     score_without: float
-    """Of the answer, when the facts of the path are missing."""
+    """Score of the answer without the facts of the path."""
 
 
 class AnswerPaths(NamedTuple):
@@ -52,7 +52,7 @@ class AnswerPaths(NamedTuple):
     score: float
     """The logit of the answer on the whole graph."""
     paths: list[AnswerPath]
-    """The best first; [] if the network does not see the answer from the head."""
+    """The best first; [] if the network does not reach the answer from the head."""
 
 
 def explain_answer(
@@ -64,14 +64,14 @@ def explain_answer(
     num_paths: int = 5,
     num_candidates: int = 100,
 ) -> AnswerPaths:
-    """The `num_paths` paths that by themselves give the answer the highest score.
+    """The `num_paths` paths that alone give the answer the highest score.
 
     Args:
         model: a reasoner, `model(graph, heads [B], relations [B], edge_weight) -> [B, num_nodes]`, with `num_layers`;
             `edge_weight` is [E] or [num_layers, E].
         graph: edge i < N is a fact, edge N + i its inverse, of type r + R.
-        head, relation: the question; `relation` is r + R if it asks (?, r, t), and `head` then is t.
-        num_candidates: paths to compare, taken in equal numbers from each length.
+        head, relation: the question; if it asks (?, r, t), `relation` is r + R and `head` is t.
+        num_candidates: number of paths to compare, in equal numbers of each length.
     """
     importance, score = edge_importance(model, graph, head, relation, answer)
     candidates = find_paths(graph.edge_index, importance, head, answer, num_candidates)
@@ -100,8 +100,8 @@ def edge_importance(model: nn.Module, graph: Data, head: int, relation: int, ans
 def scores_alone(
     model: nn.Module, graph: Data, paths: Sequence[Sequence[int]], head: int, relation: int, answer: int
 ) -> list[float]:
-    """The score of the answer in graphs of one path each, with the inverses of its edges: what a graph file of these
-    facts would give. All are asked in one batch, as parts of one graph that are not connected."""
+    """The score of the answer in graphs of one path each, with the inverses of its edges, as from a graph file of these
+    facts. All are asked in one batch, as unconnected parts of one graph."""
     if not paths:
         return []
     num_facts, device = graph.num_edges // 2, graph.edge_index.device
@@ -137,7 +137,7 @@ def without_fact(graph: Data, head: int, relation: int, answer: int) -> Data:
     """The graph without the fact that gives an answer away, and without its inverse."""
     source, target = graph.edge_index
     is_asked = (source == head) & (target == answer) & (graph.edge_type == relation)
-    keep = ~(is_asked | is_asked.roll(graph.num_edges // 2))  # an edge is as far from its inverse as that from it
+    keep = ~(is_asked | is_asked.roll(graph.num_edges // 2))  # an edge and its inverse are half the list apart
     return Data(edge_index=graph.edge_index[:, keep], edge_type=graph.edge_type[keep], num_nodes=graph.num_nodes)
 
 
@@ -174,11 +174,11 @@ def find_paths(
     num_paths: int,
     beam: int = BEAM,
 ) -> list[Candidate]:
-    """Paths from head to answer with a large sum of importances, in equal numbers of each length, the largest first.
+    """Paths from head to answer with a large total importance, in equal numbers of each length, the largest first.
 
-    An edge counts at one layer, and the edges of a path at layers that follow each other, though not always at once:
-    a node keeps its state. Of the ways to spread a path over the layers the best one counts. A path visits no node
-    twice; if the answer is the head itself, it ends where it began.
+    An edge counts at one layer, and the edges of a path at increasing layers, with gaps allowed, because a node keeps
+    its state. The best assignment of a path's edges to layers counts. A path visits no node twice; if the answer is the
+    head itself, it ends where it began.
 
     Args:
         edge_index: int64 [2, E]; the second half of the edges are the inverses of the first.
@@ -208,7 +208,7 @@ def _steps_to(source: np.ndarray, target: np.ndarray, node: int, most: int) -> n
 
 
 class _Beam:
-    """Paths from the head, layer by layer. All paths ever kept form a tree: each is another and one more edge."""
+    """Paths from the head, layer by layer. All paths ever kept form a tree: each extends another by one edge."""
 
     def __init__(self, source: np.ndarray, target: np.ndarray, head: int, answer: int, beam: int, beam_at_answer: int):
         self._target, self._answer, self._beam, self._beam_at_answer = target, answer, beam, beam_at_answer
@@ -216,13 +216,13 @@ class _Beam:
         self._start = np.searchsorted(source[self._by_source], np.arange(max(source.max(initial=0), head) + 2))
         # The tree: path 0 is the head alone.
         self._parent, self._edge, self._node, self._length = (np.array([value]) for value in (-1, -1, head, 0))
-        self._path, self._score = np.array([0]), np.array([0.0])  # the paths that go on
+        self._path, self._score = np.array([0]), np.array([0.0])  # the paths still extended
 
     def advance(self, gain: np.ndarray, may_hold: np.ndarray) -> None:
         """One layer: each path stays where it is, or takes one more edge. `may_hold` [N]: where paths may be now."""
         row, edge = self._extensions(may_hold)
         score = self._score[row] + gain[edge]
-        # A path may be there already, with its last edge at an earlier layer.
+        # A path may exist already, with its last edge at an earlier layer.
         code = self._path[row] * len(self._target) + edge
         code_of_path = self._parent[self._path] * len(self._target) + self._edge[self._path]
         order = np.argsort(code_of_path)

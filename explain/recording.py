@@ -1,4 +1,4 @@
-"""Runs a network once and keeps what some of its modules got and gave, by forward hooks."""
+"""Runs a network once and records the inputs and outputs of some of its modules, by forward hooks."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -18,12 +18,12 @@ class Call(NamedTuple):
 
 
 def own_network(model: nn.Module) -> nn.Module:
-    """The network whose layers are named and explained: that for images, where a model applies one to each frame."""
+    """The network whose layers are named and explained; the image network, if a model applies one to each frame."""
     return model.network if isinstance(model, PerFrame) else model
 
 
 def modules_of(model: nn.Module, kind: type[nn.Module] | tuple[type[nn.Module], ...]) -> dict[str, nn.Module]:
-    """The modules of a kind by their name in `own_network(model)`, in the order in which they are defined."""
+    """The modules of a kind by their name in `own_network(model)`, in definition order."""
     return {name: module for name, module in own_network(model).named_modules() if isinstance(module, kind)}
 
 
@@ -46,9 +46,9 @@ def _keep(calls: dict[str, Call], name: str):
 
 @contextmanager
 def whole_maps(model: nn.Module) -> Iterator[None]:
-    """Runs networks as in training, but without a gradient for their weights, which would keep every map in memory.
+    """Runs networks as in training, but without gradients for their weights, which would keep every map in memory.
 
-    Without this, inference on a CPU takes maps in parts and overwrites them (HorNet, EurNet).
+    Otherwise, inference on a CPU processes maps in parts and overwrites them (HorNet, EurNet).
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:

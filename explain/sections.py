@@ -1,4 +1,4 @@
-"""What is shown of a network: Grad-CAM, and for each family what it computes on its way."""
+"""What is shown for a network: Grad-CAM, and the intermediate maps of its family."""
 
 from typing import NamedTuple
 
@@ -20,10 +20,10 @@ from settings import SettingsError
 
 
 class Options(NamedTuple):
-    """What is shown of a network that has more than fits on a sheet."""
+    """What to show for a network that has more maps than fit on a sheet."""
 
     num_maps: int = 4
-    """Maps of each unit or block."""
+    """Number of maps of each unit or block."""
     stage: int | None = None
     """EurNet: the stage of the patch, from 1. None: the last one with a medium range."""
     patch: tuple[int, ...] | None = None
@@ -40,7 +40,7 @@ def cam_section(cam: GradCam, class_name: str, is_predicted: bool) -> Section:
 
 
 def own_sections(model: nn.Module, x: torch.Tensor, cam: GradCam, options: Options) -> list[Section]:
-    """The sections of a network's own family; none for a network that has nothing of the kind.
+    """The sections of a network's family; none for other networks.
 
     Raises SettingsError if the options name a patch or a stage that does not exist, or the network has no patches.
     """

@@ -17,7 +17,7 @@ from explain.panels import COLORS, Chart, Section, paint
 from settings import SettingsError, did_you_mean
 
 FORMATS = (".png", ".gif", ".mp4")
-TILE = 1.9  # height of a map that stands by itself, in inches; so are all sizes below
+TILE = 1.9  # height of a single map, in inches; so are all sizes below
 STRIP = 1.2  # height of a frame in a row of frames
 STRIP_LABEL = 1.7
 LINE = 0.22
@@ -28,11 +28,11 @@ MAX_LINE = 150  # characters
 
 
 class Explanation(NamedTuple):
-    """What is to be drawn."""
+    """The explanation to draw."""
 
     title: str
     frames: np.ndarray
-    """What the network saw: uint8 [T, H, W, 3]."""
+    """The network's input: uint8 [T, H, W, 3]."""
     sections: list[Section]
 
 
@@ -49,17 +49,17 @@ LayOut = Callable[[Pictures], list[Item]]
 
 
 def check_format(path: Path, num_frames: int | None = None) -> None:
-    """Raises SettingsError unless the name says how to write an explanation (of so many frames, if known)."""
+    """Raises SettingsError unless the name's suffix fits an explanation (with the number of frames, if known)."""
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
-        raise SettingsError(f"-o: {path} ends in none of {', '.join(FORMATS)}{did_you_mean(suffix, FORMATS)}")
+        raise SettingsError(f"-o: {path} must end in one of {', '.join(FORMATS)}{did_you_mean(suffix, FORMATS)}")
     if num_frames == 1 and suffix != ".png":
-        raise SettingsError(f"-o: an image does not move; write a .png instead of {path}")
+        raise SettingsError(f"-o: an image has one frame; write a .png instead of {path}")
 
 
 def write(explanation: Explanation, path: Path, frames_per_second: float = 4) -> None:
     """Writes a sheet (.png) or an animation (.gif, .mp4). Raises CheckpointError if the disk is full."""
-    import matplotlib  # imported here: it takes a second, and only pictures need it
+    import matplotlib  # imported here: it takes a second, and only drawing needs it
 
     write_as = {".png": _write_png, ".gif": _write_gif, ".mp4": _write_mp4}[path.suffix.lower()]
     with matplotlib.rc_context({**PLAIN_TEXT, "font.size": 9}):
@@ -92,7 +92,7 @@ def _write_mp4(explanation: Explanation, path: Path, frames_per_second: float) -
 
 
 def _moments(explanation: Explanation) -> Iterator[np.ndarray]:
-    """One picture per frame, uint8 [H, W, 3], with all maps beside each other."""
+    """One image per frame, uint8 [H, W, 3], with all maps side by side."""
     return _lay_out_page(explanation, _tiles, with_charts=False).render(len(explanation.frames))
 
 
@@ -125,7 +125,7 @@ def _text(text: str, height: float = LINE, **style: Any) -> Item:
 
 
 def _heading(section: Section) -> list[Item]:
-    """Title, the legend of its colors, and note."""
+    """Title, color legend and note."""
 
     def draw(page: Page, top: float) -> None:
         page.rule(top + 0.08)
@@ -175,7 +175,7 @@ def _strips(pictures: Pictures) -> list[Item]:
 
 
 def _tiles(pictures: Pictures) -> list[Item]:
-    """All maps beside each other, each under its title."""
+    """All maps side by side, each under its title."""
     items = []
     for row in _rows(pictures):
         width = TILE * row[0][1].shape[2] / row[0][1].shape[1]
@@ -193,7 +193,7 @@ def _tiles(pictures: Pictures) -> list[Item]:
 
 
 def _rows(pictures: Pictures) -> Iterator[Pictures]:
-    """As many of the pictures, which are all of one size, as fit side by side."""
+    """As many of the images, all of one size, as fit side by side."""
     for start in range(0, len(pictures), num_columns := _num_columns(pictures)):
         yield pictures[start : start + num_columns]
 

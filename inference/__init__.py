@@ -1,4 +1,4 @@
-"""What a trained network is used for beyond its scores: predictions, features, export.
+"""Uses of a trained network beyond its scores: predictions, features, export.
 
 >>> from inference import load_trained
 >>> trained = load_trained("runs/demo/glore_motion")  # doctest: +SKIP

@@ -1,11 +1,11 @@
-"""Features of many files in a folder: shards of consecutive files, each written whole or not at all.
+"""Features of many files in a folder: shards of consecutive files, each written atomically.
 
     features.json                       what they are: network, layer, protocol, class names, number of files
     features-00000-of-00012.npz         the first files of the list, in its order (or .safetensors)
     failures.csv                        the files that could not be read, and why
 
-Which files a shard holds depends only on the list, never on what was there before. So a folder that was continued after
-an interruption is the same, byte for byte, as one that was not.
+The files of a shard depend only on the list, never on earlier shards. So a folder that was continued after an
+interruption is byte-identical to one that was not interrupted.
 """
 
 import json
@@ -34,9 +34,9 @@ class Shard:
     """Features of consecutive files of a list."""
 
     index: list[int] = field(default_factory=list)
-    """Positions in the list, of the files that could be read."""
+    """Positions in the list of the files that could be read."""
     features: list[np.ndarray] = field(default_factory=list)
-    """One array each, all of one shape."""
+    """One array per file, all of the same shape."""
     failures: list[dict[str, Any]] = field(default_factory=list)
     """Files that could not be read: dicts with path, reason, index."""
 
@@ -72,9 +72,9 @@ class ShardFolder:
         return [number for number in range(len(self)) if not self.path(number).exists()]
 
     def open(self, about: dict[str, Any]) -> None:
-        """Writes what the features are, or checks that the folder holds the same. Removes what a killed run left.
+        """Describes the features in the folder, or checks that it has the same. Removes what a killed run left.
 
-        Raises SettingsError if the folder holds other features, CheckpointError if it cannot be written.
+        Raises SettingsError if the folder has other features, CheckpointError if it cannot be written.
         """
         path = self.folder / ABOUT
         about = {**about, "files_per_shard": self.files_per_shard, "num_shards": len(self), "format": self.format}
@@ -84,7 +84,7 @@ class ShardFolder:
             if changed:
                 key, (old, new) = next(iter(changed.items()))
                 raise SettingsError(
-                    f"{self.folder} holds other features ({key}: {_brief(old)} there, {_brief(new)} now); choose "
+                    f"{self.folder} has other features ({key}: {_brief(old)} there, {_brief(new)} now); choose "
                     "another folder with -o, or delete this one"
                 )
         for leftover in self.folder.glob(".*.partial"):
@@ -94,7 +94,7 @@ class ShardFolder:
     def write(self, number: int, shard: Shard) -> None:
         features = np.stack(shard.features) if shard.features else np.zeros((0, *self.shape), np.float32)
         columns = {
-            "features": np.ascontiguousarray(features),  # safetensors writes memory as it lies
+            "features": np.ascontiguousarray(features),  # safetensors writes memory as laid out
             "index": np.array(shard.index, np.int64),
             "label": np.array([self.files[row].label for row in shard.index], np.int64),
         }
@@ -126,9 +126,9 @@ def read_shard(path: str | Path) -> dict[str, Any]:
 def read_features(folder: str | Path) -> dict[str, Any]:
     """All features in a folder, in the order of the list: what `read_shard` returns, joined, with `about`.
 
-    Everything is in memory at once; for more than fits, take the files one by one with `read_shard`.
+    Everything is in memory at once; if it does not fit, read the files one by one with `read_shard`.
 
-    Raises SettingsError if the folder holds no features or not all of them, or a shard is damaged.
+    Raises SettingsError if the folder has no features or not all of them, or a shard is damaged.
     """
     folder = Path(folder)
     about = _read_about(folder / ABOUT)

@@ -42,12 +42,12 @@ class FeatureOptions:
     channels: str = "auto"
     format: str = "npz"
     files_per_shard: int | None = None
-    """None: as many as fit `SHARD_BYTES`. Rounded up to whole batches."""
+    """None: as many as fit in `SHARD_BYTES`. Rounded up to whole batches."""
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """How many files of the list have features."""
+    """Number of files of the list that have features."""
 
     num_files: int
     failures: list[dict[str, Any]]
@@ -62,13 +62,13 @@ class Extracted:
 def extract_features(
     trained: TrainedNetwork, files: FileList, folder: Path, options: FeatureOptions = FeatureOptions()
 ) -> Extracted | None:
-    """Writes the features of `files` to `folder` and continues what is there; None on ranks other than the main one.
+    """Writes the features of `files` to `folder`, continuing what is there; None on ranks other than the main one.
 
-    Every rank calls it; each writes whole shards. The features depend neither on the number of ranks nor on that of
-    dataloader workers.
+    Every rank calls this, and each writes whole shards. The features depend neither on the number of ranks nor on the
+    number of dataloader workers.
 
     Raises:
-        SettingsError: the network has no such layer, or the folder holds other features.
+        SettingsError: the network has no such layer, or the folder has other features.
         CheckpointError: the folder cannot be written.
     """
     task, ranks = trained.task, trained.task.ranks
@@ -94,7 +94,7 @@ def extract_features(
 
 
 def _shape_of_features(task: Classification, extractor: LayerFeatures) -> tuple[int, ...]:
-    """The shape of a view's features; the forward pass also finds a layer that has none, before any file is read."""
+    """The shape of a view's features. The forward pass also detects an unusable layer before any file is read."""
     _, shape = task.validation_shape()
     views = task.network_input(torch.zeros(2, *shape, dtype=torch.uint8, device=task.ranks.device))
     with explained(task):
@@ -182,7 +182,7 @@ def _finish(shards: ShardFolder) -> Extracted:
 
 
 def check_task(task_class: type[Task], settings: TaskSettings) -> None:
-    """Raises SettingsError if networks of the task do not take views of files."""
+    """Raises SettingsError if the task's networks do not take views of files."""
     if not classifies_pictures(task_class):
         raise SettingsError(
             f"this works for classification, and the network is for {settings.task}: it takes no views of one size"

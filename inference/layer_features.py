@@ -1,7 +1,7 @@
-"""What one module of a network computes for its input, taken with a forward hook.
+"""The output of one module of a network, captured with a forward hook.
 
-A hook sees the network as it runs, so it works for all of them. Tracing, on which torchvision's
-`create_feature_extractor` rests, cannot follow networks that look at their input's size, as GloRe units do.
+A hook sees the network as it runs, so it works for every network. Tracing, which torchvision's
+`create_feature_extractor` uses, cannot follow networks that branch on their input's size, as GloRe units do.
 """
 
 import torch
@@ -11,7 +11,7 @@ from backbones import PerFrame
 from settings import SettingsError, did_you_mean
 
 POOLED = "pooled"
-"""The name of the features that the classifier sees."""
+"""The name of the features that enter the classifier."""
 SHOWN = 12  # names in a message
 
 
@@ -20,7 +20,7 @@ class LayerFeatures(nn.Module):
 
     Args:
         model: the network, in eval mode. Its classifier is removed for the pooled features.
-        layer: name of a module, as in `model.named_modules()`; "pooled": the features that the classifier sees.
+        layer: name of a module, as in `model.named_modules()`; "pooled": the classifier's input.
         pool: "mean" averages over everything but the channels; "none" keeps maps and tokens as they are.
         channels: where the channels of a map are: "first" [B, C, ...], "last" [B, ..., C], or "auto": last for tokens
             [B, N, C], linear layers, layer norms and the maps of EurNet's and Swin transformers' blocks; else first.
@@ -53,8 +53,8 @@ class LayerFeatures(nn.Module):
             features = self.model(x)
         else:
             self._outputs.clear()
-            # Without gradients, some blocks take a sample, or part of one, at a time, and a hook would see the parts.
-            # The parameters need no gradient, so nothing is kept for it.
+            # Without gradients, some blocks process a sample, or part of one, at a time; a hook would see only parts.
+            # The parameters need no gradient, so nothing is stored for it.
             with torch.enable_grad():
                 self.model(x)
             features = self._only_output()

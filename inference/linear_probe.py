@@ -1,8 +1,8 @@
-"""A linear classifier on features of a network that stays as it is: logistic regression, scored on files it never saw.
+"""A linear classifier on the features of a frozen network: logistic regression, scored on files it never saw.
 
-Minimized is the mean cross entropy plus l2 / 2 times the squared norm of the weights; features are standardized by the
-mean and deviation of the training files. The strength l2 is the one by which folds of the training files are predicted
-best from the other folds of them, so the files that are scored choose nothing.
+The loss is the mean cross entropy plus l2 / 2 times the squared norm of the weights; features are standardized by the
+mean and standard deviation of the training files. The strength l2 is chosen by cross-validation over folds of the
+training files, so the scored files choose nothing.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from inference.feature_shards import read_features
 from settings import SettingsError
 
 L2 = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
-"""What `choose_l2` chooses from."""
+"""The values that `choose_l2` chooses from."""
 MAX_ITERATIONS = 200
 SAME = ("model", "weights_sha256", "layer", "class_names")
-"""Entries of features.json in which the features of two lists must agree."""
+"""Entries of features.json that must agree between the features of two lists."""
 
 
 class LinearClassifier:
@@ -65,7 +65,7 @@ class LinearClassifier:
 
 @dataclass(frozen=True)
 class LabeledFeatures:
-    """Features of files with a label each, as `tools/extract_features.py` writes them."""
+    """Features of files with one label each, as written by `tools/extract_features.py`."""
 
     x: torch.Tensor
     """[N, D], float64"""
@@ -81,7 +81,7 @@ class LabeledFeatures:
     def divide(self, num_folds: int, seed: int = 0, groups: str | Path | None = None) -> np.ndarray:
         """The fold [N] of each file, as `data.folds`, `data.fold_seed` and `data.fold_groups` divide a list.
 
-        Raises SettingsError if the list cannot be divided so.
+        Raises SettingsError if the list cannot be divided this way.
         """
         try:
             numbers = None if groups is None else number_sources(sources_from_table(groups, self.files))
@@ -112,11 +112,11 @@ def read_labeled(folder: str | Path) -> LabeledFeatures:
 
 @dataclass(frozen=True)
 class Score:
-    """What a linear classifier predicts for files that it was not trained on."""
+    """A linear classifier's predictions for files that it was not trained on."""
 
     files: FileList
     probabilities: np.ndarray
-    """Of each class [N, C]."""
+    """The probability of each class [N, C]."""
     l2: float
 
     @property
@@ -130,7 +130,7 @@ class Score:
 
 
 def score_list(data: LabeledFeatures, folds: np.ndarray, test: LabeledFeatures) -> Score:
-    """Scores the files of `test` by a classifier of all those of `data`, whose `folds` [N] choose the penalty.
+    """Scores the files of `test` with a classifier of all files of `data`, whose `folds` [N] choose the penalty.
 
     Raises SettingsError if the two are not features of the same network.
     """
@@ -147,7 +147,7 @@ def score_list(data: LabeledFeatures, folds: np.ndarray, test: LabeledFeatures) 
 
 
 def score_fold(data: LabeledFeatures, folds: np.ndarray, fold: int) -> Score:
-    """Scores the files of one of the `folds` [N] by a classifier of all others."""
+    """Scores the files of one of the `folds` [N] with a classifier trained on all others."""
     rest, test = (
         LabeledFeatures(data.x[rows], data.files.subset(rows), data.about)
         for rows in (np.flatnonzero(folds != fold), np.flatnonzero(folds == fold))

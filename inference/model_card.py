@@ -12,7 +12,7 @@ from pretrained import PretrainedConfig
 from settings import write_yaml
 
 NUM_LISTED = 100
-"""Names of classes in the text; config.json has all."""
+"""Number of class names in the text; config.json has all."""
 METRICS = {"top-1 accuracy": "accuracy", "mean average precision": "mean_average_precision"}
 """Title of a score -> its name on the hub."""
 
@@ -22,7 +22,7 @@ class Score(NamedTuple):
 
     protocol: str
     source: str
-    """The list of files that it is from."""
+    """The list of files that was scored."""
     numbers: Mapping[str, float]
     """Title -> fraction in 0..1."""
     coverage: str
@@ -31,7 +31,7 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelCard:
-    """The facts of a card. Only a network that was trained by a recipe has more than the first three."""
+    """The facts of a card. Only a network trained with a recipe has more than the first three."""
 
     name: str
     config: PretrainedConfig
@@ -43,7 +43,7 @@ class ModelCard:
     step: str | None = None
     scores: list[Score] = field(default_factory=list)
     environment: Mapping[str, Any] = field(default_factory=dict)
-    """The start of the run, as environment.json has it."""
+    """The start of the run, from environment.json."""
 
     def headline(self) -> str:
         """The network and its first score, in a line."""

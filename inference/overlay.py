@@ -1,4 +1,4 @@
-"""Draws on a video what the network sees, at the time it sees it: labels of windows, or anything on each frame."""
+"""Draws predictions on a video at the time they apply to: labels of windows, or anything on each frame."""
 
 import bisect
 import logging
@@ -23,17 +23,17 @@ TICKS = 90_000  # per second: frames keep their times, whatever the source's clo
 NUM_BARS = 3
 BAR, EMPTY, SHADE = (255, 190, 60), (255, 255, 255, 70), (0, 0, 0, 150)
 SMPTE170M = 6
-"""FFmpeg's number for the colors that RGB becomes without further words."""
+"""FFmpeg's number for the color space that RGB is converted to by default."""
 
 
 def write_overlay(source: str | Path, windows: Sequence[Prediction], target: Path, above: float = 0.0) -> None:
     """Writes the video `source` as an MP4 file with the best guesses of the `windows` drawn on each frame.
 
-    Each window speaks for the time around its middle, see `find_spans`. See `rewrite_video` for the rest.
+    Each window labels the time around its middle; see `find_spans`. See `rewrite_video` for the rest.
 
     Args:
-        windows: of `Predictor.windows` on the same file.
-        above: guesses with less probability are not drawn.
+        windows: from `Predictor.windows` on the same file.
+          above: guesses below this probability are not drawn.
     """
     rewrite_video(source, target, Labels(windows, above).draw)
 
@@ -41,8 +41,7 @@ def write_overlay(source: str | Path, windows: Sequence[Prediction], target: Pat
 def rewrite_video(source: str | Path, target: Path, draw: Callable[[np.ndarray, float], np.ndarray]) -> None:
     """Writes the video `source` as an MP4 file with `draw` applied to each frame.
 
-    Times of frames and the sound are kept; the sound is left out, with a warning, if MP4 cannot hold it. Pictures are
-    upright.
+    Frame times and sound are kept; the sound is dropped, with a warning, if MP4 cannot hold it. Frames are upright.
 
     Args:
         draw: (frame, uint8 [H, W, 3]; its time in seconds) -> the frame to write, of one size for all.
@@ -77,7 +76,7 @@ def _write(stream: VideoStream, output, draw: Callable[[np.ndarray, float], np.n
 
 
 def _add_encoder(output, fps: float, height: int, width: int):
-    """H.264 of the size of the frames; without halved colors if that is odd."""
+    """H.264 of the size of the frames; without chroma subsampling if that is odd."""
     stream = output.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": "20"})
     stream.width, stream.height = width, height
     stream.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
@@ -87,7 +86,7 @@ def _add_encoder(output, fps: float, height: int, width: int):
 
 
 class Sound:
-    """The first sound track of a file, copied packet by packet into `output`, in step with its pictures.
+    """The first sound track of a file, copied packet by packet into `output`, in sync with its frames.
 
     `start_seconds`: the source's time of the first frame, which becomes 0.
     """
@@ -106,7 +105,7 @@ class Sound:
             self._next = next(self._packets, None)
 
     def copy_until(self, seconds: float) -> None:
-        """Copies what is heard before `seconds`, and closes the source after its last packet."""
+        """Copies the sound before `seconds`, and closes the source after its last packet."""
         while self._next is not None:
             packet = self._next
             start = round(self._start / packet.time_base)
@@ -122,7 +121,7 @@ class Sound:
 
 
 class Labels:
-    """Draws the guesses of the window that speaks for a time: names, probabilities, and bars."""
+    """Draws the guesses of the window that covers a time: names, probabilities and bars."""
 
     def __init__(self, windows: Sequence[Prediction], above: float):
         self._windows, self._above = windows, above
@@ -142,7 +141,7 @@ class Labels:
         return np.asarray(picture)
 
     def _panel(self, window: Prediction, height: int, width: int) -> Image.Image:
-        """The lines at the bottom of a frame of height x width pixels, on a dark shade."""
+        """The lines at the bottom of a frame of height x width pixels, on a dark background."""
         guesses = [guess for guess in window.guesses[:NUM_BARS] if guess[1] >= self._above]
         line = max(9, round(height / 18))
         num_lines = max(1, min(len(guesses), (height // 2) // line))

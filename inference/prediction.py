@@ -1,13 +1,13 @@
-"""What a trained network says of an input."""
+"""A trained network's prediction for an input."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The prediction for a file, for what was given in place of one, or for a window of a video or stream.
+    """The prediction for a file, for an input given instead of one, or for a window of a video or stream.
 
-    It is false where there is none: `if prediction: ...`.
+    It is falsy if there is no prediction: `if prediction: ...`.
     """
 
     path: str
@@ -17,9 +17,9 @@ class Prediction:
     failure: str = ""
     """Why there is no prediction: the file cannot be read, or the network's outputs are NaN or infinite."""
     probabilities: dict[str, float] = field(default_factory=dict, repr=False)
-    """Of every class, best first."""
+    """The probability of every class, best first."""
     seconds: tuple[float, float] | None = None
-    """Start and end of the window, from the start of the video or stream; None: all of the file."""
+    """Start and end of the window, from the start of the video or stream; None: the whole file."""
 
     def __bool__(self) -> bool:
         return not self.failure
@@ -31,5 +31,5 @@ class Prediction:
 
     @property
     def probability(self) -> float:
-        """Of the most probable class; NaN without a prediction."""
+        """The probability of the most probable class; NaN without a prediction."""
         return self.guesses[0][1] if self.guesses else float("nan")

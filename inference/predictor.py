@@ -1,4 +1,4 @@
-"""Predictions on your own files with a trained network, one by one as they are done.
+"""Predictions on your own files with a trained network, each as soon as it is made.
 
 >>> predictor = Predictor("runs/demo/glore_motion")  # doctest: +SKIP
 >>> for prediction in predictor("my_videos"):  # doctest: +SKIP
@@ -31,14 +31,14 @@ class Predictor:
         for prediction in predictor(["a.mp4", "folder"]):
             print(prediction.path, prediction.guesses, prediction.failure)
 
-    What cannot be read gives a `Prediction` with a `failure`, at its place.
+    An unreadable input gives a `Prediction` with a `failure`, in its place.
 
     Args:
-        source, overrides, config, run_dir, device, average: see `inference.load_trained`; a file of weights, a run
+        source, overrides, config, run_dir, device, average: see `inference.load_trained`; a weight file, a run
             directory, or None for the newest run.
         top: the number of `guesses` of a prediction.
-        acceleration: "off", "auto" or methods, see `inference.acceleration`; None: as the recipe says, which is off
-            unless it sets `evaluation.acceleration`.
+        acceleration: "off", "auto" or methods; see `inference.acceleration`. None: as in the recipe, which is off
+           unless it sets `evaluation.acceleration`.
 
     Raises SettingsError or WeightsError if there is no such network, or its task does not predict on files.
     """
@@ -67,7 +67,7 @@ class Predictor:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """In the order of the network's outputs."""
+        """The classes in the order of the network's outputs."""
         return self.task.class_names
 
     @property
@@ -84,8 +84,8 @@ class Predictor:
                 address of a stream (rtsp://..., http://...) or a camera (/dev/video0), which gives a prediction for
                 each window, see `windows`; or an iterable of these.
 
-        The inputs in a sequence are grouped into batches as an evaluation groups a list of files, which keeps every
-        digit the same. From any other iterable they are taken one by one, each when the prediction before it is done.
+        The inputs in a sequence are batched as in an evaluation of a list of files, so every digit is the same. Other
+        iterables are read one item at a time, each when the prediction before it is done.
 
         Raises SettingsError if there is no such file or folder.
         """
@@ -125,10 +125,10 @@ class Predictor:
     def predict_found(
         self, inputs: Sequence[Any], done: Collection[int] = (), one_by_one: bool = False
     ) -> Iterator[Prediction]:
-        """Predictions for what `find_inputs` found, without the rows `done`, of which no digit depends.
+        """Predictions for what `find_inputs` found, without the rows `done`, on which no digit depends.
 
-        `one_by_one`: each as soon as its file is read, not in batches as in an evaluation; the batch size may change
-        the last digits.
+        `one_by_one`: each as soon as its file is read, not in batches as in an evaluation; this may change the last
+        digits.
         """
         for answer in self.task.answer(self.model, inputs, len(self.class_names), done, one_by_one):
             yield self._prediction(answer)
@@ -136,20 +136,20 @@ class Predictor:
     def windows(
         self, source: str | Path, seconds: float | None = None, stride: float | None = None, done: int = 0
     ) -> Iterator[Prediction]:
-        """Predictions for windows that slide over a long video, in one decoding pass, or over a stream until it ends.
+        """Predictions for sliding windows over a long video, in one decoding pass, or over a stream until it ends.
 
-        Every window is predicted as if it were a video of its own. Memory does not grow with the length. Of a live
-        stream that comes faster than the network predicts, only the newest window is predicted, and others are left
-        out; a file gives every window.
+        Every window is predicted as if it were a separate video. Memory does not grow with the length. If a live
+        stream comes faster than the network predicts, only the newest window is predicted and others are skipped; a
+        file gives every window.
 
         Args:
             source: a video file, the address of a stream, or a camera.
             seconds: length of a window; None: one clip, as the recipe samples it.
             stride: from the start of a window to the start of the next, in seconds; None: half a window.
-            done: windows at the start to leave out.
+            done: number of windows to skip at the start.
 
         Raises:
-            SettingsError: the network's task knows no windows, or the recipe sets no length of a clip.
+            SettingsError: the network's task does not support windows, or the recipe fixes no length for clips.
             VideoError: the source cannot be opened.
         """
         self.check_windows(source)
@@ -159,7 +159,7 @@ class Predictor:
         return map(self._prediction, answers)
 
     def check_windows(self, source: Any) -> None:
-        """Raises SettingsError, which names the `source`, if the network's task knows no windows."""
+        """Raises SettingsError, naming the `source`, if the network's task does not support windows."""
         if not isinstance(self.task, PredictsParts):
             raise SettingsError(
                 f"{source}: a timeline or stream needs a network for clips, but this one is for the task "
@@ -187,8 +187,8 @@ def _is_single(inputs: Any) -> bool:
 
 
 def _is_content(one: Any) -> bool:
-    """Whether it is no path: an open file or its bytes, an array or tensor, or an image of Pillow."""
-    # Arrays are asked by their type: Pillow decodes an image to say that it has one.
+    """Whether it is not a path: an open file or its bytes, an array or tensor, or a Pillow image."""
+    # Checked on the type: a Pillow image would be decoded by the check.
     is_array = any(hasattr(type(one), name) for name in ("__array__", "__array_interface__"))
     return is_array or hasattr(one, "read") or isinstance(one, BYTES)
 

@@ -38,16 +38,16 @@ def save_pretrained(
 
     Args:
         source: a model of `models.create_model`, or a trained network: what `load_trained` returns or takes.
-        folder: where to write; it is made if need be. Its name is the title of the card.
+        folder: where to write; created if missing. Its name is the title of the card.
         license: the license of the weights, as the hub abbreviates it: "mit", "cc-by-4.0", ...
-        overwrite: replace the three files where they exist.
-        average: of a file that has both, take the averaged weights.
+        overwrite: replace the three files if they exist.
+          average: use the averaged weights if the file has both.
 
-    Absolute paths in the recipe are shortened to their last part: they say nothing on another machine, and more than
-    intended about this one.
+    Absolute paths in the recipe are shortened to their last part: they are meaningless on another machine, and reveal
+    more than intended about this one.
 
     Raises:
-        SettingsError: the folder holds a model already or cannot be written, or `source` cannot be shared.
+        SettingsError: the folder already has a model or cannot be written, or `source` cannot be shared.
         WeightsError: the weights are damaged.
         CheckpointError: the disk is full.
     """
@@ -62,7 +62,7 @@ def save_pretrained(
         task, model, weights = source
         if not classifies_pictures(type(task)):
             raise SettingsError(
-                f"only networks of classification are written with a card, and this one is for {task.settings.task}; "
+                f"only classification networks are written with a card, and this one is for {task.settings.task}; "
                 f"{weights} carries its recipe and class names, and can be shared as it is"
             )
         facts = _facts(weights, task)
@@ -98,7 +98,7 @@ def _config(model: nn.Module, task: Classification | None = None) -> PretrainedC
 
 
 def _facts(weights: Path, task: Task) -> dict[str, str]:
-    """The metadata of the shared weights: those of the file, and the recipe as it is used here."""
+    """The metadata of the shared weights: the file's, and the recipe as used here."""
     found = {name: read_fact(weights, name) for name in ("step", "score", "fingerprint")}
     kept = {name: json.dumps(value) for name, value in found.items() if value is not None}
     return kept | {"recipe": to_json(_without_folders(task.portable_recipe()))}
@@ -133,7 +133,7 @@ def _card_of_run(
 
 
 def _scores(run: Path, task: Classification, weights: Path) -> list[Score]:
-    """The reports of the run on these weights, and not on earlier ones in the same file, by protocol."""
+    """The run's reports on these weights (not on earlier ones in the same file), by protocol."""
     metrics = [(key, title) for key, title in task.curves.items() if key != "loss"]
     found = []
     for path in sorted((run / "evaluations").glob("*/summary.json")):
@@ -156,7 +156,7 @@ def _environment(run: Path) -> dict[str, Any]:
 
 
 def _read_json(path: Path) -> Any:
-    """What a file of the run says; None if it is missing or damaged, which must not cost the weights their card."""
+    """The contents of a file of the run; None if it is missing or damaged, which must not prevent the card."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

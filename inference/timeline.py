@@ -1,4 +1,4 @@
-"""What happens when in a long video: windows become segments of one class each."""
+"""The timeline of a long video: windows are merged into segments of one class each."""
 
 import csv
 import math
@@ -11,20 +11,20 @@ from inference.prediction import Prediction
 
 
 class Segment(NamedTuple):
-    """A part of a video that is of one class."""
+    """A part of a video with one class."""
 
     start: float  # seconds
     end: float  # seconds
-    label: str  # "" where the network is not sure enough, or its outputs are not finite
+    label: str  # "" if the network is not confident enough, or its outputs are not finite
     probability: float  # mean over the windows of the segment; NaN where there is none
 
 
 def find_spans(windows: Sequence[Prediction], duration: float = 0.0) -> list[tuple[float, float]]:
-    """The part of the video that each window speaks for, in seconds: up to halfway to the middle of its neighbors.
+    """The part of the video that each window covers, in seconds: up to halfway to the middles of its neighbors.
 
-    The first one speaks from its start on, and the last one to its end. Frames that are left after it are less than a
-    stride, or than the window if there is one alone: with the `duration` of the video, they are the last one's too. The
-    windows are in order.
+    The first covers from its start, the last to its end. The frames left after the last are less than a stride, or less
+    than a window if there is only one; if the video's `duration` is given, the last covers them, too. The windows are
+    in order.
     """
     if not windows:
         return []
@@ -38,7 +38,7 @@ def find_spans(windows: Sequence[Prediction], duration: float = 0.0) -> list[tup
 def find_segments(windows: Iterable[Prediction], above: float = 0.0, duration: float = 0.0) -> list[Segment]:
     """Merges neighboring windows (of `Predictor.windows`) with the same most probable class.
 
-    A window whose class is less probable than `above` is of the class "". `duration`: see `find_spans`.
+    A window whose class is less probable than `above` has the class "". `duration`: see `find_spans`.
     """
     windows = list(windows)
     parts = []

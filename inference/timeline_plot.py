@@ -1,4 +1,4 @@
-"""Draws a timeline: a strip of the classes over the time of a video, and how probable they are."""
+"""Draws a timeline: a strip of the classes over the time of a video, and their probabilities."""
 
 import math
 from collections import defaultdict
@@ -17,7 +17,7 @@ from inference.prediction import Prediction
 from inference.timeline import Segment, find_spans
 
 MOST_COLORS = 19
-"""Classes with a color of their own; those that take less of the time share one."""
+"""Number of classes with their own color; those that take up less time share one."""
 SECONDS_PER_LETTER = 0.009  # of each second of the video
 UNSURE, OTHER = "#e4e4e4", "#8a8a8a"
 
@@ -77,7 +77,7 @@ def _seconds_between_ticks(length: float) -> float:
 
 
 def _clock(seconds: float, length: float) -> str:
-    """Seconds as m:ss, or with hours or tenths where the length of the video calls for them."""
+    """Seconds as m:ss, or with hours or tenths if the length of the video needs them."""
     tenths = round(10 * seconds)
     minutes, rest = divmod(tenths, 600)
     tail = f"{rest // 10:02d}" + (f".{rest % 10}" if length < 8 else "")

@@ -1,6 +1,6 @@
 """Loading a trained network with the recipe that says how to use it: classes, frames, crops, normalization.
 
-Files of weights that a run writes carry their recipe, so a file is enough. The authors' files carry none, and need one.
+A run's weight files carry their recipe, so a file is enough. The authors' files carry none and need one.
 """
 
 import hashlib
@@ -29,13 +29,13 @@ PRETRAINED = "model.safetensors"
 
 
 class TrainedNetwork(NamedTuple):
-    """A network with its task. Its task has the classes and the preprocessing."""
+    """A network with its task, which has the classes and the preprocessing."""
 
     task: Task
     model: nn.Module
     """In eval mode, on the task's device."""
     weights: Path
-    """The file that the weights are from."""
+    """The file that the weights come from."""
 
 
 class Recipe(NamedTuple):
@@ -44,7 +44,7 @@ class Recipe(NamedTuple):
     task_class: type[Task]
     settings: TaskSettings
     run: Path
-    """The run directory that the recipe belongs to. It need not exist."""
+    """The run directory of the recipe. It need not exist."""
 
 
 def load_trained(
@@ -56,14 +56,14 @@ def load_trained(
     device: str | None = None,
     average: bool = False,
 ) -> TrainedNetwork:
-    """A trained network, on this process alone.
+    """A trained network, in this process alone.
 
     Args:
-        source: a file of weights, a run directory, or a folder with model.safetensors; "best" or "last": of the run in
-            `run_dir`, or of the newest run; None: the best of it, else the last.
+        source: a weight file, a run directory, or a folder with model.safetensors; "best" or "last": of the run in
+           `run_dir`, or of the newest run; None: its best, else its last.
         overrides: settings to change, such as "evaluation.num_clips=10".
         config: a recipe, for weights that carry none, such as the authors' files.
-        run_dir: a run directory; None: that of the recipe, or the newest run.
+        run_dir: a run directory; None: the recipe's, or the newest run.
         device: "auto", "cpu", "cuda" or "cuda:N"; None: as the recipe says.
         average: load the averaged weights, if the file has both.
 
@@ -88,7 +88,7 @@ def load_trained(
 def find_recipe(
     config: str | Path | None, run_dir: str | Path | None, checkpoint: str | None, overrides: Sequence[str]
 ) -> Recipe:
-    """The recipe in `config`; without it that of the run directory, or of the file `checkpoint`, or of the newest run.
+    """The recipe in `config`; without it, the recipe of the run directory, the file `checkpoint` or the newest run.
 
     Raises SettingsError if there is none.
     """
@@ -111,7 +111,7 @@ def find_recipe(
 
 
 def _recipe_of_file(path: Path) -> tuple[dict[str, Any], str, Path]:
-    """The recipe that a file of weights carries, its source for messages, and the run directory of the file."""
+    """The recipe that a weight file carries, its source for messages, and the run directory of the file."""
     weights = _file_in(path)
     if not weights.exists():
         raise SettingsError(f"no weights: there is no file {weights}; give a file, a run directory, best or last")
@@ -147,7 +147,7 @@ def find_weights(run: Path, checkpoint: str | None) -> Path:
 
 
 def weights_digest(weights: Path) -> str:
-    """The SHA-256 of a file of weights, by which results say what they were made with."""
+    """The SHA-256 of a weight file, which results record."""
     with open(weights, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -161,7 +161,7 @@ def load_model(task: Task, weights: Path, ranks: Ranks, average: bool = False) -
 
 
 def load_backbone(task: Task, weights: Path, ranks: Ranks) -> nn.Module:
-    """The network of the recipe, without classifier and in eval mode, with weights learned on other classes.
+    """The network of the recipe, without classifier and in eval mode, with weights trained on other classes.
 
     Raises WeightsError if something other than the classifier does not fit.
     """

@@ -1,4 +1,4 @@
-"""A web page for this machine: drop a video or an image on it, and read what the network takes it for."""
+"""A local web page: drop a video or an image on it, and read what the network predicts."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 FONTS = ("system-ui", "sans-serif")
 FIXED_WIDTH_FONTS = ("ui-monospace", "monospace")
-"""Of the reader's machine: gradio's own themes fetch theirs from the internet."""
+"""Fonts of the reader's machine: gradio's own themes load theirs from the internet."""
 MAX_FRAMES, FRAMES_PER_ROW, WHITE = 8, 4, 255
 STYLE = "footer {display: none !important} #frames img {max-width: 640px; width: 100%; image-rendering: pixelated}"
 
 
 def build_page(predictor: Predictor, top: int = 5) -> gradio.Blocks:
-    """The page, for `serve`. It shows the `top` most probable classes and what the network saw, or why it saw nothing.
+    """The page, for `serve`. It shows the `top` most probable classes and the network's input, or the error.
 
     Raises SettingsError if gradio is missing, or the network is not a classifier.
     """

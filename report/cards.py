@@ -1,4 +1,4 @@
-"""Items shown with their thumbnails: the most confident mistakes, and what two runs disagree on."""
+"""Items shown with thumbnails: the most confident mistakes, and disagreements between two runs."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ MAX_CARDS = 12
 
 
 class Card(NamedTuple):
-    """An item, and what was guessed."""
+    """An item and its guesses."""
 
     item: Item
     guesses: list[tuple[str, str, float]]
@@ -34,7 +34,7 @@ def find_mistakes(items: Iterable[Item]) -> list[Item]:
 
 
 def mistake_cards(evaluation: EvaluationFiles, places: Sequence[Path]) -> tuple[int, list[Card]]:
-    """How many mistakes there are, and cards of the most confident."""
+    """The number of mistakes, and cards of the most confident."""
     mistakes = find_mistakes(evaluation.items)
     kind = evaluation.item or "image"
     return len(mistakes), [make_card(item, [("", *item.guesses[0])], kind, places) for item in mistakes[:MAX_CARDS]]

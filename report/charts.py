@@ -1,6 +1,6 @@
 """Line charts as inline SVG: this module places the points, templates/charts.html.jinja draws them.
 
-Colors come from the page's style sheet, so that a chart follows the theme of its reader.
+Colors come from the page's style sheet, so that a chart follows the reader's theme.
 """
 
 from collections.abc import Sequence
@@ -97,7 +97,7 @@ def number(value: float | None) -> str:
 
 def scale(low: float, high: float) -> tuple[list[float], Point]:
     """Round numbers around a range, for the ticks of an axis, and the range that they span."""
-    from matplotlib.ticker import MaxNLocator  # imported here: it takes a moment
+    from matplotlib.ticker import MaxNLocator  # imported here: slow
 
     if high - low < 1e-12 * max(abs(low), abs(high), 1e-300):
         low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
@@ -117,7 +117,7 @@ def _line(curve: Curve, place, show) -> Line:
 
 
 def _from_zero(values: Sequence[float]) -> tuple[float, float]:
-    """The range of `values`, from zero if they are positive: otherwise a small change looks large."""
+    """The range of `values`, starting at zero if they are positive, so that small changes do not look large."""
     return min(values) if min(values) < 0 else 0.0, max(values)
 
 

@@ -6,8 +6,8 @@ from report.charts import percent
 from report.confusion import Confusion, Matrix
 from report.run_files import EvaluationFiles
 
-FEW = 24  # classes that stand in one table
-MAX_ENDS = 10  # best and worst, of many
+FEW = 24  # classes that fit in one table
+MAX_ENDS = 10  # best and worst, if there are many
 MAX_ALL = 2000  # in the table of all
 
 
@@ -17,7 +17,7 @@ class ClassRow(NamedTuple):
     scores: tuple[float | None, ...]
     """The first one is known."""
     mistaken_for: str
-    """The class that it is taken for most often, with the number or share of pixels; "" if it never is."""
+    """The class that it is most often mistaken for, with the number or fraction of pixels; "" if none."""
 
 
 def rank_classes(evaluation: EvaluationFiles, matrix: Matrix | None) -> list[ClassRow]:

@@ -1,4 +1,4 @@
-"""What several runs have in common and where they differ: scores, settings, and the items they disagree on."""
+"""What several runs have in common and where they differ: scores, settings and items they disagree on."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ class Duel(NamedTuple):
     b: Contestant
     counts: PairedCounts
     num_unmatched: int
-    """Items with a guess and a class in one of the runs only."""
+    """Number of items with a guess and a class in only one of the runs."""
     disagreements: int
     cards: list[Card]
 
@@ -84,20 +84,20 @@ def setting_changes(contestants: Sequence[Contestant]) -> list[Change]:
 
 
 def environment_changes(contestants: Sequence[Contestant]) -> list[Change]:
-    """Where the last starts of the runs differ."""
+    """Where the environments of the runs' last starts differ."""
     last = [each.run.environments[-1] if each.run.environments else {} for each in contestants]
     return _changes([{key: value for key, value in start.items() if key not in START_ONLY} for start in last])
 
 
 def _changes(dicts: Sequence[dict[str, Any]]) -> list[Change]:
-    """The dotted keys whose values are not the same in all of the nested `dicts`."""
+    """The dotted keys whose values differ between the nested `dicts`."""
     found = [differences(dicts[0], other) for other in dicts[1:]]
     first = {key: pair[0] for changes in found for key, pair in changes.items()}
     return [Change(key, [first[key], *(c[key][1] if key in c else first[key] for c in found)]) for key in sorted(first)]
 
 
 def duels(contestants: Sequence[Contestant]) -> list[Duel]:
-    """The first run against each other one that has predictions for the same items."""
+    """The first run against each other run with predictions for the same items."""
     first, *others = contestants
     return [_duel(first, other) for other in others if _items(first) and _items(other)]
 
@@ -108,7 +108,7 @@ def _duel(a: Contestant, b: Contestant) -> Duel:
     tally = Counter((ours.is_right, theirs.is_right) for ours, theirs in pairs)
     counts = PairedCounts(*(tally[key] for key in ((True, True), (True, False), (False, True), (False, False))))
     differ = [pair for pair in pairs if pair[0].is_right != pair[1].is_right and all(item.guesses for item in pair)]
-    differ.sort(key=lambda pair: -min(item.guesses[0][1] for item in pair))  # both are sure
+    differ.sort(key=lambda pair: -min(item.guesses[0][1] for item in pair))  # both are confident
     kind, places = a.evaluation.item or "image", [*a.run.places, *b.run.places]
     cards = [
         make_card(ours, [(each.letter, *item.guesses[0]) for each, item in ((a, ours), (b, theirs))], kind, places)
@@ -122,7 +122,7 @@ def _items(contestant: Contestant) -> list[Item]:
 
 
 def _match(ours: Sequence[Item], theirs: Sequence[Item]) -> tuple[list[tuple[Item, Item]], int]:
-    """Pairs of the same item, by id where ids are unique and else by id and position; and how many have no partner."""
+    """Pairs of the same item, by id if ids are unique, else by id and position; and the number without a partner."""
     unique = all(len({item.id for item in items}) == len(items) for items in (ours, theirs))
     a, b = ({item.id if unique else item[:2]: item for item in items} for items in (ours, theirs))
     return [(item, b[key]) for key, item in a.items() if key in b], len(a.keys() ^ b.keys())

@@ -1,4 +1,4 @@
-"""The confusion matrix: numbers in cells for a few classes, else a heat map; and the most frequent confusions."""
+"""The confusion matrix: a table of counts for a few classes, else a heat map; and the most frequent confusions."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ RIGHT, WRONG = (0, 114, 178), (213, 94, 0)  # RGB
 
 
 class Confusion(NamedTuple):
-    """How often one class is taken for another."""
+    """How often one class is mistaken for another."""
 
     true: str
     guess: str
     count: int
     share: float
-    """Of the items of the true class."""
+    """Fraction of the items of the true class."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Matrix:
 
     names: list[str]
     pairs: dict[tuple[int, int], int]
-    """Counts by (true, predicted) label, of pairs that occur."""
+    """Counts by (true, predicted) label, for pairs that occur."""
 
     @property
     def totals(self) -> Counter[int]:
-        """Items with a guess, by true label."""
+        """Number of items with a guess, by true label."""
         totals: Counter[int] = Counter()
         for (true, _), count in self.pairs.items():
             totals[true] += count
@@ -49,7 +49,7 @@ class Matrix:
         return len(self.names) <= MAX_TABLE
 
     def rows(self) -> list[list[tuple[int, float]]]:
-        """Per true class the (count, share of the class) of each guess."""
+        """For each true class the (count, fraction of the class) of each guess."""
         totals, labels = self.totals, range(len(self.names))
         counts = [[self.pairs.get((true, guess), 0) for guess in labels] for true in labels]
         return [[(count, count / max(1, totals[true])) for count in row] for true, row in enumerate(counts)]
@@ -65,7 +65,7 @@ class Matrix:
         return sorted(found, key=lambda confusion: (-confusion.count, -confusion.share, confusion[:2]))
 
     def heat_map(self) -> str | None:
-        """A picture as a data URI: shares of the true class as opacity, so that it suits any background."""
+        """An image as a data URI: fractions of the true class as opacity, so that it suits any background."""
         size = len(self.names)
         if size > MAX_MAP:
             return None
@@ -83,6 +83,6 @@ class Matrix:
 
 
 def read_matrix(evaluation: EvaluationFiles) -> Matrix | None:
-    """The matrix of an evaluation; None if it has none, as with several classes per item."""
+    """The matrix of an evaluation; None if there is none, as with several classes per item."""
     names, pairs = evaluation.confusion
     return Matrix(names, pairs) if pairs else None

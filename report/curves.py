@@ -6,9 +6,9 @@ from typing import Any
 from report.charts import Chart, Curve, draw_chart
 
 SCORES = ("mean_average_precision", "top1")
-"""Of these names, the first that a run logs is its main score, a fraction in 0..1."""
+"""The first of these names that a run logs is its main score, a fraction in 0..1."""
 SCENE_CURVES = {"box_ap": ("box_ap", "mask_ap"), "mean_iou": ("mean_iou", "pixel_accuracy")}
-"""Main score of detection or segmentation -> what is drawn of them; fractions, too."""
+"""Main score of detection or segmentation -> the scores to draw; also fractions."""
 SHARES = {*SCORES, *(name for names in SCENE_CURVES.values() for name in names)}
 TITLES = {
     "mean_iou": "mean IoU", "box_ap": "average precision of boxes", "mask_ap": "average precision of masks",
@@ -16,7 +16,7 @@ TITLES = {
 }  # fmt: skip
 SPLITS = {"train": "training", "val": "validation", "val_ema": "validation, averaged weights"}
 NOT_SCORES = ("step", "split", "epoch", "score", "loss", "learning_rate", "coverage")
-MAX_SCORES = 2  # charts of scores of a task that is no classification
+MAX_SCORES = 2  # score charts of tasks other than classification
 
 Rows = Sequence[Mapping[str, Any]]
 """Lines of metrics.jsonl."""
@@ -42,7 +42,7 @@ def _curves(runs: Mapping[str, Rows], name: str):
 
 
 def _score_names(rows: Rows) -> list[str]:
-    """What to draw as scores: of a classification the main one, else what its evaluations log."""
+    """The scores to draw: for classification the main one, else those that the evaluations log."""
     logged = dict.fromkeys(key for row in rows if row["split"] != "train" for key in row)
     main = next((name for name in SCORES if name in logged), None)
     if main:
@@ -57,7 +57,7 @@ def _is_number(value: Any) -> bool:
 
 
 def best_rows(rows: Rows) -> list[dict[str, Any]]:
-    """Per evaluation during training: epoch, step, split, loss and scores, for a table."""
+    """For each evaluation during training: epoch, step, split, loss and scores, for a table."""
     names = _score_names(rows)
     kept = [row for row in rows if row["split"] != "train"]
     return [{name: row.get(name) for name in ("epoch", "step", "split", "loss", *names)} for row in kept]

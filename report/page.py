@@ -29,22 +29,22 @@ class PageError(UserError):
 
 
 def write_page(folders: Sequence[Path], path: Path | None = None, evaluation: str | None = None) -> Path:
-    """Writes the page of the run in `folders`, or compares several -> where it is.
+    """Writes the page of the run in `folders`, or compares several -> its path.
 
     Args:
         folders: run directories.
         path: the page; None: report.html in the run directory, or comparison.html in the first of several.
-        evaluation: the name of the evaluation to show; None: the newest, of several runs the newest that all have.
+        evaluation: the name of the evaluation to show; None: the newest; for several runs the newest that all have.
 
     Raises SettingsError if a folder is not a run directory or has no such evaluation, and PageError if the page cannot
-    be written; the old page stays then.
+    be written; an old page then stays.
     """
     runs = [open_run_files(folder) for folder in folders]
     path = path or folders[0] / (PAGE if len(runs) == 1 else "comparison.html")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8") as file:  # before the work: it may be impossible
+        with open(temporary, "w", encoding="utf-8") as file:  # before the work, as it may fail
             file.write(render_run(runs[0], evaluation) if len(runs) == 1 else render_comparison(runs, evaluation))
         os.replace(temporary, path)
     except OSError as error:
@@ -56,11 +56,11 @@ def write_page(folders: Sequence[Path], path: Path | None = None, evaluation: st
 
 
 def try_to_write_page(folder: Path) -> None:
-    """Writes the page of a run. A failure is a warning: a page must not cost a run."""
+    """Writes the page of a run. A failure is only a warning: the page must not fail a run."""
     try:
         log.info("page: %s", write_page([folder]))
     except Exception as error:
-        log.warning("cannot make the page of %s: %s; its files have all numbers", folder, error)
+        log.warning("cannot make the page of %s: %s; its files have all results", folder, error)
 
 
 def render_run(run: RunFiles, evaluation_name: str | None = None) -> str:
@@ -98,12 +98,12 @@ def _render(template: str, **data: Any) -> str:
 
 
 def _printable(value: Any) -> Any:
-    """Text without what HTML cannot hold: control characters, and half-decoded bytes of file names."""
+    """Text without what HTML cannot contain: control characters, and half-decoded bytes of file names."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in value)
 
 
 def _raw_file(name: str) -> Markup:
-    """A style sheet or script beside the templates, as it is."""
+    """A style sheet or script beside the templates, unchanged."""
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Reads the files of a run directory. Each is optional: what is missing or damaged reads as empty."""
+"""Reads the files of a run directory. All are optional: missing or damaged files read as empty."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ MEASURES = {
     "accuracy": "accuracy", "average_precision": "average precision", "iou": "IoU",
     "box_ap": "box AP", "box_ap50": "box AP50", "mask_ap": "mask AP", "mask_ap50": "mask AP50",
 }  # fmt: skip
-"""Columns of per_class.csv that are scores -> what the page calls them. The other ones count something."""
+"""Columns of per_class.csv that are scores -> their names on the page. The other columns are counts."""
 RUN_FILES = ("recipe.yaml", "metrics.jsonl", "evaluations")
 """A folder with none of these is not a run directory."""
 
@@ -44,9 +44,9 @@ class ClassScore(NamedTuple):
 
     name: str
     counts: tuple[int, ...]
-    """Such as items; pixels; objects and detections. See `EvaluationFiles.class_columns`."""
+    """Counts, such as items; pixels; objects and detections. See `EvaluationFiles.class_columns`."""
     scores: tuple[float | None, ...]
-    """Fractions, the main one first; None where there is nothing to score."""
+    """Scores, as fractions, the main one first; None if there is nothing to score."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class EvaluationFiles:
 
     @property
     def item(self) -> str | None:
-        """The word for what is classified, such as "video"; None if the task is no classification."""
+        """The word for what is classified, such as "video"; None if the task is not classification."""
         words = (key.removesuffix("s_listed") for key in self.summary if key.endswith("s_listed"))
         return next((word for word in words if f"{word}s_read" in self.summary), None)
 
@@ -75,12 +75,12 @@ class EvaluationFiles:
 
     @property
     def counts_pixels(self) -> bool:
-        """Whether classes are those of pixels: then their numbers are large, and shares say more."""
+        """Whether classes are those of pixels: counts are then large, and fractions say more."""
         return "mean_iou" in self.summary
 
     @property
     def class_columns(self) -> tuple[list[str], list[str]]:
-        """What the counts and the scores of the classes are, as in per_class.csv."""
+        """The names of the classes' counts and scores, as in per_class.csv."""
         header = next(iter(_read_csv(self.folder / "per_class.csv")), [])[2:]
         return [name for name in header if name not in MEASURES], [name for name in header if name in MEASURES]
 
@@ -111,7 +111,7 @@ class EvaluationFiles:
         rows = _read_csv(self.folder / "confusion.csv")
         if not rows:
             return [], {}
-        if tuple(rows[0]) == ("true class", "predicted class", "count"):  # a list of pairs: there are many classes
+        if tuple(rows[0]) == ("true class", "predicted class", "count"):  # a list of pairs: many classes
             names = [row.name for row in self.classes]
             label_of = {name: label for label, name in enumerate(names)}
             return names, {(label_of[true], label_of[guess]): int(count) for true, guess, count in rows[1:]}
@@ -120,7 +120,7 @@ class EvaluationFiles:
 
     @property
     def sheet(self) -> Path | None:
-        """The picture of predictions beside the truth, if it was drawn."""
+        """The image of predictions beside the truth, if it was drawn."""
         path = self.folder / "predictions.png"
         return path if path.is_file() else None
 
@@ -169,7 +169,7 @@ class RunFiles:
 
     @cached_property
     def environments(self) -> list[dict[str, Any]]:
-        """One for each start of the run, oldest first."""
+        """One entry for each start of the run, oldest first."""
         try:
             return read_environments(self.folder / "environment.json")
         except (OSError, ValueError):
@@ -177,7 +177,7 @@ class RunFiles:
 
     @property
     def places(self) -> list[Path]:
-        """The folders that relative paths in its files may be relative to: the current one, those of its starts."""
+        """The folders that paths in its files may be relative to: the current one, and those of the run's starts."""
         starts = [Path(start["folder"]) for start in reversed(self.environments) if start.get("folder")]
         return list(dict.fromkeys([Path.cwd(), *starts, SUITE]))
 
@@ -188,7 +188,7 @@ class RunFiles:
         return [EvaluationFiles(path.parent) for path in sorted(found, key=lambda path: -path.stat().st_mtime_ns)]
 
     def find_evaluation(self, name: str | None) -> EvaluationFiles | None:
-        """The evaluation called `name`; None: the newest, if there is any. Raises SettingsError if it is not there."""
+        """The evaluation called `name`; None: the newest, if any. Raises SettingsError if it does not exist."""
         if name is None:
             return next(iter(self.evaluations), None)
         for evaluation in self.evaluations:
@@ -199,14 +199,14 @@ class RunFiles:
 
 
 def open_run_files(folder: Path) -> RunFiles:
-    """The files of a run directory. Raises SettingsError if it is none."""
+    """The files of a run directory. Raises SettingsError if it is not one."""
     if not any((existing_run(folder) / name).exists() for name in RUN_FILES):
         raise SettingsError(f"{folder} is not a run directory: it has none of {', '.join(RUN_FILES)}")
     return RunFiles(folder)
 
 
 def _split_names(text: str, known: Collection[str]) -> list[str]:
-    """The class names in a cell that "; " joins. It may also be part of a name: the longest that is known counts."""
+    """The class names in a cell, joined by "; ". As that may also be part of a name, the longest known name counts."""
     parts, names = text.split("; "), []
     while parts:
         lengths = range(len(parts), 0, -1)

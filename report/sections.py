@@ -1,4 +1,4 @@
-"""The sections of a run's page. Each is there if the files that it shows are."""
+"""The sections of a run's page. Each appears if the files that it shows exist."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ class Section:
 
 
 def sections_of(run: RunFiles, evaluation: EvaluationFiles | None) -> Iterator[Section]:
-    """The sections of a run with one of its evaluations, in the order of the page."""
+    """The sections of a run with one of its evaluations, in page order."""
     if run.metrics:
         data = {"charts": draw_curves({"": run.metrics}), "rows": best_rows(run.metrics)}
         yield Section("curves", "Training curves", "curves", data)

@@ -3,11 +3,11 @@
 import math
 from typing import NamedTuple
 
-Z = 1.959964  # of a standard normal: 95 % lie within it
+Z = 1.959964  # 95 % of a standard normal lie within it
 
 
 def share_interval(share: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of a `share` of `count` independent items.
+    """The 95 % interval of a fraction `share` of `count` independent items.
 
     Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
     """
@@ -17,7 +17,7 @@ def share_interval(share: float, count: int) -> tuple[float, float]:
 
 
 class PairedCounts(NamedTuple):
-    """How many items both of two classifiers get right, only one of them, or neither."""
+    """How many items are classified correctly by both of two classifiers, only one of them, or neither."""
 
     both: int
     only_a: int
@@ -38,7 +38,7 @@ class PairedCounts(NamedTuple):
         return max(-1.0, b - a - half), min(1.0, b - a + half)
 
     def p_value(self) -> float:
-        """Of McNemar's exact test, two-sided: of the items that one alone gets right, each is as likely A's as B's.
+        """The p-value of McNemar's exact test, two-sided: an item that only one gets right is as likely A's as B's.
 
         McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 1947.
         """

@@ -1,4 +1,4 @@
-"""Thumbnails of videos and images as data URIs. The frames of a video stand side by side; the page plays them."""
+"""Thumbnails of videos and images as data URIs. The frames of a video are side by side; the page plays them."""
 
 import base64
 import io
@@ -23,7 +23,7 @@ NUM_FRAMES = 8
 OVERSAMPLING = 3  # videos are read larger than shown: their readers do not antialias
 TIMEOUT_SECONDS = 20
 QUALITY = 55  # of WebP
-SHEET_QUALITY = 88  # of WebP, for pictures with text
+SHEET_QUALITY = 88  # of WebP, for images with text
 
 
 class Thumbnail(NamedTuple):
@@ -38,7 +38,7 @@ class Thumbnail(NamedTuple):
 def make_thumbnail(path: str, item: str, places: Sequence[Path]) -> Thumbnail | str:
     """The thumbnail of a "video", a "skeleton" or an "image", or the reason why there is none.
 
-    A relative path is looked for in the folders `places`, in this order.
+    A relative path is searched in the folders `places`, in this order.
     """
     found = find_file(path, places)
     try:
@@ -49,12 +49,12 @@ def make_thumbnail(path: str, item: str, places: Sequence[Path]) -> Thumbnail | 
         for number, frame in enumerate(frames):
             strip.paste(frame, (number * width, 0))
         return Thumbnail(data_uri(strip, "WEBP", quality=QUALITY), len(frames), width, height)
-    except Exception as error:  # of any kind: a file may be gone, damaged or replaced since, and the page has more
+    except Exception as error:  # of any type: a file may be gone, damaged or replaced; the page goes on
         return str(getattr(error, "reason", "") or error) or type(error).__name__
 
 
 def read_picture(path: Path) -> str | None:
-    """A picture file as a data URI; None if it is damaged."""
+    """An image file as a data URI; None if it is damaged."""
     try:
         with Image.open(path) as picture:
             return data_uri(picture.convert("RGB"), "WEBP", quality=SHEET_QUALITY)
@@ -69,7 +69,7 @@ def data_uri(picture: Image.Image, kind: str, **options) -> str:
 
 
 def find_file(path: str, places: Sequence[Path]) -> str:
-    """The path of a report as it is on this machine; as it stands if there is no such file.
+    """The path in a report as it is on this machine; unchanged if there is no such file.
 
     Reports escape bytes that are not UTF-8 as backslash, "udc" and two hexadecimal digits.
     """

@@ -1,4 +1,4 @@
-"""The verdict on a run: its score, how it was measured, and on how many of the files."""
+"""The verdict on a run: its score, how it was measured, and on how many files."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,15 +9,15 @@ from report.run_files import EvaluationFiles
 from report.statistics import share_interval
 
 LISTS = {"val": "validation list", "test": "test list"}
-"""What `on` in summary.json says of the scored list."""
+"""`on` in summary.json -> the name of the scored list."""
 SETTINGS = ("weights", "list", "max_non_finite", "num_clips", "num_crops", "drawn_score", "slide", "save_predictions")
-"""Settings of an evaluation that its summary.json holds beside the scores."""
+"""Settings of an evaluation in its summary.json, besides the scores."""
 SCENE_SCORES = {
     "box_ap": ("average precision of boxes", ("box_ap50", "mask_ap", "mask_ap50", "box_ar100")),
     "mean_iou": ("mean IoU", ("mean_accuracy", "pixel_accuracy")),
 }
-"""Main score of detection or segmentation -> what it is, and other scores to show beside it."""
-MAX_NUMBERS = 4  # in the verdict of a task that is no classification
+"""Main score of detection or segmentation -> its name, and other scores to show beside it."""
+MAX_NUMBERS = 4  # in the verdict of tasks other than classification
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Verdict:
     score: str
     """The main score, such as "97.55 %"."""
     sentence: str
-    """What the score is, such as "of 163 videos classified correctly (top-1)"."""
+    """The meaning of the score, such as "of 163 videos classified correctly (top-1)"."""
     protocol: str
     facts: list[tuple[str, str]]
     """Further numbers, as (name, text)."""
@@ -58,7 +58,7 @@ def judge(evaluation: EvaluationFiles) -> Verdict:
 
 
 def _judge_scenes(evaluation: EvaluationFiles, item: str, main: str) -> Verdict:
-    """The verdict on a detector or segmentor; a score of objects that there are none of is left out."""
+    """The verdict on a detector or segmentor, without scores of kinds of objects that do not occur."""
     summary, (words, others) = evaluation.summary, SCENE_SCORES[main]
     facts = [*_trust(evaluation, main, summary[f"{item}s_read"])]
     facts += [(_words(key), percent(summary[key])) for key in others if summary.get(key) is not None]
@@ -88,7 +88,7 @@ def _protocol(evaluation: EvaluationFiles) -> str:
 
 
 def _trust(evaluation: EvaluationFiles, name: str, scored: int) -> list[tuple[str, str]]:
-    """Coverage, and for an accuracy its interval and what guessing would score."""
+    """Coverage and, for an accuracy, its interval and the score of guessing."""
     summary, item = evaluation.summary, evaluation.item
     read, listed = summary[f"{item}s_read"], summary[f"{item}s_listed"]
     facts = [*_choice(summary), ("coverage", f"{percent(read / max(1, listed))} ({read:,} of {listed:,} {item}s read)")]
@@ -107,7 +107,7 @@ def _choice(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _other_scores(summary: dict[str, Any], item: str, name: str) -> list[tuple[str, str]]:
-    """The other scores, without those that repeat the main one."""
+    """The other scores, except repetitions of the main one."""
     shares = [key for key in summary if key.endswith(("_top1", "_top5", "mean_class_accuracy"))]
     kept = [key for key in shares if key != f"{item}_top1" or name != "top1"]
     facts = [(key.replace("_top", " top-").replace("_", " "), percent(summary[key])) for key in kept]

@@ -1,4 +1,4 @@
-"""Answers of a classification network for the user's own files, with the views and batches of an evaluation."""
+"""A classification network's answers for the user's own files, with the views and batches of an evaluation."""
 
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
@@ -30,7 +30,7 @@ def answer_files(
 ) -> Iterator[Answer]:
     """See `engine.task.Predicts.answer`."""
     dataset = task.eval_views(inputs)
-    # Open files and frames in memory stay in this process; and for one batch no worker is worth starting.
+    # Open files and frames in memory cannot leave this process, and for one batch no worker is worth starting.
     is_small = bool(inputs.contents) or len(inputs) <= (1 if one_by_one else task.files_per_batch(dataset))
     loader = task.prediction_loader(dataset, done, in_process=is_small, one_by_one=one_by_one)
     answer = partial(answer_batch, task, model, inputs=inputs, num_answers=num_answers)
@@ -40,7 +40,7 @@ def answer_files(
 def answers_in_order(
     loader: DataLoader, device: torch.device, answer: Callable[[Batch], list[Answer]], done: Collection[int]
 ) -> Iterator[Answer]:
-    """What `answer` gives for each batch, and the inputs that could not be read, in order, without those `done`."""
+    """What `answer` yields for each batch, and the unreadable inputs, in order, without those `done`."""
     for batch in to_device(loader, device):
         answers = [Answer(failed["index"], failed["path"], [], failed["reason"]) for failed in batch["failures"]]
         if len(batch["index"]):

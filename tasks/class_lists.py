@@ -21,17 +21,17 @@ Result = TypeVar("Result")
 
 
 class ClassLists:
-    """The lists of a recipe, read on first use: prediction, for example, never reads the training list.
+    """The lists of a recipe, read on first use; prediction, for example, never reads the training list.
 
     Args:
         data: the section `data` of the recipe.
-        num_classes: number of classes of the network; None: as many as the lists have.
+        num_classes: the network's number of classes; None: as many as the lists have.
         multi_label: whether a file may have several classes.
         item: the word for a file in messages, such as "video".
-        seed: of the files that are held out, where data.val is a share.
+        seed: of the choice of held-out files, if data.val is a fraction.
         ranks: the ranks of the run; the main one makes demo files.
         read_files: (source, root, class names, split) -> the files of a list setting.
-        make_demo: (root, options) makes the demo files of the recipe if they do not exist.
+        make_demo: (root, options) makes the recipe's demo files if they do not exist.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ClassLists:
 
     @cached_property
     def _whole(self) -> FileList:
-        """The files of data.train, before they are divided into folds or some are held out."""
+        """The files of data.train, before they are split into folds or some are held out."""
         data, num_classes = self.data, self._num_classes
         files = self._read("train", data.train, data.root, self._table)
         _check_labels("data.train", files, 0, num_classes or files.num_classes, self._multi_label)
@@ -66,7 +66,7 @@ class ClassLists:
 
     @cached_property
     def _more(self) -> list[FileList]:
-        """The files of data.more. They are all for training, whatever the fold."""
+        """The files of data.more. All are for training, whatever the fold."""
         lists, files, num_classes = [], self._whole, self._num_classes
         for number, more in enumerate(self.data.more):
             key, names = f"data.more.{number}.train", self._table or files.class_names or None
@@ -86,7 +86,7 @@ class ClassLists:
 
     @cached_property
     def _sources(self) -> list[str] | None:
-        """The source of each file of data.train; None if the recipe does not say it."""
+        """The source of each file of data.train; None if the recipe does not name sources."""
         table, pattern = self.data.fold_groups, self.data.source_pattern
         if table is not None:
             return read_setting("data.fold_groups", sources_from_table, table, self._whole)
@@ -100,7 +100,7 @@ class ClassLists:
 
     @cached_property
     def _held(self) -> np.ndarray | None:
-        """Which files of data.train are held out to validate, bool [N]; None if data.val is no share."""
+        """Which files of data.train are held out for validation, bool [N]; None if data.val is not a fraction."""
         share = self.data.val
         if not isinstance(share, float):
             return None
@@ -112,7 +112,7 @@ class ClassLists:
 
     @property
     def _is_in_fold(self) -> np.ndarray:
-        """Which files of data.train are in the fold that is not for training, bool [N]."""
+        """Which files of data.train are in the held-out fold, bool [N]."""
         return np.zeros(len(self._whole), dtype=bool) if self._folds is None else self._folds == self.data.fold
 
     @cached_property
@@ -124,7 +124,7 @@ class ClassLists:
 
     @cached_property
     def train_weights(self) -> np.ndarray | None:
-        """Sampling weights [N] of the training files, see `TrainSamples`; None: each file once per epoch."""
+        """Sampling weights [N] of the training files (see `TrainSamples`); None: each file once per epoch."""
         data, files = self.data, self.train
         if not data.class_balance and data.weights is None and all(more.times == 1 for more in data.more):
             return None
@@ -138,7 +138,7 @@ class ClassLists:
         return weights
 
     def _table_of_weights(self, table: str) -> np.ndarray:
-        """Weights [N] of the training files from data.weights, which names files of every fold."""
+        """Weights [N] of the training files from data.weights, whose table covers all folds."""
         files = join_lists([self._whole, *self._more]) if self._more else self._whole
         weights = read_setting("data.weights", read_weights, table, files)
         if self._kept is None:
@@ -156,7 +156,7 @@ class ClassLists:
 
     @property
     def has_test(self) -> bool:
-        """Whether the recipe has files that choose nothing."""
+        """Whether the recipe has test files, which never choose a checkpoint."""
         return self.data.test is not None or (self.data.folds is not None and self.data.val is not None)
 
     @cached_property
@@ -164,8 +164,8 @@ class ClassLists:
         data = self.data
         if not self.has_test:
             raise SettingsError(
-                f"evaluation.on=test needs data.test, the {self._item}s that choose nothing, or data.folds with a "
-                "share as data.val"
+                f"evaluation.on=test needs data.test, {self._item}s that choose nothing, or data.folds with a "
+                "fraction as data.val"
             )
         if data.test is None:
             return self._whole.subset(np.flatnonzero(self._is_in_fold))
@@ -176,7 +176,7 @@ class ClassLists:
         return self.test if on == "test" else self.val
 
     def place(self, on: str) -> tuple[str, str | None]:
-        """(setting, part of it) that the files of "val" or "test" are from; the part is None if they are all of it."""
+        """(setting, part of it) that the files of "val" or "test" come from; the part is None if they are all of it."""
         data = self.data
         fold = None if data.folds is None else f"fold {data.fold} of {data.folds}"
         if on == "test":
@@ -192,8 +192,8 @@ class ClassLists:
         if not self._names and numbered not in (0, self.num_classes):
             raise SettingsError(
                 f"data.{key}: {source} numbers its own {numbered} classes from 0, but the network has "
-                f"{self.num_classes}, so the labels may mean others; give data.class_names, the table of the training "
-                "list, or data.train"
+                f"{self.num_classes}, so the labels may mean other classes; give data.class_names, the table of the "
+                "training list, or data.train"
             )
         _check_labels(f"data.{key}", files, UNLABELED, self.num_classes, self._multi_label)
         return files
@@ -204,14 +204,14 @@ class ClassLists:
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
-        """A name for each class of the network; "class 7" for class 7 if it has none."""
+        """A name for each class of the network; a class 7 without a name is "class 7"."""
         if len(self._names) > self.num_classes:
             raise SettingsError(f"found {len(self._names)} class names, but model.num_classes={self.num_classes}")
         return (*self._names, *(f"class {label}" for label in range(len(self._names), self.num_classes)))
 
     @cached_property
     def _names(self) -> tuple[str, ...]:
-        """Names from the table, else from the training list; () if that is unreadable and not needed."""
+        """Names from the table, else from the training list; () if that cannot be read and is not needed."""
         if self._table is not None:
             return self._table
         try:

@@ -1,4 +1,4 @@
-"""What clip and image classification share: loss, dataloaders, predictions and scores."""
+"""Shared by clip and image classification: loss, dataloaders, predictions and scores."""
 
 import functools
 import logging
@@ -41,16 +41,16 @@ log = logging.getLogger(__name__)
 
 
 def classifies_pictures(task_class: type[Task]) -> bool:
-    """Whether a task is a classification of images or clips."""
+    """Whether a task classifies images or clips."""
     return issubclass(task_class, Classification) and task_class.takes_pictures
 
 
 class Classification(ClassifiedFiles):
-    """Training, evaluation and prediction of a classification task, whatever its inputs are."""
+    """Training, evaluation and prediction of a classification task, independent of the type of input."""
 
     curves: ClassVar[Mapping[str, str]] = {"loss": "loss", "top1": "top-1 accuracy"}
     checked_shape: tuple[str, tuple[int, ...]] | None = None
-    """The `validation_shape` that `check_validation` found the network to take."""
+    """The `validation_shape` that the network accepts, as found by `check_validation`."""
 
     # The contract of engine.task.Task.
 
@@ -80,16 +80,16 @@ class Classification(ClassifiedFiles):
         self.check_model(check_network(self))
 
     def check_model(self, model: nn.Module) -> None:
-        """Raises SettingsError if the recipe trains only a part of the network, which is on the meta device."""
+        """Raises SettingsError if the recipe trains only part of the network, which is on the meta device."""
 
     def check_outputs(self, shape: tuple[int, ...], outputs: Any) -> None:
-        """Raises SettingsError if the loss cannot take the outputs for a training input of `shape`."""
+        """Raises SettingsError if the loss does not accept the outputs for a training input of `shape`."""
 
     def build_model(self) -> nn.Module:
         model = self.settings.model
         try:
             return create_model(model.name, num_classes=self.num_classes, **model.options)
-        except Exception as error:  # of any kind: each builder has its own options
+        except Exception as error:  # of any type: each builder has its own options
             raise SettingsError(f"model: {error}") from error
 
     def load_initial_weights(self, model: nn.Module) -> None:
@@ -102,7 +102,7 @@ class Classification(ClassifiedFiles):
         return training_batches(self.train_samples(stream), *order, self.ranks, self._workers())
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Mean loss of the batch, and sums over it, see `training_sums`."""
+        """Mean loss of the batch, and sums over it (see `training_sums`)."""
         views, target = self.training_input(batch)
         logits = model(views).float()  # [B, num_classes]
         loss = cross_entropy(logits, target, self.settings.loss.label_smoothing)
@@ -134,7 +134,7 @@ class Classification(ClassifiedFiles):
         return self.score(predictions)
 
     def view_scorer(self, files: FileList, num_guesses: int) -> ViewScorer:
-        """Scores the views of `files` and keeps at least `num_guesses` guesses per file."""
+        """Scores the views of `files`, keeping at least `num_guesses` guesses per file."""
         return functools.partial(score_views, num_guesses=num_guesses)
 
     def score(self, predictions: Predictions) -> ClassificationEvaluation:
@@ -150,7 +150,7 @@ class Classification(ClassifiedFiles):
     ) -> Predictions | None:
         """Predictions for `files` with the views of the recipe; None on ranks other than the main one.
 
-        `model` is in eval mode. Files that `resumable` already holds are not predicted again.
+        `model` is in eval mode. Files that `resumable` already has are not predicted again.
         """
         dataset = self.eval_views(files)
         done = () if resumable is None else resumable.done
@@ -164,7 +164,7 @@ class Classification(ClassifiedFiles):
     def prediction_loader(
         self, dataset: EvalViews, done: Collection[int] = (), in_process: bool = False, one_by_one: bool = False
     ) -> DataLoader:
-        """The batches of this rank, with `one_by_one` of one file; see `loops.evaluation_loader`."""
+        """The batches of this rank, of one file each with `one_by_one`; see `loops.evaluation_loader`."""
         size = 1 if one_by_one else self.files_per_batch(dataset)
         return evaluation_loader(dataset, size, self.ranks, self._workers(), done, in_process)
 
@@ -185,7 +185,7 @@ class Classification(ClassifiedFiles):
         return rows_of
 
     def view_batches(self, dataset: EvalViews, done: Collection[int]) -> Iterable[Batch]:
-        """All batches of views but those `done`, whatever the number of ranks: the caller shares them out."""
+        """All batches of views except those `done`, whatever the number of ranks: the caller distributes them."""
         loader = eval_loader(dataset, self.files_per_batch(dataset), 0, 1, done=done, **self._workers())
         return to_device(loader, self.ranks.device)
 

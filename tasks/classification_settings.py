@@ -23,8 +23,8 @@ class ClassifierSettings(Settings):
     pretrained: str | None = Field(None, description="file of initial weights")
     pretrained_classes: str | None = Field(
         None,
-        description="file that names, for each class in order, its class in `pretrained`, from whose classifier it "
-        "starts: lines of numbers (.txt), or a list or tensor (.pth)",
+        description="file with the class in `pretrained` from whose classifier each class starts, in order: lines of "
+        "numbers (.txt), or a list or tensor (.pth)",
     )
     options: dict[str, Any] = Field(
         {}, description="further arguments of the network's builder, such as drop_path: 0.1"
@@ -33,7 +33,7 @@ class ClassifierSettings(Settings):
     @model_validator(mode="after")
     def _classes_of_a_file(self):
         if self.pretrained_classes is not None and self.pretrained is None:
-            raise ValueError("pretrained_classes are classes of the file pretrained, which is not given")
+            raise ValueError("pretrained_classes are classes of the file `pretrained`, which is not set")
         return self
 
 
@@ -47,7 +47,7 @@ class ModelSettings(ClassifierSettings):
     pretrained: str | None = Field(
         None,
         description="file of initial weights; 3-D networks inflate the weights of a 2-D ImageNet network; hub: "
-        "download those that timm or torchvision offers for its network",
+        "download the weights that timm or torchvision offers for its network",
     )
 
 
@@ -56,7 +56,7 @@ class MoreFiles(Settings):
 
     train: str = Field(description="like data.train")
     root: str | None = Field(None, description="like data.root")
-    split: str | None = Field(None, description="split of `train`, if one file or folder holds several")
+    split: str | None = Field(None, description="split of `train`, if one file or folder has several")
     times: float = Field(
         1.0, ge=1e-6, le=1e6, description="how often its files are seen, relative to those of data.train"
     )
@@ -65,7 +65,7 @@ class MoreFiles(Settings):
 class DataSettings(LoaderSettings):
     """The files and the dataloader workers that read them."""
 
-    # Where the lists are may change, because checkpoints know what is in them: see `Task.fingerprint`.
+    # The lists may move, because checkpoints record their contents: see `Task.fingerprint`.
     CHANGEABLE = (
         *("train", "root", "class_names", "more", "weights", "val", "val_root", "val_view"),
         *("test", "test_root", "source_pattern"),
@@ -75,32 +75,32 @@ class DataSettings(LoaderSettings):
     train: str = Field(description="training files: a list file, a folder with one folder per class, or see the task")
     val: str | Share | None = Field(
         None,
-        description="validation files, in the same formats; or a share of the training files, such as 0.1, chosen by "
-        "run.seed and their ids; none: a fold of the training files",
+        description="validation files, in the same formats; or a fraction of the training files, such as 0.1, chosen "
+        "by run.seed and their ids; none: a fold of the training files",
     )
     test: str | None = Field(
         None,
-        description="test files, in the same formats: scored once at the end of a run, by the best and the last "
+        description="test files, in the same formats: scored once at the end of a run, with the best and the last "
         "checkpoint; they choose nothing",
     )
     folds: int | None = Field(
         None,
         ge=2,
         le=1000,
-        description="cross-validation: divide the training files into so many folds, with equal shares of each class; "
-        "fold `fold` is for validation, the others are for training. If `val` is a share, it is one of the others, and "
-        "the fold is the test list",
+        description="cross-validation: divide the training files into this many folds, stratified by class; fold "
+        "`fold` is for validation, the others are for training. If `val` is a fraction, it is held out of the others, "
+        "and the fold is the test list",
     )
-    fold: int | None = Field(None, ge=0, description="the fold that is not for training, from 0")
+    fold: int | None = Field(None, ge=0, description="the held-out fold, from 0")
     fold_seed: int = Field(0, ge=0, description="seed of the division into folds, whatever run.seed is")
     fold_groups: str | None = Field(
         None,
-        description="table with lines `id group`: files of one group, such as one recording, share a fold, and are "
+        description="table with lines `id group`: files of one group, such as one recording, share a fold and are "
         "held out together",
     )
     source_pattern: str | None = Field(
         None,
-        description="the same from ids: a regular expression, of which the first group names the recording, such as "
+        description="the same from ids: a regular expression whose first group names the recording, such as "
         "'(.*)_c[0-9]+$' for UCF101",
     )
     root: str | None = Field(None, description="folder that listed paths are relative to; none: the list's folder")
@@ -108,7 +108,7 @@ class DataSettings(LoaderSettings):
     test_root: str | None = Field(None, description="root of the test list, if it differs from that of validation")
     class_names: str | tuple[str, ...] | None = Field(
         None,
-        description="table of class names (lines `label name`, CSV or JSON), or the names; none: of the training files",
+        description="table of class names (lines `label name`, CSV or JSON), or the names; none: the training files'",
     )
     more: list[MoreFiles] = Field([], description="additional training lists; an epoch covers the files of all lists")
     class_balance: float = Field(
@@ -119,8 +119,8 @@ class DataSettings(LoaderSettings):
     )
     weights: str | None = Field(
         None,
-        description="table with lines `id weight`, each the id of one file: how often training files are seen; 1 for "
-        "files not in it",
+        description="table with lines `id weight`, one per file: how often training files are seen; 1 for files not in "
+        "it",
     )
     repeats: int = Field(1, gt=0, description="repeated augmentation: consecutive samples from the same file")
     mix: MixSettings = MixSettings()
@@ -133,13 +133,13 @@ class DataSettings(LoaderSettings):
                     raise ValueError(f"{name} needs folds, the number of folds; for example data.folds=5")
             if self.val is None:
                 raise ValueError(
-                    "val is required: the validation files, or a share of the training files such as val=0.1; or set "
-                    "folds=5 fold=0, for cross-validation"
+                    "val is required: the validation files, or a fraction of the training files such as val=0.1; or "
+                    "set folds=5 fold=0, for cross-validation"
                 )
         elif isinstance(self.val, str):
-            raise ValueError("folds takes the validation files from `train`; set data.val=null, or a share such as 0.1")
+            raise ValueError("folds takes validation files from `train`; set data.val=null, or a fraction such as 0.1")
         elif self.test is not None and self.val is not None:
-            raise ValueError("with folds and a share as val, fold `fold` is the test list; set data.test=null")
+            raise ValueError("with folds and a fraction as val, fold `fold` is the test list; set data.test=null")
         elif self.fold is None or self.fold >= self.folds:
             raise ValueError(
                 f"fold is {self.fold}; expected 0 to {self.folds - 1}, one of the {self.folds} folds, or all of them: "
@@ -152,7 +152,7 @@ class DataSettings(LoaderSettings):
         for name in ("fold_groups", "source_pattern"):
             if getattr(self, name) and self.folds is None and not isinstance(self.val, float):
                 raise ValueError(
-                    f"{name} needs folds, or a share of the training files as val; for example data.val=0.1"
+                    f"{name} needs folds, or a fraction of the training files as val; for example data.val=0.1"
                 )
         if self.fold_groups and self.source_pattern:
             raise ValueError("fold_groups and source_pattern both name the sources of files; set one of them to null")
@@ -164,7 +164,7 @@ class DataSettings(LoaderSettings):
 AccelerationMethod = Literal[
     "openvino", "onnxruntime", "compile", "bf16", "openvino_bf16", "onnxruntime_int8", "openvino_int8"
 ]
-"""Ways to run a trained network other than PyTorch's eager mode, see `inference.acceleration.methods`."""
+"""Methods of running a trained network other than PyTorch's eager mode; see `inference.acceleration.methods`."""
 
 
 def _as_methods(value: Any) -> Any:
@@ -189,20 +189,20 @@ class EvaluationSettings(ScoredListSettings):
 
     acceleration: Acceleration = Field(
         "off",
-        description="how a trained network runs on a CPU in tools/evaluate.py and in predictions: auto: by OpenVINO or "
-        "another runtime, where it is faster, with the same float32 arithmetic; or methods to choose among, such as "
+        description="how a trained network runs on a CPU in tools/evaluate.py and in predictions: auto: in OpenVINO or "
+        "another runtime if that is faster, with the same float32 arithmetic; or methods to choose from, such as "
         "[openvino, openvino_int8] (docs/acceleration.md)",
     )
     max_non_finite: float = Field(
         MAX_NON_FINITE,
         ge=0,
         le=1,
-        description="stop if a larger share of files has NaN or infinite outputs; up to it they count as wrong",
+        description="stop if a larger fraction of files has NaN or infinite outputs; otherwise they count as wrong",
     )
 
 
 def check_pairs(settings: Any) -> None:
-    """Raises ValueError if samples are mixed in pairs but a batch has an odd number of them."""
+    """Raises ValueError if samples are mixed in pairs but a batch has an odd number of samples."""
     samples = settings.train.batch_size // settings.train.accumulation_steps
     if settings.data.mix.is_on and samples % 2:
         raise ValueError(f"data.mix takes samples in pairs, but train.batch_size gives {samples} per pass")

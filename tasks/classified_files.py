@@ -1,4 +1,4 @@
-"""What a classification task reads and tells apart: its files, its classes, and how reports name them."""
+"""The files and classes of a classification task, and how reports name them."""
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -29,7 +29,7 @@ class ClassifiedFiles(NamedClasses):
     view: ClassVar[str]
     """The word for a view of a file: "clip", "crop"."""
     takes_pictures: ClassVar[bool] = True
-    """Whether the network sees images or clips: what can be shown, embedded and exported as such."""
+    """Whether the network sees images or clips, which can be shown, embedded and exported as such."""
     multi_label: bool = False
     """Whether a file may have several classes."""
     # Implemented by subclasses.
@@ -72,15 +72,15 @@ class ClassifiedFiles(NamedClasses):
         raise NotImplementedError
 
     def training_shapes(self) -> list[tuple[str, tuple[int, ...]]]:
-        """(key of a setting, shape of the input that it gives the network in training, without the batch)."""
+        """(key of a setting, shape of the network's training input by that setting, without the batch)."""
         raise NotImplementedError
 
     def validation_shape(self) -> tuple[str, tuple[int, ...]]:
-        """The same in evaluation."""
+        """The same for evaluation."""
         raise NotImplementedError
 
     def overrides_for_input(self, shape: tuple[int, ...]) -> list[str]:
-        """Overrides that give the network inputs of the size of `shape`, [3, H, W] or [3, T, H, W], in both views."""
+        """Overrides with which both views have the size of `shape`, [3, H, W] or [3, T, H, W]."""
         raise NotImplementedError
 
     @cached_property
@@ -95,7 +95,7 @@ class ClassifiedFiles(NamedClasses):
 
     @property
     def train_weights(self) -> np.ndarray | None:
-        """Sampling weights [N] of the training files, see `TrainSamples`; None: each file once per epoch."""
+        """Sampling weights [N] of the training files (see `TrainSamples`); None: each file once per epoch."""
         return self.lists.train_weights
 
     @property
@@ -112,7 +112,7 @@ class ClassifiedFiles(NamedClasses):
         """A name for each class of the network."""
         return self.lists.class_names
 
-    # Of the contract of engine.task.Task.
+    # Part of the contract of engine.task.Task.
 
     @property
     def num_train_samples(self) -> int:
@@ -142,7 +142,7 @@ class ClassifiedFiles(NamedClasses):
 
     @property
     def list_suffix(self) -> str:
-        """The end of the protocol's name in cross-validation, "-fold0of5", and of test files, "-test"."""
+        """The suffix of the protocol's name: "-fold0of5" in cross-validation, "-test" for test files."""
         data = self.settings.data
         fold = "" if data.folds is None else f"-fold{data.fold}of{data.folds}"
         return fold + "-test" * (self.settings.evaluation.on == "test")

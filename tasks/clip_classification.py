@@ -62,15 +62,15 @@ log = logging.getLogger(__name__)
 
 
 class ClipDataSettings(DataSettings):
-    """Videos, clips and views. Lists may also be Kinetics CSV files, or splits of UCF101 and HMDB51."""
+    """Videos, clips and views. Lists may also be Kinetics CSV files, or splits of UCF101 or HMDB51."""
 
     CHANGEABLE = (*DataSettings.CHANGEABLE, "train_split", "val_split", "test_split", "index")
 
-    train_split: str | None = Field(None, description="split of `train`, if one file or folder holds several")
-    val_split: str | None = Field(None, description="split of `val`, if one file or folder holds several")
-    test_split: str | None = Field(None, description="split of `test`, if one file or folder holds several")
+    train_split: str | None = Field(None, description="split of `train`, if one file or folder has several")
+    val_split: str | None = Field(None, description="split of `val`, if one file or folder has several")
+    test_split: str | None = Field(None, description="split of `test`, if one file or folder has several")
     index: str | None = Field(
-        None, description="index written by tools/check_videos.py --index; none: indices next to the lists, if any"
+        None, description="index written by tools/check_videos.py --index; none: any indices next to the lists"
     )
     make: MotionShapesSettings | None = Field(None, description="demo videos to make in `root` if they do not exist")
     reader: ReaderName = Field(
@@ -123,7 +123,7 @@ class ClipEvaluationSettings(EvaluationSettings):
 
 
 def _input_of_library(known: LibraryInput) -> dict[str, Any]:
-    """The settings for what a library says of its network's input."""
+    """The settings that correspond to a library's description of its network's input."""
     size = known.shape[-1]
     lowest, highest = TrainViewSettings().short_side
     settings = {
@@ -138,7 +138,7 @@ def _input_of_library(known: LibraryInput) -> dict[str, Any]:
 class ClipClassificationSettings(TaskSettings):
     """A recipe of clip classification.
 
-    What it leaves open of the input of a network of timm or torchvision is as the library has it.
+    For a network of timm or torchvision, input settings that the recipe leaves open come from the library.
     """
 
     CHANGEABLE = ("evaluation",)
@@ -164,7 +164,7 @@ class ClipClassificationSettings(TaskSettings):
         if self.loss.multi_label and self.data.class_balance:
             raise ValueError(
                 "data.class_balance needs a single class per video; with loss.multi_label set it to 0, and use "
-                "data.weights to weight single videos"
+                "data.weights to weight individual videos"
             )
         return self
 
@@ -241,7 +241,7 @@ class ClipClassification(Classification):
         return Multigrid(data.multigrid, data.num_frames, data.train_view.crop, num_steps)
 
     def grid(self, shape: ClipShape) -> tuple[RandomSampling | RandomSegments, TrainView]:
-        """Sampler and transform for training clips of a shape. Smaller clips cover as much of a video or less."""
+        """Sampler and transform for training clips of a shape. Smaller clips cover at most as much of a video."""
         data, view = self.settings.data, self.settings.data.train_view
         if shape.size != view.crop:
             lowest, highest = view.short_side

@@ -1,4 +1,4 @@
-"""Answers for windows that slide over a long video or a live stream."""
+"""Answers for sliding windows over a long video or a live stream."""
 
 import itertools
 import math
@@ -32,7 +32,7 @@ def answer_windows(
     stride: float | None = None,
     done: int = 0,
 ) -> Iterator[Answer]:
-    """See `engine.task.PredictsParts.answer_parts`. Windows have the numbers 0, 1, ... in the order they are done."""
+    """See `engine.task.PredictsParts.answer_parts`. Windows are numbered 0, 1, ... in the order they are done."""
     inputs = FileList([source], [UNLABELED], [source])
     dataset = task.eval_views(inputs)
     per_batch = 1 if is_stream(source) else task.files_per_batch(dataset)
@@ -59,8 +59,8 @@ def sliding_windows(
 ) -> SlidingWindows:
     """Windows of `seconds` seconds, `stride` seconds apart, with the views of `dataset`.
 
-    By default a window is a clip, as the recipe samples it, and the stride half a window. Raises SettingsError if the
-    clips have no length of their own.
+    By default a window is a clip, as the recipe samples it, and the stride is half a window. Raises SettingsError if
+    the recipe fixes no length for clips.
     """
     for name, value in (("window", seconds), ("stride", stride)):
         if value is not None and not 0 < value < math.inf:
@@ -70,8 +70,8 @@ def sliding_windows(
         num_frames = max(1, round(seconds * fps))
     elif isinstance(sampling, EvenSegments):
         raise SettingsError(
-            "a window has no length of its own with data.sampling=segments, because a clip covers the whole video; set "
-            "one in seconds (--window), such as the usual length of the training videos"
+            "data.sampling=segments fixes no length for a window, because a clip covers the whole video; set one in "
+            "seconds (--window), such as the usual length of the training videos"
         )
     else:
         sampling.num_clips = 1  # more would all be the same

@@ -1,7 +1,7 @@
-"""Detection of objects, boxes with a class and perhaps a mask, as in the COCO recipes of EurNet and HorNet.
+"""Object detection: boxes with a class and optionally a mask, as in the COCO recipes of EurNet and HorNet.
 
-Evaluation resizes the image with its aspect kept and finds at most 100 objects in it; boxes and masks are those of the
-file. Scores are COCO's average precisions.
+Evaluation resizes the image, keeping its aspect ratio, and finds at most 100 objects in it; boxes and masks are in the
+file's coordinates. Scores are COCO's average precisions.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ from tasks.scene_settings import SceneDataSettings, SceneEvaluationSettings, Sce
 from tasks.scenes import SceneTask
 
 MASK_HEADS = ("mask_rcnn", "cascade_mask_rcnn")
-"""Heads that learn masks, too, and then need them in the data."""
+"""Heads that also learn masks, and so need them in the data."""
 
 
 class DetectorSettings(SceneModelSettings):
@@ -42,15 +42,15 @@ class DetectorSettings(SceneModelSettings):
 
 
 class DetectionDataSettings(SceneDataSettings):
-    """Images with objects, in COCO's form."""
+    """Images with objects, in COCO format."""
 
-    train: str = Field(description="JSON file of the training images in COCO's form")
-    root: str | None = Field(None, description="folder of the training images; none: that of the file")
+    train: str = Field(description="JSON file of the training images in COCO format")
+    root: str | None = Field(None, description="folder of the training images; none: the file's folder")
     keep_empty: bool = Field(
-        False, description="train on images without objects, too; the papers' recipes leave them out"
+        False, description="also train on images without objects; the papers' recipes leave them out"
     )
     group_orientations: bool = Field(
-        True, description="one orientation, landscape or portrait, per batch, so that little is padding"
+        True, description="one orientation, landscape or portrait, per batch, to reduce padding"
     )
     train_view: DetectionViewSettings = DetectionViewSettings()
     val_view: EvalViewSettings = EvalViewSettings(short_side=800, max_long_side=1333)
@@ -72,7 +72,7 @@ class DetectionEvaluationSettings(SceneEvaluationSettings):
 
 
 class DetectionSettings(TaskSettings):
-    """A recipe of detection."""
+    """A recipe for detection."""
 
     CHANGEABLE = ("evaluation",)
 
@@ -166,7 +166,7 @@ class Detection(SceneTask):
     def drawing(self, outputs: FoundObjects) -> dict[str, Any]:
         shown = outputs.above(self.settings.evaluation.drawn_score)
         names, colors = list(self.class_names), shown.labels
-        if shown.numbers is not None:  # a color and a name for each track
+        if shown.numbers is not None:  # a color and a name per track
             named = {n: f"{names[label]} {n}" for n, label in zip(shown.numbers, colors.tolist(), strict=True)}
             names = [named.get(number, "") for number in range(max(named, default=-1) + 1)]
             colors = torch.tensor(shown.numbers, dtype=torch.int64)
@@ -192,7 +192,7 @@ class Detection(SceneTask):
 
     def over_time(self, smooth: float, track: bool) -> Callable[[FoundObjects], FoundObjects]:
         if smooth:
-            raise SettingsError("--smooth: boxes are not smoothed, but tracked with --track; segmentors smooth")
+            raise SettingsError("--smooth: boxes are not smoothed but tracked, with --track; segmentors smooth")
         tracker, least = Tracker(), self.settings.evaluation.drawn_score
 
         def follow(outputs: FoundObjects) -> FoundObjects:
@@ -219,7 +219,7 @@ class Detection(SceneTask):
 
 
 def shapes_of(batch: Batch) -> list[ImageShape]:
-    """Where each image of a batch lies in the padded network input, and how large it is in its file."""
+    """The position of each image of a batch in the padded network input, and its size in the file."""
     rows = zip(batch["images"], batch["scale"].tolist(), batch["original"].tolist(), strict=True)
     return [ImageShape(tuple(image.shape[1:]), tuple(scale), tuple(original)) for image, scale, original in rows]
 

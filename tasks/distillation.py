@@ -23,13 +23,13 @@ class DistillationSettings(Settings):
     teacher: str = Field(description="a timm network, such as regnety_160")
     weights: str = Field(description="file of the teacher's weights, for the classes of the recipe")
     kind: Literal["hard", "soft"] = Field("hard", description="learn the teacher's best class or its probabilities")
-    weight: float = Field(0.5, gt=0, le=1, description="share of the teacher in the loss; the labels get the rest")
+    weight: float = Field(0.5, gt=0, le=1, description="weight of the teacher in the loss; the labels get the rest")
     temperature: float = Field(1.0, ge=0.01, le=1000, description="soft: logits are divided by it before the softmax")
 
 
 def load_teacher(settings: DistillationSettings, num_classes: int, device: torch.device) -> nn.Module:
     """The teacher in eval mode. Raises SettingsError if timm does not have it or the weights do not fit."""
-    import timm  # imported here: it takes seconds, and only recipes with a teacher need it
+    import timm  # imported here: slow, and only recipes with a teacher need it
 
     if not timm.is_model(settings.teacher):
         hint = did_you_mean(settings.teacher, timm.list_models())
@@ -47,7 +47,7 @@ def load_teacher(settings: DistillationSettings, num_classes: int, device: torch
 def distillation_loss(
     loss: torch.Tensor, logits: torch.Tensor, teacher_logits: torch.Tensor, settings: DistillationSettings
 ) -> torch.Tensor:
-    """Combines `loss`, of the labels, with that of the distillation head's `logits` [B, C] and the teacher's."""
+    """Combines `loss`, on the labels, with the loss of the distillation head's `logits` [B, C] on the teacher's."""
     if settings.kind == "hard":
         teacher_loss = F.cross_entropy(logits, teacher_logits.argmax(dim=1))
     else:

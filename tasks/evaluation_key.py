@@ -1,4 +1,4 @@
-"""What scores depend on besides the weights: reports with different keys are kept apart. Classification's whole."""
+"""What scores depend on besides the weights, in full for classification. Reports with other keys are kept apart."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ IGNORED = {
     "data": (*IN_TRAINING_ONLY, *IN_THE_FILES, *LoaderSettings.CHANGEABLE),
     "evaluation": ("on", "max_non_finite", "acceleration", "clips_per_forward", "images_per_forward"),
 }
-"""Settings by section that change no score but by rounding, or only by what the validation files are."""
+"""Settings by section that change scores only by rounding, or only through the choice of validation files."""
 
 
 def settings_without(sections: Mapping[str, Any], ignored: Mapping[str, Collection[str]]) -> dict[str, Any]:
-    """The sections of a recipe that `ignored` names, without the settings that it names there."""
+    """The sections of a recipe that `ignored` names, without the ignored settings."""
     return {
         section: {name: value for name, value in sections[section].items() if name not in names}
         for section, names in ignored.items()
@@ -37,7 +37,7 @@ def settings_without(sections: Mapping[str, Any], ignored: Mapping[str, Collecti
 
 
 def settings_key(task: Classification) -> dict[str, Any]:
-    """What the outputs for a file depend on besides the weights: settings, and a digest of the class names."""
+    """What the outputs for a file depend on besides the weights: settings and a digest of the class names."""
     recipe = task.resolved_recipe()
     return {
         "task": recipe["task"],

@@ -1,4 +1,4 @@
-"""Settings with which a network trains that does not fit its recipe, such as the size of images that it was built for.
+"""Settings that make a network fit a recipe, such as the image size that it was built for.
 
 Each proposal is tried like the recipe itself, on torch's meta device, before a message names it.
 """
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from tasks.classification import Classification
 
 VARIANTS = ("_tklb", "_dist")
-"""Endings of the names of networks that need more than labels in training; without it they are plain."""
+"""Suffixes of networks that need more than labels in training; without the suffix they are plain networks."""
 
 
 def advise(task: Classification, check: Callable[[Classification], None]) -> str:
-    """A sentence with settings that fit, as overrides for the command line; "" if no proposal passes `check(task)`."""
+    """A sentence with fitting settings, as overrides for the command line; "" if no proposal passes `check(task)`."""
     name = task.settings.model.name
     for overrides in _proposals(task):
         if _fits(task, overrides, check):
@@ -30,7 +30,7 @@ def advise(task: Classification, check: Callable[[Classification], None]) -> str
 
 
 def _proposals(task: Classification) -> Iterator[list[str]]:
-    """Lists of overrides, those that change least first."""
+    """Lists of overrides, the smallest changes first."""
     model = task.settings.model
     name = AUTHORS_NAMES.get(model.name, model.name)
     plain = next((name.removesuffix(ending) for ending in VARIANTS if name.endswith(ending)), name)
@@ -44,7 +44,7 @@ def _proposals(task: Classification) -> Iterator[list[str]]:
 
 
 def _sizes_for(task: Classification, name: str) -> list[str]:
-    """The overrides for the input that a network was built for; none: there is no such network."""
+    """The overrides for the input that a network was built for; none if there is no such network."""
     try:
         return task.overrides_for_input(model_info(name).input_shape)
     except ValueError:
@@ -63,6 +63,6 @@ def _fits(task: Classification, overrides: list[str], check: Callable[[Classific
 
 
 def scaled(lengths: float | tuple[float, float], factor: float) -> str:
-    """A length or a range of lengths in pixels times a factor, as the value of an override; rounded up."""
+    """A length or a range of lengths in pixels times a factor, rounded up, as the value of an override."""
     values = [-int(-value * factor // 1) for value in (lengths if isinstance(lengths, tuple) else (lengths,))]
     return json.dumps(values if isinstance(lengths, tuple) else values[0], separators=(",", ":"))

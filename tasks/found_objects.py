@@ -23,16 +23,16 @@ class FoundObjects:
     labels: torch.Tensor
     """[N], from 0."""
     rles: Sequence[bytes] | None
-    """N masks as COCO's compressed run lengths; None: the detector makes none."""
+    """N masks as COCO's compressed run lengths; None: the detector predicts no masks."""
     size: tuple[int, int]
     """(H, W) of the file."""
     is_finite: bool = True
     """Whether none of the outputs is NaN or infinite."""
     numbers: Sequence[int] | None = None
-    """N numbers of tracks; None: they are not tracked."""
+    """N track numbers; None: the objects are not tracked."""
 
     def above(self, score: float) -> FoundObjects:
-        """Those with at least this score."""
+        """The objects with at least this score."""
         rows = (self.scores >= score).nonzero().flatten()
         of_rows = {name: getattr(self, name)[rows] for name in ("boxes", "scores", "labels")}
         for name in ("rles", "numbers"):

@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 
 class ImageDataSettings(DataSettings):
-    """Images and views. Lists may also be in ImageNet's own formats, see `read_images`."""
+    """Images and views. Lists may also be in ImageNet's own formats; see `read_images`."""
 
     make: ImageShapesSettings | None = Field(None, description="demo images to make in `root` if they do not exist")
     train_view: TrainImageViewSettings = TrainImageViewSettings()
@@ -64,7 +64,7 @@ class ImageEvaluationSettings(EvaluationSettings):
 
 
 def _input_of_library(known: LibraryInput) -> dict[str, Any]:
-    """The settings for what a library says of its network's input."""
+    """The settings that correspond to a library's description of its network's input."""
     size = known.shape[-1]
     return {
         "train_view.size": size,
@@ -78,7 +78,7 @@ def _input_of_library(known: LibraryInput) -> dict[str, Any]:
 class ImageClassificationSettings(TaskSettings):
     """A recipe of image classification.
 
-    What it leaves open of the input of a network of timm or torchvision is as the library has it.
+    For a network of timm or torchvision, input settings that the recipe leaves open come from the library.
     """
 
     CHANGEABLE = ("evaluation",)
@@ -153,7 +153,7 @@ class ImageClassification(Classification):
         if getattr(model, "distilled", False) and self.settings.loss.distillation is None:
             raise SettingsError(
                 f"{self.settings.model.name} has a second head, which only a teacher trains: set "
-                "loss.distillation.teacher, or use the network without it, such as eat_tiny"
+                "loss.distillation.teacher, or use the network without that head, such as eat_tiny"
             )
 
     def training_shapes(self) -> list[tuple[str, tuple[int, ...]]]:

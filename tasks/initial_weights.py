@@ -1,4 +1,4 @@
-"""Weights that training starts from: the file that a recipe names in `model.pretrained`."""
+"""Initial weights of training: the file that a recipe names in `model.pretrained`."""
 
 import logging
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ log = logging.getLogger(__name__)
 def load_initial_weights(
     model: nn.Module, path: str | None, outputs: Mapping[str, Contents], table: str | None = None
 ) -> None:
-    """Loads the file of `model.pretrained`, if the recipe names one, and logs what came of its entries.
+    """Loads the file of `model.pretrained`, if the recipe names one, and logs which entries were loaded.
 
-    `outputs` is what the task's network tells apart; `table` is the file of `model.pretrained_classes`, if the recipe
+    `outputs` is what the task's network distinguishes; `table` is the file of `model.pretrained_classes`, if the recipe
     names one.
     """
     if path is None:

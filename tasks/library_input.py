@@ -1,6 +1,6 @@
-"""Size and normalization of the input of timm's and torchvision's networks, where a recipe leaves them open.
+"""Input size and normalization of timm's and torchvision's networks, where a recipe leaves them open.
 
-They become part of the recipe, so that a trained network keeps them whatever the library says later.
+They become part of the recipe, so that a trained network keeps them even if the library changes.
 """
 
 import copy
@@ -12,12 +12,12 @@ from backbones.library_network import LibraryInput
 
 
 def fill_library_input(recipe: Any, settings_for: Callable[[LibraryInput], dict[str, Any]]) -> Any:
-    """A recipe before it is checked, with what it leaves open of the section `data`; it stays as it is.
+    """A recipe, before it is checked, with missing settings of its section `data` filled in; `recipe` stays unchanged.
 
     Args:
-        recipe: as it was read, of any form. Only one with the name of a network in a library is completed.
-        settings_for: settings in `data` by dotted key, for what the library says. A section is set as a whole: only
-            if the recipe has none of its settings that are set with it.
+        recipe: as it was read, in any form. It is completed only if it names a library's network.
+          settings_for: settings in `data`, by dotted key, for the library's description. A section is set as a whole:
+           only if the recipe has none of the settings that are set with it.
     """
     name = _section(recipe, "model").get("name")
     if not isinstance(name, str) or not libraries.is_library_name(name) or not isinstance(recipe.get("data"), dict):

@@ -5,12 +5,12 @@ import torch.nn.functional as F
 
 
 def softmax_loss(scores: torch.Tensor, answers: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    """Cross entropy [B] of the answers [B] over all entities, without those that are right, too.
+    """Cross entropy [B] of the answers [B] over all entities, leaving out other right answers.
 
     Args:
         scores: [B, N].
         answers: [B].
-        known: rows and entities [2, M] that are right; the answers may be among them.
+        known: rows and entities [2, M] of right answers; the answers may be among them.
     """
     left_out = torch.zeros_like(scores, dtype=torch.bool)
     left_out[tuple(known)] = True
@@ -21,10 +21,10 @@ def softmax_loss(scores: torch.Tensor, answers: torch.Tensor, known: torch.Tenso
 def negatives_loss(
     scores: torch.Tensor, answers: torch.Tensor, negatives: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    r"""Binary cross entropy [B] of the answer and of drawn entities, half of it for either.
+    r"""Binary cross entropy [B] of the answer and of sampled entities, half the weight each.
 
-    Entities weigh :math:`\mathrm{softmax}(s / T)` within a question, without a gradient (self-adversarial sampling, Sun
-    et al., RotatE, ICLR 2019, https://arxiv.org/abs/1902.10197).
+    Entities are weighted by :math:`\mathrm{softmax}(s / T)` within a question, without a gradient (self-adversarial
+    sampling, Sun et al., RotatE, ICLR 2019, https://arxiv.org/abs/1902.10197).
 
     Args:
         scores: [B, N].

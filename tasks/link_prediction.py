@@ -1,11 +1,11 @@
 """Link prediction on knowledge graphs: which entity answers (head, relation, ?), and which (?, relation, tail).
 
 Protocol: Zhu et al., Neural Bellman-Ford Networks, NeurIPS 2021, https://arxiv.org/abs/2106.06935: every fact of the
-training graph is asked for in both directions, and the facts that a batch asks for are taken out of the graph first.
-Evaluation ranks all entities but those that are known to be right, too.
+training graph is asked for in both directions, and the facts that a batch asks for are removed from the graph first.
+Evaluation ranks an answer among all entities except other known right answers.
 
-Done differently here: the loss is a softmax over all entities by default, without the other known answers; ties count
-at their mean rank; a batch asks for the same facts, and misses the same edges, on any number of ranks.
+Differences: by default the loss is a softmax over all entities except other known answers; ties get their mean rank; a
+batch asks for the same facts, and removes the same edges, on any number of ranks.
 """
 
 import logging
@@ -58,7 +58,7 @@ REASONERS = ("eurnet_kg", "nbfnet")
 RELATIONS = "relations.txt"
 NOT_IN_KEY = {"model": ("pretrained",), "data": ("make", "train", "val", "test", "relations"),
               "evaluation": ("max_non_finite", "questions_per_forward")}  # fmt: skip
-"""Settings by section that change no score, or only by what the files hold."""
+"""Settings by section that do not change scores, or only through the contents of the files."""
 
 
 class LinkPrediction(Task):
@@ -80,7 +80,7 @@ class LinkPrediction(Task):
 
     @cached_property
     def splits(self) -> KnowledgeSplits:
-        """The facts, and what is asked."""
+        """The facts and the questions."""
         data = self.settings.data
         if data.make is not None:
             make = partial(make_families, Path(data.train).parent, **data.make.model_dump())
@@ -93,7 +93,7 @@ class LinkPrediction(Task):
 
     @cached_property
     def _given_relations(self) -> Names | None:
-        """The relations of the network that is trained further or used, in the order of its numbers."""
+        """The relations of the network that is fine-tuned or used, in the order of their numbers."""
         given, pretrained = self.settings.data.relations, self.settings.model.pretrained
         if given is None and pretrained is not None:
             recipe = read_fact(Path(pretrained), "recipe")
@@ -109,7 +109,7 @@ class LinkPrediction(Task):
 
     @property
     def questions(self) -> GraphQuestions:
-        """What an evaluation asks."""
+        """The questions of an evaluation."""
         questions = self.splits.valid if self.settings.evaluation.on == "val" else self.splits.test
         if questions is None:
             raise SettingsError("evaluation.on=test needs data.test, a file of facts or the folder of another graph")
@@ -244,7 +244,7 @@ class LinkPrediction(Task):
             self.settings.evaluation.max_non_finite,
         )
 
-    # What a run and a report depend on.
+    # What runs and reports depend on.
 
     @property
     def holds_out(self) -> bool:
@@ -308,7 +308,7 @@ class LinkPrediction(Task):
                 continue
             right = torch.zeros_like(scores, dtype=torch.bool)
             right[tuple(torch.from_numpy(part) for part in known.of(*(part.numpy() for part in batch)))] = True
-            # An answer that is a fact competes with the nodes of which nothing is known, as in training.
+            # An answer that is a fact competes only with nodes not known to answer, as in training.
             unknown = scores.masked_fill(right, float("-inf")).logsumexp(1, keepdim=True)
             total = torch.where(right, torch.logaddexp(unknown, scores), unknown)
             yield from (scores - total).exp().float()

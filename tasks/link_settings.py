@@ -23,7 +23,7 @@ class ReasonerSettings(Settings):
 
 
 class TripleDataSettings(Settings):
-    """The facts. What is asked is held out of them, or in files of its own."""
+    """The facts. Questions are held out of them or come from their own files."""
 
     CHANGEABLE = ("train", "val", "test", "relations")
 
@@ -31,12 +31,12 @@ class TripleDataSettings(Settings):
         None, description="demo facts to make in the folder of `train`, if there are none"
     )
     train: str = Field(
-        description="file of facts, a line `head<TAB>relation<TAB>tail` each, also CSV or gzip; or a folder with "
+        description="file of facts with lines `head<TAB>relation<TAB>tail`, also CSV or gzip; or a folder with "
         "train.txt, valid.txt and test.txt"
     )
     val: str | Share | None = Field(
         None,
-        description="file of facts to ask for; or a share of those of `train`; none: the folder's valid.txt, or 0.1",
+        description="file of facts to ask for; or a fraction of those of `train`; none: the folder's valid.txt, or 0.1",
     )
     test: str | None = Field(
         None,
@@ -45,36 +45,37 @@ class TripleDataSettings(Settings):
     )
     columns: tuple[str, str, str] | None = Field(
         None,
-        description="names of the columns of head, relation and tail, of files with a header; none: the first three",
+        description="names of the head, relation and tail columns in files with a header; none: the first three",
     )
     header: bool = Field(False, description="whether files have a header")
     relations: str | tuple[str, ...] | None = Field(
-        None, description="file with the name of a relation in each line, or the names; none: those of `train`"
+        None, description="file with one relation name per line, or the names; none: those of `train`"
     )
 
 
 class LinkLossSettings(Settings):
-    """What a network learns from."""
+    """The training objective."""
 
     name: Literal["softmax", "negatives"] = Field(
         "softmax",
         description="softmax: cross entropy over all entities; negatives: binary cross entropy of the answer and of "
-        "entities drawn at random, as in NBFNet",
+        "randomly sampled entities, as in NBFNet",
     )
     remove: Literal["triple", "pair"] = Field(
         "triple",
-        description="what is taken out of the graph before a batch is asked: the asked facts and their inverses; or "
+        description="what to remove from the graph before a batch is asked: the asked facts and their inverses; or "
         "all edges between a head and its answer, as NBFNet does on FB15k-237",
     )
     path_decay: float = Field(
         0,
         ge=0,
-        description="weight of half the mean square of the scores by paths. A softmax cannot see a constant: without "
-        "it they drift far below 0, and nodes unlike any in training stay behind and come first on another graph",
+        description="weight of half the mean square of the path scores. A softmax ignores a constant offset: without "
+        "this term scores drift far below 0, except those of nodes unlike any in training, which then rank first on "
+        "another graph",
     )
-    num_negatives: int = Field(32, gt=0, le=100_000, description="entities drawn for each question, by `negatives`")
+    num_negatives: int = Field(32, gt=0, le=100_000, description="negatives: entities sampled for each question")
     temperature: float = Field(
-        0.5, gt=0, description="of the weights of the drawn entities: high scores count more; by `negatives`"
+        0.5, gt=0, description="negatives: temperature of the weights of sampled entities; high scores count more"
     )
 
 
@@ -83,7 +84,7 @@ class LinkEvaluationSettings(ScoredListSettings):
 
     protocol: Protocol = Field(
         "ind_test",
-        description="of a test on another graph. ind_test: test.txt is asked, train.txt and test.txt are known; "
+        description="for a test on another graph. ind_test: test.txt is asked, train.txt and test.txt are known; "
         "ind_valid_test: valid.txt and test.txt are asked, all is known; facts: test.txt is asked, only train.txt is "
         "known",
     )
@@ -92,7 +93,7 @@ class LinkEvaluationSettings(ScoredListSettings):
         MAX_NON_FINITE,
         ge=0,
         le=1,
-        description="stop if a larger share of questions has NaN or infinite outputs; up to it they count as wrong",
+        description="stop if a larger fraction of questions has NaN or infinite outputs; otherwise they count as wrong",
     )
 
 

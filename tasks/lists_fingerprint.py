@@ -1,4 +1,4 @@
-"""The fingerprint of a classification task: what is in its lists, whatever the folder they are in."""
+"""The fingerprint of a classification task: the contents of its lists, whatever their folder."""
 
 from __future__ import annotations
 

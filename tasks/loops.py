@@ -1,4 +1,4 @@
-"""The loops that tasks of files share: batches of training, and an evaluation that continues an interrupted one."""
+"""Loops shared by tasks on files: training batches, and an evaluation that continues an interrupted one."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -33,7 +33,7 @@ def evaluation_loader(
     done: Collection[int] = (),
     in_process: bool = False,
 ) -> DataLoader:
-    """The batches of this rank. The same items are in a batch whatever is `done`, so no digit depends on it.
+    """The batches of this rank. Batches have the same items whatever is `done`, so no digit depends on it.
 
     `in_process`: without worker processes.
     """
@@ -42,7 +42,7 @@ def evaluation_loader(
 
 
 def resumable_in(folder: ResumeFolder, key: Mapping[str, Any], ranks: Ranks) -> ResumablePredictions:
-    """The rows of an interrupted evaluation in `folder`, if it had this `key` and ran on such a device."""
+    """The rows of an interrupted evaluation in `folder`, if it had this `key` and ran on the same type of device."""
     here = {"device": ranks.device.type, "num_threads": torch.get_num_threads()}
     return ResumablePredictions(folder.path, {**folder.key, **key, **here}, ranks, write_atomically)
 
@@ -54,13 +54,13 @@ def gather_rows(
     num_items: int,
     resumable: ResumablePredictions | None = None,
 ) -> Gathered | None:
-    """The rows of all items on the main rank, beside a progress bar; None on the others."""
+    """The rows of all items on the main rank, with a progress bar; None on the others."""
     with progress_bar(len(loader), 0, ranks, "evaluating", unit="batch") as bar:
         return gather(counted(to_device(loader, ranks.device), bar), rows_of, ranks, num_items, resumable)
 
 
 def check_any_read(num_read: int, failures: Sequence[Mapping[str, Any]], item: str) -> None:
-    """Raises FileError if none of the validation files could be read; `item`: the word for one."""
+    """Raises FileError if none of the validation files could be read; `item`: the word for a file."""
     if num_read == 0:
         first = failures[0]
         raise FileError(first["path"], f"{first['reason']}; no validation {item} can be read")

@@ -13,7 +13,7 @@ class LossSettings(Settings):
     """The loss."""
 
     label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="share of the target that is spread evenly over all classes"
+        0.0, ge=0, lt=1, description="fraction of the target that is spread evenly over all classes"
     )
 
 
@@ -66,7 +66,7 @@ def token_labeling_loss(
     num_cells, box = outputs.token_logits.shape[1], outputs.box
     if cell_targets is None:
         cell_targets = image_targets[:, None].expand(-1, num_cells, -1)
-    swapped = (box.bottom - box.top) * (box.right - box.left) / num_cells  # share of cells from the partner
+    swapped = (box.bottom - box.top) * (box.right - box.left) / num_cells  # fraction of cells from the partner
     mixed = (1 - swapped) * image_targets + swapped * image_targets.flip(0)
     cell_loss = F.cross_entropy(outputs.token_logits.float().flatten(0, 1), cell_targets.flatten(0, 1))
     return F.cross_entropy(outputs.logits.float(), mixed) + token_weight * cell_loss

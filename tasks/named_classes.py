@@ -1,4 +1,4 @@
-"""A task whose network tells named classes apart: how its recipes and runs carry the names."""
+"""A task with named classes: how its recipes and runs carry the names."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ CLASS_NAMES = "class_names.txt"
 
 
 class NamedClasses(Task):
-    """The part of classification, detection and segmentation that deals with the names of classes."""
+    """The part of classification, detection and segmentation that handles class names."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -32,14 +32,14 @@ class NamedClasses(Task):
         return is_held_out(self.settings)
 
     def warn_of_missing_classes(self, counts: Sequence[int], what: str) -> None:
-        """Warns of classes that training cannot learn; `counts`: how often it has `what` of each class."""
+        """Warns of classes that training cannot learn; `counts`: the number of `what` for each class."""
         if missing := [name for name, count in zip(self.class_names, counts, strict=True) if not count]:
             log.warning("no %s of %s", what, some_of(missing, self.num_classes))
 
     def warn_of_one_class(self) -> None:
-        """Warns a task whose answer is one of the classes that of a single one there is nothing to learn."""
+        """Warns if there is a single class, of which a task that answers with one class can learn nothing."""
         if self.num_classes == 1:
-            log.warning("there is one class, so every answer is right; name another one, such as all that is not it")
+            log.warning("there is one class, so every answer is right; add another, such as one for everything else")
 
     def resolved_recipe(self) -> dict[str, Any]:
         """The full recipe with all defaults and the number of classes filled in, as plain types."""
@@ -58,6 +58,6 @@ class NamedClasses(Task):
 
     @classmethod
     def overrides_of_run(cls, run: Path) -> list[str]:
-        """Takes the class names from the run directory, so that the training files are not needed."""
+        """Takes the class names from the run directory, so the training files are not needed."""
         names = run / CLASS_NAMES
         return [f"data.class_names={json.dumps(str(names))}"] if names.exists() else []

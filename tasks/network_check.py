@@ -1,7 +1,7 @@
-"""Finds before the first step whether a network takes the input that a recipe gives it.
+"""Checks before the first step whether a network accepts the input of a recipe.
 
-The network runs on torch's meta device, which computes shapes and no numbers: in milliseconds, without memory. The
-first time, torch imports its compiler for it: two seconds, which a training run pays anyway, for its optimizer.
+The network runs on torch's meta device, which computes shapes but no values, in milliseconds and without memory. The
+first time, torch imports its compiler: two seconds, which a training run pays anyway, for its optimizer.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 def check_network(task: Classification) -> nn.Module:
-    """The network of a task on the meta device, if it takes the inputs of its training and its evaluation.
+    """The network of a task on the meta device, if it accepts the inputs of training and evaluation.
 
-    Else raises SettingsError, which ends with settings that fit, if there are any (tasks/fitting_settings.py).
+    Otherwise raises SettingsError, ending with settings that fit, if there are any (tasks/fitting_settings.py).
     """
     try:
         return _check_network(task)
@@ -47,7 +47,7 @@ def _check_network(task: Classification) -> nn.Module:
 
 
 def check_validation(task: Classification) -> None:
-    """Raises SettingsError if the network does not take the inputs of an evaluation. Looks only once."""
+    """Raises SettingsError if the network does not accept the inputs of an evaluation. Checks only once."""
     if task.validation_shape() != task.checked_shape:
         with torch.device("meta"):
             _check_validation(task, task.build_model())
@@ -55,7 +55,7 @@ def check_validation(task: Classification) -> None:
 
 @contextmanager
 def explained(task: Classification) -> Iterator[None]:
-    """Context of a forward pass on views: if it fails, a SettingsError says whether the network does not take them."""
+    """Context of a forward pass on views; raises SettingsError if it fails because the network does not accept them."""
     try:
         yield
     except Exception:
@@ -70,12 +70,12 @@ def _check_validation(task: Classification, model: nn.Module) -> None:
 
 
 def run_on_meta(key: str, model: nn.Module, shape: tuple[int, ...], training: bool) -> Any:
-    """What a `model` on the meta device returns for input of `shape`, the batch included.
+    """What a `model` on the meta device returns for input of `shape`, including the batch.
 
-    None if it decides by the values of a tensor, which do not exist there.
+    None if it branches on the values of a tensor, which do not exist there.
 
     Raises:
-        SettingsError: the network does not take such input; the message starts with the setting `key`.
+        SettingsError: the network does not accept such input; the message starts with the setting `key`.
     """
     model.train(training)
     try:
@@ -83,7 +83,7 @@ def run_on_meta(key: str, model: nn.Module, shape: tuple[int, ...], training: bo
             return model(torch.empty(shape))
     except NotImplementedError:
         return None
-    except Exception as error:  # of any kind: networks do not agree on one
+    except Exception as error:  # of any type: networks raise different ones
         if "meta tensor" in str(error):
             return None
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,6 +1,6 @@
-"""Protein function prediction: which functions, of many, a protein structure has.
+"""Protein function prediction: which of many functions a protein structure has.
 
-Protocol of EC numbers and GO terms: DeepFRI's (Gligorijevic et al., Nature Communications 2021), as in GearNet: a
+Protocol for EC numbers and GO terms: DeepFRI's (Gligorijevic et al., Nature Communications 2021), as in GearNet: a
 sigmoid for each label, binary cross entropy, checkpoints ranked by Fmax on the validation chains.
 """
 
@@ -52,11 +52,11 @@ NOT_IN_KEY = {
     "data": (*LISTS, *LoaderSettings.CHANGEABLE),
     "evaluation": ("max_non_finite",),
 }
-"""Settings by section that change no score, or only by what the files hold."""
+"""Settings by section that do not change scores, or only through the contents of the files."""
 
 
 class ProteinFunction(NamedClasses):
-    """Trains and evaluates a network that says which functions a protein has."""
+    """Trains and evaluates a network that predicts a protein's functions."""
 
     Settings = ProteinFunctionSettings
     settings: ProteinFunctionSettings
@@ -75,7 +75,7 @@ class ProteinFunction(NamedClasses):
 
     @cached_property
     def named_labels(self) -> tuple[str, ...] | None:
-        """The labels that the recipe gives; None if it gives none."""
+        """The labels that the recipe names; None if it names none."""
         given = self.settings.data.class_names
         if isinstance(given, str):
             return tuple(read_setting("data.class_names", read_class_names, given))
@@ -107,7 +107,7 @@ class ProteinFunction(NamedClasses):
 
     @cached_property
     def _split(self) -> tuple[FileList, FileList | None]:
-        """The structures of data.train, and those split off to validate."""
+        """The structures of data.train, and those held out for validation."""
         data = self.settings.data
         files = self._read("train", data.train)
         if isinstance(data.val, str):
@@ -216,7 +216,7 @@ class ProteinFunction(NamedClasses):
         workers = loader_options(self.settings.data, self.ranks)
         return evaluation_loader(dataset, size, self.ranks, workers, done, in_process=len(files) <= size)
 
-    # What a run and a report depend on.
+    # What runs and reports depend on.
 
     def fingerprint(self, part: Part) -> Mapping[str, Contents]:
         if part == "outputs":

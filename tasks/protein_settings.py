@@ -21,8 +21,8 @@ class ProteinModelSettings(Settings):
 
     name: Literal["eurnet_protein", "gearnet"] = Field("eurnet_protein", description="eurnet_protein or gearnet")
     options: dict[str, Any] = Field({}, description="further arguments of the network's builder, such as num_layers")
-    num_classes: int | None = Field(None, gt=0, description="number of labels; none: as many as the labels have")
-    pretrained: str | None = Field(None, description="file of initial weights, of a network of the same sizes")
+    num_classes: int | None = Field(None, gt=0, description="number of labels; none: from the data")
+    pretrained: str | None = Field(None, description="file of initial weights, for a network of the same sizes")
 
 
 class ProteinDataSettings(LoaderSettings):
@@ -38,22 +38,22 @@ class ProteinDataSettings(LoaderSettings):
     )
     labels: Source = Field(
         "file",
-        description="file: lists are tables with lines `file,label;label`; ec, go_mf, go_bp, go_cc: lists of chains, "
-        "with labels in DeepFRI's annotation file",
+        description="file: lists are tables with lines `file,label;label`; ec, go_mf, go_bp, go_cc: lists are lists of "
+        "chains, with labels in DeepFRI's annotation file",
     )
     train: str = Field(description="table, or list of chains, of the training structures")
     val: str | Share = Field(
-        0.2, description="of the validation structures; or a share of those of `train`, chosen by run.seed"
+        0.2, description="list of validation structures; or a fraction of `train`, chosen by run.seed"
     )
-    test: str | None = Field(None, description="of the structures that evaluation.on=test scores")
-    root: str | None = Field(None, description="folder of the structures; none: that of the table")
+    test: str | None = Field(None, description="list of the structures that evaluation.on=test scores")
+    root: str | None = Field(None, description="folder of the structures; none: the table's folder")
     annotations: str | None = Field(None, description="DeepFRI's annotation file, for labels other than `file`")
     identity_table: str | None = Field(None, description="DeepFRI's table of test chains, for evaluation.identity")
     class_names: str | tuple[str, ...] | None = Field(
-        None, description="table with lines `number name` of the labels, or the names; none: those of the data"
+        None, description="table of labels (lines `number name`), or the names; none: from the data"
     )
     max_missing: float = Field(
-        0.05, ge=0, le=1, description="stop before training if a larger share of the structures has no file"
+        0.05, ge=0, le=1, description="stop before training if a larger fraction of the structures has no file"
     )
     graph: ResidueGraphSettings = ResidueGraphSettings()
 
@@ -62,7 +62,7 @@ class ProteinDataSettings(LoaderSettings):
         if self.labels != "file" and (self.annotations is None or self.root is None):
             raise ValueError(f"labels={self.labels} needs `annotations`, DeepFRI's file, and `root`, the structures")
         if self.labels == "file" and self.annotations is not None:
-            raise ValueError("annotations are for labels=ec, go_mf, go_bp and go_cc; a table has its labels itself")
+            raise ValueError("annotations are for labels=ec, go_mf, go_bp and go_cc; a table has its own labels")
         return self
 
 
@@ -71,7 +71,7 @@ class ProteinEvaluationSettings(ScoredListSettings):
 
     identity: Identity | None = Field(
         None,
-        description="of the test chains, only those that are less than so many percent alike to any training chain, by "
+        description="score only test chains with less than this percent identity to every training chain, by "
         "data.identity_table; none: all",
     )
     proteins_per_forward: int = Field(8, gt=0, le=2**16, description="structures per forward pass, per rank")
@@ -79,7 +79,7 @@ class ProteinEvaluationSettings(ScoredListSettings):
         MAX_NON_FINITE,
         ge=0,
         le=1,
-        description="stop if a larger share of structures has NaN or infinite outputs; up to it, nothing counts as "
+        description="stop if a larger fraction of structures has NaN or infinite outputs; otherwise nothing counts as "
         "predicted for them",
     )
 

@@ -1,4 +1,4 @@
-"""Pictures of the samples of a classification task: the frames in the file, and the input of the network."""
+"""Images of the samples of a classification task: the frames in the file and the network's input."""
 
 import logging
 from collections import Counter
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def training_pictures(task: "Classification", count: int) -> list[Picture]:
-    """The first `count` training samples, at most one batch: frames of the file, and network input."""
+    """The first `count` training samples, at most one batch: the file's frames and the network's input."""
     batch_size = task.settings.train.samples_per_forward(task.ranks)
     if not task.settings.data.mix.is_on:  # mixing needs the whole batch
         batch_size = min(batch_size, count)
@@ -37,7 +37,7 @@ def training_pictures(task: "Classification", count: int) -> list[Picture]:
 
 
 def validation_pictures(task: "Classification", count: int) -> list[Picture]:
-    """All views of `count` validation files, a first one of each class before any second; skips unreadable files."""
+    """All views of `count` validation files, one of each class before a second of any; skips unreadable files."""
     dataset, pictures = task.eval_views(task.val_files), []
     for number in first_of_each_class(task.val_files.labels)[:count]:
         sample, item = dataset[number], dataset.items[number]
@@ -68,7 +68,7 @@ def to_frames(task: "Classification", view: torch.Tensor) -> torch.Tensor:
 
 
 def class_counts(task: "Classification") -> dict[str, np.ndarray]:
-    """Files per class [C] of each list, and with sampling weights how often they are seen per training epoch."""
+    """Files per class [C] of each list, and, with sampling weights, how often they are seen per training epoch."""
     num_classes, weights = task.num_classes, task.train_weights
     rows, labels = task.train_files.labeled_rows()
     counts = {"training, listed": np.bincount(labels, minlength=num_classes)}
@@ -85,7 +85,7 @@ def caption(task: "Classification", files: FileList, item: FileItem) -> str:
 
 
 def _mixture(task: "Classification", target: torch.Tensor) -> list[str]:
-    """The classes of a mixed sample and their shares; [] without mixing."""
+    """The classes of a mixed sample and their weights; [] without mixing."""
     if not task.settings.data.mix.is_on:
         return []
     largest = target.topk(min(8 if task.multi_label else 2, len(target)))

@@ -1,4 +1,4 @@
-"""The lists of detection and segmentation: images to learn from, to choose by, and to test on; their classes."""
+"""The lists of detection and segmentation: training, validation and test images, and their classes."""
 
 import os
 from functools import cached_property, partial
@@ -18,7 +18,7 @@ from tasks.scored_list import on_test
 
 
 class SceneLists(NamedClasses):
-    """The part of detection and segmentation that says which images there are, and of which classes."""
+    """The part of detection and segmentation that finds the images and their classes."""
 
     # Implemented by subclasses.
 
@@ -27,7 +27,7 @@ class SceneLists(NamedClasses):
         raise NotImplementedError
 
     def to_learn_from(self, items: Any) -> Any:
-        """Those of the training images in `items` that training sees."""
+        """The images among the training images `items` that training sees."""
         return items
 
     # Lists.
@@ -41,7 +41,7 @@ class SceneLists(NamedClasses):
 
     @cached_property
     def _held(self) -> np.ndarray | None:
-        """Which images of data.train are held out to validate, bool [N]; None if data.val is no share."""
+        """Which images of data.train are held out for validation, bool [N]; None if data.val is not a fraction."""
         data = self.settings.data
         if isinstance(data.val, str):
             return None
@@ -68,13 +68,13 @@ class SceneLists(NamedClasses):
     def _test(self) -> Any:
         data = self.settings.data
         if data.test is None:
-            raise SettingsError("evaluation.on=test needs data.test, the images that choose nothing")
+            raise SettingsError("evaluation.on=test needs data.test, images that choose nothing")
         self.make_demo()
         return self.read_items("test", data.test, data.test_root or data.val_root or data.root)
 
     @property
     def lists(self) -> dict[str, Any]:
-        """The images of the recipe that are scored, by setting: "val" and, if it has any, "test"."""
+        """The recipe's scored images, by setting: "val" and, if there are any, "test"."""
         tested = {} if self.settings.data.test is None else {"test": self._test}
         return {"val": self._validation, **tested}
 
@@ -85,7 +85,7 @@ class SceneLists(NamedClasses):
 
     @property
     def list_suffix(self) -> str:
-        """The end of the protocol's name: "-test" for test images."""
+        """The suffix of the protocol's name: "-test" for test images."""
         return "-test" * (self.settings.evaluation.on == "test")
 
     def test_task(self) -> Task | None:
@@ -100,7 +100,7 @@ class SceneLists(NamedClasses):
         return source if part is None else {**source, "split": part}
 
     def place(self) -> tuple[str, str | None]:
-        """(setting, part of it) that the scored images are from; the part is None if they are all of it."""
+        """(setting, part of it) that the scored images come from; the part is None if they are all of it."""
         data = self.settings.data
         if self.settings.evaluation.on == "test":
             return data.test, None
@@ -118,7 +118,7 @@ class SceneLists(NamedClasses):
 
     @cached_property
     def named_classes(self) -> tuple[str, ...] | None:
-        """The class names that the recipe gives; None if it gives none."""
+        """The class names in the recipe; None if it has none."""
         given = self.settings.data.class_names
         if given is None or not isinstance(given, str):
             return given
@@ -137,7 +137,7 @@ class SceneLists(NamedClasses):
         return names
 
     def make_demo(self) -> None:
-        """Makes the demo images of the recipe, if it has any and they do not exist, on the main rank."""
+        """Makes the recipe's demo images on the main rank, if it has any and they do not exist."""
         make = self.settings.data.make
         if make is not None and not self._has_made:
             folder = Path(self.settings.data.train).parent

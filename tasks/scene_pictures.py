@@ -1,6 +1,6 @@
-"""Pictures of the samples of detection and segmentation: in the file, and as the network sees them, with labels drawn.
+"""Images of detection and segmentation samples, as in the file and as the network sees them, with labels drawn.
 
-Both tasks' batches have a list of images; what else they have says what to draw: `boxes` with `labels`, `masks` and
+Both tasks' batches have a list of images; the other keys decide what to draw: `boxes` with `labels`, `masks` and
 `ignored`, or `label_maps`.
 """
 
@@ -31,13 +31,13 @@ log = logging.getLogger(__name__)
 MIN_SIDE = 224
 """Smaller images are enlarged to this side before boxes and names are drawn on them, in pixels."""
 HEIGHT = 256
-"""Of the pictures on a sheet, in pixels: names must be readable."""
+"""Height of the images on a sheet, in pixels: names must be readable."""
 PAIR_HEIGHT = 200
-"""Of pictures beside each other, so that two pairs fit in a row."""
+"""Height of images side by side, so that two pairs fit in a row."""
 MAX_COUNTED = 500
-"""Images of a list whose pixels are counted."""
+"""Number of images of a list whose pixels are counted."""
 MAX_NAMED = 8
-"""Classes that a caption names."""
+"""Number of classes that a caption names."""
 NOTHING = Picture(["no file can be read"], {"": torch.zeros(1, 8, 8, 3, dtype=torch.uint8)})
 
 
@@ -60,7 +60,7 @@ def training_pictures(task: SceneTask, count: int) -> list[Picture]:
 
 
 def validation_pictures(task: SceneTask, count: int) -> list[Picture]:
-    """`count` validation images, a first one of each main class before any second, with what is in them.
+    """`count` validation images with their labels, one of each main class before a second of any.
 
     Images that cannot be read are skipped.
     """
@@ -83,9 +83,9 @@ def validation_pictures(task: SceneTask, count: int) -> list[Picture]:
 
 
 def prediction_pictures(task: SceneTask, model: nn.Module, count: int) -> list[Picture]:
-    """Validation images, chosen as by `validation_pictures`: what is in them, and what the network finds.
+    """Validation images, chosen as in `validation_pictures`, with their labels and with the network's predictions.
 
-    Images that cannot be read are skipped, and so are those whose labels cannot.
+    Images that cannot be read, or whose labels cannot be, are skipped.
     """
     items, pictures = task.val_items, []
     labeled = task.samples_of(items)
@@ -103,7 +103,7 @@ def prediction_pictures(task: SceneTask, model: nn.Module, count: int) -> list[P
             log.warning("cannot read %s: %s", error.path, error.reason)
             continue
         drawing, classes = task.drawing(seen.outputs), classes_in(in_file)
-        if "label_map" in drawing:  # boxes have their names on them
+        if "label_map" in drawing:  # boxes show their names
             classes = [*dict.fromkeys([*classes, *classes_in({"label_maps": drawing["label_map"]})])]
         found = draw_scene(in_file["images"], **drawing, min_short_side=MIN_SIDE).movedim(0, 2)[None]
         stages = {"known": _drawn(task, in_file), "found": found}
@@ -125,7 +125,7 @@ def pixel_counts(items: LabelMapFiles, num_classes: int) -> np.ndarray:
 
 
 def as_seen(task: SceneTask, image: torch.Tensor) -> torch.Tensor:
-    """An image as the network's input, without the padding, with the normalization undone: uint8 [3, h, w]."""
+    """An image of the network's input, without padding and normalization: uint8 [3, h, w]."""
     x = task.network_input([image])[0, :, : image.shape[1], : image.shape[2]].float()
     mean, std = (
         torch.tensor(values, device=x.device).view(3, 1, 1)
@@ -142,7 +142,7 @@ def classes_in(entries: Mapping[str, Any]) -> list[int]:
 
 
 def _drawn(task: SceneTask, entries: Mapping[str, Any]) -> torch.Tensor:
-    """An image with what is known of it drawn on it: uint8 [1, h, w, 3]."""
+    """An image with its labels drawn on it: uint8 [1, h, w, 3]."""
     names = {"boxes": "boxes", "labels": "labels", "masks": "masks", "ignored": "ignored", "label_maps": "label_map"}
     known = {argument: entries[name].cpu() for name, argument in names.items() if name in entries}
     drawn = draw_scene(entries["images"], **known, class_names=task.class_names, min_short_side=MIN_SIDE)
@@ -157,7 +157,7 @@ def _caption(task: SceneTask, path: str, classes: Sequence[int]) -> list[str | l
 
 
 def _varied(task: SceneTask, labeled: TrainSamples, number: int) -> Sequence[int]:
-    """Rows of images, a first one of each main class before any second. Looks at 200 of them."""
+    """Rows of images, one of each main class before a second of any. Looks at 200 images."""
     labels = []
     for row in range(min(number, 200)):
         try:

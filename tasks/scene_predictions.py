@@ -24,7 +24,7 @@ def see_files(
     """See `engine.task.Draws.see`; `done`: inputs to leave out."""
     dataset = task.eval_samples(inputs)
     size = 1 if one_by_one else task.settings.evaluation.images_per_forward
-    # Frames in memory stay in this process; and for one batch no worker is worth starting.
+    # Frames in memory cannot leave this process, and for one batch no worker is worth starting.
     in_process = bool(inputs.contents) or len(inputs) <= size
     loader = task.evaluation_loader(dataset, done, in_process, size, alone=True)
     for batch in to_device(loader, task.ranks.device):

@@ -13,7 +13,7 @@ from tasks.scored_list import ScoredListSettings, Share, check_source_pattern
 
 OTHER_PLACES = {"weights": "pretrained", "num_classes": "num_classes", "head": "head", "neck": "neck"}
 OTHER_PLACES |= dict.fromkeys(("channels", "auxiliary_channels", "dropout", "norm", "head_options"), "head_options")
-"""What the builders of whole networks take besides the options of the backbone -> the setting for it."""
+"""Arguments of the builders of whole networks besides the backbone's options -> the setting for each."""
 
 
 class SceneModelSettings(Settings):
@@ -22,15 +22,15 @@ class SceneModelSettings(Settings):
     CHANGEABLE = ("pretrained",)
 
     backbone: str = Field(
-        description="a name from models.list_models(), or timm/NAME for a network of timm that has features_only"
+        description="a name from models.list_models(), or timm/NAME for a timm network with features_only"
     )
     options: dict[str, Any] = Field({}, description="further arguments of the backbone's builder, such as drop_path")
     head_options: dict[str, Any] = Field({}, description="further arguments of the head's builder")
     num_classes: int | None = Field(None, gt=0, le=255, description="number of classes; none: from the data")
     pretrained: str | None = Field(
         None,
-        description="file of initial weights: of the backbone, such as an image classifier's, or of a whole network of "
-        "this task",
+        description="file of initial weights, for the backbone, such as an image classifier's, or for a whole network "
+        "of this task",
     )
 
     @field_validator("options")
@@ -45,7 +45,7 @@ class SceneModelSettings(Settings):
 class SceneDataSettings(LoaderSettings):
     """The images, and the dataloader workers that read them."""
 
-    # Where the lists are may change, because checkpoints know what is in them: see `Task.fingerprint`.
+    # The lists may move, because checkpoints record their contents: see `Task.fingerprint`.
     CHANGEABLE = (
         *("train", "root", "class_names", "val", "val_root", "val_view", "test", "test_root", "source_pattern"),
         *LoaderSettings.CHANGEABLE,
@@ -56,23 +56,23 @@ class SceneDataSettings(LoaderSettings):
     )
     class_names: str | tuple[str, ...] | None = Field(
         None,
-        description="table of class names (lines `label name`, CSV or JSON), or the names; none: of the data",
+        description="table of class names (lines `label name`, CSV or JSON), or the names; none: from the data",
     )
     val: str | Share = Field(
-        description="validation images, in the same forms as `train`; or a share of the training images, such as 0.1, "
-        "chosen by run.seed and their paths"
+        description="validation images, in the same formats as `train`; or a fraction of the training images, such as "
+        "0.1, chosen by run.seed and their paths"
     )
     val_root: str | None = Field(None, description="root of the validation images, if it differs")
     test: str | None = Field(
         None,
-        description="test images, in the same forms: scored once at the end of a run, by the best and the last "
+        description="test images, in the same formats: scored once at the end of a run, with the best and the last "
         "checkpoint; they choose nothing",
     )
     test_root: str | None = Field(None, description="root of the test images, if it differs from that of validation")
     source_pattern: str | None = Field(
         None,
-        description="regular expression, of which the first group names the recording that an image is from: those of "
-        "one recording are held out together; of the path below the root, without suffix",
+        description="regular expression on the path below the root, without suffix, whose first group names the "
+        "recording of an image: images of one recording are held out together",
     )
     pixels: PixelSettings = PixelSettings()
 
@@ -81,7 +81,7 @@ class SceneDataSettings(LoaderSettings):
     @model_validator(mode="after")
     def _sources_divide_something(self):
         if self.source_pattern and isinstance(self.val, str):
-            raise ValueError("source_pattern needs a share of the training images as val; for example data.val=0.1")
+            raise ValueError("source_pattern needs a fraction of the training images as val; for example data.val=0.1")
         return self
 
 
@@ -92,12 +92,12 @@ class SceneEvaluationSettings(ScoredListSettings):
         1,
         gt=0,
         le=2**16,
-        description="images per forward pass, per rank; several are padded to one size, which changes the outputs near "
-        "the borders",
+        description="images per forward pass, per rank; several are padded to one size, which changes outputs near the "
+        "borders",
     )
     max_non_finite: float = Field(
         MAX_NON_FINITE,
         ge=0,
         le=1,
-        description="stop if a larger share of images has NaN or infinite outputs; up to it they count as wrong",
+        description="stop if a larger fraction of images has NaN or infinite outputs; otherwise they count as wrong",
     )

@@ -1,4 +1,4 @@
-"""What detection and segmentation share: files, network, batches, predictions by image, and what reports name them."""
+"""Shared by detection and segmentation: files, network, batches, predictions per image, and names in reports."""
 
 from __future__ import annotations
 
@@ -42,24 +42,24 @@ IGNORED = {
     "data": (*IN_TRAINING_ONLY, *IN_THE_FILES, *LoaderSettings.CHANGEABLE),
     "evaluation": ("on", "max_non_finite", "save_predictions"),
 }
-"""Settings by section that change no score, or only by what the validation files are."""
+"""Settings by section that do not change scores, or only through the choice of validation files."""
 ONLY_IN_PICTURES = ("drawn_score",)
-"""Settings of `evaluation` that change what is drawn of the outputs, and no score."""
+"""Settings of `evaluation` that change how outputs are drawn, but no score."""
 
 
 class SceneTask(SceneLists):
-    """A task whose network looks at images of any size and says where things are."""
+    """A task whose network locates things in images of any size."""
 
     find_inputs: ClassVar[Callable[[Iterable[Any]], Sequence[Any]]] = staticmethod(find_images)
 
     # Implemented by subclasses.
 
     def samples_of(self, items: Any, stream: str = "train") -> TrainSamples:
-        """Training samples of the images in `items`, which are `train_items` or of their kind."""
+        """Training samples of the images in `items`: `train_items` or the like."""
         raise NotImplementedError
 
     def eval_samples(self, items: Any) -> EvalSamples:
-        """The images of `val_items`, or of a `FileList` without annotations."""
+        """Evaluation samples of `val_items`, or of a `FileList` without annotations."""
         raise NotImplementedError
 
     def rows_maker(self, model: nn.Module) -> Callable[[Batch], Rows]:
@@ -67,7 +67,7 @@ class SceneTask(SceneLists):
         raise NotImplementedError
 
     def outputs_of(self, model: nn.Module, batch: Batch) -> list[Any]:
-        """What the network finds in each image of a batch of `eval_samples`, at the size of its file."""
+        """The network's predictions for each image of a batch of `eval_samples`, at the size of its file."""
         raise NotImplementedError
 
     def is_finite(self, outputs: Any) -> bool:
@@ -75,7 +75,7 @@ class SceneTask(SceneLists):
         raise NotImplementedError
 
     def guesses(self, outputs: Any) -> list[tuple[str, float]]:
-        """The classes in an image, with a number each, the largest first."""
+        """The classes in an image, each with a number, the largest first."""
         raise NotImplementedError
 
     def drawing(self, outputs: Any) -> dict[str, Any]:
@@ -87,14 +87,14 @@ class SceneTask(SceneLists):
         raise NotImplementedError
 
     def create_network(self, num_classes: int) -> nn.Module:
-        """The network of the recipe with fresh weights; raises ValueError for options that do not fit."""
+        """The network of the recipe with random weights; raises ValueError for options that do not fit."""
         raise NotImplementedError
 
     def label_counts(self, items: Any) -> Any:
-        """How often each class occurs in `items` [K], as `counted` says."""
+        """How often each class occurs in `items` [K]; `counted` names the unit."""
         raise NotImplementedError
 
-    # Of the contract of engine.task.Task.
+    # Part of the contract of engine.task.Task.
 
     def train_samples(self, stream: str) -> TrainSamples:
         return self.samples_of(self.train_items, stream)
@@ -124,16 +124,16 @@ class SceneTask(SceneLists):
         self.train_samples("train"), self.eval_samples(self.val_items)
 
     def check_network(self, model: nn.Module) -> None:
-        """Raises SettingsError if `model`, on the meta device, does not take the inputs of the recipe."""
+        """Raises SettingsError if `model`, on the meta device, does not accept the inputs of the recipe."""
 
     def build_model(self) -> nn.Module:
         try:
             return self.create_network(self.num_classes)
-        except Exception as error:  # of any kind: each builder has its own options
+        except Exception as error:  # of any type: each builder has its own options
             raise SettingsError(f"model: {error}") from error
 
     def load_initial_weights(self, model: nn.Module) -> None:
-        """Loads `model.pretrained`, a file of the backbone or of a whole network of this kind."""
+        """Loads `model.pretrained`, weights of the backbone or of a whole network of this task."""
         load_initial_weights(model, self.settings.model.pretrained, self.fingerprint("outputs"))
 
     def train_batches(self, first_batch: int, num_batches: int, batch_size: int, stream: str) -> Iterable[Batch]:
@@ -165,7 +165,7 @@ class SceneTask(SceneLists):
         size: int | None = None,
         alone: bool = False,
     ) -> DataLoader:
-        """The batches of this rank, of `size` images; `alone`: of all ranks. See `loops.evaluation_loader`."""
+        """The batches of this rank, of `size` images; with `alone`, of all ranks. See `loops.evaluation_loader`."""
         size = size or self.settings.evaluation.images_per_forward
         workers = loader_options(self.settings.data, self.ranks)
         ranks = Ranks(0, 1, self.ranks.device) if alone else self.ranks

@@ -1,4 +1,4 @@
-"""Which list an evaluation scores: the one that chooses among checkpoints, or the one that is kept for the end."""
+"""Which list an evaluation scores: the one that chooses checkpoints, or the one held out until the end."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -9,7 +9,7 @@ from engine.task import Task
 from settings import Settings, SettingsError
 
 Share = Annotated[float, Field(gt=0, lt=1)]
-"""A share of the training list that is held out of it."""
+"""A fraction of the training list that is held out of it."""
 
 
 class ScoredListSettings(Settings):
@@ -27,7 +27,7 @@ def on_test(task: Any) -> Task:
 
 
 def is_held_out(settings: Any) -> bool:
-    """Whether what an evaluation scores is drawn from data.train: a share, or a fold."""
+    """Whether an evaluation scores a part of data.train: a fraction or a fold."""
     data = settings.data
     return not isinstance(data.test if settings.evaluation.on == "test" else data.val, str)
 
@@ -36,13 +36,13 @@ def check_chooses_on_val(settings: Any) -> None:
     """Raises SettingsError if a run would choose its checkpoints by data.test."""
     if settings.evaluation.on == "test":
         raise SettingsError(
-            "evaluation.on=test is for tools/evaluate.py: a run chooses its best checkpoint on data.val, and scores "
-            "data.test at its end"
+            "evaluation.on=test is for tools/evaluate.py: a run chooses its best checkpoint on data.val and scores "
+            "data.test when it ends"
         )
 
 
 def check_source_pattern(pattern: str | None) -> str | None:
-    """A regular expression as it is. Raises ValueError if it is none."""
+    """A regular expression, unchanged. Raises ValueError if it is not valid."""
     if pattern is not None:
         try:
             re.compile(pattern)

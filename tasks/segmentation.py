@@ -1,7 +1,7 @@
 """Semantic segmentation, a class for every pixel, as in the ADE20K recipes of EurNet and HorNet and GloRe's Cityscapes.
 
-Evaluation resizes the image with its aspect kept, predicts it whole or by windows that slide over it, enlarges the
-logits to the file's size and counts every pixel once. Several scales and mirror images are averaged as probabilities.
+Evaluation resizes the image, keeping its aspect ratio, predicts it whole or in sliding windows, upsamples the logits to
+the file's size and counts every pixel once. Probabilities are averaged over several scales and mirror images.
 """
 
 import io
@@ -41,9 +41,9 @@ from tasks.scenes import SceneTask
 log = logging.getLogger(__name__)
 
 NUM_CHECKED = 8
-"""Label maps of each list that are looked at before training."""
+"""Number of label maps of each list that are checked before training."""
 MIN_SIZE = 32
-"""Smaller images are padded to so many pixels a side: no backbone takes less."""
+"""Smaller images are padded to this many pixels a side: no backbone accepts less."""
 
 
 class SegmentorSettings(SceneModelSettings):
@@ -58,16 +58,14 @@ class SegmentationDataSettings(SceneDataSettings):
     CHANGEABLE = (*SceneDataSettings.CHANGEABLE, "labels", "val_labels", "test_labels")
 
     train: str = Field(
-        description="list of training images and label maps; or their folder, with `labels`; or the folder of ADE20K "
-        "or Cityscapes"
+        description="list of training images and label maps; or the images' folder, with `labels`; or the folder of "
+        "ADE20K or Cityscapes"
     )
-    labels: str | None = Field(None, description="folder of the label maps, where `train` is a folder of images")
-    val_labels: str | None = Field(None, description="folder of their label maps, where `val` is a folder of images")
-    test_labels: str | None = Field(None, description="folder of their label maps, where `test` is a folder of images")
-    root: str | None = Field(None, description="folder that the paths of a list are relative to; none: the list's")
-    ignored_label: int | None = Field(
-        None, ge=0, le=255, description="value of the label maps that is ignored, besides 255"
-    )
+    labels: str | None = Field(None, description="folder of the label maps, if `train` is a folder of images")
+    val_labels: str | None = Field(None, description="folder of the label maps, if `val` is a folder of images")
+    test_labels: str | None = Field(None, description="folder of the label maps, if `test` is a folder of images")
+    root: str | None = Field(None, description="folder that listed paths are relative to; none: the list's folder")
+    ignored_label: int | None = Field(None, ge=0, le=255, description="label-map value to ignore, besides 255")
     train_view: SegmentationViewSettings = SegmentationViewSettings()
     val_view: EvalViewSettings = EvalViewSettings(short_side=512, max_long_side=2048)
 
@@ -85,8 +83,7 @@ class PixelLossSettings(Settings):
     auxiliary_weight: float = Field(0.4, ge=0, description="weight of the auxiliary head's loss")
     average: Literal["all", "labeled"] = Field(
         "all",
-        description="the mean is over all pixels, of which ignored ones add 0, as in the papers' runs; or over those "
-        "with a label",
+        description="average over all pixels, ignored ones as 0, as in the papers' runs; or over those with a label",
     )
 
 
@@ -94,7 +91,7 @@ class SlideSettings(Settings):
     """Windows that slide over the image."""
 
     crop: tuple[int, int] = Field(description="height and width of a window, in pixels")
-    stride: tuple[int, int] = Field(description="from window to window, down and across, in pixels")
+    stride: tuple[int, int] = Field(description="step from window to window, down and across, in pixels")
 
     @model_validator(mode="after")
     def _leave_no_gaps(self) -> "SlideSettings":
@@ -108,7 +105,7 @@ class SlideSettings(Settings):
 class SegmentationEvaluationSettings(SceneEvaluationSettings):
     """How images are evaluated."""
 
-    slide: SlideSettings | None = Field(None, description="predict by sliding windows; none: the whole image at once")
+    slide: SlideSettings | None = Field(None, description="predict in sliding windows; none: the whole image at once")
     save_predictions: bool = Field(False, description="write a PNG with the predicted classes for every image")
 
 
@@ -125,7 +122,7 @@ class SegmentationSettings(TaskSettings):
 
 
 class Segmentation(SceneTask):
-    """Trains and evaluates a network that gives every pixel a class."""
+    """Trains and evaluates a network that classifies every pixel."""
 
     Settings = SegmentationSettings
     counted = "pixels"
@@ -175,7 +172,7 @@ class Segmentation(SceneTask):
         run_on_meta(f"data.train_view.crop, train.batch_size={self.settings.train.batch_size}", model, shape, True)
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The sum of the heads' losses, and sums over the batch: `loss` and, of several heads, its parts."""
+        """The sum of the heads' losses, and sums over the batch: `loss` and, with several heads, its parts."""
         settings, size = self.settings.loss, self.settings.data.train_view.crop
         images = self.network_input(batch["images"], size=size)
         labels = pad_label_maps(batch["label_maps"], size)
@@ -204,7 +201,7 @@ class Segmentation(SceneTask):
         return bool(outputs.isfinite().all())
 
     def outputs_of(self, model: nn.Module, batch: Batch) -> list[torch.Tensor]:
-        """Scores [K, H, W] of every pixel of each file: logits, or, averaged over several views, probabilities."""
+        """Scores [K, H, W] of every pixel of each file: logits or, averaged over several views, probabilities."""
         num_views = len(batch["images"]) // len(batch["original"])
         scores = self._scores(model, batch["images"], batch["original"].repeat_interleave(num_views, dim=0).tolist())
         if num_views == 1:
@@ -214,7 +211,7 @@ class Segmentation(SceneTask):
     def _scores(
         self, model: nn.Module, views: Sequence[torch.Tensor], originals: Sequence[Sequence[int]]
     ) -> list[torch.Tensor]:
-        """Logits [K, H, W] at the file's size for each view, or, with several views, probabilities."""
+        """Logits [K, H, W] at the file's size for each view or, with several views, probabilities."""
         view = self.settings.data.val_view
         averages = len(view.scales) * (1 + view.flip) > 1
         scores, number = [], self.settings.evaluation.images_per_forward
@@ -235,7 +232,7 @@ class Segmentation(SceneTask):
         return model(images) if windows is None else slide(model, images, windows.crop, windows.stride)
 
     def guesses(self, outputs: torch.Tensor) -> list[tuple[str, float]]:
-        """The classes in an image, with their shares of the pixels."""
+        """The classes in an image, with their fractions of the pixels."""
         shares = self.best_classes(outputs).flatten().bincount(minlength=self.num_classes) / outputs[0].numel()
         order = shares.argsort(descending=True, stable=True).tolist()
         return [(self.class_names[label], shares[label].item()) for label in order if shares[label] > 0]
@@ -275,7 +272,7 @@ class Segmentation(SceneTask):
 
 
 def _check_label_maps(split: str, items: LabelMapFiles) -> None:
-    """Raises SettingsError if most of a few label maps cannot be used: then it is the recipe, and no damaged file."""
+    """Raises SettingsError if most of a few label maps cannot be used: the recipe is at fault, not a damaged file."""
     rows = sorted({round(place * (len(items) - 1) / max(1, NUM_CHECKED - 1)) for place in range(NUM_CHECKED)})
     faults, seen = [], set()
     for row in rows:
@@ -294,21 +291,20 @@ def _check_label_maps(split: str, items: LabelMapFiles) -> None:
         raise SettingsError(f"data.{split}: no pixel has a class in any of {len(rows)} label maps; all are {IGNORED}")
     if len(known) == 1 and items.num_classes > 1:
         log.warning(
-            "data.%s: in %d label maps all pixels are %s, or %d, which is ignored: no class is learned that is stored "
-            "as %d",
+            "data.%s: in %d label maps all pixels are %s, or %d, which is ignored: no class stored as %d is learned",
             *(split, len(rows), items.class_names[known[0]], IGNORED, IGNORED),
         )
 
 
 class Smoothing:
-    """Averages the probabilities of frames, the newest with weight 1 - `weight`, and starts over at another size."""
+    """Averages the probabilities of frames, the newest with weight 1 - `weight`; starts over when the size changes."""
 
     def __init__(self, weight: float, is_logits: bool):
         self.weight, self.is_logits = weight, is_logits
         self._mean: torch.Tensor | None = None
 
     def __call__(self, scores: torch.Tensor) -> torch.Tensor:
-        """Scores of the next frame [K, H, W], as logits or probabilities -> probabilities."""
+        """Scores of the next frame [K, H, W], logits or probabilities -> probabilities."""
         probabilities = scores.softmax(0) if self.is_logits else scores
         if self._mean is None or self._mean.shape != probabilities.shape:
             self._mean = probabilities

@@ -1,7 +1,7 @@
-"""Actions from skeletons: sequences of joints, one class per sequence, cross-entropy loss.
+"""Action recognition from skeletons: sequences of joints, one class per sequence, cross-entropy loss.
 
-Each sequence is seen from the hip, in units of its bones, and resampled to a fixed number of frames. The whole sequence
-is evaluated, once.
+Each sequence is centered on the hip, scaled to units of its bones, and resampled to a fixed number of frames. The whole
+sequence is evaluated, once.
 """
 
 from functools import cached_property, partial
@@ -79,7 +79,7 @@ class SkeletonAction(Classification):
         return "data.body", (data.num_people, data.num_frames, data.tree.num_joints, 3)
 
     def overrides_for_input(self, shape: tuple[int, ...]) -> list[str]:
-        return []  # networks are built for the skeletons of the recipe
+        return []  # networks are built for the recipe's skeletons
 
     @property
     def views_per_forward(self) -> int:

@@ -1,4 +1,4 @@
-"""The settings of actions from skeletons."""
+"""The settings of action recognition from skeletons."""
 
 from typing import Annotated, Any, Literal
 
@@ -19,17 +19,17 @@ class SkeletonModelSettings(ClassifierSettings):
     """The network."""
 
     name: Literal["eurnet_skeleton", "stgcn"] = Field("eurnet_skeleton", description="eurnet_skeleton or stgcn")
-    pretrained: str | None = Field(None, description="file of initial weights, of a network for the same body")
+    pretrained: str | None = Field(None, description="file of initial weights, for a network for the same body")
     options: dict[str, Any] = Field(
         {}, description="further arguments of the network's builder, such as one_relation: true"
     )
 
 
 class BodySettings(Settings):
-    """A body of your own."""
+    """A custom body."""
 
-    bones: tuple[tuple[int, int], ...] = Field(description="pairs of joints that bones join, one fewer than joints")
-    center: int = Field(0, ge=0, description="the joint that the others are seen from, such as the hip")
+    bones: tuple[tuple[int, int], ...] = Field(description="pairs of joints that bones connect, one fewer than joints")
+    center: int = Field(0, ge=0, description="the joint that the others are relative to, such as the hip")
 
     @model_validator(mode="after")
     def _is_a_tree(self):
@@ -38,24 +38,24 @@ class BodySettings(Settings):
 
 
 class SkeletonDataSettings(DataSettings):
-    """Sequences of skeletons. Lists may also be an NPZ file or a folder whose names tell actions, see `names`."""
+    """Skeleton sequences. A list may also be an NPZ file, or a folder whose file names encode actions (see `names`)."""
 
     CHANGEABLE = (*DataSettings.CHANGEABLE, "train_split", "val_split")
 
     make: SkeletonMovesSettings | None = Field(None, description="demo skeletons to make in `root`, if there are none")
     names: str | None = Field(
         None,
-        description="how names of sequences tell action and subject: msr_action3d, utkinect, ntu_subject, ntu_view (by "
+        description="how sequence names encode action and subject: msr_action3d, utkinect, ntu_subject, ntu_view (by "
         "camera), or a pattern with (?P<action>...) and (?P<group>...)",
     )
     val_split: Groups | None = Field(None, description="with `names`, the subjects or cameras to validate on: 2,4,6")
     train_split: Groups | None = Field(
-        None, description="those to train on: 1,3,5, or `not 2,4,6`; none: all but those of val_split"
+        None, description="the subjects or cameras to train on: 1,3,5, or `not 2,4,6`; none: all not in val_split"
     )
     body: Literal["kinect", "kinect_v2", "openpose", "msr_action3d"] | BodySettings = Field(
         "kinect", description="the joints: a body by its name, or {bones: [[0, 1], ...], center: 0}"
     )
-    num_people: int = Field(1, gt=0, le=100, description="people per clip: those who move most")
+    num_people: int = Field(1, gt=0, le=100, description="people per clip: those who move the most")
     num_frames: int = Field(32, gt=0, le=10_000, description="frames per clip, evenly spaced")
     train_view: SkeletonViewSettings = SkeletonViewSettings()
 
@@ -86,7 +86,7 @@ class SkeletonEvaluationSettings(EvaluationSettings):
 
 
 class SkeletonActionSettings(TaskSettings):
-    """A recipe of actions from skeletons."""
+    """A recipe for action recognition from skeletons."""
 
     CHANGEABLE = ("evaluation",)
 

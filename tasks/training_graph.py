@@ -25,7 +25,7 @@ class TrainingGraph:
         self._ends = torch.minimum(*ends) * graph.num_nodes + torch.maximum(*ends)
 
     def without(self, facts: torch.Tensor, remove: Literal["triple", "pair"]) -> IndexedGraph:
-        """The graph without the edges of some facts [B], and their inverses.
+        """The graph without the edges of some facts [B] and of their inverses.
 
         `pair`: also without every other edge between the two entities of such a fact.
         """

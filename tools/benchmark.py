@@ -16,9 +16,9 @@
 `data` compares our video reader with decord, OpenCV and torchcodec. `recipes` compares ways to re-encode videos.
 `model` measures the cost of a network, and `throughput` prints a table of networks like those in papers. `graph`
 measures message passing on grids and on edge lists, `dense_graph` EurNet's backbone for dense prediction. `detector`
-compares our Mask R-CNN with torchvision's, `upernet` our head with that of transformers, `reasoning` networks for
-knowledge graphs. `step` measures the overhead of a training step over its network. `latency` measures a prediction from
-a video's file to its labels, stage by stage, `acceleration` a network by other runtimes than PyTorch's eager mode.
+compares our Mask R-CNN with torchvision's, `upernet` our UPerNet head with that of transformers, `reasoning` networks
+for knowledge graphs. `step` measures what a training step costs beyond its network. `latency` times a prediction stage
+by stage, from video file to labels; `acceleration` times a network in other runtimes than PyTorch's eager mode.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(parser, argv[1:])
     try:
         module.run(args)
-    except (OSError, ValueError) as error:  # a missing file; a name or a size that the network does not take
+    except (OSError, ValueError) as error:  # a missing file, or a name or size that the network does not accept
         raise SettingsError(str(error)) from error
 
 

@@ -1,15 +1,15 @@
-"""Finds faults in sets for detection and segmentation, and in plain folders of images.
+"""Finds faults in detection and segmentation data sets, and in plain folders of images.
 
-    python tools/check_images.py instances_train.json --root train        boxes and masks in COCO's form
+    python tools/check_images.py instances_train.json --root train        boxes and masks in COCO format
     python tools/check_images.py IMAGES --labels LABELS --num-classes 11  images and label maps in parallel folders
     python tools/check_images.py list.txt --num-classes 11                lines `image label_map`
     python tools/check_images.py ADE20K --split train                     the layout of ADE20K or of Cityscapes
     python tools/check_images.py IMAGES                                   can every image be read?
 
-It reads every image, and finds those that are missing, damaged or of another size than stated; boxes that are
-degenerate or outside their image; polygons and run lengths with faults; label maps of another size, kind or with values
-out of range. A row for each image goes to SOURCE.checked.csv, and one for each fault of a COCO file that belongs to no
-image. Exit status: 0, or 1 if there is a fault.
+Reads every image. Reports images that are missing, damaged or not of the stated size; boxes that are degenerate or
+outside their image; invalid polygons and run lengths; label maps of the wrong size or kind, or with values out of
+range. SOURCE.checked.csv gets a row for each image, and one for each fault of a COCO file that belongs to no image.
+Exit status: 0, or 1 if there is a fault.
 """
 
 import argparse
@@ -31,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--labels", type=Path, metavar="DIR", help="folder of the label maps")
     parser.add_argument("--split", help="train or val, of ADE20K and Cityscapes")
     parser.add_argument("--num-classes", type=int, metavar="N", help="number of classes of the label maps")
-    parser.add_argument("--class-names", type=Path, metavar="TABLE", help="table of the classes of the label maps")
-    parser.add_argument("--ignored-label", type=int, metavar="N", help="value of the label maps that is ignored")
+    parser.add_argument("--class-names", type=Path, metavar="TABLE", help="class table of the label maps")
+    parser.add_argument("--ignored-label", type=int, metavar="N", help="label-map value to ignore")
     parser.add_argument("--table", type=Path, help="table to write (default: SOURCE.checked.csv)")
     parser.add_argument("--workers", type=int, default=default_num_workers(1), metavar="N", help="number of processes")
     parser.add_argument("--timeout", type=float, default=120, metavar="SECONDS", help="limit for one image (120)")
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.workers < 1 or args.timeout <= 0:
         parser.error("--workers and --timeout must be more than 0")
 
-    from tools.preparation.image_checks import check_images  # torch: seconds that --help does not take
+    from tools.preparation.image_checks import check_images  # imports torch: too slow for --help
 
     if not check_images(args):
         sys.exit(1)

@@ -1,11 +1,11 @@
-"""Finds the videos that training could not read, and stores where the frames of all others are.
+"""Finds the videos that training could not read, and indexes the frames of all others.
 
     python tools/check_videos.py LIST                   reads the packets of every video: can it be opened, is it whole?
     python tools/check_videos.py FOLDER --full          decodes every frame as well
 
-It writes two files beside the list or folder: LIST.checked.csv, a row for each video, and LIST.index, which saves
-training and evaluation with this list a pass over every video. The same command again checks only videos that are new,
-have changed, or had a fault. Exit status: 0, or 1 if a video has a fault.
+Writes two files beside the list or folder: LIST.checked.csv, with a row for each video, and LIST.index, which saves
+training and evaluation on this list a pass over every video. Running the same command again checks only videos that
+are new, have changed or had a fault. Exit status: 0, or 1 if a video has a fault.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="list of videos in any form that recipes accept, or a folder")
     parser.add_argument("--root", type=Path, help="folder that the list's paths are relative to (default: its own)")
-    parser.add_argument("--split", help="the split to check, where a list holds several")
+    parser.add_argument("--split", help="the split to check, if the list has several")
     parser.add_argument(
         "--index", type=Path, metavar="FILE", help="index to write (default: SOURCE.index); lists may share one"
     )
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.workers < 1 or args.timeout <= 0:
         parser.error("--workers and --timeout must be more than 0")
 
-    from tools.preparation.video_checks import check_videos  # torch: seconds that --help does not take
+    from tools.preparation.video_checks import check_videos  # imports torch: too slow for --help
 
     if not check_videos(args):
         sys.exit(1)

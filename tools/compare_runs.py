@@ -64,7 +64,7 @@ def _metrics(split: str, ours: dict, theirs: dict) -> list[str]:
     lines, largest = [], {}
     if steps[0] != steps[1]:
         unmatched = next(pair for pair in zip_longest(*steps) if pair[0] != pair[1])
-        lines.append(f"steps: {len(steps[0])} -> {len(steps[1])} lines; the first without a match is of step "
+        lines.append(f"steps: {len(steps[0])} -> {len(steps[1])} lines; the first without a match is at step "
                      f"{min(step for step in unmatched if step is not None)}")  # fmt: skip
     first = None
     for step in sorted(set(steps[0]) & set(steps[1])):

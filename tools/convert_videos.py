@@ -5,10 +5,10 @@
     python tools/convert_videos.py SOURCE DESTINATION --short-side 80        smaller, for a network with views of 64
     python tools/convert_videos.py SOURCE DESTINATION --part 3/8             on the third of eight machines
 
-The same command continues after an interruption: it skips files that are complete, made by this recipe and newer than
-their source. DESTINATION/conversion_failures.csv lists the videos that cannot be converted, and those that were
+After an interruption the same command continues: it skips files that are complete, made by this recipe and newer than
+their source. DESTINATION/conversion_failures.csv lists the videos that could not be converted, and those that were
 converted although parts of them are damaged. Exit status: 0, or 1 if a video could not be converted. A converted video
-has every frame of its source, in order and at its time; the report counts what a damaged one has lost.
+has every frame of its source, in order and at its time; the report counts what damaged videos have lost.
 """
 
 import argparse
@@ -23,16 +23,16 @@ from tools.common.arguments import parse_arguments
 from tools.common.errors import clear_errors
 
 RECIPES = ("training", "short288", "short256", "short160")
-"""The keys of `datasets.video.recipes.RECIPES`, which comes with torch."""
+"""The keys of `datasets.video.recipes.RECIPES`, whose module imports torch."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help="folder with videos, in folders of any depth")
+    parser.add_argument("source", type=Path, help="folder with videos, at any depth")
     parser.add_argument("destination", type=Path, help="folder for the results: same folders and names, as .mp4")
     parser.add_argument("--recipe", choices=RECIPES, default="training", help="how to re-encode (default: training)")
     parser.add_argument(
-        "--short-side", type=int, metavar="PIXELS", help="at most; default: the recipe's, such as 256 for training"
+        "--short-side", type=int, metavar="PIXELS", help="maximum (default: the recipe's, such as 256 for training)"
     )
     parser.add_argument("--workers", type=int, default=default_num_workers(1), metavar="N", help="number of processes")
     parser.add_argument(
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.short_side is not None and args.short_side < 16:
         parser.error(f"got --short-side {args.short_side}; expected at least 16 pixels")
 
-    from tools.preparation.conversion import convert_videos  # torch: seconds that --help does not take
+    from tools.preparation.conversion import convert_videos  # imports torch: too slow for --help
 
     if not convert_videos(args):
         sys.exit(1)

@@ -109,7 +109,7 @@ case $source/ in "$destination"/*) inside=1 ;; esac
 case $destination/ in "$source"/*) inside=1 ;; esac
 [ -z "${inside:-}" ] || { echo "error: $2 and $3 must not contain each other" >&2; exit 2; }
 
-# The suffixes, and what is passed over, are those of tools/convert_videos.py (datasets/video/lists.py, find_files.py).
+# The suffixes, and what is skipped, are those of tools/convert_videos.py (datasets/video/lists.py, find_files.py).
 suffixes=(
     264 265 3g2 3gp amv asf avc avi divx dv dvr-ms evo f4v flv gif gxf h261 h263 h264 h265 hevc ismv ivf m1v m2p
     m2t m2ts m2v m4v mj2 mjpeg mjpg mk3d mkv mod mov mp4 mp4v mpe mpeg mpg mts mxf nut obu ogm ogv qt rm rmvb
@@ -134,7 +134,7 @@ if [ "$part" = - ]; then
 else
     mapfile -d '' -t names < <(list \( "${kinds[@]}" \) -printf '%P\0' | LC_ALL=C sort -z)
     others=$(list -not \( "${kinds[@]}" \) -printf . | wc -c)
-    [ "$others" = 0 ] || echo "files passed over, because videos have other suffixes: $others" >&2
+    [ "$others" = 0 ] || echo "files skipped, because videos have other suffixes: $others" >&2
     chosen=()
     for ((i = ${part%/*} - 1; i < ${#names[@]}; i += ${part#*/})); do chosen+=("${names[i]}"); done
 fi

@@ -1,9 +1,9 @@
-"""Draws the picture at the top of the README from a finished run of the demo.
+"""Draws the figure at the top of the README from a finished run of the demo.
 
     ./run_local.sh                                          trains the demo
     python tools/draw_demo.py runs/demo/glore_motion        writes docs/demo.png
 
-It shows the first validation video of each class with the network's answer, the training curves, and the confusion
+It shows the first validation video of each class with the network's prediction, the training curves, and the confusion
 matrix. It reads the run's metrics.jsonl and its newest evaluation.
 """
 
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", default=SUITE / "docs/demo.png")
     args = parse_arguments(parser, argv)
 
-    from report.run_files import open_run_files  # torch: seconds that --help does not take
+    from report.run_files import open_run_files  # imports torch: too slow for --help
     from tools.pictures.demo_picture import draw_demo
 
     draw_demo(open_run_files(args.run), args.output)

@@ -27,13 +27,13 @@ def main(
     description: str | None = __doc__,
     task: str | None = None,
 ) -> None:
-    """`presets` are overrides that the command line may override again. `task` rejects recipes for any other task."""
+    """`presets` are overrides that the command line can override. Recipes for any task but `task` are rejected."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_run_arguments(parser)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as data.val=LIST")
     args = parse_arguments(parser, argv)
 
-    from engine.distributed import join_ranks  # imports torch: seconds that --help does not take
+    from engine.distributed import join_ranks  # imports torch: too slow for --help
     from engine.run import start_logging
     from engine.signals import StopSignals
     from tools.common.loading_runs import find_run, report

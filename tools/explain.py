@@ -1,11 +1,11 @@
 """Shows why an answer on a graph is likely: the paths of facts that lead to it.
 
     python tools/explain.py --graph FACTS.tsv --ask $'aspirin\\ttreats\\t?'          the three best answers, newest run
-    python tools/explain.py --graph FACTS.tsv --ask $'aspirin\\ttreats\\theadache'   this one
+    python tools/explain.py --graph FACTS.tsv --ask $'aspirin\\ttreats\\theadache'   this answer
     python tools/explain.py --graph FACTS.tsv --ask $'?\\ttreats\\tfever' --top 1 --paths 10 --csv paths.csv -o why.png
 
-Paths are ordered by the score that the network gives the answer when the path is all that it knows; the score without
-the path is shown, too. What is asked is never one of the facts: a known answer is explained by the others.
+Paths are ranked by the score that the network gives the answer when it sees only that path; the score without the path
+is shown, too. The triple in question is never among the facts: a known answer is explained by the other facts.
 """
 
 import argparse
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = _parse(argv)
-    from tools.prediction.explanations import explain_questions  # torch: seconds that --help does not take
+    from tools.prediction.explanations import explain_questions  # imports torch: too slow for --help
 
     explain_questions(args)
 
@@ -38,12 +38,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add_graph_argument(parser, required=True)
     parser.add_argument(
         "--ask", action="append", required=True, metavar="QUESTION",
-        help="head, relation and tail between tabs; with ? for an end its best answers are explained",
+        help="head, relation and tail, separated by tabs; ? for an end explains its best answers",
     )  # fmt: skip
     parser.add_argument("--top", type=int, default=3, metavar="N", help="answers to explain for each question (3)")
-    parser.add_argument("--new", action="store_true", help="leave out answers that are facts of the graph already")
+    parser.add_argument("--new", action="store_true", help="leave out answers that are already facts of the graph")
     parser.add_argument("--paths", type=int, default=3, metavar="K", help="paths to show for each answer (3)")
-    parser.add_argument("--candidates", type=int, default=100, metavar="N", help="paths to choose them from (100)")
+    parser.add_argument("--candidates", type=int, default=100, metavar="N", help="paths to choose these from (100)")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write a row for each fact of each path")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE.png", help="also draw the paths")
     parser.add_argument("arguments", nargs="*", metavar="key=value", help="settings to change")
@@ -57,7 +57,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if args.candidates < args.paths:
         parser.error(f"got --candidates {args.candidates}, fewer than the {args.paths} paths to show")
     if args.output and args.output.suffix.lower() != ".png":
-        parser.error(f"got -o {args.output}; pictures of paths are PNG files, so its name must end with .png")
+        parser.error(f"got -o {args.output}; paths are drawn as PNG, so the name must end with .png")
     return args
 
 

@@ -5,7 +5,7 @@
     python tools/export.py -c RECIPE --checkpoint FILE -o exported --formats int8 my_videos/
     python tools/export.py --run-dir runs/demo/scene_segmentation -o exported --size 512,1024    a segmentor
 
-Each file is compared with the network in three batch sizes, on the validation list (or the files given) and for speed.
+Each file is compared with the network at three batch sizes, on the validation list (or the files given), and for speed.
 NAME.json has the results, the preprocessing and the class names. docs/export.md shows how to use the files.
 """
 
@@ -27,12 +27,12 @@ from tools.common.output_files import check_folder
 log = logging.getLogger(__name__)
 FORMATS = ("onnx", "int8", "torch")
 COUNTS = {"calibrate": 64, "compare": 200, "batch": 1, "repeats": 10}
-"""Options for classifiers alone, and their defaults."""
+"""Options that apply only to classifiers, and their defaults."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = read_arguments(argv)
-    # With torch, which takes seconds that --help does not take.
+    # These import torch: too slow for --help.
     from engine.distributed import join_ranks
     from engine.run import start_logging
     from inference.export import ExportOptions, export_network, summary
@@ -47,11 +47,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     is_segmentor = issubclass(task_class, Segmentation)
     if issubclass(task_class, Detection):
         raise SettingsError(
-            "detectors are not exported: what they return has no fixed shape; use inference.load_trained"
+            "detectors cannot be exported, because their outputs have no fixed shape; use inference.load_trained"
         )
     is_plain = args.formats == ("onnx",) and not args.places and COUNTS.items() <= vars(args).items()
     if is_segmentor and not is_plain:
-        raise SettingsError("a segmentor is exported as ONNX alone, and compared on random images: leave the rest out")
+        raise SettingsError("segmentors are exported only as ONNX and compared on random images; drop other options")
     if args.size and not is_segmentor:
         raise SettingsError("--size is for segmentors; classifiers take views of the size in their recipe")
     if not is_segmentor:
@@ -81,17 +81,17 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         type=_formats,
         default=("onnx",),
         metavar="LIST",
-        help="of onnx, int8, torch, with commas (onnx)",
+        help="onnx, int8 and torch, separated by commas (onnx)",
     )
-    parser.add_argument("--calibrate", type=_count, metavar="N", help="files that set int8's ranges (64)")
+    parser.add_argument("--calibrate", type=_count, metavar="N", help="files that calibrate int8's ranges (64)")
     parser.add_argument(
         "--compare",
         type=_count,
         metavar="N",
         help="other files to compare predictions on (200)",
     )
-    parser.add_argument("--size", type=_size, metavar="H,W", help="segmentors: of the images (as in training)")
-    parser.add_argument("--batch", type=_count, metavar="N", help="batch size of the timing (1)")
+    parser.add_argument("--size", type=_size, metavar="H,W", help="segmentors: image size (as in training)")
+    parser.add_argument("--batch", type=_count, metavar="N", help="batch size for timing (1)")
     parser.add_argument("--repeats", type=_count, metavar="N", help="timed batches; 0: no timing (10)")
     parser.add_argument(
         "arguments", nargs="*", metavar="FILE | key=value",

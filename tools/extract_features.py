@@ -3,13 +3,13 @@
     python tools/extract_features.py -o features                        the validation list of the newest run
     python tools/extract_features.py --run-dir runs/demo/glore_motion -o features my_videos/ another.mp4
     python tools/extract_features.py --layer conv4 --pool none --level clip -o maps data.val=LIST
-    python tools/extract_features.py -c RECIPE model.name=timm/NAME --pretrained FILE -o frozen     without any training
+    python tools/extract_features.py -c RECIPE model.name=timm/NAME --pretrained FILE -o frozen     without training
 
-By default: the pooled features before the classifier, averaged over the views of each file. A folder means all files in
-it; data.val=LIST reads a list or class folders, with labels. --pretrained takes weights learned on other classes, a
-library's or the authors'; tools/probe_features.py scores features. An interrupted command continues where it stopped,
-and the files are the same to the byte. Status 0: all files were read, 1: some were not (failures.csv), 2: none was.
-inference.feature_shards.read_features reads the folder; docs/export.md says what is in it.
+By default, writes the pooled features before the classifier, averaged over the views of each file. A folder means all
+files in it; data.val=LIST reads a list or class folders, with labels. --pretrained loads weights trained on other
+classes, a library's or the authors'; tools/probe_features.py scores features. After an interruption the same command
+continues, and writes the same bytes as without one. Exit status: 0 if all files were read, 1 if some were not (see
+failures.csv), 2 if none was. inference.feature_shards.read_features reads the folder; docs/export.md describes it.
 """
 
 import argparse
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = read_arguments(argv)
-    # With torch, which takes seconds that --help does not take.
+    # These import torch: too slow for --help.
     from engine.distributed import join_ranks
     from engine.run import start_logging
     from inference.features import FeatureOptions, check_task, extract_features, files_to_extract
@@ -67,7 +67,7 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_run_arguments(parser)
     parser.add_argument(
-        "--pretrained", type=Path, metavar="FILE", help="weights in place of a run's; their classifier is left out"
+        "--pretrained", type=Path, metavar="FILE", help="weights to use instead of a run's, without their classifier"
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where to write the shards")
     parser.add_argument(
@@ -80,10 +80,10 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--pool", choices=("mean", "none"), default="mean", help="average maps over all but the channels, or not (mean)"
     )
     parser.add_argument(
-        "--channels", choices=("auto", "first", "last"), default="auto", help="where a map has its channels (auto)"
+        "--channels", choices=("auto", "first", "last"), default="auto", help="position of the channels in a map (auto)"
     )
     parser.add_argument("--format", choices=("npz", "safetensors"), default="npz", help="format of the shards (npz)")
-    parser.add_argument("--files-per-shard", type=int, metavar="N", help="default: as many as fit 64 MiB")
+    parser.add_argument("--files-per-shard", type=int, metavar="N", help="default: as many as fit in 64 MiB")
     parser.add_argument(
         "arguments", nargs="*", metavar="FILE | key=value", help="videos, images or folders, and settings to change"
     )
@@ -91,7 +91,7 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     if args.files_per_shard is not None and args.files_per_shard < 1:
         parser.error(f"got --files-per-shard {args.files_per_shard}; it must be at least 1")
     if args.pretrained is not None and (args.checkpoint is not None or args.average):
-        parser.error("--pretrained takes the place of --checkpoint and --average; give one of them")
+        parser.error("--pretrained replaces --checkpoint and --average; give one or the other")
     args.overrides, args.places = split_arguments(args.arguments)
     return args
 

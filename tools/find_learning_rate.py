@@ -1,9 +1,9 @@
-"""Finds a learning rate by a range test: trains for a few steps while the rate grows, and plots the loss.
+"""Finds a learning rate with a range test: trains for a few steps while the rate grows, and plots the loss.
 
     python tools/find_learning_rate.py -c configs/own_videos_small.yaml data.train=my_videos/train data.val=...
 
-Works for every task. It opens no run directory; the plot and a table go to the output folder. The suggestion is a
-peak rate (`optimizer.lr`) for a schedule with a warm-up; the plot says how far to trust it.
+Works for every task. Creates no run directory; the plot and a table go to the output folder. The suggestion is a peak
+rate (`optimizer.lr`) for a schedule with a warm-up; the plot shows how far to trust it.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, metavar="DIR", help="output folder (pictures/ plus the recipe's name)")
     args = parse_arguments(parser, argv)
 
-    from engine.distributed import join_ranks  # imports torch: seconds that --help does not take
+    from engine.distributed import join_ranks  # imports torch: too slow for --help
     from engine.range_test import check_range, range_test
     from engine.run import start_logging
     from tasks import find_task

@@ -1,4 +1,4 @@
-"""Scores answers on a knowledge graph that need no learning: what a trained network has to beat.
+"""Scores baselines that need no learning on a knowledge graph: what a trained network has to beat.
 
     python tools/link_baselines.py -c configs/kg/wn18rr_v1.yaml evaluation.on=test
     python tools/link_baselines.py -c configs/own_triples.yaml data.train=my.tsv
@@ -22,11 +22,11 @@ from tools.common.errors import clear_errors
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-c", "--config", required=True, metavar="RECIPE", help="a recipe of link prediction")
+    parser.add_argument("-c", "--config", required=True, metavar="RECIPE", help="a recipe for link prediction")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as data.train=FILE")
     args = parse_arguments(parser, argv)
     recipe = read_recipe(args.config, args.overrides)
-    from datasets.graphs import knowledge_graph  # torch: seconds that --help is spared
+    from datasets.graphs import knowledge_graph  # imports torch: too slow for --help
     from engine.distributed import join_ranks
     from eurgraph.reach import index_graph
     from eurgraph.walk_baselines import RandomWalk, RelationProfile, WalkAndProfile
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from tasks.link_prediction import LinkPrediction
 
     if find_task(recipe, args.config) is not LinkPrediction:
-        raise SettingsError(f"{args.config} is a recipe of {recipe['task']}, not of link_prediction")
+        raise SettingsError(f"{args.config} is a recipe for {recipe['task']}, not for link_prediction")
     settings = parse_settings(LinkPrediction.Settings, recipe, args.config)
     with join_ranks(**settings.run.process_options()) as ranks:
         task = LinkPrediction(settings, ranks)

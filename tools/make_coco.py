@@ -1,10 +1,10 @@
-"""Writes a file in COCO's form of boxes in Pascal VOC's XML, or of PNGs with a value for each object.
+"""Converts boxes in Pascal VOC's XML, or PNGs with a value for each object, to a file in COCO format.
 
     python tools/make_coco.py voc Annotations --images JPEGImages --list ImageSets/Main/train.txt -o train.json
     python tools/make_coco.py instances masks --images images --suffix _mask --category person -o all.json
     python tools/make_coco.py instances masks --images images --category person --every 5 -o train.json --rest val.json
 
-The recipe then takes the file, and the folder of the images as its root.
+A recipe then takes the file as its list, and the folder of the images as its root.
 """
 
 import argparse
@@ -31,17 +31,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("source", type=Path, help="folder of the XML or PNG files")
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of the images")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="JSON file to write")
-    parser.add_argument("--list", type=Path, metavar="FILE", help="voc: the files to take, a name per line")
+    parser.add_argument("--list", type=Path, metavar="FILE", help="voc: the files to use, one name per line")
     parser.add_argument("--class-names", type=Path, metavar="TABLE", help="voc: classes (default: all that occur)")
     parser.add_argument("--category", default="object", metavar="NAME", help="instances: name of the class")
-    parser.add_argument("--suffix", default="", help="instances: what the names of the PNGs end in, such as _mask")
+    parser.add_argument("--suffix", default="", help="instances: suffix of the PNGs' names, such as _mask")
     parser.add_argument("--every", type=int, metavar="N", help="put every N-th image into the file of --rest")
     parser.add_argument("--rest", type=Path, metavar="FILE", help="JSON file of those images, for validation")
     args = parse_arguments(parser, argv)
     if (args.every is None) != (args.rest is None) or (args.every is not None and args.every < 2):
         parser.error("--every N and --rest FILE go together, and N must be at least 2")
 
-    from datasets.class_table import read_class_names  # with torch: seconds that --help does not take
+    from datasets.class_table import read_class_names  # imports torch: too slow for --help
     from datasets.dense.convert import coco_from_instances, coco_from_voc, split_content
     from datasets.text_files import existing_path, numbered_lines
 
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         source, images = (existing_path(path.expanduser(), "folder") for path in (args.source, args.images))
         if args.form == "voc":
             lines = [line.strip() for _, line in numbered_lines(args.list)] if args.list else []
-            # VOC's lists of one class say behind each name whether it is there
+            # VOC's lists for one class state after each name whether the class is present
             names = [line if (source / f"{line}.xml").exists() else re.sub(r"\s+-?[01]$", "", line) for line in lines]
             classes = read_class_names(args.class_names) if args.class_names else None
             content = coco_from_voc(source, images, names if args.list else None, classes)

@@ -1,4 +1,4 @@
-"""Writes the list file and the mapping table of a data set in any of the usual layouts.
+"""Writes the list file and the mapping table of a data set in one of the common layouts.
 
     python tools/make_list.py folder VIDEOS -o lists/train.txt                    VIDEOS/<class>/*.mp4
     python tools/make_list.py kinetics400 VIDEOS --annotations train.csv -o lists/kinetics_train.txt
@@ -10,14 +10,14 @@
     python tools/make_list.py fights VIDEOS --annotations videos.txt -o lists/fights.txt
     python tools/make_list.py moments VIDEOS --annotations trainingSet.csv -o lists/moments_train.txt
 
-Images need no list: recipes read folders of classes, such as those of CIFAR-10, and CamVid's folders as they are;
-boxes in VOC's form: tools/make_coco.py. Of fights, groups.txt beside the list has the recording of each clip, for
-data.fold_groups: clips of one recording stay together in folds and shares.
+Images need no list: recipes read class folders, such as those of CIFAR-10, and CamVid's folders as they are. For boxes
+in VOC format, see tools/make_coco.py. For fights, groups.txt beside the list names the recording of each clip: with
+data.fold_groups, clips of one recording stay together in folds and held-out fractions.
 
-The table is mapping_table.txt beside the list. Make the training list first, and number the classes of the others by
-its table: --class-names lists/mapping_table.txt. A video that shows none of the classes cannot be learned from and is
-not scored; --drop-unlabeled drops such videos. Videos that are missing below VIDEOS stay in the list, so that an
-evaluation counts them; --drop-missing drops them.
+The table is mapping_table.txt beside the list. Make the training list first, and give its table to the others, so that
+classes have the same numbers: --class-names lists/mapping_table.txt. A video with none of the classes cannot be used
+for training and is not scored; --drop-unlabeled drops such videos. Videos missing below VIDEOS stay in the list, so
+that an evaluation counts them; --drop-missing drops them.
 """
 
 import argparse
@@ -40,7 +40,7 @@ LAYOUTS = (
     *("folder", "kinetics400", "kinetics600", "kinetics700", "ucf101", "hmdb51", "something_v2", "charades"),
     *("fights", "moments"),
 )
-"""The keys of `datasets.video.layouts.LAYOUTS`, which comes with torch."""
+"""The keys of `datasets.video.layouts.LAYOUTS`, whose module imports torch."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -49,14 +49,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("root", type=Path, help="folder with the videos")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="LIST", help="list file to write")
     parser.add_argument("--annotations", type=Path, metavar="FILE", help="the layout's annotations, file or folder")
-    parser.add_argument("--split", help="keep this split, where the annotations hold several")
+    parser.add_argument("--split", help="keep only this split, if the annotations have several")
     parser.add_argument("--class-names", type=Path, metavar="TABLE", help="number the classes by this mapping table")
     parser.add_argument("--table", type=Path, help="mapping table to write (default: mapping_table.txt beside it)")
     parser.add_argument("--drop-missing", action="store_true", help="drop videos that do not exist")
     parser.add_argument("--drop-unlabeled", action="store_true", help="drop videos without a class")
     args = parse_arguments(parser, argv)
 
-    # torch: seconds that --help does not take
+    # These import torch: too slow for --help.
     from datasets.video.layouts import read_layout, write_list, write_sources, write_table
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")

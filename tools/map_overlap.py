@@ -1,4 +1,4 @@
-"""Measures how well a network's maps follow the shapes of the synthetic sets, beside networks without training.
+"""Measures how well a network's maps follow the shapes of the synthetic sets, compared with untrained networks.
 
     python tools/map_overlap.py --run-dir runs/demo/glore_motion
     python tools/map_overlap.py --run-dir runs/demo/hornet_shapes --layer stages.2 --files 100
@@ -24,14 +24,14 @@ from tools.common.errors import clear_errors
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_run_arguments(parser)
-    parser.add_argument("--layer", metavar="NAME", help="the layer of Grad-CAM (that of the last feature map)")
+    parser.add_argument("--layer", metavar="NAME", help="layer for Grad-CAM (the last feature map's)")
     parser.add_argument("--files", type=int, default=60, metavar="N", help="validation files to measure on (60)")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="untrained networks to compare with (3)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
     args = parse_arguments(parser, argv)
     if args.seeds < 1:
         parser.error(f"got --seeds {args.seeds}; expected at least 1")
-    from explain.overlap import compare, table  # torch: seconds that --help is spared
+    from explain.overlap import compare, table  # imports torch: too slow for --help
     from inference.trained import load_trained
     from tasks.classification import classifies_pictures
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     if not classifies_pictures(type(trained.task)):
         raise SettingsError(
-            f"the task is {trained.task.settings.task}; maps are measured on a classification of videos or images"
+            f"the task is {trained.task.settings.task}; maps are measured only for classification of videos or images"
         )
     print(table(compare(trained.task, trained.model, args.files, args.layer, range(args.seeds))))
 

@@ -1,4 +1,4 @@
-"""Predicts on your own videos, images or graphs with a trained network, and shows each prediction once it is done.
+"""Predicts on your own videos, images or graphs with a trained network, and shows each prediction as it is made.
 
     python tools/predict.py VIDEO [VIDEO ...]                       with the newest run
     python tools/predict.py --run-dir runs/demo/glore_motion --top 3 --csv guesses.csv FOLDER
@@ -6,9 +6,9 @@
     python tools/predict.py -c RECIPE --checkpoint FILE data.class_names=TABLE VIDEO ...    the authors' files
     python tools/predict.py --above 0.5 --top 157 VIDEO ...         multi-label: all likely classes
     python tools/predict.py rtsp://camera/1                         a live stream or a camera, window by window
-    python tools/predict.py --timeline FOLDER LONG_VIDEO            what happens when: two tables and a picture
+    python tools/predict.py --timeline FOLDER LONG_VIDEO            what happens when: two tables and a plot
     python tools/predict.py --overlay labeled.mp4 VIDEO             the video with its labels drawn on
-    python tools/predict.py --output FOLDER IMAGE VIDEO ...         boxes, masks and classes of pixels, drawn on them
+    python tools/predict.py --output FOLDER IMAGE VIDEO ...         boxes, masks or pixel classes drawn on them
     python tools/predict.py --output FOLDER --track VIDEO           objects keep their numbers from frame to frame
     python tools/predict.py --graph FACTS.tsv --ask $'aspirin\\ttreats\\t?' --ask $'?\\ttreats\\theadache'
     python tools/predict.py --graph FACTS.tsv --questions FILE --csv answers.csv
@@ -17,8 +17,8 @@
 A folder means all videos in it. The recipe sets the views of each video; for ten clips per video, for example, add
 evaluation.num_clips=10.
 
-After an interruption the same command continues its tables: the rows that are there are kept. Exit status: 0 if there
-is a prediction for every file, 1 if there is none for some, 2 if there is none at all, or if the command is wrong.
+After an interruption the same command continues its tables and keeps the rows already written. Exit status: 0 if there
+is a prediction for every file, 1 if some have none, 2 if none has one or the command is wrong.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif args.output:
         from tools.prediction.scenes import predict_scenes as predict
     elif args.timeline or args.overlay:
-        from tools.prediction.windows import predict_windows as predict  # torch: seconds that --help does not take
+        from tools.prediction.windows import predict_windows as predict  # imports torch: too slow for --help
     else:
         from tools.prediction.rows import predict_rows as predict
     if status := predict(args):
@@ -63,28 +63,28 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--json", type=Path, metavar="FILE", help="also write a line for each file to a JSON-lines file"
     )
     parser.add_argument(
-        "--timeline", type=Path, metavar="FOLDER", help="predict on windows of long videos; write tables and pictures"
+        "--timeline", type=Path, metavar="FOLDER", help="predict on windows of long videos; write tables and plots"
     )
     parser.add_argument("--overlay", type=Path, metavar="FILE", help="write the video with its labels drawn on, as MP4")
     parser.add_argument(
         "--output",
         type=Path,
         metavar="FOLDER",
-        help="detectors and segmentors: write pictures and videos with what they find drawn on, and a JSON-lines file",
+        help="detectors and segmentors: write images and videos with the predictions drawn on, and a JSON-lines file",
     )
     parser.add_argument(
         "--smooth",
         type=float,
         default=0.0,
         metavar="W",
-        help="segmented videos: weight of the frames before, from 0 (none) to below 1",
+        help="segmentation of videos: weight of earlier frames, from 0 (none) to below 1",
     )
-    parser.add_argument("--track", action="store_true", help="detected videos: number the objects over time")
+    parser.add_argument("--track", action="store_true", help="detection in videos: number the objects over time")
     parser.add_argument(
         "--window", type=float, metavar="SECONDS", help="length of a window (default: a clip, as in the recipe)"
     )
     parser.add_argument(
-        "--stride", type=float, metavar="SECONDS", help="from window to window (default: half the length of one)"
+        "--stride", type=float, metavar="SECONDS", help="from window to window (default: half a window)"
     )
     add_question_arguments(parser)
     parser.add_argument(
@@ -102,13 +102,13 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _check_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Stops at options that would do nothing, or undo each other."""
+    """Rejects options that would have no effect or contradict each other."""
     if args.csv and args.json and os.path.realpath(args.csv) == os.path.realpath(args.json):
         parser.error(f"--csv and --json are the same file, {args.csv}; name two")
     if args.output and (args.timeline or args.overlay or args.csv or args.json):
         parser.error("--output writes its own files; leave out --timeline, --overlay, --csv and --json")
     if (args.smooth or args.track) and not args.output:
-        parser.error("--smooth and --track are for videos that --output draws; name a folder with --output")
+        parser.error("--smooth and --track apply to videos drawn by --output; name a folder with --output")
     if not 0 <= args.smooth < 1:
         parser.error(f"got --smooth {args.smooth:g}; it must be from 0 to below 1")
     has_stream = any("://" in place or place.startswith("/dev/video") for place in args.places)

@@ -1,11 +1,11 @@
-"""Scores the features of a network by a linear classifier: logistic regression, on folds or on another list.
+"""Scores the features of a network with a linear classifier (logistic regression), on folds or on another list.
 
     python tools/probe_features.py features --folds 5 --groups groups.txt         the mean over folds
-    python tools/probe_features.py features_train --test features_test            one list teaches, another is scored
+    python tools/probe_features.py features_train --test features_test            trains on one list, scores another
 
-FEATURES is a folder that tools/extract_features.py wrote of a list with labels. Folds are those of data.folds,
-data.fold_seed and data.fold_groups. Files that are scored choose nothing: the strength of the penalty, l2, is the one
-by which folds of the training files are predicted best from one another.
+FEATURES is a folder that tools/extract_features.py wrote for a list with labels. Folds are those of data.folds,
+data.fold_seed and data.fold_groups. The strength of the penalty, l2, is chosen by cross-validation over folds of the
+training files, never by files that are scored.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.csv is not None:
         check_file(args.csv, "choose another one with --csv")
 
-    from inference.linear_probe import read_labeled, score_fold, score_list  # torch: seconds that --help does not take
+    from inference.linear_probe import read_labeled, score_fold, score_list  # imports torch: too slow for --help
     from tools.sweeps.trials import spread
 
     data = read_labeled(args.features)
@@ -62,8 +62,8 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("features", type=Path, metavar="FEATURES", help="folder of features of a list with labels")
     parser.add_argument("--test", type=Path, metavar="FEATURES", help="score these, after training on all of FEATURES")
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="number of folds, at least 3 (default: 5)")
-    parser.add_argument("--fold-seed", type=int, default=0, metavar="N", help="of the division into folds (default: 0)")
-    parser.add_argument("--groups", type=Path, metavar="TABLE", help="lines `id group`: files that share a fold")
+    parser.add_argument("--fold-seed", type=int, default=0, metavar="N", help="seed of the folds (default: 0)")
+    parser.add_argument("--groups", type=Path, metavar="TABLE", help="lines `id group`; a group's files share a fold")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the prediction for each file")
     args = parse_arguments(parser, argv)
     if args.folds < 3:

@@ -1,14 +1,14 @@
-"""Reads the MXNet files of GloRe's image networks: what they hold, whether it is what we assume, and as our weights.
+"""Reads the MXNet files of GloRe's image networks: shows their contents, checks our assumptions, converts the weights.
 
     python tools/read_mxnet.py resnet50_w-glore_2-3-0000.params
     python tools/read_mxnet.py NAME-0000.params --symbol NAME-symbol.json --model glore_resnet50 -o FILE.safetensors
     python tools/read_mxnet.py NAME-0000.params --symbol NAME-symbol.json --model glore_resnet50 \\
         --options "{units: {conv4: [1, 3, 5]}}" -o FILE.safetensors
 
-The files are in the .tar archives to which https://github.com/facebookresearch/GloRe links. The symbol beside the
-weights describes the network exactly: with it, everything that this suite assumes of the network is compared, and a
-difference is an error that says what to change. With -o, the weights are loaded into the model, every one of them, and
-written as a file that models.load_weights and tools/evaluate.py read.
+The files are in the .tar archives that https://github.com/facebookresearch/GloRe links to. The symbol file beside the
+weights describes the network exactly. With it, everything that this suite assumes about the network is checked, and a
+difference is an error that says what to change. With -o, every array is loaded into the model, and the weights are
+written to a file that models.load_weights and tools/evaluate.py read.
 """
 
 import argparse
@@ -31,15 +31,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("params", type=Path, metavar="PARAMS", help="the .params file")
     parser.add_argument("--symbol", type=Path, metavar="JSON", help="the -symbol.json beside it")
-    parser.add_argument("--model", metavar="NAME", help="the model that it should be, such as glore_resnet50")
+    parser.add_argument("--model", metavar="NAME", help="the model to compare with, such as glore_resnet50")
     parser.add_argument("--options", default="{}", metavar="YAML", help="options of the model's builder")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the .safetensors file to write")
     args = parse_arguments(parser, argv)
     if args.output is not None:
         if args.model is None:
-            raise SettingsError("-o writes weights of a model: name it, for example --model glore_resnet50")
+            raise SettingsError("-o writes the weights of a model; name it, for example --model glore_resnet50")
         if args.output.suffix != ".safetensors":
-            raise SettingsError(f"-o {args.output}: weights are written as .safetensors; end the name with it")
+            raise SettingsError(f"-o {args.output}: weights are written as .safetensors; the name must end with it")
         check_file(args.output, "choose another file with -o")
     from glore3d.mxnet_files import MXNetFileError  # imports NumPy
 
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def read(args: argparse.Namespace) -> None:
-    """Prints what the files hold, compares it with the model, and writes the weights, as far as was asked for."""
+    """Prints what is in the files and, if asked to, compares it with the model and writes the weights."""
     from glore3d.mxnet_files import read_params, read_symbol
 
     params = read_params(args.params)
@@ -109,7 +109,7 @@ def build(name: str, options: dict[str, Any], params: dict[str, Any]) -> Any:
 
 
 def advice(found: Any, ours: Any) -> str:
-    """What to change where options can change it."""
+    """What to change, if options can change it."""
     units = {name: stage.units for name, stage in found.stages.items() if stage.units}
     own_units = {name: stage.units for name, stage in ours.stages.items() if stage.units}
     changes = {}
@@ -123,7 +123,7 @@ def advice(found: Any, ours: Any) -> str:
 
 
 def load(args: argparse.Namespace, model: Any, params: dict[str, Any], options: dict[str, Any]) -> None:
-    """Loads every array of the file into the model, and writes the model's weights if a file for them is named."""
+    """Loads every array of the file into the model, and writes the model's weights if an output file is named."""
     import safetensors.torch
 
     from engine.checkpoint import write_atomically

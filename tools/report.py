@@ -1,9 +1,9 @@
-"""Makes one HTML page of a run, or compares several. The page needs no other file and makes no request.
+"""Writes an HTML page about a run, or one that compares several. The page needs no other file and makes no request.
 
     python tools/report.py runs/demo/glore_motion                     writes runs/demo/glore_motion/report.html
     python tools/report.py runs/demo/glore_motion runs/demo/other     writes comparison.html into the first of them
 
-Every run makes its page at its end, and so does every evaluation.
+Runs and evaluations write this page themselves when they end.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "newest that all have)"
     )  # fmt: skip
     args = parse_arguments(parser, argv)
-    from report.page import write_page  # imported here: torch takes seconds, and --help needs none
+    from report.page import write_page  # imports torch: too slow for --help
 
     print(write_page(args.runs, args.output, args.evaluation))
 

@@ -1,14 +1,14 @@
-"""Shows what a network really sees: samples before and after their transforms, with labels and ids.
+"""Shows what a network sees: samples before and after their transforms, with labels and ids.
 
     python tools/show_data.py configs/demo/glore_motion.yaml
     python tools/show_data.py configs/demo/eurnet_shapes.yaml --count 12 data.train_view.color_jitter=0
 
-It takes the first samples of a run of the recipe, exactly as the first step on one process gets them, and writes these
-files to the output folder:
+Takes the first samples of a run of the recipe, exactly as the first step of a single process gets them, and writes
+these files to the output folder:
   train.png    frames of the files, and the network's input: cropped, color-augmented, mixed; with boxes and masks
   train.gif    the same as an animation
   val.png      all views of validation files, of as many classes as there is room for
-  classes.png  files, objects or pixels per class; of files for training also how often they are seen per epoch
+  classes.png  files, objects or pixels per class; for training files also how often they are seen per epoch
 """
 
 import argparse
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.count < 1 or args.fps <= 0:
         parser.error(f"got --count {args.count} and --fps {args.fps:g}; --count must be at least 1, --fps above 0")
 
-    from tools.pictures.data_pictures import show_data  # torch: seconds that --help does not take
+    from tools.pictures.data_pictures import show_data  # imports torch: too slow for --help
 
     show_data(args.config, args.overrides, args.output, args.count, args.fps)
 

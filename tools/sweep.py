@@ -4,8 +4,8 @@
     python tools/sweep.py -c RECIPE optimizer.lr=1e-3..1e-1:log loss.label_smoothing=0..0.2 --random 8 --seed 0
     python tools/sweep.py -c RECIPE data.val=null data.folds=5 data.fold=0,1,2,3,4    cross-validation
 
-Each trial is an ordinary run in runs/sweeps/NAME/, trained by a process of its own, so that a crash costs one trial.
-The same command continues; a larger --random adds trials. Results: a table here, results.csv, and index.html.
+Each trial is an ordinary run in runs/sweeps/NAME/, trained in its own process, so that a crash costs one trial. The
+same command continues where it stopped; a larger --random adds trials. Results: a table here, results.csv, index.html.
 Exits with status 0 if every trial trained, 1 if some failed, 75 if it was asked to stop.
 """
 
@@ -28,8 +28,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=values", help="settings: a value, several, or a range")
     parser.add_argument("--random", type=int, metavar="N", help="N random trials instead of every combination")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random trials (0)")
-    parser.add_argument("--name", help="folder below runs/sweeps/, or its whole path (the recipe's name)")
-    parser.add_argument("--retry", action="store_true", help="run failed trials again")
+    parser.add_argument("--name", help="folder below runs/sweeps/, or a full path (the recipe's name)")
+    parser.add_argument("--retry", action="store_true", help="repeat failed trials")
     args = parse_arguments(parser, argv)
     if args.random is not None and args.random < 1:
         parser.error(f"got --random {args.random}; expected at least 1")
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"got --seed {args.seed}; expected at least 0")
 
     check_one_process("tools/sweep.py")
-    from tools.sweeps.sweep import run_sweep  # torch: seconds that --help does not take
+    from tools.sweeps.sweep import run_sweep  # imports torch: too slow for --help
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
     folder = Path("runs/sweeps", args.name or Path(args.config).stem)

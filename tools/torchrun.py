@@ -7,7 +7,7 @@ TORCH_ELASTIC_SHUTDOWN_TIMEOUT seconds (30) to save and exit. torchrun itself ex
 with
 
     0     if the run is complete
-    2     if the machines cannot meet: a host without an address, a port in use, nobody there
+    2     if the machines cannot connect: an unknown host, a port in use, no answer
     75    if it was asked to stop: the same command resumes it (EX_TEMPFAIL, "try again", in sysexits.h)
     else  the status of the process that failed first; 128 + n if signal n killed it, as in a shell
 """
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _check_endpoint(args: argparse.Namespace) -> None:
-    """Raises LaunchError if the machines cannot meet where `args` say."""
+    """Raises LaunchError if the machines cannot connect at the address in `args`."""
     if args.standalone or args.rdzv_backend not in ("static", "c10d"):
         return
     try:
@@ -76,7 +76,7 @@ def _why_they_do_not_meet(error: Exception, args: argparse.Namespace) -> str:
         return (
             f"port {port} of {host} is in use, by another run or program; choose another, as with ./run_dist.sh --port"
         )
-    return f"cannot meet the other machines at {host}, port {port}: {network_reason(cause)}"
+    return f"cannot connect to the other machines at {host}, port {port}: {network_reason(cause)}"
 
 
 def _fail(message: str) -> None:

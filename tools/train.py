@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change: optimizer.lr=0.1")
     args = parse_arguments(parser, argv)
 
-    from engine.distributed import join_ranks  # imports torch: seconds that --help does not take
+    from engine.distributed import join_ranks  # imports torch: too slow for --help
     from engine.run import open_run, run_folder, start_logging
     from engine.signals import StopSignals
     from engine.trainer import Trainer
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             run = open_run(args.config, settings, task.resolved_recipe(), ranks)
             log.info("run directory: %s", run.folder)
             trainer = Trainer(task, run, ranks)
-            run.write_files(task.run_files())  # once it is clear that they are those of the run so far
+            run.write_files(task.run_files())  # only once it is certain that they match the run so far
         trainer.train()
         with stop.interruptible():
             run.close()

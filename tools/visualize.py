@@ -1,12 +1,12 @@
-"""Shows why: Grad-CAM, and what the network computes on its way (nodes, neighbors, clusters, attention, interactions).
+"""Shows why a class is predicted: Grad-CAM, and maps of nodes, neighbors, clusters, attention or interactions.
 
     python tools/visualize.py VIDEO                                 with the newest run, to VIDEO's name + .png
-    python tools/visualize.py VIDEO -o maps.mp4                     plays the maps; .gif does, too
+    python tools/visualize.py VIDEO -o maps.mp4                     plays the maps; .gif works, too
     python tools/visualize.py IMAGE --run-dir runs/demo/eat_shapes --class star --layer blocks.2
     python tools/visualize.py IMAGE --checkpoint FILE --list-layers
     python tools/visualize.py VIDEO --stage 3 --patch 4,7,2         EurNet: the neighbors of a patch
 
-Settings may be changed as everywhere: with evaluation.num_clips=10, --view 7 shows the seventh of ten clips.
+Settings can be changed as in all scripts: with evaluation.num_clips=10, --view 7 shows the seventh of ten clips.
 docs/visualize.md says what the maps are and which layer to choose.
 """
 
@@ -34,12 +34,12 @@ OTHER_PICTURES = {
     "skeleton_action": "tools/show_data.py draws the skeletons that it sees",
     "link_prediction": "tools/explain.py draws the paths behind its answers",
 }
-"""What draws the answers of tasks that have no class of a picture to explain."""
+"""What to use instead for tasks that do not classify an image or clip."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = _parse(argv)
-    from explain.explanation import (  # torch: seconds that --help is spared
+    from explain.explanation import (  # imports torch: too slow for --help
         describe_layers,
         explain,
         label_of,
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         name = task.settings.task
         instead = OTHER_PICTURES.get(name)
         raise SettingsError(
-            f"visualize.py explains the class that a picture or clip gets, and this network is for {name}"
+            f"visualize.py explains the class of an image or clip, and this network is for {name}"
             + (f"; {instead}" if instead else "")
         )
     x = read_view(task, args.file, args.view)
@@ -82,9 +82,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_run_arguments(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help=".png, .gif or .mp4 (the file's name + .png)")
-    parser.add_argument("--class", dest="class_name", metavar="NAME", help="the class of Grad-CAM (the predicted one)")
-    parser.add_argument("--layer", metavar="NAME", help="the layer of Grad-CAM (that of the last feature map)")
-    parser.add_argument("--list-layers", action="store_true", help="print the layers that Grad-CAM can take, and stop")
+    parser.add_argument("--class", dest="class_name", metavar="NAME", help="class for Grad-CAM (the predicted one)")
+    parser.add_argument("--layer", metavar="NAME", help="layer for Grad-CAM (the last feature map's)")
+    parser.add_argument("--list-layers", action="store_true", help="print the layers that Grad-CAM can use, and exit")
     parser.add_argument("--view", type=int, default=1, metavar="N", help="which clip or crop of the recipe, from 1 (1)")
     parser.add_argument("--maps", type=int, default=4, metavar="N", help="nodes or slots to show of each unit (4)")
     parser.add_argument("--stage", type=int, metavar="N", help="EurNet: the stage of the patch, from 1")
@@ -98,7 +98,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"got --maps {args.maps} and --fps {args.fps:g}; expected at least 1, and 0.02 to 100")
     args.overrides, files = split_arguments(args.arguments)
     if len(files) != 1:
-        parser.error(f"got {len(files)} files; a picture shows one video or image")
+        parser.error(f"got {len(files)} files; visualize.py takes one video or image")
     (args.file,) = files
     args.output = args.output or Path(Path(args.file).stem + ".png")
     return args

@@ -4,7 +4,7 @@
     python tools/web_page.py --checkpoint shared/glore_motion   with a folder of tools/save_pretrained.py, or a file
     python tools/web_page.py --port 8000 --top 10
 
-Needs gradio: pip install '.[web]'. Only this machine can open the page, and nothing leaves it.
+Needs gradio: pip install '.[web]'. Only this machine can open the page, and nothing leaves the machine.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SettingsError(f"got --port {args.port}; it must be from 1 to {2**16 - 1}")
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # gradio asks its own server whether it is up
-    from inference.predictor import Predictor  # imports torch, which takes seconds
+    from inference.predictor import Predictor  # imports torch: too slow for --help
     from inference.web_page import build_page, serve
 
     options = {"config": args.config, "run_dir": args.run_dir, "average": args.average, "top": args.top}

@@ -1,4 +1,4 @@
-"""Lists of images of different sizes as one batch, on the device: what travels there is uint8 and unpadded."""
+"""Lists of images of different sizes as one batch, on the device: they are transferred as uint8, unpadded."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ def normalize_and_pad(
 
     Args:
         images: on the device.
-        mean, std: of red, green and blue, as shares of 255.
+        mean, std: of red, green and blue, as fractions of 255.
         multiple: what H and W are multiples of.
         size: (H, W) of the batch; None: the smallest that holds all images.
 

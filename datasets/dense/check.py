@@ -1,7 +1,7 @@
-"""Finds what is wrong with a set of images, boxes, masks and label maps, without stopping at the first fault.
+"""Finds faults in a set of images, boxes, masks and label maps, without stopping at the first.
 
 A check of a file never raises. The faults of a COCO file itself come from `coco_checks`; boxes that reading would clip
-or leave out are faults here, because they are most often mistakes.
+or leave out are faults here, because they are usually mistakes.
 """
 
 from collections.abc import Iterator
@@ -22,16 +22,16 @@ from datasets.text_files import read_json
 
 @dataclass(frozen=True)
 class Entry:
-    """One image to check, with what its set says of it.
+    """One image to check, with what its set says about it.
 
     Args:
         path: of the image.
-        size: (H, W) as the set says; None: it does not.
+        size: (H, W) according to the set; None: not given.
         label_path: of its label map, or None.
-        values: what the label map may hold.
-        num_objects: how many annotations it has.
-        annotations: those of them that have a mask and no fault that is known.
-        faults: those that are known before the image is read.
+        values: the values that the label map may have.
+          num_objects: number of annotations.
+          annotations: those with a mask and without a known fault.
+          faults: those known before the image is read.
     """
 
     path: str
@@ -84,7 +84,7 @@ def _annotation_fault(annotation: dict[str, Any], sizes: dict[int, tuple[int, in
 
 
 def _mask_fault(annotation: dict[str, Any], size: tuple[int, int]) -> str:
-    """What shows only when a mask is decoded."""
+    """Faults that show only when a mask is decoded."""
     is_empty = not decode_segmentation(annotation["segmentation"], size).any()
     return f"annotation {annotation.get('id', '?')}: its mask is empty" if is_empty else ""
 
@@ -96,10 +96,10 @@ def label_map_entries(files: LabelMapFiles) -> Iterator[Entry]:
 
 
 def check_entry(entry: Entry) -> dict[str, Any]:
-    """What is found: path, width, height, turned, objects (annotations, or classes of a label map), list of faults;
-    of a label map also pixels, int64 [256], how often each label and `IGNORED` occur.
+    """The findings: path, width, height, turned, objects (annotations, or classes of a label map), list of faults; for
+    a label map also pixels, int64 [256], how often each label and `IGNORED` occur.
 
-    `turned` is 1 if EXIF says that the stored pixels are not upright: labels must be drawn on the upright image.
+    `turned` is 1 if the stored pixels are not upright according to EXIF: labels must be drawn on the upright image.
     """
     row: dict[str, Any] = {"path": entry.path, "objects": entry.num_objects}
     if entry.faults and entry.size is None and entry.label_path is None:  # about the set, not about an image
@@ -117,7 +117,7 @@ def check_entry(entry: Entry) -> dict[str, Any]:
     except FileError as error:
         shown = f"{error.path}: {error.reason}" if error.path != entry.path else error.reason
         faults.insert(0, shown)
-    except Exception as error:  # whatever a file brings about, the others are still checked
+    except Exception as error:  # whatever happens with one file, the others are still checked
         faults.insert(0, f"cannot be checked: {type(error).__name__}: {error}")
     return {**row, "faults": faults}
 

@@ -1,11 +1,11 @@
-"""Objects of images from a file in COCO's form: boxes, classes, and masks that are decoded when they are asked for.
+"""Objects of images from a file in COCO format: boxes, classes, and masks that are decoded on demand.
 
-Format: https://cocodataset.org/#format-data. Own data needs the same three lists: `images` (id, file_name, height,
+Format: https://cocodataset.org/#format-data. Custom data needs the same three lists: `images` (id, file_name, height,
 width), `annotations` (id, image_id, category_id, bbox [x, y, width, height], and for masks segmentation) and
 `categories` (id, name); `area` and `iscrowd` may be left out.
 
     labels     0 ... K-1: the categories by their sorted ids, or the place of their names in given class names
-    crowds     (`iscrowd`) are no objects: in training their boxes are `ignored`, and evaluation gets them as they are
+    crowds     (`iscrowd`) are not objects: in training their boxes are `ignored`, and evaluation gets them unchanged
     boxes      are clipped to their image; those under a pixel wide or high, outside it, or of area 0 are left out of
                training, and their number is logged. Evaluation keeps them, as COCO's own does
     empty      images without objects stay in evaluation; `with_objects` leaves them out of training
@@ -52,7 +52,7 @@ class Objects(NamedTuple):
 
 
 class CocoImages(Sequence):
-    """The images of a file of COCO's form; `images[i]` is a `CocoItem`, `images.objects(i)` what is in it.
+    """The images of a file in COCO format; `images[i]` is a `CocoItem`, `images.objects(i)` its objects.
 
     Made by `read_coco`. `class_names`: in order of labels; `category_ids`: the file's id of each label (classes that
     the file does not have get new ids); `source`: the file; `root`: the folder of the images.
@@ -90,7 +90,7 @@ class CocoImages(Sequence):
         return self._tables.sizes[self._rows]
 
     def objects(self, index: int) -> Objects:
-        """What is in image `index`; crowds apart, and without what is degenerate."""
+        """The objects in image `index`, with crowds separate, and without degenerate boxes."""
         item, tables, span = self[index], self._tables, self._span(index)
         is_crowd, usable = tables.is_crowd[span], tables.is_usable[span]
         boxes = _corners(tables.boxes[span], np.array(item.size)).astype(np.float32)
@@ -99,14 +99,14 @@ class CocoImages(Sequence):
         return Objects(boxes[usable & ~is_crowd], tables.labels[rows].astype(np.int64), masks, boxes[usable & is_crowd])
 
     def counts(self) -> np.ndarray:
-        """How many objects each image has, without crowds and degenerate boxes: int64 [N]."""
+        """Number of objects in each image, without crowds and degenerate boxes: int64 [N]."""
         good = self._tables.is_usable & ~self._tables.is_crowd
         sums = np.concatenate([[0], np.cumsum(good)])
         starts = self._tables.starts
         return (sums[starts[1:]] - sums[starts[:-1]])[self._rows]
 
     def class_counts(self) -> np.ndarray:
-        """How many objects of each class the images have: int64 [K]."""
+        """Number of objects of each class: int64 [K]."""
         rows = np.concatenate([np.arange(self._span(i).start, self._span(i).stop) for i in range(len(self))])
         rows = rows[(self._tables.is_usable & ~self._tables.is_crowd)[rows]]
         return np.bincount(self._tables.labels[rows], minlength=self.num_classes)
@@ -118,10 +118,10 @@ class CocoImages(Sequence):
         return subset
 
     def ground_truth(self, rows: Iterable[int] | None = None) -> dict[str, Any]:
-        """The images of some rows (None: all) as COCO's evaluation takes them: images, annotations, categories.
+        """The images of some rows (None: all) in the form of COCO's evaluation: images, annotations, categories.
 
-        Nothing is left out: crowds, degenerate boxes and images without objects are in it. Annotations are numbered
-        anew from 1: for COCO's evaluation, an object of id 0 is one that was never found.
+        Nothing is left out: crowds, degenerate boxes and images without objects are included. Annotations are
+        renumbered from 1: for COCO's evaluation, an object of id 0 is one that was never found.
         """
         tables, images, annotations = self._tables, [], []
         for index in range(len(self)) if rows is None else rows:
@@ -146,7 +146,7 @@ class CocoImages(Sequence):
         return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
 
     def identities(self) -> Iterator[str]:
-        """Id, file name and a digest of the objects of each image: what it is known by, wherever its folder is."""
+        """Id, file name and a digest of the objects of each image, which identify it wherever its folder is."""
         tables = self._tables
         for index, item in enumerate(self):
             span, digest = self._span(index), 0
@@ -210,18 +210,18 @@ def read_coco(
     class_names: Sequence[str] | None = None,
     masks: bool = False,
 ) -> CocoImages:
-    """The images of a file in COCO's form.
+    """The images of a file in COCO format.
 
     Args:
         path: the JSON file.
         root: folder that its file names are relative to; None: the folder of the file.
         class_names: the classes of the model, in order of their labels; None: the file's categories by sorted ids.
-        masks: whether masks are wanted. Then every annotation must have a segmentation.
+        masks: whether to read masks; then every annotation must have a segmentation.
 
     Raises:
         FileNotFoundError: no such file or root; suggests a similar name.
-        ValueError: the file is not of this form, lists no images, or has a category that is not in `class_names`. See
-            `coco_checks` for what is looked at.
+        ValueError: the file is not in this format, lists no images, or has a category that is not in `class_names`. See
+           `coco_checks` for what is checked.
     """
     path = existing_path(Path(path).expanduser(), "file of annotations")
     root = path.parent if root is None else existing_path(Path(root).expanduser(), "root folder of the images")
@@ -239,7 +239,7 @@ def read_coco(
 
 
 def with_objects(images: CocoImages) -> CocoImages:
-    """The images that have an object to learn from: a box that is no crowd and not degenerate.
+    """The images with an object to learn from: a box that is neither a crowd nor degenerate.
 
     Raises ValueError if there is none.
     """
@@ -334,7 +334,7 @@ def _corners(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 def _log_cut(path: Path, tables: _Tables) -> None:
-    """Says how many boxes reach beyond their image by more than a pixel, and whether they look like corners."""
+    """Logs how many boxes reach beyond their image by more than a pixel, and whether they look like corners."""
     sizes = np.repeat(tables.sizes, np.diff(tables.starts), axis=0)[:, ::-1]  # [A, 2], (W, H)
     beyond = (tables.boxes[:, :2] < -1).any(1) | (tables.boxes[:, :2] + tables.boxes[:, 2:] > sizes + 1).any(1)
     if not beyond.any():

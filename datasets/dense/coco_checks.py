@@ -1,4 +1,4 @@
-"""What can be wrong in a file of COCO's form, one function per part; all messages name the entry and what is expected.
+"""Faults of a file in COCO format, one function per part; all messages name the entry and what is expected.
 
 Reading such a file stops at the first fault; `tools/check_images.py` lists all of them.
 """
@@ -16,14 +16,14 @@ MIN_SIDE = 1  # of a box, in pixels: a smaller one is degenerate
 
 
 def top_fault(content: Any) -> str:
-    """What is wrong with the parts of the file as a whole; "" if nothing."""
+    """What is wrong with the file's parts as a whole; "" if nothing."""
     if not isinstance(content, dict):
         kind = {list: "a list"}.get(type(content), type(content).__name__)
-        return f"is {kind}; expected COCO's form, an object with {', '.join(PARTS)}"
+        return f"is {kind}; expected COCO format, an object with {', '.join(PARTS)}"
     missing = [name for name in PARTS if name not in content]
     if missing:
         return (
-            f"has no {' and no '.join(missing)}, but {shorten(sorted(content))}; expected COCO's form, an object with "
+            f"has no {' and no '.join(missing)}, but {shorten(sorted(content))}; expected COCO format, an object with "
             f"the lists {', '.join(PARTS)}"
         )
     for name in PARTS:
@@ -77,7 +77,7 @@ def annotation_fault(
         annotation: the entry.
         sizes: id of an image -> (H, W).
         categories: ids of the categories.
-        needs_masks: whether it must have a segmentation, which then is looked at as well.
+        needs_masks: whether it must have a segmentation, which is then checked as well.
     """
     if not _is_known(annotation.get("image_id"), sizes):
         return f"it is of image {shorten(annotation.get('image_id'))}, which is not among the images"
@@ -99,7 +99,7 @@ def annotation_fault(
 
 
 def is_id(number: Any) -> bool:
-    """Whether it is a whole number of up to 64 bits, as tables hold them."""
+    """Whether it is an integer of up to 64 bits, as tables store them."""
     return type(number) is int and abs(number) < 2**63
 
 
@@ -119,7 +119,7 @@ def box_fault(box: Any) -> str:
 def geometry_fault(box: list[float], size: tuple[int, int]) -> str:
     """What makes a box useless or suspicious in an image of `size` (H, W); "" if nothing.
 
-    Reading is lenient here: boxes are clipped to their image, and those without an area are left out of training.
+    Reading tolerates these: boxes are clipped to their image, and those without an area are left out of training.
     """
     x, y, width, height = box
     if width < MIN_SIDE or height < MIN_SIDE:

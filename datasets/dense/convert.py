@@ -1,4 +1,4 @@
-"""Makes files in COCO's form of boxes in Pascal VOC's XML, and of masks in which each object has its own value."""
+"""Converts boxes in Pascal VOC's XML, and masks in which each object has its own value, to COCO format."""
 
 import logging
 import math
@@ -24,19 +24,19 @@ VOID = 255
 def coco_from_voc(
     annotations: Path, images: Path, names: Sequence[str] | None = None, class_names: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """The boxes of XML files as COCO's form; objects marked `difficult` become crowds, as they are not scored.
+    """The boxes of XML files in COCO format; objects marked `difficult` become crowds, as they are not scored.
 
-    VOC counts pixels from 1 and includes the last: the box 1, 1, 2, 2 is [0, 0, 2, 2] in COCO. Boxes with no pixel of
-    the image are left out with a warning, those that reach beyond it by more than a pixel are cut with one.
+    VOC counts pixels from 1 and includes the last: the box 1, 1, 2, 2 is [0, 0, 2, 2] in COCO. Boxes without a pixel of
+    the image are left out, and those that reach beyond it by more than a pixel are clipped, both with a warning.
 
     Args:
         annotations: folder of the XML files.
         images: folder of the images, which the XML files name.
-        names: the files to take, without `.xml`, such as those of a list of VOC's ImageSets; None: all, sorted.
+        names: the files to use, without `.xml`, such as those of a list of VOC's ImageSets; None: all, sorted.
         class_names: the classes, in order of their category ids from 1; None: those that occur, sorted.
 
-    Raises FileError for a file that is missing, no XML of this form, names an unknown class, or says another size than
-    that of its image.
+    Raises FileError for a file that is missing, not XML of this format, has an unknown class, or states another size
+    than its image has.
     """
     names = sorted(path.stem for path in annotations.glob("*.xml")) if names is None else names
     if not names:
@@ -100,15 +100,15 @@ def _read_voc(path: Path) -> tuple[str, tuple[int, int] | None, list[tuple[str, 
 
 
 def coco_from_instances(masks: Path, images: Path, category: str, suffix: str = "") -> dict[str, Any]:
-    """Boxes and masks of one class from PNGs in which 0 is ground and every other value an object of its own.
+    """Boxes and masks of one class from PNGs in which 0 is background and every other value is one object.
 
-    255 is none beside others that do not come near it: VOC's border around objects. PNGs may have 16 bits.
+    255 is not an object if the other values are far below it: it is VOC's border around objects. PNGs may have 16 bits.
 
     Args:
         masks: folder of the PNGs.
         images: folder of the images: that of `a<suffix>.png` is `a`, with any suffix of an image.
         category: name of the class.
-        suffix: what the names of the masks end in, such as `_mask`.
+        suffix: suffix of the masks' names, such as `_mask`.
 
     Raises FileError for a mask without image or of another size, and for two images of one name.
     """
@@ -146,7 +146,7 @@ def coco_from_instances(masks: Path, images: Path, category: str, suffix: str = 
 
 
 def split_content(content: dict[str, Any], rows: Iterable[int]) -> dict[str, Any]:
-    """The part of a file in COCO's form that is about some of its images, by their rows."""
+    """The part of a file in COCO format for some of its images, by their rows."""
     images = [content["images"][row] for row in rows]
     ids = {image["id"] for image in images}
     annotations = [entry for entry in content["annotations"] if entry["image_id"] in ids]

@@ -1,4 +1,4 @@
-"""Where random crops lie: functions of sizes and a generator.
+"""Positions of random crops: functions of sizes and a generator.
 
 absolute range   detection, as in DETR's and mmdet's recipes: each side of the crop is drawn from a range of pixels
 varied           segmentation, as in mmsegmentation: a crop is drawn again while one class fills too much of it
@@ -28,13 +28,13 @@ def varied_crop(
 ) -> tuple[int, int, tuple[int, int]]:
     """(top, left, (h, w)) of a crop of `sides`, or of the whole side where the image is smaller.
 
-    A crop in which there is one class alone, or one that has `max_share` or more of the pixels that are not ignored, is
-    replaced by another; after `MAX_TRIES` replacements the last one is taken as it is. A share of 1 takes any crop.
+    A crop with a single class, or with a class that has a fraction `max_share` or more of the pixels that are not
+    ignored, is drawn again; after `MAX_TRIES` tries the last one is taken. A fraction of 1 accepts any crop.
 
     Args:
         label_map: uint8 [H, W], 255 where ignored.
         sides: height and width of the crop, in pixels.
-        max_share: of one class, over 0 and up to 1.
+        max_share: fraction of one class, over 0 and up to 1.
         rng: the generator.
     """
     height, width = (min(side, wanted) for side, wanted in zip(label_map.shape, sides, strict=True))

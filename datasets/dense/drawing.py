@@ -1,4 +1,4 @@
-"""Draws boxes, masks and label maps on their image, for looking at data and at predictions.
+"""Draws boxes, masks and label maps on their image, to inspect data and predictions.
 
 Built on torchvision.utils; colors are a fixed function of the class.
 """
@@ -19,9 +19,9 @@ MAX_TEXT = 40  # characters of a class name
 
 @cache
 def class_color(label: int) -> tuple[int, int, int]:
-    """The color of a class, red, green and blue, the same in every picture.
+    """The color of a class, red, green and blue, the same in every image.
 
-    Hues follow the golden ratio, so that near labels are far apart; every 6 classes the brightness changes.
+    Hues follow the golden ratio, so that close labels have distant hues; every 6 classes the brightness changes.
     """
     hue = (0.58 + label * (5**0.5 - 1) / 2) % 1
     value = (1.0, 0.72, 0.9, 0.58)[label // 6 % 4]
@@ -45,7 +45,7 @@ def draw_scene(
     ignored: torch.Tensor | None = None,
     min_short_side: int = 0,
 ) -> torch.Tensor:
-    """Draws what is known or predicted of an image: uint8 [3, h, w] -> uint8 [3, h, w].
+    """Draws annotations or predictions on an image: uint8 [3, h, w] -> uint8 [3, h, w].
 
     Args:
         image: uint8 [3, h, w].

@@ -1,4 +1,4 @@
-"""The order of an epoch in which the images of a batch have one orientation, so that padding wastes little.
+"""The order of an epoch in which the images of a batch have one orientation, to reduce padding.
 
 A landscape and a portrait image of 800 x 1333 pixels need a batch of 1333 x 1333 each: 40 % of it is padding.
 """
@@ -11,11 +11,11 @@ def grouped_order(
 ) -> np.ndarray:
     """The rows of N images in random order, each once, with one orientation per batch.
 
-    A batch may begin in one epoch and end in the next. Its parts at the ends of an epoch go to the orientation that
-    most images have, so that they match without knowing the other epoch's order. Of the batches between them, which
-    are shuffled, at most one is mixed, where the counts leave a remainder; it has one orientation after the other, so
-    that the shares of all ranks but one are of one kind. If there are too few images for this, the order has one
-    orientation after the other.
+    A batch may begin in one epoch and end in the next. Its parts at the ends of an epoch get the more frequent
+    orientation, so that they match without knowing the other epoch's order. The batches in between are shuffled; at
+    most one is mixed, if the counts leave a remainder. It has one orientation after the other, so that the parts of
+    all ranks but one have one orientation. If there are too few images for this, the whole order has one orientation
+    after the other.
 
     Args:
         rng: the generator of the epoch.

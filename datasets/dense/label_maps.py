@@ -1,12 +1,12 @@
-"""Images with a label map each, in the layouts people have: lists, parallel folders, ADE20K, Cityscapes.
+"""Images with a label map each, in the common layouts: lists, parallel folders, ADE20K, Cityscapes.
 
     a list file       image <tab> label map, per line; relative to the list's folder or `root`
     parallel folders  IMAGES/a/b.jpg and LABELS/a/b.png: the same names but for their suffixes
     ADE20K            images/training, annotations/training, and the same for validation; objectInfo150.txt
     Cityscapes        leftImg8bit/train/CITY/*_leftImg8bit.png, gtFine/train/CITY/*_gtFine_labelIds.png (or
-                      _labelTrainIds.png, which is taken where it exists)
+                      _labelTrainIds.png, which is preferred)
 
-Values of the files and what they mean: see `label_values`.
+See `label_values` for the meaning of the files' values.
 """
 
 import csv
@@ -56,7 +56,7 @@ class LabelMapFiles(Sequence):
         values: what the values of the label maps mean.
         class_names: in order of labels.
         root: folder of relative paths.
-        source: what the files were found by, for messages.
+        source: where the files were listed, for messages.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class LabelMapFiles(Sequence):
         return LabelMapFiles(paths, label_paths, self.values, self.class_names, self.root, self.source)
 
     def identities(self) -> Iterator[str]:
-        """The names of the files of each image: what tells it from others, wherever its folder is."""
+        """The file names of each image, which identify it wherever its folder is."""
         for path, label_path in zip(self._paths, self._label_paths, strict=True):
             yield f"{os.path.basename(path)}\t{os.path.basename(label_path)}"
 
@@ -133,7 +133,7 @@ def read_label_maps(
     Args:
         source: a list file; a folder of images, with `labels` that of their label maps; or the folder of ADE20K or of
             Cityscapes, with `split`.
-        labels: folder of the label maps, where `source` is a folder of images.
+        labels: folder of the label maps, if `source` is a folder of images.
         root: folder that the paths of a list are relative to; None: the folder of the list.
         split: `train` or `val`, for ADE20K and Cityscapes.
         class_names: names in order of their labels; required for own sets unless `num_classes` is given.
@@ -151,9 +151,7 @@ def read_label_maps(
         if split is None:
             raise ValueError(f"{source} has several splits; set split to train or val")
         if ignored_label is not None or labels is not None:
-            raise ValueError(
-                f"{source} is {layout}, which says itself what its labels are; leave out labels and ignored_label"
-            )
+            raise ValueError(f"{source} is {layout}, which defines its own labels; leave out labels and ignored_label")
         files = _read_ade20k(source, split) if layout == "ADE20K" else _read_cityscapes(source, split)
         if num_classes not in (None, files.num_classes):
             raise ValueError(f"{source} is {layout} with {files.num_classes} classes, but num_classes is {num_classes}")
@@ -189,7 +187,7 @@ def _known_layout(source: Path) -> str:
 def _read_pairs(path: Path) -> tuple[list[str], list[str]]:
     """Images and label maps of a list: two columns, separated by tabs, or by blanks where a line has no tab.
 
-    A leading "/" is dropped where no such file exists: SegNet's lists of CamVid begin so (`/SegNet/CamVid/train/...`).
+    A leading "/" is dropped if no such file exists, as in SegNet's lists of CamVid (`/SegNet/CamVid/train/...`).
     """
     paths, label_paths = [], []
     for number, line in numbered_lines(path):
@@ -225,7 +223,7 @@ def _match(images: Path, paths: list[str], labels: Path, label_paths: list[str])
 
 
 def _by_name(folder: Path, paths: list[str]) -> dict[str, str]:
-    """Files by their path without suffix. Raises ValueError if two differ in it alone."""
+    """Files by their path without suffix. Raises ValueError if two differ only in the suffix."""
     names: dict[str, str] = {}
     for path in paths:
         name = os.path.splitext(path)[0]

@@ -5,7 +5,7 @@
     Cityscapes    `labelIds`: 19 of the 34 ids are classes, by the table of the paper's evaluation; the others are
                   ignored. `labelTrainIds`: as own sets
 
-Every other value is an error: a label that is out of range trains and scores like any other until something crashes.
+Every other value is an error: a label out of range trains and scores like any other until something crashes.
 """
 
 import numpy as np

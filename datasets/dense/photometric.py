@@ -6,7 +6,7 @@ EurNet and HorNet for segmentation use mmsegmentation's version of it. Each of t
     brightness -> (half of the time: contrast) -> saturation -> hue -> (otherwise: contrast)
 
 brightness adds to all channels; contrast multiplies them; saturation multiplies S of HSV; hue turns H of HSV.
-Done differently here: colors are rounded to 8 bits once, at the end, not after every step.
+Difference: colors are rounded to 8 bits once, at the end, not after every step.
 """
 
 from typing import Annotated
@@ -71,7 +71,7 @@ def scale_saturation(colors: torch.Tensor, factor: float) -> torch.Tensor:
 
 
 def turn_hue(colors: torch.Tensor, turn: float) -> torch.Tensor:
-    """Turns H of HSV by a share of a full turn, -0.5 ... 0.5: float [3, h, w] in 0 ... 1."""
+    """Turns H of HSV by a fraction of a full turn, -0.5 ... 0.5: float [3, h, w] in 0 ... 1."""
     from torchvision.transforms.v2 import functional as F
 
     return F.adjust_hue(colors, turn)

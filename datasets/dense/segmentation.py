@@ -1,7 +1,7 @@
-"""Masks of objects in the forms that COCO's files have: polygons, and run lengths with or without compression.
+"""Masks of objects in the formats of COCO files: polygons, and run lengths with or without compression.
 
 polygons       [[x1, y1, x2, y2, x3, y3, ...], ...], in pixels; several make up one mask
-run lengths    {"size": [height, width], "counts": [n0, n1, ...]}: column by column, so many 0s, so many 1s, ...
+run lengths    {"size": [height, width], "counts": [n0, n1, ...]}: column by column, n0 zeros, n1 ones, ...
 compressed     the same with "counts" as text
 """
 

@@ -1,13 +1,13 @@
 """Geometric operations on an image with its boxes, masks and label map, which stay aligned.
 
 All build on torchvision.transforms.v2 and its tv_tensors: images are resized bilinearly, masks and label maps by the
-nearest pixel, boxes are scaled, shifted and clipped. Whoever draws the random numbers passes them in, so each is a pure
-function. As in mmdet, by which the papers' recipes were run: boxes are not recomputed from masks after a crop, and
-shrinking does not average pixels unless `antialias` asks for it.
-Done differently here: the nearest pixel is that whose center is nearest, as for images. OpenCV, and torchvision for
-masks, take the one above and to the left of it, which moves masks by up to half a pixel against their image.
+nearest pixel, boxes are scaled, shifted and clipped. Random numbers are passed in, so each is a pure function. As in
+mmdet, with which the papers' recipes were run, boxes are not recomputed from masks after a crop, and shrinking does not
+average pixels unless `antialias` is set.
+Difference: the nearest pixel is the one with the nearest center, as for images. OpenCV, and torchvision for masks, take
+the one above and to the left of it, which shifts masks by up to half a pixel against their image.
 
-torchvision takes seconds to import: only what uses it does.
+torchvision takes seconds to import: only functions that use it import it.
 """
 
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ MIN_SIDE = 2  # of a resized image: torch fails on 8-bit images that become a si
 
 @dataclass(frozen=True)
 class Sample:
-    """An image and what is known of it; all but labels and scale are tv_tensors.
+    """An image and its annotations; all but labels and scale are tv_tensors.
 
     Args:
         image: uint8 [3, h, w].
@@ -117,7 +117,7 @@ def _resize_mask(mask: Any, size: tuple[int, int]) -> Any:
 
 
 def crop(sample: Sample, top: int, left: int, size: tuple[int, int]) -> Sample:
-    """A part of the image, of `size` (h, w); objects of whose boxes nothing is left are dropped, crowds too."""
+    """A part of the image, of `size` (h, w); objects and crowds whose boxes are entirely outside are dropped."""
     from torchvision.transforms.v2 import functional as F
 
     return drop_small(sample.all_by(F.crop, top, left, *size), min_side=0)
@@ -126,7 +126,7 @@ def crop(sample: Sample, top: int, left: int, size: tuple[int, int]) -> Sample:
 def drop_small(sample: Sample, min_side: float) -> Sample:
     """Clips the boxes to the image, and drops objects and crowds with a box narrower or lower than `min_side` pixels.
 
-    With 0, what has no area goes.
+    With 0, those without an area are dropped.
     """
     boxes, kept = _clip(sample.boxes, sample.size, min_side)
     ignored, kept_ignored = _clip(sample.ignored, sample.size, min_side)

@@ -1,8 +1,8 @@
 """The network's view of an image with boxes, masks or a label map: random in training, fixed in evaluation; uint8.
 
-Detection trains on one of two views, as DETR and after it EurNet and HorNet do: resized to a short side that is drawn
-from a list; or resized to a smaller one, cropped, and then resized like the first. Segmentation resizes by a random
-factor, takes a crop in which no class prevails, mirrors it and changes its colors.
+Detection trains on one of two views, as in DETR and then EurNet and HorNet: resized to a short side drawn from a list;
+or resized to a smaller one, cropped, and then resized like the first. Segmentation resizes by a random factor, takes a
+crop in which no class dominates, mirrors it and changes its colors.
 
 A view is a function of the sample and a NumPy generator; nothing else is random.
 """
@@ -35,8 +35,8 @@ def _lower_end_first(settings: Settings, *names: str) -> None:
 class RangeCropSettings(Settings):
     """The second view of detection: resize, crop, then resize like the first."""
 
-    probability: float = Field(0.5, ge=0, le=1, description="share of images that get this view, from 0 to 1")
-    short_sides: Sides = Field((400, 500, 600), description="short sides before the crop, one is drawn, in pixels")
+    probability: float = Field(0.5, ge=0, le=1, description="fraction of images that get this view, from 0 to 1")
+    short_sides: Sides = Field((400, 500, 600), description="short sides before the crop in pixels; one is drawn")
     max_long_side: Side = Field(1333, description="limit of the longer side before the crop, in pixels")
     sides: tuple[Side, Side] = Field((384, 600), description="range of the crop's height and width, in pixels")
 
@@ -47,17 +47,17 @@ class RangeCropSettings(Settings):
 
 
 class DetectionViewSettings(Settings):
-    """Random view for detection: mirrored, perhaps cropped, resized with its aspect kept."""
+    """Random view for detection: mirrored, perhaps cropped, resized keeping the aspect ratio."""
 
     flip: float = Field(0.5, ge=0, le=1, description="share of images that are mirrored, from 0 to 1")
-    short_sides: Sides = Field(COCO_SHORT_SIDES, description="short sides, one is drawn for each image, in pixels")
+    short_sides: Sides = Field(COCO_SHORT_SIDES, description="short sides in pixels; one is drawn for each image")
     max_long_side: Side = Field(1333, description="limit of the longer side, in pixels")
     scale_jitter: tuple[Factor, Factor] = Field(
         (1.0, 1.0), description="range of a random factor of both, for large scale jitter"
     )
     crop: RangeCropSettings | None = Field(RangeCropSettings(), description="the cropped view; null: never crop")
     min_box_side: float = Field(
-        1.0, ge=0, le=1000, description="objects whose box gets narrower or lower than this are left out, in pixels"
+        1.0, ge=0, le=1000, description="objects whose box becomes narrower or lower than this are left out, in pixels"
     )
     antialias: bool = Field(False, description="average pixels where an image shrinks; the papers' recipes do not")
 
@@ -98,7 +98,7 @@ class SegmentationViewSettings(Settings):
         (512, 512), description="height and width of the crop, and of the batch, in pixels; smaller images are padded"
     )
     max_class_share: float = Field(
-        0.75, gt=0, le=1, description="a crop is drawn again, up to ten times, where one class has a larger share"
+        0.75, gt=0, le=1, description="a crop is drawn again, up to ten times, if one class has a larger fraction"
     )
     flip: float = Field(0.5, ge=0, le=1, description="share of images that are mirrored, from 0 to 1")
     colors: PhotometricSettings | None = Field(PhotometricSettings(), description="random changes of color; null: none")
@@ -132,21 +132,21 @@ class SegmentationView:
 
 
 class EvalViewSettings(Settings):
-    """The fixed view of evaluation: resized with its aspect kept; several sizes and their mirror images if wanted."""
+    """The fixed view of evaluation: resized keeping the aspect ratio; optionally several sizes and mirror images."""
 
     short_side: Side | None = Field(None, description="short side, in pixels; null: as max_long_side says")
     max_long_side: Side | None = Field(None, description="limit of the longer side, in pixels; null: none")
     scales: Annotated[tuple[Factor, ...], Field(min_length=1)] = Field(
-        (1.0,), description="factors of the size for tests at several scales; their outputs are averaged"
+        (1.0,), description="factors of the size for multi-scale tests; the outputs are averaged"
     )
-    flip: bool = Field(False, description="whether the mirror image is tested as well")
+    flip: bool = Field(False, description="whether to test the mirror image as well")
     antialias: bool = Field(False, description="average pixels where an image shrinks; the papers' recipes do not")
 
     @field_validator("scales")
     @classmethod
     def _differ(cls, scales: tuple[float, ...]) -> tuple[float, ...]:
         if len(set(scales)) < len(scales):
-            raise ValueError(f"scales are {list(scales)}; each must stand once")
+            raise ValueError(f"scales are {list(scales)}; each must appear once")
         return scales
 
 

@@ -1,4 +1,4 @@
-"""Knowledge graphs: facts in text files, the graph that they make, and what is asked on it."""
+"""Knowledge graphs: facts in text files, the graph they form, and the questions on it."""
 
 from datasets.graphs.names import Names
 from datasets.graphs.questions import EvalQuestions, KnownAnswers, TrainQuestions, questions_of

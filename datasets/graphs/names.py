@@ -49,7 +49,7 @@ class Names(Sequence):
         return number
 
     def _near(self, name: str) -> list[str]:
-        """Names that could be meant: of many, those that begin or end like it, for comparing all takes seconds."""
+        """Names that could be meant; of many, those with the same beginning or end: comparing all takes seconds."""
         if len(self) <= 2000:
             return list(self.names)
         start, end = name[:2].casefold(), name[-3:].casefold()

@@ -1,4 +1,4 @@
-"""Questions on a knowledge graph: samples for training and evaluation, and the answers that are known.
+"""Questions on a knowledge graph: samples for training and evaluation, and the known answers.
 
 A question is (head, relation, ?), with a relation from 0 to R - 1, or (?, relation, tail), asked as
 (tail, relation + R, ?). Question 2 i asks for the tail of fact i, question 2 i + 1 for its head.
@@ -18,7 +18,7 @@ def questions_of(triples: np.ndarray, numbers: np.ndarray, num_relations: int) -
 
 
 class KnownAnswers:
-    """Finds the entities that are known to answer a question.
+    """Finds the entities known to answer a question.
 
     Args:
         triples: the known facts, int64 [N, 3].
@@ -33,7 +33,7 @@ class KnownAnswers:
         self._answers = both[order, 2]
 
     def __len__(self) -> int:
-        """How many facts are known."""
+        """The number of known facts."""
         return len(self._answers) // 2
 
     def of(self, entities: np.ndarray, relations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -49,7 +49,7 @@ class KnownAnswers:
 class TrainQuestions(TrainSamples):
     """Questions whose answers are facts of the training graph, in both directions.
 
-    A batch is that of `EvalQuestions`, and may have `negatives` [B, K], entities that are not known to be right.
+    A batch is as in `EvalQuestions`, and may have `negatives` [B, K], entities not known to be right.
 
     Args:
         triples: the facts [N, 3].
@@ -81,7 +81,7 @@ class TrainQuestions(TrainSamples):
         return sample
 
     def _draw(self, question: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Entities [K], with replacement, of those that are not known to answer; of all if every one is."""
+        """Entities [K], drawn with replacement from those not known to answer; from all if every one is."""
         _, known = self._known.of(question[:1], question[1:2])
         known = np.unique(known)
         if len(known) >= self._num_entities:
@@ -105,9 +105,9 @@ class TrainQuestions(TrainSamples):
 
 
 class EvalQuestions(EvalSamples):
-    """Both questions of every fact that is asked for, once.
+    """Both questions of every fact asked for, once.
 
-    A batch has `heads`, `relations`, `answers` [B], and `known` [2, M], rows and entities that are right, too.
+    A batch has `heads`, `relations`, `answers` [B], and `known` [2, M], rows and entities of other right answers.
 
     Args:
         triples: the facts [N, 3] to ask for.

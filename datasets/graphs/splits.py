@@ -1,12 +1,12 @@
-"""What a network for knowledge graphs learns from and is asked: files, folders, GraIL's pairs of folders.
+"""The training facts and questions of networks for knowledge graphs: files, folders, GraIL's pairs of folders.
 
-Protocols of a test on another graph, which the literature has under one name:
+Protocols for a test on another graph, which share one name in the literature:
 
     ind_test          test.txt is asked; its facts and test.txt are known. NBFNet-PyG and ULTRA ask so
     ind_valid_test    valid.txt and test.txt are asked; all is known. The tables of RED-GNN and A*Net
     facts             test.txt is asked; only its facts are known. NBFNet-PyG's own filter
 
-What is known is left out of the ranking, but for the answer that is asked for.
+Known answers are left out of the ranking, except the one asked for.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,14 +24,14 @@ from datasets.text_files import existing_path
 
 Protocol = Literal["ind_test", "ind_valid_test", "facts"]
 PROTOCOLS = get_args(Protocol)
-SHARE = 0.1  # of the facts, held out to be asked, where nothing else is given
+SHARE = 0.1  # fraction of the facts held out for questions by default
 FILES = {"train": ("train",), "valid": ("valid", "val", "dev"), "test": ("test",)}
 SUFFIXES = tuple(f"{kind}{packed}" for kind in (".txt", ".tsv", ".csv") for packed in ("", ".gz"))
 
 
 @dataclass(frozen=True)
 class GraphQuestions:
-    """Facts to ask for on a graph; all are numbered by the same names."""
+    """Facts to ask for on a graph, with one numbering of names."""
 
     entities: Names
     facts: np.ndarray
@@ -56,7 +56,7 @@ class KnowledgeSplits:
     valid: GraphQuestions
     test: GraphQuestions | None
     notes: tuple[str, ...]
-    """What the user should know of the files, one sentence each."""
+    """What the user should know about the files, one sentence each."""
 
 
 def read_splits(
@@ -73,17 +73,17 @@ def read_splits(
     Args:
         train: a file of facts (see `read_triples`), or a folder with train.txt, also .tsv or .csv, also .gz; its
             valid.txt and test.txt are taken where `val` and `test` are None.
-        val: a file of facts to ask for; or the share of the training facts that is held out for it, drawn by `seed` and
-            the fact alone; None without a file: a tenth.
+        val: a file of facts to ask for; or the fraction of the training facts to hold out, chosen by `seed` and each
+           fact alone; None without a file: a tenth.
         test: a file of facts to ask for on the training graph; or a folder with another graph, train.txt, of the same
             relations, and facts to ask for on it.
         protocol: of a folder as `test`, one of `PROTOCOLS`.
-        seed: of the share.
+        seed: of the held-out fraction.
         columns: of all files.
-        relations: those that have numbers already; the files may have no others. None: those of the training file.
+        relations: those already numbered; the files may have no others. None: those of the training file.
 
     Raises:
-        OSError, ValueError: as by `read_triples`; a folder lacks a file; a relation was never trained.
+        OSError, ValueError: as in `read_triples`; a folder lacks a file; a relation was never trained.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, not {protocol!r}")
@@ -146,7 +146,7 @@ def _distinct(parts: Sequence[np.ndarray], entities: Names, relations: Names) ->
 
 
 def _file_in(folder: Path, part: str, optional: bool = False) -> Path | None:
-    """The file of a part in a folder; where there is none, None if it is `optional`."""
+    """The file of a part in a folder; None if it is missing and `optional`."""
     names = [f"{name}{suffix}" for name in FILES[part] for suffix in SUFFIXES]
     found = [folder / name for name in names if (folder / name).is_file()]
     if len(found) > 1:
@@ -163,9 +163,9 @@ def _read_asked(path: Path, columns: Columns, entities: Names, relations: Names,
 
 
 def _held_out(facts: Triples, share: float, seed: int) -> np.ndarray:
-    """Which facts are held out, bool [N]: by a hash of seed and names, so other facts and their order change nothing.
+    """Which facts are held out, bool [N]: by a hash of seed and names, independent of other facts and their order.
 
-    A relation is not held out as a whole: nothing could be learned of it.
+    A relation is never held out completely: nothing could be learned about it.
     """
     entities, relations = facts.entities.names, facts.relations.names
     held = np.empty(len(facts.triples), dtype=bool)
@@ -178,7 +178,9 @@ def _held_out(facts: Triples, share: float, seed: int) -> np.ndarray:
     held &= learned[facts.triples[:, 1]] > 0
     if held.all() or not held.any():
         which = "all" if held.any() else "none"
-        raise ValueError(f"a share of {share} holds out {which} of {len(held)} facts; name a file of facts to ask for")
+        raise ValueError(
+            f"a fraction of {share} holds out {which} of {len(held)} facts; name a file of facts to ask for"
+        )
     return held
 
 
@@ -191,4 +193,4 @@ def _remarks(what: str, questions: GraphQuestions, num_relations: int) -> Iterat
     has_fact = np.zeros(len(questions.entities), dtype=bool)
     has_fact[questions.facts[:, [0, 2]]] = True
     if unknown := int((~has_fact[questions.asked[:, [0, 2]]]).any(axis=1).sum()):
-        yield f"{what}: {unknown} of the {num_asked} facts to ask for have an entity of which no fact is known"
+        yield f"{what}: {unknown} of the {num_asked} facts to ask for have an entity without known facts"

@@ -1,4 +1,4 @@
-"""Facts (head, relation, tail) from text files, as numbers, and the graph that they make."""
+"""Facts (head, relation, tail) from text files, as numbers, and the graph they form."""
 
 import csv
 import gzip
@@ -22,12 +22,12 @@ CHUNK = 200_000  # lines whose names are in memory at a time
 HEADINGS = {"head", "subject", "source", "src", "from", "start", "entity1", "h", "s",
             "relation", "predicate", "property", "edge", "label", "type", "rel", "r", "p",
             "tail", "object", "target", "dst", "to", "end", "entity2", "t", "o"}  # fmt: skip
-"""What columns of facts are called: a first line with two of these is a header."""
+"""Names of columns of facts: a first line with two of these is a header."""
 NOT_IN_NAMES = re.compile(r"[\0\n\r]")
 
 
 class Columns(NamedTuple):
-    """Where the parts of a fact stand in a line."""
+    """The positions of a fact's parts in a line."""
 
     names: tuple[str, str, str] | None = None
     """The names of the columns of head, relation and tail in the header; None: the first three columns."""
@@ -40,14 +40,14 @@ FIRST_THREE = Columns()
 
 @dataclass(frozen=True)
 class Triples:
-    """The facts of one or more files, by the same numbers."""
+    """The facts of one or more files, with one numbering."""
 
     entities: Names = field(default_factory=lambda: Names(kind="entity"))
     relations: Names = field(default_factory=lambda: Names(kind="relation"))
     triples: np.ndarray = field(default_factory=lambda: np.empty((0, 3), dtype=np.int64))
     """int64 [N, 3]: head, relation, tail; each fact once, in the order of the file."""
     notes: tuple[str, ...] = ()
-    """What the user should know of the file, one sentence each."""
+    """What the user should know about the file, one sentence each."""
 
 
 def read_triples(
@@ -64,8 +64,8 @@ def read_triples(
 
     Args:
         path: the file, UTF-8; .gz is unpacked.
-        columns: where the parts of a fact stand.
-        entities, relations: names that have numbers already; new ones are added to them.
+        columns: the positions of a fact's parts.
+          entities, relations: names already numbered; new ones are added to them.
         new_relations: whether a relation may be new.
 
     Raises:
@@ -177,7 +177,7 @@ def fact_keys(triples: np.ndarray, num_entities: int, num_relations: int) -> np.
 
 
 def first_of_each(triples: np.ndarray, num_entities: int, num_relations: int) -> np.ndarray:
-    """The rows [M], in rising order, where each fact stands for the first time."""
+    """The rows [M], ascending, of the first occurrence of each fact."""
     _, first = np.unique(fact_keys(triples, num_entities, num_relations), return_index=True)
     return np.sort(first)
 
@@ -200,7 +200,7 @@ def knowledge_graph(triples: np.ndarray, num_entities: int, num_relations: int) 
 
 
 def facts_of(graph: Data) -> np.ndarray:
-    """The facts int64 [N, 3] that `knowledge_graph` has made a graph of."""
+    """The facts int64 [N, 3] of a graph made by `knowledge_graph`."""
     num_facts = graph.num_edges // 2
     heads, tails = graph.edge_index[:, :num_facts].cpu().numpy()
     return np.stack([heads, graph.edge_type[:num_facts].cpu().numpy(), tails], axis=1)

@@ -1,4 +1,4 @@
-"""The image dataiter: from a list of files to uint8 images; `datasets.dataloader` makes batches of them."""
+"""The image dataiter: from a list of files to uint8 images, which `datasets.dataloader` batches."""
 
 from typing import Any
 

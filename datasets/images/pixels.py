@@ -19,18 +19,18 @@ class PixelSettings(Settings):
     """Normalization of the pixels; the defaults are ImageNet's."""
 
     mean: tuple[float, float, float] = Field(
-        (0.485, 0.456, 0.406), description="mean of red, green and blue, subtracted; as a share of 255"
+        (0.485, 0.456, 0.406), description="mean of red, green and blue, subtracted; as a fraction of 255"
     )
     std: tuple[Deviation, Deviation, Deviation] = Field(
         (0.229, 0.224, 0.225),
-        description="standard deviation of red, green and blue, the divisor; as a share of 255",
+        description="standard deviation of red, green and blue, the divisor; as a fraction of 255",
     )
 
 
 class EraseSettings(Settings):
     """Random erasing: rectangles of training images are overwritten."""
 
-    probability: float = Field(0.0, ge=0, le=1, description="share of images with erased rectangles, from 0 to 1")
+    probability: float = Field(0.0, ge=0, le=1, description="fraction of images with erased rectangles, from 0 to 1")
     mode: Literal["const", "rand", "pixel"] = Field(
         "pixel", description="const: zeros, rand: one random color, pixel: random pixels"
     )
@@ -69,7 +69,7 @@ class Pixels:
         return ((images - mean) / std).contiguous(memory_format=self.memory_format)
 
     def in_training(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalizes, erases and mixes -> images, and labels [B] or, where mixed, class shares [B, num_classes]."""
+        """Normalizes, erases and mixes -> images, and labels [B] or, if mixed, class weights [B, num_classes]."""
         images = self(images)
         settings = self.erase_settings
         if settings.probability:

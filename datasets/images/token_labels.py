@@ -1,13 +1,13 @@
-"""Token labels: what a stronger network saw in every cell of an image, cropped with the training view.
+"""Token labels: a stronger network's classes for every cell of an image, cropped with the training view.
 
 Paper: Jiang et al., All Tokens Matter: Token Labeling for Training Better Vision Transformers, NeurIPS 2021,
 https://arxiv.org/abs/2104.10858; the maps are cropped by RoI-align as in Yun et al. (ReLabel, CVPR 2021).
 Authors' code: https://github.com/zihangJiang/TokenLabeling (tlt/data), which releases the maps of ImageNet
 (label_top5_train_nfnet): `<class>/<image>.pt` holds [2, K, h, w], the K best scores of each cell and their classes.
 
-Done differently here: a geometric change of the image moves the map by the same operation, cell by cell; and a crop's
-left edge is its x and the top its y, which the authors' code swaps. torchvision takes seconds to import: only what uses
-it does.
+Differences: a geometric change of the image moves the map by the same operation, cell by cell; and a crop's left edge
+is its x and the top its y, which the authors' code swaps. torchvision takes seconds to import: only functions that use
+it import it.
 """
 
 import copy
@@ -83,7 +83,7 @@ class TokenLabelView:
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """PIL RGB, map [2, K, h, w] -> uint8 [3, S, S], the transformed map [2, K, h, w], and the crop: float32 [4].
 
-        The crop is its left, top, right and bottom, as shares of the map.
+        The crop is its left, top, right and bottom, as fractions of the map.
         """
         from torchvision.transforms.v2 import functional as F
 
@@ -104,7 +104,7 @@ class TokenLabelView:
         return F.to_image(view), label_map, torch.tensor(edges, dtype=torch.float32)
 
     def _augment(self, image: Image.Image, label_map: torch.Tensor) -> tuple[Image.Image, torch.Tensor]:
-        """timm's RandAugment; geometric operations also transform a picture of the cells' numbers, and so the map."""
+        """timm's RandAugment; geometric operations also transform an image of the cells' numbers, and so the map."""
         chosen = np.random.choice(
             self.operations.ops,
             self.operations.num_layers,
@@ -124,7 +124,7 @@ class TokenLabelView:
 
 
 def _cells(size: tuple[int, int], grid: Sequence[int]) -> Image.Image:
-    """A picture of width and height `size` whose pixels hold the number of their cell, counted row by row."""
+    """An image of width and height `size` whose pixels have the number of their cell, counted row by row."""
     rows, columns = (np.arange(length) * count // length for length, count in zip(size[::-1], grid, strict=True))
     return Image.fromarray((rows[:, None] * grid[1] + columns).astype(np.int32))
 
@@ -178,7 +178,7 @@ class TokenLabelImages(TrainSamples):
 def token_targets(
     label_maps: torch.Tensor, crops: torch.Tensor, num_classes: int, grid: int, label_smoothing: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Target class shares of each crop, and of each of its cells: [B, C] and [B, grid * grid, C].
+    """Target class probabilities of each crop, and of each of its cells: [B, C] and [B, grid * grid, C].
 
     RoI-align averages the scores of the maps [B, 2, K, h, w] (0 for all other classes) over the crops [B, 4] and over
     their cells; their softmax is smoothed as the authors do.

@@ -1,6 +1,6 @@
 """The network's view of an image: random in training, the center in evaluation; uint8, as decoded.
 
-Training uses timm's pipeline, with which the recipes of EurNet, HorNet, GLNet and EAT were made: random resized crop,
+Training uses timm's pipeline, as in the recipes of EurNet, HorNet, GLNet and EAT: random resized crop,
 flip, RandAugment (arXiv 1909.13719) or color jitter. Its operations draw from the global generators of Python, NumPy
 and torch, which are seeded for each sample and restored afterwards.
 
@@ -28,26 +28,26 @@ POLICIES = (
     r"(original|originalr|v0|v0r|3a)(-mstd\d+(\.\d+)?)?",
     r"augmix(-(m|d)\d{1,2}|-w[1-9]|-b[01]|-mstd\d+(\.\d+)?|-a[1-9]\d*(\.\d+)?)*",
 )
-"""What timm reads, without the words that it passes over in silence, such as `-minf`."""
+"""What timm reads, without the words that it silently ignores, such as `-minf`."""
 MAX_ASPECT = 16
-"""Of an image whose longer side is more than so many times the shorter one, evaluation resizes only the middle."""
+"""If the longer side is more than this many times the shorter one, evaluation resizes only the middle of an image."""
 
 
 class TrainImageViewSettings(Settings):
     """Random crop of random scale and aspect, random flip, random changes of color and shape."""
 
     size: Side = Field(224, description="side of the network's square input, in pixels")
-    scale: tuple[Share, Share] = Field((0.08, 1), description="range of the crop's area, as a share of the image's")
+    scale: tuple[Share, Share] = Field((0.08, 1), description="range of the crop's area, as a fraction of the image's")
     aspect: tuple[Ratio, Ratio] = Field((3 / 4, 4 / 3), description="range of the crop's width / height")
-    flip: float = Field(0.5, ge=0, le=1, description="share of images that are mirrored, from 0 to 1")
+    flip: float = Field(0.5, ge=0, le=1, description="fraction of images that are mirrored, from 0 to 1")
     auto_augment: str | None = Field(
         None, description="timm's name of a policy, such as rand-m9-mstd0.5-inc1; replaces the color jitter"
     )
     color_jitter: float = Field(
-        0.4, ge=0, le=10, description="largest change of brightness, contrast and saturation, as a share of 1"
+        0.4, ge=0, le=10, description="largest change of brightness, contrast and saturation, as a fraction of 1"
     )
     interpolation: str = Field(
-        "bicubic", pattern="^(bilinear|bicubic|random)$", description="bilinear, bicubic, or random: one of both"
+        "bicubic", pattern="^(bilinear|bicubic|random)$", description="bilinear, bicubic, or random: either"
     )
 
     @field_validator("auto_augment")
@@ -127,12 +127,12 @@ class EvalImageView:
 def _crop_ends(image: Image.Image, *targets: torch.Tensor) -> tuple[Any, ...]:
     """Crops the longer side to about `MAX_ASPECT` times the shorter one, around the center.
 
-    The center crop does not show what goes, but resizing would take memory for it: 1 x 4000 pixels, resized to 256 on
-    the shorter side, are 256 x 1,024,000.
+    The center crop does not show what is cut off, but resizing would take memory for it: 1 x 4000 pixels, resized to
+    256 on the shorter side, become 256 x 1,024,000.
     """
     from torchvision.transforms.v2 import functional as F
 
     longest = MAX_ASPECT * min(image.size)
-    # As many pixels go at one end as at the other, so that the center stays where it is.
+    # Both ends lose the same number of pixels, so that the center stays in place.
     width, height = (side if side <= longest else longest + (side - longest) % 2 for side in image.size)
     return tuple(F.center_crop(value, [height, width]) for value in (image, *targets))

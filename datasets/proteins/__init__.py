@@ -1,4 +1,4 @@
-"""Protein structures: read them, join their residues to graphs, and find what is known of their functions."""
+"""Protein structures: reading them, building residue graphs, and finding their known functions."""
 
 from datasets.proteins.graph import ResidueGraphSettings, graph_of, residue_graph
 from datasets.proteins.structure import RESIDUES, STRUCTURES, Backbone, is_structure, read_backbone, split_chain

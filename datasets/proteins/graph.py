@@ -3,8 +3,8 @@
 Paper:  Zhang et al., Protein Representation Learning by Geometric Structure Pretraining (GearNet), ICLR 2023,
         https://arxiv.org/abs/2203.06125: sequential, radius and nearest-neighbor relations, and their cut-offs
 
-Done differently here: no cap on the neighbors within the radius (their code takes at most 32, near ones in the
-sequence included); the virtual node, EurNet's long range, is ours for proteins, as EurNet's authors have not published
+Differences: no cap on the neighbors within the radius (their code takes at most 32, including those near in the
+sequence); the virtual node, EurNet's long range, is our version for proteins, as EurNet's authors have not published
 theirs.
 """
 
@@ -19,21 +19,21 @@ from datasets.proteins.structure import NUM_TYPES, Backbone, read_backbone
 from settings import Settings
 
 BLOCK = 512
-"""Residues whose distances to all others are in memory at a time."""
+"""Number of residues whose distances to all others are in memory at a time."""
 
 
 class ResidueGraphSettings(Settings):
     """The edges of residue graphs. Cut-offs are GearNet's."""
 
     max_offset: int = Field(
-        2, ge=0, le=64, description="sequential edges join residues up to so many apart in a chain; a relation each"
+        2, ge=0, le=64, description="sequential edges connect residues up to this far apart in a chain; a relation each"
     )
-    radius: float = Field(10.0, ge=0, le=1000, description="radius edges join residues nearer than so many angstroms")
-    num_nearest: int = Field(10, ge=0, le=1000, description="each residue has an edge from so many nearest ones")
+    radius: float = Field(10.0, ge=0, le=1000, description="radius edges connect residues closer than this (angstroms)")
+    num_nearest: int = Field(10, ge=0, le=1000, description="each residue has edges from this many nearest ones")
     min_separation: int = Field(
-        5, ge=1, le=1000, description="radius and nearest edges of residues nearer in the sequence are left out"
+        5, ge=1, le=1000, description="radius and nearest edges of residues closer in the sequence are left out"
     )
-    virtual_node: bool = Field(True, description="a node more, with edges to and from all residues")
+    virtual_node: bool = Field(True, description="an additional node, with edges to and from all residues")
 
     @property
     def relations(self) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
-"""Proteins and what is known of their functions: your own table, or DeepFRI's annotations of PDB chains.
+"""Proteins and their known functions: your own table, or DeepFRI's annotations of PDB chains.
 
 Tables have a line `file,label;label` for each structure. The annotations of EC numbers and of GO terms are those of
 Gligorijevic et al., Structure-based protein function prediction using graph convolutional networks (DeepFRI), Nature
 Communications 2021: files nrPDB-EC_2020.04_annot.tsv and nrPDB-GO_2019.06.18_annot.tsv with lists of chains, and a
-table of how alike test chains are to training chains.
+table of the identity of test chains to training chains.
 """
 
 import logging
@@ -137,7 +137,7 @@ class _StructureFolder:
             self._files.setdefault(name.removesuffix(suffix), path)
 
     def find(self, chain: str) -> str:
-        """The path of "1AKI-A"; of a file that is not there if there is none, which then counts as unreadable."""
+        """The path of "1AKI-A"; if there is none, of a missing file, which counts as unreadable."""
         name, _, letters = chain.rpartition("-")
         if chain.lower() in self._files:
             return self._files[chain.lower()]
@@ -145,7 +145,7 @@ class _StructureFolder:
 
 
 def chains_below(path: Path, identity: Identity) -> set[str]:
-    """The test chains that are less than `identity` % alike to any training chain, from DeepFRI's table.
+    """The test chains with less than `identity` % identity to every training chain, from DeepFRI's table.
 
     Columns: PDB-chain,<30%,<40%,<50%,<70%,<95%, with 1 or 0 in each.
     """
@@ -156,7 +156,7 @@ def chains_below(path: Path, identity: Identity) -> set[str]:
 
 
 def split_off(files: FileList, share: float, seed: int) -> tuple[FileList, FileList]:
-    """The files without a share of them, and that share, by `held_out`. The chains of a file are held out together."""
+    """The files without a held-out fraction, and that fraction (`held_out`). A file's chains are held out together."""
     held = held_out([split_chain(item.id)[0] for item in files], share, seed)
     return files.subset(np.flatnonzero(~held)), files.subset(np.flatnonzero(held))
 
@@ -167,7 +167,7 @@ def missing(files: FileList) -> list[FileItem]:
 
 
 def label_counts(files: FileList, num_labels: int) -> np.ndarray:
-    """How many structures have each label, [num_labels]."""
+    """Number of structures with each label, [num_labels]."""
     return files.targets(range(len(files)), num_labels).sum(axis=0)
 
 

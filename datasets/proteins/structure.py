@@ -1,8 +1,8 @@
 """C-alpha atoms of a protein, from a PDB or mmCIF file, also gzip-compressed. Files are read by gemmi.
 
-What counts: the first model; of alternate locations, the first; chains and numbers as their authors call them;
-residues with insertion codes are residues of their own. Chains of one name that TER separates and that have the same
-numbers are copies: A, A-2, A-3. Modified residues (MSE, SEP ...) are residues of unknown type.
+What is read: the first model; the first of alternate locations; chains and residue numbers as the authors name them;
+residues with insertion codes are separate residues. Chains of one name, separated by TER and with the same numbers,
+are copies: A, A-2, A-3. Modified residues (MSE, SEP ...) are residues of unknown type.
 """
 
 import gzip
@@ -32,7 +32,7 @@ _TYPE_OF = {name: number for number, name in enumerate(RESIDUES)}
 
 
 class Backbone(NamedTuple):
-    """The N residues of a structure that have a C-alpha, in the file's order."""
+    """The N residues of a structure that have a C-alpha, in file order."""
 
     types: np.ndarray
     """int64 [N]: residue types, 0 to 20."""
@@ -55,7 +55,7 @@ def split_chain(path: str) -> tuple[str, str | None]:
 
 
 def is_structure(path: str | Path) -> bool:
-    """Whether a file is called like a structure."""
+    """Whether a file name is that of a structure."""
     return str(path).lower().endswith(STRUCTURES.suffixes)
 
 
@@ -91,7 +91,7 @@ def _chains(model: gemmi.Model) -> dict[str, dict[str, gemmi.Residue]]:
         residues = {}
         for residue in part:
             if _alpha_carbon(residue):
-                residues.setdefault(str(residue.seqid), residue)  # of alternatives at one place, the first counts
+                residues.setdefault(str(residue.seqid), residue)  # the first of alternatives at one position counts
         for copy in count(1):
             chain = chains.setdefault(part.name if copy == 1 else f"{part.name}-{copy}", {})
             if residues.keys().isdisjoint(chain):
@@ -109,7 +109,7 @@ def _first_model(file: str) -> gemmi.Model:
         structure = gemmi.read_structure(file, format=gemmi.CoorFormat.Detect)
     except Exception as error:  # gemmi raises RuntimeError, ValueError, UnicodeDecodeError, IndexError
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise FileError(file, f"cannot be read as PDB or mmCIF; is it whole? ({reason[0]})") from error
+        raise FileError(file, f"cannot be read as PDB or mmCIF; is it complete? ({reason[0]})") from error
     if not len(structure):
         raise FileError(file, "no atom in it; expected a structure in PDB or mmCIF format")
     if structure.input_format == gemmi.CoorFormat.Pdb:
@@ -136,7 +136,7 @@ def _alpha_carbon(residue: gemmi.Residue) -> gemmi.Atom | None:
 
 
 def _alpha_carbons(residue: gemmi.Residue) -> Iterator[gemmi.Atom]:
-    """Those of all alternate locations; a calcium ion, which is called CA, too, is none."""
+    """The C-alphas of all alternate locations; a calcium ion, also called CA, is not one."""
     return (atom for atom in residue if atom.name == "CA" and atom.element.name == "C")
 
 

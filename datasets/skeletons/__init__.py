@@ -1,4 +1,4 @@
-"""Skeletons: read them, list them, and bring them to one length and size."""
+"""Skeletons: reading, listing, and normalizing them to one length and size."""
 
 from datasets.skeletons.files import SKELETONS, find_skeletons, read_skeleton
 from datasets.skeletons.lists import NAMES, read_skeletons

@@ -1,4 +1,4 @@
-"""Draws skeletons as stick figures, as they are seen from the front."""
+"""Draws skeletons as stick figures, seen from the front."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ def draw_skeletons(clip: torch.Tensor, parents: Sequence[int]) -> torch.Tensor:
 
     A joint that is its own parent is a dot.
     """
-    plane = clip[..., :2].numpy().astype(np.float64) * (1, -1)  # rows of a picture point down
+    plane = clip[..., :2].numpy().astype(np.float64) * (1, -1)  # rows of an image point down
     there = (plane != 0).any(axis=(1, 2, 3))
     seen = plane[there] if there.any() else plane
     low, high = seen.min(axis=(0, 1, 2)), seen.max(axis=(0, 1, 2))

@@ -1,7 +1,7 @@
 """Reads skeletons: NPZ archives, NTU RGB+D's `.skeleton` files, and the JSON files of Kinetics-skeleton.
 
-Every reader gives the same: positions [T, M, V, 3] of V joints of M people in T frames, NaN where a joint was not seen.
-What becomes of missing joints and of further people is decided later, by `datasets.skeletons.motion`.
+Every reader returns positions [T, M, V, 3] of V joints of M people in T frames, NaN where a joint is missing. Missing
+joints and extra people are handled later, by `datasets.skeletons.motion`.
 
 Formats: https://github.com/shahroudy/NTURGB-D (Matlab/read_skeleton_file.m), and
 https://github.com/yysijie/st-gcn (feeder/feeder_kinetics.py).
@@ -23,11 +23,11 @@ from settings import did_you_mean
 
 SKELETONS = FileKind("skeletons", (".npz", ".skeleton", ".json"))
 BONES = "bones"
-"""An array of an NPZ file that is no sequence: pairs of joints."""
+"""An array of an NPZ file that is not a sequence: pairs of joints."""
 MAX_KEPT = 2**28
-"""Bytes up to which an NPZ file stays in memory once it is read."""
+"""Largest NPZ file, in bytes, that stays in memory once it is read."""
 MOST_GAPS = 1000
-"""Frames that a JSON file may span for each that it has; a larger `frame_index` is a mistake."""
+"""Largest ratio of the frames that a JSON file spans to those it has; a larger `frame_index` is a mistake."""
 NUM_KINECT_VALUES = 12
 """Numbers of a joint in a `.skeleton` file: x, y, z first, and last, whether it was tracked."""
 
@@ -67,10 +67,10 @@ def sequences_in(path: str) -> list[str]:
 def read_skeleton(path: str | Path) -> np.ndarray:
     """The skeletons in the file at `path`, or in a sequence "set.npz:walk" of it: float32 [T, M, V, 3], NaN: missing.
 
-    NTU's people are told apart by their body numbers. Those of Kinetics-skeleton have none: person m is the m-th most
-    certain of each frame, as in ST-GCN's code; y points down there, and z is 0.
+    NTU's people are identified by their body numbers. Kinetics-skeleton has none: person m is the m-th most confident
+    of each frame, as in ST-GCN's code; y points down there, and z is 0.
 
-    Raises FileError if there is no such file or sequence, the file is damaged, or nobody is in it.
+    Raises FileError if there is no such file or sequence, the file is damaged, or it contains no person.
     """
     path = str(path)
     file, name = split_sequence(path)
@@ -81,10 +81,10 @@ def read_skeleton(path: str | Path) -> np.ndarray:
     readers = {".npz": _read_npz, ".skeleton": _read_ntu, ".json": _read_kinetics}
     reader = readers.get(Path(file).suffix.lower())
     if reader is None:
-        raise FileError(file, f"not a file of skeletons; expected one that ends in {' '.join(SKELETONS.suffixes)}")
+        raise FileError(file, f"not a skeleton file; expected one that ends in {' '.join(SKELETONS.suffixes)}")
     positions = reader(file, name) if name else reader(file)
     if not np.isfinite(positions).any():
-        raise FileError(path, "nobody is in it: no joint was seen in any frame")
+        raise FileError(path, "it has no person: every joint is missing in every frame")
     if np.isinf(positions).any():
         raise FileError(path, "a joint has an infinite coordinate")
     return positions
@@ -97,8 +97,8 @@ def _sequence_names(path: str) -> list[str]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return [name for name in archive.files if name != BONES]
-    except Exception as error:  # damaged bytes make zipfile, zlib and NumPy raise what they happen to
-        raise FileError(path, f"cannot be read as NPZ; is it whole? ({error})") from error
+    except Exception as error:  # on damaged files, zipfile, zlib and NumPy may raise anything
+        raise FileError(path, f"cannot be read as NPZ; is it complete? ({error})") from error
 
 
 def _read_npz(path: str, name: str | None = None) -> np.ndarray:
@@ -126,7 +126,7 @@ def _read_npz(path: str, name: str | None = None) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _archive(path: str, mtime: int) -> dict[str, np.ndarray]:
-    """All sequences of a file: opening it for each of them would take longer than a small network does."""
+    """All sequences of a file: opening it for each of them would take longer than running a small network."""
     return _load(path, _sequence_names(path))
 
 
@@ -135,7 +135,7 @@ def _load(path: str, names: Iterable[str]) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in names}
     except Exception as error:
-        raise FileError(path, f"cannot be read as NPZ; is it whole? ({error})") from error
+        raise FileError(path, f"cannot be read as NPZ; is it complete? ({error})") from error
 
 
 # NTU RGB+D: text, a number or a row of numbers in each line.
@@ -146,10 +146,10 @@ def _read_ntu(path: str) -> np.ndarray:
         lines = iter(Path(path).read_text().split("\n"))
         frames = [dict(_ntu_bodies(lines)) for _ in range(int(next(lines)))]
     except (StopIteration, RuntimeError, ValueError, LookupError, OSError) as error:
-        raise FileError(path, "cannot be read as NTU's text of skeletons; is it whole?") from error
+        raise FileError(path, "cannot be read as NTU's skeleton text; is it complete?") from error
     people = list(dict.fromkeys(number for frame in frames for number in frame))  # in order of appearance
     if not people:
-        raise FileError(path, "nobody is in it: no joint was seen in any frame")
+        raise FileError(path, "it has no person: every joint is missing in every frame")
     num_joints = {len(body) for frame in frames for body in frame.values()}
     if len(num_joints) > 1:
         raise FileError(path, f"its bodies have different numbers of joints: {sorted(num_joints)}")
@@ -166,7 +166,7 @@ def _ntu_bodies(lines: Iterator[str]) -> Iterator[tuple[str, np.ndarray]]:
     for _ in range(int(next(lines))):
         number = next(lines).split()[0]
         seen[number] += 1
-        number += f" again {seen[number]}" * (seen[number] > 1)  # two bodies of one number are two
+        number += f" again {seen[number]}" * (seen[number] > 1)  # two bodies with one number count as two
         rows = [next(lines).split() for _ in range(int(next(lines)))]
         if not all(len(row) == NUM_KINECT_VALUES for row in rows):
             raise ValueError("not twelve numbers for each joint")
@@ -187,7 +187,7 @@ def _read_kinetics(path: str) -> np.ndarray:
         raise FileError(path, f"cannot be read as JSON of Kinetics-skeleton: {error!r}") from error
     num_joints = {len(body) for frame in people for _, body in frame}
     if not num_joints:
-        raise FileError(path, "nobody is in it: no joint was seen in any frame")
+        raise FileError(path, "it has no person: every joint is missing in every frame")
     if len(num_joints) > 1:
         raise FileError(path, f"its bodies have different numbers of joints: {sorted(num_joints)}")
     most = max(map(len, people))
@@ -199,7 +199,7 @@ def _read_kinetics(path: str) -> np.ndarray:
 
 
 def _kinetics_times(indices: list[Any]) -> list[int]:
-    """The place of each entry in time, the first at 0: by `frame_index`, or in the order of the file without one."""
+    """The frame of each entry, the first at 0: by `frame_index`, or in file order without one."""
     if all(index is None for index in indices):
         return list(range(len(indices)))
     times = [operator.index(index) - min(indices) for index in indices]

@@ -1,4 +1,4 @@
-"""Lists of skeletons with labels: list files, folders of classes, and sets whose names tell action and subject."""
+"""Lists of skeletons with labels: list files, class folders, and sets whose file names encode action and subject."""
 
 import re
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ NAMES = {
     "ntu_subject": r"S\d+C\d+P(?P<group>\d+)R\d+A(?P<action>\d+)",
     "ntu_view": r"S\d+C(?P<group>\d+)P\d+R\d+A(?P<action>\d+)",
 }
-"""How the names of sequences tell what is done (`action`), and by which subject or from which camera (`group`)."""
+"""How sequence names encode the action (`action`), and the subject or camera (`group`)."""
 
 
 def read_skeletons(
@@ -34,8 +34,8 @@ def read_skeletons(
             - a folder with one subfolder per class, labels in sorted order of their names;
             - with `names`, an NPZ file or a folder of files: the name of each sequence has its action and its group.
         root: folder that paths are relative to; None: the folder of `source`, or `source` if it is a folder.
-        class_names: names in order of their labels; None: from `source`. With `names`, they are the actions as the
-            names of sequences have them, some of which may be missing, or others for these in their sorted order.
+        class_names: names in order of their labels; None: from `source`. With `names`, they are the actions as in the
+           sequence names, some of which may be missing, or other names for these in sorted order.
         split: with `names`, the groups to keep: "1,3,5", or "not 1,3,5".
         names: a key of `NAMES`, or a pattern of your own with groups called action and group.
 
@@ -50,7 +50,7 @@ def read_skeletons(
     if names is not None:
         return _read_named(source, class_names, split, _pattern(names))
     if split is not None:
-        raise ValueError(f"split={split!r} needs data.names, which says how the names of sequences tell subjects")
+        raise ValueError(f"split={split!r} needs data.names, which says how sequence names encode subjects")
     if source.is_dir():
         return read_folder(source, root or source, class_names, SKELETONS)
     if source.suffix.lower() == ".npz":
@@ -94,7 +94,7 @@ def _read_named(source: Path, class_names: Sequence[str] | None, split: str | No
 
 
 def _groups(split: str | None, groups: Sequence[str]) -> set[str]:
-    """Those of the `groups` that a split keeps; numbers may be written without leading zeros."""
+    """The `groups` that a split keeps; numbers may be written without leading zeros."""
     if split is None:
         return set(groups)
     chosen: set[str] = set()

@@ -7,10 +7,10 @@ import numpy as np
 
 
 def fill_missing(positions: np.ndarray, center: int) -> np.ndarray:
-    """NaN of missing joints replaced, [T, M, V, 3].
+    """Replaces the NaN of missing joints, [T, M, V, 3].
 
-    Between two frames in which a joint was seen it moves in a straight line; before the first and after the last it
-    stays there. A joint that was never seen is where the `center` is. Someone without any joint becomes all zeros.
+    Between two frames in which a joint is present it is interpolated linearly; before the first and after the last it
+    stays in place. A joint that is never present is placed at the `center`. A person without joints becomes all zeros.
     """
     filled = positions.copy()
     frames = np.arange(len(positions))
@@ -32,10 +32,10 @@ def fill_missing(positions: np.ndarray, center: int) -> np.ndarray:
 
 
 def choose_people(positions: np.ndarray, num_people: int) -> np.ndarray:
-    """The `num_people` who move most, in that order, [T, num_people, V, 3]; NaN for those who are not there.
+    """The `num_people` who move most, in that order, [T, num_people, V, 3]; NaN for absent people.
 
-    How much one moves is the standard deviation of the joints over the frames in which they were seen, times the share
-    of joints that were seen.
+    Movement is the standard deviation of the joints over the frames in which they are present, times the fraction of
+    joints that are present.
     """
     motion = []
     for person in range(positions.shape[1]):
@@ -49,7 +49,7 @@ def choose_people(positions: np.ndarray, num_people: int) -> np.ndarray:
 
 
 def _deviation(track: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Standard deviation over time of [T, V, 3], of what was seen; 0 of a joint never seen."""
+    """Standard deviation over time of [T, V, 3], where present; 0 for a joint that is never present."""
     count = np.maximum(seen.sum(axis=0), 1)
     track = np.where(seen, track, 0)
     mean = track.sum(axis=0) / count
@@ -57,12 +57,12 @@ def _deviation(track: np.ndarray, seen: np.ndarray) -> np.ndarray:
 
 
 def present(positions: np.ndarray) -> np.ndarray:
-    """Who is there: bool [M]. Someone who is not is all zeros."""
+    """Which people are present: bool [M]. Absent people are all zeros."""
     return (positions != 0).any(axis=(0, 2, 3))
 
 
 def centered(positions: np.ndarray, center: int) -> np.ndarray:
-    """Seen from the mean place of the first person's `center` over time."""
+    """Centered on the mean position of the first person's `center` over time."""
     origin = positions[:, 0, center].mean(axis=0)
     return np.where(present(positions)[:, None, None], positions - origin, 0).astype(positions.dtype)
 
@@ -78,7 +78,7 @@ def sized(positions: np.ndarray, parents: np.ndarray) -> np.ndarray:
 
 
 def resampled(positions: np.ndarray, start: float, stop: float, num_frames: int) -> np.ndarray:
-    """`num_frames` frames at even steps from frame `start` to `stop`, linear between two: [num_frames, M, V, 3]."""
+    """`num_frames` evenly spaced frames from `start` to `stop`, interpolated linearly: [num_frames, M, V, 3]."""
     place = np.linspace(start, stop, num_frames)
     before = np.clip(np.floor(place).astype(np.int64), 0, len(positions) - 1)
     after = np.minimum(before + 1, len(positions) - 1)
@@ -94,6 +94,6 @@ def rotated(positions: np.ndarray, degrees: float) -> np.ndarray:
 
 
 def jittered(positions: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
-    """With normal noise on every coordinate of those who are there."""
+    """Adds normal noise to every coordinate of the people present."""
     noise = rng.normal(scale=deviation, size=positions.shape).astype(positions.dtype)
     return positions + noise * present(positions)[:, None, None]

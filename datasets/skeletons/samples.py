@@ -18,17 +18,17 @@ class SkeletonViewSettings(Settings):
     """Augmentation of training sequences."""
 
     shortest: float = Field(
-        0.7, gt=0, le=1, description="a training clip is a random part of the sequence, this share of it or more"
+        0.7, gt=0, le=1, description="a training clip is a random part of the sequence, at least this fraction of it"
     )
-    rotation: float = Field(20, ge=0, le=180, description="turn about the vertical axis by up to so many degrees")
-    scale: float = Field(0.1, ge=0, lt=1, description="larger or smaller by up to this share")
+    rotation: float = Field(20, ge=0, le=180, description="rotation about the vertical axis by up to this many degrees")
+    scale: float = Field(0.1, ge=0, lt=1, description="larger or smaller by up to this fraction")
     jitter: float = Field(
         0.02, ge=0, le=10, description="standard deviation of noise on the coordinates, in mean bone lengths"
     )
 
 
 class Skeleton(NamedTuple):
-    """What sequences are read for: a body, and how many people and frames the network takes."""
+    """The network's input: a body, and the number of people and frames."""
 
     parents: Sequence[int]
     center: int
@@ -36,9 +36,9 @@ class Skeleton(NamedTuple):
     num_frames: int
 
     def read(self, path: str) -> np.ndarray:
-        """The people who move most in the file, seen from the hip, in units of bones: float32 [T, M, V, 3].
+        """The people who move most in the file, centered on the hip, in units of bones: float32 [T, M, V, 3].
 
-        Raises FileError if the file cannot be read, or holds other bodies.
+        Raises FileError if the file cannot be read or has other bodies.
         """
         positions = read_skeleton(path)
         if positions.shape[2] != len(self.parents):
@@ -62,7 +62,7 @@ class SkeletonSamples(TrainSamples):
 
     Args:
         files: sequences and their labels.
-        skeleton: what they are read for.
+        skeleton: the network's input.
         view: augmentation.
         options: further arguments of `TrainSamples`.
     """

@@ -1,7 +1,7 @@
 """Small synthetic data sets of encoded files, on which demos and tests train in minutes.
 
 Those for graphs, `families` and `protein_folds`, are not imported here: PyTorch Geometric, which proteins need, takes
-seconds that no task on videos or images should wait.
+seconds to import, and tasks on videos or images need not wait for it.
 """
 
 from datasets.synthetic.image_shapes import ImageShapesSettings, make_image_shapes

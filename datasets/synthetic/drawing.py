@@ -1,4 +1,4 @@
-"""Draws the pictures of the synthetic sets: soft-edged, two-colored shapes over a muted, drifting texture."""
+"""Draws the frames of the synthetic sets: soft-edged, two-colored shapes over a muted, drifting texture."""
 
 import numpy as np
 
@@ -84,7 +84,7 @@ def draw_shape(canvas, kind, phases, colors, wraps=True):
 
 
 def draw_mask(shapes, size, num_frames, wraps=True):
-    """Where the shapes are: float32 [T, H, W], the share of each pixel that they cover.
+    """Where the shapes are: float32 [T, H, W], the fraction of each pixel that they cover.
 
     `shapes` are pairs of a kind and its phases, as `draw_shape` takes them, `wraps` too; `size` is (H, W).
     """

@@ -1,16 +1,17 @@
-"""Families: a small synthetic knowledge graph, in which two facts make someone a grandparent, an uncle or an aunt.
+"""Families: a small synthetic knowledge graph in which two facts make a person a grandparent, an uncle or an aunt.
 
-Four generations of people, related by nothing but parents, brothers and sisters, and marriages. The relations say who
-is male and who is female. A rule takes two steps through a third person:
+Four generations of people, related only by parents, brothers and sisters, and marriages. The relations show who is male
+and who is female. A rule takes two steps through a third person:
 
     grandfather_of, grandmother_of      father_of or mother_of, then father_of or mother_of
     uncle_of, aunt_of                   brother_of or sister_of, then father_of or mother_of
 
-Some parents and some marriages are not told, so that detours, such as by the grandmother's husband, are less sure.
+Some parents and some marriages are left out, so that detours, such as by the grandmother's husband, are less certain.
 
-As in GraIL's pairs of graphs, a network learns on some families and answers on others, of which it has seen nobody. To
-learn from, any third of what follows is told. In the other families it is told of some groups of brothers and sisters,
-and the others are asked about: of a grandchild, nephew or niece in a question, no other fact of a rule gives it away.
+As in GraIL's pairs of graphs, a network learns on some families and answers on others, none of whose members it has
+seen. For training, a random third of the derived facts is given. In the other families they are given for some groups
+of brothers and sisters and asked for the others, so that no other derived fact about a grandchild, nephew or niece in a
+question gives it away.
 """
 
 from itertools import permutations
@@ -24,8 +25,8 @@ from datasets.synthetic.folder import arguments_of, make_folder_once
 from settings import Settings
 
 TRAINING, UNSEEN = "families", "families_ind"
-"""The folders of the families to train on, and of those to answer on."""
-# Enough for the largest family: one of each couple is a man, so that there are at most 1 + 4 + 12 + 24 men.
+"""The folders of the training families and of the test families."""
+# Enough for the largest family: one of each couple is a man, so there are at most 1 + 4 + 12 + 24 men.
 MEN = (
     "Adam Alan Basil Boris Carl Cyril David Denis Edgar Emil Felix Frank George Guido Harry Hugo Ivan Jacob John Karim "
     "Leon Louis Marco Max Nils Noah Oscar Otto Paul Peter Ralph Rudi Simon Sven Theo Tomas Ulf Victor Walt Yuri Zeno"
@@ -38,10 +39,10 @@ RULES = {("father", "parent"): "grandfather_of", ("mother", "parent"): "grandmot
          ("brother", "parent"): "uncle_of", ("sister", "parent"): "aunt_of"}  # fmt: skip
 DERIVED = tuple(RULES.values())
 """The relations that follow from rules."""
-BOTH_PARENTS = 0.6  # share of the groups of brothers and sisters of whom both parents are told, not one
-MARRIAGES = 0.5  # share of the marriages that are told
-MARRIED = 0.7  # share of the children of the first couple, and of theirs, who have children
-TOLD = 0.33  # share of what follows from the rules that is told
+BOTH_PARENTS = 0.6  # fraction of the groups of brothers and sisters with both parents given, not one
+MARRIAGES = 0.5  # fraction of the marriages that are given
+MARRIED = 0.7  # fraction of the first couple's children, and of their children, who have children
+TOLD = 0.33  # fraction of the derived facts that is given
 VERSION = 1  # of the whole set: a new number makes existing folders count as other data
 
 Triple = tuple[str, str, str]
@@ -62,15 +63,15 @@ class Derived(NamedTuple):
 
     triple: Triple
     paths: tuple[TwoFacts, ...]
-    """The two facts it follows from: between head and third person, from third person to tail. That two people are
-    brothers and sisters is told by a fact about either of them; then there are two paths."""
+    """The two facts it follows from: from head to third person, from third person to tail. A fact about either of two
+    siblings states that they are siblings; then there are two paths."""
 
 
 class Family(NamedTuple):
-    """What is told of a family, and what is asked about it."""
+    """The given facts of a family, and the questions about it."""
 
     facts: list[Triple]
-    """Parents, brothers and sisters, marriages, in an order that tells nothing."""
+    """Parents, brothers and sisters, marriages, in an order that reveals nothing."""
     told: list[Derived]
     asked: list[Derived]
 
@@ -79,11 +80,11 @@ def make_families(folder: str | Path, num_train: int = 40, num_test: int = 10, s
     """Writes the set as files of triples, unless the folder has it already, and returns the folder.
 
         folder/families/train.txt          facts of the families to train on: head, relation, tail, separated by tabs
-        folder/families/valid.txt, test.txt        what is asked about them, each family in one of the two
-        folder/families_ind/train.txt, valid.txt, test.txt        the same of other families
+        folder/families/valid.txt, test.txt        the questions about them, each family in one of the two
+        folder/families_ind/train.txt, valid.txt, test.txt        the same for other families
 
     Args:
-        num_train, num_test: how many families to train on, and how many others.
+        num_train, num_test: number of families to train on, and of others.
         seed: of all random numbers.
 
     Raises:
@@ -131,14 +132,14 @@ def draw_family(seed: int, number: int, by_group: bool) -> Family:
     """Family `number` of a set, a function of the arguments. Its people have names like `Ada_12`: of family 12.
 
     Args:
-        by_group: brothers and sisters are all told about, or all asked about; else each triple is told or asked.
+        by_group: facts about siblings are all given or all asked; else each triple is given or asked.
     """
     tree = _Tree(np.random.default_rng((seed, number)), number)
     tree.grow()
     derived = [(row, tree.parents[row.triple[2]] if by_group else row.triple) for row in tree.derived()]
     groups = sorted({group for _, group in derived})
     is_told = tree.rng.uniform(size=len(groups)) < TOLD
-    is_told[tree.rng.integers(len(groups))] = False  # something is asked about every family
+    is_told[tree.rng.integers(len(groups))] = False  # every family has questions
     told = {group for group, is_one in zip(groups, is_told, strict=True) if is_one}
     facts = tree.facts()
     facts = [facts[row] for row in tree.rng.permutation(len(facts))]
@@ -157,7 +158,7 @@ class _Tree:
         self.parents: dict[str, tuple[str, str]] = {}
         self.couples: list[tuple[str, str]] = []
         self.told_parents: dict[tuple[str, str], tuple[int, ...]] = {}
-        """Which of a couple are told to be parents: 0, 1 or both."""
+        """Which of a couple are given as parents: 0, 1 or both."""
 
     def grow(self) -> None:
         """Four generations: the first couple has 2 to 4 children, those after it have 1 to 3, the last ones 1 or 2."""
@@ -184,7 +185,7 @@ class _Tree:
         children = [self._person(bool(self.rng.integers(2))) for _ in range(count)]
         self.parents.update(dict.fromkeys(children, couple))
         of_family = [number for number, person in enumerate(couple) if person in self.parents] or [0, 1]
-        one = int(self.rng.choice(of_family))  # so that something follows in every family
+        one = int(self.rng.choice(of_family))  # so that every family has derived facts
         self.told_parents[couple] = (0, 1) if self.rng.uniform() < BOTH_PARENTS else (one,)
         return children
 

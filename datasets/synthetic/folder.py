@@ -1,4 +1,4 @@
-"""Writes synthetic sets beside their folder and renames them at the end: a folder is complete, or does not exist."""
+"""Writes synthetic sets beside their folder and renames them at the end: a folder is complete or does not exist."""
 
 import json
 import tempfile

@@ -69,7 +69,7 @@ def _make_split(folder: Path, split: str, num_images: int, seed: int, size: int)
 
 
 def _draw_file(seed: int, split: str, index: int, size: int) -> tuple[np.random.Generator, str, tuple[int, int]]:
-    """Draws format and (height, width) of a file of the set; the generator goes on with the picture."""
+    """Draws format and (height, width) of a file of the set; the generator then draws the image."""
     rng = np.random.default_rng((seed, SPLITS.index(split), index))
     suffix = str(rng.choice(list(FORMATS)))
     height, width = rng.permutation([size, rng.choice([size, size * 4 // 3])]).tolist()
@@ -77,7 +77,7 @@ def _draw_file(seed: int, split: str, index: int, size: int) -> tuple[np.random.
 
 
 def mask_of_image(folder: str | Path, split: str, index: int) -> np.ndarray:
-    """Where the shape is in image `index` of a set's list: float32 [H, W], the share of each pixel that it covers.
+    """Where the shape is in image `index` of a set's list: float32 [H, W], the fraction of each pixel that it covers.
 
     Args:
         folder: a set of `make_image_shapes`.

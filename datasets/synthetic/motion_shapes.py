@@ -1,19 +1,19 @@
 """Motion shapes: a small synthetic video set whose class is a motion and nothing else.
 
-Every clip shows a few two-colored shapes over a drifting texture; all shapes of a clip move in the same one of eight
-ways, each at its own speed. It resembles the toy sets of moving digits, with one exact property of its own: no single
-frame tells the class.
+Every clip shows a few two-colored shapes over a drifting texture; all shapes of a clip have the same one of eight
+motions, each at its own speed. It resembles the toy sets of moving digits, with one exact additional property: no
+single frame reveals the class.
 
     state of a shape:  (x, y, size, turn), four phases in [0, 1), drawn uniformly on their torus
     motion:            a steady shift of one phase: +x for "right", -turn for "turn_counterclockwise", ...
 
 A shift preserves the uniform distribution on a torus, so every frame of every class, including the first and the last,
-is drawn from the same distribution. The price is that phases wrap: a shape that leaves on the left comes back on the
+is drawn from the same distribution. The price is that phases wrap: a shape that leaves on the left reappears on the
 right, and one that has reached full size starts small again. Drift, colors, codec, frame rate, length and aspect are
 drawn independently of the class.
 
 With `label="shape"` the class is appearance instead: all shapes of a clip are of one kind, its class, and the motion is
-random. They are fewer, and none is small, so that most frames tell the class.
+random. There are fewer, and none is small, so that most frames reveal the class.
 """
 
 import os
@@ -123,7 +123,7 @@ def _make_split(folder, split, num_videos, seed, size, num_frames, label):
 
 
 class _Plan(NamedTuple):
-    """Everything about a video of a set except its picture, which `rng` goes on to draw."""
+    """Everything about a video of a set except its frames, which `rng` then draws."""
 
     rng: np.random.Generator
     motion: str
@@ -163,7 +163,7 @@ def write_video(path: Path, frames: np.ndarray, codec: str, frame_rate: int) -> 
 
 
 def mask_of_video(folder: str | Path, split: str, index: int) -> np.ndarray:
-    """Where the shapes are in video `index` of a set's list: float32 [T, H, W], the share of each pixel they cover.
+    """Where the shapes are in video `index` of a set's list: float32 [T, H, W], the fraction of each pixel they cover.
 
     Args:
         folder: a set of `make_motion_shapes`.
@@ -201,7 +201,7 @@ def draw_clip(
     num_frames: int = 40,
     kind: str | None = None,
 ) -> np.ndarray:
-    """Draws one clip of a motion: uint8 RGB [T, H, W, 3]. `size` is (H, W); `kind` that of all shapes, None: any."""
+    """Draws one clip of a motion: uint8 RGB [T, H, W, 3]. `size` is (H, W); `kind` is that of all shapes, None: any."""
     canvas = draw_background(rng, size, num_frames, SPEEDS)  # [3, T, H, W]
     for shape, phases, colors in _draw_shapes(motion, rng, num_frames, kind):
         draw_shape(canvas, shape, phases, colors)

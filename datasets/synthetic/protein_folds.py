@@ -1,7 +1,7 @@
-"""Made backbones of distinct folds as PDB files, with C-alpha atoms only and residues drawn at random.
+"""Synthetic backbones of distinct folds as PDB files, with C-alpha atoms only and residues drawn at random.
 
 Helices have 1.5 angstroms and 100 degrees from residue to residue and a radius of 2.3; strands have 3.3 angstroms and
-a pleat. Loops join their ends. Only the shape tells what a structure holds; positions have noise and any orientation.
+a pleat. Loops connect their ends. Only the shape reveals the fold; positions have noise and any orientation.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ NOISE = 0.4
 
 
 class ProteinFoldsSettings(Settings):
-    """A made set of structures."""
+    """A synthetic set of structures."""
 
     num_train: int = Field(160, gt=0, le=100_000, description="training structures")
     num_val: int = Field(60, gt=0, le=100_000, description="validation structures")
@@ -33,7 +33,7 @@ class ProteinFoldsSettings(Settings):
 
 
 def make_protein_folds(folder: str | Path, num_train: int, num_val: int, seed: int = 0) -> Path:
-    """Writes `folder/<split>/NNNN.pdb` and the tables `folder/<split>.csv`, unless they are there; returns the folder.
+    """Writes `folder/<split>/NNNN.pdb` and the tables `folder/<split>.csv`, unless they exist; returns the folder.
 
     Raises FileExistsError if the folder holds other files, or a set made with other arguments.
     """
@@ -66,7 +66,7 @@ def make_backbone(fold: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def _elements(fold: str, rng: np.random.Generator) -> list[np.ndarray]:
-    """Helices and strands, up and down in turns, in the order of the chain."""
+    """Helices and strands, alternately up and down, in chain order."""
     if fold == "bundle":
         places = [(10.0 * np.cos(a), 10.0 * np.sin(a)) for a in np.arange(rng.integers(3, 6)) * 1.4]
         return [_helix(rng.integers(12, 20), *place, turn) for turn, place in enumerate(places)]

@@ -1,16 +1,16 @@
 """Scene clips: the moving version of `scene_shapes`, for tracking and for segmentation of every frame.
 
 Two to four shapes move over a drifting texture, each by one of `motion_shapes`' motions; later shapes hide earlier
-ones. The truth of all clips of a split is one JSON file in the form of YouTube-VIS:
+ones. The truth of all clips of a split is one JSON file in the format of YouTube-VIS:
 
     videos        id, file_name (within the folder of the split), height, width, length in frames, frame_rate
     categories    the kinds of shapes: id from 1, name
     annotations   one per track: id, video_id, category_id, iscrowd, and one entry per frame of
                   bboxes [x, y, width, height], areas, segmentations (COCO's run lengths); null in frames where the
-                  shape is nearly hidden (see `scenes`) or has left the picture
+                  shape is nearly hidden (see `scenes`) or has left the frame
 
-A shape that has left and comes in at the opposite edge, or that has grown to its largest size and starts small again,
-is a new track.
+A shape that has left and reappears at the opposite edge, or has grown to its largest size and starts small again, is a
+new track.
 """
 
 import json

@@ -1,15 +1,15 @@
-"""Scene shapes: a small synthetic set for detection and segmentation, of the same pictures for all of them.
+"""Scene shapes: a small synthetic set for detection and segmentation, with the same images for all tasks.
 
-Every picture shows up to four two-colored shapes of the six kinds over a textured background; later shapes hide earlier
-ones, and some are cut off by the picture's edge. Masks and boxes are exact, of what is visible. Some pictures hold a
-crowd, many small shapes of a kind that are one region (`iscrowd`); some hold nothing.
+Every image shows up to four two-colored shapes of the six kinds over a textured background; later shapes hide earlier
+ones, and some are cut off by the image border. Masks and boxes are exact, for the visible parts. Some images have a
+crowd, many small shapes of a kind that form one region (`iscrowd`); some are empty.
 
     detection      boxes of the six kinds                    COCO json
     instances      their masks, as run lengths               the same file
     segmentation   the class of each pixel, ground included  index PNGs, 255 where it is not defined
 
-A shape that is nearly hidden (less than a quarter of it, or less than 24 pixels, to be seen) is no object of the json,
-and its pixels are 255, as those of crowds are, and the one-pixel rim of each shape. Moving scenes: `scene_clips`.
+A shape that is nearly hidden (less than a quarter of it, or fewer than 24 pixels, visible) is not an object of the
+json, and its pixels are 255, as are those of crowds and the one-pixel rim of each shape. Moving scenes: `scene_clips`.
 """
 
 import json
@@ -58,7 +58,7 @@ class SceneShapesSettings(Settings):
 def make_scene_shapes(
     folder: str | Path, num_train: int = 400, num_val: int = 100, seed: int = 0, size: int = 96
 ) -> Path:
-    """Writes the set as encoded pictures, unless the folder has it already, and returns the folder.
+    """Writes the set as encoded images, unless the folder has it already, and returns the folder.
 
         folder/images/train/scene_<number>.jpg or .png        and the same under val/
         folder/labels/train/scene_<number>.png                the class of each pixel: 0 ground, 1 ... 6 kinds, 255
@@ -109,7 +109,7 @@ def _make_split(folder: Path, split: str, num_images: int, seed: int, size: int)
 def draw_scene_picture(
     rng: np.random.Generator, size: tuple[int, int] = (96, 128)
 ) -> tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]:
-    """Draws one picture of the set; `size` is (H, W).
+    """Draws one image of the set; `size` is (H, W).
 
     Returns:
         the picture, uint8 RGB [H, W, 3]; the class of each pixel, uint8 [H, W]; the objects, in the form of COCO's
@@ -145,7 +145,7 @@ def _draw_objects(rng: np.random.Generator, size: tuple[int, int]) -> list[Scene
 
 
 def _draw_crowd(rng: np.random.Generator, size: tuple[int, int]) -> SceneObject:
-    """Many small shapes of one kind around a place; they lie behind all others."""
+    """Many small shapes of one kind around a point, behind all others."""
     kind, count = str(rng.choice(list(SHAPES))), rng.integers(*NUM_OF_CROWD, endpoint=True)
     center, spread = rng.uniform(0.25, 0.75, 2), CROWD_SPREAD * min(size) / np.array(size[::-1])
     phases = []

@@ -1,4 +1,4 @@
-"""Scenes of overlapping shapes, as pictures and as the exact masks, boxes and label maps of what they show.
+"""Scenes of overlapping shapes: images, and their exact masks, boxes and label maps.
 
 The shapes are those of `drawing`, painted one after another, so that later ones hide earlier ones. A pixel belongs to
 the last shape that covers at least half of it. All masks are of the visible parts.
@@ -14,7 +14,7 @@ from datasets.synthetic.drawing import RADII, SHAPES, draw_mask, draw_shape
 GROUND, IGNORED = 0, 255  # in label maps; a kind of shape is its place in `SHAPES`, from 1
 CLASS_NAMES = ("ground", *SHAPES)
 MIN_VISIBLE_SHARE, MIN_VISIBLE_PIXELS = 0.25, 24
-"""A shape of which less is to be seen, of its own area or in pixels, is nearly hidden: it is no object of the set."""
+"""A shape with less visible, as a fraction of its area or in pixels, is nearly hidden and not an object of the set."""
 
 
 class SceneObject(NamedTuple):
@@ -30,7 +30,7 @@ class SceneObject(NamedTuple):
 
 
 def size_phase(radius: float) -> float:
-    """The phase of a shape whose radius is this share of the picture's short side."""
+    """The phase of a shape whose radius is this fraction of the image's short side."""
     return float(np.log(radius / RADII[0]) / np.log(RADII[1] / RADII[0]))
 
 
@@ -44,7 +44,7 @@ def draw_scene_frames(background: np.ndarray, objects: Sequence[SceneObject]) ->
 
 
 def visible_masks(objects: Sequence[SceneObject], size: tuple[int, int], num_frames: int) -> tuple[np.ndarray, ...]:
-    """The visible part of each object, bool [N, T, H, W], and whether it is no less than nearly hidden, bool [N, T]."""
+    """The visible part of each object, bool [N, T, H, W], and whether it is not nearly hidden, bool [N, T]."""
     whole = [
         draw_mask([(thing.kind, phases) for phases in thing.phases], size, num_frames, wraps=False) >= 0.5
         for thing in objects
@@ -67,7 +67,7 @@ def label_map(objects: Sequence[SceneObject], visible: np.ndarray, is_object: np
     Args:
         objects: of the scene.
         visible: their visible parts in the frame, bool [N, H, W].
-        is_object: which of them are more than nearly hidden, bool [N].
+        is_object: which of them are not nearly hidden, bool [N].
     """
     labels = np.full(visible.shape[1:], GROUND, np.uint8)
     for thing, mask, counts in zip(objects, visible, is_object, strict=True):
@@ -78,7 +78,7 @@ def label_map(objects: Sequence[SceneObject], visible: np.ndarray, is_object: np
 
 
 def _inner(mask: np.ndarray) -> np.ndarray:
-    """The pixels of a mask whose four neighbors are in it, too; beyond the picture's edge all are."""
+    """The pixels of a mask whose four neighbors are in it, too; all beyond the image border count as in it."""
     padded = np.pad(mask, 1, constant_values=True)
     return padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
 

@@ -1,7 +1,7 @@
-"""Made skeletons of Kinect's 20 joints that do one of eight things with an arm, a leg or the trunk.
+"""Synthetic skeletons of Kinect's 20 joints that make one of eight movements with an arm, a leg or the trunk.
 
-A move turns a limb about a joint. Two of the classes differ only in the direction of time, and three pairs only in the
-side. People differ in size, where they look, where they stand, how far and how fast they move, and when they begin.
+A move rotates a limb about a joint. Two of the classes differ only in the direction of time, and three pairs only in
+the side. People differ in size, orientation, position, how far and how fast they move, and when they begin.
 """
 
 from pathlib import Path
@@ -23,21 +23,21 @@ STANDING = np.array(
         *([0.1, -0.05, 0], [0.11, -0.45, 0.02], [0.11, -0.85, 0], [0.12, -0.9, 0.1]),
     ]
 )
-"""Joints of someone who stands and looks along z, in meters from the hip; x points to the person's right."""
+"""Joints of a person standing and facing along z, in meters from the hip; x points to the person's right."""
 SIDEWAYS, FORWARD = (0.0, 0.0, 1.0), (-1.0, 0.0, 0.0)
 NOISE = 0.01
 """Standard deviation of the joints, in meters."""
 
 
 class Move(NamedTuple):
-    """A limb that turns."""
+    """A limb that rotates."""
 
     joint: int
-    """All joints beyond it turn."""
+    """All joints beyond this one rotate."""
     axis: tuple[float, float, float]
     degrees: float
     course: str
-    """rise: there and stays; fall: back from there; swing: there and back, several times."""
+    """rise: moves there and stays; fall: moves back from there; swing: there and back, several times."""
 
 
 MOVES = {
@@ -53,15 +53,15 @@ MOVES = {
 
 
 class SkeletonMovesSettings(Settings):
-    """A made set of skeletons."""
+    """A synthetic set of skeletons."""
 
     num_train: int = Field(160, gt=0, le=1_000_000, description="training sequences")
     num_val: int = Field(80, gt=0, le=1_000_000, description="validation sequences")
-    seed: int = Field(0, ge=0, description="of the set")
+    seed: int = Field(0, ge=0, description="seed of all random numbers")
 
 
 def make_skeleton_moves(folder: str | Path, num_train: int, num_val: int, seed: int = 0) -> Path:
-    """Writes `folder/<split>.npz`, the lists `folder/<split>.txt` and a mapping table, unless they are there.
+    """Writes `folder/<split>.npz`, the lists `folder/<split>.txt` and a mapping table, unless they exist.
 
     Raises FileExistsError if the folder holds other files, or a set made with other arguments.
     """
@@ -102,7 +102,7 @@ def make_move(name: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def _is_beyond(joint: int, limb: int) -> bool:
-    """Whether a joint hangs on `limb`. The trunk, joint 0, carries what is above the hip."""
+    """Whether a joint belongs to `limb`. The trunk, joint 0, carries everything above the hip."""
     while PARENTS[joint] != joint:
         if PARENTS[joint] == limb:
             return limb != 0 or joint == 1
@@ -111,7 +111,7 @@ def _is_beyond(joint: int, limb: int) -> bool:
 
 
 def _rotation(axis: tuple[float, float, float], angle: float) -> np.ndarray:
-    """The matrix that turns column vectors about a unit axis (Rodrigues' formula)."""
+    """The matrix that rotates column vectors about a unit axis (Rodrigues' formula)."""
     x, y, z = axis
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross

@@ -2,7 +2,7 @@
 
     video file -> list -> reader (index) -> sampling -> transforms (resize) -> dataiter -> dataloader -> device -> color
 
-`convert` re-encodes videos, `layouts` writes lists, `check` finds faults, and `index_store` keeps every file's index.
+`convert` re-encodes videos, `layouts` writes lists, `check` finds faults, and `index_store` stores every file's index.
 
 >>> from datasets.video import VideoReader
 >>> with VideoReader("clip.mp4") as video:                                          # doctest: +SKIP

@@ -1,10 +1,10 @@
-"""What a packet holds, by the first bits of its pictures: can decoding start there, and is one picture displayed?
+"""What a packet contains, by the first bits of its frames: can decoding start there, and how many are displayed?
 
-Its headers, too: when they change, pictures have another size, other colors, or are scanned in another way.
+Its headers, too: when they change, frames change their size, colors or scanning.
 
-Containers flag keyframes, but not always rightly: a table of keyframes may be missing, which flags every packet, and
-H.264 that refreshes its picture gradually flags packets from which the picture becomes whole only many frames later.
-Some packets are never displayed (the hidden frames of AV1 and VP9) or hold no picture at all.
+Containers flag keyframes, but not always correctly: without a table of keyframes every packet is flagged, and H.264
+with gradual refresh flags packets from which the frame is complete only many frames later. Some packets are never
+displayed (the hidden frames of AV1 and VP9) or contain no frame at all.
 
 H.264: Rec. ITU-T H.264, 7.3 and D.1.8; HEVC: H.265, 7.3.1.2; VP9: bitstream specification, 6.2 and annex B; AV1:
 bitstream specification, 5.3 and 5.9.2.
@@ -21,28 +21,28 @@ MJPEG_FRAME = re.compile(rb"\xff[\xc0-\xc2]\x00.(.{6})", re.DOTALL)  # bits, hei
 
 
 class Contents(NamedTuple):
-    """What a packet holds."""
+    """The contents of a packet."""
 
-    is_start: bool  # a decoder that starts here gives this picture and the ones displayed after it
+    is_start: bool  # a decoder that starts here gives this picture and all displayed after it
     num_displayed: int  # pictures that are displayed
-    header: bytes = b""  # of the stream, as far as it says how pictures are stored; empty if the packet has none
+    header: bytes = b""  # of the stream, as far as it describes how pictures are stored; empty if the packet has none
 
 
 class Malformed(ValueError):
-    """A packet that cannot be what its codec says."""
+    """A packet that is invalid for its codec."""
 
 
 PacketParser = Callable[[bytes], Contents]
 
 
 def packet_parser(codec: str, extradata: bytes | None) -> PacketParser | None:
-    """A function that tells what a packet of the codec holds; None for codecs that are not looked into.
+    """A function that parses a packet of the codec; None for codecs that are not parsed.
 
-    A damaged packet counts as one picture at which decoding cannot start. For codecs in which no packet is hidden, and
-    keyframes are flagged rightly, only the header is looked for.
+    A damaged packet counts as one picture at which decoding cannot start. For codecs without hidden packets and with
+    correctly flagged keyframes, only the header is read.
 
     Args:
-        codec: FFmpeg's name of it.
+        codec: FFmpeg's name for it.
         extradata: the codec's headers, as the container stores them.
     """
     if codec not in PARSERS:
@@ -62,7 +62,7 @@ def packet_parser(codec: str, extradata: bytes | None) -> PacketParser | None:
 
 
 def _length_size(codec: str, extradata: bytes) -> int:
-    """How many bytes say how long a unit is; 0 if start codes separate the units."""
+    """The number of bytes in a unit's length field; 0 if start codes separate the units."""
     if codec == "h264" and len(extradata) > 4 and extradata[0] == 1:
         return (extradata[4] & 3) + 1
     if codec == "hevc" and len(extradata) > 21 and (extradata[0] or extradata[1] or extradata[2] > 1):
@@ -71,7 +71,7 @@ def _length_size(codec: str, extradata: bytes) -> int:
 
 
 def _nal_units(data: bytes, length_size: int) -> Iterator[bytes]:
-    """The first bytes of each unit, more than its header takes; all of H.264's supplemental information."""
+    """The first bytes of each unit, enough for its header; all of H.264's supplemental information."""
     for start, end in _lengths(data, length_size) if length_size else _start_codes(data):
         if start < end:
             if data[start] & 128:  # always zero
@@ -118,7 +118,7 @@ def _parse_h264(units: Iterator[bytes]) -> Contents:
 
 
 def _recovery_count(sei: bytes, found: int | None) -> int | None:
-    """After how many frames the picture is whole, by a recovery point message; `found` if there is none in `sei`."""
+    """After how many frames the picture is complete, by a recovery point message; `found` if `sei` has none."""
     position = 0
     while position + 2 < len(sei):
         numbers = []
@@ -196,7 +196,7 @@ def _parse_av1(data: bytes) -> Contents:
         if header >> 3 & 15 in (3, 6):  # frame header, frame
             bits = _Bits(data[position : position + 1])
             shows_earlier, kind, is_displayed = bits.read(1), bits.read(2), bits.read(1)
-            if num_frames == 0:  # a keyframe that is displayed only later is no start: the frames between need others
+            if num_frames == 0:  # a keyframe displayed only later is not a start: the frames in between need others
                 is_start = not shows_earlier and kind == 0 and bool(is_displayed)
             num_frames += 1
             num_displayed += shows_earlier or is_displayed
@@ -215,7 +215,7 @@ def _read_leb128(data: bytes, position: int) -> tuple[int, int]:
     raise Malformed
 
 
-# Codecs of which only the header is looked for ---------------------------------------------------------------------
+# Codecs of which only the header is read ---------------------------------------------------------------------------
 
 
 def _parse_vp8(data: bytes) -> Contents:

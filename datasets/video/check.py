@@ -1,7 +1,7 @@
-"""Finds what is wrong with a video file, by its packets alone or by decoding every frame.
+"""Finds faults in a video file, by its packets alone or by decoding every frame.
 
-The packets tell whether a file can be opened, has a video stream and is complete, in one quick pass without decoding.
-Damage inside a file shows only when it is decoded.
+One quick pass over the packets, without decoding, shows whether a file can be opened, has a video stream and is
+complete. Damage inside a file shows only when it is decoded.
 """
 
 import re
@@ -13,13 +13,13 @@ import numpy as np
 from datasets.video.container import Stamp, VideoError, decode_packet, open_container, read_packets, stamp
 from datasets.video.index import VideoIndex, scan_video
 
-# Containers whose header states how long the video is; for others FFmpeg guesses it from what it finds.
+# Containers whose header states how long the video is; for others FFmpeg estimates it.
 STATED_DURATION = {"matroska,webm", "flv"}
-TOLERANCE = 0.1, 1.0  # how much earlier than stated a video may end: a share of it, and seconds; the larger counts
+TOLERANCE = 0.1, 1.0  # how much earlier than stated a video may end: a fraction of it, and seconds; the larger counts
 
 
 class CheckResult(NamedTuple):
-    """What a check found out about a video."""
+    """The result of checking a video."""
 
     path: str
     stamp: Stamp | None  # of the file that was checked; None: it does not exist
@@ -28,7 +28,7 @@ class CheckResult(NamedTuple):
 
 
 def check_video(path: str, full: bool) -> CheckResult:
-    """Checks a file; `full`: decodes all of it. What is wrong is the fact `fault`, "" if nothing; it never raises."""
+    """Checks a file; `full`: decodes all of it. The fact `fault` says what is wrong, "" if nothing. Never raises."""
     try:
         found = stamp(path)
     except OSError as error:
@@ -51,13 +51,13 @@ def check_video(path: str, full: bool) -> CheckResult:
         facts["fault"] = fault or (_find_damage(path, index) if full else "")
     except VideoError as error:
         facts["fault"] = error.reason
-    except Exception as error:  # whatever a file brings about, the others are still checked
+    except Exception as error:  # whatever happens with one file, the others are still checked
         facts["fault"] = f"cannot be checked: {type(error).__name__}: {error}"
     return CheckResult(path, found, facts, index)
 
 
 def _find_missing_end(container, stream, index: VideoIndex) -> str:
-    """What is missing at the end, judged by what the file says about itself."""
+    """What is missing at the end, according to the file's own header."""
     num_packets = len(index.packet_sizes)
     if stream.frames > num_packets:
         return f"ends early: {num_packets} of the {stream.frames} frames that its header states"
@@ -68,10 +68,10 @@ def _find_missing_end(container, stream, index: VideoIndex) -> str:
 
 
 def _stated_seconds(container, stream) -> float:
-    """How long the video is by a header that a cut leaves as it was; 0 if there is none."""
+    """How long the video is by a header that truncation does not change; 0 if there is none."""
     if container.format.name not in STATED_DURATION:
         return 0.0
-    if len(container.streams) > 1:  # its own length, as Matroska's muxers write it; the longest may be another's
+    if len(container.streams) > 1:  # its own length, as Matroska's muxers write it; the longest may be another stream's
         match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
         end = 0.0 if match is None else 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3])
         start = float((stream.start_time or 0) * stream.time_base)
@@ -81,13 +81,13 @@ def _stated_seconds(container, stream) -> float:
 
 
 def _find_damage(path: str, index: VideoIndex) -> str:
-    """Decodes the file from start to end: which frames are missing, and what the decoder complains about."""
+    """Decodes the file from start to end: which frames are missing, and the decoder's complaints."""
     order = index.frame_packets.tolist()
     missing = set(order)
     container, stream = open_container(path)
     level, skips_repeated = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
-    av.logging.set_skip_repeated(False)  # it compares with the messages of other files
+    av.logging.set_skip_repeated(False)  # it would compare with messages of other files
     try:
         with container, av.logging.Capture() as complaints:
             for number, packet in enumerate([*read_packets(container, stream), None]):

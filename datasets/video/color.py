@@ -1,10 +1,10 @@
-"""Color work on whole batches, on the device: the paper's HLS and pixel jitter, then normalization.
+"""Color transforms of whole batches, on the device: the paper's HLS and pixel jitter, then normalization.
 
 Paper: Graph-Based Global Reasoning Networks, https://arxiv.org/abs/1811.12814
 Code:  https://github.com/facebookresearch/GloRe, data/image_transforms.py (RandomHLS, PixelJitter, Normalize)
 
 Each clip is shifted in hue, lightness and saturation, then gets noise on each pixel; the shift and the range of the
-noise are drawn per clip. Different here: a whole batch at once, in a few vectorized operations, and noise from a
+noise are drawn per clip. Differences: a whole batch at once, in a few vectorized operations, and noise from a
 generator seeded per clip.
 """
 
@@ -33,11 +33,11 @@ class ColorSettings(Settings):
     )
     mean: tuple[float, float, float] = Field(
         (124 / 255, 117 / 255, 104 / 255),
-        description="mean of red, green and blue, subtracted; as a share of 255",
+        description="mean of red, green and blue, subtracted; as a fraction of 255",
     )
     std: tuple[Deviation, Deviation, Deviation] = Field(
         (1 / (0.0167 * 255),) * 3,
-        description="standard deviation of red, green and blue, the divisor; as a share of 255",
+        description="standard deviation of red, green and blue, the divisor; as a fraction of 255",
     )
 
 

@@ -1,7 +1,6 @@
-"""Opens video files with FFmpeg: the container, its packets and its decoder; explains what is wrong with a file.
+"""Opens video files with FFmpeg: the container, its packets and its decoder; explains faults in a file.
 
-A video is a regular file or a member of a tar file (see `shards.py`), so it may start in the middle of the file that
-holds it.
+A video is a regular file or a member of a tar file (see `shards.py`), so it may start in the middle of a file.
 """
 
 import io
@@ -20,9 +19,9 @@ from datasets.video.shards import find_member, split_member
 
 # Containers that store a presentation time with each packet, by FFmpeg's names for them.
 TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv", "mpegts"}
-# Codecs of pictures, which a file may hold beside its sound or video.
+# Codecs of still images, which a file may contain besides its sound or video.
 PICTURE_CODECS = {"mjpeg", "png", "bmp", "gif", "tiff", "webp", "jpeg2000", "jpegxl"}
-# Codecs that several threads decode as one does. Theora, for one, gives other frames after a seek then.
+# Codecs that several threads decode like one. Theora, for example, then gives other frames after a seek.
 THREADED_CODECS = {"h264", "hevc", "vp9", "av1", "mpeg4"}
 # What the container tells the decoder about a stream, besides the codec's name and the stream's headers.
 DECODER_SETTINGS = (
@@ -40,7 +39,7 @@ DECODER_SETTINGS = (
 BUFFER_SIZE = 1 << 16  # bytes read from a file at once
 
 Stamp = tuple[int, int]
-"""Size in bytes and modification time in nanoseconds: they tell whether a file has changed."""
+"""Size in bytes and modification time in nanoseconds, which show whether a file has changed."""
 
 
 class VideoError(FileError):
@@ -48,10 +47,10 @@ class VideoError(FileError):
 
 
 def open_container(path, num_threads: int = 1, is_strict: bool = False):
-    """Opens a file -> (container, its first video stream that is no still picture). The caller closes the container.
+    """Opens a file -> (container, its first video stream that is not a still image). The caller closes the container.
 
-    A still picture beside other streams is the cover of a song or film. Raises VideoError if there is nothing to
-    decode. `num_threads`, `is_strict`: see `set_up_decoder`.
+    A still image beside other streams is the cover of a song or film. Raises VideoError if there is nothing to decode.
+    `num_threads`, `is_strict`: see `set_up_decoder`.
     """
     container = open_file(path)
     number = _find_stream(container)
@@ -63,7 +62,7 @@ def open_container(path, num_threads: int = 1, is_strict: bool = False):
         container.close()  # packets were read to find out
         container = open_file(path)
     stream = container.streams.video[number]
-    for other in container.streams:  # the demuxer does not read unused ones
+    for other in container.streams:  # so that the demuxer skips them
         other.discard = Discard.default if other is stream else Discard.all
     set_up_decoder(stream.codec_context, num_threads, is_strict)
     return container, stream
@@ -76,7 +75,7 @@ def open_file(path):
     if end is not None:
         url = f"subfile,,start,{start},end,{end},,:{url}"
     try:
-        # The whitelist keeps a playlist that poses as a video from waiting for the network.
+        # The whitelist keeps a playlist posing as a video from accessing the network.
         options = {"protocol_whitelist": "file,subfile"}
         return av.open(url, container_options=options, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
@@ -84,7 +83,7 @@ def open_file(path):
 
 
 def _find_stream(container) -> int | None:
-    """Which of the video streams is the video; None if there is none."""
+    """Which video stream is the video; None if there is none."""
     for number, stream in enumerate(container.streams.video):
         if stream.codec_context is not None and stream.codec_context.width and not _is_still(container, stream):
             return number
@@ -96,7 +95,7 @@ def _is_still(container, stream) -> bool:
 
 
 def _may_be_still(stream) -> bool:
-    """Whether it takes reading packets to tell a still picture from a video: Matroska keeps covers as video."""
+    """Whether only packets can tell a still image from a video: Matroska stores covers as video."""
     codec = stream.codec_context
     return (
         codec is not None
@@ -117,12 +116,12 @@ def _kind(stream) -> str:
 
 
 def set_up_decoder(codec: VideoCodecContext, num_threads: int, is_strict: bool) -> None:
-    """Sets how a decoder works that has not decoded anything yet.
+    """Configures a decoder that has not decoded anything yet.
 
     Args:
         codec: the decoder.
-        num_threads: of a codec that several threads decode as one does; one thread decodes any other.
-        is_strict: it gives up on a damaged picture, instead of completing it from what its buffers happen to hold.
+        num_threads: for codecs that several threads decode like one; others are decoded by one thread.
+          is_strict: give up on a damaged frame, instead of completing it from whatever is in the decoder's buffers.
     """
     num_threads = num_threads if codec.codec.canonical_name in THREADED_CODECS else 1
     codec.thread_count = num_threads
@@ -143,14 +142,14 @@ def read_packets(container, stream):
 
 
 def packet_position(packet: av.Packet) -> int:
-    """The packet's byte offset in the file, -1 if the container does not tell."""
+    """The packet's byte offset in the file, -1 if the container does not provide it."""
     return -1 if packet.pos is None else packet.pos
 
 
 def decode_packet(codec, packet, number: int | None = None) -> list[av.VideoFrame] | None:
-    """Sends a packet (None: end of stream) to the decoder -> the frames that are ready; None if it cannot decode it.
+    """Sends a packet (None: end of stream) to the decoder -> the frames that are ready; None if it cannot be decoded.
 
-    Decoders pass the time of a packet on to its frame, so a number put there tells which packet a frame came from.
+    Decoders pass a packet's time on to its frame, so a number stored there identifies the packet of a frame.
     """
     if packet is not None:
         packet.pts = packet.dts = number
@@ -184,7 +183,7 @@ def make_decoder(settings: dict[str, Any], num_threads: int) -> VideoCodecContex
 
 
 def file_range(path) -> tuple[str, int, int | None]:
-    """The regular file that holds a video, and the video's first byte and end in it; end None: the whole file.
+    """The regular file that contains a video, and the video's first byte and end in it; end None: the whole file.
 
     Raises VideoError if there is no such file.
     """
@@ -209,7 +208,7 @@ def file_range(path) -> tuple[str, int, int | None]:
 
 
 def open_bytes(path) -> tuple[io.BufferedReader, int]:
-    """Opens the file that holds a video -> (file, the video's first byte). Raises VideoError as `file_range` does."""
+    """Opens the file that has a video in it -> (file, the video's first byte). Raises VideoError like `file_range`."""
     file, start, _ = file_range(path)
     try:
         return open(file, "rb", buffering=BUFFER_SIZE), start

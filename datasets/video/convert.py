@@ -1,7 +1,7 @@
-"""Converts folders of videos so that training reads them quickly: which files, and whether a target is done.
+"""Converts folders of videos so that training reads them quickly: chooses the files, and checks finished targets.
 
-`recipes.py` says how they are re-encoded, and `reencode.py` does it. Targets are .mp4 files, which store a time with
-each frame. The ffmpeg program does the work; where there is none, PyAV does, which brings FFmpeg along.
+`recipes.py` defines how they are re-encoded, and `reencode.py` does it. Targets are .mp4 files, which store a time for
+each frame. The ffmpeg program does the work; without it, PyAV does, which includes FFmpeg.
 """
 
 import contextlib
@@ -96,7 +96,7 @@ def _is_complete(path: str, num_bytes: int) -> bool:
 
 
 def find_ffmpeg(recipe: Recipe) -> str | None:
-    """The ffmpeg program: the system's, else that of the package imageio-ffmpeg; None if neither has the codec."""
+    """The ffmpeg program: the system's, else imageio-ffmpeg's; None if neither has the codec."""
     candidates = [shutil.which("ffmpeg")]
     if importlib.util.find_spec("imageio_ffmpeg"):
         import imageio_ffmpeg
@@ -115,8 +115,8 @@ def _can_encode(program: str, codec: str) -> bool:
 def convert(job: Job, recipe: Recipe, ffmpeg: str | None) -> str:
     """Converts one file with the program `ffmpeg` (None: with PyAV) -> what is wrong with the source, or "".
 
-    PyAV also converts what the program does not get right. The target appears only when it is complete: it is written
-    under another name, then renamed.
+    PyAV also converts files that the program gets wrong. The target appears only when complete: it is written under
+    another name, then renamed.
 
     Raises VideoError if the file cannot be converted, and OSError if the disk is full.
     """
@@ -128,7 +128,7 @@ def convert(job: Job, recipe: Recipe, ffmpeg: str | None) -> str:
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-        raise VideoError(job.source, "its name is too long for that of the target while it is written") from error
+        raise VideoError(job.source, "its name is too long for the temporary name of the target") from error
 
 
 @contextlib.contextmanager
@@ -144,7 +144,7 @@ def _alone_at(partial: str, source: str) -> Iterator[None]:
         except OSError as error:
             is_ours = True
             log.debug("%s: this disk has no locks: %s", partial, error.strerror)
-        if not is_ours:  # it is open elsewhere, or has got its final name meanwhile
+        if not is_ours:  # open elsewhere, or renamed to its final name meanwhile
             raise VideoError(source, "another command is converting it; start this one again afterwards")
         yield
     finally:

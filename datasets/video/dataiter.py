@@ -1,7 +1,7 @@
-"""The raw-video dataiter: from a list of video files to clips; `datasets.dataloader` makes batches of them.
+"""The raw-video dataiter: from a list of video files to clips, which `datasets.dataloader` batches.
 
-Clips travel as uint8; color jitter and normalization happen on the device, see `color.py`. A worker opens a video when
-a sample needs it, decodes in one thread, and closes it before it hands the clip on.
+Clips are passed on as uint8; color jitter and normalization happen on the device (see `color.py`). A worker opens a
+video when a sample needs it, decodes in one thread, and closes the video before it returns the clip.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,9 +26,9 @@ class TrainClips(TrainSamples):
     Args:
         videos, seed, stream, repeats, weights: see `TrainSamples`.
         sampling: which frames make a clip.
-        view: what is kept of each frame.
-        opener: how videos are opened; None: by `VideoReader`, without a time limit.
-        grids: the sampling and the view of each sample by its number, where they change (multigrid).
+        view: the part of each frame to keep.
+          opener: how videos are opened; None: with `VideoReader`, without a time limit.
+          grids: the sampling and the view of each sample by its number, if they vary (multigrid).
     """
 
     stays_on_cpu = ("noise_seed",)
@@ -69,7 +69,7 @@ class TrainClips(TrainSamples):
             return reader.get_frames(_choose_frames(reader, self.sampling, rng))
 
     def read_several(self, item: FileItem, rngs: list[np.random.Generator]) -> list[dict[str, Any]]:
-        """A clip for each of the generators, in one pass over the video."""
+        """A clip for each generator, in one pass over the video."""
         with self.opener(item.path) as reader:
             chosen, drawn = [], []
             for rng in rngs:
@@ -101,7 +101,7 @@ class VideoViews(EvalViews):
         with self.opener(item.path, self.items.contents.get(item.index)) as reader:
             clips = [_choose_frames(reader, self.sampling, clip) for clip in range(self.sampling.num_clips)]
             wanted = sorted(set().union(*clips))
-            frames = reader.get_frames(wanted)  # each frame is decoded once, however many clips share it
+            frames = reader.get_frames(wanted)  # each frame is decoded once, even if several clips share it
         return arrange_views(self.view(frames), wanted, clips)
 
 
@@ -119,7 +119,7 @@ def arrange_views(crops: torch.Tensor, frames: Sequence[int], clips: Sequence[Se
 
 
 def _choose_frames(reader: FrameReader, sampling: Callable[..., list[int]], argument: Any) -> list[int]:
-    """The frames that `sampling` chooses; a video it refuses (too short, policy "error") counts as unreadable."""
+    """The frames that `sampling` chooses; a video that it rejects (too short, policy "error") counts as unreadable."""
     try:
         return sampling(reader.num_frames, argument, fps=reader.fps)
     except ValueError as error:

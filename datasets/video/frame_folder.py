@@ -1,4 +1,4 @@
-"""Reads the frames of a video from a folder of images, in the order of the numbers in their names."""
+"""Reads the frames of a video from a folder of images, ordered by the numbers in their names."""
 
 import os
 from collections.abc import Iterable
@@ -16,12 +16,11 @@ class FrameFolderReader(FrameReader):
     """Reads frames from a folder such as `clip/img_00001.jpg`, `clip/img_00002.jpg`, ...
 
     Frame i is the i-th image by the numbers in the names, so img_9 comes before img_10, and missing numbers leave no
-    gap. Of images of several kinds, such as `img_*` and `flow_x_*`, one kind is the video, see `frame_names`. All
-    frames are upright, see `datasets.image_file`, and have the size of the first. `fps` is None, because images carry
-    no times.
+    gap. Of several kinds of images, such as `img_*` and `flow_x_*`, one is the video (see `frame_names`). All frames
+    are upright (see `datasets.image_file`) and have the size of the first. `fps` is None, because images have no times.
 
-    Raises VideoError if there is no such folder, no image in it, it is unclear which images are the frames and in which
-    order, or the first cannot be read.
+    Raises VideoError if the folder does not exist or has no image, if it is unclear which images are the frames and in
+    which order, or if the first cannot be read.
     """
 
     fps = None

@@ -1,16 +1,16 @@
-"""Which images of a folder are the frames of its video, and in which order, judged by their names.
+"""Which images of a folder are the frames of its video, and in which order, by their names.
 
-Names that differ in one number only, `img_00001.jpg` and `img_00002.jpg`, are a series. Frames often share their folder
+Names that differ only in one number, `img_00001.jpg` and `img_00002.jpg`, are a series. Frames often share their folder
 with others: optical flow (`flow_x_00001.jpg`), masks (`00001_mask.png`), a cover. The frames are, in this order,
 
 1. the only series;
 2. the only series of more than one image;
-3. the only one of these whose name has no words but `FRAME_WORDS`.
+3. the only such series whose name has no words other than `FRAME_WORDS`.
 
-Several numbers are one if they count on like a clock, `12-59-58.jpg`, `12-59-59.jpg`, `13-00-00.jpg`, in even steps.
+Several numbers count as one if they advance like a clock in even steps: `12-59-58.jpg`, `12-59-59.jpg`, `13-00-00.jpg`.
 
-Otherwise it is unclear. An image without a number counts only if it is alone. What is left out is said in the log, once
-for all folders with the same series.
+Otherwise it is unclear. An image without a number counts only if it is the only one. The log names what is left out,
+once for all folders with the same series.
 """
 
 import logging
@@ -109,8 +109,8 @@ def _find_series(images: list[_Image]) -> list[_Series]:
 def _is_clock(images: list[_Image], first: int) -> bool:
     """Whether the numbers from place `first` on are one time, and the times of the images are evenly spaced.
 
-    The last number may be a fraction of a second, of three digits or more. Cameras or shots that are numbered each from
-    its own start (`cam1_01`, `cam1_02`, `cam2_01`) are no clock: their times leap.
+    The last number may be a fraction of a second, of three digits or more. Cameras or shots that are each numbered from
+    the start (`cam1_01`, `cam1_02`, `cam2_01`) are not a clock: their times jump.
     """
     digits = [[image.parts[2 * place + 1] for place in range(first, len(image.numbers))] for image in images]
     widths = {len(texts[-1]) for texts in digits}

@@ -1,6 +1,6 @@
-"""In which order the packets of a video are displayed, and where decoding must start to get a frame.
+"""The display order of a video's packets, and where decoding must start to get a frame.
 
-Packets lie in the file in decoding order. Display order follows from their presentation times, in AVI from the types of
+Packets are stored in decoding order. Display order follows from their presentation times, in AVI from the types of
 MPEG-4 pictures, and otherwise from decoding the whole file once.
 """
 
@@ -13,15 +13,15 @@ import numpy as np
 from datasets.video.container import VideoError, decode_packet, open_container, read_packets
 
 MPEG4_PICTURE = b"\x00\x00\x01\xb6"  # start code; the two bits after it are the picture's type
-PACKED_MPEG4 = re.compile(rb"DivX\d+(b|Build)\d+p")  # encoders that put two pictures into a packet say so like this
+PACKED_MPEG4 = re.compile(rb"DivX\d+(b|Build)\d+p")  # how encoders that put two pictures into a packet say so
 MAX_EMPTY = 19  # bytes; a packet of up to this size may hold no picture
 
 
 def order_by_time(times, num_delayed):
     """Packet numbers in the order of their presentation times; None if that cannot be the display order.
 
-    `num_delayed`: how many frames the decoder holds back to bring them into order. Times that would need more are
-    broken, as where recordings were joined, and so are times without any reordering if it holds frames back.
+    `num_delayed`: number of frames that the decoder holds back for reordering. Times that would need more are broken,
+    as where recordings were joined, and so are times without any reordering if the decoder holds frames back.
     """
     if None in times or len(set(times)) < len(times):
         return None
@@ -54,7 +54,7 @@ def order_by_type(types):
 
 
 def order_by_decoding(path):
-    """Decodes the whole video -> (packet number of each frame, those that are keyframes, the first frame)."""
+    """Decodes the whole video -> (packet number of each frame, those of keyframes, the first frame)."""
     container, stream = open_container(path)
     with container:
         order, keyframes, first_frame = [], [], None
@@ -72,7 +72,7 @@ def order_by_decoding(path):
 
 
 def decoding_starts(frame_packets, order, keyframes, num_packets):
-    """For each frame [T] the last keyframe from which decoding gives it.
+    """For each frame [T] the last keyframe from which it can be decoded.
 
     That keyframe precedes the frame in the file and is not displayed after it: B-frames that follow a keyframe but are
     displayed before it need the frames before it.
@@ -90,7 +90,7 @@ def decoding_starts(frame_packets, order, keyframes, num_packets):
 def mpeg4_pictures(data):
     """The types of the pictures in a packet, one letter each: "I", "P", "B" or "S".
 
-    "" for a packet so small that it may say "same as before", which decodes to nothing.
+    "" for a packet so small that it may mean "same as before", which decodes to nothing.
     """
     if len(data) <= MAX_EMPTY:
         return ""
@@ -100,9 +100,9 @@ def mpeg4_pictures(data):
 def mpeg4_types(pictures, is_packed):
     """The type of the picture decoded at each packet, from the pictures that packets hold; None if that is unclear.
 
-    In old files one packet may hold a P- and a B-frame. The decoder keeps the second until the next packet comes, then
-    keeps that one's picture, and so on up to an empty packet that makes up for it. What it keeps at the end of the file
-    is not displayed.
+    In old files one packet may contain a P- and a B-frame. The decoder keeps the second until the next packet, then
+    keeps that packet's picture, and so on up to an empty packet that makes up for it. What it still keeps at the end of
+    the file is not displayed.
     """
     types, kept = [], ""
     for held in pictures:
@@ -116,8 +116,8 @@ def mpeg4_types(pictures, is_packed):
 def packed_starts(keyframes, types):
     """The keyframes of a packed video at which decoding may start; none where types are unclear.
 
-    Where two B-frames follow in the file, the decoder drops the first, because it lacks the frames it refers to. With
-    it goes the packet that holds the second, and the decoder takes the empty packet after them for a picture.
+    If two B-frames follow in the file, the decoder drops the first, because it lacks the frames it refers to. It also
+    drops the packet that contains the second, and takes the empty packet after them for a picture.
     """
     if types is None:
         return keyframes[:0]

@@ -1,4 +1,4 @@
-"""The base class of everything that gives frames by their numbers: video files, other decoders, folders of images."""
+"""The base class of everything that reads frames by number: video files, other decoders, folders of images."""
 
 from collections.abc import Iterable
 from operator import index as to_int
@@ -9,7 +9,7 @@ import torch
 from datasets.video.resize import View, resize_fast
 
 ClipRequest = tuple[Iterable[int], View]
-"""A clip to read: the numbers of its frames, and the view to take of them."""
+"""A clip to read: its frame numbers, and the view of them."""
 
 
 class FrameReader:
@@ -17,7 +17,7 @@ class FrameReader:
 
     Attributes:
         path: where the frames are.
-        num_frames: how many there are.
+        num_frames: number of frames.
         fps: average frames per second; None if unknown.
         height, width: of the upright frames, in pixels.
     """
@@ -60,11 +60,11 @@ class FrameReader:
         return [resize_fast(frames[[where[i] for i in indices]], view).cpu() for indices, view in requests]
 
     def get_clips(self, requests: Iterable[ClipRequest]) -> list[torch.Tensor]:
-        """Like `get_resized_clips`, by the fastest way the reader has; its pixels may differ slightly."""
+        """Like `get_resized_clips`, by the reader's fastest method; pixels may differ slightly."""
         return self.get_resized_clips(requests)
 
     def check_indices(self, indices: Iterable[int]) -> list[int]:
-        """The numbers as a list of int. Raises IndexError for one that is not a frame's."""
+        """The numbers as a list of int. Raises IndexError for a number out of range."""
         indices = [to_int(i) for i in indices]
         for i in indices:
             if not 0 <= i < self.num_frames:

@@ -1,4 +1,4 @@
-"""When each frame of a converted video is shown: at its source's time, wherever that makes sense."""
+"""When each frame of a converted video is shown: at its source's time, if that is valid."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-FALLBACK_RATE = Fraction(25)  # frames per second, where a file tells nothing
-MAX_GAP_SECONDS = 1800  # between two frames; more is taken for a clock that was set anew
+FALLBACK_RATE = Fraction(25)  # frames per second, if a file does not say
+MAX_GAP_SECONDS = 1800  # between two frames; more is taken for a reset clock
 TICKS_PER_SECOND = 90_000  # of a target, where its source's clock is coarser or finer than these:
 MIN_TICKS_PER_SECOND, MAX_TICKS_PER_SECOND = 10_000, 1_000_000  # a gap must fit into 31 bits
 
@@ -16,7 +16,7 @@ MIN_TICKS_PER_SECOND, MAX_TICKS_PER_SECOND = 10_000, 1_000_000  # a gap must fit
 class FrameTimes(NamedTuple):
     """When T frames are shown."""
 
-    ticks: list[int]  # [T + 1], strictly increasing: the start of each frame, from 0, and the end of the last one
+    ticks: list[int]  # [T + 1], strictly increasing: the start of each frame, from 0, and the end of the last
     ticks_per_second: int
     rate: Fraction  # usual number of frames per second
 
@@ -30,13 +30,12 @@ def time_frames(
 ) -> FrameTimes:
     """Counts the times of a source's frames from its first one.
 
-    Some files lack times, repeat them, or go back, as where recordings were joined. A frame whose time is missing, not
-    after the frame before, or more than half an hour after it is shown one usual period after that frame.
+    Some files lack times, repeat them or go back, as where recordings were joined. A frame whose time is missing, not
+    after the previous frame's, or more than half an hour after it, is shown one usual period after that frame.
 
     Args:
         times: of each frame, in units of `time_base` seconds.
-        rates: what the file says of its frames per second, the best guess first; used only if the times do not
-            contradict it.
+        rates: frames per second according to the file, the best guess first; used only if consistent with the times.
         duration: seconds from the start of the first frame to the end of the last, by the source.
     """
     rate = _usual_rate(times, time_base, rates)
@@ -55,7 +54,7 @@ def time_frames(
 
 
 def _usual_rate(times, time_base, rates) -> Fraction:
-    """Frames per second: what the file says, unless frames usually are less than half or over twice as far apart."""
+    """Frames per second: the file's, unless frames are usually less than half or over twice as far apart."""
     steps = [after - before for before, after in pairwise(times) if None not in (before, after)]
     step = Fraction(float(np.median(steps))) * time_base if steps else 0
     stated = [Fraction(rate) for rate in rates if rate]

@@ -1,4 +1,4 @@
-"""Videos that are given in place of a file: frames in memory, and files that are open already."""
+"""Videos given instead of a path: frames in memory, and open files."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ from datasets.video.frame_reader import FrameReader
 
 
 class FramesReader(FrameReader):
-    """Gives frames that are in memory: a tensor or an array, uint8 [T, H, W, 3]. `fps` is None: they have no times.
+    """Reads frames in memory: a tensor or an array, uint8 [T, H, W, 3]. `fps` is None: they have no times.
 
     Raises VideoError for anything else.
     """
@@ -26,8 +26,8 @@ class FramesReader(FrameReader):
     def __init__(self, name: str, frames: Any):
         self.path = name
         try:
-            is_tensor = isinstance(frames, torch.Tensor)  # on a GPU perhaps
-            # An array that runs backwards, as frames[..., ::-1] does, is copied: tensors cannot.
+            is_tensor = isinstance(frames, torch.Tensor)  # perhaps on a GPU
+            # An array with negative strides, such as frames[..., ::-1], is copied: tensors cannot have them.
             self._frames = frames.detach().cpu() if is_tensor else torch.as_tensor(np.ascontiguousarray(frames))
         except (TypeError, ValueError):
             raise VideoError(name, f"is of type {type(frames).__name__}; expected frames, uint8 [T, H, W, 3]") from None
@@ -42,7 +42,7 @@ class FramesReader(FrameReader):
 
 @contextlib.contextmanager
 def file_on_disk(name: str, file: BinaryIO) -> Iterator[str]:
-    """The path of a temporary copy of an open file, from its position on: readers go back and forth in a video.
+    """The path of a temporary copy of an open file, from its position on: readers seek in a video.
 
     Raises VideoError if the file cannot be read. A VideoError about the copy becomes one about `name`.
     """

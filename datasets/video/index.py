@@ -1,12 +1,12 @@
-"""Finds where each frame of a video file is, in one pass over its packets and usually without decoding them.
+"""Locates each frame of a video file, in one pass over its packets and usually without decoding them.
 
-Frame i is the i-th frame that decoding the whole file from its start gives. What a file says about itself does not tell
-which packet that is: frame counts in headers are wrong or missing, packets lie in decoding order rather than display
-order, some are decoded but never displayed (edit lists), and AVI stores no presentation times, so FFmpeg invents them
-for its B-frames. Hence the rule: where the container stores a presentation time with each packet and nothing looks
-unusual, these times give the order; in AVI, the types of MPEG-4 pictures do; any other file is decoded once, and every
-frame tells which packet it came from. `frame_order.py` has these three. `bitstream.py` tells at which packets decoding
-may start, and whether each holds one picture.
+Frame i is the i-th frame when the whole file is decoded from its start. A file's headers do not say which packet that
+is: frame counts are wrong or missing, packets are in decoding order rather than display order, some are decoded but
+never displayed (edit lists), and AVI stores no presentation times, so FFmpeg invents them for its B-frames. Hence the
+rule: if the container stores a presentation time with each packet and nothing looks unusual, these times give the
+order; in AVI, the types of MPEG-4 pictures do; any other file is decoded once, and every frame shows which packet it
+came from. `frame_order.py` implements these three. `bitstream.py` finds the packets at which decoding may start, and
+whether each contains one picture.
 """
 
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ from datasets.video.frame_order import (
 from datasets.video.orientation import Orientation, read_orientation
 from datasets.video.skippable_frames import find_marks
 
-# Codecs whose packets are known to hold one frame each; VP8, for one, has packets that are never displayed.
+# Codecs whose packets are known to contain one frame each; VP8, for example, has packets that are never displayed.
 FRAME_PER_PACKET_CODECS = {"h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg"}
 # Codecs whose decoders need only their settings and the packets, not the container.
 DIRECT_CODECS = {"h264", "hevc", "vp9", "av1", "mpeg4"}
@@ -49,32 +49,32 @@ MAX_HEADER = 32  # bytes that a container puts before the data of a packet
 
 @dataclass(frozen=True, eq=False)
 class VideoIndex:
-    """Where the T frames of a video lie in its N packets; small and picklable, made to be kept.
+    """Where the T frames of a video are in its N packets; small and picklable, to be stored.
 
     Packets are numbered from 0 in file order, which is decoding order.
     """
 
-    frame_packets: np.ndarray  # int64 [T], the packet that holds each frame
+    frame_packets: np.ndarray  # int64 [T], the packet of each frame
     frame_starts: np.ndarray  # int64 [T], the keyframe packet at which decoding must start to get the frame
-    packet_positions: np.ndarray  # int64 [N], byte offset in the file, -1 if the container does not tell
+    packet_positions: np.ndarray  # int64 [N], byte offset in the file, -1 if the container does not provide it
     packet_sizes: np.ndarray  # int64 [N], bytes
     packet_times: np.ndarray  # int64 [N], where to seek for the packet, in ticks of the stream
-    data_offsets: np.ndarray  # int64 [N], bytes from the position to the packet's data; -1 if not there in one piece
+    data_offsets: np.ndarray  # int64 [N], bytes from the position to the packet's data; -1 if it is not in one piece
     duration: Fraction  # seconds from the start of the first frame to the end of the last
     orientation: Orientation  # how frames are turned upright
     facts: dict[str, Any]
     """codec, container, pixel_format, height and width (as stored), num_streams; stamp: of the file; decoder: its
-    settings; marks: see `skippable_frames.find_marks`; interlaced: the first frame; false_keyframes: packets are marked
-    that are none; changes: the stream's headers do."""
+    settings; marks: see `skippable_frames.find_marks`; interlaced: whether the first frame is; false_keyframes: whether
+    some packets are wrongly marked; changes: whether the stream's headers change."""
 
     @property
     def is_direct(self) -> bool:
-        """Whether packets can be read straight from the file's bytes, without a demuxer."""
+        """Whether packets can be read directly from the file's bytes, without a demuxer."""
         return self.facts["decoder"] is not None and bool((self.data_offsets >= 0).all())
 
     @property
     def num_bytes(self) -> int:
-        """Memory of the arrays."""
+        """Memory of the arrays, in bytes."""
         return sum(value.nbytes for value in vars(self).values() if isinstance(value, np.ndarray))
 
     def leading_packets(self, start: int) -> set[int]:
@@ -97,7 +97,7 @@ class VideoIndex:
 
 
 class _Scan(NamedTuple):
-    """What one pass over the packets of a stream finds; a list or tuple has an entry for each of the N packets."""
+    """The result of one pass over the packets of a stream; lists and tuples have an entry for each of the N packets."""
 
     pts: tuple
     dts: tuple
@@ -105,7 +105,7 @@ class _Scan(NamedTuple):
     sizes: tuple
     is_start: tuple  # marked as a keyframe, and one by its content
     num_displayed: tuple  # pictures
-    is_false_keyframe: tuple  # marked as a keyframe only
+    is_false_keyframe: tuple  # marked as a keyframe, but not one by its content
     is_discard: tuple  # decoded, but never displayed
     data_offsets: tuple
     pictures: list[str]  # of MPEG-4, see `mpeg4_pictures`; else empty
@@ -156,7 +156,7 @@ def scan_video(path, container, stream) -> VideoIndex:
 
 
 def _read_all(path, container, stream, with_offsets: bool) -> _Scan:
-    """Reads every packet once. `with_offsets`: also finds where in the file the data of each is."""
+    """Reads every packet once. `with_offsets`: also locates the data of each in the file."""
     codec = stream.codec_context
     is_mpeg4 = codec.codec.canonical_name == "mpeg4"
     parse = packet_parser(codec.codec.canonical_name, codec.extradata)
@@ -190,7 +190,7 @@ def _read_all(path, container, stream, with_offsets: bool) -> _Scan:
 
 
 def _has_changes(headers: set[bytes], extradata: bytes) -> bool:
-    """Whether the headers in the packets differ from each other, or from the one that the container has."""
+    """Whether the headers in the packets differ from each other or from the container's."""
     others = [header for header in headers if header not in extradata]
     return len(others) > (len(others) == len(headers))
 
@@ -212,7 +212,7 @@ def _find_order(path, container, stream, scan: _Scan, types):
         order = order_by_type(types) if has_b_frames else None
     else:
         order = order_by_time(scan.pts, stream.codec_context.reorder_depth)
-    # Frames displayed before the first keyframe may not decode, and two packets may be one interlaced frame.
+    # Frames displayed before the first keyframe may not be decodable, and two packets may be one interlaced frame.
     if order is None or order[0] != 0 or first_frame is None or first_frame.interlaced_frame:
         order, decoded_keyframes, first_frame = order_by_decoding(path)
         keyframes = np.intersect1d(keyframes, np.array(decoded_keyframes, dtype=np.int64))
@@ -220,11 +220,11 @@ def _find_order(path, container, stream, scan: _Scan, types):
 
 
 class _DataFinder:
-    """Finds where in a file the data of packets is. `start`: the video's first byte in the file."""
+    """Locates the data of packets in a file. `start`: the video's first byte in the file."""
 
     def __init__(self, file, start: int):
         self._file, self._start = file, start
-        self._offset = 0  # of the previous packet; most packets of a file have the same
+        self._offset = 0  # of the previous packet; most packets of a file have the same one
 
     def __call__(self, position: int, data: bytes) -> int:
         """Bytes from a packet's position to its data; -1 if it is not there, and for every packet after that.
@@ -242,12 +242,12 @@ class _DataFinder:
         try:
             self._file.seek(self._start + position + offset)
             return self._file.read(len(data)) == data
-        except OSError:  # whoever reads here later reports the error
+        except OSError:  # the next read reports the error
             return False
 
 
 def _decode_alone(stream, packet):
-    """The frame that a packet gives by itself, or None. The decoder is reset afterwards."""
+    """The frame decoded from a packet by itself, or None. The decoder is reset afterwards."""
     codec = stream.codec_context
     frames = (decode_packet(codec, packet, 0) or []) + decode_packet(codec, None)
     codec.flush_buffers()
@@ -257,7 +257,7 @@ def _decode_alone(stream, packet):
 def _duration(times, last_duration, stream):
     """Seconds from the first frame's start to the last one's end; by the stream's frame rate if times are missing.
 
-    Where times do not increase, as where recordings were joined, frames count as one usual period apart.
+    If times do not increase, as where recordings were joined, frames count as one usual period apart.
     """
     if None in times or min(times) == max(times):
         return len(times) / Fraction(stream.average_rate or stream.guessed_rate or 25)

@@ -1,10 +1,10 @@
-"""Keeps the indices of many videos on disk, with what is wrong with each.
+"""Keeps the indices of many videos on disk, with the faults found in each.
 
-`tools/check_videos.py` writes one file, `LIST.index`, beside the list or folder; training and evaluation take the
+`tools/check_videos.py` writes one file, `LIST.index`, beside the list or folder; training and evaluation read the
 indices of its videos from there instead of reading every packet of a file before its first frame. An entry is valid
-for a file of the same size and modification time, and ignored for any other.
+only for a file of the same size and modification time.
 
-The file is a SQLite database, so it survives a process that is killed while writing. Each process opens it on its own.
+The file is a SQLite database, so it survives a process that is killed while writing. Each process opens it separately.
 """
 
 import json
@@ -27,11 +27,11 @@ from datasets.video.container import Stamp, stamp
 from datasets.video.index import VideoIndex
 from datasets.video.orientation import Orientation
 
-VERSION = 4  # of what an entry holds; entries of other versions are ignored
+VERSION = 4  # of the format of entries; those of other versions are ignored
 FROM_JSON = {"fraction": Fraction, "orientation": lambda value: Orientation(*value), "plain": lambda value: value}
 SECONDS_TO_WAIT = 60  # while another process writes
 MAX_KEPT = 64 << 20  # bytes of unpacked indices that a store keeps; three hours of video take 15 MB
-MIN_KEPT = 1 << 20  # bytes; smaller indices are unpacked again, in less than a clip's decoding takes
+MIN_KEPT = 1 << 20  # bytes; smaller indices are unpacked again, faster than a clip is decoded
 
 
 def store_path(source: str | Path) -> Path:
@@ -41,7 +41,7 @@ def store_path(source: str | Path) -> Path:
 
 
 def find_store(source: str | Path, index: str | Path | None = None) -> "IndexStore | None":
-    """The store of a list or folder of videos, None if it has none; or the store at `index`, which must exist."""
+    """The store of a list or folder of videos, or None; or the store at `index`, which must exist."""
     if index is not None:
         return IndexStore(existing_path(Path(index).expanduser(), "index of videos"))
     path = store_path(source)
@@ -54,8 +54,8 @@ class IndexStore:
         index = IndexStore("train.txt.index").find("videos/a.mp4")  # None: unknown, or the file has changed
         VideoReader("videos/a.mp4", index=index)
 
-    Videos are keyed by their path relative to the store's folder, so both can be moved together. The last indices of
-    long videos stay unpacked in memory, see `RecentIndices`, until an entry of the store changes.
+    Videos are keyed by their path relative to the store's folder, so both can be moved together. Recent indices of long
+    videos stay unpacked in memory (see `RecentIndices`) until an entry of the store changes.
     """
 
     def __init__(self, path: str | Path):
@@ -70,11 +70,11 @@ class IndexStore:
         return {**self.__dict__, "_connection": None, "_owner": 0, "_recent": RecentIndices()}
 
     def find(self, path: str | Path) -> VideoIndex | None:
-        """The index of a video; None if the store has none for the file as it is now."""
+        """The index of a video; None if the store has none for the current version of the file."""
         try:
             size, time = stamp(path)
         except (OSError, ValueError):  # a NUL character is a ValueError
-            return None  # whoever opens the file reports what is wrong with it
+            return None  # opening the file reports what is wrong with it
         key = self._key(path), size, time
         with self._errors():
             connection = self._open()
@@ -90,7 +90,7 @@ class IndexStore:
         return index
 
     def _forget_if_written(self, connection: sqlite3.Connection) -> None:
-        """Forgets the recent indices if another connection has written to the store since they were read."""
+        """Drops the recent indices if another connection has written to the store since they were read."""
         (version,) = connection.execute("PRAGMA data_version").fetchone()
         if version != self._data_version:
             self._recent, self._data_version = RecentIndices(), version
@@ -118,7 +118,7 @@ class IndexStore:
 
 
 class IndexStoreWriter(IndexStore):
-    """A store that one process can write to, inside a `with`. What has been committed survives a crash."""
+    """A store that one process can write to, inside a `with`. Committed entries survive a crash."""
 
     def __enter__(self):
         with self._errors():
@@ -146,7 +146,7 @@ class IndexStoreWriter(IndexStore):
         return None if row is None else ((row[0], row[1]), json.loads(row[2]))
 
     def write(self, path: str | Path, stamp: Stamp | None, facts: dict[str, Any], index: VideoIndex | None) -> None:
-        """Replaces the entry of a video. Without a stamp it is valid for no file."""
+        """Replaces the entry of a video. Without a stamp it is never valid."""
         self._recent = RecentIndices()
         size, time = stamp or (None, None)
         packed = None if index is None else pack_index(index)
@@ -158,12 +158,12 @@ class IndexStoreWriter(IndexStore):
 
 
 class RecentIndices:
-    """The last indices that were used, by any key, in at most `max_bytes`; those below `min_bytes` are not kept."""
+    """The most recently used indices, by any key, in at most `max_bytes`; those below `min_bytes` are not kept."""
 
     def __init__(self, max_bytes: int = MAX_KEPT, min_bytes: int = MIN_KEPT):
         self.num_bytes = 0
         self._max_bytes, self._min_bytes = max_bytes, min_bytes
-        self._indices: OrderedDict[Hashable, VideoIndex] = OrderedDict()  # the last used at the end
+        self._indices: OrderedDict[Hashable, VideoIndex] = OrderedDict()  # the most recently used at the end
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._indices
@@ -173,7 +173,7 @@ class RecentIndices:
         return self._indices[key]
 
     def add(self, key: Hashable, index: VideoIndex) -> None:
-        """Keeps the index of a new key, and drops those longest unused to make room."""
+        """Keeps the index of a new key, dropping the least recently used to make room."""
         if self._min_bytes <= index.num_bytes <= self._max_bytes:
             self._indices[key] = index
             self.num_bytes += index.num_bytes
@@ -185,7 +185,7 @@ def pack_index(index: VideoIndex) -> bytes:
     """An index in a few bytes per frame.
 
     Arrays are written as differences of neighbors, first the lowest bytes of all numbers, then all second bytes, and so
-    on: most of them are then equal, and compress well.
+    on, so that most bytes are equal and compress well.
     """
     header, parts = {}, []
     for field in fields(index):

@@ -1,8 +1,8 @@
-"""Reads the annotations of well-known video data sets, finds the videos on disk, and writes both as one list file.
+"""Reads the annotations of well-known video data sets, finds the videos on disk, and writes one list file.
 
-A list file has a line `id label path` for each video, tabs between; a video with several classes (Charades)
+A list file has a line `id label path` for each video, separated by tabs; a video with several classes (Charades)
 has their labels joined by commas: `YSKX3 3,17,92 YSKX3.mp4`. A mapping table has a line `label name` for each class.
-Videos may be in other folders and in another container than the annotations say, as after a conversion.
+Videos may be in other folders or containers than the annotations say, as after a conversion.
 """
 
 import logging
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class LabeledVideo(NamedTuple):
-    """A video as annotations describe it."""
+    """A video as described by annotations."""
 
     id: str
     labels: tuple[int, ...]  # empty: unknown
@@ -37,7 +37,7 @@ class Annotations(NamedTuple):
     videos: list[LabeledVideo]
     class_names: tuple[str, ...]
     sources: Mapping[str, str] = {}
-    """Id of a video -> the recording that it was cut from, where the data set says so."""
+    """Id of a video -> the recording that it was cut from, if the data set provides it."""
 
 
 class LayoutRequest(NamedTuple):
@@ -56,17 +56,16 @@ def read_layout(
     split: str | None = None,
     class_names: str | Path | None = None,
 ) -> tuple[Annotations, list[LabeledVideo]]:
-    """The videos of a data set, with their real paths relative to `root` -> (annotations, the videos that are missing).
+    """The videos of a data set, with their actual paths relative to `root` -> (annotations, the missing videos).
 
     Args:
         layout: a key of `LAYOUTS`.
-        root: folder with the videos, in folders of any depth.
+        root: folder with the videos, at any depth.
         annotations: the layout's file or folder; None for plain folders.
-        split: the split to keep, where one file holds several.
+        split: the split to keep, if one file has several.
         class_names: mapping table that numbers the classes; None: the data set's own order.
 
-    A missing video keeps the path that the annotations give it. Raises ValueError and FileNotFoundError as
-    `read_videos` does.
+    A missing video keeps its path from the annotations. Raises ValueError and FileNotFoundError as `read_videos` does.
     """
     root = existing_path(Path(root).expanduser(), "root folder of the videos")
     read_annotations, needs = LAYOUTS[layout]
@@ -207,7 +206,7 @@ def _read_moments(request: LayoutRequest) -> Annotations:
 def _read_fights(request: LayoutRequest) -> Annotations:
     """Class folders, and a file with the URL of each recording above its clips: `fi001: 0.13.50 - 0.15.60`.
 
-    `nofi062 - nofi076 : CamNet Dataset` says it of several. Recordings that share a clip are one.
+    `nofi062 - nofi076 : CamNet Dataset` names the recording of several. Recordings that share a clip count as one.
     """
     found = _read_by_lists(request._replace(annotations=None))
     videos = [video._replace(id=Path(video.path).stem) for video in found.videos]
@@ -288,7 +287,7 @@ def write_list(path: Path, videos: Sequence[LabeledVideo]) -> None:
 
 
 def write_sources(path: Path, sources: Mapping[str, str]) -> None:
-    """Writes a table of the recordings of videos, lines `id recording`, as data.fold_groups takes it."""
+    """Writes a table of the recordings of videos, lines `id recording`, for data.fold_groups."""
     _write(path, "".join(f"{clip}\t{source}\n" for clip, source in sources.items()))
 
 

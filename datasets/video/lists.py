@@ -1,4 +1,4 @@
-"""Lists of videos with their labels, in the forms people have on disk.
+"""Lists of videos with their labels, in the common formats.
 
 `read_videos` takes the list files of https://github.com/facebookresearch/GloRe (`id label path`), a folder with one
 subfolder per class, Kinetics annotations (CSV), and the official splits of UCF101 and HMDB51. Unlike the authors' code,
@@ -29,7 +29,7 @@ VIDEOS = FileKind(
         *(".tod", ".tp", ".trp", ".ts", ".vob", ".vro", ".webm", ".wm", ".wmv", ".wtv", ".xvid", ".y4m"),
     ),
 )
-"""What PyAV's own FFmpeg opens and decodes, under the suffixes that cameras and programs give it."""
+"""What PyAV's own FFmpeg opens and decodes, by the suffixes that cameras and programs use."""
 
 
 def read_videos(
@@ -78,7 +78,7 @@ def read_videos(
 
 
 def _read_kinetics(path: Path, root: Path, class_names: Sequence[str] | None, split: str | None) -> FileList:
-    """A video whose label is blank, or in a table without labels, is unlabeled: so are those of a test set."""
+    """A video with a blank label, or in a table without labels, is unlabeled, as in a test set."""
     wanted = {"youtube_id", "time_start", "time_end"} | ({"split"} if split else set())
     rows = read_csv(path, wanted, "Kinetics annotations")
     rows = [(number, row) for number, row in rows if split is None or row["split"] == split]

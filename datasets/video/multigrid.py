@@ -2,9 +2,9 @@
 
 Paper: A Multigrid Method for Efficiently Training Video Models, https://arxiv.org/abs/1912.00998
 
-Different here: every step has the same number of samples. The paper gives a step of smaller clips more of them and a
-higher learning rate, so that a run has fewer steps; here a run keeps its steps, samples and learning rate, and a step
-of smaller clips costs less. Sizes are multiples of `SIZE_UNIT` pixels.
+Differences: every step has the same number of samples. In the paper, steps with smaller clips have more of them and a
+higher learning rate, so that a run has fewer steps; here a run keeps its steps, samples and learning rate, and steps
+with smaller clips cost less. Sizes are multiples of `SIZE_UNIT` pixels.
 """
 
 from collections import Counter
@@ -15,8 +15,8 @@ from pydantic import Field
 
 from settings import Settings
 
-LONG_CYCLE = ((1 / 4, 1 / 2**0.5), (1 / 2, 1 / 2**0.5), (1 / 2, 1.0), (1.0, 1.0))  # shares of length and size
-SHORT_CYCLE = (1 / 2, 1 / 2**0.5, 1.0)  # shares of the size, capped by that of the long cycle
+LONG_CYCLE = ((1 / 4, 1 / 2**0.5), (1 / 2, 1 / 2**0.5), (1 / 2, 1.0), (1.0, 1.0))  # fractions of length and size
+SHORT_CYCLE = (1 / 2, 1 / 2**0.5, 1.0)  # fractions of the size, capped by that of the long cycle
 SIZE_UNIT = 16  # pixels
 
 
@@ -31,7 +31,7 @@ class MultigridSettings(Settings):
         "of the size; the paper has one cycle per level of the learning rate",
     )
     short_cycle: bool = Field(True, description="within these, steps alternate between 1/2, 0.7 and 1 of the size")
-    final: float = Field(0.2, ge=0, lt=1, description="share of the run, at its end, with only full clips; 0 to 1")
+    final: float = Field(0.2, ge=0, lt=1, description="fraction of the run, at its end, with only full clips; 0 to 1")
 
 
 class ClipShape(NamedTuple):
@@ -71,19 +71,19 @@ class Multigrid:
         return sorted(self._counts())
 
     def cost(self) -> float:
-        """Pixels of all clips of the run, as a share of a run of full clips."""
+        """Pixels of all clips of the run, as a fraction of those with full clips."""
         pixels = sum(count * shape.num_frames * shape.size**2 for shape, count in self._counts().items())
         return pixels / (self.num_steps * self.full.num_frames * self.full.size**2)
 
     def _counts(self) -> Counter[ClipShape]:
-        """How many steps have each shape. Goes by phases of the long cycle, not by steps: a run may have millions."""
+        """Number of steps with each shape. Counts by phases of the long cycle, as a run may have millions of steps."""
         num_cycled, num_phases = self._num_cycled, self.settings.long_cycles * len(LONG_CYCLE)
         counts = Counter({self.full: self.num_steps - num_cycled})
         for phase in range(num_phases):
             start, end = (-(-number * num_cycled // num_phases) for number in (phase, phase + 1))
             for step in range(start, min(end, start + len(SHORT_CYCLE))):
                 counts[self.at(step)] += len(range(step, end, len(SHORT_CYCLE)))
-        return +counts  # without those that no step has
+        return +counts  # without shapes that no step has
 
     def _rounded(self, share: float) -> int:
         if share == 1:

@@ -1,5 +1,5 @@
 """Opens whatever a list of videos names: a video file, a folder of frames, a member of a tar file; or what is given
-in place of a file: an open file, frames in memory."""
+instead of a path: an open file, frames in memory."""
 
 import contextlib
 import os
@@ -59,9 +59,9 @@ class VideoOpener:
 def time_limit(seconds: float | None, path: str) -> Iterator[None]:
     """Raises VideoError inside the `with` after `seconds`; None: never.
 
-    It interrupts a wait for a disk, and decoding between two packets, but not a system call that cannot be interrupted.
-    It needs the main thread of a process, where dataloader workers read, and a system with alarms (not Windows);
-    elsewhere time is not limited.
+    This interrupts waiting for a disk, and decoding between two packets, but not an uninterruptible system call. It
+    needs the main thread of a process, where dataloader workers read, and a system with alarms (not Windows); elsewhere
+    time is not limited.
     """
     if seconds is None or not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
@@ -72,7 +72,7 @@ def time_limit(seconds: float | None, path: str) -> Iterator[None]:
 
     start = time.monotonic()
     handler = signal.signal(signal.SIGALRM, stop)
-    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # repeats, in case one alarm is swallowed
+    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # repeats, in case an alarm is swallowed
     try:
         yield
     finally:

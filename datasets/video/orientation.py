@@ -1,7 +1,7 @@
-"""How stored frames are turned upright: by a quarter turn or not, mirrored or not, so one way of eight.
+"""How stored frames are turned upright: by quarter turns, mirrored or not; eight orientations in all.
 
-A file says so in its display matrix (phones, front cameras), or an H.264 or HEVC stream in each picture's display
-orientation message; FFmpeg hands over both as side data of the decoded frame.
+The orientation is in the file's display matrix (phones, front cameras), or in each picture's display orientation
+message in an H.264 or HEVC stream; FFmpeg provides both as side data of the decoded frame.
 """
 
 import math
@@ -31,12 +31,12 @@ class Orientation(NamedTuple):
         return self.rotation % 180 != 0
 
     def turn(self, picture: np.ndarray, axes: tuple[int, int] = (0, 1)) -> np.ndarray:
-        """A view of a stored picture, upright. `axes`: those of rows and columns."""
+        """A view of a stored picture, turned upright. `axes`: the axes of rows and columns."""
         picture = np.flip(picture, axes[1]) if self.is_mirrored else picture
         return np.rot90(picture, self.rotation // 90, axes) if self.rotation else picture
 
     def turn_back(self, picture: np.ndarray, axes: tuple[int, int] = (0, 1)) -> np.ndarray:
-        """A view of an upright picture, as stored: undoes `turn`."""
+        """A view of an upright picture, as it is stored: undoes `turn`."""
         picture = np.rot90(picture, -self.rotation // 90, axes) if self.rotation else picture
         return np.flip(picture, axes[1]) if self.is_mirrored else picture
 
@@ -62,7 +62,7 @@ def read_orientation(frame: av.VideoFrame) -> Orientation:
 
 
 def from_matrix(matrix: tuple[int, ...]) -> Orientation:
-    """The orientation that a display matrix a b u, c d v, x y w stands for; upright if it maps all to a line or point.
+    """The orientation of a display matrix a b u, c d v, x y w; upright if it maps everything to a line or point.
 
     It puts the stored pixel (column, row) at (a column + c row, b column + d row). ISO/IEC 14496-12, 6.2.2.
     """

@@ -1,7 +1,7 @@
-"""Readers that decode with decord, torchcodec or OpenCV, and give the frames of `VideoReader` bit for bit.
+"""Readers that decode with decord, torchcodec or OpenCV, and return the frames of `VideoReader` bit for bit.
 
-Which is fastest depends on file and machine; none is required. Our own index says what the file is and how many frames
-it has, and `VideoReader` reads those files of which a library is known to give other frames:
+Which is fastest depends on file and machine; none is required. Our own index identifies the file and its number of
+frames, and `VideoReader` reads files for which a library is known to return other frames:
 
 | what | decord | torchcodec | OpenCV |
 |---|---|---|---|
@@ -22,10 +22,11 @@ it has, and `VideoReader` reads those files of which a library is known to give 
 | AV1 | errors | right | errors |
 
 A file in which a library finds another number of frames, or fails, is left to `VideoReader` as well. All return
-full-size frames; their `get_clips` is `get_resized_clips`. One case goes unnoticed: for a damaged frame, libraries give
-what their decoder makes of it, where `VideoReader` raises an error; `tools/check_videos.py --full` finds such files.
+full-size frames; their `get_clips` is `get_resized_clips`. One case goes unnoticed: for a damaged frame, libraries
+return whatever their decoder outputs, where `VideoReader` raises an error; `tools/check_videos.py --full` finds such
+files.
 
-`torchcodec_cuda` decodes in a GPU's video unit, which rounds colors in its own way: its frames are close to ours, not
+`torchcodec_cuda` decodes in a GPU's video unit, which rounds colors differently: its frames are close to ours, but not
 equal. It gets only files in YUV 4:2:0 of limited range, which all such units support.
 """
 
@@ -50,7 +51,7 @@ ReaderName = Literal["pyav", "decord", "torchcodec", "torchcodec_cuda", "opencv"
 log = logging.getLogger(__name__)
 
 COMMON_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}
-# Pixel formats in which all libraries have been seen to give our colors.
+# Pixel formats for which all libraries have been seen to return our colors.
 COMMON_FORMATS = {
     *("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "yuva420p"),
     *("gray", "gbrp", "rgb24", "bgr24"),
@@ -75,7 +76,7 @@ class OtherDecoderReader(FrameReader):
             "turned",
         }
     )
-    """The divergences, by their names in `find_divergences`, for which `VideoReader` reads the file instead."""
+    """The divergences, named as in `find_divergences`, for which `VideoReader` reads the file instead."""
 
     def __init__(self, path, *, index: VideoIndex | None = None, num_threads: int = 1):
         ours = self._ours = VideoReader(path, index=index, num_threads=num_threads)
@@ -142,7 +143,7 @@ class OtherDecoderReader(FrameReader):
         raise NotImplementedError
 
     def count_frames(self) -> int:
-        """How many frames the library finds."""
+        """The number of frames that the library finds."""
         raise NotImplementedError
 
     def decode_frames(self, indices: list[int]) -> torch.Tensor:
@@ -196,7 +197,7 @@ class TorchCodecReader(OtherDecoderReader):
 
 
 class TorchCodecCudaReader(TorchCodecReader):
-    """torchcodec in the video unit of this rank's GPU; frames are resized on the GPU, and leave it as clips."""
+    """torchcodec in the video unit of this rank's GPU; frames are resized on the GPU and leave it as clips."""
 
     diverges_on = TorchCodecReader.diverges_on | {"not_420"}
     can_fork = False
@@ -213,7 +214,7 @@ class TorchCodecCudaReader(TorchCodecReader):
 
 
 class OpenCVReader(OtherDecoderReader):
-    """OpenCV's VideoCapture, with a seek where that saves decoding."""
+    """OpenCV's VideoCapture, seeking where that saves decoding."""
 
     diverges_on = OtherDecoderReader.diverges_on | {"av1", "uneven_times", "bt2020"}
 
@@ -277,7 +278,7 @@ def find_divergences(video: VideoReader) -> set[str]:
     """Which rows of the table above apply to a video."""
     index, facts = video.index, video.index.facts
     settings = facts["decoder"] or {}
-    times = index.packet_times[settings.get("reorder_depth", 0) :]  # Matroska does not tell when the first are decoded
+    times = index.packet_times[settings.get("reorder_depth", 0) :]  # Matroska does not say when the first are decoded
     is_reordered = (np.diff(index.frame_starts[np.argsort(index.frame_packets)]) < 0).any()
     found = {
         "streams": video.num_streams > 1,

@@ -1,8 +1,8 @@
-"""Gives the packets of a video and the decoder for them: through FFmpeg's demuxer, or straight from the file's bytes.
+"""Provides a video's packets and their decoder: through FFmpeg's demuxer, or directly from the file's bytes.
 
-To learn what is in a file, FFmpeg looks at its streams and decodes some frames. A file whose index says where the data
-of each packet is, and how to make the decoder, needs neither that nor a demuxer. Opening takes up to a quarter of the
-time in which a clip is read, and demuxing costs as much Python as decoding does.
+To find out what is in a file, FFmpeg probes its streams and decodes some frames. If the index has the location of each
+packet's data and the decoder's settings, neither that nor a demuxer is needed. Opening takes up to a quarter of the
+time of reading a clip, and demuxing costs as much Python as decoding.
 """
 
 import io
@@ -51,22 +51,22 @@ class DemuxedPackets:
             return
         if not self._has_sought:
             raise VideoError(self._path, CHANGED)
-        # After a seek, some demuxers give other packets (ASF). From the start they give what they gave the index.
+        # After a seek, some demuxers return other packets (ASF). From the start they return what the index has.
         self._can_seek = False
         self._reopen()
         yield from self.read(index, max(first, number), last)
 
     def mark_all_read(self, index: VideoIndex) -> None:
-        """Tells that the container stands at the end of the file."""
+        """Records that the container is at the end of the file."""
         self._next_packet = len(index.packet_sizes)
 
     def _seek(self, index: VideoIndex, number: int) -> None:
-        """Moves to a packet or to one before it; to the start of the file if it is unclear where the seek ended."""
+        """Moves to a packet or an earlier one; to the start of the file if it is unclear where the seek ended."""
         if not self._can_seek:
             return self._reopen()
         try:
             self.container.seek(int(index.packet_times[number]), stream=self.stream)
-        except av.FFmpegError:  # nothing to seek by, as in a bare H.264 stream
+        except av.FFmpegError:  # no way to seek, as in a bare H.264 stream
             return self._reopen()
         packets = read_packets(self.container, self.stream)
         landed = next(packets, None)
@@ -76,7 +76,7 @@ class DemuxedPackets:
         self._packets, self._next_packet, self._has_sought = chain([landed], packets), found, True
 
     def _reopen(self) -> None:
-        """Opens the file again, and keeps the decoder."""
+        """Reopens the file, keeping the decoder."""
         self.container.close()
         self.container, self.stream = open_container(self._path)
         self._start_reading()
@@ -86,7 +86,7 @@ class DemuxedPackets:
 
 
 class DirectPackets:
-    """Packets read straight from the file's bytes. `codec` is their decoder."""
+    """Packets read directly from the file's bytes. `codec` is their decoder."""
 
     def __init__(self, path: str, file: io.BufferedReader, start: int, index: VideoIndex, codec: VideoCodecContext):
         self.codec = codec
@@ -115,7 +115,7 @@ class DirectPackets:
 def open_direct(
     path: str, index: VideoIndex, num_threads: int, codec: VideoCodecContext | None = None
 ) -> DirectPackets | None:
-    """The packets of a file that has not changed since it was indexed; None where they must be demuxed.
+    """The packets of a file that has not changed since it was indexed; None if they must be demuxed.
 
     `codec`: a decoder to use; None makes one. Raises VideoError if the file cannot be opened.
     """
@@ -123,7 +123,7 @@ def open_direct(
         return None
     try:
         codec = codec or make_decoder(index.facts["decoder"], num_threads)
-    except (AttributeError, ValueError):  # the index is from another PyAV, whose decoders differ
+    except (AttributeError, ValueError):  # the index is from a PyAV version with other decoders
         return None
     file, start = open_bytes(path)
     if list(stamp(file.fileno())) != index.facts["stamp"]:

@@ -1,9 +1,9 @@
-"""Reads chosen frames of a video file: exact in every container, and without decoding more than that takes.
+"""Reads chosen frames of a video file: exactly, in every container, and decoding no more than necessary.
 
-PyAV decodes (its wheel brings FFmpeg along); `index.py` knows where in the file the frames are, and `packets.py` reads
-there. The reader is fast because of what it skips: it goes to the right keyframe, sends the packets from there to the
-last wanted one, lets the decoder skip pictures that are neither wanted nor referred to, and converts wanted frames
-only, once for each view. Where the index says how, it does so without opening the file as a video at all.
+PyAV decodes (its wheel includes FFmpeg); `index.py` locates the frames in the file, and `packets.py` reads them. The
+reader is fast because of what it skips: it seeks to the right keyframe, sends the packets from there to the last wanted
+one, lets the decoder skip frames that are neither wanted nor referenced, and converts only wanted frames, once per
+view. If the index has what it needs, it does all this without opening the file as a video.
 """
 
 from collections import defaultdict
@@ -32,31 +32,31 @@ class VideoReader(FrameReader):
         with VideoReader("clip.mp4") as video:
             clip = video.get_frames(range(0, 64, 8))  # uint8 [8, H, W, 3]
 
-    Frame i is the i-th frame that decoding the file from its start gives. Frames are RGB, in the size in which they are
-    stored, turned or mirrored if the file says how.
+    Frame i is the i-th frame when the file is decoded from its start. Frames are RGB, in their stored size, rotated or
+    mirrored as the file says.
 
-    In a damaged file, a frame whose packet is present but does not decode keeps its number: `num_frames` counts it,
-    asking for it raises VideoError, and all other frames keep the numbers they have in the intact file.
+    In a damaged file, a frame whose packet is present but cannot be decoded keeps its number: `num_frames` counts it,
+    asking for it raises VideoError, and all other frames keep the numbers that they have in the intact file.
 
     Open a reader in the process that uses it (decoders do not survive a fork) and close it. Ask for all wanted frames
-    of a file in one call: it is then decoded in one pass, and a reader keeps no frames between calls.
+    of a file in one call, so that it is decoded in one pass: a reader keeps no frames between calls.
 
     Args:
         path: a local file, or `shard.tar#member` for one inside a tar file.
         index: the `index` of an earlier reader of the same file, which saves reading all its packets again.
-        num_threads: threads of the decoder. One is best where readers run side by side, as in dataloader workers.
+        num_threads: threads of the decoder. One is best if readers run in parallel, as in dataloader workers.
 
     Attributes:
-        num_frames: how many frames there are, by the packets and not by the header.
+        num_frames: number of frames, counted by packets, not taken from the header.
         fps: average frames per second; the frame rate may vary.
         duration_seconds: from the start of the first frame to the end of the last.
         height, width: of the upright frames, in pixels.
-        rotation, is_mirrored: how stored frames are turned upright, see `Orientation`.
+        rotation, is_mirrored: how stored frames are turned upright; see `Orientation`.
         codec, container, pixel_format: FFmpeg's names, such as "h264", "matroska,webm" and "yuv420p".
-        num_streams: video streams in the file; the first that is no still picture is read.
-        index: where the frames are in the file; small and plain, to be kept, pickled and given to the next reader.
+        num_streams: video streams in the file; the first that is not a still image is read.
+          index: where the frames are in the file; small and picklable, to keep for the next reader.
 
-    Raises VideoError, with path and reason, if the file is missing, is not a video or has no frame that decodes.
+    Raises VideoError, with path and reason, if the file is missing, is not a video or has no decodable frame.
     """
 
     def __init__(self, path, *, index: VideoIndex | None = None, num_threads: int = 1):
@@ -103,8 +103,8 @@ class VideoReader(FrameReader):
     def get_clips(self, requests: Iterable[ClipRequest]) -> list[torch.Tensor]:
         """Several clips in one pass -> uint8 [3, T, view.num_rows, view.num_columns] each.
 
-        Pictures are cropped and scaled before conversion to RGB, see `scaling.py`; those of more than 8 bits are
-        converted first and go through `resize_fast`. Errors as in `get_frames`.
+        Frames are cropped and scaled before conversion to RGB (see `scaling.py`); frames of more than 8 bits are
+        converted first and resized by `resize_fast`. Errors as in `get_frames`.
         """
         self._check_open()
         requests = [(self.check_indices(indices), view) for indices, view in requests]
@@ -129,9 +129,9 @@ class VideoReader(FrameReader):
             raise ValueError(f"{self.path}: the reader is closed; open a new one to read frames")
 
     def _read_frames(self, indices: Iterable[int], take: Callable[[int, av.VideoFrame], None]) -> None:
-        """Decodes each of the frames once, and calls `take(its number, frame)` for it, in packet order.
+        """Decodes each frame once and calls `take(its number, frame)`, in packet order.
 
-        Raises VideoError if one of them cannot be decoded, after taking the others.
+        Raises VideoError if a frame cannot be decoded, after taking the others.
         """
         numbers = {int(self.index.frame_packets[i]): i for i in indices}  # packet number -> frame number
         runs = defaultdict(set)  # packet number of a keyframe -> wanted packets that are decoded from there
@@ -139,7 +139,7 @@ class VideoReader(FrameReader):
             runs[int(self.index.frame_starts[i])].add(packet)
         for start, wanted in sorted(runs.items()):
             self._decode(start, wanted, lambda frame: self._take(frame, numbers, take))
-        if numbers:  # the file is damaged, or a keyframe was no clean start: decoding from the start is the truth
+        if numbers:  # the file is damaged, or a keyframe was not a clean start: decoding from the start decides
             self._decode_plainly(set(numbers), lambda frame: self._take(frame, numbers, take))
         if numbers:
             raise VideoError(self.path, f"frame {min(numbers.values())} of {self.num_frames} cannot be decoded")
@@ -152,9 +152,9 @@ class VideoReader(FrameReader):
             raise VideoError(self.path, f"a frame {reason}") from error
 
     def _decode(self, start: int, wanted: set[int], take: Callable[[av.VideoFrame], None]) -> None:
-        """Decodes from packet `start` to the last wanted one, and takes the frame of each wanted packet.
+        """Decodes from packet `start` to the last wanted one, taking the frame of each wanted packet.
 
-        Ends early where a packet is damaged: the frames after it may refer to it.
+        Ends early at a damaged packet: the frames after it may refer to it.
         """
         codec = self._packets.codec
         codec.flush_buffers()
@@ -183,10 +183,10 @@ class VideoReader(FrameReader):
                 return
 
     def _decode_plainly(self, wanted: set[int], take: Callable[[av.VideoFrame], None]) -> None:
-        """Like `_decode`, but from the start, without skipping, and with what the decoder makes of damaged packets.
+        """Like `_decode`, but from the start, without skipping, and accepting the decoder's output for damaged packets.
 
-        That may show what an earlier frame left in one of the decoder's buffers, so each time all of them are decoded,
-        by one thread, and none is kept: which buffers are free then never depends on the frames that are wanted.
+        That output may show what an earlier frame left in a decoder buffer. So all frames are decoded each time, by one
+        thread, and none is kept: which buffers are free then never depends on the wanted frames.
         """
         packets = DemuxedPackets(self.path, 1, is_strict=False)
         missing = set(wanted)
@@ -202,7 +202,7 @@ class VideoReader(FrameReader):
             packets.close()
 
     def _scan(self) -> VideoIndex:
-        """Makes the index, and keeps open what reads the packets best from here on."""
+        """Makes the index, and keeps open the best source of packets from here on."""
         demuxed = self._packets
         try:
             index = scan_video(self.path, demuxed.container, demuxed.stream)
@@ -218,7 +218,7 @@ class VideoReader(FrameReader):
             raise
 
     def _write_view(self, frame: av.VideoFrame, view: View, scalers: dict[View, ViewScaler], out: np.ndarray) -> None:
-        """Writes a view of a frame into `out`, uint8 [3, rows, columns]; `scalers` are those made so far."""
+        """Writes a view of a frame into `out`, uint8 [3, rows, columns]; `scalers` has those made so far."""
         has_bytes = frame.format.components[0].bits == 8  # with more bits, FFmpeg's scaling changes colors
         if not has_bytes or (frame.height, frame.width) != self._stored_size:
             rgb = torch.from_numpy(self._to_rgb(frame)[None])

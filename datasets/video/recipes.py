@@ -2,12 +2,12 @@
 
 The recipes `short288`, `short256` and `short160` are those of https://github.com/facebookresearch/GloRe (README):
 MPEG-4, with the shorter side at most that many pixels. `training` is ours: a keyframe every 4 frames and no B-frames,
-so that frames far apart take little decoding; docs/preparing_videos.md has the measurement behind it.
+so that frames far apart need little decoding; docs/preparing_videos.md has the measurements behind it.
 """
 
 from typing import NamedTuple
 
-COLORS = "+write_colr"  # says how colors are coded even if the source tells that only in part
+COLORS = "+write_colr"  # writes how colors are coded, even if the source says so only in part
 
 
 class Recipe(NamedTuple):
@@ -28,9 +28,9 @@ class Recipe(NamedTuple):
 
     @property
     def comment(self) -> str:
-        """The comment written into each target: it tells later by which recipe the file was made.
+        """The comment written into each target, which identifies the recipe that it was made by.
 
-        It ends with the rule for frames, because files made by an earlier rule may lack some.
+        It ends with the rule for frames, because files made by an earlier rule may lack frames.
         """
         options = " ".join(f"{name}={value}" for name, value in self.options.items())
         return f"short side {self.short_side}, {self.codec} {options}, every frame at its time"

@@ -1,9 +1,9 @@
 """Re-encodes one video, frame by frame: frame i of the target is frame i of the source, upright, at the same time.
 
-Both the ffmpeg program and PyAV can do it. Either encodes the frames as if they were evenly spaced, so that no time,
-however odd, makes an encoder drop, repeat or starve a frame; their times are written when they are put into the target.
-The program has its own ideas of which frames a file holds, so its result counts only if it has as many as `VideoReader`
-finds. It is told how to turn frames upright, because what it does by itself has changed from release to release.
+Both the ffmpeg program and PyAV can do it. Either encodes the frames as if evenly spaced, so that no odd time makes an
+encoder drop, repeat or starve a frame; the actual times are written when the frames are muxed into the target. The
+program may see other frames in a file, so its result counts only if it has as many as `VideoReader` finds. It is told
+how to turn frames upright, because its own behavior has changed from release to release.
 """
 
 import subprocess
@@ -26,30 +26,30 @@ from datasets.video.recipes import Recipe
 
 FFMPEG_DEFAULTS = {"bt": "4M", "g": "12"}  # the encoders' own; PyAV changes them
 COLOR_TAGS = ("colorspace", "color_range", "color_primaries", "color_trc")
-# Encoders give each frame a share of the bits per second. More frames than these get more bits, fewer do not.
+# Encoders divide the bits per second among the frames. More frames than these get more bits, fewer do not.
 MIN_RATE, MAX_RATE = 1, 60
 MAX_MPEG4_CLOCK = 65535  # ticks per second
 
 
 class Source(NamedTuple):
-    """A video that is about to be converted."""
+    """A video to convert."""
 
     path: str
     stream_index: int  # which of the file's streams is the video
-    frame_packets: np.ndarray  # int64 [T], the packet that holds each frame
+    frame_packets: np.ndarray  # int64 [T], the packet of each frame
     times: FrameTimes
     turns: list[str]  # filters that turn stored frames upright
     picture: av.VideoFrame  # the first frame as the target has it
 
     @property
     def encoder_rate(self) -> Fraction:
-        """Frames per second as the encoder is told."""
+        """Frames per second that the encoder is given."""
         rate = min(max(self.times.rate, Fraction(MIN_RATE)), Fraction(MAX_RATE))
         return rate.limit_denominator(MAX_MPEG4_CLOCK // ceil(rate))
 
     @property
     def filters(self) -> list[str]:
-        """What makes a stored frame of any size one of the target; a source may change its size on the way."""
+        """Filters that turn a stored frame of any size into one of the target; a source may change its size midway."""
         return [*self.turns, f"scale={self.picture.width}:{self.picture.height}:out_range=tv"]
 
 
@@ -87,7 +87,7 @@ def read_source(path: str, recipe: Recipe) -> Source:
 
 
 def reencode_by_program(source: Source, target: str, recipe: Recipe, ffmpeg: str) -> str | None:
-    """Re-encodes with the ffmpeg program -> its first complaint, or ""; None if it does not give every frame."""
+    """Re-encodes with the ffmpeg program -> its first complaint, or ""; None if frames are missing."""
     line = command(ffmpeg, source, recipe)
     with (
         tempfile.TemporaryFile() as complaints,
@@ -105,8 +105,7 @@ def reencode_by_program(source: Source, target: str, recipe: Recipe, ffmpeg: str
 def command(ffmpeg: str, source: Source, recipe: Recipe) -> list[str]:
     """The ffmpeg command that writes the encoded frames to its standard output.
 
-    "-r" before the input numbers the frames, whatever their times. "file:" lets names contain colons and start with
-    dashes.
+    "-r" before the input numbers the frames, whatever their times. "file:" allows names with colons or leading dashes.
     """
     encoder = [argument for name, value in recipe.options.items() for argument in (f"-{name}:v", value)]
     return [
@@ -119,7 +118,7 @@ def command(ffmpeg: str, source: Source, recipe: Recipe) -> list[str]:
 
 
 def _mux_encoded(file, source: Source, target: str, recipe: Recipe) -> bool:
-    """Writes the encoded frames that come from a pipe into the target -> whether these are all frames of the source."""
+    """Writes the encoded frames from a pipe into the target -> whether these are all frames of the source."""
     try:
         encoded = av.open(file, format="nut")
     except (av.FFmpegError, OSError):
@@ -206,7 +205,7 @@ class _Scaler:
 
 
 def _buffer_options(frame: av.VideoFrame) -> dict[str, str]:
-    """What filters have to know of frames beforehand. PyAV's `add_buffer` does not tell them how colors are coded."""
+    """What filters must know about frames beforehand. PyAV's `add_buffer` does not pass on how colors are coded."""
     return {
         "video_size": f"{frame.width}x{frame.height}",
         "pix_fmt": frame.format.name,
@@ -238,14 +237,14 @@ def _open_target(source: Source, target: str, recipe: Recipe):
 
 
 def _tag_colors(codec, picture: av.VideoFrame) -> None:
-    """Says in the target how its colors are coded, so that readers convert them to RGB as they did the source's."""
+    """Marks in the target how its colors are coded, so that readers convert them to RGB like the source's."""
     for name in COLOR_TAGS:
         if (value := getattr(picture, name)) is not None:
             setattr(codec, name, value)
 
 
 def _mux(output, stream, packet, times: FrameTimes, numbers) -> None:
-    """Writes a packet whose times count encoded frames. `numbers`: which frame of the source each of these is."""
+    """Writes a packet whose times count encoded frames. `numbers`: the source frame of each of these."""
 
     def tick(count: int) -> int:
         return times.tick(numbers[count] if count >= 0 else count)

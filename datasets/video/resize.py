@@ -1,9 +1,9 @@
-"""Resizes and crops frames in one step, in two ways.
+"""Resizes and crops frames in one step, with two methods.
 
-`resize_exact` equals OpenCV's 8-bit bilinear `resize` bit for bit. The authors of GloRe resize with it, so an
-evaluation sees the pixels behind their published numbers. `resize_fast` is torch's 8-bit bilinear, for training: at
-most one gray level away and about twice as fast on frames of Kinetics size. Neither antialiases: on 288-line videos
-that would change pixels by up to 18 levels.
+`resize_exact` equals OpenCV's 8-bit bilinear `resize` bit for bit. GloRe's authors resize with it, so an evaluation
+sees the pixels behind their published numbers. `resize_fast` is torch's 8-bit bilinear resize, for training: at most
+one gray level away and about twice as fast on frames of Kinetics size. Neither antialiases: on 288-line videos that
+would change pixels by up to 18 levels.
 """
 
 from typing import NamedTuple
@@ -35,8 +35,8 @@ def resize_exact(frames: torch.Tensor, view: View) -> torch.Tensor:
 
         h = (a * left + b * right) >> 4,        out = ((c * h_above >> 16) + (d * h_below >> 16) + 2) >> 2
 
-    The first line is computed in 16 bits, where NumPy is several times as fast as in 32. With step = right - left and
-    b = 16 * coarse + fine it reads h = 128 * left + step * coarse + (step * fine >> 4), and every term fits 16 bits.
+    h is computed in 16 bits, where NumPy is several times as fast as in 32. With step = right - left and
+    b = 16 * coarse + fine, h = 128 * left + step * coarse + (step * fine >> 4), and every term fits in 16 bits.
     """
     num_frames, height, width, _ = frames.shape
     if (view.height, view.width) == (height, width):
@@ -91,7 +91,7 @@ def _neighbors(num_in: int, num_out: int, first: int, count: int) -> tuple[np.nd
 def resize_fast(frames: torch.Tensor, view: View) -> torch.Tensor:
     """uint8 [T, H, W, 3] -> uint8 [3, T, num_rows, num_columns], within one level of `resize_exact`.
 
-    It resizes whole frames. Of a line of pixels, 1 x 4000, that would be 340 x 1,360,000: such views are left to
+    It resizes whole frames. A line of pixels, 1 x 4000, would become 340 x 1,360,000; such views are left to
     `resize_exact`.
     """
     if view.height * view.width > MAX_RESIZED_PIXELS:

@@ -16,7 +16,7 @@ class UprightRgb:
         self.height, self.width = (width, height) if orientation.swaps_sides else (height, width)
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
-        """uint8 [H, W, 3], upright; valid until the next call. A picture of another size is scaled."""
+        """uint8 [H, W, 3], upright; valid until the next call. Pictures of other sizes are scaled."""
         height, width = self._stored_size
         plane = self._reformatter.reformat(frame, width, height, "rgb24", threads=1).planes[0]
         picture = np.ndarray((height, width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))

@@ -1,4 +1,4 @@
-"""Which frames of a video make a clip: a random clip for training, evenly spaced clips for evaluation.
+"""Which frames of a video form a clip: a random clip for training, evenly spaced clips for evaluation.
 
 Or, instead of neighboring frames, one frame from each of several equal segments (TSN, https://arxiv.org/abs/1608.00859).
 
@@ -7,7 +7,7 @@ Code:  https://github.com/facebookresearch/GloRe, data/video_sampler.py
 
 `RandomSampling` and `EvenSampling` return exactly the authors' indices: positions are computed by the same floating
 point expressions and random draws come in the same order, because rounding decides some starts (6,517 of 531,495 even
-starts differ from exact arithmetic by one frame). Different here: each call takes the random generator, so a clip is a
+starts differ from exact arithmetic by one frame). Differences: each call takes the random generator, so a clip is a
 function of that generator alone; a named policy handles short videos; and intervals may be in seconds.
 """
 
@@ -25,7 +25,7 @@ class RandomSampling:
 
     Args:
         num_frames: frames in a clip.
-        interval: video frames from one frame of the clip to the next; from several, each call draws one.
+        interval: video frames from one frame of the clip to the next; if several are given, each call draws one.
         speed: range of a random factor for the interval, cut off where the clip would leave the video.
         seconds: the interval in seconds instead, at the video's average frame rate.
         short: what to do with a video too short for a clip at the lowest speed. "consecutive" is the paper's policy:
@@ -97,7 +97,7 @@ class EvenSampling:
             raise ValueError(f"num_clips is {num_clips}; expected at least 1")
 
     def span(self, fps: float | None = None) -> int:
-        """The video frames from the first to the last frame of a clip, both included."""
+        """The number of video frames from the first to the last frame of a clip, inclusive."""
         return int((self.num_frames - 1) * self._interval(fps)) + 1
 
     def _interval(self, fps: float | None) -> float:

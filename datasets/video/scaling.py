@@ -1,7 +1,7 @@
 """Crops and scales decoded pictures before they are converted to RGB, so that fewer pixels are converted.
 
-A full-size RGB picture and a separate resize cost several times as much. The view is the same within half a pixel, but
-the bits are not: chroma and luma are scaled at their own resolutions, then converted. So this is for training;
+Conversion at full size and a separate resize cost several times as much. The view is the same within half a pixel, but
+not bit for bit: chroma and luma are scaled at their own resolutions, then converted. So this is for training;
 evaluation uses `resize.resize_exact`.
 """
 
@@ -21,7 +21,7 @@ class ViewScaler:
 
     Args:
         frame: a picture of that size and format.
-        view: the part to keep, see `View`.
+        view: the part to keep; see `View`.
     """
 
     def __init__(self, frame: av.VideoFrame, view: View):
@@ -70,7 +70,7 @@ def _kind(frame: av.VideoFrame) -> tuple:
 
 
 def _aligned_part(num_in: int, num_out: int, first: int, count: int) -> tuple[int, int, int, int]:
-    """The part of one axis to scale so that the result holds `count` pixels from `first` on.
+    """The part of one axis to scale so that the result contains `count` pixels from `first` on.
 
     Returns the first input pixel, the number of input pixels, the number of output pixels, and where among these the
     wanted ones start. The part is aligned to chroma samples, so it is a little larger than wanted.

@@ -1,8 +1,8 @@
-"""Finds videos inside tar files: `shard.tar#folder/clip.mp4` is a member of `shard.tar`, read where it lies.
+"""Finds videos inside tar files: `shard.tar#folder/clip.mp4` is a member of `shard.tar`, read in place.
 
-A slow network disk serves few large files faster than many small ones. Members are found as an extraction would leave
-them: of two with the same name the later counts, and links lead to the member that they name. Tar files in any format
-(ustar, GNU, PAX) are read, but must not be compressed.
+A slow network disk serves few large files faster than many small ones. Members are found as extraction would leave
+them: of two with the same name the later one counts, and links lead to the member that they name. Tar files of any
+format (ustar, GNU, PAX) are read, but must not be compressed.
 """
 
 import os
@@ -20,17 +20,17 @@ MAX_LINKS = 40  # as many as Linux follows
 
 
 class _Contents(NamedTuple):
-    """The files of a tar file: their first byte and the one after their last; and its links."""
+    """The members of a tar file (first byte and the one after the last) and its links."""
 
     ranges: dict[str, tuple[int, int]]
     links: dict[str, str]  # name -> the name that a symbolic link leads to
-    unfit: dict[str, str]  # name -> why it cannot be read where it lies
+    unfit: dict[str, str]  # name -> why it cannot be read in place
 
 
 def split_member(path: str) -> tuple[str, str] | None:
     """`shard.tar#member` -> (shard.tar, member); None for any other path, or if a file with this whole name exists.
 
-    Compressed tar files are split, too: `find_member` says what is wrong with them.
+    Compressed tar files are split, too; `find_member` reports what is wrong with them.
     """
     match = _MEMBER.fullmatch(str(path))
     return (match[1], match[2]) if match and not os.path.exists(path) else None
@@ -84,7 +84,7 @@ def _read_contents(shard: str, size: int, time: int) -> _Contents:
 
 
 def _link(contents: _Contents, name: str, other: str) -> None:
-    """A hard link: `name` is what `other` is at this place in the tar file."""
+    """A hard link: `name` is what `other` is at this point in the tar file."""
     for table in contents:
         if other in table:
             table[name] = table[other]
@@ -93,7 +93,7 @@ def _link(contents: _Contents, name: str, other: str) -> None:
 
 
 def _follow(name: str, links: dict[str, str]) -> str:
-    """The member that a name leads to by symbolic links, of itself or of a folder that it is in."""
+    """The member that a name leads to through symbolic links, its own or those of its folders."""
     for _ in range(MAX_LINKS):
         parts = name.split("/")
         prefixes = ("/".join(parts[:count]) for count in range(1, len(parts) + 1))

@@ -1,12 +1,12 @@
-"""Which pictures of a video no other picture refers to: the decoder may skip those that are not wanted.
+"""Which pictures of a video no other picture refers to: the decoder may skip these if they are not wanted.
 
 Decoders skip such pictures on request (FFmpeg's `skip_frame`), packet by packet. They recognize them by marks in H.264
-and HEVC, and by their type in MPEG-4, where no picture refers to a B-frame.
+and HEVC, and by type in MPEG-4, where no picture refers to a B-frame.
 
-In old DivX and Xvid files, B-frames between two other frames come late: the first lies in the packet of the picture
+In old DivX and Xvid files, B-frames between two other frames come late: the first is in the packet of the picture
 before them, each further one in the packet of the B-frame before it, and an empty packet follows. The decoder keeps a
-B-frame until the next packet comes. If it then skips that B-frame, it loses what this packet holds, and would take the
-empty one for a picture. So consecutive B-frames are skipped together: the packet of the first is sent, to make the
+B-frame until the next packet comes. If it then skips that B-frame, it loses the contents of this packet, and would take
+the empty one for a picture. So consecutive B-frames are skipped together: the packet of the first is sent, to make the
 decoder drop what it keeps, and the packets of the others are not.
 """
 
@@ -23,14 +23,14 @@ Marks = Literal["each", "rows"]
 def find_marks(
     codec: str, extradata: bytes | None, pictures: Sequence[str], types: Sequence[str] | None, num_frames: int
 ) -> Marks | None:
-    """How the decoder can skip pictures of a video; None where it cannot be trusted to know which.
+    """How the decoder can skip pictures of a video; None if it may not recognize them correctly.
 
     Args:
-        codec: FFmpeg's name of it.
+        codec: FFmpeg's name for it.
         extradata: the codec's headers, as the container stores them.
-        pictures: for MPEG-4, the types of the pictures that each packet holds.
+        pictures: for MPEG-4, the types of the pictures in each packet.
         types: for MPEG-4, the type of the picture decoded at each packet; None if unclear.
-        num_frames: how many frames come out.
+        num_frames: number of decoded frames.
     """
     if codec == "h264" or (codec == "hevc" and has_one_layer(extradata)):
         return "each"
@@ -44,7 +44,7 @@ def find_marks(
 def has_one_layer(extradata: bytes | None) -> bool:
     """Whether an HEVC file says that all its pictures are in one temporal layer.
 
-    Then no picture refers to one that is marked as unreferenced; with more layers, pictures of a higher one may.
+    Then no picture refers to one marked as unreferenced; with more layers, pictures of a higher layer may.
     (H.265, sub-layer non-reference pictures; ISO/IEC 14496-15, numTemporalLayers in the decoder configuration record.)
     """
     return extradata is not None and len(extradata) > 21 and extradata[0] == 1 and extradata[21] >> 3 & 7 == 1

@@ -1,4 +1,4 @@
-"""Reads a long video, a live stream or a camera from its start on: every frame once, in order, in bounded memory."""
+"""Reads a long video, a live stream or a camera from its start: every frame once, in order, in bounded memory."""
 
 import logging
 import re
@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 OPENING_SECONDS, READING_SECONDS = 15.0, 30.0
 """How long a stream may take to open, and to send more."""
 CLOSING_SECONDS = 2.0
-"""How long to wait, when a stream is closed, for a thread that is reading it."""
+"""How long to wait for a reading thread when a stream is closed."""
 CAMERA_FORMATS = {"linux": "video4linux2", "darwin": "avfoundation", "win32": "dshow"}
 PUSHED = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "srt", "tcp")
-"""Protocols of streams that do not wait for who reads them."""
+"""Protocols of streams that do not wait for the reader."""
 
 
 def is_stream(source: Any) -> bool:
@@ -40,28 +40,28 @@ class StreamFrame(NamedTuple):
     """A decoded frame of a stream."""
 
     number: int
-    """From 0."""
+    """The number of the frame, from 0."""
     seconds: float
-    """When it is shown, from the first frame on."""
+    """When it is shown, relative to the first frame."""
     picture: av.VideoFrame
     """As decoded; `VideoStream.to_rgb` converts it."""
 
 
 class VideoStream:
-    """The frames of a video file, a stream or a camera, one after the other.
+    """The frames of a video file, a stream or a camera, in order.
 
         with VideoStream("rtsp://camera/1") as stream:
             for frame in stream:
                 pixels = stream.to_rgb(frame)  # uint8 [H, W, 3]
 
-    Frame i of a file is frame i of `VideoReader`, but for damaged files: what does not decode is passed over.
+    Frame i of a file is frame i of `VideoReader`, except in damaged files, where undecodable frames are skipped.
 
     Attributes:
         path: the source.
-        fps: average frames per second, as the source says.
-        duration_seconds: as the source says; None if it does not, as live streams do not.
+        fps: average frames per second, according to the source.
+          duration_seconds: according to the source; None if it does not say, as with live streams.
         is_live: whether frames are lost unless they are read as fast as they come.
-        start_seconds: the source's own time of the first frame, once that is read.
+        start_seconds: the source's own time of the first frame, once it is read.
 
     Raises VideoError, with path and reason, if the source cannot be opened or has no video.
     """
@@ -89,7 +89,7 @@ class VideoStream:
 
     def __exit__(self, *error):
         self._is_closed = True
-        # A thread that waits for a camera that has stalled keeps the container: to close it under the thread crashes.
+        # A thread waiting for a stalled camera keeps the container: closing it while in use crashes.
         if self._in_use.acquire(timeout=CLOSING_SECONDS):
             self._container.close()
             self._in_use.release()
@@ -102,7 +102,7 @@ class VideoStream:
             if first is None and time is not None:
                 self.start_seconds = first = time
             usual = seconds + 1 / self.fps
-            # Clocks that stand still, go back or jump ahead count as usual.
+            # If the clock stands still, goes back or jumps ahead, the usual step counts.
             is_usable = time is not None and 0 < time - first - seconds <= MAX_GAP_SECONDS
             seconds = time - first if is_usable else usual
             yield StreamFrame(number, seconds, picture)
@@ -142,11 +142,11 @@ PAUSE = 10
 
 
 def rate_and_length(path: str) -> tuple[float, float]:
-    """Average frames per second of a file, and its seconds: by the times of its frames, whatever its header says.
+    """Average frames per second of a file, and its seconds, by the times of its frames, not by its header.
 
-    Pauses are not in the average; and what a stream takes for a clock that was
-    set anew is not in the seconds. As the header says if the file cannot be indexed; 0 seconds if that does not say it
-    either. Raises VideoError if the file cannot be opened.
+    Pauses do not count in the average, and what a stream takes for a reset clock does not count in the seconds. If the
+    file cannot be indexed, both come from the header; 0 seconds if that has none. Raises VideoError if the file cannot
+    be opened.
     """
     try:
         with VideoReader(path) as video:
@@ -183,7 +183,7 @@ def _open_stream(source: str):
 
 
 def newest(items: Iterator[Any]) -> Iterator[Any]:
-    """The newest item whenever one is asked for: a thread makes them, and those that are not asked for are dropped.
+    """Yields the newest item whenever one is asked for; a thread makes the items, and the others are dropped.
 
     Raises what making an item raises.
     """

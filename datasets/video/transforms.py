@@ -3,8 +3,8 @@
 Paper: Graph-Based Global Reasoning Networks, https://arxiv.org/abs/1811.12814
 Code:  https://github.com/facebookresearch/GloRe, data/image_transforms.py
 
-Sizes, positions and the order of the random draws are the authors'. Different here: drawing is separate from
-transforming; frames stay uint8 in memory; color jitter and normalization wait for the device (see `color.py`).
+Sizes, positions and the order of the random draws are the authors'. Differences: drawing is separate from
+transforming; frames stay uint8 in memory; color jitter and normalization happen on the device (see `color.py`).
 """
 
 from collections.abc import Callable
@@ -33,23 +33,23 @@ class TrainViewSettings(Settings):
     )
     aspect: tuple[Factor, Factor] = Field(
         (0.8, 1.25),
-        description="range of a factor, the mean of two draws; it or its inverse multiplies the width and divides the "
-        "height, so width / height changes by its square: 0.64 to 1.56",
+        description="range of a factor, the mean of two draws; the factor or its inverse multiplies the width and "
+        "divides the height, so width / height changes by its square: 0.64 to 1.56",
     )
     crop: Side = Field(224, description="side of the random square crop, in pixels")
-    flip: bool = Field(True, description="mirror half of the clips; turn off for classes that tell left from right")
+    flip: bool = Field(True, description="mirror half of the clips; turn off if classes distinguish left from right")
     direct: bool = Field(
         False,
-        description="crop and scale decoded pictures before conversion to RGB: faster; views are the same within half "
-        "a pixel, pixels are not; off: resize as the authors do",
+        description="crop and scale decoded frames before conversion to RGB: faster; views are the same within half a "
+        "pixel, pixel values are not; off: resize as the authors do",
     )
     rand_augment: tuple[Annotated[int, Field(gt=0, le=100)], Annotated[int, Field(ge=0, le=30)]] | None = Field(
         None, description="RandAugment: number of operations, and their magnitude from 0 to 30; the same for all frames"
     )
     jitter: tuple[Share, Share, Share, Annotated[float, Field(ge=0, le=0.5)]] | None = Field(
         None,
-        description="largest change of brightness, contrast, saturation (shares of 1) and hue (share of the circle), "
-        "drawn per clip by torchvision's ColorJitter; in addition to color.hls, which does nearly the same",
+        description="largest change of brightness, contrast, saturation (fractions of 1) and hue (fraction of the "
+        "circle), drawn per clip by torchvision's ColorJitter; in addition to color.hls, which does nearly the same",
     )
 
     @model_validator(mode="after")
@@ -86,7 +86,7 @@ class DrawnView(NamedTuple):
 
 
 class TrainView:
-    """Draws a view and colors for a clip and takes the view; `ColorTransform` applies the colors."""
+    """Draws a view and colors for a clip and applies the view; `ColorTransform` applies the colors."""
 
     def __init__(self, settings: TrainViewSettings, colors: ColorSettings):
         self.settings, self.colors = settings, colors
@@ -119,7 +119,7 @@ class TrainView:
 def _operations(settings: TrainViewSettings) -> list[Callable[[torch.Tensor], torch.Tensor]]:
     if settings.rand_augment is None and settings.jitter is None:
         return []
-    from torchvision.transforms import v2  # takes a second to import; only recipes that use it should pay for it
+    from torchvision.transforms import v2  # takes a second to import; only recipes that use it pay for it
 
     operations = []
     if settings.rand_augment is not None:
@@ -130,7 +130,7 @@ def _operations(settings: TrainViewSettings) -> list[Callable[[torch.Tensor], to
 
 
 class EvalView:
-    """Resizes the short side and takes `num_crops` squares along the long side: the center one, or from end to end."""
+    """Resizes the short side and takes `num_crops` squares along the long side: the center, or from end to end."""
 
     def __init__(self, settings: EvalViewSettings, num_crops: int = 1):
         if num_crops < 1:

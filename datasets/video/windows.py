@@ -1,4 +1,4 @@
-"""Windows that slide over frames which come one by one: each becomes the views that a video of its length would."""
+"""Sliding windows over a sequence of frames: each becomes the same views as a video of its length."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -23,12 +23,12 @@ class Window(NamedTuple):
 class SlidingWindows:
     """Windows of `num_frames` frames, `stride` frames apart.
 
-    Only what some window shows is kept of a frame, resized and cropped, and only as long as a window may need it.
-    Frames after the last whole window are in none; a video shorter than a window is all in one.
+    Frames are kept only if some window shows them, resized and cropped, and only while a window may need them. Frames
+    after the last complete window are in no window; a video shorter than a window is one window.
 
     Args:
-        sampling: which frames of a window make its clips.
-        view: what is kept of each frame.
+        sampling: which frames of a window form its clips.
+          view: the part of each frame to keep.
         num_frames, stride: in frames, at least 1.
         fps: frames per second, for clips whose interval is in seconds.
     """
@@ -44,7 +44,7 @@ class SlidingWindows:
     def slide(
         self, frames: Iterable[StreamFrame], to_rgb: Callable[[StreamFrame], np.ndarray], first: int = 0
     ) -> Iterator[Window]:
-        """The windows from number `first` on, each as soon as its last frame is there."""
+        """The windows from number `first` on, each as soon as its last frame has arrived."""
         crops: dict[int, torch.Tensor] = {}  # by frame: uint8 [M, 3, 1, S, S]
         starts: dict[int, float] = {}  # by the number of a window's first frame: when it is shown
         frame, start = None, first * self.stride  # of the next window

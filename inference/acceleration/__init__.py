@@ -1,6 +1,6 @@
-"""Trained networks, run by what a processor has beyond PyTorch's eager float32 mode (`evaluation.acceleration`).
+"""Runs trained networks faster on a CPU than PyTorch's eager float32 mode does (`evaluation.acceleration`).
 
-A method is used only where it was measured faster, and only if it computes what the network does: see `choice`. Its
+A method is used only where it was measured to be faster, and only if its outputs match the network's: see `choice`. Its
 files and the choice are kept beside the weights, in accelerated/, so that only the first start makes and measures them.
 """
 
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 LARGEST_BATCH = 4
 NUM_CALIBRATION, NUM_COMPARED = 64, 200
-"""Files of data.val that set the ranges of 8 bits, and others that are compared."""
+"""Numbers of files of data.val that calibrate the int8 ranges, and of others to compare predictions on."""
 
 
 class AcceleratedNetwork(nn.Module):
@@ -54,13 +54,13 @@ class AcceleratedNetwork(nn.Module):
 
 
 def accelerate(task: Task, model: nn.Module, weights: Path, average: bool = False) -> nn.Module:
-    """The network as `evaluation.acceleration` wants it: an `AcceleratedNetwork`, or `model` if nothing is faster.
+    """The network as set by `evaluation.acceleration`: an `AcceleratedNetwork`, or `model` if nothing is faster.
 
     Args:
         task: its task; every rank calls this.
         model: in eval mode, on the task's device.
-        weights: the file that its weights are from.
-        average: whether they are the averaged ones of the file.
+        weights: the file that its weights come from.
+          average: whether they are the file's averaged weights.
 
     Raises SettingsError if a method is named that cannot run here.
     """
@@ -104,7 +104,7 @@ def _as_evaluated(task: Classification, model: nn.Module) -> Forward:
 def _files(task: Classification, methods: Sequence[AccelerationMethod]) -> FilesToCompare | None:
     """Files of the validation list for the methods that are not exact.
 
-    None if there is no such method, or if the list is not here, as with a network that somebody else trained.
+    None if there is no such method, or if the list is missing, as for a network that somebody else trained.
     """
     if all(METHODS[name].is_exact for name in methods):
         return None
@@ -119,7 +119,7 @@ def _files(task: Classification, methods: Sequence[AccelerationMethod]) -> Files
 def _folder(weights: Path, average: bool, shape: tuple[int, ...]) -> Path:
     """The folder for the files of these weights. Those of earlier weights under the same name are deleted.
 
-    Where it cannot be written, a temporary one, which goes when the process ends.
+    If it cannot be written, a temporary one, which is deleted when the process ends.
     """
     digest = hashlib.sha256(json.dumps([weights_digest(weights), versions()]).encode()).hexdigest()[:12]
     name = "-".join([weights.stem, *["average"] * average, "x".join(map(str, shape))])

@@ -1,4 +1,4 @@
-"""Which method runs a network fastest on this machine: measured once, and kept beside the files of the methods."""
+"""Which method runs a network fastest on this machine: measured once, and kept beside the methods' files."""
 
 import json
 import logging
@@ -30,24 +30,24 @@ log = logging.getLogger(__name__)
 
 FILE = "choice.json"
 WORTH_IT = 1.05
-"""A method that is not so many times as fast as eager mode is not used."""
+"""A method must be at least this many times as fast as eager mode to be used."""
 MOST_CHANGED = 0.01
-"""A method that is not exact is used only if at most so many of the compared files change their most probable class."""
+"""An inexact method is used only if at most this fraction of the compared files changes its most probable class."""
 REPEATS = 3
 PACKAGES = ("torch", "openvino", "onnxruntime")
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of a method against eager mode."""
+    """Measurements of a method against eager mode."""
 
     difference: float
-    """Largest difference of the logits for one random input, as a share of the largest absolute logit."""
+    """Largest difference of the logits for one random input, as a fraction of the largest absolute logit."""
     times_as_fast: float
     milliseconds: float
-    """For a batch of the choice."""
+    """For a batch of the choice's size."""
     agreement: float | None = None
-    """Share of files with the same most probable class; None: not compared, as the method is exact or files lack."""
+    """Fraction of files with the same most probable class; None: not compared (the method is exact, or no files)."""
     num_files: int = 0
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class Choice:
     method: AccelerationMethod | None
     measured: dict[AccelerationMethod, Measured]
     conditions: dict[str, Any]
-    """For what it holds: processor, threads, packages, batch size, methods that were tried."""
+    """The conditions it holds under: processor, threads, packages, batch size, methods tried."""
 
     def __str__(self) -> str:
         if self.method is None:
@@ -85,7 +85,7 @@ def conditions(methods: Sequence[AccelerationMethod], batch_size: int) -> dict[s
 
 
 def versions() -> dict[str, str | None]:
-    """Of the packages that make and run the files; None: not installed."""
+    """Versions of the packages that make and run the files; None: not installed."""
     return {name: package_version(name) for name in PACKAGES}
 
 
@@ -97,9 +97,9 @@ def choose(
     compared: Callable[[], Iterable[FileViews]] | None,
     multi_label: bool,
 ) -> Choice:
-    """The fastest method that may be used, as measured; under the same conditions, as it was measured before.
+    """The fastest usable method, by measurement; under the same conditions, by the earlier measurement.
 
-    A method that fails, computes something else or changes too many predictions is left out, with a warning.
+    A method that fails, has different outputs or changes too many predictions is left out, with a warning.
 
     Args:
         source: the network.
@@ -146,7 +146,7 @@ def choose(
 
 
 def _is_same(source: Source, eager: Forward, known: Choice) -> bool:
-    """Whether the kept file of a choice computes what it did: the code of the network may have changed since."""
+    """Whether the kept file of a choice still matches the network, whose code may have changed since."""
     with _left_out(known.method):
         found = max_differences(eager, source.open(known.method), source.shape, (1,))[1]
         return abs(found - known.measured[known.method].difference) <= TOLERANCE
@@ -155,7 +155,7 @@ def _is_same(source: Source, eager: Forward, known: Choice) -> bool:
 
 @contextmanager
 def _left_out(name: AccelerationMethod) -> Iterator[None]:
-    """Context in which an error is a warning that the method is not used."""
+    """Context in which an error becomes a warning that the method is not used."""
     try:
         yield
     except UserError as error:
@@ -167,7 +167,7 @@ def _left_out(name: AccelerationMethod) -> Iterator[None]:
 def _differences(
     source: Source, eager: Forward, forwards: dict[AccelerationMethod, Forward]
 ) -> dict[AccelerationMethod, float]:
-    """The difference of each for one random input. Removes those that fail, or that should be exact and are not."""
+    """The difference of each for one random input. Removes those that fail, or should be exact but are not."""
     differences = {}
     for name in list(forwards):
         with _left_out(name):
@@ -188,7 +188,7 @@ def _agreements(
     compared: Callable[[], Iterable[FileViews]] | None,
     multi_label: bool,
 ) -> dict[AccelerationMethod, Agreement]:
-    """The agreement of each that is not exact. Removes those that change too many predictions."""
+    """The agreement of each inexact method. Removes those that change too many predictions."""
     rounded = {name: forward for name, forward in forwards.items() if not METHODS[name].is_exact}
     found = {}
     if rounded and compared is not None:

@@ -1,4 +1,4 @@
-"""The ways to run a trained network faster than PyTorch's eager mode does on a processor.
+"""The methods of running a trained network faster on a CPU than PyTorch's eager mode does.
 
 openvino, onnxruntime, compile     the same float32 arithmetic, its operations fused
 bf16, openvino_bf16                products in bfloat16, for processors with AMX or AVX512-BF16
@@ -31,18 +31,18 @@ log = logging.getLogger(__name__)
 
 EXTRA = "pip install '.[accelerate]'"
 IN_TURN: tuple[AccelerationMethod, ...] = ("openvino", "onnxruntime", "compile")
-"""Of these "auto" takes the first that can run here. They differ from eager mode by rounding only."""
+""""auto" takes the first of these that can run here. They differ from eager mode only by rounding."""
 
 
 class Source:
-    """A network, and the files that methods make of it. Each is made when it is first asked for, and kept in a folder.
+    """A network and the files that methods make from it. Each is made on first use and kept in a folder.
 
     Args:
         model: in eval mode.
         shape: of one input, without the batch.
         name: for messages.
         folder: where the files are kept.
-        calibration: gives float32 inputs [B, ...] that set the ranges of 8 bits; None: there are none.
+        calibration: gives float32 inputs [B, ...] that calibrate the int8 ranges; None: there are none.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Source:
 
     def calibration(self) -> Iterable[np.ndarray]:
         if self._calibration is None:
-            raise SettingsError("8 bits need files to set their ranges; set data.val to files that are there")
+            raise SettingsError("int8 needs files to calibrate its ranges; set data.val to files that exist")
         return self._calibration()
 
     def file(self, name: AccelerationMethod) -> Path:
@@ -90,24 +90,24 @@ class Source:
 
 @dataclass(frozen=True)
 class Method:
-    """One way to run a network."""
+    """One method of running a network."""
 
     read: Callable[[Path, nn.Module], Forward]
-    """Opens the file that was made of a network."""
+    """Opens the file made from a network."""
     file: str = ""
-    """Its name; methods that read the same file share it. Empty: it needs none."""
+    """Its file's name; methods that read the same file share it. Empty: no file."""
     write: Callable[[Source, Path], None] = lambda source, path: None
     packages: tuple[str, ...] = ()
     """What has to be installed."""
     needs_compiler: bool = False
     is_exact: bool = True
-    """Whether it differs from eager mode by rounding only."""
+    """Whether it differs from eager mode only by rounding."""
     needs_ranges: bool = False
-    """Whether files set the ranges of its 8 bits."""
+    """Whether its int8 ranges are calibrated on files."""
 
     @property
     def missing(self) -> str:
-        """What is not there, and how to get it; empty: it can run here."""
+        """What is missing, and how to get it; empty: it can run here."""
         absent = [name for name in self.packages if importlib.util.find_spec(name) is None]
         if absent:
             return f"{absent[0]}: {EXTRA}"
@@ -174,7 +174,7 @@ METHODS: dict[AccelerationMethod, Method] = {
 def methods_to_try(wanted: str | tuple[AccelerationMethod, ...]) -> tuple[AccelerationMethod, ...]:
     """The methods for the setting `evaluation.acceleration`; () with "auto" if none can run here.
 
-    Raises SettingsError if one that is named cannot.
+    Raises SettingsError if a named method cannot run here.
     """
     if wanted == "auto":
         able = tuple(name for name in IN_TURN if not METHODS[name].missing)

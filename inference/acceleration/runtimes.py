@@ -60,8 +60,8 @@ def read_openvino(path: Path, precision: Literal["f32", "bf16"]) -> Forward:
 def _core() -> Any:
     """The process's only `openvino.Core`, which it keeps.
 
-    With AMX each one gives the process another stack for signal handlers, and its end puts back the one before. Where
-    the first of two ends first, that is memory that is gone, and the next signal ends the process.
+    With AMX, each Core gives the process another stack for signal handlers, and restores the previous one when it ends.
+    If the first of two ends first, that stack is already freed, and the next signal kills the process.
     """
     import openvino
 
@@ -69,7 +69,7 @@ def _core() -> Any:
 
 
 def compiler() -> str | None:
-    """The C++ compiler that PyTorch's own needs; None: there is none."""
+    """The C++ compiler that PyTorch's compiler needs; None: there is none."""
     return next(filter(None, map(shutil.which, COMPILERS)), None)
 
 
@@ -89,4 +89,4 @@ def read_compiled(path: Path) -> Forward:
     """The network in a file of `write_compiled`."""
     with quiet_loggers():
         network = torch._inductor.aoti_load_package(str(path))
-    return lambda x: network(x.float().contiguous())  # it takes any strides for those it was compiled for
+    return lambda x: network(x.float().contiguous())  # it assumes the strides it was compiled for

@@ -1,8 +1,8 @@
 """Trained networks as files for other programs: ONNX, 8-bit ONNX for CPUs, and torch.export.
 
-Next to the files lies a description, NAME.json: input, preprocessing, class names, and what was measured of each file.
-A file is written only if it computes what the network does, in several batch sizes; of the 8-bit file, the loss of
-agreement is measured on files that did not set its ranges.
+A description is written beside the files, NAME.json: input, preprocessing, class names, and measurements of each file.
+A file is kept only if its outputs match the network's at several batch sizes; the loss of agreement of the 8-bit file
+is measured on files that did not calibrate its ranges.
 """
 
 import json
@@ -42,13 +42,13 @@ class ExportOptions:
 
     formats: tuple[str, ...] = ("onnx",)
     num_calibration: int = 64
-    """Files that set the ranges of the 8-bit file; at most half of those there are."""
+    """Number of files that calibrate the 8-bit file's ranges; at most half of the available files."""
     num_compared: int = 200
-    """Other files for which predictions are compared; 0: none."""
+    """Number of other files on which predictions are compared; 0: none."""
     batch_size: int = 1
-    """Of the timing."""
+    """Batch size for timing."""
     repeats: int = 10
-    """Measured batches; 0: no timing."""
+    """Timed batches; 0: no timing."""
 
 
 def export_network(
@@ -63,7 +63,7 @@ def export_network(
         options: formats, and what to measure.
 
     Raises:
-        ExportError: a format cannot hold the network, or the file computes something else.
+        ExportError: a format cannot represent the network, or the file's outputs differ.
         SettingsError: a package is missing, or there are no files to calibrate with.
     """
     if {"onnx", "int8"} & set(options.formats):
@@ -101,7 +101,7 @@ def export_network(
 def _files_to_compare(
     trained: TrainedNetwork, files: Callable[[], FileList], options: ExportOptions
 ) -> FilesToCompare | None:
-    """None if none are needed, or if they are not there and only the comparison needs them."""
+    """None if no files are needed, or if they do not exist and only the comparison needs them."""
     needs_ranges = "int8" in options.formats
     if not needs_ranges and not options.num_compared:
         return None

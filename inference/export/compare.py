@@ -1,4 +1,4 @@
-"""How close an exported file is to the network: outputs in several batch sizes, predictions for files, seconds."""
+"""How close an exported file is to the network: outputs at several batch sizes, predictions for files, seconds."""
 
 import statistics
 import time
@@ -15,14 +15,14 @@ Forward = Callable[[torch.Tensor], torch.Tensor]
 """Network input [B, ...] to logits [B, classes], both float32 on the CPU."""
 BATCH_SIZES = (1, 2, 5)
 TOLERANCE = 1e-4
-"""Largest difference of float32 logits from the network's, as a share of the largest absolute logit."""
+"""Largest difference of float32 logits from the network's, as a fraction of the largest absolute logit."""
 
 
 @torch.inference_mode()
 def max_differences(
     network: Forward, other: Forward, shape: tuple[int, ...], sizes: Sequence[int] = BATCH_SIZES
 ) -> dict[int, float]:
-    """Batch size -> largest difference of the logits for random input, as a share of the largest absolute logit."""
+    """Batch size -> largest difference of the logits for random input, as a fraction of the largest absolute logit."""
     generator = torch.Generator().manual_seed(1)
     differences = {}
     for size in sizes:
@@ -39,18 +39,18 @@ class Agreement:
 
     num_files: int
     top1_agreement: float
-    """Share of files with the same most probable class."""
+    """Fraction of files with the same most probable class."""
     max_probability_difference: float
-    """Over all files and classes."""
+    """Largest difference over all files and classes."""
     mean_probability_difference: float
-    """Mean over the files of the largest difference for each."""
+    """Mean over the files of each file's largest difference."""
     top1_accuracy: float | None
     """Of the exported file, over the files with a label; None if there are none."""
     network_top1_accuracy: float | None
 
     @property
     def num_changed(self) -> int:
-        """Files whose most probable class is another."""
+        """Number of files whose most probable class differs."""
         return round((1 - self.top1_agreement) * self.num_files)
 
     def as_dict(self) -> dict[str, Any]:
@@ -97,8 +97,8 @@ def compare_speed(
 ) -> dict[str, tuple[float, float]]:
     """Name -> (median milliseconds a batch, times as fast as the network); "eager" is the network itself.
 
-    They take turns, and a ratio compares neighbors in time. With one thread this is processor time, from which other
-    programs take nothing.
+    They take turns, and a ratio compares neighbors in time. With one thread this is processor time, which other
+    programs do not affect.
     """
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     x = torch.randn(batch_size, *shape, generator=torch.Generator().manual_seed(2))

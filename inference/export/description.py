@@ -1,4 +1,4 @@
-"""What a program needs to know to use an exported file: its input, how to make it from a video or image, the names."""
+"""What a program needs to use an exported file: its input, how to make that from a video or image, the class names."""
 
 from typing import Any
 

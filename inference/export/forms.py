@@ -1,4 +1,4 @@
-"""The forms of a network that files for other programs are made from."""
+"""The forms of a network from which files for other programs are made."""
 
 import copy
 import logging
@@ -15,7 +15,7 @@ NOISY_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "torch.u
 
 
 class ExportError(UserError, RuntimeError):
-    """A network cannot be written in a format, or the file does not compute what the network does."""
+    """A network cannot be written in a format, or the file's outputs differ from the network's."""
 
 
 def exportable(model: nn.Module) -> nn.Module:
@@ -36,12 +36,12 @@ def exportable(model: nn.Module) -> nn.Module:
 def trace(model: nn.Module, shape: tuple[int, ...], name: str) -> torch.export.ExportedProgram:
     """The program of an `exportable` network for any number of inputs of `shape`.
 
-    Raises ExportError, which names the network `name`, if it decides by values or fixes the number of inputs.
+    Raises ExportError, naming the network `name`, if it branches on values or fixes the number of inputs.
     """
     example = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     try:
         return torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
-    except Exception as error:  # of any kind: torch.export has many
+    except Exception as error:  # of any type: torch.export has many
         raise ExportError(
             f"{name} cannot be exported: {first_line(error)}; torch.export follows one path through the network, for "
             "any batch size"
@@ -55,7 +55,7 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def quiet_loggers() -> Iterator[None]:
-    """Silences what exporters say of each of their own passes, some of it through the root logger."""
+    """Silences the exporters' messages about their passes, some of which go through the root logger."""
     loggers = [logging.getLogger(name) for name in NOISY_LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -18,7 +18,7 @@ INPUT, OUTPUT, BATCH = "views", "logits", "batch"
 def write_onnx(program: torch.export.ExportedProgram, path: Path, name: str) -> None:
     """Writes a program as one ONNX file: `views` [batch, ...] to `logits` [batch, classes].
 
-    Raises ExportError, which names the network `name`, if it has an operation that ONNX does not have.
+    Raises ExportError, naming the network `name`, if it has an operation that ONNX lacks.
     """
     require_onnx()
     import onnx
@@ -36,7 +36,7 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path, name: str) -> 
 
 
 def _name_batch(proto: Any) -> None:
-    """Calls the free dimension "batch", where torch has a number for it, such as s77."""
+    """Names the free dimension "batch", which torch calls something like s77."""
     graph = proto.graph
     for value in (*graph.input, *graph.output, *graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
@@ -60,7 +60,7 @@ class OnnxNetwork:
         options.log_severity_level = 3  # errors
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # of any kind: ONNX Runtime's own are not public
+        except Exception as error:  # of any type: ONNX Runtime's own are not public
             raise ExportError(f"ONNX Runtime cannot run {path}: {first_line(error)}") from error
         self.input = self.session.get_inputs()[0].name
 

@@ -1,7 +1,7 @@
 """Trained segmentors as ONNX files for images of one size: [1, 3, H, W] to logits [1, K, H, W].
 
-Beside the file lies a description, NAME.json: input, preprocessing, class names, and how far the file is from the
-network. A file that computes something else is deleted.
+A description is written beside the file, NAME.json: input, preprocessing, class names, and the file's difference from
+the network. A file whose outputs differ too much is deleted.
 """
 
 import json
@@ -19,9 +19,9 @@ from inference.trained import TrainedNetwork
 log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4
-"""Largest difference of float32 logits from the network's, as a share of the largest absolute logit."""
+"""Largest difference of float32 logits from the network's, as a fraction of the largest absolute logit."""
 NUM_COMPARED = 3
-"""Random images for which the file is compared with the network."""
+"""Number of random images on which the file is compared with the network."""
 
 
 def export_segmentor(trained: TrainedNetwork, folder: Path, size: tuple[int, int] | None = None) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def export_segmentor(trained: TrainedNetwork, folder: Path, size: tuple[int, int
         size: (H, W) of the images; None: the crop that it was trained on.
 
     Raises:
-        ExportError: ONNX cannot hold the network, or the file computes something else.
+        ExportError: ONNX cannot represent the network, or the file's outputs differ.
         SettingsError: a package is missing.
     """
     require_onnx()
@@ -45,7 +45,7 @@ def export_segmentor(trained: TrainedNetwork, folder: Path, size: tuple[int, int
     try:
         with torch.no_grad():
             program = torch.export.export(model, (example,))
-    except Exception as error:  # of any kind: torch.export has many
+    except Exception as error:  # of any type: torch.export has many
         raise ExportError(f"{name} cannot be exported: {first_line(error)}") from error
     path = folder / f"{name}.onnx"
     log.info("writing %s", path)
@@ -87,7 +87,7 @@ def export_segmentor(trained: TrainedNetwork, folder: Path, size: tuple[int, int
 
 @torch.inference_mode()
 def _largest_difference(model: torch.nn.Module, path: Path, shape: tuple[int, ...]) -> float:
-    """Of the logits for random images, as a share of the largest absolute logit."""
+    """The largest difference of the logits for random images, as a fraction of the largest absolute logit."""
     network, generator = OnnxNetwork(path, torch.get_num_threads()), torch.Generator().manual_seed(1)
     largest = 0.0
     for _ in range(NUM_COMPARED):

@@ -1,4 +1,4 @@
-"""What was measured of exported files, as a table of text."""
+"""Measurements of exported files, as a text table."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ HEADER = f"{'':6} {'MB':>7} {'difference':>11} {'agreement':>10} {'probability':
 
 
 def summary(description: dict[str, Any]) -> str:
-    """A row for each file of a description by `export_network`, and what the columns are."""
+    """A row for each file of a description by `export_network`, and the meaning of the columns."""
     files, where = description["files"], description["measured_on"]
     rows = [f"{name:6} {_cells(facts)}".rstrip() for name, facts in files.items()]
     num_files = max((facts["agreement"]["num_files"] for facts in files.values() if "agreement" in facts), default=0)

@@ -29,7 +29,7 @@ def spread(num_files: int, count: int) -> list[int]:
 
 
 def split_files(num_files: int, num_calibration: int, num_compared: int) -> tuple[list[int], list[int]]:
-    """Positions of the files that set the ranges, and of those that measure agreement: others, unless there are none.
+    """Positions of the files that calibrate the ranges, and of those that measure agreement: others, if there are any.
 
     Calibration takes at most half of the files.
     """
@@ -56,7 +56,7 @@ def as_array(views: torch.Tensor) -> np.ndarray:
 
 
 class FilesToCompare:
-    """The files that set the ranges of an 8-bit file, and those for which predictions are compared: `split_files`."""
+    """The files that calibrate an 8-bit file's ranges, and those to compare predictions on; see `split_files`."""
 
     def __init__(self, task: Classification, files: FileList, num_calibration: int, num_compared: int):
         self.task, self.files = task, files

@@ -52,7 +52,7 @@ def test_folders_of_one_class_and_folders_that_are_none(tmp_path, caplog):
         ("x /2.txt", 0),
         ("y/3.txt", 1),
     ]
-    assert "texts passed over, because they are in no subfolder: 1, for example 'top.txt'" in caplog.text
+    assert "texts skipped, because they are in no subfolder: 1, for example 'top.txt'" in caplog.text
     for name, message in (
         ("a\nb", "a control character"),
         ("caf\udce9", r"'caf\\udce9' holds bytes that are not UTF-8"),

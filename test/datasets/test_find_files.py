@@ -53,7 +53,7 @@ def test_a_link_to_a_folder_that_it_is_in_is_passed_over(tmp_path, caplog, links
     with caplog.at_level(logging.WARNING):
         assert find_files(folder, TEXTS) == ["a/x/1.txt", "b/2.txt"]
     (link,) = links
-    assert "passed over" in caplog.text and repr(link.replace("__", "/")) in caplog.text
+    assert "skipped" in caplog.text and repr(link.replace("__", "/")) in caplog.text
     assert class_folders(folder) == ["a", "b"]
 
 
@@ -85,7 +85,7 @@ def test_files_that_are_passed_over_are_counted_once(tmp_path, caplog):
         assert find_files(tmp_path, TEXTS) == ["a/1.txt"]
     (record,) = caplog.records
     why, what = "because texts have other suffixes", "4, for example 'a/2.rar'; .rar (2), no suffix (1), .pdf (1)"
-    assert record.getMessage() == f"{tmp_path}: files passed over, {why}: {what}"
+    assert record.getMessage() == f"{tmp_path}: files skipped, {why}: {what}"
 
 
 def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):

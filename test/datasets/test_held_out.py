@@ -32,9 +32,9 @@ def test_a_file_without_the_optional_group_is_on_its_own():
 
 
 def test_what_cannot_be_divided():
-    with pytest.raises(ValueError, match=r"a share of 1e-09 holds out none of 400 files from 400 sources; name a list"):
+    with pytest.raises(ValueError, match=r"a fraction of 1e-09 holds out none of 400 files from 400 sources"):
         held_out(NAMES, 1e-9, seed=0)
-    with pytest.raises(ValueError, match=r"a share of 1 holds out all of 3 files from 1 sources"):
+    with pytest.raises(ValueError, match=r"a fraction of 1 holds out all of 3 files from 1 sources"):
         held_out(["a"] * 3, 1.0, seed=0)
     with pytest.raises(ValueError, match="'clip' matches none of the 400 ids, for example 'v_Archery_g00_c0'"):
         sources_by_pattern(NAMES, "clip")

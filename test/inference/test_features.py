@@ -126,7 +126,7 @@ def test_files_and_folders_and_the_exit_status(brief_run, tmp_path):
     [
         (["--layer", "conv55"], "has no module 'conv55'; did you mean 'conv5'?"),
         (["gone.mp4"], "no file or folder of videos at gone.mp4"),
-        (["-o", "WHOLE", "--layer", "conv5"], "holds other features (layer: 'pooled' there, 'conv5' now)"),
+        (["-o", "WHOLE", "--layer", "conv5"], "has other features (layer: 'pooled' there, 'conv5' now)"),
         (["-o", "WHOLE/features.json/x"], "choose another folder with -o"),
         (["data.vall=x"], "data.vall: unknown setting; did you mean 'val'?"),
     ],
@@ -187,4 +187,4 @@ def test_features_of_a_network_with_another_classifier(brief_run, whole, tmp_pat
 def test_pretrained_and_a_checkpoint_are_not_both_taken(capsys):
     with pytest.raises(SystemExit):
         extract_features.main(["-o", "out", "--pretrained", "a.pth", "--checkpoint", "best"])
-    assert "--pretrained takes the place of --checkpoint and --average; give one of them" in capsys.readouterr().err
+    assert "--pretrained replaces --checkpoint and --average; give one or the other" in capsys.readouterr().err

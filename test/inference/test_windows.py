@@ -144,7 +144,7 @@ def test_a_live_stream_ends_with_its_newest_window(predictor, tmp_path):
 
 def test_windows_need_a_length_and_a_network_for_clips(brief_run, joined, predictor):
     segments = Predictor(brief_run, ["data.sampling=segments"], device="cpu")
-    with pytest.raises(SettingsError, match=r"no length of its own with data\.sampling=segments.*--window"):
+    with pytest.raises(SettingsError, match=r"data\.sampling=segments fixes no length for a window.*--window"):
         next(segments.windows(joined))
     assert len(list(segments.windows(joined, seconds=2))) == 5
     with pytest.raises(SettingsError, match="the stride is 0 seconds; it must be more than 0"):

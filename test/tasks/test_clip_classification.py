@@ -369,7 +369,7 @@ def test_weights_and_further_lists_go_with_folds(motion_videos, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data__folds": 3, "data__fold": 0}, r"folds takes the validation files from `train`; set data\.val=null"),
+        ({"data__folds": 3, "data__fold": 0}, r"folds takes validation files from `train`; set data\.val=null"),
         ({"data__val": None, "data__folds": 3}, r"fold is None; expected 0 to 2, .*tools/sweep\.py.*data\.fold=0,1,2"),
         ({"data__val": None, "data__folds": 3, "data__fold": 3}, "fold is 3; expected 0 to 2"),
         ({"data__val": None}, "val is required"),

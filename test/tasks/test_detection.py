@@ -137,7 +137,7 @@ def test_objects_are_tracked_above_the_drawn_score(scenes):
     assert task.over_time(0.0, False)(found_objects()).numbers is None
     picture = torch.full((3, 40, 50), 128, dtype=torch.uint8)
     assert (task.draw(picture, second) != picture).any() and (task.draw(picture, first.above(2.0)) == picture).all()
-    with pytest.raises(SettingsError, match="--smooth: boxes are not smoothed, but tracked with --track"):
+    with pytest.raises(SettingsError, match="--smooth: boxes are not smoothed but tracked, with --track"):
         task.over_time(0.5, False)
 
 

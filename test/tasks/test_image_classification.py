@@ -201,7 +201,7 @@ def test_a_run_starts_from_chosen_classes_of_a_file(shapes, tmp_path):
     with pytest.raises(WeightsError, match=r"model\.pretrained_classes: .*gone\.txt"):
         task.load_initial_weights(model)
     with pytest.raises(
-        SettingsError, match="pretrained_classes are classes of the file pretrained, which is not given"
+        SettingsError, match="pretrained_classes are classes of the file `pretrained`, which is not set"
     ):
         make_task(shapes, model__pretrained_classes="rows.txt")
 

@@ -329,7 +329,7 @@ def test_scores_without_learning_are_those_of_the_recipes_questions(families, tm
 
 
 def test_scores_without_learning_are_for_facts(tmp_path):
-    with pytest.raises(SettingsError, match="is a recipe of segmentation, not of link_prediction"):
+    with pytest.raises(SettingsError, match="is a recipe for segmentation, not for link_prediction"):
         link_baselines.main(["-c", "configs/demo/scene_segmentation.yaml"])
 
 

@@ -80,7 +80,7 @@ def test_a_fold_beside_a_share_is_the_test_list(shapes):
     parts = [ids(files) for files in (task.train_files, task.val_files, test.val_files)]
     assert sum(map(len, parts)) == len(set.union(*parts)) == 60 and len(parts[2]) == 20
     assert test.protocol == "centre-fold1of3-test" and test.report_facts()["list"].startswith("fold 1 of 3 of ")
-    with pytest.raises(SettingsError, match=r"data\.val: a share of 0\.01 holds out none of 40 files"):
+    with pytest.raises(SettingsError, match=r"data\.val: a fraction of 0\.01 holds out none of 40 files"):
         image_task(shapes, "data.folds=3", "data.fold=1", "data.val=0.01").check()
     plain = image_task(shapes, "data.folds=3", "data.fold=1", "data.val=null")
     assert ids(plain.val_files) == parts[2] and plain.test_task() is None
@@ -102,13 +102,13 @@ def test_a_test_list_changes_nothing_but_what_is_tested(shapes):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["data.val=null"], "val is required: the validation files, or a share of the training files such as val=0.1"),
+        (["data.val=null"], "val is required: the validation files, or a fraction of the training files"),
         (["data.val=1.5"], r"data\.val"),
-        (["data.val=x.txt", "data.source_pattern=a"], "source_pattern needs folds, or a share of the training files"),
+        (["data.val=x.txt", "data.source_pattern=a"], "source_pattern needs folds, or a fraction of the"),
         (["data.source_pattern=("], r"'\(' is not a regular expression"),
         (["data.source_pattern=a", "data.fold_groups=x"], "fold_groups and source_pattern both name the sources"),
         (["data.folds=3", "data.fold=0", "data.test=x"], r"fold `fold` is the test list; set data\.test=null"),
-        (["data.folds=3", "data.fold=0", "data.val=x"], r"set data\.val=null, or a share such as 0\.1"),
+        (["data.folds=3", "data.fold=0", "data.val=x"], r"set data\.val=null, or a fraction such as 0\.1"),
         (["evaluation.on=test"], r"evaluation\.on=test is for tools/evaluate\.py: a run chooses its best checkpoint"),
         (["evaluation.on=tset"], r"evaluation\.on: .*'val' or 'test'"),
     ],
@@ -116,7 +116,7 @@ def test_a_test_list_changes_nothing_but_what_is_tested(shapes):
 def test_what_does_not_fit_is_said(shapes, overrides, message):
     with pytest.raises(SettingsError, match=message):
         image_task(shapes, *overrides).check()
-    with pytest.raises(SettingsError, match=r"evaluation\.on=test needs data\.test, the images that choose nothing"):
+    with pytest.raises(SettingsError, match=r"evaluation\.on=test needs data\.test, images that choose nothing"):
         image_task(shapes, "evaluation.on=test").val_files  # noqa: B018
 
 
@@ -138,7 +138,7 @@ def test_scenes(scenes, name):
     assert whole.test_task() is None and json.dumps(test.report_facts())
     task.check()
     recipe["data"] |= {"source_pattern": "a", "val": tested["val"]}
-    with pytest.raises(SettingsError, match="source_pattern needs a share of the training images as val"):
+    with pytest.raises(SettingsError, match="source_pattern needs a fraction of the training images as val"):
         make_task(recipe)
     recipe["data"] |= {"test": "gone.txt", "source_pattern": None, "val": 0.4}
     with pytest.raises(SettingsError, match=r"data\.test: .*gone\.txt"):

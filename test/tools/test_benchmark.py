@@ -15,7 +15,7 @@ from tools.benchmark import main
         ("throughput eurnet_debug --size 8", r"takes RGB images \[B, 3, 64, 64\], not"),
         ("reasoning --facts nothere.tsv", "nothere.tsv"),
         ("recipes --recipes nosuch", "no recipe is called like nosuch; there are .*training"),
-        ("step glore_resnet_debug_3d --steps 6", "--steps is 6; of fewer than 24 none saves a checkpoint"),
+        ("step glore_resnet_debug_3d --steps 6", "--steps is 6; with fewer than 24, no step saves a checkpoint"),
     ],
 )
 def test_what_a_network_does_not_take(arguments, message):

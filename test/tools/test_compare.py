@@ -160,7 +160,7 @@ def test_mistakes_stop_a_comparison_before_its_first_run(run_compare, tmp_path, 
     for arguments, message in (
         (["optimizr.lr=0.1"], "optimizr: unknown setting; did you mean 'optimizer'"),
         (["run.dir=x"], "run.dir cannot be set for a comparison: --name names the folder"),
-        ([str(recipe)], "recipe is given twice; each line of the table needs a setting of its own"),
+        ([str(recipe)], "recipe is given twice; each line of the table needs different settings"),
         (["gone.yaml"], r"gone\.yaml"),
         (["optimizer.lr=0..1"], "optimizer.lr is a range"),
     ):

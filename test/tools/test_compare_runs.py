@@ -51,11 +51,11 @@ def test_where_they_differ(runs, capsys):
         "recipe": ["optimizer.lr: 0.1 -> 0.2"],
         "environment": ["starts: 1 -> 2; comparing the last of each", "num_ranks: 1 -> 2"],
         "train lines of metrics.jsonl": [
-            "steps: 5 -> 4 lines; the first without a match is of step 5",
+            "steps: 5 -> 4 lines; the first without a match is at step 5",
             "first at step 3: loss: 0.333333333 -> 0.5",
             "largest: loss by 33.3 % at step 3",
         ],
-        "val lines of metrics.jsonl": ["steps: 1 -> 0 lines; the first without a match is of step 5"],
+        "val lines of metrics.jsonl": ["steps: 1 -> 0 lines; the first without a match is at step 5"],
         "evaluation 1x1": ["video_top1: 0.5 -> 0.25"],
     }
     with pytest.raises(SystemExit) as end:

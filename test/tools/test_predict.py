@@ -97,14 +97,14 @@ def test_rows_of_another_command_are_refused(brief_run, fifty, tmp_path, capfd):
         (["--top", "3", *few], "was written with other settings (top: 5 -> 3); name another file, or delete this one"),
         (["evaluation.num_clips=2", *few], "was written with other settings (settings.evaluation.num_clips: 1 -> 2)"),
         (["--checkpoint", "last", *few], "was written with other settings (weights.sha256"),
-        ([few[1], few[0]], f"has a row for {few[0]} where {few[1]} comes now: the files are others"),
+        ([few[1], few[0]], f"has a row for {few[0]} where {few[1]} comes now: the files differ"),
         (few[:2], "has 3 rows, but there are 2 files now"),
     ):
         assert status_of([*arguments, *changed]) == 2
         assert message in capfd.readouterr().err
     (tmp_path / "notes.csv").write_text("my notes\n")
     assert status_of(["--run-dir", brief_run, "--csv", tmp_path / "notes.csv", *few]) == 2
-    assert "notes.csv is there already, and not from this command" in capfd.readouterr().err
+    assert "notes.csv already exists, and is not from this command" in capfd.readouterr().err
     assert table.read_bytes() == before and (tmp_path / "notes.csv").read_text() == "my notes\n"
     predict.main([*map(str, arguments), *few, str(fifty / "05.mp4")])  # more files at the end continue it
     assert table.read_bytes().startswith(before) and len(rows_of(table)) == 4

@@ -73,7 +73,7 @@ def test_every_frame_of_a_video(name, options, folder, tmp_path):
     ("name", "options", "message"),
     [
         ("segmentation", ["--track"], "--track: a segmentor finds no objects to track"),
-        ("detection", ["--smooth", "0.5"], "--smooth: boxes are not smoothed, but tracked"),
+        ("detection", ["--smooth", "0.5"], "--smooth: boxes are not smoothed but tracked"),
         ("detection", [], None),
     ],
 )
@@ -84,7 +84,7 @@ def test_options_that_the_task_does_not_have(name, options, message, folder, tmp
         with pytest.raises(SettingsError, match=message):
             predict.main([*arguments, str(video)])
         return
-    with pytest.raises(SettingsError, match="--smooth and --track are for videos, and there is none"):
+    with pytest.raises(SettingsError, match="--smooth and --track apply to videos, and none of the files is one"):
         predict.main([*arguments, "--track", str(folder / "set/images/val")])
 
 
@@ -124,7 +124,7 @@ def test_a_full_disk_is_one_error(kind, folder, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--smooth", "0.5", "x.mp4"], "--smooth and --track are for videos that --output draws"),
+        (["--smooth", "0.5", "x.mp4"], "--smooth and --track apply to videos drawn by --output"),
         (["--output", "out", "--smooth", "1", "x.mp4"], "got --smooth 1; it must be from 0 to below 1"),
         (["--output", "out", "--csv", "a.csv", "x.png"], "--output writes its own files"),
     ],

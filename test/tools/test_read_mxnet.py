@@ -87,7 +87,7 @@ def test_bad_files_and_arguments_are_named(files, tmp_path):
         ([params, "--model", "glore_resnet_debug", "--options", "{"], r"--options '\{': not YAML"),
         ([params, "--model", "glore_resnet_debug", "--options", "{unit: 1, ep: 2}"], "called 'ep'"),
         ([params, "-o", "x.safetensors"], "name it, for example --model glore_resnet50"),
-        ([params, "--model", "glore_resnet_debug", "-o", "x.pth"], r"written as \.safetensors; end the name with it"),
+        ([params, "--model", "glore_resnet_debug", "-o", "x.pth"], r"written as \.safetensors; the name must end"),
     ]:
         with pytest.raises(SettingsError, match=message):
             main(arguments)

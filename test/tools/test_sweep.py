@@ -103,7 +103,7 @@ def test_a_grid_has_every_combination_and_random_trials_are_draws():
         grid(axes)
     with pytest.raises(SettingsError, match="found only 3 different trials"):
         draw(read_space(["n=1..3:int"])[1], 4, seed=0)
-    with pytest.raises(SettingsError, match=r"run\.seed repeats every trial, and is not drawn; list its values"):
+    with pytest.raises(SettingsError, match=r"run\.seed repeats every trial and is not drawn; list its values"):
         draw(read_space(["lr=0.1..0.2", "run.seed=0..5:int"])[1], 4, seed=0)
 
 

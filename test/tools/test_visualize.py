@@ -110,9 +110,9 @@ def test_what_does_not_exist_is_named(show, kind, options, message):
 
 
 def test_outputs_are_checked_first(show, image, tmp_path):
-    with pytest.raises(SettingsError, match=r"out.jpg ends in none of .png, .gif, .mp4; did you mean '.png'"):
+    with pytest.raises(SettingsError, match=r"out.jpg must end in one of .png, .gif, .mp4; did you mean '.png'"):
         show("eat_debug", "image", output="out.jpg")
-    with pytest.raises(SettingsError, match=r"an image does not move; write a \.png"):
+    with pytest.raises(SettingsError, match=r"an image has one frame; write a \.png"):
         show("eat_debug", "image", output="out.gif")
     with pytest.raises(SettingsError, match=r"cannot write in .*/no: Not a directory; choose another one with -o"):
         (tmp_path / "no").write_text("")
@@ -129,7 +129,7 @@ def test_files_are_checked(show, image, tmp_path, capsys):
         show("eat_debug", "image", file=image.parent.parent)
     with pytest.raises(SystemExit):
         visualize.main([str(image), str(image)])
-    assert "got 2 files; a picture shows one video or image" in capsys.readouterr().err
+    assert "got 2 files; visualize.py takes one video or image" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         visualize.main([str(image), "--patch", "1"])
     assert "expected ROW,COL or ROW,COL,FRAME, not '1'" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A network by other runtimes and in fewer bits than PyTorch's eager mode, with random weights."""
+"""A network in other runtimes and fewer bits than PyTorch's eager mode, with random weights."""
 
 import argparse
 import tempfile
@@ -20,24 +20,24 @@ from settings import SettingsError, did_you_mean
 from tasks.classification_settings import AccelerationMethod
 from tools.common.arguments import positive
 
-HELP = """A network by other runtimes and in fewer bits than PyTorch's eager mode (evaluation.acceleration).
+HELP = """A network in other runtimes and fewer bits than PyTorch's eager mode (evaluation.acceleration).
 
-The weights are random, and batch norms know their inputs. "Difference" is the largest of the logits for one random
-input, as a share of the largest; what it means for classes is measured with trained weights, by tools/evaluate.py. The
-methods take turns, in processor seconds of one thread; "faster" is the median of the ratios of neighbors."""
+The weights are random, and batch norms are fitted to one batch. "Difference" is the largest difference of a logit for
+one random input, as a fraction of the largest logit; tools/evaluate.py, with trained weights, measures what it means
+for classes. The methods take turns, in processor seconds of one thread; "faster" is the median ratio of neighbors."""
 
 NUM_CLASSES = 400
 CALIBRATION = 8
-"""Random inputs that set the ranges of 8 bits."""
+"""Random inputs that calibrate the ranges of int8."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="a network of models.list_models(), such as eat_small")
-    parser.add_argument("--methods", type=_methods, metavar="LIST", help="with commas (all that can run here)")
+    parser.add_argument("--methods", type=_methods, metavar="LIST", help="separated by commas (all that can run here)")
     parser.add_argument("--batch", type=positive, default=4, metavar="N", help="batch size (4)")
     parser.add_argument("--repeats", type=positive, default=5, metavar="N", help="measured batches (5)")
     parser.add_argument(
-        "--keep", type=Path, metavar="FOLDER", help="keep the files of the methods, and take those there"
+        "--keep", type=Path, metavar="FOLDER", help="keep the methods' files here, and reuse those from before"
     )
 
 

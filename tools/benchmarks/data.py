@@ -29,7 +29,7 @@ A sample is read from scratch: open the file, read frames from a random start, r
 threads; the table shows the median over samples.
 
   ours           our reader on a file that it has never seen: it first reads all packets, to index them
-  ours, indexed  the same with the file's index kept from an earlier visit
+  ours, indexed  the same, with the file's index kept from an earlier read
   ours, RGB      the same with whole frames in RGB, resized like those of the other readers
   OpenCV         as the GloRe authors use it: a seek (CAP_PROP_POS_FRAMES) before each frame that is not the next one
   OpenCV, grab   one seek to the first frame, grab() up to the last one, retrieve() of the frames needed
@@ -45,7 +45,7 @@ Read = Callable[[str, list[list[int]], EvalViewSettings], list[torch.Tensor]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="*", type=Path, help="videos (default: made ones, similar to those of Kinetics)")
+    parser.add_argument("files", nargs="*", type=Path, help="videos (default: synthetic ones, similar to Kinetics)")
     parser.add_argument(
         "--clips", type=positive, nargs="+", default=[1, 10], help="clips of a sample; a table for each number"
     )

@@ -1,4 +1,4 @@
-"""EurNet for dense prediction: its graph and its forward pass, beside the way of the authors' code."""
+"""EurNet for dense prediction: its graph and its forward pass, compared with the authors' method."""
 
 import argparse
 from collections.abc import Callable
@@ -20,11 +20,11 @@ from tools.common.arguments import positive
 
 HELP = """EurNet for dense prediction, at the size of a COCO image.
 
-1. The graph: nearest patches of all stages, by a matrix of distances between all patches of a map, which the authors'
-   code fills window by window, and by ours, which hold the distances of a window and parity, some rows at a time.
-2. The forward pass of the backbone with these graphs. "their way" has the authors' message passing, too: a message for
+1. The graph: nearest patches of all stages. The authors' code fills, window by window, a matrix of distances between
+   all patches of a map; ours keeps the distances of one window and parity, some rows at a time.
+2. The forward pass of the backbone with these graphs. "their way" uses the authors' message passing, too: a message for
    each edge, added up by target and relation, and scales as a grouped convolution. All give the same maps, apart from
-   ties, but "tiled", whose windows cover the map.
+   ties, except "tiled", whose windows cover the map.
 
 Memory is the peak that a process adds, weights included; on a CPU the growth of the process (Linux only).
 """
@@ -116,7 +116,7 @@ class FullMatrixNearest(nn.Module):
         self.num_channels, self.num_neighbors = nearest.num_channels, nearest.num_neighbors
         self.window_length = nearest.window_length
         self.positions: dict[tuple[int, int], torch.Tensor] = {}
-        """Kept from image to image, as theirs are."""
+        """Kept from image to image, as in the authors' code."""
 
     def forward(self, x: torch.Tensor) -> MediumRange:
         num_grids, height, width = x.shape[:3]
@@ -143,7 +143,7 @@ class FullMatrixNearest(nn.Module):
 
 
 def _shifted(height: int, width: int, row: int, column: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Patches that have one `row` rows below and `column` columns to the right, and that one: numbers on the map."""
+    """Indices of patches with another one `row` rows below and `column` columns to the right, and of that other one."""
     numbers = torch.arange(height * width).view(height, width)
     target = numbers[max(-row, 0) : height - max(row, 0), max(-column, 0) : width - max(column, 0)].flatten()
     return target, target + row * width + column

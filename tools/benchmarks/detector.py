@@ -1,4 +1,4 @@
-"""Mask R-CNN: ours, which is that of the papers' runs, beside torchvision's, on one backbone."""
+"""Mask R-CNN: ours, which is that of the papers' runs, compared with torchvision's, on one backbone."""
 
 import argparse
 from collections.abc import Callable
@@ -15,10 +15,10 @@ from tools.common.arguments import positive
 HELP = """Mask R-CNN on a ResNet-50 with FPN: inference of an image, from pixels to boxes and mask probabilities.
 
 "ours" is the detector of `create_detector("timm/resnet50")`, "torchvision" is maskrcnn_resnet50_fpn. They are nearly
-one network with the same limits (1000 proposals, 40 detections, which all reach), and differ in what docs/dense.md has:
-torchvision's RoIAlign takes two samples each way for a cell, ours as many as the cell spans positions, as the papers'
-runs did; "torchvision, all samples" is torchvision's network with as many. Weights are random, and one class is made
-likely, so that there are detections to make masks for.
+the same network with the same limits (1000 proposals, 40 detections, which all reach); docs/dense.md lists the
+differences. torchvision's RoIAlign takes two samples per cell in each direction, ours one per position that the cell
+spans, as in the papers' runs; "torchvision, all samples" is torchvision's network with as many. Weights are random, and
+one class is made likely, so that there are detections to predict masks for.
 """
 
 KINDS = ("torchvision, all samples", "torchvision", "ours")

@@ -12,7 +12,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def device_name(text: str) -> str:
-    """An argument that names a device; refuses one that this machine has not."""
+    """An argument that names a device; rejects one that this machine lacks."""
     try:
         torch.empty(0, device=text)
     except (AssertionError, RuntimeError) as error:  # the former: PyTorch without CUDA

@@ -1,4 +1,4 @@
-"""Message passing on grids and on edge lists: EurNet both ways, and our layer for any graph next to PyG's."""
+"""Message passing on grids and on edge lists: EurNet on both, and our layer for any graph next to PyG's."""
 
 import argparse
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from tools.common.arguments import positive
 
 HELP = """Message passing on grids and on edge lists.
 
-1. A EurNet as built, on grids, and the same network on edge lists, with a message for each edge and with sums over
-   sorted edges: steps in evaluation and in training.
+1. A EurNet as built, on grids, and the same network on edge lists, once with a message for each edge and once with sums
+   over sorted edges: evaluation and training steps.
 2. GRMPConv, our layer for any graph, next to PyG's RGCNConv and FastRGCNConv on a random graph with typed edges.
 
 Memory is the peak that a process adds, weights and graph included; on a CPU the growth of the process (Linux only).

@@ -15,15 +15,15 @@ from tools.common.arguments import positive
 
 HELP = """How long a 10-second video of 1280 x 720 (H.264) takes from its file to its labels, on one core.
 
-Every repeat is a new process, with files that the system has read before. The last line is another file in the same
-process, as a program or a page that keeps its Predictor has it."""
+Every repeat is a new process, with files already in the system's cache. The last line is another file in the same
+process, as in a program or page that keeps its Predictor."""
 
 SUITE = Path(__file__).resolve().parent.parent.parent
 NUM_FRAMES, FPS, HEIGHT, WIDTH = 300, 30, 720, 1280
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from tasks.classification_settings import AccelerationMethod  # not above: what a fresh process imports is measured
+    from tasks.classification_settings import AccelerationMethod  # not at the top: imports are measured
 
     parser.add_argument("name", nargs="?", default="glore_resnet50_3d", help="a network for clips (glore_resnet50_3d)")
     parser.add_argument(
@@ -74,7 +74,7 @@ def write_weights(name: str, path: Path) -> None:
 
 
 def write_video(path: Path) -> None:
-    """A texture with noise that moves, so that the video has the bit rate of a filmed one."""
+    """A moving texture with noise, so that the video has the bit rate of filmed material."""
     import av
     import numpy as np
 

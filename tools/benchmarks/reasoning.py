@@ -15,12 +15,12 @@ from tools.common.arguments import positive
 
 HELP = """Layers and networks for knowledge graphs.
 
-1. One layer, forward and backward, on copies of the graph, as many as there are questions: NBFNet's in plain PyTorch,
-   PyG's RGCNConv, our GRMPConv, and its sums alone on a graph whose pairs were sorted before.
-2. A training step of the whole network: nbfnet and eurnet_kg, with as many layers.
+1. One layer, forward and backward, on one copy of the graph per question: NBFNet's in plain PyTorch, PyG's RGCNConv,
+   our GRMPConv, and its sums alone on a graph with pairs sorted in advance.
+2. A training step of the whole network: nbfnet and eurnet_kg, with the same number of layers.
 
-Without --facts the graph is made: as many entities, relations and facts as in fb237_v1 of GraIL's inductive splits,
-with a few frequent ones and many rare ones. Times are those of one thread.
+Without --facts the graph is synthetic: as many entities, relations and facts as in fb237_v1 of GraIL's inductive
+splits, with a few frequent ones and many rare ones. Times are for one thread.
 """
 
 LAYERS = ("NBFNet's layer", "RGCNConv", "GRMPConv", "sums over pairs")
@@ -29,7 +29,7 @@ SIZES = (1594, 180, 4245)  # entities, relations and facts of fb237_v1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--facts", type=Path, metavar="FILE", help="lines head<TAB>relation<TAB>tail (made)")
+    parser.add_argument("--facts", type=Path, metavar="FILE", help="lines head<TAB>relation<TAB>tail (synthetic)")
     parser.add_argument("--copies", type=positive, default=8, help="questions, a copy of the graph for each (8)")
     parser.add_argument("--batch", type=positive, default=32, help="questions of a training step (32)")
     parser.add_argument("--channels", type=positive, default=32, help="channels of states (32)")
@@ -61,7 +61,7 @@ def _table(makers: dict[str, Callable[..., Callable[[], Any]]], args: argparse.N
 
 
 def facts_of(path: Path | None) -> np.ndarray:
-    """Facts [N, 3] as numbers: of a file, or made."""
+    """Facts [N, 3] as numbers: from a file, or synthetic."""
     if path is not None:
         from datasets.graphs import read_triples
 
@@ -77,7 +77,7 @@ def facts_of(path: Path | None) -> np.ndarray:
 
 
 def edges_of(facts: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, int, int]:
-    """edge_index [2, 2 N], edge_type [2 N], and how many nodes and types there are, those of inverses among them."""
+    """edge_index [2, 2 N], edge_type [2 N], and the numbers of nodes and types, including those of inverses."""
     from datasets.graphs import knowledge_graph
 
     num_nodes, num_relations = 1 + int(facts[:, [0, 2]].max()), 1 + int(facts[:, 1].max())

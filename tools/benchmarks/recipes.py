@@ -1,4 +1,4 @@
-"""What each way to re-encode videos costs and gains: reading speed, size, and similarity to the original."""
+"""What each re-encoding recipe costs and gains: reading speed, size, and similarity to the original."""
 
 import argparse
 import math
@@ -62,7 +62,7 @@ class Measured(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="*", type=Path, help="videos (default: made ones, similar to those of Kinetics)")
+    parser.add_argument("files", nargs="*", type=Path, help="videos (default: synthetic ones, similar to Kinetics)")
     parser.add_argument("--recipes", nargs="+", metavar="NAME", help="only recipes whose names contain one of these")
     parser.add_argument("--clips", type=positive, default=30, help="clips read from each file")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write a row for each file and recipe")

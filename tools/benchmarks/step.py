@@ -33,13 +33,13 @@ from tools.common.arguments import positive
 HELP = """What a training step costs beyond its network: the loop, the log, the checkpoints, on one rank and on several.
 
 Steps of the trainer and bare steps (forward, backward, update) of a twin network take turns; the difference is the cost
-of the loop. It does not depend on the size of the clips, so they are small, which makes it easy to measure. The share
-is relative to a bare step on clips of full size, with log lines and checkpoints as often as the default settings write
-them. On a CPU, step, loop and log lines are CPU time, which other programs do not change; a checkpoint is the wall
-time for which training stops.
+of the loop. It does not depend on the size of the clips, so they are small, which makes it easy to measure. The last
+column is relative to a bare step on full-size clips, with log lines and checkpoints as frequent as by default. On a
+CPU, step, loop and log lines are CPU time, which other programs do not affect; a checkpoint is the wall time for which
+training stops.
 """
 
-LOG_EVERY, SAVE_EVERY = 3, 20  # steps; most have neither
+LOG_EVERY, SAVE_EVERY = 3, 20  # steps; most write neither
 NUM_WARM = 3  # steps to warm up, which do not count
 
 
@@ -50,7 +50,7 @@ class Case:
     name: str
     batch: int
     small: tuple[int, ...]  # an input of the steps that are compared, [3, T, H, W] or [3, H, W]
-    full: tuple[int, ...]  # an input of the step that the share relates to
+    full: tuple[int, ...]  # an input of the step that the costs are relative to
     steps: int
     device: str
     threads: int
@@ -59,7 +59,7 @@ class Case:
 
 @dataclass
 class Costs:
-    """Seconds of a bare step at full size, and of what comes on top."""
+    """Seconds of a bare step at full size, and of everything beyond it."""
 
     bare: float
     loop: float
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> None:
     small = (3, *([args.frames] if len(full) == 4 else []), args.size, args.size)
     if args.steps <= NUM_WARM + SAVE_EVERY:
         raise SettingsError(
-            f"--steps is {args.steps}; of fewer than {NUM_WARM + SAVE_EVERY + 1} none saves a checkpoint"
+            f"--steps is {args.steps}; with fewer than {NUM_WARM + SAVE_EVERY + 1}, no step saves a checkpoint"
         )
     case = Case(args.name, args.batch, small, full, args.steps, args.device, args.threads, args.precision)
     where = torch.cuda.get_device_name() if args.device == "cuda" else f"cpu, threads of each rank: {args.threads}"
@@ -157,7 +157,7 @@ class TurnsTask(Task):
 
     def __init__(self, case: Case, folder: Path, ranks: Ranks):
         train = TrainSettings(
-            num_samples=(NUM_WARM + case.steps + 1) * case.batch * ranks.num_ranks,  # the last step does much more
+            num_samples=(NUM_WARM + case.steps + 1) * case.batch * ranks.num_ranks,  # the last step is longer
             batch_size=case.batch * ranks.num_ranks,
             precision=case.precision,
             log_every_steps=LOG_EVERY,
@@ -196,7 +196,7 @@ class Clocks:
 
     wall: float
     busy: float
-    """Of this thread on a CPU; on a GPU the same as `wall`."""
+    """CPU time of this thread on a CPU; on a GPU the same as `wall`."""
 
     @staticmethod
     def read(ranks: Ranks) -> "Clocks":

@@ -14,8 +14,8 @@ from tools.common.arguments import positive
 HELP = """A table of networks as papers print it: parameters, operations, and for each device the images (or clips)
 per second in evaluation, the operations per second, two for each multiply-add, and the memory that inference adds.
 
-With --in-turns, all networks are in memory at once and take their steps in turns, so that rows may be compared on a
-machine that does other work.
+With --in-turns, all networks are in memory at once and take turns step by step, so that rows can be compared on a
+machine that also does other work.
 
 With --views N, N forward views count as one image or clip, as in multi-crop tests (30 for 10 clips x 3 crops).
 """
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--devices", nargs="+", type=device_name, default=both, metavar="DEVICE", help=" ".join(both))
     parser.add_argument("--precision", choices=["float32", "bf16", "fp16"], default="float32")
     parser.add_argument("--compile", action="store_true", help="measure the models compiled by torch.compile")
-    parser.add_argument("--in-turns", action="store_true", help="measure step by step of all networks in turns")
+    parser.add_argument("--in-turns", action="store_true", help="measure all networks in turns, step by step")
     add_timing_arguments(parser, num_repeats=5)
 
 

@@ -1,8 +1,8 @@
 """Measures steps against each other, each in its own process, taking turns.
 
 A fresh process shares neither memory nor caches with the others. Taking turns spreads changes in the machine's speed
-over all of them, so ratios compare neighbors in time, not medians over all times. Times of one thread on a CPU are the
-processor's, which other programs change less than those of the clock.
+over all of them, so ratios compare neighbors in time, not medians over all times. With one thread on a CPU, times are
+CPU time, which other programs affect less than wall time.
 """
 
 import argparse
@@ -42,7 +42,7 @@ class Measured:
     seconds: list[float]
     """One for each step."""
     memory: int | None
-    """Peak bytes that building and running it added; None where the system does not tell."""
+    """Peak bytes that building and running it added; None where the system does not report them."""
 
     @property
     def median(self) -> float:
@@ -58,7 +58,7 @@ class Measured:
 
 def add_timing_arguments(parser: argparse.ArgumentParser, num_repeats: int) -> None:
     """Adds --threads, and --repeats with a default of `num_repeats`."""
-    parser.add_argument("--threads", type=positive, default=1, help="CPU threads; one depends least on other programs")
+    parser.add_argument("--threads", type=positive, default=1, help="CPU threads; other programs affect one the least")
     parser.add_argument("--repeats", type=positive, default=num_repeats, help="measured steps of each")
 
 
@@ -69,7 +69,7 @@ def measure(contestants: list[Contestant], num_repeats: int, what: str) -> list[
     try:
         for contestant in contestants:
             workers.append(_Worker(context, contestant))
-            workers[-1].receive()  # warmed up; one at a time, so that none disturbs another's memory
+            workers[-1].receive()  # warmed up one at a time, so that none disturbs another's memory
         seconds = [[] for _ in workers]
         with terminal_bar(num_repeats, what, "step", leave=False) as bar:
             for _ in counted(range(num_repeats), bar):
@@ -96,7 +96,7 @@ class _Worker:
         theirs.close()
 
     def receive(self) -> Any:
-        """What it sends next. Raises the ValueError that its first steps ended with."""
+        """What it sends next. Raises the ValueError that ended its first steps."""
         try:
             received = self.pipe.recv()
         except EOFError:
@@ -114,7 +114,7 @@ def _work(contestant: Contestant, pipe: Connection) -> None:
         step = contestant.make_step()
         for _ in range(2):
             step()
-    except ValueError as error:  # a name or a size that the network does not take
+    except ValueError as error:  # a name or size that the network does not accept
         pipe.send(ValueError(str(error)))
         return
     pipe.send("ready")

@@ -1,4 +1,4 @@
-"""UPerNet's head: ours beside that of the package transformers, which is mmsegmentation's in plain PyTorch."""
+"""UPerNet's head: ours compared with that of transformers, which is mmsegmentation's in plain PyTorch."""
 
 import argparse
 from collections.abc import Callable

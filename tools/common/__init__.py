@@ -1,1 +1,1 @@
-"""Shared by the scripts: command lines, errors, finding runs, where reports and results go."""
+"""Shared by the scripts: command lines, errors, finding runs, locations of reports and results."""

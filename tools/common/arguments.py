@@ -1,6 +1,6 @@
-"""Command lines: options anywhere between the other arguments, a suggestion for a misspelt one, the next command.
+"""Command lines: options anywhere among the other arguments, suggestions for misspelled ones, the next command.
 
-Nothing here imports torch, so that a script whose other imports wait reads its arguments, and shows its help, at once.
+Nothing here imports torch, so that scripts that defer their other imports parse arguments and show help at once.
 """
 
 import argparse
@@ -13,9 +13,9 @@ from settings import SUITE, did_you_mean
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that select a recipe, a run and its weights."""
-    parser.add_argument("-c", "--config", metavar="RECIPE", help="a recipe (default: the recipe of the run)")
+    parser.add_argument("-c", "--config", metavar="RECIPE", help="a recipe (default: the run's recipe)")
     parser.add_argument(
-        "--run-dir", type=Path, metavar="DIR", help="a run directory (default: that of the recipe, or the newest run)"
+        "--run-dir", type=Path, metavar="DIR", help="a run directory (default: the recipe's, or the newest run)"
     )
     parser.add_argument(
         "--checkpoint", metavar="FILE", help="best, last or a file, which carries its recipe (default: best, else last)"
@@ -24,7 +24,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """`parser.parse_args`, but `model.name=X --checkpoint FILE data.val=Y` and the like are read in any order.
+    """`parser.parse_args`, but options and settings may come in any order: `model.name=X --checkpoint FILE data.val=Y`.
 
     Exits with status 2 and a message if an option or an argument is unknown.
     """
@@ -46,7 +46,7 @@ def positive(text: str) -> int:
 
 
 def split_arguments(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words of a command that are settings, key=value, and those that are files, folders or streams."""
+    """Splits a command's words into settings, key=value, and files, folders or streams."""
     settings = [word for word in words if "=" in word and "://" not in word and not Path(word).exists()]
     return settings, [word for word in words if word not in settings]
 

@@ -1,4 +1,4 @@
-"""Shows errors that the user can fix as one clear message. All others keep their traceback."""
+"""Shows errors that the user can fix as one message. All others keep their traceback."""
 
 import logging
 import sys
@@ -16,7 +16,7 @@ def clear_errors(main: Callable[[], None]) -> None:
     A run that saved and stopped on request exits with status 75 (EX_TEMPFAIL): start it again to resume. If all ranks
     raise the same error, only the first one on each machine shows it.
     """
-    # PyG's, on import: nothing that whoever runs a command could change.
+    # PyG's, on import: nothing that a user could change.
     warnings.filterwarnings("ignore", r"`torch\.jit\.script` is deprecated", FutureWarning)
     try:
         _with_worker_deaths(main)
@@ -35,13 +35,13 @@ def clear_errors(main: Callable[[], None]) -> None:
 
 
 def _starts_anew(argv: Sequence[str]) -> bool:
-    """Whether the command says that it does not resume a run."""
+    """Whether the command asks for a new run instead of resuming one."""
     given = [word.partition("=")[2] for word in argv if word.startswith("run.resume=")]
     return bool(given) and given[-1].strip().lower() in ("false", "no", "off")
 
 
 def _is_first_here() -> bool:
-    """Whether no other rank on this machine comes before this one."""
+    """Whether this is the first rank on this machine."""
     try:
         return read_launch().local_rank == 0
     except LaunchError:
@@ -55,7 +55,7 @@ def _with_worker_deaths(main: Callable[[], None]) -> None:
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise
-        from datasets.dataloader import worker_death  # imported here: torch is already loaded if a worker died
+        from datasets.dataloader import worker_death  # imports torch, which is already loaded if a worker died
 
         raise worker_death(error) from error
 

@@ -1,8 +1,8 @@
-"""The end of a run: the best and the last checkpoint beside each other, and which list chose the best.
+"""The end of a run: the best and the last checkpoint side by side, and which list chose the best.
 
-A score on the list that chose a checkpoint is too good: the best of many is partly luck. So if the recipe has a test
-list, both checkpoints are scored on that; if not, the score of the best is called a validation score. `result.json` in
-the run directory holds the same for tools/compare.py.
+A score on the list that chose a checkpoint is too optimistic: the best of many is partly luck. So if the recipe has a
+test list, both checkpoints are scored on it; if not, the score of the best is called a validation score. `result.json`
+in the run directory has the same for tools/compare.py.
 """
 
 import json
@@ -30,21 +30,21 @@ class Result:
     """How a run ended."""
 
     on: str
-    """The setting of the list that is scored: data.test, or data.val if the recipe has no other."""
+    """The setting of the scored list: data.test, or data.val if the recipe has no test list."""
     source: str
-    """Where its items are from."""
+    """Where its items come from."""
     choice: str
     """What chose the best checkpoint."""
     best: CheckpointScore | None
     last: list[CheckpointScore]
-    """Of the last step: of the weights and, if the run has one, of their average."""
+    """Scores after the last step: of the weights and, if the run has one, of their average."""
 
     @property
     def is_test(self) -> bool:
         return self.on == "data.test"
 
     def lines(self) -> list[str]:
-        """The scores as aligned text, and what they are worth."""
+        """The scores as aligned text, with a note if they are validation scores."""
         rows = [(f"last{', averaged' * score.averaged}", score, "chosen by nothing") for score in self.last]
         if self.best is not None:
             rows.insert(0, ("best", self.best, f"chosen by {self.choice}"))
@@ -61,7 +61,7 @@ def _shown(score: float | None) -> str:
 
 
 def report_run(task: Task, run: Path, ranks: Ranks) -> None:
-    """Writes the reports of a run that has ended, logs its checkpoints beside each other and writes `RESULT`.
+    """Writes the reports of a run that has ended, logs its checkpoints side by side and writes `RESULT`.
 
     Raises NotFinite as `report` does.
     """
@@ -105,12 +105,12 @@ def _weights(score: CheckpointScore) -> tuple[int, bool]:
 
 
 def _scored(of_run: CheckpointScore, evaluation: Any) -> CheckpointScore | None:
-    """The checkpoint with its score on another list, on the main rank."""
+    """The checkpoint's score on another list, on the main rank."""
     return evaluation and CheckpointScore(of_run.step, of_run.averaged, evaluation.score, evaluation.summary())
 
 
 def _place(task: Task) -> str:
-    """Where the scored items are from, in words."""
+    """Where the scored items come from, in words."""
     source = task.validation_source()
     if not source:
         return "of the task"

@@ -1,4 +1,4 @@
-"""Shared by the scripts: the recipe of a run, and the report of an evaluation."""
+"""Shared by the scripts: the recipe of a run and the report of an evaluation."""
 
 import argparse
 import logging
@@ -26,14 +26,14 @@ log = logging.getLogger(__name__)
 
 NUM_PICTURES = 12
 """Validation items on the sheet of predictions."""
-OTHER_FOLDER = "name a folder of your own with --run-dir, and the recipe and the weights with -c and --checkpoint"
+OTHER_FOLDER = "name your own folder with --run-dir, and the recipe and the weights with -c and --checkpoint"
 
 
 def _draw_predictions(task: Task, model: nn.Module, path: Path) -> None:
-    """A sheet of predictions beside the truth, if the task shows them. A failure is a warning: the scores are there."""
+    """Draws predictions beside the truth, if the task can. A failure is only a warning: the scores are written."""
     if not isinstance(task, ShowsPredictions):
         return
-    path.unlink(missing_ok=True)  # of an earlier evaluation
+    path.unlink(missing_ok=True)  # from an earlier evaluation
     try:
         from tools.pictures.contact_sheet import draw_sheet  # imports matplotlib, which takes a second
 
@@ -78,7 +78,7 @@ def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average:
         evaluation = task.evaluate_resumably(model, unfinished)
     title = f"{task.settings.task.replace('_', ' ')}, evaluated as {task.protocol}"
     facts = {"weights": str(weights), **task.report_facts()}
-    if "acceleration" in facts:  # the setting; what came of it says more
+    if "acceleration" in facts:  # replaces the setting by what it resulted in
         facts["acceleration"] = str(model.choice) if isinstance(model, AcceleratedNetwork) else "off"
     if task.precision != "float32" and not isinstance(model, AcceleratedNetwork):
         facts["precision"] = task.precision

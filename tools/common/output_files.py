@@ -1,4 +1,4 @@
-"""Checks before a long task that its results can be written after it, and writes tables in one go."""
+"""Checks before a long task that its results can be written afterwards, and writes tables atomically."""
 
 import csv
 import os
@@ -11,7 +11,7 @@ from settings import SettingsError
 
 
 def check_folder(folder: Path, remedy: str) -> None:
-    """Raises SettingsError, which ends with `remedy`, if files cannot be written in `folder`. It need not exist yet."""
+    """Raises SettingsError, ending with `remedy`, if files cannot be written in `folder`, which need not exist yet."""
     try:
         nearest = folder.absolute()
         while not nearest.exists():
@@ -23,7 +23,7 @@ def check_folder(folder: Path, remedy: str) -> None:
 
 
 def check_file(path: Path, remedy: str) -> None:
-    """Raises SettingsError, which ends with `remedy`, if the file `path` cannot be written or replaced."""
+    """Raises SettingsError, ending with `remedy`, if the file `path` cannot be written or replaced."""
     if path.is_dir():
         raise SettingsError(f"cannot write {path}: it is a folder; {remedy}")
     check_folder(path.parent, remedy)
@@ -36,9 +36,9 @@ def check_file(path: Path, remedy: str) -> None:
 
 
 def check_keeps_inputs(output: Path, inputs: Iterable[str], remedy: str) -> None:
-    """Raises SettingsError, which ends with `remedy`, if writing `output` would replace one of the `inputs`.
+    """Raises SettingsError, ending with `remedy`, if writing `output` would replace one of the `inputs`.
 
-    `output` may be a folder, which then must not be the one that an input is in.
+    If `output` is a folder, no input may be in it.
     """
     for path in inputs:
         place = os.path.dirname(os.path.abspath(path)) if output.is_dir() else path
@@ -48,7 +48,7 @@ def check_keeps_inputs(output: Path, inputs: Iterable[str], remedy: str) -> None
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Writes a CSV file: all of it, or nothing. Raises CheckpointError if the disk is full."""
-    from engine.checkpoint import write_atomically  # imports torch: seconds that --help does not take
+    from engine.checkpoint import write_atomically  # imports torch: too slow for --help
 
     def write(temporary: Path) -> None:
         with open(temporary, "w", newline="", encoding="utf-8") as file:

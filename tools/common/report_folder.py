@@ -1,4 +1,4 @@
-"""The folder of a report: named by protocol, list and weights, and never that of another evaluation.
+"""The folder of a report: named by protocol, list and weights, and never shared with another evaluation.
 
     evaluations/1x1              the run's own validation list, its best weights
     evaluations/1x1-last         --checkpoint last
@@ -6,7 +6,7 @@
     evaluations/1x1-openvino     evaluation.acceleration=openvino
     evaluations/1x1-2            other settings under the same name, such as data.frame_interval=16
 
-`made_from.json` in the folder says what a report was made from. The same evaluation again replaces its report.
+`made_from.json` in the folder says what a report was made from. Repeating an evaluation replaces its report.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ MOST_SHOWN = 3  # differences in a message
 
 
 def describe(task: Task, run: Path, weights: Path, average: bool) -> dict[str, Any]:
-    """What the report of an evaluation is made from, as plain types."""
+    """What an evaluation's report is made from, as plain types."""
     described = {
         "weights": {
             "sha256": weights_digest(weights),
@@ -45,9 +45,9 @@ def describe(task: Task, run: Path, weights: Path, average: bool) -> dict[str, A
 
 
 def claim_folder(task: Task, run: Path, suffixes: Sequence[str], made_from: dict[str, Any]) -> Path:
-    """The folder for a report with that `describe`, below `run`: free, or with an earlier report of the same.
+    """The folder below `run` for a report described by `made_from`: free, or with an earlier report of the same.
 
-    The weights of a run move on while it trains: a report of earlier ones is replaced, which the log says.
+    A run's weights change while it trains: a report on earlier weights is replaced, and this is logged.
     """
     base = _base_name(task, run, suffixes, made_from["source"])
     for number in count(1):
@@ -84,7 +84,7 @@ def _read(folder: Path) -> dict[str, Any] | None:
 
 
 def _base_name(task: Task, run: Path, suffixes: Sequence[str], source: dict[str, str]) -> str:
-    """The first name that no report on another list has."""
+    """The first name that is not taken by a report on another list."""
     own = _source_of_run(task, run, source)
     for listed in _list_names(source, own):
         name = "-".join([task.protocol, *listed, *suffixes])
@@ -97,7 +97,7 @@ def _base_name(task: Task, run: Path, suffixes: Sequence[str], source: dict[str,
 def _source_of_run(task: Task, run: Path, source: dict[str, str]) -> dict[str, str] | None:
     """What the run itself evaluates: `source` if that is its test list, else its validation list.
 
-    None if there is no such run, or it is of another task.
+    None if there is no such run, or it is for another task.
     """
     try:
         recipe = read_recipe(run / "recipe.yaml")
@@ -110,7 +110,7 @@ def _source_of_run(task: Task, run: Path, source: dict[str, str]) -> dict[str, s
 
 
 def _list_names(source: dict[str, str], own: dict[str, str] | None) -> Iterator[list[str]]:
-    """Names for a list, as parts of a folder's name: [] for the run's own, then ever longer ones."""
+    """Names for a list, as parts of a folder's name: [] for the run's own, then longer and longer ones."""
     if own is None or own == source:
         yield []
     if own == source or not source:
@@ -123,7 +123,7 @@ def _list_names(source: dict[str, str], own: dict[str, str] | None) -> Iterator[
 
 
 def _readable(values: Sequence[str]) -> Iterator[list[str]]:
-    """The name of the first place without a list's suffix; then those of all; then the first with its folder."""
+    """The name of the first path without a list's suffix; then the names of all; then the first with its folder."""
     paths = [Path(value) for value in values]
     names = [path.stem if path.suffix.lower() in LIST_SUFFIXES else path.name for path in paths]
     for parts in (names[:1], names, [f"{paths[0].parent.name}-{names[0]}"]):

@@ -10,7 +10,7 @@ from engine.checkpoint import read_fact
 from engine.json_io import read_json_lines
 
 POSITION = ("step", "split", "epoch", "score")
-"""What a line of metrics.jsonl holds beside the numbers of the evaluation."""
+"""What a line of metrics.jsonl has besides the evaluation's scores."""
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,11 @@ class CheckpointScore:
 
     step: int
     averaged: bool
-    """Whether it is of the moving average of the weights."""
+    """Whether it is for the moving average of the weights."""
     score: float
     """As `engine.task.Evaluation.score`."""
     summary: dict[str, float] = field(default_factory=dict)
-    """All numbers of the evaluation."""
+    """All scores of the evaluation."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class RunScores:
     """The validation scores of a run."""
 
     best: CheckpointScore | None
-    """Of `best.safetensors`; None if nothing could be scored."""
+    """The score of `best.safetensors`; None if nothing could be scored."""
     last: list[CheckpointScore]
-    """Of the last step: of the weights and, if the run has one, of their average."""
+    """Scores after the last step: of the weights and, if the run has one, of their average."""
     count: int
-    """How many scores the best is of."""
+    """How many scores the best was chosen from."""
 
     @property
     def choice(self) -> str:
@@ -49,7 +49,7 @@ def read_scores(run: Path) -> RunScores:
     weights = run / "checkpoints/best.safetensors"
     score, step, split = (read_fact(weights, name) for name in ("score", "step", "weights"))
     best = [row for row in rows if row["step"] == step and row["score"] == score]
-    best = [row for row in best if split in (None, row["split"].replace("val", "model"))]  # of two with one score
+    best = [row for row in best if split in (None, row["split"].replace("val", "model"))]  # if two have the same score
     last = max((row["step"] for row in rows), default=0)
     return RunScores(
         _score_of(best[-1]) if best else None, [_score_of(row) for row in rows if row["step"] == last], len(rows)

@@ -1,1 +1,1 @@
-"""Tables of recipes: which lines a table has, what their networks cost, and how their runs compare."""
+"""Tables of recipes: the lines of a table, the cost of their networks, and how their runs compare."""

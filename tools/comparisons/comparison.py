@@ -15,10 +15,10 @@ log = logging.getLogger(__name__)
 
 
 def run_comparison(words: Sequence[str], num_seeds: int, folder: Path, retries: bool) -> bool:
-    """Runs the trials that `folder` does not hold yet, and writes the table after each -> whether all trained.
+    """Runs the trials that are missing in `folder`, and writes the table after each -> whether all trained.
 
-    Every line gets its first run before any gets its second. Raises SettingsError before the first run if the command,
-    or the settings of any run, are wrong.
+    Every line gets its first run before any gets its second. Raises SettingsError before the first run if the command
+    or the settings of any run are wrong.
     """
     entries = read_entries(words, num_seeds, folder)
     settings = {}
@@ -53,6 +53,6 @@ def _lines(entries: Sequence[Entry]) -> list[Line]:
 
 
 def _has_run(entry: Entry) -> bool:
-    """Whether a run of the entry is done: then its data are there, and its network can be built."""
+    """Whether a run of the entry is done: then its data exist and its network can be built."""
     outcomes = (read_outcome(entry.folder / trial.name) for trial in entry.trials)
     return any(outcome is not None and outcome.status == "done" for outcome in outcomes)

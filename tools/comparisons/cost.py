@@ -8,11 +8,11 @@ from typing import NamedTuple
 from settings import parse_settings, read_recipe
 
 NUM_SAMPLES = 2
-"""Training samples over which multiply-adds are averaged where inputs differ in size."""
+"""Number of training samples over which multiply-adds are averaged if inputs differ in size."""
 
 
 class Cost(NamedTuple):
-    """Parameters of a network, and multiply-adds of a forward pass, without those of FFTs and sums over edges."""
+    """Parameters of a network, and multiply-adds of a forward pass, excluding FFTs and sums over edges."""
 
     num_parameters: int
     num_macs: float
@@ -21,8 +21,8 @@ class Cost(NamedTuple):
 def network_cost(recipe: str, overrides: Sequence[str]) -> Cost:
     """The cost of the network of a recipe.
 
-    Of a classification: for one view, as evaluation sees it. Of other tasks, whose inputs differ in size: the mean of
-    the first training samples, with the loss. Raises SettingsError as `tasks.find_task` and the task do.
+    For classification: of one view, as in evaluation. For other tasks, whose inputs differ in size: the mean over the
+    first training samples, with the loss. Raises SettingsError as `tasks.find_task` and the task do.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode

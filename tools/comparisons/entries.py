@@ -1,9 +1,9 @@
-"""The lines of a table of recipes, from a command: recipes with settings of their own, and settings of all of them.
+"""The lines of a table of recipes, from a command: recipes with their own settings, and settings for all.
 
 configs/real/cifar10.yaml                                  a recipe
-configs/real/cifar10.yaml+model.name=eat_debug+data.val=0.1   with settings of its own, after each +
-model.name=eat_debug,hornet_debug_gf                       a setting of all; several values are several lines
-data.fold=0,1,2,3,4                                        folds (and seeds) are not: scores are averaged over them
+configs/real/cifar10.yaml+model.name=eat_debug+data.val=0.1   with its own settings, each after a +
+model.name=eat_debug,hornet_debug_gf                       a setting for all; each value is a line
+data.fold=0,1,2,3,4                                        but not folds (or seeds): scores are averaged over them
 """
 
 import re
@@ -20,7 +20,7 @@ SEED = "run.seed"
 
 @dataclass(frozen=True)
 class Entry:
-    """A line: a recipe with settings, trained once for each fold and seed."""
+    """A line: a recipe with settings, trained once per fold and seed."""
 
     label: str
     recipe: str
@@ -31,10 +31,10 @@ class Entry:
 
 
 def read_entries(words: Sequence[str], num_seeds: int, folder: Path) -> list[Entry]:
-    """The lines that the `words` of a command ask for, each with a folder below `folder`.
+    """The lines for the `words` of a command, each with a folder below `folder`.
 
     Every run is repeated with seeds 0 to `num_seeds` - 1, unless the words name others. Raises SettingsError if there
-    is no recipe, or two lines are the same.
+    is no recipe or two lines are the same.
     """
     recipes = [OWN_SETTING.split(word) for word in words if is_recipe(word)]
     common = [word for word in words if not is_recipe(word)]
@@ -47,20 +47,20 @@ def read_entries(words: Sequence[str], num_seeds: int, folder: Path) -> list[Ent
         short = stem if stems.count(stem) == 1 else str(Path(recipe).with_suffix(""))
         for entry in _lines_of(recipe, short, own, common, num_seeds, folder):
             if entry.label in entries:
-                raise SettingsError(f"{entry.label} is given twice; each line of the table needs a setting of its own")
+                raise SettingsError(f"{entry.label} is given twice; each line of the table needs different settings")
             entries[entry.label] = entry
     return list(entries.values())
 
 
 def is_recipe(word: str) -> bool:
-    """Whether a word of the command is a recipe, and no setting of all."""
+    """Whether a word of the command is a recipe, not a setting for all."""
     return "=" not in OWN_SETTING.split(word)[0]
 
 
 def _lines_of(
     recipe: str, short: str, own: Sequence[str], common: Sequence[str], num_seeds: int, folder: Path
 ) -> list[Entry]:
-    """The lines of one recipe: one for each combination of its values, but for folds and seeds."""
+    """The lines of one recipe: one for each combination of its values, other than folds and seeds."""
     keys = {override.partition("=")[0] for override in own}
     common = [override for override in common if override.partition("=")[0] not in keys]
     fixed, axes = read_space([*common, *own])

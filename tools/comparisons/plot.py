@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from tools.comparisons.table import Line
 
 MARKERS = "osD^vP*X<>"
-LOG_FROM = 8  # ratio of the longest to the shortest time from which its axis is logarithmic
+LOG_FROM = 8  # ratio of longest to shortest time from which the axis is logarithmic
 
 
 def draw_plot(file: IO[bytes], lines: Sequence["Line"]) -> None:
@@ -54,5 +54,5 @@ def _words(line: "Line") -> str:
 
 
 def _bar(deviation: float) -> float | None:
-    """A bar as long as a deviation; None, no bar, for that of a single run, which is NaN."""
+    """An error bar as long as a deviation; None, no bar, for a single run, whose deviation is NaN."""
     return None if deviation != deviation else deviation

@@ -1,4 +1,4 @@
-"""The table of a comparison: means and spreads in Markdown and CSV, every run in another CSV, and a plot."""
+"""The table of a comparison: means and standard deviations in Markdown and CSV, a CSV of all runs, and a plot."""
 
 import io
 import math
@@ -25,7 +25,7 @@ RUN_COLUMNS = ("network", "run", "status", "reason", "list", "best", "best_step"
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the table, from the runs that are done."""
+    """A line of the table, from the finished runs."""
 
     entry: Entry
     outcomes: list[Outcome | None]
@@ -41,7 +41,7 @@ class Line:
 
     @property
     def on(self) -> str:
-        """The setting of the scored list; "" as long as no run is done."""
+        """The setting of the scored list; "" until a run is done."""
         return next((result.on for _, result in self.done), "")
 
     @property
@@ -51,13 +51,13 @@ class Line:
 
     @property
     def last(self) -> tuple[float, float]:
-        """The same of the last checkpoints: of the average of the weights, if the run has one."""
+        """The same for the last checkpoints: of the averaged weights, if the run has them."""
         last = [result.last[-1].score for _, result in self.done if result.last]
         return _spread([score for score in last if score is not None])
 
     @property
     def honest(self) -> tuple[float, float]:
-        """What ranks the lines: the best checkpoint on a test list; on the list that chose it, the last."""
+        """The score that ranks the lines: the best checkpoint's on a test list, else the last checkpoint's."""
         return self.best if self.on == "data.test" else self.last
 
     @property
@@ -76,12 +76,12 @@ def read_line(entry: Entry, cost: Cost | None) -> Line:
 
 
 def best_first(lines: Sequence[Line]) -> list[Line]:
-    """Lines by their score; those without one last."""
+    """Lines by score; those without one last."""
     return sorted(lines, key=lambda line: -math.inf if math.isnan(line.honest[0]) else line.honest[0], reverse=True)
 
 
 def markdown(lines: Sequence[Line]) -> list[str]:
-    """The table, and under it what its numbers are."""
+    """The table, and below it what its numbers mean."""
     table = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
     table += [f"| {' | '.join(_cells(line))} |" for line in best_first(lines)]
     return [*table, "", *_notes(lines)]
@@ -116,9 +116,9 @@ def _notes(lines: Sequence[Line]) -> Iterator[str]:
 
 
 def _names_of_scores(results: Sequence[Result]) -> list[str]:
-    """The number of the evaluations that ranks checkpoints; several if the runs differ in it.
+    """The name of the score that ranks checkpoints; several if the runs differ in it.
 
-    Others may equal it in one run by chance, hardly in all.
+    Other scores may equal it by chance in one run, but hardly in all.
     """
     equal = [_numbers_equal_to_score(result) for result in results]
     everywhere = [name for name in (equal[0] if equal else []) if all(name in names for names in equal)]

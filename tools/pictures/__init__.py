@@ -1,1 +1,1 @@
-"""Pictures that scripts draw."""
+"""Figures that scripts draw."""

@@ -33,7 +33,7 @@ def draw_sheet(samples: Sequence[Picture], path: Path, title: str) -> None:
 
 
 def draw_animation(samples: Sequence[Picture], path: Path, title: str, frames_per_second: float) -> None:
-    """Animates all samples at once, with their stages side by side; shows the stages of images in turn."""
+    """Animates all samples at once, with their stages side by side. The stages of images are shown in turn."""
     num_frames = max(len(frames) for sample in samples for frames in sample.stages.values())
     moments = []
     for t in range(num_frames if num_frames > 1 else len(samples[0].stages)):
@@ -52,7 +52,7 @@ def draw_animation(samples: Sequence[Picture], path: Path, title: str, frames_pe
 def draw_classes(counts: dict[str, np.ndarray], class_names: Sequence[str], path: Path, counted: str = "files") -> None:
     """Draws a bar chart of the files per class [C] for each name in `counts`, with classes in label order.
 
-    `counted`: the word for what is counted, if not files.
+    `counted`: the word for what is counted, by default files.
     """
     num_classes = len(class_names)
     with matplotlib.rc_context({**PLAIN_TEXT, "font.size": 11.5}):
@@ -80,7 +80,7 @@ def draw_classes(counts: dict[str, np.ndarray], class_names: Sequence[str], path
 
 
 def _draw_line(line: str | Sequence[tuple[str, tuple[int, int, int]]]) -> Image.Image:
-    """A line of a caption; the names of a legend get a square of their color before them."""
+    """A line of a caption; each name of a legend follows a square of its color."""
     parts = [(line, None)] if isinstance(line, str) else line
     texts = [one_line(text, max(12, MAX_LINE // len(parts))) for text, _ in parts]
     widths = [
@@ -124,7 +124,7 @@ def _draw_sample(sample: Picture) -> Image.Image:
 
 
 def _tile(moments: list[list[Image.Image]], title: str) -> list[Image.Image]:
-    """Tiles each list of blocks into one picture. A block has the same position in every picture."""
+    """Tiles each list of blocks into one image. A block has the same position in every image."""
     width, height = (2 * GAP + max(block.size[axis] for blocks in moments for block in blocks) for axis in (0, 1))
     title, num_blocks = one_line(title, MAX_LINE), len(moments[0])
     num_columns = min(num_blocks, max(1, SHEET_WIDTH // width))
@@ -144,7 +144,7 @@ def _tile(moments: list[list[Image.Image]], title: str) -> list[Image.Image]:
 
 
 def _to_picture(frame: torch.Tensor, height: int) -> Image.Image:
-    """uint8 [H, W, 3] -> a picture `height` pixels high, or lower if it would be wider than a sheet."""
+    """uint8 [H, W, 3] -> an image `height` pixels high, or lower if it would be wider than a sheet."""
     picture = Image.fromarray(frame.numpy())
     scale = min(height / picture.height, SHEET_WIDTH / picture.width)
     size = (max(1, round(side * scale)) for side in picture.size)
@@ -153,5 +153,5 @@ def _to_picture(frame: torch.Tensor, height: int) -> Image.Image:
 
 @functools.cache
 def _font(size: int = TEXT_SIZE) -> ImageFont.FreeTypeFont:
-    """matplotlib's own font, which has the letters of many scripts."""
+    """matplotlib's bundled font, which covers many scripts."""
     return ImageFont.truetype(findfont(FontProperties()), size)

@@ -1,4 +1,4 @@
-"""Pictures of what a network sees: training samples, validation views, and how many there are of each class."""
+"""Images of what a network sees: training samples, validation views, and the number of items per class."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 def show_data(config: str, overrides: Sequence[str], output: Path | None, count: int, frames_per_second: float) -> None:
     """Draws `count` samples of a recipe into the folder `output` (pictures/ plus the recipe's name).
 
-    Raises SettingsError if the task cannot show its samples, or a picture could not be drawn.
+    Raises SettingsError if the task cannot show its samples, or an image could not be drawn.
     """
     recipe = read_recipe(config, overrides)
     task_class = find_task(recipe, config)
@@ -51,7 +51,7 @@ def show_data(config: str, overrides: Sequence[str], output: Path | None, count:
 
 
 def _draw(draw: Callable[..., None], path: Path) -> bool:
-    """Calls `draw(path=path)` -> whether it worked. A failure is a warning, so that the other pictures are drawn."""
+    """Calls `draw(path=path)` -> whether it worked. A failure is only a warning, so that the other images are drawn."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draw(path=path)

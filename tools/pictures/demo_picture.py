@@ -1,4 +1,4 @@
-"""The picture at the top of the README: videos of a demo run with the network's answers, its curves and confusions."""
+"""The figure at the top of the README: videos of a demo run with predictions, training curves and confusions."""
 
 import io
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ STYLE = {
 
 
 def draw_demo(run: RunFiles, path: Path) -> None:
-    """Draws the picture of `run` into the file `path`. Raises SettingsError without an evaluation of its videos."""
+    """Draws the figure of `run` to the file `path`. Raises SettingsError if the run has no evaluation of videos."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -52,7 +52,7 @@ def draw_demo(run: RunFiles, path: Path) -> None:
 
 
 def _draw_videos(figure: Any, run: RunFiles, evaluation: EvaluationFiles, names: Sequence[str]) -> None:
-    """A row for each class: its name, frames of its first video, and the network's answer."""
+    """A row for each class: its name, frames of its first video, and the network's prediction."""
     first: dict[str, Item] = {}
     for item in evaluation.items:
         if item.classes and item.guesses:

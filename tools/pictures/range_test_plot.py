@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def write_range_test(found: RangeTest, folder: Path, title: str, current: float) -> None:
-    """Writes learning_rate.csv and learning_rate.png, and logs the suggestion beside the `current` rate."""
+    """Writes learning_rate.csv and learning_rate.png, and logs the suggestion along with the `current` rate."""
     write_atomically(folder / "learning_rate.csv", lambda path: _write_table(found, path))
     write_atomically(folder / "learning_rate.png", lambda path: plot_range_test(found, path, title))
     log.info("%d steps; the smoothed loss is smallest at a rate of %.2g", len(found.rates), found.rates[found.lowest])
@@ -37,7 +37,7 @@ def _write_table(found: RangeTest, path: Path) -> None:
 
 def plot_range_test(test: RangeTest, path: Path, title: str) -> None:
     """Plots the losses over the rates, the smoothed curve, and the suggestion, as PNG."""
-    from matplotlib.figure import Figure  # imported here: it takes a second
+    from matplotlib.figure import Figure  # imported here: it takes a second to load
 
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     axes = figure.subplots()
@@ -55,7 +55,7 @@ def plot_range_test(test: RangeTest, path: Path, title: str) -> None:
         float(smoothed[: test.lowest + 1].max()),
     )
     height = max(high - low, 0.05 * abs(high), 1e-6)
-    axes.set_ylim(low - 0.3 * height, high + 0.6 * height)  # what diverges leaves the plot
+    axes.set_ylim(low - 0.3 * height, high + 0.6 * height)  # diverging losses leave the plot
     axes.set(
         title=title,
         xscale="log",

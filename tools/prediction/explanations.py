@@ -1,4 +1,4 @@
-"""Explains answers to questions about a graph for tools/explain.py: as text, as a table, and as a picture."""
+"""Explains answers to questions about a graph for tools/explain.py: as text, table and figure."""
 
 import argparse
 import logging
@@ -54,7 +54,7 @@ def explain_questions(args: argparse.Namespace) -> None:
 
 
 def _guesses(question: Question, row: torch.Tensor, known: KnownAnswers, args: argparse.Namespace) -> list[Guess]:
-    """The answers to explain: the best ones, or the one in question."""
+    """The answers to explain: the best ones, or the one that the question names."""
     nodes = known_nodes(known, question)
     if question.answer is None:
         return best_answers(row, nodes, args.top, args.new)

@@ -1,7 +1,7 @@
 """Answers questions about a graph for tools/predict.py --graph: a line for each answer, and a table.
 
-The table has a row for each answer: head, relation and tail of the question, with ? for the end that is asked for, then
-the answer, its rank, its probability, and whether it is a fact of the graph. It is written when all is answered.
+The table has a row for each answer: head, relation and tail of the question, with ? for the open end, then the answer,
+its rank, its probability, and whether it is a fact of the graph. It is written once all questions are answered.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def _answers(
 
 
 def _best_of_all(answered: Iterable[Answered], count: int) -> list[Row]:
-    """The `count` most probable answers to all questions together, the most probable first."""
+    """The `count` most probable answers over all questions, the most probable first."""
     single = ((question, guess) for question, guesses in answered for guess in guesses)
     best = heapq.nlargest(count, single, key=lambda pair: pair[1].probability)
     return [Row(question, rank, guess) for rank, (question, guess) in enumerate(best, 1)]

@@ -1,4 +1,4 @@
-"""Questions about a graph, head, relation and tail with one of the ends open, and a network's answers to them."""
+"""Questions about a graph (head, relation and tail, with one end open), and a network's answers to them."""
 
 import argparse
 import logging
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 OPEN = "?"
-"""Stands for the end that is asked for."""
+"""Stands for the open end of a question."""
 HOW_TO_ASK = r"separate head, relation and tail by tabs, and put ? for the end you ask for: $'aspirin\ttreats\t?'"
 
 
@@ -34,11 +34,11 @@ class Question(NamedTuple):
     names: tuple[str, str, str]
     """Head, relation and tail, as given."""
     node: int
-    """The end that is given: the tail if the head is open, else the head."""
+    """The given end: the tail if the head is open, else the head."""
     relation: int
     """r to ask for the tail, r + R for the head."""
     answer: int | None = None
-    """The tail, if it is given, too: the triple in question."""
+    """The tail, if the question is a complete triple."""
 
 
 class Guess(NamedTuple):
@@ -83,7 +83,7 @@ def open_graph(args: argparse.Namespace) -> OpenGraph:
 
 
 def _clearly(where: str, action: Callable[[], Result]) -> Result:
-    """`action()`, with its OSError or ValueError as one clear message that begins with `where`."""
+    """`action()`, with its OSError or ValueError turned into a SettingsError that begins with `where`."""
     try:
         return action()
     except UserError:
@@ -96,17 +96,17 @@ def _clearly(where: str, action: Callable[[], Result]) -> Result:
 
 
 def parse_question(text: str, graph: NamedGraph, where: str, may_be_complete: bool = False) -> Question:
-    r"""The question in `text`, with tabs or the two characters \t between its three parts.
+    r"""The question in `text`, its three parts separated by tabs or by the two characters \t.
 
     Args:
-        where: the option, or file and line, for messages.
-        may_be_complete: whether a triple without ? is accepted, whose tail is the answer in question.
+        where: the option, or the file and line, for messages.
+        may_be_complete: whether a triple without ? is accepted; its tail is the answer to explain.
 
-    Raises SettingsError if it is none, or a name is unknown.
+    Raises SettingsError if it is not a question, or a name is unknown.
     """
     parts = [part.strip() for part in text.replace("\\t", "\t").split("\t")]
     if len(parts) == 1:
-        parts = text.split()  # names without blanks need no tabs
+        parts = text.split()  # names without spaces need no tabs
     if len(parts) != 3 or not all(parts):
         raise SettingsError(f"{where}: {text!r} is not a question; {HOW_TO_ASK}")
     head, name, tail = parts
@@ -117,7 +117,7 @@ def parse_question(text: str, graph: NamedGraph, where: str, may_be_complete: bo
         raise SettingsError(f"{where}: {text!r} has two open ends; give one, or use tools/predict.py --all {name}")
     if num_open == 0 and not may_be_complete:
         raise SettingsError(
-            f"{where}: {text!r} has no open end; put ? for one, or use tools/explain.py, which says why it may be true"
+            f"{where}: {text!r} has no open end; put ? for one, or use tools/explain.py, which shows why it may be true"
         )
     relation = _number(where, graph.relations, name)
     first, last = (None if end == OPEN else _number(where, graph.entities, end) for end in (head, tail))
@@ -131,7 +131,7 @@ def _number(where: str, names: Vocabulary, name: str) -> int:
 
 
 def read_questions(path: Path, graph: NamedGraph) -> list[Question]:
-    """The questions in a file, one a line. Raises SettingsError for the first line that is none."""
+    """The questions in a file, one per line. Raises SettingsError for the first line that is not a question."""
     lines = _clearly("--questions", lambda: list(numbered_lines(path)))
     return [parse_question(line, graph, f"{path}:{number}") for number, line in lines]
 
@@ -143,12 +143,12 @@ def questions_of_all(relation: str, graph: NamedGraph) -> list[Question]:
 
 
 def known_answers(graph: NamedGraph) -> KnownAnswers:
-    """Finds the answers that are facts of a graph."""
+    """Looks up the answers that are facts of a graph."""
     return KnownAnswers(facts_of(graph.data), len(graph.relations))
 
 
 def known_nodes(known: KnownAnswers, question: Question) -> np.ndarray:
-    """The nodes that are known to answer a question, each once."""
+    """The nodes known to answer a question, each once."""
     return np.unique(known.of(np.array([question.node]), np.array([question.relation]))[1])
 
 
@@ -171,7 +171,7 @@ def best_answers(row: torch.Tensor, known: np.ndarray, count: int, only_new: boo
 
     Args:
         row: probabilities [N]
-        known: nodes that are known to answer.
+        known: nodes known to answer.
         only_new: leave these out.
     """
     is_known = torch.zeros(len(row), dtype=torch.bool)
@@ -182,7 +182,7 @@ def best_answers(row: torch.Tensor, known: np.ndarray, count: int, only_new: boo
 
 
 def is_open(question: Question, known: KnownAnswers, graph: NamedGraph) -> bool:
-    """Whether there is an entity that is not known to answer."""
+    """Whether some entity is not known to answer."""
     return len(known_nodes(known, question)) < len(graph.entities)
 
 

@@ -1,4 +1,4 @@
-"""A table that grows by one row for each prediction, and goes on where an interrupted command left off."""
+"""A table that grows by one row per prediction, and continues where an interrupted command left off."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from inference.prediction import Prediction
 from settings import SettingsError, differences
 from tools.common.output_files import check_file
 
-REMEDY = "name another file, or delete this one to start anew"
+REMEDY = "name another file, or delete this one to start over"
 
 
 class Kept(NamedTuple):
@@ -20,7 +20,7 @@ class Kept(NamedTuple):
 
     text: str
     name: str
-    """What it is about: a path, or the start of a window."""
+    """What the row is about: a path, or the start of a window."""
     failure: str
 
 
@@ -44,7 +44,7 @@ class CsvFormat:
         return _csv_line([*place, *cells, " ".join(prediction.failure.split())])
 
     def decode(self, text: str) -> list[Kept]:
-        """The whole rows at the start of `text`, which follows the header."""
+        """The complete rows at the start of `text`, which follows the header."""
         kept = []
         for cells in csv.reader(io.StringIO(text, newline="")):
             if len(cells) != len(self._columns):
@@ -84,16 +84,16 @@ class JsonFormat:
 
 
 class RowFile:
-    """The file `path`, open for more rows; beside it, `<path>.key.json` says what its rows are made with.
+    """The file `path`, open for more rows; `<path>.key.json` beside it says what its rows were made with.
 
-    A file of rows made with the same `key` is continued: a row that was torn by the interruption is cut off. An empty
-    file is taken as new, and what is no regular file, such as a pipe, is written without looking back.
+    A file of rows made with the same `key` is continued; a row torn by the interruption is cut off. An empty file is
+    new, and anything that is not a regular file, such as a pipe, is written without looking back.
 
     Args:
-        key: all that rows depend on, as plain types.
-        names: what the rows are about, in order, as far as that is known.
+        key: everything that rows depend on, as plain types.
+        names: what the rows are about, in order, as far as known.
 
-    Raises SettingsError if the file cannot be written, or holds anything else: other rows, or those of another key.
+    Raises SettingsError if the file cannot be written, or has other contents: other rows, or rows of another key.
     """
 
     def __init__(self, path: Path, file_format: CsvFormat | JsonFormat, key: dict[str, Any], names: Sequence[str] = ()):
@@ -128,7 +128,7 @@ class RowFile:
         self._file.close()
 
     def add(self, number: int, prediction: Prediction) -> None:
-        """Writes row `number`, unless the file has it. Raises SettingsError if the disk is full."""
+        """Writes row `number`, unless the file already has it. Raises SettingsError if the disk is full."""
         if number >= self.num_rows:
             self._append(self._format.encode(prediction))
             self.num_rows += 1
@@ -146,7 +146,7 @@ class RowFile:
             before = json.loads(self._key_path.read_text(encoding="utf-8"))
             content = self.path.read_bytes()
         except (OSError, ValueError):
-            raise SettingsError(f"{self.path} is there already, and not from this command; {REMEDY}") from None
+            raise SettingsError(f"{self.path} already exists, and is not from this command; {REMEDY}") from None
         if changes := differences(before, json.loads(to_json(key))):
             name, (old, new) = next(iter(changes.items()))
             raise SettingsError(f"{self.path} was written with other settings ({name}: {old} -> {new}); {REMEDY}")
@@ -154,14 +154,14 @@ class RowFile:
         if not text.startswith(self._format.header):
             if self._format.header.startswith(text):  # the header was torn
                 return []
-            raise SettingsError(f"{self.path} has been changed: its header is another; {REMEDY}")
+            raise SettingsError(f"{self.path} has been changed: its header differs; {REMEDY}")
         kept = self._format.decode(text[len(self._format.header) :])
         if not text[len(self._format.header) :].startswith("".join(row.text for row in kept)):
             raise SettingsError(f"{self.path} has been changed; {REMEDY}")
         for row, expected in zip(kept, map(printable, names), strict=False):
             if row.name != expected:
                 raise SettingsError(
-                    f"{self.path} has a row for {row.name} where {expected} comes now: the files are others; {REMEDY}"
+                    f"{self.path} has a row for {row.name} where {expected} comes now: the files differ; {REMEDY}"
                 )
         if names and len(kept) > len(names):
             raise SettingsError(f"{self.path} has {len(kept)} rows, but there are {len(names)} files now; {REMEDY}")

@@ -1,4 +1,4 @@
-"""Predicts on files or on a live stream for tools/predict.py: a row for each prediction, as soon as it is done."""
+"""Predicts on files or on a live stream for tools/predict.py: a row for each prediction, as soon as it is made."""
 
 import argparse
 import contextlib
@@ -28,7 +28,7 @@ ALL_READ, SOME_READ, NONE_READ = 0, 1, 2
 
 
 def open_predictor(args: argparse.Namespace) -> Predictor:
-    """The predictor for the command's arguments. Raises SettingsError under torchrun: nothing would be shared."""
+    """The predictor for the command's arguments. Raises SettingsError under torchrun: the work is not shared."""
     check_one_process("tools/predict.py")
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
     recipe = find_run(args, args.overrides)
@@ -69,13 +69,13 @@ def _predict_stream(predictor: Predictor, source: str, args: argparse.Namespace)
     """A row for each window, until the stream ends or the user stops it."""
     for path in filter(None, (args.csv, args.json)):
         if path.is_file() and path.stat().st_size:
-            raise SettingsError(f"{path} is there already, and a stream cannot be continued; name another file")
+            raise SettingsError(f"{path} already exists, and a stream cannot be continued; name another file")
     num_windows = num_failed = 0
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(file) for file in _open_files(predictor, args, [], has_windows=True)]
         table = Table([source], args.above)
         windows = predictor.windows(source, args.window, args.stride)
-        with contextlib.suppress(KeyboardInterrupt):  # the usual end of a stream
+        with contextlib.suppress(KeyboardInterrupt):  # the usual way to end a stream
             for prediction in windows:
                 for file in files:
                     file.add(num_windows, prediction)
@@ -106,7 +106,7 @@ def _open_files(
 
 
 def make_key(predictor: Predictor, args: argparse.Namespace) -> dict[str, Any]:
-    """All that rows depend on besides the files."""
+    """Everything that rows depend on besides the files."""
     weights = {"sha256": weights_digest(predictor.weights), "average": args.average}
     if predictor.acceleration is not None:
         weights["acceleration"] = predictor.acceleration.method
@@ -115,7 +115,7 @@ def make_key(predictor: Predictor, args: argparse.Namespace) -> dict[str, Any]:
 
 
 class Table:
-    """Shows predictions on standard output: a line for each, or for a single file a line for each guess."""
+    """Shows predictions on standard output: a line each, or for a single file a line for each guess."""
 
     def __init__(self, paths: Sequence[str], above: float):
         self._above, self._is_single = above, len(paths) == 1

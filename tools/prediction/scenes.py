@@ -1,9 +1,9 @@
 """Draws what a detector or segmentor finds in images and videos, for tools/predict.py --output.
 
-FOLDER/NAME.png            the image with boxes and masks, or the classes of its pixels, drawn on it
-FOLDER/NAME_classes.png    the class of each pixel, as its number (segmentors)
+FOLDER/NAME.png            the image with boxes and masks, or pixel classes, drawn on it
+FOLDER/NAME_classes.png    the class number of each pixel (segmentors)
 FOLDER/NAME.mp4            the video, frame by frame
-FOLDER/predictions.jsonl   a line for each image or frame: its path, what is in it, or why there is no prediction
+FOLDER/predictions.jsonl   a line for each image or frame: its path, and what is in it or why there is no prediction
 """
 
 import argparse
@@ -41,7 +41,7 @@ BOTH = FileKind("images or videos", (*VIDEOS.suffixes, *(s for s in IMAGES.suffi
 
 
 def predict_scenes(args: argparse.Namespace) -> int:
-    """Writes the pictures of all inputs of the command -> its exit status."""
+    """Writes the images and videos for all inputs of the command -> its exit status."""
     folder: Path = args.output
     check_folder(folder, "choose another one with --output")
     predictor = open_predictor(args)
@@ -53,12 +53,12 @@ def predict_scenes(args: argparse.Namespace) -> int:
         )
     videos, places = _split(args.places)
     if (args.smooth or args.track) and not videos:
-        raise SettingsError("--smooth and --track are for videos, and there is none among the files")
+        raise SettingsError("--smooth and --track apply to videos, and none of the files is one")
     images = predictor.find_inputs(places) if places else []
     paths = [*(item.path for item in images), *videos]
     check_keeps_inputs(folder, paths, "its pictures could be replaced; choose another folder with --output")
     names = _names(paths)
-    task.over_time(args.smooth, args.track)  # says at once if the task cannot do it
+    task.over_time(args.smooth, args.track)  # raises at once if the task does not support it
     folder.mkdir(parents=True, exist_ok=True)
     num_failed = 0
     lines = folder / JSON_LINES
@@ -72,15 +72,15 @@ def predict_scenes(args: argparse.Namespace) -> int:
 
 
 def _split(places: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The videos and the images among the places, also in folders. What is neither counts as an image.
+    """The videos and images among the places, including folders. A file that is neither counts as an image.
 
-    A GIF is a video: it may move.
+    A GIF counts as a video: it may be animated.
     """
     videos, images = [], []
     for place in places:
         if not os.path.isdir(place):
             is_video = Path(place).suffix.lower() in VIDEOS.suffixes
-            videos += [item.path for item in find_videos([place])] if is_video else []  # raises if it is not there
+            videos += [item.path for item in find_videos([place])] if is_video else []  # raises if it does not exist
             images += [] if is_video else [place]
             continue
         found = find_files(Path(place), BOTH)
@@ -92,9 +92,9 @@ def _split(places: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _names(paths: Sequence[str]) -> dict[str, str]:
-    """A name for the files of each input: that of the input, with a number behind it if another's files have the same.
+    """A name for each input's output files: its own, with a number appended if another input's files have the same.
 
-    Those of `a.jpg` are `a` and `a_classes`, so `a_classes.jpg` gets a number.
+    The files of `a.jpg` are named `a` and `a_classes`, so `a_classes.jpg` gets a number.
     """
     names: dict[str, str] = {}
     taken: set[str] = set()
@@ -111,7 +111,7 @@ def _files(name: str) -> set[str]:
 
 
 def _draw_images(predictor: Predictor, images: Sequence[Any], names: dict[str, str], folder: Path, lines: Path) -> int:
-    """Draws images -> for how many there is no prediction."""
+    """Draws images -> the number without a prediction."""
     task, num_failed = predictor.task, 0
     with progress_bar(len(images), 0, task.ranks, "predicting", "image") as bar:
         for seen in task.see(predictor.model, images, one_by_one=task.ranks.device.type == "cpu"):

@@ -1,4 +1,4 @@
-"""Predicts on windows that slide over long videos for tools/predict.py: tables, pictures, and labels on the video."""
+"""Predicts on sliding windows over long videos for tools/predict.py: tables, plots, and labels on the video."""
 
 import argparse
 import contextlib
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def predict_windows(args: argparse.Namespace) -> int:
-    """Writes what `--timeline` and `--overlay` ask for -> the command's exit status."""
+    """Writes the output of `--timeline` and `--overlay` -> the command's exit status."""
     if args.timeline:
         check_folder(args.timeline, "choose another one with --timeline")
     if args.overlay:
@@ -60,9 +60,7 @@ def _names(paths: Sequence[str]) -> list[str]:
     for path in paths:
         name = Path(path).stem
         if name in names:
-            raise SettingsError(
-                f"{names[name]} and {path} would have the same timeline, {name}; name them in two commands"
-            )
+            raise SettingsError(f"{names[name]} and {path} would have the same timeline, {name}; run two commands")
         names[name] = path
     return list(names)
 
@@ -99,7 +97,7 @@ def _open_table(predictor: Predictor, path: str, table: Path, args: argparse.Nam
 
 
 def _rounded(window: Prediction) -> Prediction:
-    """A window with the digits that its row in the table has, so that an interruption changes no segment."""
+    """A window rounded as in its row of the table, so that an interruption changes no segment."""
     guesses = tuple((name, round(probability, 6)) for name, probability in window.guesses)
     start, end = window.seconds
     return Prediction(window.path, guesses, window.failure, seconds=(round(start, 3), round(end, 3)))

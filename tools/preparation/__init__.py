@@ -1,1 +1,1 @@
-"""The work of the scripts that check and convert files before training."""
+"""Implements the scripts that check and convert files before training."""

@@ -25,12 +25,12 @@ COLUMNS = ("what", "path", "reason")
 
 
 def convert_videos(args: argparse.Namespace) -> bool:
-    """Converts what the arguments of tools/convert_videos.py name -> whether every video could be converted.
+    """Converts the videos that the arguments of tools/convert_videos.py name -> whether all could be converted.
 
     Raises SettingsError if a folder cannot be read or written.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    tqdm.monitor_interval = 0  # no monitor thread, because workers are forked
+    tqdm.monitor_interval = 0  # no monitor thread: workers are forked
     recipe = RECIPES[args.recipe]
     if args.short_side is not None:
         recipe = recipe._replace(short_side=args.short_side)
@@ -64,10 +64,10 @@ def convert_videos(args: argparse.Namespace) -> bool:
 def _convert_all(
     jobs: list[Job], recipe: Recipe, ffmpeg: str | None, num_workers: int, timeout: float, report: Path
 ) -> tuple[list[tuple[str, str, str]], dict[str, int]]:
-    """Converts what is not done yet -> the report's rows (what happened, path, reason), and counts of what happened.
+    """Converts what is not done yet -> the report's rows (outcome, path, reason), and the number of each outcome.
 
-    The `report` of an earlier run, or of one meanwhile, still holds for files that are not converted again. Rows are
-    added to it at once, so that a run that is killed has said what it converted despite damage.
+    The `report` of an earlier or concurrent run remains valid for files that are not converted again. Rows are added to
+    it at once, so that even a killed run has reported what it converted despite damage.
     """
     _damaged_in(report)
     rows, done, counts = [], [], dict.fromkeys((CONVERTED, DAMAGED, DONE, FAILED), 0)
@@ -103,7 +103,7 @@ def _convert_one(job: Job, recipe: Recipe, ffmpeg: str | None) -> tuple[str, str
 
 
 def _damaged_in(report: Path) -> dict[str, str]:
-    """Why sources are damaged, by a report. Raises SettingsError if it is none."""
+    """Why sources are damaged, according to a report. Raises SettingsError if it is not a report."""
     if not report.exists():
         return {}
     with report.open(newline="", encoding="utf-8", errors="surrogateescape") as file:

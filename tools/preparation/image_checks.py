@@ -27,15 +27,15 @@ from tools.common.output_files import check_file
 log = logging.getLogger(__name__)
 
 NUM_SHOWN = 8
-"""Classes whose shares of the pixels are said."""
+"""Number of classes whose fraction of the pixels is logged."""
 COLUMNS = {name: name for name in ("path", "width", "height", "turned", "objects")} | {"faults": "fault"}
-"""Of a row of `check_entry` -> what the table calls them."""
+"""Keys of a row of `check_entry` -> column names in the table."""
 
 
 def check_images(args: argparse.Namespace) -> bool:
-    """Checks what the arguments of tools/check_images.py name -> whether there is no fault."""
+    """Checks what the arguments of tools/check_images.py name -> whether it has no faults."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    tqdm.monitor_interval = 0  # no monitor thread, because workers are forked
+    tqdm.monitor_interval = 0  # no monitor thread: workers are forked
     table = args.table or Path(f"{str(args.source).rstrip('/')}.checked.csv")
     check_file(table, "choose another one with --table")
     try:
@@ -84,7 +84,7 @@ def _check_numbered(numbered: tuple[int, Entry]) -> dict[str, Any]:
 
 
 def _report(rows: list[dict[str, Any]], table: Path) -> bool:
-    """Logs how many faults of each kind there are -> whether there are none."""
+    """Logs the number of faults of each kind -> whether there are none."""
     bad = [row for row in rows if row["faults"]]
     kinds = Counter(_kind(fault, row["path"]) for row in bad for fault in row["faults"])
     log.info("%d entries, %d with a fault; table: %s", len(rows), len(bad), table)
@@ -100,7 +100,7 @@ def _report(rows: list[dict[str, Any]], table: Path) -> bool:
 
 
 def _say_shares(counts: np.ndarray, class_names: Sequence[str]) -> None:
-    """Logs what the pixels of all label maps show; `counts` [256] of each label, and of those ignored."""
+    """Logs the classes of the pixels of all label maps; `counts` [256] of each label and of ignored pixels."""
     total, of_classes = counts.sum(), counts[: len(class_names)]
     most = np.argsort(-of_classes, kind="stable")[:NUM_SHOWN]
     shares = ", ".join(f"{class_names[label]} {100 * of_classes[label] / total:.1f} %" for label in most)
@@ -111,7 +111,7 @@ def _say_shares(counts: np.ndarray, class_names: Sequence[str]) -> None:
 
 
 def _kind(fault: str, path: str) -> str:
-    """A fault without what belongs to one image: its numbers, and the name of its label map."""
+    """A fault without what is specific to one image: its numbers, and the name of its label map."""
     stem = re.escape(os.path.splitext(os.path.basename(path))[0])
     fault = re.sub(rf"\S*{stem}\S*: ", "", fault)
     return re.sub(r"\[N(, N)+\]", "[N, ...]", re.sub(r"-?\d+(\.\d+)?", "N", fault))

@@ -31,9 +31,9 @@ SECONDS_BETWEEN_COMMITS = 5
 
 
 def check_videos(args: argparse.Namespace) -> bool:
-    """Checks what the arguments of tools/check_videos.py name -> whether there is no fault."""
+    """Checks what the arguments of tools/check_videos.py name -> whether it has no faults."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    tqdm.monitor_interval = 0  # no monitor thread, because workers are forked
+    tqdm.monitor_interval = 0  # no monitor thread: workers are forked
     try:
         videos = _read(args.source, args.root, args.split)
         index = args.index or store_path(args.source)
@@ -62,7 +62,7 @@ def _read(source: Path, root: Path | None, split: str | None) -> FileList:
 def _check_all(
     videos: FileList, store: IndexStoreWriter, full: bool, num_workers: int, timeout: float
 ) -> list[dict[str, Any]]:
-    """Checks each file that is not known to be good, once -> the row of each video, in list order."""
+    """Checks each file that is not known to be good once -> the row of each video, in list order."""
     known = {item.path: store.facts(item.path) for item in videos}
     good = {path: entry[0] if entry and _is_enough(entry[1], full) else None for path, entry in known.items()}
     rows: dict[str, dict[str, Any]] = {}

@@ -1,1 +1,1 @@
-"""Searches over settings: which trials there are, how each runs, and the table and page of their results."""
+"""Searches over settings: the trials, how each runs, and the table and page of their results."""

@@ -1,4 +1,4 @@
-"""The page of a sweep: one HTML file with the table and a plot per setting, which loads nothing from anywhere."""
+"""The page of a sweep: one HTML file with the table and a plot per setting, which loads nothing else."""
 
 import math
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from tools.sweeps.space import REPEATS, Axis, as_number
 WIDTH, HEIGHT = 420, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 34
 NUM_TICKS = 5
-LOG_FROM = 20  # ratio of the largest to the smallest value of a setting from which its axis is logarithmic
+LOG_FROM = 20  # ratio of a setting's largest to smallest value from which its axis is logarithmic
 
 
 def render(**content: Any) -> str:
-    """The page as text; see page.html for what `content` holds."""
+    """The page as text; see page.html for the keys of `content`."""
     import jinja2  # imported here: only the end of a trial needs it
 
     environment = jinja2.Environment(
@@ -61,7 +61,7 @@ def draw_axis(axis: Axis, points: Sequence[tuple[str, float]]) -> dict[str, Any]
 
 
 def _number_line(numbers: dict[str, float]) -> tuple[dict[str, float], list[tuple[float, str]]]:
-    """Places in 0..1 of numbers by their texts, and ticks [(place, text)]."""
+    """Positions in 0..1 of numbers by their texts, and ticks [(position, text)]."""
     lowest, highest = min(numbers.values()), max(numbers.values())
     is_log = lowest > 0 and highest / lowest >= LOG_FROM
 

@@ -26,7 +26,7 @@ LONGEST_NAME = 80
 
 @dataclass(frozen=True)
 class Axis:
-    """A setting that differs between trials: `values` to choose from, or a range."""
+    """A setting that varies between trials: `values` to choose from, or a range."""
 
     key: str
     values: tuple[str, ...] = ()
@@ -59,9 +59,9 @@ class Trial:
 
 
 def read_space(overrides: Sequence[str]) -> tuple[list[str], list[Axis]]:
-    """The overrides that are the same in every trial, and the settings that differ.
+    """The overrides that are the same in every trial, and the settings that vary.
 
-    Raises SettingsError for a range that makes no sense, and for a setting that is given twice.
+    Raises SettingsError for an invalid range and for a setting that is given twice.
     """
     fixed, axes = [], []
     for override in overrides:
@@ -96,7 +96,7 @@ def _range(override: str, key: str, lowest: str, highest: str, scale: str | None
 
 
 def split_values(text: str) -> list[str]:
-    """Splits at commas outside of brackets and quotes. Raises SettingsError for an empty value."""
+    """Splits at commas outside brackets and quotes. Raises SettingsError for an empty value."""
     values, start, depth, quote = [], 0, 0, ""
     for at, character in enumerate(text):
         if quote:
@@ -128,10 +128,11 @@ def grid(axes: Sequence[Axis]) -> list[Trial]:
 def draw(axes: Sequence[Axis], count: int, seed: int) -> list[Trial]:
     """`count` random draws without repetitions; each is a trial, or one for each combination of `REPEATS`.
 
-    Draw n depends on n and the seed: a larger count adds to a smaller. Raises SettingsError if there are not as many.
+    Draw n depends on n and the seed: a larger count adds to a smaller one. Raises SettingsError if there are too few
+    different trials.
     """
     if ranges := [axis.key for axis in axes if axis.key in REPEATS and axis.scale]:
-        raise SettingsError(f"{ranges[0]} repeats every trial, and is not drawn; list its values: {ranges[0]}=0,1,2")
+        raise SettingsError(f"{ranges[0]} repeats every trial and is not drawn; list its values: {ranges[0]}=0,1,2")
     repeats = [trial.values for trial in grid([axis for axis in axes if axis.key in REPEATS])]
     drawn: dict[tuple[str, ...], dict[str, str]] = {}
     for number in range(100 * count):
@@ -155,7 +156,7 @@ def _named(trials: list[dict[str, str]]) -> list[Trial]:
 
 
 def folder_name(text: str) -> str:
-    """The name of a folder for settings: their text, as far as it can be one."""
+    """The name of a folder for settings: their text, as far as file names allow."""
     name = re.sub(r"[^\w.,=+-]", "_", text)
     if name == text and len(name) <= LONGEST_NAME:
         return name
@@ -164,6 +165,6 @@ def folder_name(text: str) -> str:
 
 
 def as_number(text: str) -> float | None:
-    """The value of a setting as a number; None if it is none."""
+    """The value of a setting as a number; None if it is not a number."""
     value = parse_yaml(text, "value")
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

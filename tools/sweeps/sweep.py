@@ -21,9 +21,9 @@ SET_HERE = {"run.dir": "--name names the folder", "run.resume": "the same comman
 def run_sweep(
     recipe: str, overrides: Sequence[str], folder: Path, num_random: int | None, seed: int, retries: bool
 ) -> bool:
-    """Runs the trials that `folder` does not hold yet, and writes the results after each -> whether all trained.
+    """Runs the trials that are missing in `folder`, and writes the results after each -> whether all trained.
 
-    Raises SettingsError before the first trial if the command, or the settings of any trial, are wrong.
+    Raises SettingsError before the first trial if the command or the settings of any trial are wrong.
     """
     fixed, axes = read_space(overrides)
     check_settings(overrides, "a sweep")
@@ -47,14 +47,14 @@ def run_sweep(
 
 
 def check_settings(overrides: Sequence[str], what: str) -> None:
-    """Raises SettingsError for a setting that `what`, such as "a sweep", gives its runs itself."""
+    """Raises SettingsError for a setting that `what`, such as "a sweep", sets itself."""
     for override in overrides:
         if (key := override.partition("=")[0]) in SET_HERE:
             raise SettingsError(f"{key} cannot be set for {what}: {SET_HERE[key]}")
 
 
 def read_trials(recipe: str, fixed: Sequence[str], trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
-    """The settings of each trial, by its name. Raises SettingsError if some are wrong."""
+    """The settings of each trial, by its name. Raises SettingsError if any are wrong."""
     settings = {}
     for trial in trials:
         values = settings[trial.name] = read_recipe(recipe, [*fixed, *trial.overrides])

@@ -1,7 +1,7 @@
-"""Runs the trials of a sweep, each as a process of its own that trains in a run directory below the sweep's folder.
+"""Runs the trials of a sweep, each as its own process, which trains in a run directory below the sweep's folder.
 
-`trial.json` in that directory says how a trial ended: done and failed trials are not run again. An interrupted trial
-continues from its last checkpoint. What a trial prints goes to `output.txt`.
+`trial.json` in that directory says how a trial ended; done and failed trials are not run again. An interrupted trial
+continues from its last checkpoint. A trial's output goes to `output.txt`.
 """
 
 import contextlib
@@ -39,22 +39,22 @@ class Outcome:
     """How a trial ended."""
 
     command: list[str]
-    """Recipe and overrides, without those of the run directory."""
+    """Recipe and overrides, without those that set the run directory."""
     status: str
     """done, failed or interrupted"""
     reason: str = ""
     """Why it failed."""
     seconds: float = 0.0
     processor_seconds: float = 0.0
-    """Of all its processes."""
+    """CPU time of all its processes."""
     score: float | None = None
-    """Of the best weights; None if nothing was scored."""
+    """The score of the best weights; None if nothing was scored."""
     step: int | None = None
     """The step of the best weights."""
     summary: dict[str, float] = field(default_factory=dict)
-    """All numbers of the evaluation of the best weights."""
+    """All scores of the evaluation of the best weights."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """Those of the recipe and the command; empty if an older version wrote this."""
+    """The settings, of recipe and command; empty if an older version wrote this."""
 
     def say(self) -> str:
         """How it ended, in a line."""
@@ -70,10 +70,9 @@ def run_trial(
 ) -> Outcome:
     """Runs or continues a trial, unless it has ended already.
 
-    `settings`: of the trial, as they were when the sweep began. `retries`: failed trials are run again. Raises
-    SettingsError if the recipe has been edited since then, or the folder holds a trial of another command, or what is
-    to be used of one of another recipe; Stopped after a signal, also one to the training alone; the trial has saved
-    then.
+    `settings`: the trial's, as they were when the sweep began. `retries`: failed trials are run again. Raises
+    SettingsError if the recipe has been edited since then, or the folder has a trial of another command, or one to be
+    reused of another recipe; Stopped after a signal, even to the training alone, once the trial has saved.
     """
     folder, command = sweep / trial.name, [recipe, *fixed, *trial.overrides]
     if edited := _edited(settings, read_recipe(recipe, command[1:]), recipe):
@@ -110,7 +109,7 @@ def run_trial(
 
 
 def _check_same(before: Outcome, command: list[str], settings: dict[str, Any], folder: Path, has_ended: bool) -> None:
-    """Raises SettingsError if `folder` holds a trial of another command, or what is used of one of another recipe."""
+    """Raises SettingsError if `folder` has a trial of another command, or a trial to be reused of another recipe."""
     if before.command != command:
         raise SettingsError(
             f"{folder} holds a trial of another command ({' '.join(before.command)}); choose another --name"
@@ -139,10 +138,10 @@ def _write(folder: Path, outcome: Outcome) -> None:
 
 @contextlib.contextmanager
 def _alone_in(folder: Path) -> Iterator[int]:
-    """Context in which no other process trains in `folder`; gives the open lock, which the training process inherits.
+    """Context in which no other process trains in `folder`; yields the open lock, which the training process inherits.
 
-    So if a command is killed, the next one waits for the training that it left behind. Raises SettingsError if the
-    folder cannot be written.
+    If a command is killed, the next one thus waits for the training it left behind. Raises SettingsError if the folder
+    cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -174,7 +173,7 @@ def _clock(outcome: Outcome) -> Callable[[], Outcome]:
 
 
 def _time_of_children() -> float:
-    """Seconds of processors that child processes have used, those of their own included; only of those that ended."""
+    """CPU seconds that ended child processes have used, including their own children."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
@@ -182,7 +181,7 @@ def _time_of_children() -> float:
 def _train(command: Sequence[str], folder: Path, lock: int, keep: Callable[[], None]) -> tuple[int, str | None]:
     """Trains in `folder` -> exit status, and the signal that this process was stopped by, if any.
 
-    Calls `keep` now and then: what it writes is what is left if this process is killed.
+    Calls `keep` now and then: what it writes remains if this process is killed.
     """
     recipe, *overrides = command
     line = [sys.executable, str(TRAIN), "-c", recipe, *overrides, f"run.dir={json.dumps(str(folder))}"]
@@ -211,7 +210,7 @@ def _train(command: Sequence[str], folder: Path, lock: int, keep: Callable[[], N
 
 
 def _edited(old: dict[str, Any], new: dict[str, Any], recipe: str) -> str:
-    """The settings in which two recipes differ, without those that a run may change: "optimizer.lr, data.train"."""
+    """The settings in which two recipes differ, except those that a run may change: "optimizer.lr, data.train"."""
     schema = find_task(new, recipe).Settings
     # as trial.json gives them back
     old, new = (json.loads(json.dumps(settings, default=str)) for settings in (old, new))
@@ -219,7 +218,7 @@ def _edited(old: dict[str, Any], new: dict[str, Any], recipe: str) -> str:
 
 
 def _reason(output: Path, start: int, status: int) -> str:
-    """What went wrong, in a line: the suite's error in what was written from `start` on, or a traceback's last line."""
+    """What went wrong, in a line: the suite's error in the output from `start` on, or a traceback's last line."""
     text = output.read_bytes()[start:].decode(errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [at for at, line in enumerate(lines) if line.startswith("error: ")]

@@ -196,10 +196,10 @@ def without(name):
 
 TWICE = deepcopy(content()["annotations"][:1] * 2)
 FAULTS = [
-    (without("images"), r"has no images, but \['annotations', 'categories'\]; expected COCO's form"),
-    (without("annotations"), r"has no annotations, but \['categories', 'images'\]; expected COCO's form"),
-    (without("categories"), r"has no categories, but \['annotations', 'images'\]; expected COCO's form"),
-    ([1, 2], r"is a list; expected COCO's form, an object with images, annotations, categories"),
+    (without("images"), r"has no images, but \['annotations', 'categories'\]; expected COCO format"),
+    (without("annotations"), r"has no annotations, but \['categories', 'images'\]; expected COCO format"),
+    (without("categories"), r"has no categories, but \['annotations', 'images'\]; expected COCO format"),
+    ([1, 2], r"is a list; expected COCO format, an object with images, annotations, categories"),
     (content(images=3), r"images is 3; expected a list of objects"),
     (content(images=[]), r"lists no images; training and validation need at least one"),
     (content(categories=[]), r"has no categories; expected at least one, with id and name"),

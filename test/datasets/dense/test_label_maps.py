@@ -72,7 +72,7 @@ def test_ade20k(tmp_path):
         labels_of(read_label_maps(tmp_path, split="val"))
     with pytest.raises(ValueError, match=r"has several splits; set split to train or val"):
         read_label_maps(tmp_path)
-    with pytest.raises(ValueError, match=r"is ADE20K, which says itself what its labels are; leave out labels"):
+    with pytest.raises(ValueError, match=r"is ADE20K, which defines its own labels; leave out labels"):
         read_label_maps(tmp_path, split="train", ignored_label=3)
     assert read_label_maps(tmp_path, split="train", num_classes=150).num_classes == 150
     with pytest.raises(ValueError, match=r"is ADE20K with 150 classes, but num_classes is 19"):

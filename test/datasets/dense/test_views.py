@@ -163,7 +163,7 @@ def test_mirror_images_follow_their_originals():
         (lambda: DetectionViewSettings(scale_jitter=(2, 1)), r"scale_jitter is \(2, 1\); expected the lower end"),
         (lambda: SegmentationViewSettings(scale=(2, 0.5)), r"scale is \(2, 0.5\); expected the lower end first"),
         (lambda: DetectionViewSettings(short_sides=()), "short_sides"),
-        (lambda: EvalViewSettings(scales=(1, 1)), r"scales are \[1.0, 1.0\]; each must stand once"),
+        (lambda: EvalViewSettings(scales=(1, 1)), r"scales are \[1.0, 1.0\]; each must appear once"),
         (lambda: SegmentationViewSettings(max_class_share=0), "max_class_share"),
     ],
 )

@@ -34,7 +34,7 @@ def test_a_folder_with_all_parts(tmp_path):
     assert parts_of(splits.valid, splits) == [train, valid, train | valid | test]
     assert parts_of(splits.test, splits) == [train, test, train | valid | test]
     assert len(splits.entities) == 5  # x stands in test.txt only
-    assert splits.notes == ("test: 1 of the 2 facts to ask for have an entity of which no fact is known",)
+    assert splits.notes == ("test: 1 of the 2 facts to ask for have an entity without known facts",)
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def test_a_share_is_a_function_of_seed_and_file(tmp_path):
     other = split_off(read_table(path, tmp_path), 0.2, seed=2)[1]
     ids = [{item.id for item in files} for files in (val, again, other)]
     assert ids[0] == ids[1] != ids[2] and not ids[0] & {item.id for item in train}
-    with pytest.raises(ValueError, match=r"a share of 0.001 holds out none of 100 files from 50 sources"):
+    with pytest.raises(ValueError, match=r"a fraction of 0.001 holds out none of 100 files from 50 sources"):
         split_off(read_table(path, tmp_path), 0.001, seed=1)
 
 

@@ -109,7 +109,7 @@ def test_damaged_files_say_so(tmp_path):
     }
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(FileError, match=r"cannot be read as PDB or mmCIF; is it whole\?"):
+        with pytest.raises(FileError, match=r"cannot be read as PDB or mmCIF; is it complete\?"):
             read_backbone(tmp_path / name)
     for name, text, message in (
         ("empty.pdb", "", "the file is empty"),

@@ -322,7 +322,7 @@ def test_script_converts_the_same_files(tmp_path):
     for link, target in {**links, "../pool/back": "../in/b", "a/itself": "itself"}.items():
         (source / link).symlink_to(target)
     done, calls = run_script(tmp_path, "training", source, destination)
-    assert done.returncode == 0 and done.stderr.decode() == "files passed over, because videos have other suffixes: 1\n"
+    assert done.returncode == 0 and done.stderr.decode() == "files skipped, because videos have other suffixes: 1\n"
     jobs = find_jobs(source, destination)
     assert len(jobs) == 2 * len(names) + 4
     assert sorted(call[-1] for call in calls) == sorted(f"file:{partial_path(job.target)}" for job in jobs)
@@ -372,7 +372,7 @@ def test_a_long_name_fails_alone_and_targets_get_the_usual_mode(tmp_path):
     assert convert(jobs[0], RECIPES["training"], None) == ""
     (tmp_path / "usual").touch()
     assert Path(jobs[0].target).stat().st_mode == (tmp_path / "usual").stat().st_mode
-    with pytest.raises(VideoError, match="its name is too long for that of the target"):
+    with pytest.raises(VideoError, match="its name is too long for the temporary name of the target"):
         convert(jobs[1], RECIPES["training"], None)
 
 

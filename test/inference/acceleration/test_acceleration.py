@@ -233,7 +233,7 @@ def test_openvino_does_not_run_under_jemalloc(monkeypatch):
 
 def test_eight_bits_need_files(tmp_path):
     source = Source(torch.nn.Identity(), (3,), "network", tmp_path)
-    with pytest.raises(SettingsError, match=r"8 bits need files to set their ranges; set data\.val"):
+    with pytest.raises(SettingsError, match=r"int8 needs files to calibrate its ranges; set data\.val"):
         source.calibration()
 
 

@@ -49,10 +49,10 @@ def test_a_segmentor_is_the_same_in_onnx(runs, tmp_path):
         (
             visualize,
             ["--run-dir", "RUN", "x.png", "-o", "OUT.png"],
-            "explains the class that a picture or clip gets, and",
+            "explains the class of an image or clip, and",
         ),
         (web_page, ["--run-dir", "RUN"], "the page shows what classifiers find, and this network is for"),
-        (save_pretrained, ["RUN", "OUT"], "only networks of classification are written with a card, and this one"),
+        (save_pretrained, ["RUN", "OUT"], "only classification networks are written with a card, and this one"),
     ],
 )
 def test_tools_for_classifiers_say_so(name, tool, arguments, message, runs, tmp_path):
@@ -64,8 +64,8 @@ def test_tools_for_classifiers_say_so(name, tool, arguments, message, runs, tmp_
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("detection", [], "detectors are not exported: what they return has no fixed shape"),
-        ("segmentation", ["--formats", "int8"], "a segmentor is exported as ONNX alone"),
+        ("detection", [], "detectors cannot be exported, because their outputs have no fixed shape"),
+        ("segmentation", ["--formats", "int8"], "segmentors are exported only as ONNX"),
     ],
 )
 def test_what_is_not_exported_is_told(name, arguments, message, runs, tmp_path):

@@ -11,8 +11,8 @@ from tools import explain, predict
         (["--ask", "a b ?"], "--ask asks about a graph; name its file of facts with --graph"),
         (["--new", "video.mp4"], "--new asks about a graph; name its file of facts with --graph"),
         (["--graph", "g.tsv"], "--graph needs a question: --ask, --questions or --all"),
-        (["--graph", "g.tsv", "--all", "b", "--ask", "a b ?"], "--all asks questions of its own; leave out --ask"),
-        (["--graph", "g.tsv", "--ask", "a b ?", "c"], "--graph answers questions, and c is none; ask it with --ask"),
+        (["--graph", "g.tsv", "--all", "b", "--ask", "a b ?"], "--all asks its own questions; leave out --ask"),
+        (["--graph", "g.tsv", "--ask", "a b ?", "c"], "--graph answers questions, and c is not one; ask with --ask"),
         (["--graph", "g.tsv", "--ask", "a b ?", "--json", "x.json"], "--json is for videos and images; leave it out"),
         (["--graph", "g.tsv", "--ask", "a b ?", "--above", "0.5"], "--above is for videos and images; leave it out"),
         (["--graph", "g.tsv", "--ask", "a b ?", "--top", "0"], "got --top 0; it must be at least 1"),
@@ -32,7 +32,7 @@ def test_predict_stops_at_options_that_do_nothing(words, message, capsys):
         (["--graph", "g.tsv", "--ask", "a b ?", "c"], "c is not a setting; ask questions with --ask"),
         (["--graph", "g.tsv", "--ask", "a b ?", "--paths", "0"], "got --paths 0; it must be at least 1"),
         (["--graph", "g.tsv", "--ask", "a b ?", "--candidates", "2"], "got --candidates 2, fewer than the 3 paths"),
-        (["--graph", "g.tsv", "--ask", "a b ?", "-o", "x.gif"], "got -o x.gif; pictures of paths are PNG files"),
+        (["--graph", "g.tsv", "--ask", "a b ?", "-o", "x.gif"], "got -o x.gif; paths are drawn as PNG"),
     ],
 )
 def test_explain_stops_at_options_that_do_nothing(words, message, capsys):
