@@ -216,7 +216,7 @@ class Trainer:
         """Logs the averages since the last call; returns the few that the progress bar shows.
 
         Raises TooManyFailures, on all ranks, if the unreadable samples exceed the fraction `max_unreadable` of the
-        samples seen so far or of one epoch, whichever is larger.
+        samples of all epochs begun: early in an epoch, its bad files may come up before its good ones.
         """
         values = self.meter.close_window()
         if not values:
@@ -225,7 +225,8 @@ class Trainer:
         self.progress.num_unreadable += round(values["unreadable"] * values.pop("num_samples"))
         position = {"epoch": self.cadence.epoch(step), "learning_rate": self.learning_rate(step)}
         self.run.log(step, "train", position | values)
-        if self.progress.num_unreadable > self.settings.max_unreadable * max(num_seen, self.samples_per_epoch):
+        num_begun = math.ceil(num_seen / self.samples_per_epoch) * self.samples_per_epoch
+        if self.progress.num_unreadable > self.settings.max_unreadable * num_begun:
             raise TooManyFailures(
                 f"{self.progress.num_unreadable} of {num_seen} samples could not be read, more than "
                 f"train.max_unreadable={self.settings.max_unreadable} allows. {self.run.folder / 'failures.jsonl'} "

@@ -71,6 +71,8 @@ class ClassLists:
         for number, more in enumerate(self.data.more):
             key, names = f"data.more.{number}.train", self._table or files.class_names or None
             more_files = read_setting(key, self._read_files, more.train, more.root, names, more.split)
+            if not names:
+                self._check_numbers(key, more.train, more_files)
             _check_labels(key, more_files, 0, num_classes or more_files.num_classes, self._multi_label)
             lists.append(more_files)
         return lists
@@ -188,15 +190,36 @@ class ClassLists:
 
     def _read_scored(self, key: str, source: str, root: str | None) -> FileList:
         files = self._read(key, source, root, self._names or None)
-        numbered = len(files.class_names)
-        if not self._names and numbered not in (0, self.num_classes):
-            raise SettingsError(
-                f"data.{key}: {source} numbers its own {numbered} classes from 0, but the network has "
-                f"{self.num_classes}, so the labels may mean other classes; give data.class_names, the table of the "
-                "training list, or data.train"
-            )
+        if not self._names:
+            self._check_numbers(f"data.{key}", source, files)
         _check_labels(f"data.{key}", files, UNLABELED, self.num_classes, self._multi_label)
         return files
+
+    def _check_numbers(self, key: str, source: str, files: FileList) -> None:
+        """Raises SettingsError if files number classes of their own, for a training list or a network without names.
+
+        Without the training list, as for released weights, equal counts of classes are taken for the same classes.
+        """
+        numbered = len(files.class_names)
+        if self._has_training_list:
+            other, remedy = "the training list has no class names", "data.class_names, the table of that list"
+        else:
+            if numbered == self.num_classes:
+                return
+            other = f"the network has {self.num_classes}"
+            remedy = "data.class_names, the table of the training list, or data.train"
+        if numbered:
+            raise SettingsError(
+                f"{key}: {source} numbers its own {numbered} classes from 0, but {other}, so the labels may mean other "
+                f"classes; give {remedy}"
+            )
+
+    @cached_property
+    def _has_training_list(self) -> bool:
+        try:
+            return len(self._whole) > 0
+        except SettingsError:
+            return False
 
     @cached_property
     def num_classes(self) -> int:

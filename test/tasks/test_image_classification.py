@@ -176,9 +176,11 @@ def test_labels_that_another_list_would_number_otherwise_are_refused(images):
         shutil.rmtree(folder)
     named = make_task(images, data__train=f"{images}/train", data__val=f"{images}/val")
     assert named.val_files.num_classes == 6  # numbered by the training folders
-    message = r"data\.val: .*/val numbers its own 2 classes from 0, but the network has 6, .* give data\.class_names"
+    start = r"data\.val: .*/val numbers its own 2 classes from 0, but "
+    message = f"{start}the training list has no class names, .* give data\\.class_names"
     with pytest.raises(SettingsError, match=message):
         make_task(images, data__val=f"{images}/val").check()
+    message = f"{start}the network has 6, .* give data\\.class_names"
     changes = {"data__train": "gone", "data__val": f"{images}/val", "model__num_classes": 6}  # an evaluation alone
     with pytest.raises(SettingsError, match=message):
         make_task(images, **changes).val_files  # noqa: B018
@@ -186,6 +188,20 @@ def test_labels_that_another_list_would_number_otherwise_are_refused(images):
         SettingsError, match=r"data\.val: .*images holds train and val, not classes; name .*images/train"
     ):
         make_task(images, data__val=str(images)).check()
+
+
+def test_a_folder_beside_a_list_without_names_is_refused(images, shapes):
+    """Equal counts of classes do not make its alphabetical numbers those of the list."""
+    unnamed = {"data__class_names": None}
+    message = r"data\.{}: .* numbers its own 6 classes from 0, but the training list has no class names"
+    for key in ("val", "test"):
+        with pytest.raises(SettingsError, match=message.format(key)):
+            make_task(shapes, **unnamed, **{f"data__{key}": f"{images}/val"}).check()
+    more = [{"train": f"{images}/train"}]
+    with pytest.raises(SettingsError, match=message.format(r"more\.0\.train")):
+        make_task(shapes, **unnamed, data__more=more).check()
+    changes = {"data__train": "gone", "model__num_classes": 6}  # released weights, and a folder of all classes
+    assert make_task(shapes, **unnamed, **changes, data__val=f"{images}/val").val_files.num_classes == 6
 
 
 def test_a_run_starts_from_chosen_classes_of_a_file(shapes, tmp_path):
