@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from datasets.dataloader import eval_loader, to_device
 from datasets.file_list import FileList
 from datasets.samples import EvalViews
+from datasets.shared_files import contradictory_rows
 from engine.task import Answer, Batch, Picture, ResumeFolder, Task
 from evaluators.class_scores import count_correct, ranks_worth_counting
 from evaluators.classification import (
@@ -67,10 +68,12 @@ class Classification(ClassifiedFiles):
             lists["test"] = self.lists.test
         for split, files in lists.items():
             log.info("%s: %d %ss of %d classes", split, len(files), self.item, files.num_classes)
+        self.warn_of_shared_files(lists, self.item)
         counts = np.bincount(self.train_files.labeled_rows()[1], minlength=self.num_classes)
         self.warn_of_missing_classes(counts, f"training {self.item}")
         if not self.multi_label:
             self.warn_of_one_class()
+            self._warn_of_contradictions()
         if self.train_weights is not None:
             log.info("training: %d %ss with a nonzero weight", np.count_nonzero(self.train_weights), self.item)
         data = self.settings.data
@@ -78,6 +81,13 @@ class Classification(ClassifiedFiles):
             log.warning("data.timeout_seconds is ignored: it needs at least one worker, but data.num_workers=0")
         self.train_samples("train"), self.eval_views(self.val_files)
         self.check_model(check_network(self))
+
+    def _warn_of_contradictions(self) -> None:
+        if len(rows := contradictory_rows(self.train_files)):
+            log.warning(
+                "%d entries of the training list contradict others about the label of the same %s, such as %s",
+                *(len(rows), self.item, self.train_files[int(rows[0])].path),
+            )
 
     def check_model(self, model: nn.Module) -> None:
         """Raises SettingsError if the recipe trains only part of the network, which is on the meta device."""

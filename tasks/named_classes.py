@@ -2,11 +2,15 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from datasets.class_table import class_table
+from datasets.shared_files import path_hashes
 from engine.task import Task
 from settings import some_of
 from tasks.scored_list import is_held_out
@@ -40,6 +44,17 @@ class NamedClasses(Task):
         """Warns if there is a single class, of which a task that answers with one class can learn nothing."""
         if self.num_classes == 1:
             log.warning("there is one class, so every answer is right; add another, such as one for everything else")
+
+    def warn_of_shared_files(self, lists: Mapping[str, Sequence[Any]], item: str) -> None:
+        """Warns of files, each an `item`, that are in two of the lists, which are named as in "training list"."""
+        hashes = {name: path_hashes(files) for name, files in lists.items()}
+        for name, other in combinations(lists, 2):
+            if len(rows := np.flatnonzero(np.isin(hashes[other], hashes[name]))):
+                log.warning(
+                    "%d of the %d %ss in the %s list are also in the %s list, such as %s; scores on these say little "
+                    "about new %ss",
+                    *(len(rows), len(lists[other]), item, other, name, lists[other][int(rows[0])].path, item),
+                )
 
     def resolved_recipe(self) -> dict[str, Any]:
         """The full recipe with all defaults and the number of classes filled in, as plain types."""

@@ -110,7 +110,9 @@ class SceneTask(SceneLists):
     def check(self) -> None:
         check_chooses_on_val(self.settings)
         self.settings.check_length(self.num_train_samples)
-        for split, items in {"train": self.train_items, **self.lists}.items():
+        lists = {"train": self.train_items, **self.lists}
+        self.warn_of_shared_files({SPLITS[split]: items for split, items in lists.items()}, "image")
+        for split, items in lists.items():
             log.info("%s: %d images of %d classes", SPLITS[split], len(items), self.num_classes)
             if missing := items.missing():
                 root = self.root_setting(split)

@@ -1,6 +1,7 @@
 """Lists that choose and lists that test: files of each once, whole recordings, and messages for what does not fit."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -86,6 +87,28 @@ def test_a_fold_beside_a_share_is_the_test_list(shapes):
     assert ids(plain.val_files) == parts[2] and plain.test_task() is None
 
 
+def test_files_in_two_lists_are_named(shapes, caplog):
+    task = image_task(shapes, f"data.test={shapes}/train.txt")
+    task.check()
+    assert re.findall(r"(\d+) of the 60 images in the test list are also in the (\w+) list", caplog.text) == [
+        (str(len(task.train_files)), "training"),
+        (str(len(task.val_files)), "validation"),
+    ]
+    caplog.clear()
+    image_task(shapes, f"data.test={shapes}/val.txt").check()
+    assert "also in" not in caplog.text
+
+
+def test_a_file_with_two_labels_is_named(shapes, tmp_path, caplog):
+    lines = (shapes / "train.txt").read_text().splitlines()
+    _, label, path = lines[5].split("\t")
+    again = [f"again\t{(int(label) + 1) % 6}\t./{path}", f"same\t{lines[7].split()[1]}\t{lines[7].split()[2]}"]
+    (tmp_path / "train.txt").write_text("\n".join([*lines, *again]))
+    image_task(shapes, f"data.train={tmp_path}/train.txt", f"data.root={shapes}", f"data.val={shapes}/val.txt").check()
+    assert "2 entries of the training list contradict others about the label of the same image, such as " in caplog.text
+    assert path in caplog.text and "also in" not in caplog.text
+
+
 def test_a_test_list_changes_nothing_but_what_is_tested(shapes):
     plain, task = image_task(shapes), image_task(shapes, f"data.test={shapes}/val.txt")
     assert task.evaluation_key() == plain.evaluation_key()
@@ -121,9 +144,11 @@ def test_what_does_not_fit_is_said(shapes, overrides, message):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_scenes(scenes, name):
+def test_scenes(scenes, name, caplog):
     recipe = RECIPES[name](scenes)
     whole = make_task(recipe)
+    whole.check()
+    assert "also in" not in caplog.text
     data = recipe["data"]
     tested = {key: value for key, value in data.items() if key in ("val", "val_root")}
     recipe["data"] = data | {"val": 0.4, "test": tested["val"], "test_root": tested.get("val_root"), "val_root": None}
@@ -137,6 +162,10 @@ def test_scenes(scenes, name):
     )
     assert whole.test_task() is None and json.dumps(test.report_facts())
     task.check()
+    assert "also in" not in caplog.text
+    test_root = {"test_root": data["root"]} if "root" in data else {}
+    make_task(recipe | {"data": recipe["data"] | {"test": data["train"], **test_root}}).check()
+    assert "in the test list are also in the training list" in caplog.text
     recipe["data"] |= {"source_pattern": "a", "val": tested["val"]}
     with pytest.raises(SettingsError, match="source_pattern needs a fraction of the training images as val"):
         make_task(recipe)
