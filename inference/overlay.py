@@ -65,6 +65,8 @@ def _write(stream: VideoStream, output, draw: Callable[[np.ndarray, float], np.n
         pixels = draw(stream.to_rgb(frame), frame.seconds)
         if encoder is None:
             encoder = _add_encoder(output, stream.fps, *pixels.shape[:2])
+            if (pixel_aspect := stream.pixel_aspect(frame)) is not None:
+                encoder.codec_context.sample_aspect_ratio = pixel_aspect
             sound = Sound(stream.path, output, stream.start_seconds)
         drawn = av.VideoFrame.from_ndarray(pixels, format="rgb24")
         drawn.pts, drawn.time_base = round(frame.seconds * TICKS), Fraction(1, TICKS)

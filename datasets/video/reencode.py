@@ -40,6 +40,7 @@ class Source(NamedTuple):
     times: FrameTimes
     turns: list[str]  # filters that turn stored frames upright
     picture: av.VideoFrame  # the first frame as the target has it
+    pixel_aspect: Fraction | None  # width over height of the target's pixels; None: unknown
 
     @property
     def encoder_rate(self) -> Fraction:
@@ -67,20 +68,34 @@ def read_source(path: str, recipe: Recipe) -> Source:
                 first = next(iter(decode_packet(stream.codec_context, packet, len(times) - 1) or []), None)
         stream_index = stream.index
         time_base, rates = stream.time_base, (stream.average_rate, stream.guessed_rate)
+        pixel_aspect = stream.sample_aspect_ratio
     if first is None:
         raise VideoError(path, "no frame can be decoded")
     frame_times = [times[number] for number in index.frame_packets]
     if index.facts["container"] == "avi" and (np.diff(index.frame_packets) < 0).any():
         frame_times = [None] * len(frame_times)  # AVI stores no times, and those that FFmpeg invents here are wrong
-    turns = read_orientation(first).filters()
+    orientation = read_orientation(first)
+    turns = orientation.filters()
+    picture = _Scaler(first, [*turns, recipe.filter])(first)
     return Source(
         path,
         stream_index,
         index.frame_packets,
         time_frames(frame_times, time_base, rates, index.duration),
         turns,
-        _Scaler(first, [*turns, recipe.filter])(first),
+        picture,
+        _scaled_aspect(pixel_aspect, first, orientation.swaps_sides, picture),
     )
+
+
+def _scaled_aspect(
+    pixel_aspect: Fraction | None, stored: av.VideoFrame, swaps_sides: bool, scaled: av.VideoFrame
+) -> Fraction | None:
+    """Width over height of the pixels after scaling, with which the picture keeps its proportions."""
+    if not pixel_aspect:
+        return None
+    display = pixel_aspect * stored.width / stored.height
+    return (1 / display if swaps_sides else display) * scaled.height / scaled.width
 
 
 # With the program ---------------------------------------------------------------------------------------------------
@@ -221,6 +236,8 @@ def _add_encoder(output, source: Source, recipe: Recipe):
     stream.width, stream.height, stream.pix_fmt = source.picture.width, source.picture.height, "yuv420p"
     stream.codec_context.time_base = 1 / rate
     stream.codec_context.thread_count = 1
+    if source.pixel_aspect is not None:
+        stream.codec_context.sample_aspect_ratio = source.pixel_aspect
     _tag_colors(stream.codec_context, source.picture)
     return stream
 

@@ -5,6 +5,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import av
@@ -59,7 +60,7 @@ class VideoStream:
     Attributes:
         path: the source.
         fps: average frames per second, according to the source.
-          duration_seconds: according to the source; None if it does not say, as with live streams.
+        duration_seconds: according to the source; None if it does not say, as with live streams.
         is_live: whether frames are lost unless they are read as fast as they come.
         start_seconds: the source's own time of the first frame, once it is read.
 
@@ -115,6 +116,11 @@ class VideoStream:
             picture = frame.picture
             self._to_rgb = UprightRgb(picture.height, picture.width, read_orientation(picture))
         return self._to_rgb(frame.picture)
+
+    def pixel_aspect(self, frame: StreamFrame) -> Fraction | None:
+        """Width over height of the pixels of the upright frame, according to the source; None: unknown."""
+        aspect = self._stream.sample_aspect_ratio
+        return 1 / aspect if aspect and read_orientation(frame.picture).swaps_sides else aspect or None
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         packets = self._container.demux(self._stream)

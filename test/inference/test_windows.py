@@ -19,13 +19,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from encode import encode_video
+from encode import encode_video, number_frames
 from PIL import Image
 
 from datasets.synthetic.motion_shapes import draw_clip
 from datasets.video import VideoReader
 from inference import Prediction, Predictor
-from inference.overlay import write_overlay
+from inference.overlay import rewrite_video, write_overlay
 from inference.timeline import Segment, find_segments, find_spans
 from inference.timeline_plot import plot_timeline
 from settings import SettingsError
@@ -202,6 +202,17 @@ def test_an_overlay_keeps_size_times_and_sound(predictor, tmp_path, height, widt
                 sounds.append([bytes(packet) for packet in file.demux(audio=0) if packet.size and packet.pts >= 0])
         assert sounds[0] == sounds[1] and len(sounds[0]) > 10
     assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize("rotation", [0, 90])
+def test_a_drawn_video_keeps_its_proportions(tmp_path, rotation):
+    options = {"x264-params": "sar=2/1"}
+    source = encode_video(tmp_path / "a.mp4", number_frames(3, 48, 64), rotation=rotation, options=options)
+    rewrite_video(source, tmp_path / "drawn.mp4", lambda frame, seconds: frame)
+    with av.open(tmp_path / "drawn.mp4") as drawn:
+        stream = drawn.streams.video[0]
+        shown = stream.sample_aspect_ratio * stream.width / stream.height
+        assert shown == pytest.approx(128 / 48 if rotation == 0 else 48 / 128)
 
 
 def test_the_command_writes_tables_a_picture_and_the_overlay(brief_run, joined, tmp_path, capfd):

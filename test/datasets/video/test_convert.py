@@ -92,6 +92,20 @@ def test_sizes(tmp_path, recipe, height, width, rotation, expected, ffmpeg):
 
 
 @pytest.mark.parametrize("ffmpeg", PROGRAMS)
+@pytest.mark.parametrize("rotation", [0, 90])
+def test_the_picture_keeps_its_proportions(tmp_path, rotation, ffmpeg):
+    """Pixels twice as wide as high, as in old camcorders' files: a player shows 120 x 162 pixels as 120 x 324."""
+    options = {"x264-params": "sar=2/1"}
+    source = number_video(tmp_path / "a.mp4", 3, 120, 162, rotation=rotation, options=options)
+    job = Job(str(source), str(tmp_path / "out.mp4"))
+    convert(job, RECIPES["training"]._replace(short_side=100), ffmpeg)
+    with av.open(job.target) as target:
+        stream = target.streams.video[0]
+        shown = stream.sample_aspect_ratio * stream.width / stream.height
+        assert shown == pytest.approx(324 / 120 if rotation == 0 else 120 / 324, rel=0.01)
+
+
+@pytest.mark.parametrize("ffmpeg", PROGRAMS)
 def test_training_recipe_needs_little_decoding(tmp_path, ffmpeg):
     source = number_video(tmp_path / "a.mp4", 60, gop=60)
     job = Job(str(source), str(tmp_path / "out.mp4"))
