@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from settings import SettingsError
 from tools.common.arguments import parse_arguments
 from tools.common.errors import clear_errors
-from tools.common.output_files import check_file
+from tools.common.output_files import check_replaces_text
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     outputs = [path for path in (args.output, args.rest) if path is not None]
     for path in outputs:
-        check_file(path, "choose another one with -o or --rest")
+        check_replaces_text(path, "choose another one with -o or --rest")
     try:
         source, images = (existing_path(path.expanduser(), "folder") for path in (args.source, args.images))
         if args.form == "voc":

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from settings import SettingsError
 from tools.common.arguments import parse_arguments
 from tools.common.errors import clear_errors
-from tools.common.output_files import check_file
+from tools.common.output_files import check_replaces_text
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +61,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     table = args.table or args.output.with_name("mapping_table.txt")
-    check_file(args.output, "choose another one with -o")
-    check_file(table, "choose another one with --table")
+    check_replaces_text(args.output, "choose another one with -o")
+    check_replaces_text(table, "choose another one with --table")
     try:
         found, missing = read_layout(args.layout, args.root, args.annotations, args.split, args.class_names)
         videos = found.videos

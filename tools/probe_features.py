@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tools.common.arguments import parse_arguments
 from tools.common.errors import clear_errors
-from tools.common.output_files import check_file, write_table
+from tools.common.output_files import check_replaces_text, write_table
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = read_arguments(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
     if args.csv is not None:
-        check_file(args.csv, "choose another one with --csv")
+        check_replaces_text(args.csv, "choose another one with --csv")
 
     from inference.linear_probe import read_labeled, score_fold, score_list  # imports torch: too slow for --help
     from tools.sweeps.trials import spread

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tools.common.arguments import parse_arguments
 from tools.common.errors import clear_errors
+from tools.common.output_files import check_replaces_text
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -26,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "newest that all have)"
     )  # fmt: skip
     args = parse_arguments(parser, argv)
+    if args.output is not None:
+        check_replaces_text(args.output, "choose another file with -o")
     from report.page import write_page  # imports torch: too slow for --help
 
     print(write_page(args.runs, args.output, args.evaluation))

@@ -36,6 +36,19 @@ def test_list_and_table(tmp_path, caplog):
         main([*arguments, "--drop-missing"])
 
 
+def test_a_video_named_as_the_list_is_kept(tmp_path):
+    folder = tmp_path / "videos" / "Archery"
+    folder.mkdir(parents=True)
+    video = folder / "a.mp4"
+    video.write_bytes(b"\0\0\0\x18ftypmp42")
+    for option in (["-o", str(video)], ["-o", str(tmp_path / "list.txt"), "--table", str(video)]):
+        with pytest.raises(SettingsError, match=r"a\.mp4 exists and is not a text file, so it is not replaced; choose"):
+            main(["folder", str(tmp_path / "videos"), *option])
+    assert video.read_bytes().startswith(b"\0\0\0\x18ftyp")
+    main(["folder", str(tmp_path / "videos"), "-o", str(tmp_path / "list.txt")])
+    main(["folder", str(tmp_path / "videos"), "-o", str(tmp_path / "list.txt")])  # lists are replaced
+
+
 def test_videos_without_a_class_can_be_dropped(tmp_path):
     for name in ("A1.mp4", "B2.mp4"):
         (tmp_path / name).touch()

@@ -1,8 +1,10 @@
 """The script, and that training and evaluating make the page."""
 
+import pytest
 from made_run import make_run
 
 from report import page
+from settings import SettingsError
 from tools import report, train
 
 
@@ -11,6 +13,9 @@ def test_one_run_and_two(tmp_path, capsys):
     report.main([str(runs[0])])
     report.main([*map(str, runs), "-o", str(tmp_path / "pages/both.html"), "--evaluation", "1x1"])
     assert capsys.readouterr().out.split() == [str(tmp_path / "a/report.html"), str(tmp_path / "pages/both.html")]
+    (tmp_path / "clip.mp4").write_bytes(b"\0ftyp")
+    with pytest.raises(SettingsError, match=r"clip\.mp4 exists and is not a text file"):
+        report.main([str(runs[0]), "-o", str(tmp_path / "clip.mp4")])
 
 
 def test_errors_are_one_sentence(start, tmp_path):

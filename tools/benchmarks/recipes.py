@@ -20,7 +20,7 @@ from datasets.video.transforms import EvalView, EvalViewSettings
 from engine.progress import counted, terminal_bar
 from tools.benchmarks.data import make_kinetics_like_clips
 from tools.common.arguments import positive
-from tools.common.output_files import check_file
+from tools.common.output_files import check_replaces_text
 
 HELP = """Recipes of tools/convert_videos.py, and variants of ours, on the same videos.
 
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     if args.csv:
-        check_file(args.csv, "choose another one with --csv")
+        check_replaces_text(args.csv, "choose another one with --csv")
     recipes = {
         name: recipe for name, recipe in variants().items() if not args.recipes or any(n in name for n in args.recipes)
     }

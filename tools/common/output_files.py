@@ -9,6 +9,8 @@ from typing import Any
 
 from settings import SettingsError
 
+PROBE_BYTES = 4096
+
 
 def check_folder(folder: Path, remedy: str) -> None:
     """Raises SettingsError, ending with `remedy`, if files cannot be written in `folder`, which need not exist yet."""
@@ -33,6 +35,19 @@ def check_file(path: Path, remedy: str) -> None:
                 pass
     except OSError as error:
         raise SettingsError(f"cannot write {path}: {error.strerror}; {remedy}") from error
+
+
+def check_replaces_text(path: Path, remedy: str) -> None:
+    """Raises SettingsError, ending with `remedy`, if `path` cannot be written, or would replace a file that is no text.
+
+    Lists and pages are text, so any other file, such as a video, was named by mistake.
+    """
+    check_file(path, remedy)
+    if path.is_file():
+        with open(path, "rb") as file:
+            start = file.read(PROBE_BYTES)
+        if b"\0" in start:
+            raise SettingsError(f"{path} exists and is not a text file, so it is not replaced; {remedy}")
 
 
 def check_keeps_inputs(output: Path, inputs: Iterable[str], remedy: str) -> None:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from datasets.graphs import KnownAnswers
 from engine.progress import progress_bar
-from tools.common.output_files import check_file, check_keeps_inputs, write_table
+from tools.common.output_files import check_keeps_inputs, check_replaces_text, write_table
 from tools.prediction.questions import (
     Guess,
     OpenGraph,
@@ -48,7 +48,7 @@ class Row(NamedTuple):
 def predict_answers(args: argparse.Namespace) -> int:
     """Answers the questions of the command -> exit status 0."""
     if args.csv:
-        check_file(args.csv, "choose another file")
+        check_replaces_text(args.csv, "choose another file")
         check_keeps_inputs(args.csv, filter(None, (args.graph, args.questions)), "choose another file with --csv")
     opened = open_graph(args)
     known = known_answers(opened.graph)
