@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -248,6 +249,24 @@ def test_a_video_that_cannot_be_read_does_not_stop_the_others(brief_run, joined,
     assert end.value.code == 1
     assert "broken.mp4: cannot be opened as a video" in capfd.readouterr().out
     assert (tmp_path / "joined.png").exists() and not (tmp_path / "broken.windows.csv").exists()
+
+
+def test_uneven_windows_are_announced_and_equal_names_numbered(brief_run, joined, tmp_path, capfd):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(joined, tmp_path / folder / "clip.mp4")
+    run = ["--run-dir", str(brief_run), "--timeline", str(tmp_path / "timelines")]
+    predict.main([*run, str(tmp_path / "a/clip.mp4"), str(tmp_path / "b/clip.mp4")])
+    assert {"clip.png", "clip_2.png"} <= {path.name for path in (tmp_path / "timelines").iterdir()}
+    assert "its frame rate varies" not in capfd.readouterr().err
+    # 25 frames a second for four seconds, then one a second, as a screen recording.
+    times = [*range(100), *range(100, 1100, 25)]
+    screen = encode_video(tmp_path / "screen.mp4", colored((("grow", len(times)),)), pts=times)
+    predict.main([*run, "--window", "2", str(screen)])
+    warning = (
+        r"screen\.mp4: its frame rate varies, .* they last \d+\.\d to \d+\.\d s, and the last \d+\.\d s are in none"
+    )
+    assert re.search(warning, capfd.readouterr().err)
 
 
 READING_AN_HOUR = """

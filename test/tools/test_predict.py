@@ -110,6 +110,21 @@ def test_rows_of_another_command_are_refused(brief_run, fifty, tmp_path, capfd):
     assert table.read_bytes().startswith(before) and len(rows_of(table)) == 4
 
 
+def test_rows_of_a_replaced_video_are_refused(brief_run, fifty, tmp_path, capfd):
+    (tmp_path / "videos").mkdir()
+    for name in ("01.mp4", "02.mp4"):
+        shutil.copy2(fifty / name, tmp_path / "videos")
+    arguments = ["--run-dir", brief_run, "--csv", tmp_path / "guesses.csv", tmp_path / "videos"]
+    predict.main([*map(str, arguments)])
+    time.sleep(0.02)  # a kernel's clock for files ticks every few milliseconds
+    (tmp_path / "videos/02.mp4").unlink()
+    shutil.copy2(fifty / "03.mp4", tmp_path / "videos/02.mp4")  # an old time, but another file
+    before = (tmp_path / "guesses.csv").read_bytes()
+    assert status_of(arguments) == 2
+    assert "videos/02.mp4 has changed since its row in" in capfd.readouterr().err
+    assert (tmp_path / "guesses.csv").read_bytes() == before
+
+
 def test_status_2_if_no_file_can_be_read(brief_run, fifty, tmp_path, capfd):
     broken = [fifty / "00.mp4", fifty / "21.mp4"]
     assert status_of(["--run-dir", brief_run, "--csv", tmp_path / "guesses.csv", *broken]) == 2

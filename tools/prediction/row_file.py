@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -91,9 +92,10 @@ class RowFile:
 
     Args:
         key: everything that rows depend on, as plain types.
-        names: what the rows are about, in order, as far as known.
+        names: the files that the rows are about, in order, as far as known.
 
-    Raises SettingsError if the file cannot be written, or has other contents: other rows, or rows of another key.
+    Raises SettingsError if the file cannot be written, or has other contents: other rows, rows of another key, or rows
+    of files that have changed since.
     """
 
     def __init__(self, path: Path, file_format: CsvFormat | JsonFormat, key: dict[str, Any], names: Sequence[str] = ()):
@@ -165,7 +167,19 @@ class RowFile:
                 )
         if names and len(kept) > len(names):
             raise SettingsError(f"{self.path} has {len(kept)} rows, but there are {len(names)} files now; {REMEDY}")
+        written = self.path.stat().st_mtime
+        if (changed := next((name for name in names[: len(kept)] if _changed_after(name, written)), None)) is not None:
+            raise SettingsError(f"{changed} has changed since its row in {self.path} was written; {REMEDY}")
         return kept
+
+
+def _changed_after(name: str, seconds: float) -> bool:
+    """Whether a file was written, replaced or renamed after a time. A copy may have an old time, but a new inode."""
+    try:
+        status = os.stat(name)
+    except OSError:  # a stream, or gone
+        return False
+    return max(status.st_mtime, status.st_ctime) > seconds
 
 
 def printable(text: str) -> str:

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import csv
 import io
+import itertools
 import logging
 import os
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ from tools.prediction.rows import exit_status, make_key, open_predictor, show_fa
 
 log = logging.getLogger(__name__)
 
+MAX_UNEVEN = 1.5  # longest window over shortest, and rest after the last window over stride, without a warning
+
 
 def predict_windows(args: argparse.Namespace) -> int:
     """Writes the output of `--timeline` and `--overlay` -> the command's exit status."""
@@ -39,6 +42,8 @@ def predict_windows(args: argparse.Namespace) -> int:
         raise SettingsError(f"--overlay draws on a single video; {args.places[0]} has {len(paths)}")
     if args.overlay:
         check_keeps_inputs(args.overlay, paths, "choose another file with --overlay")
+    if getattr(predictor.task, "multi_label", False):
+        log.warning("a timeline shows the most probable label of each window; its table of windows has the others, too")
     names = _names(paths)
     num_failed = 0
     for path, name in zip(paths, names, strict=True):
@@ -55,14 +60,26 @@ def predict_windows(args: argparse.Namespace) -> int:
 
 
 def _names(paths: Sequence[str]) -> list[str]:
-    """The names of the timelines. Raises SettingsError if two are the same."""
-    names: dict[str, str] = {}
+    """The names of the timelines: those of the videos, with a number appended to a name that another has, too."""
+    names: dict[str, None] = {}
     for path in paths:
-        name = Path(path).stem
-        if name in names:
-            raise SettingsError(f"{names[name]} and {path} would have the same timeline, {name}; run two commands")
-        names[name] = path
+        stem = Path(path).stem
+        candidates = (stem if number == 1 else f"{stem}_{number}" for number in itertools.count(1))
+        names[next(name for name in candidates if name not in names)] = None
     return list(names)
+
+
+def _check_rate(path: str, windows: Sequence[Prediction], duration: float) -> None:
+    """Warns if windows, which have equal numbers of frames, differ in length or leave part of the video out."""
+    lengths = [end - start for start, end in (window.seconds for window in windows)]
+    left_out = duration - windows[-1].seconds[1]
+    strides = [after.seconds[0] - before.seconds[0] for before, after in itertools.pairwise(windows)]
+    if max(lengths) > MAX_UNEVEN * min(lengths) or left_out > MAX_UNEVEN * max([*strides, max(lengths)]):
+        log.warning(
+            "%s: its frame rate varies, and windows have equal numbers of frames: they last %.1f to %.1f s, and the "
+            "last %.1f s are in none. For even windows, convert it first: ffmpeg -i IN -vf fps=30 OUT",
+            *(path, min(lengths), max(lengths), max(0.0, left_out)),
+        )
 
 
 def _predict_one(predictor: Predictor, path: str, name: str, args: argparse.Namespace) -> list[Prediction]:
@@ -79,6 +96,7 @@ def _predict_one(predictor: Predictor, path: str, name: str, args: argparse.Name
                 table.add(number, window)
             windows.append(_rounded(window))
             bar.update(round(min(duration, window.seconds[1])) - bar.n)
+    _check_rate(path, windows, duration)
     segments = find_segments(windows, args.above, duration)
     show_segments(path, segments)
     if args.timeline:
