@@ -13,6 +13,8 @@ SYSTEM_NAMES = {
     *("system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini", "__pycache__"),
 }
 """What operating systems, network disks and archives leave behind; in lower case."""
+OWN_NAMES = {"conversion_failures.csv", "mapping_table.txt", "groups.txt"}
+"""Tables that the suite itself writes among a person's files."""
 MOST_SUFFIXES = 8  # in a message
 
 
@@ -47,7 +49,7 @@ def find_files(folder: Path, kind: FileKind) -> list[str]:
     for path in _walk(folder):
         if path.lower().endswith(kind.suffixes):
             found.append(path)
-        else:
+        elif os.path.basename(path) not in OWN_NAMES:
             suffix = os.path.splitext(path)[1].lower()
             count, example = others.get(suffix, (0, path))
             others[suffix] = count + 1, min(example, path)

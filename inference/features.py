@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,6 +152,7 @@ def _describe(
 ) -> dict[str, Any]:
     task, weights = trained.task, trained.weights
     names = hashlib.sha256("\n".join(files.identities()).encode("utf-8", "surrogateescape"))
+    sizes = hashlib.sha256("\n".join(str(_size(path)) for path in files.paths()).encode())
     return {
         "model": task.settings.model.name,
         "layer": options.layer,
@@ -164,8 +166,17 @@ def _describe(
         "class_names": task.class_names,
         "weights_sha256": weights_digest(weights),
         "files_sha256": names.hexdigest(),
+        "file_sizes_sha256": sizes.hexdigest(),
         "settings": settings_key(task),
     }
+
+
+def _size(path: str) -> int:
+    """Bytes of a file; -1 if it is no file. Another video of the same name nearly always has another size."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1
 
 
 def _finish(shards: ShardFolder) -> Extracted:

@@ -138,6 +138,18 @@ def test_errors_are_one_message(brief_run, whole, tmp_path, capsys, arguments, m
     assert message in error and "Traceback" not in error
 
 
+def test_features_of_a_replaced_video_are_refused(brief_run, tmp_path, capsys):
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    first, second = sorted((brief_run.parent / "videos/val").rglob("*.mp4"))[:2]
+    shutil.copy(first, videos / "a.mp4")
+    assert extract(brief_run, tmp_path / "features", videos) == 0
+    assert extract(brief_run, tmp_path / "features", videos) == 0
+    shutil.copy(second, videos / "a.mp4")
+    assert extract(brief_run, tmp_path / "features", videos) == 2
+    assert "has other features (file_sizes_sha256" in capsys.readouterr().err
+
+
 def test_a_damaged_shard_is_named(brief_run, whole, tmp_path, capsys):
     folder = shutil.copytree(whole, tmp_path / "features")
     shard = folder / "features-00001-of-00005.npz"

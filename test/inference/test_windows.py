@@ -263,9 +263,7 @@ def test_uneven_windows_are_announced_and_equal_names_numbered(brief_run, joined
     times = [*range(100), *range(100, 1100, 25)]
     screen = encode_video(tmp_path / "screen.mp4", colored((("grow", len(times)),)), pts=times)
     predict.main([*run, "--window", "2", str(screen)])
-    warning = (
-        r"screen\.mp4: its frame rate varies, .* they last \d+\.\d to \d+\.\d s, and the last \d+\.\d s"
-    )
+    warning = r"screen\.mp4: its frame rate varies, .* they last \d+\.\d to \d+\.\d s, and the last \d+\.\d s"
     assert re.search(warning, capfd.readouterr().err)
 
 
