@@ -99,5 +99,5 @@ def _find_damage(path: str, index: VideoIndex) -> str:
         av.logging.set_skip_repeated(skips_repeated)
     if missing:
         first = next(place for place, packet in enumerate(order) if packet in missing)
-        return f"{len(missing)} of {len(order)} frames cannot be decoded, the first is frame {first}"
+        return f"{len(missing)} of {len(order)} frames are damaged or cannot be decoded, the first is frame {first}"
     return f"damaged: {complaints[0][2].strip()}" if complaints else ""

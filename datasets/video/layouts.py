@@ -266,21 +266,26 @@ LAYOUTS: dict[str, tuple[Callable[[LayoutRequest], Annotations], str | None]] = 
 # Writing -----------------------------------------------------------------------------------------------------------
 
 
+UNFIT = re.compile(r"[\0\n\r\ud800-\udfff]|^\s|\s\Z")
+"""In a path that a line of a list cannot hold."""
+
+
 def write_list(path: Path, videos: Sequence[LabeledVideo]) -> None:
     """Writes a list file. Whitespace in ids becomes `_`; if ids are not unique then, row numbers replace them.
 
-    Raises ValueError for a path that a list cannot hold.
+    Raises ValueError if there are paths that a list cannot hold.
     """
+    unfit = [video.path for video in videos if UNFIT.search(video.path)]
+    if unfit:
+        raise ValueError(
+            f"a list cannot hold {len(unfit)} of the {len(videos)} paths, such as {', '.join(map(repr, unfit[:3]))}: "
+            "rename these files, without line breaks, whitespace at the ends or characters that are not UTF-8"
+        )
     ids = ["_".join(video.id.split()) for video in videos]
     if len(set(ids)) < len(ids) or "" in ids:
         ids = [str(position) for position in range(len(videos))]
     lines = []
     for name, video in zip(ids, videos, strict=True):
-        if video.path != video.path.strip() or re.search("[\0\n\r\ud800-\udfff]", video.path):
-            raise ValueError(
-                f"a list cannot hold the path {video.path!r}: rename the file, without line breaks, whitespace at its "
-                "ends or characters that are not UTF-8"
-            )
         labels = ",".join(map(str, video.labels)) or str(UNLABELED)
         lines.append(f"{name}\t{labels}\t{video.path}\n")
     _write(path, "".join(lines))

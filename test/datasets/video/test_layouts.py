@@ -238,7 +238,7 @@ def test_written_lists_are_read_back(make):
     with pytest.raises(ValueError, match=r"mapping_table.txt exists with other classes or another order"):
         write_table(path.with_name("mapping_table.txt"), ["q r", "p"])
     for name in ("a\nb.mp4", " a.mp4", "a.mp4 ", "\udcff.mp4", "\ud800.mp4", "a\0.mp4"):
-        with pytest.raises(ValueError, match=r"a list cannot hold the path .*: rename the file"):
+        with pytest.raises(ValueError, match=r"a list cannot hold 1 of the \d+ paths, such as .*: rename these files"):
             write_list(path, [LabeledVideo("a", (), name)])
 
 
