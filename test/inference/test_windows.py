@@ -259,6 +259,10 @@ def test_uneven_windows_are_announced_and_equal_names_numbered(brief_run, joined
     predict.main([*run, str(tmp_path / "a/clip.mp4"), str(tmp_path / "b/clip.mp4")])
     assert {"clip.png", "clip_2.png"} <= {path.name for path in (tmp_path / "timelines").iterdir()}
     assert "its frame rate varies" not in capfd.readouterr().err
+    # The table of the second has other options, which is known before the first is read.
+    with pytest.raises(SettingsError, match=r"clip\.windows\.csv was written with other settings \(window"):
+        predict.main([*run, "--window", "1", str(joined), str(tmp_path / "a/clip.mp4")])
+    assert not (tmp_path / "timelines/joined.windows.csv").exists()
     # 25 frames a second for four seconds, then one a second, as a screen recording.
     times = [*range(100), *range(100, 1100, 25)]
     screen = encode_video(tmp_path / "screen.mp4", colored((("grow", len(times)),)), pts=times)

@@ -45,6 +45,7 @@ def predict_windows(args: argparse.Namespace) -> int:
     if getattr(predictor.task, "multi_label", False):
         log.warning("a timeline shows the most probable label of each window; its table of windows has the others, too")
     names = _names(paths)
+    _check_tables(predictor, paths, names, args)
     num_failed = 0
     for path, name in zip(paths, names, strict=True):
         try:
@@ -67,6 +68,14 @@ def _names(paths: Sequence[str]) -> list[str]:
         candidates = (stem if number == 1 else f"{stem}_{number}" for number in itertools.count(1))
         names[next(name for name in candidates if name not in names)] = None
     return list(names)
+
+
+def _check_tables(predictor: Predictor, paths: Sequence[str], names: Sequence[str], args: argparse.Namespace) -> None:
+    """Raises SettingsError before the first prediction if a table in the folder is from other options or videos."""
+    for path, name in zip(paths, names, strict=True):
+        if args.timeline and (table := args.timeline / f"{name}.windows.csv").exists():
+            with contextlib.suppress(FileError), _open_table(predictor, path, table, args):
+                pass
 
 
 def _check_rate(path: str, windows: Sequence[Prediction], duration: float) -> None:
