@@ -180,12 +180,13 @@ def _check(what: str, name: str, choices: Any) -> None:
 
 def _backbone_for(name: str, head: str, options: Mapping[str, Any]) -> nn.Module:
     """The backbone without levels too fine for the head: distributed training would wait for their gradients."""
-    if head not in FINEST_STRIDE or "out_indices" in options or name.startswith(TIMM):
+    if "out_indices" in options or name.startswith(TIMM):
         return create_pyramid(name, **options)
     with torch.device("meta"):  # only to find out the strides
         strides = create_pyramid(name, **options).pyramid_strides
-    wanted = [i for i, stride in enumerate(strides) if isinstance(stride, int) and stride >= FINEST_STRIDE[head]]
-    return create_pyramid(name, **({"out_indices": wanted} if wanted else {}), **options)
+    finest = FINEST_STRIDE.get(head, 4)
+    wanted = [i for i, stride in enumerate(strides) if isinstance(stride, int) and stride >= finest]
+    return create_pyramid(name, **({"out_indices": wanted} if 0 < len(wanted) < len(strides) else {}), **options)
 
 
 def build_neck(name: str, backbone: nn.Module, neck: str, head: str, options: HeadOptions) -> FPN:

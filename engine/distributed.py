@@ -135,7 +135,6 @@ def join_ranks(
         keep_memory: on a CPU, keep freed memory (engine/allocator.py).
     """
     launch = read_launch()
-    os.environ["LOCAL_RANK"] = str(launch.local_rank)  # for dataloader workers that decode on the GPU of their rank
     chosen = open_device(device, num_threads, deterministic, keep_memory, launch.local_rank, launch.num_ranks)
     if launch.num_ranks == 1:
         yield Ranks(0, 1, chosen)
@@ -172,10 +171,11 @@ def open_device(
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required for deterministic cuBLAS
     if deterministic or torch.are_deterministic_algorithms_enabled():  # torch spends seconds even on switching them off
         torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    torch.backends.cudnn.benchmark = not deterministic  # inputs keep their size, so the kernel search pays off
+    torch.backends.cudnn.benchmark = not deterministic  # pays off if shapes repeat: see Task.repeats_shapes
     chosen = _choose_device(device, local_rank, num_ranks)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
+        os.environ["SUITE_GPU"] = str(chosen.index)  # for dataloader workers that decode on the GPU of their rank
     elif keep_memory:
         keep_freed_memory()
     return chosen

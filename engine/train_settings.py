@@ -27,7 +27,10 @@ class TrainSettings(Settings):
         gt=0, le=2**24, description="samples per optimizer step, over all ranks and accumulated batches"
     )
     accumulation_steps: int = Field(1, gt=0, description="forward and backward passes per optimizer step")
-    precision: Literal["float32", "bf16", "fp16"] = Field("float32", description="float32, or mixed precision")
+    precision: Literal["float32", "bf16", "fp16"] = Field(
+        "float32",
+        description="float32, or mixed precision; with fp16, every step waits for a GPU once, to scale the loss",
+    )
     channels_last: bool = Field(True, description="use the channels-last memory layout (faster)")
     ema_decay: float | None = Field(
         None, ge=0, lt=1, description="decay of a moving average of the weights, also evaluated; none: no average"
@@ -88,6 +91,8 @@ class TrainSettings(Settings):
             )
         if self.sharding == "fsdp" and self.gradient_compression != "none":
             raise ValueError("gradient_compression does not work with sharding=fsdp; set one of them to none")
+        if self.compile and self.activation_checkpointing:
+            raise ValueError("activation_checkpointing does not work with compile=true; set one of them to false")
         return self
 
     def num_steps(self, samples_per_epoch: int) -> int:

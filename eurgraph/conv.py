@@ -201,14 +201,14 @@ class GRMPConv(MessagePassing):
                 raise ValueError(f"{name} must be [{num_edges}], one for each edge, not {list(value.shape)}")
         if num_edges:
             # A type out of range would not raise an error: its messages would reach a wrong node.
-            low, high = (bound.item() for bound in edge_type.aminmax())
+            bounds = [bound for values in (edge_type, *edge_index) for bound in values.aminmax()]
+            low, high, *of_nodes = torch.stack(bounds).tolist()  # one wait for a GPU
             if low < 0 or high >= self.num_relations:
                 wrong, last = low if low < 0 else high, self.num_relations - 1
                 raise ValueError(f"edge_type contains {wrong}, but this layer has the relations 0 to {last}")
-            for name, nodes, num_nodes in zip(
-                ("sources", "targets"), edge_index, (len(x_source), len(x_target)), strict=True
+            for name, num_nodes, low, high in zip(
+                ("sources", "targets"), (len(x_source), len(x_target)), of_nodes[::2], of_nodes[1::2], strict=True
             ):
-                low, high = (bound.item() for bound in nodes.aminmax())
                 if low < 0 or high >= num_nodes:
                     wrong = low if low < 0 else high
                     raise ValueError(f"edge_index contains {wrong} among its {name}, but x has {num_nodes} of them")

@@ -274,7 +274,7 @@ class NearestPatches(nn.Module):
         frames = (num_frames, num_frames)
         is_own = shape == self.shape and self.relative_pos is not None
         position = self.relative_pos if is_own else relative_position(shape, self.num_channels)[None]
-        touching = over_axes(touching_tables(shape), torch.logical_and).to(x.device)
+        touching = over_axes([table.to(x.device) for table in touching_tables(shape)], torch.logical_and)
         if num_frames > 1:
             position, touching = position.repeat(1, *frames), touching.repeat(frames)  # -> [(1,) T * N, T * N]
         is_eager = not (torch.compiler.is_compiling() or torch.jit.is_tracing())

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from glore3d.pre_activation import Norm, PreActConv2d, make_norm
+from glore3d.unit import overflows
 
 
 class PreActGraphConv(nn.Module):
@@ -62,8 +63,9 @@ class PreActGloReUnit(nn.Module):
         Y &= X + c_\text{extend}(Z B)  &&\text{back to the map, as a residual}
 
     Without `normalize`, :math:`V` grows with L. Batch norms compensate for that in training only: a trained unit
-    expects maps of about the size that it was trained on. Half precision should be bfloat16: the sum over L positions
-    overflows float16 before `normalize` divides it.
+    expects maps of about the size that it was trained on. Under autocast to float16, whose range the sum over L
+    positions exceeds, only the two projections are in float16. A unit whose own weights are in half precision should be
+    in bfloat16.
 
     Args:
         num_in: channels C of the map.
@@ -102,9 +104,15 @@ class PreActGloReUnit(nn.Module):
                 f"this PreActGloReUnit takes maps [B, C, H, W] with C = {self.num_in} channels, not {list(x.shape)}; "
                 "build it with the map's own num_in"
             )
-        size = x.shape[2:]
         states = self.conv_state(x).flatten(2)  # [B, C, H, W] -> [B, S, L]
         nodes = self.conv_proj(x).flatten(2)  # [B, C, H, W] -> [B, N, L]
+        if overflows(states, self.gcn.conv1.conv.weight):
+            with torch.autocast(x.device.type, enabled=False):
+                return x + self._reason(states.float(), nodes.float(), x.shape[2:]).to(x.dtype)
+        return x + self._reason(states, nodes, x.shape[2:])
+
+    def _reason(self, states: torch.Tensor, nodes: torch.Tensor, size: torch.Size) -> torch.Tensor:
+        """From states [B, S, L] and nodes [B, N, L] to the residual [B, C, *size]."""
         v = states @ nodes.mT  # [B, S, L] x [B, L, N] -> [B, S, N]
         if self.normalize:
             v = v / nodes.shape[2]
@@ -112,7 +120,7 @@ class PreActGloReUnit(nn.Module):
         # A product is stored row by row, so it is computed with the channels outermost or innermost, as in the map.
         # Then nothing is copied (see `GloReUnit.forward`).
         y = (nodes.mT @ z.mT).mT if nodes.stride(1) == 1 else z @ nodes  # -> [B, S, L]
-        return x + self.conv_extend(y.unflatten(2, size))
+        return self.conv_extend(y.unflatten(2, size))
 
     def extra_repr(self) -> str:
         return f"num_in={self.num_in}, normalize={self.normalize}"

@@ -16,6 +16,11 @@ _BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _MAP = {1: "[B, C, L]", 2: "[B, C, H, W]", 3: "[B, C, T, H, W]"}
 
 
+def overflows(states: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether sums of `states` may overflow the float16 of autocast, although the weights have the range of float32."""
+    return states.dtype == torch.float16 and weight.dtype == torch.float32
+
+
 class GraphConv(nn.Module):
     r"""One graph convolution over a fully connected graph whose edges are learned.
 
@@ -55,7 +60,8 @@ class GloReUnit(nn.Module):
     starts with zero weight, so a new unit is the identity and can be inserted into a trained network.
 
     Without `normalize`, :math:`V` grows with L: a trained unit then expects maps of about the size that it was trained
-    on. Half precision should be bfloat16: the sum over L positions overflows float16 before `normalize` divides it.
+    on. Under autocast to float16, whose range the sum over L positions exceeds, only the two projections are in
+    float16. A unit whose own weights are in half precision should be in bfloat16.
 
     Args:
         num_in: channels C of the map.
@@ -96,9 +102,15 @@ class GloReUnit(nn.Module):
                 f"this GloReUnit takes maps {_MAP[self.dim]} with C = {self.num_in} channels, not {list(x.shape)}; "
                 "build it with the map's own num_in and dim"
             )
-        size = x.shape[2:]
         states = self.conv_state(x).flatten(2)  # [B, C, *size] -> [B, S, L]
         nodes = self.conv_proj(x).flatten(2)  # [B, C, *size] -> [B, N, L]
+        if overflows(states, self.conv_extend.weight):
+            with torch.autocast(x.device.type, enabled=False):
+                return x + self._reason(states.float(), nodes.float(), x.shape[2:]).to(x.dtype)
+        return x + self._reason(states, nodes, x.shape[2:])
+
+    def _reason(self, states: torch.Tensor, nodes: torch.Tensor, size: torch.Size) -> torch.Tensor:
+        """From states [B, S, L] and nodes [B, N, L] to the residual [B, C, *size]."""
         v = states @ nodes.mT  # [B, S, L] x [B, L, N] -> [B, S, N]
         if self.normalize:
             v = v / nodes.shape[2]
@@ -109,7 +121,7 @@ class GloReUnit(nn.Module):
             y = (nodes.mT @ z.mT).mT  # ([B, L, N] x [B, N, S]).mT -> [B, S, L], channels last
         else:
             y = z @ nodes  # [B, S, N] x [B, N, L] -> [B, S, L]
-        return x + self.blocker(self.conv_extend(y.unflatten(2, size)))
+        return self.blocker(self.conv_extend(y.unflatten(2, size)))
 
     def extra_repr(self) -> str:
         return f"num_in={self.num_in}, dim={self.dim}, normalize={self.normalize}"

@@ -87,6 +87,7 @@ class Detection(SceneTask):
 
     Settings = DetectionSettings
     counted = "objects"
+    repeats_shapes = False  # its second stage has a varying number of objects
     curves: ClassVar[Mapping[str, str]] = {"loss": "loss", "box_ap": "average precision of boxes"}
     advice = """\
   ./run_local.sh tools/predict.py IMAGE     the objects in your own images

@@ -227,6 +227,15 @@ def test_the_backbone_is_built_once(monkeypatch):
     assert [next(network.parameters()).is_meta for network in built] == [True, False] and model.backbone is built[1]
 
 
+def test_levels_that_no_head_takes_are_not_built():
+    """Distributed training would wait for their gradients: EAT's first level has a stride of 2."""
+    model = create_detector("eat_debug", 3, head_options=small_options("mask_rcnn"))
+    assert min(model.backbone.pyramid_strides) == 4
+    images, shapes, targets = made_batch()
+    found = gradients(model, model(images, shapes, targets))
+    assert all(found[entry] is not None for entry in found if entry.startswith("backbone."))
+
+
 @pytest.mark.parametrize("name", [name for name in list_models("*_debug*") if takes_images(name)])
 def test_every_family_learns_and_detects_at_odd_sizes(name):
     torch.manual_seed(0)

@@ -197,14 +197,17 @@ class TorchCodecReader(OtherDecoderReader):
 
 
 class TorchCodecCudaReader(TorchCodecReader):
-    """torchcodec in the video unit of this rank's GPU; frames are resized on the GPU and leave it as clips."""
+    """torchcodec in the video unit of this rank's GPU, which the environment names as SUITE_GPU.
+
+    Frames are resized on the GPU and leave it as clips.
+    """
 
     diverges_on = TorchCodecReader.diverges_on | {"not_420"}
     can_fork = False
 
     @property
     def device(self) -> str:
-        return f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+        return f"cuda:{os.environ.get('SUITE_GPU', 0)}"
 
     @staticmethod
     def load() -> None:

@@ -330,6 +330,21 @@ def test_a_run_that_waits_for_data_warns(tmp_path, caplog):
     assert "of the time: more data.num_workers" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"compile": True, "activation_checkpointing": True},
+            "activation_checkpointing does not work with compile=true",
+        ),
+        ({"sharding": "fsdp", "gradient_compression": "bf16"}, "gradient_compression does not work with sharding=fsdp"),
+    ],
+)
+def test_settings_that_exclude_each_other_are_rejected(options, message):
+    with pytest.raises(ValueError, match=message):
+        TrainSettings(num_epochs=1, batch_size=8, **options)
+
+
 def test_an_uneven_batch_is_rejected():
     settings = TrainSettings(num_epochs=1, batch_size=10)
     with pytest.raises(

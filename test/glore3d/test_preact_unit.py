@@ -89,6 +89,17 @@ def test_normalize_makes_the_unit_independent_of_the_number_of_positions(normali
     assert torch.allclose(twice[..., :5], unit(x), atol=1e-10) == normalize
 
 
+def test_large_maps_fit_autocast_to_float16():
+    unit = PreActGloReUnit(8, 4)
+    for module in (unit.conv_state, unit.conv_proj, unit.conv_extend):
+        torch.nn.init.normal_(module.conv.weight, 1, 0.3)
+    x = 5 + 3 * torch.randn(1, 8, 200, 200)
+    assert (unit.conv_state(x).flatten(2) @ unit.conv_proj(x).flatten(2).mT).max() > torch.finfo(torch.float16).max
+    with torch.autocast("cpu", torch.float16):
+        y = unit(x.half())
+    assert y.dtype == torch.float16 and (y - unit(x)).abs().max() < 0.1
+
+
 def test_the_edges_are_the_kernel_that_mixes_nodes():
     unit = PreActGloReUnit(8, 3)
     assert torch.equal(unit.gcn.adjacency, -unit.gcn.conv1.conv.weight[:, :, 0])

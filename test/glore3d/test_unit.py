@@ -123,6 +123,20 @@ def test_large_maps_fit_bfloat16_and_overflow_float16(normalize):
     assert not unit.half()(x.half()).isfinite().all()
 
 
+@pytest.mark.parametrize("normalize", [False, True])
+def test_large_maps_fit_autocast_to_float16(normalize):
+    unit = GloReUnit(8, 4, dim=2, normalize=normalize)
+    torch.nn.init.ones_(unit.blocker.weight)
+    x = 5 + 3 * torch.randn(1, 8, 150, 150)
+    v = unit.conv_state(x).flatten(2) @ unit.conv_proj(x).flatten(2).mT
+    assert v.abs().max() > torch.finfo(torch.float16).max
+    with torch.autocast("cpu", torch.float16):
+        y = unit(x.half())
+    assert y.dtype == torch.float16 and (y - unit(x)).abs().max() < 0.1
+    y.float().square().mean().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in unit.parameters())
+
+
 def test_any_size():
     unit = GloReUnit(4, 2)
     for size in [(1, 1, 1), (1, 7, 2), (9, 1, 3)]:

@@ -19,7 +19,7 @@ def clear_errors(main: Callable[[], None]) -> None:
     # PyG's, on import: nothing that a user could change.
     warnings.filterwarnings("ignore", r"`torch\.jit\.script` is deprecated", FutureWarning)
     try:
-        _with_worker_deaths(main)
+        _with_clear_runtime_errors(main)
     except UserError as error:
         if not error.on_every_rank or _is_first_here():
             _show(f"error: {error}")
@@ -48,11 +48,23 @@ def _is_first_here() -> bool:
         return True
 
 
-def _with_worker_deaths(main: Callable[[], None]) -> None:
-    """Runs `main`. If a dataloader worker dies, torch raises a RuntimeError at an arbitrary point of it."""
+LESS_MEMORY = (
+    "What takes less memory: in training, a smaller train.batch_size, or the same in more parts "
+    "(train.accumulation_steps), train.precision=bf16, train.activation_checkpointing=true and, on several GPUs, "
+    "train.sharding=fsdp; in evaluation and prediction, a smaller evaluation.images_per_forward or clips_per_forward"
+)
+
+
+def _with_clear_runtime_errors(main: Callable[[], None]) -> None:
+    """Runs `main`, with UserErrors for torch's RuntimeErrors of a GPU out of memory and of a dead dataloader worker.
+
+    The latter is raised at an arbitrary point.
+    """
     try:
         main()
     except RuntimeError as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
+            raise UserError(f"{str(error).splitlines()[0]}\n{LESS_MEMORY}") from error
         if not str(error).startswith("DataLoader worker"):
             raise
         from datasets.dataloader import worker_death  # imports torch, which is already loaded if a worker died

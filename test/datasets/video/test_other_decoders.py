@@ -158,7 +158,7 @@ def test_the_gpu_of_the_rank_decodes(clips, monkeypatch):
 
     video_decoder = decoders.VideoDecoder
     monkeypatch.setattr(decoders, "VideoDecoder", decoder_of_a_cpu)
-    monkeypatch.setenv("LOCAL_RANK", "3")
+    monkeypatch.setenv("SUITE_GPU", "3")
     view = View(96, 128, 8, 16, 64, 64)
     for path in clips:
         with VideoReader(path) as video, TorchCodecCudaReader(path) as reader:

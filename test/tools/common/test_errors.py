@@ -1,8 +1,9 @@
-"""How a command that was stopped says that it goes on."""
+"""How a command that was stopped says that it goes on, and what helps a GPU that is out of memory."""
 
 import sys
 
 import pytest
+import torch
 
 from engine.signals import Stopped
 from tools.common.errors import clear_errors
@@ -25,3 +26,14 @@ def test_a_stopped_command_says_how_to_resume_its_run(arguments, how, monkeypatc
     with pytest.raises(SystemExit) as end:
         clear_errors(stop)
     assert end.value.code == 75 and f"the run is saved, and {how}" in capsys.readouterr().err
+
+
+def test_a_gpu_out_of_memory_is_told_what_takes_less(capsys):
+    def overflow():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee the documentation")
+
+    with pytest.raises(SystemExit) as end:
+        clear_errors(overflow)
+    message = capsys.readouterr().err
+    assert end.value.code == 2 and message.startswith("error: CUDA out of memory. Tried to allocate 2.00 GiB.\n")
+    assert "train.batch_size" in message and "clips_per_forward" in message and "documentation" not in message
