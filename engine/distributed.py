@@ -171,7 +171,7 @@ def open_device(
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required for deterministic cuBLAS
     if deterministic or torch.are_deterministic_algorithms_enabled():  # torch spends seconds even on switching them off
         torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    torch.backends.cudnn.benchmark = not deterministic  # pays off if shapes repeat: see Task.repeats_shapes
+    torch.backends.cudnn.benchmark = not deterministic  # the search for kernels pays off where shapes repeat
     chosen = _choose_device(device, local_rank, num_ranks)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)

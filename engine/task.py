@@ -101,13 +101,9 @@ class Task(ABC):
     smaller_files: str = "smaller files"  # what makes reading faster, in words
     curves: ClassVar[Mapping[str, str]] = {"loss": "loss", "score": "score"}
     """What curves.png shows besides the learning rate: name in metrics.jsonl -> panel title."""
-    repeats_shapes: ClassVar[bool] = True
-    """Whether most passes have shapes seen before, so that cuDNN's search for the fastest kernels pays off."""
 
     def __init__(self, settings: TaskSettings, ranks: Ranks):
         self.settings, self.ranks = settings, ranks
-        if not self.repeats_shapes:
-            torch.backends.cudnn.benchmark = False  # else the search would run at almost every step
 
     @property
     @abstractmethod

@@ -20,6 +20,7 @@ from datasets.file_list import FileList
 from dense.structures import ImageShape, Targets
 from dense.tracking import Tracker
 from detectors import create_detector
+from engine.distributed import Ranks
 from engine.task import Batch, TaskSettings
 from evaluators.detection import DetectionEvaluation, rows_of_images
 from evaluators.gather import Gathered
@@ -87,11 +88,14 @@ class Detection(SceneTask):
 
     Settings = DetectionSettings
     counted = "objects"
-    repeats_shapes = False  # its second stage has a varying number of objects
     curves: ClassVar[Mapping[str, str]] = {"loss": "loss", "box_ap": "average precision of boxes"}
     advice = """\
   ./run_local.sh tools/predict.py IMAGE     the objects in your own images
   ./run_local.sh tools/evaluate.py          the scores once more, with a report on every image"""
+
+    def __init__(self, settings: DetectionSettings, ranks: Ranks):
+        super().__init__(settings, ranks)
+        torch.backends.cudnn.benchmark = False  # the number of objects varies: it would search at almost every step
 
     @property
     def has_masks(self) -> bool:

@@ -60,6 +60,12 @@ def test_an_oracle_finds_everything(scenes):
     assert moved["box_ap50"] < 0.2
 
 
+def test_cudnn_does_not_search_for_kernels_of_each_number_of_objects(scenes, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    make_task(detection_recipe(scenes))
+    assert not torch.backends.cudnn.benchmark
+
+
 def test_classes_in_another_order_keep_their_names(scenes):
     """A model with more classes than the file, in another order, is scored by their names."""
     names = list(make_task(detection_recipe(scenes)).class_names)
