@@ -22,11 +22,14 @@ def path_hashes(files: Sequence[Any]) -> np.ndarray:
     return np.fromiter((hash(os.path.normpath(os.path.join(here, path))) for path in paths), dtype=np.int64)
 
 
-def contradictory_rows(files: FileList) -> np.ndarray:
-    """Rows of files that the list has more than once, with different first labels: int64, increasing."""
-    _, of_row, counts = np.unique(path_hashes(files), return_inverse=True, return_counts=True)
+def contradictory_rows(hashes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Rows of files that a list has more than once, with different labels: int64, increasing.
+
+    `hashes` [N]: of `path_hashes`; `labels` [N]: the first of each file.
+    """
+    _, of_row, counts = np.unique(hashes, return_inverse=True, return_counts=True)
     again = np.flatnonzero(counts[of_row] > 1)
-    groups, labels = of_row[again], files.labels[again]
+    groups, labels = of_row[again], labels[again]
     first = np.full(len(counts), -2)
     first[groups[::-1]] = labels[::-1]
     differs = np.unique(groups[labels != first[groups]])

@@ -201,18 +201,19 @@ class ClassLists:
         Without the training list, as for released weights, equal counts of classes are taken for the same classes.
         """
         numbered = len(files.class_names)
+        if not numbered:
+            return
         if self._has_training_list:
             other, remedy = "the training list has no class names", "data.class_names, the table of that list"
-        else:
-            if numbered == self.num_classes:
-                return
+        elif numbered != self.num_classes:
             other = f"the network has {self.num_classes}"
             remedy = "data.class_names, the table of the training list, or data.train"
-        if numbered:
-            raise SettingsError(
-                f"{key}: {source} numbers its own {numbered} classes from 0, but {other}, so the labels may mean other "
-                f"classes; give {remedy}"
-            )
+        else:
+            return
+        raise SettingsError(
+            f"{key}: {source} numbers its own {numbered} classes from 0, but {other}, so the labels may mean other "
+            f"classes; give {remedy}"
+        )
 
     @cached_property
     def _has_training_list(self) -> bool:

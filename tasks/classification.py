@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from datasets.dataloader import eval_loader, to_device
 from datasets.file_list import FileList
 from datasets.samples import EvalViews
-from datasets.shared_files import contradictory_rows
+from datasets.shared_files import contradictory_rows, path_hashes
 from engine.task import Answer, Batch, Picture, ResumeFolder, Task
 from evaluators.class_scores import count_correct, ranks_worth_counting
 from evaluators.classification import (
@@ -68,12 +68,13 @@ class Classification(ClassifiedFiles):
             lists["test"] = self.lists.test
         for split, files in lists.items():
             log.info("%s: %d %ss of %d classes", split, len(files), self.item, files.num_classes)
-        self.warn_of_shared_files(lists, self.item)
+        hashes = {split: path_hashes(files) for split, files in lists.items()}
+        self.warn_of_shared_files(lists, hashes, self.item)
         counts = np.bincount(self.train_files.labeled_rows()[1], minlength=self.num_classes)
         self.warn_of_missing_classes(counts, f"training {self.item}")
         if not self.multi_label:
             self.warn_of_one_class()
-            self._warn_of_contradictions()
+            self._warn_of_contradictions(hashes["training"])
         if self.train_weights is not None:
             log.info("training: %d %ss with a nonzero weight", np.count_nonzero(self.train_weights), self.item)
         data = self.settings.data
@@ -82,8 +83,8 @@ class Classification(ClassifiedFiles):
         self.train_samples("train"), self.eval_views(self.val_files)
         self.check_model(check_network(self))
 
-    def _warn_of_contradictions(self) -> None:
-        if len(rows := contradictory_rows(self.train_files)):
+    def _warn_of_contradictions(self, hashes: np.ndarray) -> None:
+        if len(rows := contradictory_rows(hashes, self.train_files.labels)):
             log.warning(
                 "%d entries of the training list contradict others about the label of the same %s, such as %s",
                 *(len(rows), self.item, self.train_files[int(rows[0])].path),

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from datasets.class_table import class_table
-from datasets.shared_files import path_hashes
 from engine.task import Task
 from settings import some_of
 from tasks.scored_list import is_held_out
@@ -45,9 +44,16 @@ class NamedClasses(Task):
         if self.num_classes == 1:
             log.warning("there is one class, so every answer is right; add another, such as one for everything else")
 
-    def warn_of_shared_files(self, lists: Mapping[str, Sequence[Any]], item: str) -> None:
-        """Warns of files, each an `item`, that are in two of the lists, which are named as in "training list"."""
-        hashes = {name: path_hashes(files) for name, files in lists.items()}
+    def warn_of_shared_files(
+        self, lists: Mapping[str, Sequence[Any]], hashes: Mapping[str, np.ndarray], item: str
+    ) -> None:
+        """Warns of files that are in two of the lists.
+
+        Args:
+            lists: by the list's name, as in "training list".
+            hashes: the `path_hashes` of each.
+            item: the word for a file.
+        """
         for name, other in combinations(lists, 2):
             if len(rows := np.flatnonzero(np.isin(hashes[other], hashes[name]))):
                 log.warning(

@@ -17,6 +17,7 @@ from datasets.dense.drawing import draw_scene
 from datasets.file_list import FileList
 from datasets.images import find_images
 from datasets.samples import EvalSamples, TrainSamples
+from datasets.shared_files import path_hashes
 from engine.distributed import Ranks
 from engine.fingerprint import Contents, Part
 from engine.task import Answer, Batch, Evaluation, Picture, ResumeFolder, Seen
@@ -111,7 +112,8 @@ class SceneTask(SceneLists):
         check_chooses_on_val(self.settings)
         self.settings.check_length(self.num_train_samples)
         lists = {"train": self.train_items, **self.lists}
-        self.warn_of_shared_files({SPLITS[split]: items for split, items in lists.items()}, "image")
+        by_name = {SPLITS[split]: items for split, items in lists.items()}
+        self.warn_of_shared_files(by_name, {name: path_hashes(items) for name, items in by_name.items()}, "image")
         for split, items in lists.items():
             log.info("%s: %d images of %d classes", SPLITS[split], len(items), self.num_classes)
             if missing := items.missing():

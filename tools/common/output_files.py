@@ -3,7 +3,8 @@
 import csv
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,22 @@ def check_keeps_inputs(output: Path, inputs: Iterable[str], remedy: str) -> None
         place = os.path.dirname(os.path.abspath(path)) if output.is_dir() else path
         if output.exists() and os.path.exists(place) and os.path.samefile(output, place):
             raise SettingsError(f"{output} {'holds the input' if output.is_dir() else 'is the input'} {path}; {remedy}")
+
+
+def distinct_names(
+    paths: Iterable[str], files_of: Callable[[str], Set[str]] = lambda name: frozenset([name])
+) -> list[str]:
+    """A name for each input's output files: its own, with a number appended if another input's files have the same.
+
+    `files_of`: the names of the files that are written for a name.
+    """
+    names, taken = [], set()
+    for path in paths:
+        stem = Path(path).stem
+        candidates = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
+        names.append(next(name for name in candidates if taken.isdisjoint(files_of(name))))
+        taken |= files_of(names[-1])
+    return names
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 from collections.abc import Callable, Sequence
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from engine.task import Draws, Seen
 from inference import Predictor
 from inference.overlay import rewrite_video
 from settings import SettingsError
-from tools.common.output_files import check_folder, check_keeps_inputs
+from tools.common.output_files import check_folder, check_keeps_inputs, distinct_names
 from tools.prediction.rows import exit_status, open_predictor, show_failure
 
 log = logging.getLogger(__name__)
@@ -57,7 +56,7 @@ def predict_scenes(args: argparse.Namespace) -> int:
     images = predictor.find_inputs(places) if places else []
     paths = [*(item.path for item in images), *videos]
     check_keeps_inputs(folder, paths, "its pictures could be replaced; choose another folder with --output")
-    names = _names(paths)
+    names = dict(zip(paths, distinct_names(paths, _files), strict=True))
     task.over_time(args.smooth, args.track)  # raises at once if the task does not support it
     folder.mkdir(parents=True, exist_ok=True)
     num_failed = 0
@@ -91,22 +90,8 @@ def _split(places: Sequence[str]) -> tuple[list[str], list[str]]:
     return videos, images
 
 
-def _names(paths: Sequence[str]) -> dict[str, str]:
-    """A name for each input's output files: its own, with a number appended if another input's files have the same.
-
-    The files of `a.jpg` are named `a` and `a_classes`, so `a_classes.jpg` gets a number.
-    """
-    names: dict[str, str] = {}
-    taken: set[str] = set()
-    for path in paths:
-        stem = Path(path).stem
-        candidates = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
-        names[path] = next(name for name in candidates if taken.isdisjoint(_files(name)))
-        taken |= _files(names[path])
-    return names
-
-
 def _files(name: str) -> set[str]:
+    """The files of `a.jpg` are named `a` and `a_classes`, so `a_classes.jpg` needs another name."""
     return {name, f"{name}_classes"}
 
 

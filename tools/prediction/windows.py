@@ -20,7 +20,7 @@ from inference.overlay import write_overlay
 from inference.timeline import find_segments, write_segments
 from inference.timeline_plot import plot_timeline
 from settings import SettingsError
-from tools.common.output_files import check_file, check_folder, check_keeps_inputs
+from tools.common.output_files import check_file, check_folder, check_keeps_inputs, distinct_names
 from tools.prediction.row_file import CsvFormat, RowFile
 from tools.prediction.rows import exit_status, make_key, open_predictor, show_failure, show_segments
 
@@ -44,7 +44,7 @@ def predict_windows(args: argparse.Namespace) -> int:
         check_keeps_inputs(args.overlay, paths, "choose another file with --overlay")
     if getattr(predictor.task, "multi_label", False):
         log.warning("a timeline shows the most probable label of each window; its table of windows has the others, too")
-    names = _names(paths)
+    names = distinct_names(paths)
     _check_tables(predictor, paths, names, args)
     num_failed = 0
     for path, name in zip(paths, names, strict=True):
@@ -58,16 +58,6 @@ def predict_windows(args: argparse.Namespace) -> int:
             log.info("drawing %s", args.overlay)
             write_overlay(path, windows, args.overlay, args.above)
     return exit_status(len(paths), num_failed)
-
-
-def _names(paths: Sequence[str]) -> list[str]:
-    """The names of the timelines: those of the videos, with a number appended to a name that another has, too."""
-    names: dict[str, None] = {}
-    for path in paths:
-        stem = Path(path).stem
-        candidates = (stem if number == 1 else f"{stem}_{number}" for number in itertools.count(1))
-        names[next(name for name in candidates if name not in names)] = None
-    return list(names)
 
 
 def _check_tables(predictor: Predictor, paths: Sequence[str], names: Sequence[str], args: argparse.Namespace) -> None:
