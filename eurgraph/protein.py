@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 from torch_geometric.utils import scatter
 
 from eurgraph.conv import GRMPConv, Normalization
@@ -185,9 +185,13 @@ class GearNet(ProteinNetwork):
 
 
 def graphs_of(data: Data) -> tuple[torch.Tensor, int]:
-    """The graph index of each node [N], and the number of graphs; a single graph needs no `batch`."""
+    """The graph of each node [N], and how many there are: of a PyG batch, one graph, or Data with `batch`."""
+    if isinstance(data, Batch):
+        return data.batch, data.num_graphs
     batch = data.get("batch")
-    return (data.x.new_zeros(len(data.x), dtype=torch.long), 1) if batch is None else (batch, data.num_graphs)
+    if batch is None:
+        return data.x.new_zeros(len(data.x), dtype=torch.long), 1
+    return batch, int(batch.max()) + 1 if len(batch) else 0
 
 
 eurnet_protein, gearnet = EurNetProtein, GearNet

@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets.worker_pool import default_num_workers
-from tools.common.arguments import parse_arguments
+from tools.common.arguments import parse_arguments, positive, positive_number
 from tools.common.errors import clear_errors
 
 
@@ -34,11 +34,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--class-names", type=Path, metavar="TABLE", help="class table of the label maps")
     parser.add_argument("--ignored-label", type=int, metavar="N", help="label-map value to ignore")
     parser.add_argument("--table", type=Path, help="table to write (default: SOURCE.checked.csv)")
-    parser.add_argument("--workers", type=int, default=default_num_workers(1), metavar="N", help="number of processes")
-    parser.add_argument("--timeout", type=float, default=120, metavar="SECONDS", help="limit for one image (120)")
+    parser.add_argument(
+        "--workers", type=positive, default=default_num_workers(1), metavar="N", help="number of processes"
+    )
+    parser.add_argument(
+        "--timeout", type=positive_number, default=120, metavar="SECONDS", help="limit for one image (120)"
+    )
     args = parse_arguments(parser, argv)
-    if args.workers < 1 or args.timeout <= 0:
-        parser.error("--workers and --timeout must be more than 0")
 
     from tools.preparation.image_checks import check_images  # imports torch: too slow for --help
 

@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets.worker_pool import default_num_workers
-from tools.common.arguments import parse_arguments
+from tools.common.arguments import parse_arguments, positive, positive_number
 from tools.common.errors import clear_errors
 
 
@@ -29,13 +29,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--index", type=Path, metavar="FILE", help="index to write (default: SOURCE.index); lists may share one"
     )
     parser.add_argument("--full", action="store_true", help="decode every frame: finds damage inside files")
-    parser.add_argument("--workers", type=int, default=default_num_workers(1), metavar="N", help="number of processes")
     parser.add_argument(
-        "--timeout", type=float, default=120, metavar="SECONDS", help="limit for one video (default: 120)"
+        "--workers", type=positive, default=default_num_workers(1), metavar="N", help="number of processes"
+    )
+    parser.add_argument(
+        "--timeout", type=positive_number, default=120, metavar="SECONDS", help="limit for one video (default: 120)"
     )
     args = parse_arguments(parser, argv)
-    if args.workers < 1 or args.timeout <= 0:
-        parser.error("--workers and --timeout must be more than 0")
 
     from tools.preparation.video_checks import check_videos  # imports torch: too slow for --help
 

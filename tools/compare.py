@@ -23,19 +23,17 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from engine.launch import check_one_process
-from tools.common.arguments import parse_arguments
+from tools.common.arguments import parse_arguments, positive
 from tools.common.errors import clear_errors
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="+", metavar="RECIPE or key=values", help="recipes, and settings for all")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N - 1 for every run (3)")
+    parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="seeds 0 to N - 1 for every run (3)")
     parser.add_argument("--name", help="folder below runs/comparisons/, or a full path (the first recipe's name)")
     parser.add_argument("--retry", action="store_true", help="repeat failed runs")
     args = parse_arguments(parser, argv)
-    if args.seeds < 1:
-        parser.error(f"got --seeds {args.seeds}; expected at least 1")
 
     check_one_process("tools/compare.py")
     from tools.comparisons.comparison import run_comparison  # imports torch: too slow for --help

@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets.worker_pool import default_num_workers
-from tools.common.arguments import parse_arguments
+from tools.common.arguments import parse_arguments, positive, positive_number
 from tools.common.errors import clear_errors
 
 RECIPES = ("training", "short288", "short256", "short160")
@@ -34,15 +34,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--short-side", type=int, metavar="PIXELS", help="maximum (default: the recipe's, such as 256 for training)"
     )
-    parser.add_argument("--workers", type=int, default=default_num_workers(1), metavar="N", help="number of processes")
     parser.add_argument(
-        "--timeout", type=float, default=600, metavar="SECONDS", help="limit for one video (default: 600)"
+        "--workers", type=positive, default=default_num_workers(1), metavar="N", help="number of processes"
+    )
+    parser.add_argument(
+        "--timeout", type=positive_number, default=600, metavar="SECONDS", help="limit for one video (default: 600)"
     )
     parser.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help="only part I of N, counted from 1")
     parser.add_argument("--pyav", action="store_true", help="use PyAV even if there is an ffmpeg program")
     args = parse_arguments(parser, argv)
-    if args.workers < 1 or args.timeout <= 0:
-        parser.error("--workers and --timeout must be more than 0")
     if args.short_side is not None and args.short_side < 16:
         parser.error(f"got --short-side {args.short_side}; expected at least 16 pixels")
 

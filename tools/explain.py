@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow it down
 
-from tools.common.arguments import add_run_arguments, parse_arguments, split_arguments
+from tools.common.arguments import add_run_arguments, parse_arguments, positive, split_arguments
 from tools.common.errors import clear_errors
 from tools.prediction.question_arguments import add_graph_argument
 
@@ -40,10 +40,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--ask", action="append", required=True, metavar="QUESTION",
         help="head, relation and tail, separated by tabs; ? for an end explains its best answers",
     )  # fmt: skip
-    parser.add_argument("--top", type=int, default=3, metavar="N", help="answers to explain for each question (3)")
+    parser.add_argument("--top", type=positive, default=3, metavar="N", help="answers to explain for each question (3)")
     parser.add_argument("--new", action="store_true", help="leave out answers that are already facts of the graph")
-    parser.add_argument("--paths", type=int, default=3, metavar="K", help="paths to show for each answer (3)")
-    parser.add_argument("--candidates", type=int, default=100, metavar="N", help="paths to choose these from (100)")
+    parser.add_argument("--paths", type=positive, default=3, metavar="K", help="paths to show for each answer (3)")
+    parser.add_argument(
+        "--candidates", type=positive, default=100, metavar="N", help="paths to choose these from (100)"
+    )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write a row for each fact of each path")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE.png", help="also draw the paths")
     parser.add_argument("arguments", nargs="*", metavar="key=value", help="settings to change")
@@ -51,9 +53,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     args.overrides, others = split_arguments(args.arguments)
     if others:
         parser.error(f"{others[0]} is not a setting; ask questions with --ask, and name the graph with --graph")
-    for name in ("top", "paths", "candidates"):
-        if getattr(args, name) < 1:
-            parser.error(f"got --{name} {getattr(args, name)}; it must be at least 1")
     if args.candidates < args.paths:
         parser.error(f"got --candidates {args.candidates}, fewer than the {args.paths} paths to show")
     if args.output and args.output.suffix.lower() != ".png":

@@ -22,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
-from tools.common.arguments import add_run_arguments, parse_arguments, split_arguments
+from tools.common.arguments import add_run_arguments, parse_arguments, positive, split_arguments
 from tools.common.errors import clear_errors
 from tools.common.output_files import check_folder
 
@@ -83,13 +83,11 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--channels", choices=("auto", "first", "last"), default="auto", help="position of the channels in a map (auto)"
     )
     parser.add_argument("--format", choices=("npz", "safetensors"), default="npz", help="format of the shards (npz)")
-    parser.add_argument("--files-per-shard", type=int, metavar="N", help="default: as many as fit in 64 MiB")
+    parser.add_argument("--files-per-shard", type=positive, metavar="N", help="default: as many as fit in 64 MiB")
     parser.add_argument(
         "arguments", nargs="*", metavar="FILE | key=value", help="videos, images or folders, and settings to change"
     )
     args = parse_arguments(parser, argv)
-    if args.files_per_shard is not None and args.files_per_shard < 1:
-        parser.error(f"got --files-per-shard {args.files_per_shard}; it must be at least 1")
     if args.pretrained is not None and (args.checkpoint is not None or args.average):
         parser.error("--pretrained replaces --checkpoint and --average; give one or the other")
     args.overrides, args.places = split_arguments(args.arguments)

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
 from settings import SettingsError
-from tools.common.arguments import add_run_arguments, parse_arguments
+from tools.common.arguments import add_run_arguments, parse_arguments, positive
 from tools.common.errors import clear_errors
 
 
@@ -25,12 +25,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_run_arguments(parser)
     parser.add_argument("--layer", metavar="NAME", help="layer for Grad-CAM (the last feature map's)")
-    parser.add_argument("--files", type=int, default=60, metavar="N", help="validation files to measure on (60)")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="untrained networks to compare with (3)")
+    parser.add_argument("--files", type=positive, default=60, metavar="N", help="validation files to measure on (60)")
+    parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="untrained networks to compare with (3)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
     args = parse_arguments(parser, argv)
-    if args.seeds < 1:
-        parser.error(f"got --seeds {args.seeds}; expected at least 1")
     from explain.overlap import compare, table  # imports torch: too slow for --help
     from inference.trained import load_trained
     from tasks.classification import classifies_pictures

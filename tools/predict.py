@@ -30,7 +30,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
-from tools.common.arguments import add_run_arguments, parse_arguments, split_arguments
+from tools.common.arguments import add_run_arguments, parse_arguments, positive, positive_number, split_arguments
 from tools.common.errors import clear_errors
 from tools.prediction.question_arguments import add_question_arguments, check_question_arguments
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_run_arguments(parser)
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="guesses to show per file or question (5)")
+    parser.add_argument("--top", type=positive, default=5, metavar="N", help="guesses to show per file or question (5)")
     parser.add_argument(
         "--above", type=float, default=0.0, metavar="P", help="show only guesses with at least this probability (0)"
     )
@@ -81,10 +81,13 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--track", action="store_true", help="detection in videos: number the objects over time")
     parser.add_argument(
-        "--window", type=float, metavar="SECONDS", help="length of a window (default: a clip, as in the recipe)"
+        "--window",
+        type=positive_number,
+        metavar="SECONDS",
+        help="length of a window (default: a clip, as in the recipe)",
     )
     parser.add_argument(
-        "--stride", type=float, metavar="SECONDS", help="from window to window (default: half a window)"
+        "--stride", type=positive_number, metavar="SECONDS", help="from window to window (default: half a window)"
     )
     add_question_arguments(parser)
     parser.add_argument(
@@ -92,8 +95,6 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     args = parse_arguments(parser, argv)
     args.overrides, args.places = split_arguments(args.arguments)
-    if args.top < 1:
-        parser.error(f"got --top {args.top}; it must be at least 1")
     check_question_arguments(parser, args)
     if not args.places and not args.graph:
         parser.error("no file to predict on; name videos, images, folders or a stream, or a graph with --graph")
@@ -119,10 +120,7 @@ def _check_options(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
     if args.overlay and len(args.places) > 1:
         parser.error(f"--overlay draws on a single video; got {len(args.places)}")
     for name in ("window", "stride"):
-        value = getattr(args, name)
-        if value is not None and not 0 < value < float("inf"):
-            parser.error(f"got --{name} {value:g}; it must be more than 0 seconds")
-        if value is not None and not (args.timeline or args.overlay or has_stream):
+        if getattr(args, name) is not None and not (args.timeline or args.overlay or has_stream):
             parser.error(f"--{name} has no effect on whole files; add --timeline or --overlay")
 
 

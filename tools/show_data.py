@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
-from tools.common.arguments import parse_arguments
+from tools.common.arguments import parse_arguments, positive, positive_number
 from tools.common.errors import clear_errors
 
 
@@ -28,14 +28,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", metavar="RECIPE", help="a recipe below configs/")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change: data.repeats=2")
-    parser.add_argument("--count", type=int, default=8, metavar="N", help="samples to show (8)")
-    parser.add_argument("--fps", type=float, default=4, metavar="N", help="frames per second of the GIF (4)")
+    parser.add_argument("--count", type=positive, default=8, metavar="N", help="samples to show (8)")
+    parser.add_argument("--fps", type=positive_number, default=4, metavar="N", help="frames per second of the GIF (4)")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="folder to write (pictures/ plus the recipe's name)"
     )
     args = parse_arguments(parser, argv)
-    if args.count < 1 or args.fps <= 0:
-        parser.error(f"got --count {args.count} and --fps {args.fps:g}; --count must be at least 1, --fps above 0")
 
     from tools.pictures.data_pictures import show_data  # imports torch: too slow for --help
 

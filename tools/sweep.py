@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from engine.launch import check_one_process
-from tools.common.arguments import parse_arguments
+from tools.common.arguments import parse_arguments, positive
 from tools.common.errors import clear_errors
 
 
@@ -26,13 +26,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-c", "--config", required=True, metavar="RECIPE", help="a recipe below configs/")
     parser.add_argument("overrides", nargs="*", metavar="key=values", help="settings: a value, several, or a range")
-    parser.add_argument("--random", type=int, metavar="N", help="N random trials instead of every combination")
+    parser.add_argument("--random", type=positive, metavar="N", help="N random trials instead of every combination")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random trials (0)")
     parser.add_argument("--name", help="folder below runs/sweeps/, or a full path (the recipe's name)")
     parser.add_argument("--retry", action="store_true", help="repeat failed trials")
     args = parse_arguments(parser, argv)
-    if args.random is not None and args.random < 1:
-        parser.error(f"got --random {args.random}; expected at least 1")
     if args.seed < 0:
         parser.error(f"got --seed {args.seed}; expected at least 0")
 

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
 from settings import SettingsError
-from tools.common.arguments import add_run_arguments, parse_arguments, split_arguments
+from tools.common.arguments import add_run_arguments, parse_arguments, positive, split_arguments
 from tools.common.errors import clear_errors
 from tools.common.output_files import check_file, check_keeps_inputs
 
@@ -86,7 +86,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--layer", metavar="NAME", help="layer for Grad-CAM (the last feature map's)")
     parser.add_argument("--list-layers", action="store_true", help="print the layers that Grad-CAM can use, and exit")
     parser.add_argument("--view", type=int, default=1, metavar="N", help="which clip or crop of the recipe, from 1 (1)")
-    parser.add_argument("--maps", type=int, default=4, metavar="N", help="nodes or slots to show of each unit (4)")
+    parser.add_argument("--maps", type=positive, default=4, metavar="N", help="nodes or slots to show of each unit (4)")
     parser.add_argument("--stage", type=int, metavar="N", help="EurNet: the stage of the patch, from 1")
     parser.add_argument(
         "--patch", type=_patch, metavar="ROW,COL[,FRAME]", help="EurNet: the patch (where Grad-CAM is largest)"
@@ -94,8 +94,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--fps", type=float, default=4, metavar="N", help="frames per second of a GIF or MP4 (4)")
     parser.add_argument("arguments", nargs="+", metavar="FILE | key=value", help="a video or image, and settings")
     args = parse_arguments(parser, argv)
-    if args.maps < 1 or not 0.02 <= args.fps <= 100:
-        parser.error(f"got --maps {args.maps} and --fps {args.fps:g}; expected at least 1, and 0.02 to 100")
+    if not 0.02 <= args.fps <= 100:
+        parser.error(f"got --fps {args.fps:g}; expected 0.02 to 100")
     args.overrides, files = split_arguments(args.arguments)
     if len(files) != 1:
         parser.error(f"got {len(files)} files; visualize.py takes one video or image")

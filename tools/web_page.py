@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: spinning threads slow the decoders
 
 from settings import SettingsError
-from tools.common.arguments import add_run_arguments, parse_arguments
+from tools.common.arguments import add_run_arguments, parse_arguments, positive
 from tools.common.errors import clear_errors
 
 
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_run_arguments(parser)
     parser.add_argument("--port", type=int, default=7860, metavar="N", help="port on 127.0.0.1 (7860)")
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes to show (5)")
+    parser.add_argument("--top", type=positive, default=5, metavar="N", help="classes to show (5)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
     args = parse_arguments(parser, argv)
     if not 0 < args.port < 2**16:

@@ -38,6 +38,8 @@ def test_a_batch_equals_its_graphs_one_by_one(name, readout):
     with torch.inference_mode():
         together = model(Batch.from_data_list(graphs))
         torch.testing.assert_close(together, torch.cat([model(one) for one in graphs]), rtol=0, atol=1e-12)
+        collated_by_hand = Data(**Batch.from_data_list(graphs).to_dict())
+        torch.testing.assert_close(model(collated_by_hand), together, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", NAMES)

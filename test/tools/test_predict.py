@@ -168,14 +168,14 @@ def test_options_stand_anywhere_and_tables_fit_the_guesses(brief_run, fifty, tmp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--top", "0", "x.mp4"], "got --top 0; it must be at least 1"),
+        (["--top", "0", "x.mp4"], "--top: 0 is not a whole number of at least 1"),
         (["evaluation.num_clips=2"], "no file to predict on"),
         (["--csv", "FOLDER", "x.mp4"], "cannot write FOLDER: it is a folder"),
         (["--csv", "FOLDER/a", "--json", "FOLDER/../FOLDERNAME/a", "x.mp4"], "--csv and --json are the same file"),
         ([""], "an empty path was given; expected a file or folder of videos"),
         (["--overlay", "VIDEO", "VIDEO"], "is the input"),
         (["--window", "2", "x.mp4"], "--window has no effect on whole files"),
-        (["--stride", "0", "--timeline", "FOLDER", "x.mp4"], "got --stride 0; it must be more than 0 seconds"),
+        (["--stride", "0", "--timeline", "FOLDER", "x.mp4"], "--stride: 0 is not a number above 0"),
         (["--timeline", "FOLDER", "--csv", "a.csv", "x.mp4"], "leave out --csv and --json"),
         (["--overlay", "a.mp4", "x.mp4", "y.mp4"], "--overlay draws on a single video; got 2"),
         (["--timeline", "FOLDER", "rtsp://camera/1"], "--timeline and --overlay need a video file"),

@@ -20,7 +20,7 @@ from datasets.video.reader import VideoReader
 from datasets.video.resize import resize_fast
 from datasets.video.sampling import EvenSampling
 from datasets.video.transforms import EvalViewSettings, even_views
-from tools.common.arguments import positive
+from tools.common.arguments import positive, positive_number
 
 HELP = """Clips per second and core: our video reader beside decord, OpenCV and torchcodec, where these are installed.
 
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="distance between consecutive frames of a clip, in frames of the video",
     )
     parser.add_argument("--size", type=positive, default=224, help="side of the cropped square in pixels")
-    parser.add_argument("--seconds", type=float, default=2.0, help="time for each reader and file")
+    parser.add_argument("--seconds", type=positive_number, default=2.0, help="time for each reader and file")
     parser.add_argument("--threads", type=positive, default=1, help="decoding threads of each reader")
 
 

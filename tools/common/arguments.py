@@ -4,6 +4,7 @@ Nothing here imports torch, so that scripts that defer their other imports parse
 """
 
 import argparse
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +44,17 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
     return int(text)
+
+
+def positive_number(text: str) -> float:
+    """The type of an option that is a finite number above 0, such as seconds."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return number
 
 
 def split_arguments(words: Sequence[str]) -> tuple[list[str], list[str]]:

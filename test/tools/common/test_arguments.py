@@ -7,7 +7,7 @@ import pytest
 
 from settings import SUITE
 from tools import evaluate
-from tools.common.arguments import launcher, parse_arguments
+from tools.common.arguments import launcher, parse_arguments, positive, positive_number
 
 
 @pytest.fixture
@@ -46,6 +46,16 @@ def test_wrong_options_are_errors(parser, line, message, capsys):
     with pytest.raises(SystemExit) as end:
         parse_arguments(parser, line.split())
     assert end.value.code == 2 and message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", [positive, positive_number])
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "1e400", "", "two", "²"])
+def test_options_that_count_or_measure_something_are_above_0(kind, text):
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--number", type=kind)
+    assert parser.parse_args(["--number", "12"]).number == 12
+    with pytest.raises(argparse.ArgumentError, match=f"argument --number: {text} is not a"):
+        parser.parse_args(["--number", text])
 
 
 def test_evaluation_takes_settings_before_and_after_options(capsys):

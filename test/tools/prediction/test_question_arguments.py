@@ -15,7 +15,7 @@ from tools import explain, predict
         (["--graph", "g.tsv", "--ask", "a b ?", "c"], "--graph answers questions, and c is not one; ask with --ask"),
         (["--graph", "g.tsv", "--ask", "a b ?", "--json", "x.json"], "--json is for videos and images; leave it out"),
         (["--graph", "g.tsv", "--ask", "a b ?", "--above", "0.5"], "--above is for videos and images; leave it out"),
-        (["--graph", "g.tsv", "--ask", "a b ?", "--top", "0"], "got --top 0; it must be at least 1"),
+        (["--graph", "g.tsv", "--ask", "a b ?", "--top", "0"], "--top: 0 is not a whole number of at least 1"),
     ],
 )
 def test_predict_stops_at_options_that_do_nothing(words, message, capsys):
@@ -30,7 +30,7 @@ def test_predict_stops_at_options_that_do_nothing(words, message, capsys):
         (["--ask", "a b ?"], "the following arguments are required: --graph"),
         (["--graph", "g.tsv"], "the following arguments are required: --ask"),
         (["--graph", "g.tsv", "--ask", "a b ?", "c"], "c is not a setting; ask questions with --ask"),
-        (["--graph", "g.tsv", "--ask", "a b ?", "--paths", "0"], "got --paths 0; it must be at least 1"),
+        (["--graph", "g.tsv", "--ask", "a b ?", "--paths", "0"], "--paths: 0 is not a whole number of at least 1"),
         (["--graph", "g.tsv", "--ask", "a b ?", "--candidates", "2"], "got --candidates 2, fewer than the 3 paths"),
         (["--graph", "g.tsv", "--ask", "a b ?", "-o", "x.gif"], "got -o x.gif; paths are drawn as PNG"),
     ],
