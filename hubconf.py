@@ -9,11 +9,33 @@ Further arguments are options of the model's builder. `weights` is a file of our
 FOLDER was written by `inference.save_pretrained`. The authors' own names for models work, too.
 """
 
+import sys as _sys
 from collections.abc import Callable as _Callable
+from pathlib import Path as _Path
 from typing import Any as _Any
 
-import models as _models
-from pretrained import from_pretrained as from_pretrained
+_OWN_NAMES = ("settings", "backbones", "dense", "models", "libraries", "model_protocol", "weights", "inert_pickle",
+              "pretrained", "segmentors", "detectors")  # fmt: skip
+"""Modules of this folder that networks need, and whose names another project may have given to its own."""
+
+
+def _check_own_names() -> None:
+    """Raises ImportError if the caller has imported another module by one of these names: Python knows only one."""
+    folder = _Path(__file__).resolve().parent
+    for name in _OWN_NAMES:
+        module = _sys.modules.get(name)
+        places = [file] if (file := getattr(module, "__file__", None)) else [*getattr(module, "__path__", [])]
+        if places and not any(_Path(place).resolve().is_relative_to(folder) for place in places):
+            raise ImportError(
+                f"{places[0]} is already imported as {name!r}, a name that {folder} needs for a module of its own: "
+                f"rename yours, or load the network before you import it, in a process that has no other {name!r}"
+            )
+
+
+_check_own_names()
+
+import models as _models  # noqa: E402
+from pretrained import from_pretrained as from_pretrained  # noqa: E402
 
 dependencies = ["torch", "torchvision", "torch_geometric", "timm", "einops", "safetensors", "pydantic", "yaml"]
 

@@ -1,5 +1,9 @@
 """torch.hub finds every model in the clone, and builds what `create_model` builds."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from conftest import ROOT
@@ -51,6 +55,35 @@ def test_a_folder_is_enough(tmp_path):
     found = load("from_pretrained", str(tmp_path))
     assert all(torch.equal(value, expected.state_dict()[key]) for key, value in found.state_dict().items())
     assert len(load_weights(create_model("eat_debug", num_classes=5), tmp_path / "model.safetensors").loaded) > 0
+
+
+def test_another_projects_module_of_the_same_name_is_reported(tmp_path):
+    (tmp_path / "models.py").write_text("")
+    code = f"import torch, models; torch.hub.load({str(ROOT)!r}, 'eat_debug', source='local')"
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, text=True, capture_output=True)
+    assert done.returncode == 1
+    assert (
+        f"ImportError: {tmp_path / 'models.py'} is already imported as 'models', a name that {ROOT} needs"
+        in done.stderr
+    )
+
+
+def test_every_module_that_networks_need_is_checked():
+    code = f"""
+import sys, torch
+from pathlib import Path
+
+for entry, backbone in (("segmentor", "eat_debug"), ("detector", "hornet_debug_gf")):
+    torch.hub.load({str(ROOT)!r}, entry, backbone, source="local", num_classes=2)
+for name, module in sys.modules.items():
+    parents = Path(getattr(module, "__file__", None) or "/a/b").parents
+    if "." not in name and Path({str(ROOT)!r}) in (parents[0], parents[1]):
+        print(name)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd="/", text=True, capture_output=True, check=True)
+    only_for_files = {"inert_pickle"}
+    assert set(done.stdout.split()) - {"glore3d", "eurgraph"} == set(hubconf._OWN_NAMES) - only_for_files
 
 
 def test_an_unknown_option_is_reported():
