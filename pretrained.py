@@ -37,7 +37,9 @@ class PretrainedConfig(Settings):
     num_classes: int = Field(ge=0, description="number of classes; 0: the network returns its pooled features")
     model_args: dict[str, Any] = Field({}, description="further arguments of the network's builder")
     per_frame: bool = Field(False, description="an image network that sees clips frame by frame")
-    input_shape: tuple[int, ...] | None = Field(None, description="[3, H, W] for images, [3, T, H, W] for clips")
+    input_shape: tuple[int | None, ...] | None = Field(
+        None, description="[3, H, W] for images, [3, T, H, W] for clips; T is null for any number of frames"
+    )
     mean: tuple[float, ...] | None = Field(None, description="mean of red, green and blue, from 0 to 1")
     std: tuple[float, ...] | None = Field(None, description="their standard deviation")
     task: str | None = Field(None, description="the task that the network was trained for")
