@@ -59,7 +59,8 @@ def from_pretrained(
         options: arguments of the network's builder that differ from those in config.json, such as `dropout=0.5`.
 
     Raises:
-        SettingsError: there is no such folder or model, it cannot be downloaded, or config.json is invalid.
+        SettingsError: there is no such folder or model, it cannot be downloaded, or config.json or an argument is
+            invalid.
         WeightsError: the weights are missing, damaged, or do not fit the network.
     """
     folder = find_folder(source, revision)
@@ -70,7 +71,8 @@ def from_pretrained(
             config.architecture, config.num_classes if own_classes else num_classes, **config.model_args | options
         )
     except (TypeError, ValueError) as error:
-        raise SettingsError(f"{folder / CONFIG}: {error}") from error
+        blamed = folder / CONFIG if own_classes and not options else folder  # the arguments may be wrong, too
+        raise SettingsError(f"{blamed}: {error}") from error
     if config.per_frame:
         from backbones import PerFrame  # imports torch
 
