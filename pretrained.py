@@ -37,7 +37,9 @@ class PretrainedConfig(Settings):
     num_classes: int = Field(ge=0, description="number of classes; 0: the network returns its pooled features")
     model_args: dict[str, Any] = Field({}, description="further arguments of the network's builder")
     per_frame: bool = Field(False, description="an image network that sees clips frame by frame")
-    input_shape: tuple[int, ...] | None = Field(None, description="[3, H, W] for images, [3, T, H, W] for clips")
+    input_shape: tuple[int | None, ...] | None = Field(
+        None, description="[3, H, W] for images, [3, T, H, W] for clips; T is null for any number of frames"
+    )
     mean: tuple[float, ...] | None = Field(None, description="mean of red, green and blue, from 0 to 1")
     std: tuple[float, ...] | None = Field(None, description="their standard deviation")
     task: str | None = Field(None, description="the task that the network was trained for")
@@ -57,7 +59,8 @@ def from_pretrained(
         options: arguments of the network's builder that differ from those in config.json, such as `dropout=0.5`.
 
     Raises:
-        SettingsError: there is no such folder or model, it cannot be downloaded, or config.json is invalid.
+        SettingsError: there is no such folder or model, it cannot be downloaded, or config.json or an argument is
+            invalid.
         WeightsError: the weights are missing, damaged, or do not fit the network.
     """
     folder = find_folder(source, revision)
@@ -68,7 +71,8 @@ def from_pretrained(
             config.architecture, config.num_classes if own_classes else num_classes, **config.model_args | options
         )
     except (TypeError, ValueError) as error:
-        raise SettingsError(f"{folder / CONFIG}: {error}") from error
+        blamed = folder / CONFIG if own_classes and not options else folder  # the arguments may be wrong, too
+        raise SettingsError(f"{blamed}: {error}") from error
     if config.per_frame:
         from backbones import PerFrame  # imports torch
 

@@ -6,6 +6,7 @@ The suite uses this through `models.load_weights` and `models.load_pretrained`, 
 from __future__ import annotations
 
 import argparse
+import operator
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -273,6 +274,12 @@ def classifiers(model: nn.Module) -> tuple[str, ...]:
 def _of_classes(model: nn.Module, path: str | Path, weights: dict, classes: Sequence[int]) -> dict[str, torch.Tensor]:
     """The weights with the rows of their classifier for `classes`, one for each class of the model."""
     names = [name for name in weights if name.startswith(classifiers(model)) and _has_rows(model, name, weights[name])]
+    try:
+        classes = [operator.index(number) for number in classes]
+    except TypeError as error:
+        raise WeightsError(f"classes is {classes!r}; expected a whole number for each class of the model") from error
+    if not classes:
+        raise WeightsError("classes is empty; expected a whole number for each class of the model, or None")
     num_found = min((len(weights[name]) for name in names), default=0)
     if not num_found:
         raise WeightsError(f"{path}: has no classifier to select classes from")
@@ -282,7 +289,7 @@ def _of_classes(model: nn.Module, path: str | Path, weights: dict, classes: Sequ
         )
     if len(classes) != model.num_classes:
         raise WeightsError(f"{path}: {len(classes)} classes are selected, but the model has {model.num_classes}")
-    return weights | {name: weights[name][list(classes)] for name in names}
+    return weights | {name: weights[name][classes] for name in names}
 
 
 def _has_rows(model: nn.Module, name: str, tensor: torch.Tensor) -> bool:
@@ -356,6 +363,11 @@ def _fill(model: nn.Module, path: str | Path, weights: Weights, report: LoadRepo
     import torch
 
     own = model.state_dict()
+    if unplaced := next((name for name in report.loaded if own[name].is_meta), None):
+        raise WeightsError(
+            f"{path}: {unplaced} of {_name(model)} is on the meta device, where weights have no memory; build the "
+            'network outside torch.device("meta")'
+        )
     for name in report.loaded:
         ours, theirs = own[name], weights[name]
         same_kind = ours.is_floating_point() == theirs.is_floating_point() and ours.is_complex() == theirs.is_complex()

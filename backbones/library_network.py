@@ -5,7 +5,7 @@ as well as the wrapper's own.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,8 @@ from torch import nn
 FINEST_STRIDE = 4
 """Maps of a finer stride are not levels of a pyramid."""
 PREFIX = "network."
+SIZE_OPTIONS = ("image_size", "img_size", "input_size")
+"""What builders call the size of the images: EAT's and torchvision's ViTs, timm's, torchvision's MaxViT."""
 
 
 class LibraryInput(NamedTuple):
@@ -89,6 +91,14 @@ class LibraryNetwork(nn.Module):
             raise ValueError(
                 f"{self.name} gives no maps of its stages; choose a network that does, such as timm/resnet50"
             )
+
+
+def shape_for(shape: tuple[int, ...], options: Mapping[str, Any]) -> tuple[int, ...]:
+    """The input shape [..., H, W] of a network that is built with `options`, which may set the size of its images."""
+    for option in SIZE_OPTIONS:
+        if (size := options.get(option)) is not None:
+            return (*shape[:-2], *((size, size) if isinstance(size, int) else size))
+    return shape
 
 
 def complete(images: torch.Tensor, multiple: int) -> torch.Tensor:

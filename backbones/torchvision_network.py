@@ -27,7 +27,7 @@ from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AvgPoolNd
 from torchvision.models import get_model, get_model_weights, list_models, video
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from backbones.library_network import FINEST_STRIDE, PREFIX, LibraryInput, LibraryNetwork
+from backbones.library_network import FINEST_STRIDE, PREFIX, LibraryInput, LibraryNetwork, shape_for
 from settings import did_you_mean
 
 CITATION = "torchvision, https://github.com/pytorch/vision"
@@ -258,11 +258,7 @@ class _Call(NamedTuple):
 
 def _probed_shape(name: str, options: Mapping[str, Any]) -> tuple[int, ...]:
     """An input that the network takes: torchvision's own, or one of the size that it is built for."""
-    shape = describe_input(name).shape
-    for option in ("image_size", "input_size"):  # of ViT, of MaxViT
-        if (size := options.get(option)) is not None:
-            return (*shape[:-2], *((size, size) if isinstance(size, int) else size))
-    return shape
+    return shape_for(describe_input(name).shape, options)
 
 
 @torch.no_grad()

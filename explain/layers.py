@@ -67,6 +67,7 @@ def map_layers(model: nn.Module, x: torch.Tensor) -> dict[str, tuple[int, ...]]:
     In the order in which they are first called.
     """
     shapes: dict[str, tuple[int, ...]] = {}
+    _ = own_network(model).pyramid_strides  # torchvision's run once to find them, which must not be watched
 
     def look(name: str, output: Any) -> None:
         found = to_map(model, name, output, x.shape[-2:])

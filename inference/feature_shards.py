@@ -93,12 +93,15 @@ class ShardFolder:
 
     def write(self, number: int, shard: Shard) -> None:
         features = np.stack(shard.features) if shard.features else np.zeros((0, *self.shape), np.float32)
+        items = [self.files[row] for row in shard.index]
         columns = {
             "features": np.ascontiguousarray(features),  # safetensors writes memory as laid out
             "index": np.array(shard.index, np.int64),
-            "label": np.array([self.files[row].label for row in shard.index], np.int64),
+            "label": np.array([item.label for item in items], np.int64),
         }
-        texts = {name: [getattr(self.files[row], name) for row in shard.index] for name in ("id", "path")}
+        texts: dict[str, list] = {"id": [item.id for item in items], "path": [item.path for item in items]}
+        if self.files.has_several:
+            texts["labels"] = [self.files.labels_of(row) for row in shard.index]
         write = _write_npz if self.format == "npz" else _write_safetensors
         write_atomically(self.path(number), lambda temporary: write(temporary, columns, texts, shard.failures))
 
@@ -108,7 +111,10 @@ class ShardFolder:
 
 
 def read_shard(path: str | Path) -> dict[str, Any]:
-    """A shard: `features` [N, ...], `index` and `label` int64 [N], `id` and `path` (lists of N), `failures`."""
+    """A shard: `features` [N, ...], `index` and `label` int64 [N], `id` and `path` (lists of N), `failures`.
+
+    If files of the list have several labels, `label` is the first, and `labels` (a list of N lists) are all.
+    """
     path = Path(path)
     try:
         if path.suffix == ".npz":
@@ -161,12 +167,12 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 
-def _write_npz(path: Path, columns: dict[str, np.ndarray], texts: dict[str, list[str]], failures: list) -> None:
+def _write_npz(path: Path, columns: dict[str, np.ndarray], texts: dict[str, list], failures: list) -> None:
     with open(path, "wb") as file:
         # Text is JSON, in ASCII: a file name need not be valid Unicode.
         np.savez(file, **columns, texts=np.array(json.dumps({**texts, "failures": failures})))
 
 
-def _write_safetensors(path: Path, columns: dict[str, np.ndarray], texts: dict[str, list[str]], failures: list) -> None:
+def _write_safetensors(path: Path, columns: dict[str, np.ndarray], texts: dict[str, list], failures: list) -> None:
     metadata = {"texts": json.dumps({**texts, "failures": failures})}
     safetensors.numpy.save_file(columns, path, metadata=metadata)

@@ -45,7 +45,7 @@ class LayerFeatures(nn.Module):
         if layer not in modules:
             raise SettingsError(f"--layer: the network has no module {layer!r}{_suggestion(layer, modules)}")
         self.target = modules[layer]
-        self.target.register_forward_hook(lambda module, inputs, output: self._outputs.append(output))
+        self.target.register_forward_hook(self._keep)
         model.requires_grad_(False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -64,6 +64,10 @@ class LayerFeatures(nn.Module):
                 "around it"
             )
         return self._arrange(features.float(), x)
+
+    def _keep(self, module: nn.Module, inputs: tuple, output: object) -> None:
+        # A copy, because the next module may overwrite its input, as an in-place ReLU does.
+        self._outputs.append(output.clone() if isinstance(output, torch.Tensor) else output)
 
     def _only_output(self) -> object:
         if len(self._outputs) != 1:

@@ -5,6 +5,7 @@ mean and standard deviation of the training files. The strength l2 is chosen by 
 training files, so the scored files choose nothing.
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from torch.nn.functional import cross_entropy
 
 from datasets.file_list import UNLABELED, FileList
 from datasets.folds import assign_folds, number_sources, sources_from_table
-from inference.feature_shards import read_features
+from inference.feature_shards import FAILURES, read_features
 from settings import SettingsError
+
+log = logging.getLogger(__name__)
 
 L2 = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 """The values that `choose_l2` chooses from."""
@@ -91,9 +94,9 @@ class LabeledFeatures:
 
 
 def read_labeled(folder: str | Path) -> LabeledFeatures:
-    """Reads the features in a folder.
+    """Reads the features in a folder, and logs how many of the list's files have some.
 
-    Raises SettingsError if there are none, a file has no label, or a file has no single vector.
+    Raises SettingsError if there are none, a file has no label or several, or a file has no single vector.
     """
     found = read_features(folder)
     x, labels, about = found["features"], found["label"], found["about"]
@@ -106,7 +109,14 @@ def read_labeled(folder: str | Path) -> LabeledFeatures:
         raise SettingsError(
             f"{unlabeled} of {len(labels)} files in {folder} have no label; extract with data.val=LIST or class folders"
         )
+    if several := sum(len(of_file) > 1 for of_file in found.get("labels", ())):
+        raise SettingsError(
+            f"{several} of {len(labels)} files in {folder} have several labels; a linear classifier needs one each: "
+            "extract with a data.val=LIST that has one"
+        )
     files = FileList(found["id"], labels.tolist(), found["path"], about["class_names"])
+    others = f"; those in {FAILURES} could not be read" if found["failures"] else ""
+    log.info("%s: features of %d of %d %ss%s", folder, len(files), about["num_files"], about["item"], others)
     return LabeledFeatures(torch.from_numpy(x).double(), files, about)
 
 

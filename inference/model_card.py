@@ -57,7 +57,7 @@ class ModelCard:
         return f"---\n{self._front_matter()}---\n\n" + "\n".join(lines) + "\n"
 
     @property
-    def _shape(self) -> tuple[int, ...]:
+    def _shape(self) -> tuple[int | None, ...]:
         return self.config.input_shape or model_info(self.config.architecture).input_shape
 
     @property
@@ -108,7 +108,8 @@ class ModelCard:
             yield f"`./run_local.sh tools/predict.py --checkpoint {self.name} {file}` classifies files. The weights"
             yield "carry the recipe below, and with it how to cut, scale and normalize them."
             yield ""
-        yield f"Input: {' x '.join(map(str, self._shape))}" + self._normalization() + "."
+        sides = ("T" if side is None else str(side) for side in self._shape)
+        yield f"Input: {' x '.join(sides)}" + self._normalization() + "."
         yield ""
 
     def _normalization(self) -> str:

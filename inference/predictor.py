@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import count
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from datasets.video.stream import is_stream
 from engine.task import Answer, AnswersQuestions, Predicts, PredictsParts, Task
 from inference.acceleration import AcceleratedNetwork, Choice, accelerate
 from inference.prediction import Prediction
-from inference.trained import load_trained
+from inference.trained import check_overrides, load_trained
 from settings import SettingsError
 
 BYTES = bytes | bytearray | memoryview
@@ -55,10 +56,10 @@ class Predictor:
         top: int = 5,
         acceleration: str | Sequence[str] | None = None,
     ):
-        if top < 1:
-            raise SettingsError(f"top is {top}; it must be at least 1")
+        if not isinstance(top, Integral) or top < 1:
+            raise SettingsError(f"top is {top!r}; it must be a whole number and at least 1")
         if acceleration is not None:
-            overrides = [*overrides, f"evaluation.acceleration={json.dumps(acceleration)}"]
+            overrides = [*check_overrides(overrides), f"evaluation.acceleration={json.dumps(acceleration)}"]
         options = {"config": config, "run_dir": run_dir, "device": device, "average": average}
         self.task, model, self.weights = load_trained(source, overrides, **options)
         self.top = top

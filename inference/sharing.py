@@ -8,17 +8,20 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from backbones import PerFrame
+from backbones.library_network import shape_for
 from engine.checkpoint import read_fact
 from engine.json_io import to_json
 from inference.model_card import ModelCard, Score
 from inference.trained import TrainedNetwork, load_trained
-from models import model_info
-from pretrained import WEIGHTS, PretrainedConfig, check_folder, write_pretrained
+from models import GRAPH_MODELS, create_model, model_info
+from pretrained import CONFIG, WEIGHTS, PretrainedConfig, check_folder, write_pretrained
 from settings import SettingsError
 from tasks.classification import Classification, classifies_pictures
+from weights import adapt, compare
 
 if TYPE_CHECKING:
     from engine.task import Task
@@ -37,11 +40,12 @@ def save_pretrained(
     """Writes config.json, model.safetensors and README.md, a model card, to `folder`, and returns it.
 
     Args:
-        source: a model of `models.create_model`, or a trained network: what `load_trained` returns or takes.
+        source: a network for images or clips of `models.create_model`, with options that JSON can hold, or `PerFrame`
+            of it; or a trained network: what `load_trained` returns or takes.
         folder: where to write; created if missing. Its name is the title of the card.
         license: the license of the weights, as the hub abbreviates it: "mit", "cc-by-4.0", ...
         overwrite: replace the three files if they exist.
-          average: use the averaged weights if the file has both.
+        average: use the averaged weights if the file has both.
 
     Absolute paths in the recipe are shortened to their last part: they are meaningless on another machine, and reveal
     more than intended about this one.
@@ -55,6 +59,7 @@ def save_pretrained(
     if not isinstance(source, nn.Module | TrainedNetwork):
         source = load_trained(source, device="cpu", average=average)
     if isinstance(source, nn.Module):
+        source = getattr(source, "_orig_mod", source)  # compiled
         facts: dict[str, str] = {}
         config = _config(source)
         card = ModelCard(folder.resolve().name, config, license)
@@ -77,24 +82,60 @@ def save_pretrained(
 
 
 def _config(model: nn.Module, task: Classification | None = None) -> PretrainedConfig:
-    name = getattr(model, "model_name", None)
-    try:
-        values: dict[str, Any] = {"input_shape": model_info(str(name)).input_shape}
-    except ValueError:
-        raise SettingsError(
-            f"a {type(model).__name__} that models.create_model did not build cannot be built again by its name"
-        ) from None
-    if task is not None:
+    per_frame = isinstance(model, PerFrame)
+    network = model.network if per_frame else model
+    name, options = _blueprint(network)
+    if task is None:
+        shape = shape_for(model_info(name).input_shape, options)
+        values: dict[str, Any] = {"input_shape": (shape[0], None, *shape[1:]) if per_frame else shape}
+    else:
         mean, std = task.normalization
         values = {"input_shape": task.validation_shape()[1], "mean": mean, "std": std}
         values |= {"task": task.settings.task, "class_names": tuple(task.class_names)}
     return PretrainedConfig(
-        architecture=name,
-        num_classes=model.num_classes,
-        model_args=getattr(model, "model_options", {}),
-        per_frame=isinstance(model, PerFrame),
-        **values,
+        architecture=name, num_classes=network.num_classes, model_args=options, per_frame=per_frame, **values
     )
+
+
+def _blueprint(network: nn.Module) -> tuple[str, dict[str, Any]]:
+    """The name and options that build the network again, options as config.json gives them back.
+
+    Raises SettingsError if nothing does.
+    """
+    kind, name = type(network).__name__, getattr(network, "model_name", None)
+    if name is None:
+        if isinstance(getattr(network, "module", None), nn.Module):
+            raise SettingsError(f"{kind} wraps a network; pass its .module")
+        raise SettingsError(f"a {kind} that models.create_model did not build cannot be built again by its name")
+    if name in GRAPH_MODELS:
+        raise SettingsError(
+            f"{name} is for graphs, and only networks for images and clips are shared this way; the weight file of a "
+            "run carries its recipe, and can be shared as it is"
+        )
+    options: dict[str, Any] = {}
+    for option, value in getattr(network, "model_options", {}).items():
+        try:
+            options[option] = json.loads(json.dumps(value))
+        except (TypeError, ValueError):
+            raise SettingsError(
+                f"{name}: the option {option} is {value!r}, which {CONFIG} cannot hold; build the network without it"
+            ) from None
+    if not _builds(name, options, network):
+        raise SettingsError(
+            f"models.create_model builds another network as {name} than this {kind}, which is a backbone of "
+            "create_pyramid or was changed; share one as create_model builds it"
+        )
+    return name, options
+
+
+def _builds(name: str, options: Mapping[str, Any], network: nn.Module) -> bool:
+    """Whether `create_model` builds such a network, which the weights of this one fit."""
+    try:
+        with torch.device("meta"):
+            twin = create_model(name, getattr(network, "num_classes", None), **options)
+    except (TypeError, ValueError):
+        return False
+    return type(twin) is type(network) and not compare(twin, adapt(twin, "", network.state_dict())).misfits()
 
 
 def _facts(weights: Path, task: Task) -> dict[str, str]:

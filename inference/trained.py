@@ -71,6 +71,7 @@ def load_trained(
         SettingsError: there is no such run or file, or the recipe or an override is invalid.
         WeightsError: the file is damaged, or does not fit the network of the recipe.
     """
+    overrides = check_overrides(overrides)
     checkpoint = None if source is None else str(source)
     if checkpoint is not None and _is_run(Path(checkpoint)):
         run_dir, checkpoint = Path(checkpoint), None
@@ -83,6 +84,13 @@ def load_trained(
     ranks = Ranks(0, 1, open_device(**options))
     task = task_class(settings, ranks)
     return TrainedNetwork(task, load_model(task, weights, ranks, average), weights)
+
+
+def check_overrides(overrides: Sequence[str]) -> Sequence[str]:
+    """`overrides`. Raises SettingsError if they are one string, which is a sequence of its letters, too."""
+    if isinstance(overrides, str):
+        raise SettingsError(f"overrides is the string {overrides!r}; put it in a list: [{overrides!r}]")
+    return overrides
 
 
 def find_recipe(

@@ -1,6 +1,7 @@
 """Folders in the layout of the hub: written, read back, and refused with a reason."""
 
 import json
+import re
 import stat
 
 import pytest
@@ -53,6 +54,18 @@ def test_an_image_network_on_clips_comes_back_whole_or_alone(tmp_path):
     assert isinstance(found, PerFrame) and same(found, model)
     load_weights(image := create_model("eat_debug", num_classes=3), tmp_path / WEIGHTS)
     assert same(image, model.network)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"bogus": 1}, "no option of glore_resnet_debug_3d is called 'bogus'"),
+        ({"num_classes": -1}, "num_classes must be 0 or more, not -1"),
+    ],
+)
+def test_a_wrong_argument_is_not_blamed_on_the_file(folder, arguments, message):
+    with pytest.raises(SettingsError, match=f"^{re.escape(f'{folder}: {message}')}"):
+        from_pretrained(folder, **arguments)
 
 
 def test_keys_of_others_are_ignored_and_wrong_ones_named(tmp_path):

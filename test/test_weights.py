@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from models import WeightsError, create_model, load_pretrained
+from models import WeightsError, create_model, load_pretrained, load_weights
 from weights import read_classes
 
 
@@ -28,12 +28,28 @@ def test_a_classifier_starts_from_the_rows_of_chosen_classes(tmp_path, kind):
     model = create_model("hornet_debug_gf", num_classes=3)
     assert not load_pretrained(model, tmp_path / "wide.pth", classes=rows).misfits()
     assert torch.equal(model.head.weight, wide.head.weight[rows]) and torch.equal(model.head.bias, wide.head.bias[rows])
+    load_pretrained(model, tmp_path / "wide.pth", classes=torch.tensor([4, 0, 1]))
+    assert torch.equal(model.head.weight, wide.head.weight[[4, 0, 1]])
     for classes, message in (
+        ([], "classes is empty; expected a whole number for each class of the model, or None"),
+        ([0, 1.5, 2], r"classes is \[0, 1\.5, 2\]; expected a whole number for each class"),
+        (3, "classes is 3; expected a whole number"),
         ([0, 1], "2 classes are selected, but the model has 3"),
         ([0, 1, 30], "has 30 classes"),
     ):
         with pytest.raises(WeightsError, match=message):
             load_pretrained(model, tmp_path / "wide.pth", classes=classes)
+
+
+@pytest.mark.parametrize("load", [load_weights, load_pretrained])
+def test_a_model_without_memory_is_not_filled(tmp_path, load):
+    path = save(create_model("eat_debug", num_classes=3).state_dict(), tmp_path / "eat.pth")
+    with torch.device("meta"):
+        model = create_model("eat_debug", num_classes=3)
+    with pytest.raises(
+        WeightsError, match=r"eat\.pth: \S+ of eat_debug is on the meta device, .*; build the network outside"
+    ):
+        load(model, path)
 
 
 def test_a_classifier_with_a_norm_starts_from_chosen_classes(tmp_path):

@@ -3,9 +3,9 @@
     python tools/probe_features.py features --folds 5 --groups groups.txt         the mean over folds
     python tools/probe_features.py features_train --test features_test            trains on one list, scores another
 
-FEATURES is a folder that tools/extract_features.py wrote for a list with labels. Folds are those of data.folds,
-data.fold_seed and data.fold_groups. The strength of the penalty, l2, is chosen by cross-validation over folds of the
-training files, never by files that are scored.
+FEATURES is a folder that tools/extract_features.py wrote for a list with one label for each file. Folds are those of
+data.folds, data.fold_seed and data.fold_groups. The strength of the penalty, l2, is chosen by cross-validation over
+folds of the training files, never by files that are scored.
 """
 
 import argparse

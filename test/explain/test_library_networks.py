@@ -31,6 +31,11 @@ def test_a_class_depends_on_its_map(name):
     assert found.layer in map_layers(model, torch.randn(1, 3, size, size))
 
 
+def test_layers_of_a_network_that_has_not_run_yet():
+    model = create_model("torchvision/shufflenet_v2_x0_5", num_classes=4).eval()
+    assert map_layers(model, torch.randn(1, 3, 96, 96))["network.stage2"] == (48, 1, 12, 12)
+
+
 def test_each_frame_of_a_clip_has_a_map():
     torch.manual_seed(0)
     model = PerFrame(create_model("timm/test_vit", num_classes=4, img_size=64)).eval()

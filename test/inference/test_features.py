@@ -14,6 +14,7 @@ from launching import ForkedRun, python_words
 
 from inference import feature_shards, load_trained
 from inference.feature_shards import read_features, read_shard
+from inference.linear_probe import read_labeled
 from settings import SettingsError
 from tools import extract_features
 from tools.common.errors import clear_errors
@@ -107,6 +108,18 @@ def test_maps_of_clips_as_safetensors(brief_run, tmp_path):
     assert extract(brief_run, tmp_path / "mean", "--layer", "conv5", "--level", "clip", "evaluation.num_clips=2") == 1
     pooled = read_features(tmp_path / "mean")["features"]
     np.testing.assert_allclose(maps["features"].mean((3, 4, 5)), pooled, rtol=1e-4, atol=1e-4)
+
+
+def test_all_labels_are_kept(brief_run, tmp_path):
+    task = load_trained(brief_run).task
+    lines = (f"{file.id}\t{labels}\t{file.path}\n" for file, labels in zip(task.val_files, ("3", "2,0"), strict=False))
+    (tmp_path / "list.txt").write_text("".join(lines))
+    several = (f"data.val={tmp_path / 'list.txt'}", f"data.train={tmp_path / 'list.txt'}", "loss.multi_label=true")
+    assert extract(brief_run, tmp_path / "features", *several) == 0
+    features = read_features(tmp_path / "features")
+    assert features["labels"] == [[3], [2, 0]] and features["label"].tolist() == [3, 2]
+    with pytest.raises(SettingsError, match=r"1 of 2 files in .* have several labels"):
+        read_labeled(tmp_path / "features")
 
 
 def test_files_and_folders_and_the_exit_status(brief_run, tmp_path):

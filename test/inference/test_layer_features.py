@@ -12,6 +12,9 @@ from settings import SettingsError
 
 CASES = [  # network, applied per frame, a module, its channels
     ("glore_resnet_debug_3d", False, "conv4", 128),
+    ("glore_resnet_debug_3d", False, "conv3.B01.conv_m1.bn", None),  # an in-place ReLU follows, as in the next two
+    ("timm/test_resnet", True, "network.network.layer1.0.bn1", None),
+    ("torchvision/shufflenet_v2_x0_5", False, "network.conv1.1", None),
     ("eurnet_debug", False, "stages.1.blocks.0.ffn.fc1", None),  # whose block takes one sample at a time in inference
     ("eurnet_debug_video", False, "stages.1.blocks.0", None),
     ("hornet_debug_gf", False, "stages.2.0.pwconv1", None),  # whose block takes parts of the map
@@ -41,9 +44,9 @@ def views_for(name, per_frame, number=3):
 def test_a_module_gives_what_it_returns_for_the_whole_batch(name, per_frame, layer, channels):
     views = views_for(name, per_frame)
     kept = []
-    model = network(name, per_frame)
-    model.get_submodule(layer).register_forward_hook(lambda module, inputs, output: kept.append(output.detach()))
-    model(views)  # with gradients: blocks take whole batches
+    model = network(name, per_frame).requires_grad_(False)
+    model.get_submodule(layer).register_forward_hook(lambda module, inputs, output: kept.append(output.clone()))
+    model(views)  # in grad mode: blocks take whole batches
     maps = LayerFeatures(network(name, per_frame), layer, "none")
     pooled = LayerFeatures(network(name, per_frame), layer)
     with torch.no_grad():

@@ -38,13 +38,18 @@ def labeled(num_files, seed, noise=1.0):
     return LabeledFeatures(torch.from_numpy(x), files, about)
 
 
-def write_features(folder, x, labels, **about):
-    """A folder as tools/extract_features.py writes it, of one shard."""
+def write_features(folder, x, labels, num_unreadable=0, **about):
+    """A folder as tools/extract_features.py writes it, of one shard. A file may have a tuple of labels."""
     folder.mkdir()
-    texts = {"id": [f"id{i}" for i in range(len(x))], "path": [f"{i}.mp4" for i in range(len(x))], "failures": []}
-    columns = {"features": x.astype(np.float32), "index": np.arange(len(x)), "label": np.asarray(labels)}
+    texts = {"id": [f"id{i}" for i in range(len(x))], "path": [f"{i}.mp4" for i in range(len(x))]}
+    texts["failures"] = [{"path": "x.mp4", "reason": "empty", "index": len(x) + i} for i in range(num_unreadable)]
+    files = FileList(texts["id"], labels, texts["path"])
+    if files.has_several:
+        texts["labels"] = [files.labels_of(row) for row in range(len(x))]
+    columns = {"features": x.astype(np.float32), "index": np.arange(len(x)), "label": files.labels}
     np.savez(folder / "features-00000-of-00001.npz", texts=json.dumps(texts), **columns)
     facts = {"model": "a", "weights_sha256": "b", "layer": "pooled", "class_names": NAMES} | about
+    facts |= {"num_files": len(x) + num_unreadable, "item": "video"}
     (folder / "features.json").write_text(json.dumps({**facts, "format": "npz", "num_shards": 1}))
     return str(folder)
 
@@ -103,22 +108,26 @@ def test_a_list_scored_by_another_equals_a_fold_scored_by_the_rest(few_penalties
 
 
 def test_the_script_scores_folds_and_lists(few_penalties, tmp_path, capsys):
-    folder, test = (write_features(tmp_path / name, *clusters(60, seed, 0.3)) for name, seed in (("a", 5), ("b", 6)))
+    folder = write_features(tmp_path / "a", *clusters(60, 5, 0.3))
+    test = write_features(tmp_path / "b", *clusters(60, 6, 0.3), num_unreadable=2)
     (tmp_path / "groups.txt").write_text("".join(f"id{i} {i // 6}\n" for i in range(60)))
     table = tmp_path / "guesses.csv"
     probe_features.main([folder, "--folds", "3", "--groups", str(tmp_path / "groups.txt"), "--csv", str(table)])
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].split() == ["fold", "files", "accuracy", "l2"]
-    assert lines[4].endswith("(mean ± standard deviation of 3 folds)")
+    assert lines[0] == f"{folder}: features of 60 of 60 videos"
+    assert lines[1].split() == ["fold", "files", "accuracy", "l2"]
+    assert lines[5].endswith("(mean ± standard deviation of 3 folds)")
     rows = list(csv.DictReader(table.open()))
     by_fold = [[row for row in rows if row["fold"] == fold] for fold in "012"]
-    for line, part in zip(lines[1:4], by_fold, strict=True):
+    for line, part in zip(lines[2:5], by_fold, strict=True):
         accuracy = 100 * np.mean([row["class"] == row["guess"] for row in part])
         assert line.split()[1:4] == [str(len(part)), f"{accuracy:.1f}", "%"]
     groups = [{int(row["path"].removesuffix(".mp4")) // 6 for row in part} for part in by_fold]
     assert sum(map(len, groups)) == 10 == len(set.union(*groups))
     probe_features.main([folder, "--folds", "3", "--test", test])
-    assert [line.split()[:2] for line in capsys.readouterr().err.splitlines()[1:]] == [["test", "60"]]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1] == f"{test}: features of 60 of 62 videos; those in failures.csv could not be read"
+    assert [line.split()[:2] for line in lines[3:]] == [["test", "60"]]
 
 
 @pytest.mark.parametrize(
@@ -126,6 +135,7 @@ def test_the_script_scores_folds_and_lists(few_penalties, tmp_path, capsys):
     [
         (np.zeros((4, 2, 5)), [0, 1, 0, 1], r"has features \[2, 5\] for each file; .* extract with --level video"),
         (np.zeros((4, 5)), [0, -1, 0, -1], r"2 of 4 files in .* have no label; extract with data\.val=LIST"),
+        (np.zeros((4, 5)), [(0, 1), 1, (2, 0), 1], r"2 of 4 files in .* have several labels; .* needs one each: "),
         (np.zeros((4, 5)), [0, 1, 0, 1], r"4 files or groups cannot be divided into 5 folds; set fewer"),
     ],
 )

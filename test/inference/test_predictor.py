@@ -100,6 +100,7 @@ def test_wrong_inputs_are_errors_before_the_first_prediction(predictor, videos):
             predictor(nothing)
     with pytest.raises(SettingsError, match="an empty path was given"):
         predictor("")
-    with pytest.raises(SettingsError, match="top is 0; it must be at least 1"):
-        Predictor(top=0)
+    for top in (0, 2.5):
+        with pytest.raises(SettingsError, match=f"top is {top}; it must be a whole number and at least 1"):
+            Predictor(top=top)
     assert Prediction("a.mp4", failure="is empty").label == ""

@@ -1,6 +1,7 @@
 """A run becomes a folder for others: the same network, and a card with what its reports say."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,11 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from backbones import PerFrame
 from inference import from_pretrained, load_trained, save_pretrained
-from models import create_model
+from models import create_model, create_pyramid
 from settings import SettingsError
 from tools import save_pretrained as tool
 
@@ -71,9 +73,57 @@ def test_a_network_without_a_run_has_a_card_that_says_so(tmp_path, name):
         load_trained(folder)
 
 
-def test_a_network_of_ones_own_cannot_be_named(tmp_path):
-    with pytest.raises(SettingsError, match=r"a Linear that models\.create_model did not build"):
-        save_pretrained(nn.Linear(2, 2), tmp_path)
+@pytest.mark.parametrize(
+    ("model", "shape", "task"),
+    [
+        (lambda: create_model("eat_debug", 3, image_size=32), [3, 32, 32], "image-classification"),
+        (lambda: create_model("timm/test_vit", 3, img_size=(64, 96)), [3, 64, 96], "image-classification"),
+        (lambda: PerFrame(create_model("eat_debug", 3)), [3, None, 64, 64], "video-classification"),
+        (lambda: create_model("glore_resnet_debug_3d", 3), [3, 8, 64, 64], "video-classification"),
+    ],
+)
+def test_the_card_of_a_network_without_a_run_names_its_input(tmp_path, model, shape, task):
+    folder = save_pretrained(model(), tmp_path / "fresh")
+    card = ModelCard.load(folder / "README.md")
+    assert json.loads((folder / "config.json").read_text())["input_shape"] == shape
+    sides = [side or "T" for side in shape]
+    assert f"Input: {' x '.join(map(str, sides))}." in card.text and card.data.pipeline_tag == task
+    x = torch.rand(1, *(side or 2 for side in shape))
+    assert from_pretrained(folder)(x).shape == (1, 3)
+
+
+def changed():
+    model = create_model("timm/test_resnet", 3)
+    model.network.fc = nn.Linear(model.num_features, 4)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda: nn.Linear(2, 2), "a Linear that models.create_model did not build"),
+        (lambda: create_pyramid("eat_debug"), "builds another network as eat_debug than this EATPyramid, which is a"),
+        (lambda: PerFrame(create_pyramid("timm/test_resnet")), "than this TimmPyramid"),
+        (lambda: create_pyramid("glore_resnet_debug_3d", time="mean"), "than this TimeAveraged"),
+        (lambda: create_pyramid("dilated_resnet50"), "than this DilatedResNet"),
+        (changed, "than this TimmNetwork, which is a backbone of create_pyramid or was changed"),
+        (lambda: create_model("eurnet_kg", num_relations=3), "eurnet_kg is for graphs, and only networks for images"),
+        (
+            lambda: create_model("timm/test_vit", norm_layer=nn.LayerNorm),
+            "timm/test_vit: the option norm_layer is <cla",
+        ),
+        (lambda: AveragedModel(create_model("eat_debug")), "AveragedModel wraps a network; pass its .module"),
+    ],
+)
+def test_what_a_name_does_not_build_is_refused(tmp_path, model, message):
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        save_pretrained(model(), tmp_path)
+
+
+def test_a_compiled_network_is_shared_as_it_was(tmp_path):
+    model = create_model("eat_debug", 3)
+    shared = from_pretrained(save_pretrained(torch.compile(model), tmp_path / "compiled"))
+    assert all(torch.equal(tensor, shared.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
 def test_the_tool(brief_run, tmp_path, capsys, caplog):

@@ -7,7 +7,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from inference import load_trained
+from inference import Predictor, load_trained
 from settings import SettingsError
 from weights import WeightsError
 
@@ -56,3 +56,11 @@ def test_errors_name_the_file_and_the_next_step(brief_run, tmp_path):
         load_trained(cut)
     with pytest.raises(SettingsError, match="unknown setting"):
         load_trained(brief_run / "checkpoints/last.pt", ["evaluation.clips=3"])
+
+
+@pytest.mark.parametrize(
+    ("load", "options"), [(load_trained, {}), (Predictor, {}), (Predictor, {"acceleration": "off"})]
+)
+def test_a_string_of_overrides_is_named(load, options):
+    with pytest.raises(SettingsError, match=r"overrides is the string 'a\.b=2'; put it in a list: \['a\.b=2'\]"):
+        load("gone.pt", "a.b=2", **options)
