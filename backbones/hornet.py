@@ -51,7 +51,7 @@ class GlobalLocalFilter(nn.Module):
 
     The global half is :math:`\mathcal{F}^{-1}(K \odot \mathcal{F}(x))` with the 2-D Fourier transform and a learned
     complex :math:`K` for each channel, frequency by frequency. On a map of a size other than `size`, :math:`K` is
-    resized. This half is computed at least in float32, even under mixed precision.
+    resized. This half is computed at least in float32, even under mixed precision or with weights in half precision.
 
     Args:
         dim: channels C.
@@ -74,19 +74,23 @@ class GlobalLocalFilter(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         local_half, global_half = self.pre_norm(x).chunk(2, dim=1)
         local_half = self.dw(local_half).permute(0, 2, 3, 1)  # [B, C/2, H, W] -> [B, H, W, C/2]
-        global_half = global_half.permute(0, 2, 3, 1)
-        if global_half.dtype != torch.float64:
-            global_half = global_half.float()
+        global_half = _full_precision(global_half.permute(0, 2, 3, 1))
         global_half = self.filter(global_half, self.response(*global_half.shape[1:3]))
         x = torch.stack((local_half, global_half), dim=-1).flatten(3)  # -> [B, H, W, C/2, 2] -> [B, H, W, C]
         norm = self.post_norm
-        x = F.layer_norm(x, norm.normalized_shape, self.scale * norm.weight, self.scale * norm.bias, norm.eps)
-        return x.permute(0, 3, 1, 2)
+        weight, bias = (self.scale * _full_precision(parameter) for parameter in (norm.weight, norm.bias))
+        x = F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)
+        return x.permute(0, 3, 1, 2).to(norm.weight.dtype)
 
     def response(self, height: int, width: int) -> torch.Tensor:
         """The filters for maps of this size: [height, width // 2 + 1, C/2, 2]; real maps need half the frequencies."""
-        weight = resize_filters(self.complex_weight, (height, width // 2 + 1))
+        weight = resize_filters(_full_precision(self.complex_weight), (height, width // 2 + 1))
         return weight.permute(1, 2, 0, 3).contiguous()
+
+
+def _full_precision(x: torch.Tensor) -> torch.Tensor:
+    """x in float32, or in float64 as it is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def resize_filters(weight: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -12,6 +12,7 @@ from golden_weights import read_golden
 from backbones.glnet import TokenLabeling
 from models import MODELS, WeightsError, create_model, list_models, load_pretrained, load_weights
 
+FAMILIES = list_models("*debug*")
 DEBUG = [name for family in ("hornet", "glnet", "eat") for name in list_models(f"{family}_debug*")]
 
 
@@ -97,3 +98,16 @@ def test_learns_and_comes_back_from_its_file(name, tmp_path):
     assert {entry for entry, _, _ in report.mismatched} == {
         entry for entry in other.state_dict() if entry.startswith(other.classifier_names)
     }
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_runs_and_learns_in_bfloat16(name):
+    torch.manual_seed(0)
+    model, images = create_model(name, num_classes=3).bfloat16(), torch.randn(2, *MODELS[name].input_shape).bfloat16()
+    loss = loss_of(model(images), torch.arange(2))
+    loss.backward()
+    assert loss.dtype == torch.bfloat16
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.requires_grad)
+    with torch.inference_mode():
+        logits = model.eval()(images)
+        torch.testing.assert_close(logits, model.float()(images.float()).bfloat16(), rtol=0.1, atol=0.1)
