@@ -18,7 +18,7 @@ def depthwise_conv2d(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) 
     """
     is_training = torch.is_grad_enabled() and weight.requires_grad and not torch.compiler.is_compiling()
     is_on_cpu = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    if is_training and is_on_cpu:
+    if is_training and is_on_cpu and len(x) > 0:
         return _DepthwiseConv.apply(x, weight, bias)
     return _convolve(x, weight, bias)
 

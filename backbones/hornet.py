@@ -103,7 +103,8 @@ def resize_filters(weight: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 def filter_by_fft(x: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
     """Filters [B, H, W, C] with a response [H, W // 2 + 1, C, 2]."""
-    if x.is_cuda and torch.compiler.is_compiling():  # compiled GPU kernels do not support complex numbers
+    # Compiled GPU kernels do not support complex numbers, and MKL's FFT no empty batch.
+    if (x.is_cuda and torch.compiler.is_compiling()) or len(x) == 0:
         return filter_by_matrices(x, response)
     spectrum = torch.fft.rfft2(x, dim=(1, 2), norm="ortho")  # [B, H, W // 2 + 1, C], complex
     spectrum = spectrum * torch.view_as_complex(response)

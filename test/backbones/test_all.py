@@ -9,8 +9,18 @@ import torch
 import torch.nn.functional as F
 from golden_weights import read_golden
 
+from backbones import PerFrame
 from backbones.glnet import TokenLabeling
-from models import MODELS, WeightsError, create_model, list_models, load_pretrained, load_weights
+from models import (
+    MODELS,
+    WeightsError,
+    create_model,
+    create_pyramid,
+    list_models,
+    load_pretrained,
+    load_weights,
+    takes_images,
+)
 
 FAMILIES = list_models("*debug*")
 DEBUG = [name for family in ("hornet", "glnet", "eat") for name in list_models(f"{family}_debug*")]
@@ -111,3 +121,22 @@ def test_runs_and_learns_in_bfloat16(name):
     with torch.inference_mode():
         logits = model.eval()(images)
         torch.testing.assert_close(logits, model.float()(images.float()).bfloat16(), rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_an_empty_batch_gives_empty_results(name):
+    size = MODELS[name].input_shape
+    model, pyramid = create_model(name, num_classes=3), create_pyramid(name)
+    one, none = torch.zeros(1, *size), torch.zeros(0, *size)
+    output = model(none)
+    (output.logits if isinstance(output, TokenLabeling) else output).sum().backward()
+    with torch.inference_mode():
+        assert model.eval()(none).shape == (0, 3)
+        shapes = [level.shape[1:] for level in pyramid.eval().forward_pyramid(one)]
+        assert [level.shape for level in pyramid.forward_pyramid(none)] == [(0, *shape) for shape in shapes]
+        if takes_images(name):
+            clips = none.unsqueeze(2).expand(0, 3, 2, *size[1:])
+            assert PerFrame(model)(clips).shape == (0, 3)
+            assert PerFrame(model).forward_features(clips).shape[0] == 0
+            levels = PerFrame(pyramid).forward_pyramid(clips)
+            assert [level.shape for level in levels] == [(0, shape[0], 2, *shape[1:]) for shape in shapes]
