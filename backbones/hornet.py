@@ -8,8 +8,8 @@ Done differently here: every map is channels-last in memory and viewed as [B, C,
 convolutions and Fourier transforms read it without copies; the paper's 1/3 scales small weights instead of maps; the
 global filters stay float64 in a float64 model, while the authors round them to float32; they can be computed without
 FFT, for export. On a CPU, the gradient of the 7 x 7 kernels is computed differently (backbones/depthwise.py), and in
-inference blocks take maps in parts and 1 x 1 convolutions may be linear layers (backbones/pointwise.py). Parameter
-names are the authors'.
+inference blocks take maps in parts, unless hooks watch (backbones/hooks.py), and 1 x 1 convolutions may be linear
+layers (backbones/pointwise.py). Parameter names are the authors'.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from backbones.depthwise import depthwise_conv2d
+from backbones.hooks import parts_have_hooks
 from backbones.layer_norm import LayerNorm2d
 from backbones.pointwise import PointwiseConv, pointwise_conv2d
 from backbones.stochastic_depth import stochastic_depth
@@ -201,17 +202,12 @@ class GnConv(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         p, q = self.proj_in(x)
         q, *others = self.dwconv(q).split(self.dims, dim=1)
-        p = _times(p, q)
+        keeps_p = torch.is_grad_enabled() or torch.compiler.is_compiling() or parts_have_hooks(self)
+        times = torch.mul if keeps_p or p.dtype != q.dtype else torch.Tensor.mul_  # the latter in place
+        p = times(p, q)
         for g, q in zip(self.pws, others, strict=True):
-            p = _times(g(p), q)
+            p = times(g(p), q)
         return self.proj_out(p)
-
-
-def _times(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-    """p * q, in place of p if no gradient will need it."""
-    if torch.is_grad_enabled() or p.dtype != q.dtype:
-        return p * q
-    return p.mul_(q)
 
 
 class Block(nn.Module):
@@ -231,7 +227,7 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         is_inference = not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
-        if is_inference and x.device.type == "cpu":
+        if is_inference and x.device.type == "cpu" and not parts_have_hooks(self):
             return self._infer(x)
         return self._perceptron(self._convolution(x)).permute(0, 3, 1, 2)
 

@@ -17,6 +17,7 @@ from itertools import chain
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.modules import module as registry
 
 from eurgraph.derivatives import differentiable_gradients
 from eurgraph.grid import GridGraph, Place
@@ -43,11 +44,26 @@ def split_patches(width: int, *maps: torch.Tensor) -> Iterator[tuple[torch.Tenso
     return zip(*(x.flatten(0, -2).split(num_patches) for x in maps), strict=True)
 
 
-class GELU(nn.Module):
-    """`nn.GELU`, in place if no gradient will need `x`."""
+def parts_have_hooks(module: nn.Module) -> bool:
+    """Whether forward hooks watch parts of `module`, or all modules: they must see whole maps that nothing changes.
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.gelu(x) if _keeps_values() else torch.ops.aten.gelu_(x)
+    Those of `module` itself do not count. It runs in every block of a network, hence no generators.
+    """
+    if registry._global_forward_hooks or registry._global_forward_pre_hooks:
+        return True
+    for part in module._modules.values():
+        if part is None:
+            continue
+        if part._forward_hooks or part._forward_pre_hooks or (part._modules and parts_have_hooks(part)):
+            return True
+    return False
+
+
+def activate(parent: nn.Module, act: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """act(x), of which a GELU is in place of x if neither a gradient nor a hook on a part of `parent` will need x."""
+    if type(act) is not nn.GELU or _keeps_values() or parts_have_hooks(parent):
+        return act(x)
+    return torch.ops.aten.gelu_(x, approximate=act.approximate)
 
 
 def _keeps_values() -> bool:
@@ -143,6 +159,14 @@ class AddUpdates(torch.autograd.Function):
         return grad, grad_weight, grad_scale, None, *grad_values
 
 
+class ContextLayer(nn.Sequential):
+    """A convolution and its GELU."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        conv, act = self
+        return activate(self, act, conv(x))
+
+
 class GridGRMP(nn.Module):
     r"""`eurgraph.conv.GRMPConv` on a `GridGraph`, with a context branch: see there for the equation.
 
@@ -202,7 +226,7 @@ class GridGRMP(nn.Module):
         message = self.message_linear(x)  # [B, *shape, C]
         weight = self.weight_linear(x)  # [B, *shape, R], or R + 1, or one more for every context
         update = self.mix(message, weight, graph)
-        if not infers_on_cpu(x):
+        if not infers_on_cpu(x) or parts_have_hooks(self):
             return self.self_loop(x) * self.gate_linear(update)
         result = torch.empty(x.shape, dtype=update.dtype)
         for state, some, part in split_patches(self.num_channels, x, update, result):
@@ -250,10 +274,10 @@ def init_linear_layers(model: nn.Module, std: float) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def _context_layer(num_channels: int, num_axes: int, size: int | Sequence[int]) -> nn.Sequential:
+def _context_layer(num_channels: int, num_axes: int, size: int | Sequence[int]) -> ContextLayer:
     sizes = (size,) * num_axes if isinstance(size, int) else tuple(size)
     if len(sizes) != num_axes or not all(s % 2 for s in sizes):
         raise ValueError(f"a context size is an odd number, or one for each of {num_axes} axes, not {size}")
     padding = tuple(s // 2 for s in sizes)
     conv = _CONV[num_axes](num_channels, num_channels, sizes, padding=padding, groups=num_channels, bias=False)
-    return nn.Sequential(conv, GELU())
+    return ContextLayer(conv, nn.GELU())

@@ -8,9 +8,11 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 from golden_weights import read_golden
+from torch.nn.modules.module import register_module_forward_pre_hook
 
-from backbones import PerFrame
+from backbones import PerFrame, glnet_blocks, hornet
 from backbones.glnet import TokenLabeling
+from eurgraph import grid_conv
 from models import (
     MODELS,
     WeightsError,
@@ -140,3 +142,42 @@ def test_an_empty_batch_gives_empty_results(name):
             assert PerFrame(model).forward_features(clips).shape[0] == 0
             levels = PerFrame(pyramid).forward_pyramid(clips)
             assert [level.shape for level in levels] == [(0, shape[0], 2, *shape[1:]) for shape in shapes]
+
+
+@pytest.fixture
+def tiny_parts(monkeypatch):
+    """Inference on a CPU takes maps in the smallest parts that it can."""
+    for module in (hornet, glnet_blocks, grid_conv):
+        monkeypatch.setattr(module, "CACHED_VALUES", 1)
+    for module in (hornet, grid_conv):
+        monkeypatch.setattr(module, "MIN_PART", 1)
+
+
+# GloRe's networks overwrite the outputs of batch norms, as all ResNets do.
+@pytest.mark.parametrize("name", [name for name in FAMILIES if "resnet" not in name and "dpn" not in name])
+def test_hooks_see_whole_maps_that_nothing_overwrites(name, tiny_parts):
+    """On a CPU without gradients, where blocks otherwise take maps in parts and in place."""
+    model, inputs = create_model(name, num_classes=3).eval(), torch.randn(2, *MODELS[name].input_shape)
+    seen = []
+
+    def keep(part, inputs, outputs):
+        for x in (*inputs, *(outputs if isinstance(outputs, tuple) else [outputs])):
+            if isinstance(x, torch.Tensor):
+                seen.append((part, x, x.clone()))
+
+    with torch.no_grad():
+        expected = model(inputs)
+        calls = [part.register_forward_hook(keep) for part in model.modules() if part is not model]
+        torch.testing.assert_close(model(inputs), expected)
+    assert len({part for part, *_ in seen}) > 0.5 * len(calls)
+    assert all(len(x) == 2 and torch.equal(x, copy) for _, x, copy in seen)
+
+
+@pytest.mark.parametrize("name", ["hornet_debug_7x7", "glnet_debug", "eurnet_debug"])
+def test_a_hook_for_all_modules_sees_whole_maps(name, tiny_parts):
+    model, batches = create_model(name, num_classes=3).eval(), []
+    hook = register_module_forward_pre_hook(lambda part, inputs: batches.append(len(inputs[0])))
+    with torch.no_grad():
+        model(torch.randn(2, *MODELS[name].input_shape))
+    hook.remove()
+    assert set(batches) == {2}
