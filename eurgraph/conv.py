@@ -79,8 +79,9 @@ class GRMPConv(MessagePassing):
         result: [N, C], or [N_t, C]. N and E may be 0.
 
     Raises:
-        ValueError: an end of an edge is not a node, or its type is not a relation; these are not integers; there is not
-            one type or weight per edge; there is no relation; or a bipartite graph has a context.
+        ValueError: an end of an edge is not a node, or its type is not a relation; these are not integers; edge_index
+            is not [2, E]; there is not one type or weight per edge; there is no relation; or a bipartite graph has a
+            context.
     """
 
     def __init__(
@@ -130,6 +131,15 @@ class GRMPConv(MessagePassing):
         edge_weight: OptTensor = None,
     ) -> torch.Tensor:
         x_source, x_target = (x, x) if isinstance(x, torch.Tensor) else x
+        if (
+            not isinstance(edge_index, torch.Tensor)
+            or edge_index.layout != torch.strided
+            or edge_index.shape[:-1] != (2,)
+        ):
+            raise ValueError(
+                "GRMPConv takes edge_index [2, E], not a sparse adjacency or another shape; of adj_t, it is "
+                "torch_geometric.utils.to_edge_index(adj_t)[0].flip(0)"
+            )
         edge_index, edge_type = _to_int64(edge_index, "edge_index"), _to_int64(edge_type, "edge_type")
         self._check(x_source, x_target, edge_index, edge_type, edge_weight)
         message = self.message_linear(x_source)  # [N_s, C]

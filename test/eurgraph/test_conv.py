@@ -236,6 +236,9 @@ def test_wrong_inputs_are_named():
             conv(x, edge_index, torch.tensor([0, 1]).to(dtype))
         with pytest.raises(ValueError, match=f"edge_index must hold integers, such as torch.int64, not {dtype}"):
             conv(x, edge_index.to(dtype), torch.tensor([0, 1]))
+    for no_index in (torch.eye(4).to_sparse(), edge_index[0], edge_index.T.expand(3, 2, 2)[:, :, 0]):
+        with pytest.raises(ValueError, match=r"takes edge_index \[2, E\], not a sparse adjacency or another shape"):
+            conv(x, no_index, torch.tensor([0, 1]))
     for name, wrong_index in (("sources", [[0, 4], [1, 2]]), ("targets", [[0, 1], [1, 4]])):
         with pytest.raises(ValueError, match=f"edge_index contains 4 among its {name}, but x has 4 of them"):
             conv(x, torch.tensor(wrong_index), torch.tensor([0, 1]))

@@ -298,7 +298,11 @@ def test_loaders_get_weights_resized_only_when_they_ask():
 
 
 def test_wrong_sizes_are_named():
-    for shape in [(1, 3, 64, 32), (1, 1, 64, 64), (3, 64, 64)]:
+    with pytest.raises(
+        ValueError, match=re.escape("not [1, 1, 64, 64]; they must have 3 channels; repeat that of gray")
+    ):
+        eurnet_debug()(torch.zeros(1, 1, 64, 64))
+    for shape in [(1, 3, 64, 32), (3, 64, 64)]:
         with pytest.raises(ValueError, match=re.escape(f"takes RGB images [B, 3, 64, 64], not {list(shape)}; build")):
             eurnet_debug()(torch.zeros(shape))
     for size in (48, (64, 100), 0):
