@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from backbones.depthwise import depthwise_conv2d
+from backbones.depthwise import depthwise_conv2d, is_inference
 from backbones.hooks import parts_have_hooks
 from backbones.layer_norm import LayerNorm2d
 from backbones.pointwise import PointwiseConv, pointwise_conv2d
@@ -202,8 +202,8 @@ class GnConv(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         p, q = self.proj_in(x)
         q, *others = self.dwconv(q).split(self.dims, dim=1)
-        keeps_p = torch.is_grad_enabled() or torch.compiler.is_compiling() or parts_have_hooks(self)
-        times = torch.mul if keeps_p or p.dtype != q.dtype else torch.Tensor.mul_  # the latter in place
+        keeps_p = not is_inference() or p.dtype != q.dtype or parts_have_hooks(self)
+        times = torch.mul if keeps_p else torch.Tensor.mul_  # in place
         p = times(p, q)
         for g, q in zip(self.pws, others, strict=True):
             p = times(g(p), q)
@@ -226,8 +226,7 @@ class Block(nn.Module):
         self.drop_path = stochastic_depth(drop_path)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        is_inference = not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
-        if is_inference and x.device.type == "cpu" and not parts_have_hooks(self):
+        if is_inference() and not self.training and x.device.type == "cpu" and not parts_have_hooks(self):
             return self._infer(x)
         return self._perceptron(self._convolution(x)).permute(0, 3, 1, 2)
 

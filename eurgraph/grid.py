@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from eurgraph.derivatives import is_transformed
 from eurgraph.nearest import (
     highest,
     over_axes,
@@ -87,7 +88,8 @@ class MediumRange:
         rows = message.flatten(0, -2)  # [B, *shape, C] -> [B * N, C]
         if rows.dtype == torch.float16:  # sums overflow even if the means do not
             rows = rows.float()
-        if torch.compiler.is_exporting():  # export formats have no embedding bags, or loop over them
+        # Export formats have no embedding bags, or loop over them, and torch.func does not split them.
+        if torch.compiler.is_exporting() or is_transformed():
             return rows[bags].mean(1).to(message.dtype).view(message.shape)
         return F.embedding_bag(bags, rows, mode="mean").to(message.dtype).view(message.shape)
 

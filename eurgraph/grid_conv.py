@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules import module as registry
 
-from eurgraph.derivatives import differentiable_gradients
+from eurgraph.derivatives import differentiable_gradients, is_transformed
 from eurgraph.grid import GridGraph, Place
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -35,7 +35,7 @@ Places = Sequence[tuple[int, Place, Place]]
 
 def infers_on_cpu(x: torch.Tensor) -> bool:
     """Whether a layer may process `x` in parts, to fit a CPU's cache, and may choose where to write results."""
-    return x.is_cpu and not (_keeps_values() or torch.jit.is_tracing())
+    return x.is_cpu and not _keeps_values()
 
 
 def split_patches(width: int, *maps: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
@@ -67,14 +67,19 @@ def activate(parent: nn.Module, act: nn.Module, x: torch.Tensor) -> torch.Tensor
 
 
 def _keeps_values() -> bool:
-    return torch.is_grad_enabled() or torch.compiler.is_compiling()
+    return torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing() or is_transformed()
+
+
+def _needs_plain_operations() -> bool:
+    """Whether operations are exported, traced or transformed: not `AddUpdates`, and nothing in place."""
+    return torch.compiler.is_exporting() or torch.jit.is_tracing() or is_transformed()
 
 
 def add_updates(
     total: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, places: Places, values: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    """`AddUpdates` without a gradient."""
-    if torch.compiler.is_exporting():
+    """`AddUpdates` without a gradient; with one where `_needs_plain_operations`."""
+    if _needs_plain_operations():
         return _add_padded_updates(total, weight, scale, places, values)
     for r, (i, source, target) in enumerate(places):
         value, sums, weights = values[i][source], total[target], weight[..., r : r + 1][target]
@@ -93,7 +98,7 @@ def add_updates(
 def _add_padded_updates(
     total: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, places: Places, values: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    """`add_updates` for export formats that cannot change part of a tensor: updates are 0 where there is no edge."""
+    """`add_updates` where part of a tensor cannot be changed, as for export: updates are 0 where there is no edge."""
     for r, (i, source, target) in enumerate(places):
         update = weight[..., r : r + 1][target] * F.gelu(values[i][source] * scale[r])
         sides = [(part.start or 0, -(part.stop or 0)) for part in target]  # left out before and after, by axis
@@ -243,7 +248,7 @@ class GridGRMP(nn.Module):
         else:
             update = torch.zeros_like(message)
         values, places = graph.gather(message)
-        if torch.is_grad_enabled() and not torch.compiler.is_exporting():
+        if torch.is_grad_enabled() and not _needs_plain_operations():
             return AddUpdates.apply(update, weight, scale, places, *values)
         return add_updates(update, weight, scale, places, values)
 

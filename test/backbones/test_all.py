@@ -181,3 +181,23 @@ def test_a_hook_for_all_modules_sees_whole_maps(name, tiny_parts):
         model(torch.randn(2, *MODELS[name].input_shape))
     hook.remove()
     assert set(batches) == {2}
+
+
+@pytest.mark.parametrize("name", ["hornet_debug_7x7", "hornet_debug_gf", "eurnet_debug", "eurnet_debug_video"])
+def test_torch_func_gives_the_gradients_of_each_sample(name):
+    torch.manual_seed(0)
+    model, inputs = create_model(name, num_classes=3).eval(), torch.randn(2, *MODELS[name].input_shape)
+    weights = {entry: weight for entry, weight in model.named_parameters() if weight.requires_grad}
+
+    def loss(own, x):
+        return torch.func.functional_call(model, own, x[None]).square().sum()
+
+    each = torch.vmap(torch.func.grad(loss), (None, 0))(
+        {entry: weight.detach() for entry, weight in weights.items()}, inputs
+    )
+    for i, x in enumerate(inputs):
+        expected = torch.autograd.grad(loss(weights, x), list(weights.values()))
+        for found, own in zip(each.values(), expected, strict=True):
+            torch.testing.assert_close(found[i], own, rtol=1e-3, atol=1e-5 * own.abs().max().item() + 1e-6)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.vmap(lambda x: model(x[None])[0])(inputs), model(inputs))

@@ -263,3 +263,18 @@ def test_explained_edge_by_edge_it_gives_the_same(weighted):
     total = torch.zeros(3, 9).double().index_put_((edge_type, edge_index[1]), weight, accumulate=True)
     share = weight / total[edge_type, edge_index[1]]
     torch.testing.assert_close(messages[0], conv.message_linear(x)[edge_index[0]] * share[:, None])
+
+
+def test_torch_func_gives_the_same_gradients():
+    conv, x = GRMPConv(5, 6, num_relations=3), torch.randn(3, 4, 5)
+    graph = torch.tensor([[0, 1, 2, 3, 1], [1, 2, 0, 0, 3]]), torch.tensor([0, 1, 2, 0, 1])
+
+    def loss(weights, x):
+        return torch.func.functional_call(conv, weights, (x, *graph)).square().sum()
+
+    weights = dict(conv.named_parameters())
+    each = torch.vmap(torch.func.grad(loss), (None, 0))({name: w.detach() for name, w in weights.items()}, x)
+    for i in range(3):
+        expected = torch.autograd.grad(loss(weights, x[i]), list(weights.values()))
+        for found, own in zip(each.values(), expected, strict=True):
+            torch.testing.assert_close(found[i], own)
