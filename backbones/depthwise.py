@@ -5,10 +5,14 @@ gradient. With torch 2.15 and oneDNN it takes up to forty times as long as the f
 convolution with the gradient's maps as kernels, it is two to thirty times faster.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+
+is_transformed: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
+"""Whether `torch.func` transforms what runs now (vmap, grad ...): it takes neither own gradients nor `out=`."""
 
 
 def depthwise_conv2d(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -18,7 +22,7 @@ def depthwise_conv2d(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) 
     """
     is_training = torch.is_grad_enabled() and weight.requires_grad and not torch.compiler.is_compiling()
     is_on_cpu = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    if is_training and is_on_cpu:
+    if is_training and is_on_cpu and len(x) > 0 and not is_transformed():
         return _DepthwiseConv.apply(x, weight, bias)
     return _convolve(x, weight, bias)
 
@@ -48,8 +52,9 @@ def depthwise_conv2d_gelu(x: torch.Tensor, weight: torch.Tensor, bias: torch.Ten
 
 
 def is_inference() -> bool:
-    """Whether no gradients are needed and the operations are not captured."""
-    return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing())
+    """Whether no gradients are needed and the operations are neither captured nor transformed."""
+    is_captured = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return not (torch.is_grad_enabled() or is_captured or is_transformed())
 
 
 def _has_onednn() -> bool:

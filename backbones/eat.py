@@ -245,9 +245,11 @@ class EAT(nn.Module):
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Images to the last tokens, normalized: [B, 3, H, W] -> [B, N, C], along the curve (a class token first)."""
         if x.dim() != 4 or x.shape[1:] != (3, self.image_size, self.image_size):
+            advice = "resize them, or build it with another image_size"
+            if x.dim() == 4 and x.shape[1] != 3:
+                advice = "they must have 3 channels; repeat that of gray images"
             raise ValueError(
-                f"this EAT takes RGB images [B, 3, {self.image_size}, {self.image_size}], not {list(x.shape)}; "
-                "resize them, or build it with another image_size"
+                f"this EAT takes RGB images [B, 3, {self.image_size}, {self.image_size}], not {list(x.shape)}; {advice}"
             )
         return self._encode(x, self.loc_encoder, self.pos_embed)
 

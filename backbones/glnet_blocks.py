@@ -18,6 +18,7 @@ from einops import rearrange
 from torch import nn
 
 from backbones.depthwise import depthwise_conv2d_gelu, is_inference
+from backbones.hooks import parts_have_hooks
 from backbones.layer_norm import LayerNorm2d
 from backbones.pointwise import PointwiseConv
 from backbones.stochastic_depth import stochastic_depth
@@ -93,7 +94,7 @@ def _conv_mlp(dim: int, ratio: int, depthwise: bool) -> nn.Sequential:
 
 def _add_perceptron(block: "GLMixBlock | AttentionBlock", x: torch.Tensor) -> torch.Tensor:
     """Both blocks' last branch, [B, C, H, W] -> same. Inference on a CPU adds it to `x`, some samples at a time."""
-    if block.training or x.device.type != "cpu" or not is_inference():
+    if block.training or x.device.type != "cpu" or not _may_overwrite(block):
         return x + block.drop_path(block.ls2(block.mlp(block.norm2(x))))
     num_values = x.shape[2] * x.shape[3] * block.mlp[0].out_channels  # of the widest map of a sample
     for part in x.chunk(max(1, math.ceil(len(x) * num_values / CACHED_VALUES))):
@@ -106,9 +107,14 @@ def _pos_conv(dim: int) -> nn.Conv2d:
     return nn.Conv2d(dim, dim, kernel_size=3, padding=1, groups=dim)
 
 
-def _add(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """x + y; in inference in place of x, which must not be a module's output, because hooks keep these."""
-    return x.add_(y) if is_inference() and x.dtype == y.dtype else x + y
+def _add(block: "GLMixBlock | AttentionBlock", x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """x + y; in inference in place of x, which must not be the block's input."""
+    return x.add_(y) if _may_overwrite(block) and x.dtype == y.dtype else x + y
+
+
+def _may_overwrite(block: "GLMixBlock | AttentionBlock") -> bool:
+    """Whether neither a gradient nor a hook will need the maps between the block's parts."""
+    return is_inference() and not parts_have_hooks(block)
 
 
 def to_tokens(x: torch.Tensor) -> torch.Tensor:
@@ -177,8 +183,8 @@ class GLMixBlock(nn.Module):
         if self.pos_conv is not None:
             x = x + self.pos_conv(x)
         y = self.norm1(x)
-        y = self.drop_path(self.ls1(_add(self.mix_globally(y, slots), self.feature_conv(y))))
-        return _add_perceptron(self, x + y if self.pos_conv is None else _add(x, y))
+        y = self.drop_path(self.ls1(_add(self, self.mix_globally(y, slots), self.feature_conv(y))))
+        return _add_perceptron(self, x + y if self.pos_conv is None else _add(self, x, y))
 
     def initial_slots(self, x: torch.Tensor) -> torch.Tensor:
         """The initial slots [B or 1, S, C] for the block's input [B, C, H, W]."""
@@ -216,7 +222,7 @@ class AttentionBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self.pos_conv(x)
         tokens = to_tokens(x)  # [B, C, H, W] -> [B, N, C]
-        tokens = _add(tokens, self.drop_path(self.ls1(self.mha_op(self.norm1(tokens)))))
+        tokens = _add(self, tokens, self.drop_path(self.ls1(self.mha_op(self.norm1(tokens)))))
         return _add_perceptron(self, _to_map(tokens, x.shape[2:]))
 
 

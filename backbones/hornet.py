@@ -8,8 +8,8 @@ Done differently here: every map is channels-last in memory and viewed as [B, C,
 convolutions and Fourier transforms read it without copies; the paper's 1/3 scales small weights instead of maps; the
 global filters stay float64 in a float64 model, while the authors round them to float32; they can be computed without
 FFT, for export. On a CPU, the gradient of the 7 x 7 kernels is computed differently (backbones/depthwise.py), and in
-inference blocks take maps in parts and 1 x 1 convolutions may be linear layers (backbones/pointwise.py). Parameter
-names are the authors'.
+inference blocks take maps in parts, unless hooks watch (backbones/hooks.py), and 1 x 1 convolutions may be linear
+layers (backbones/pointwise.py). Parameter names are the authors'.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from backbones.depthwise import depthwise_conv2d
+from backbones.depthwise import depthwise_conv2d, is_inference
+from backbones.hooks import parts_have_hooks
 from backbones.layer_norm import LayerNorm2d
 from backbones.pointwise import PointwiseConv, pointwise_conv2d
 from backbones.stochastic_depth import stochastic_depth
@@ -51,7 +52,7 @@ class GlobalLocalFilter(nn.Module):
 
     The global half is :math:`\mathcal{F}^{-1}(K \odot \mathcal{F}(x))` with the 2-D Fourier transform and a learned
     complex :math:`K` for each channel, frequency by frequency. On a map of a size other than `size`, :math:`K` is
-    resized. This half is computed at least in float32, even under mixed precision.
+    resized. This half is computed at least in float32, even under mixed precision or with weights in half precision.
 
     Args:
         dim: channels C.
@@ -74,19 +75,23 @@ class GlobalLocalFilter(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         local_half, global_half = self.pre_norm(x).chunk(2, dim=1)
         local_half = self.dw(local_half).permute(0, 2, 3, 1)  # [B, C/2, H, W] -> [B, H, W, C/2]
-        global_half = global_half.permute(0, 2, 3, 1)
-        if global_half.dtype != torch.float64:
-            global_half = global_half.float()
+        global_half = _full_precision(global_half.permute(0, 2, 3, 1))
         global_half = self.filter(global_half, self.response(*global_half.shape[1:3]))
         x = torch.stack((local_half, global_half), dim=-1).flatten(3)  # -> [B, H, W, C/2, 2] -> [B, H, W, C]
         norm = self.post_norm
-        x = F.layer_norm(x, norm.normalized_shape, self.scale * norm.weight, self.scale * norm.bias, norm.eps)
-        return x.permute(0, 3, 1, 2)
+        weight, bias = (self.scale * _full_precision(parameter) for parameter in (norm.weight, norm.bias))
+        x = F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)
+        return x.permute(0, 3, 1, 2).to(norm.weight.dtype)
 
     def response(self, height: int, width: int) -> torch.Tensor:
         """The filters for maps of this size: [height, width // 2 + 1, C/2, 2]; real maps need half the frequencies."""
-        weight = resize_filters(self.complex_weight, (height, width // 2 + 1))
+        weight = resize_filters(_full_precision(self.complex_weight), (height, width // 2 + 1))
         return weight.permute(1, 2, 0, 3).contiguous()
+
+
+def _full_precision(x: torch.Tensor) -> torch.Tensor:
+    """x in float32, or in float64 as it is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def resize_filters(weight: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -99,7 +104,8 @@ def resize_filters(weight: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 def filter_by_fft(x: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
     """Filters [B, H, W, C] with a response [H, W // 2 + 1, C, 2]."""
-    if x.is_cuda and torch.compiler.is_compiling():  # compiled GPU kernels do not support complex numbers
+    # Compiled GPU kernels do not support complex numbers, and MKL's FFT no empty batch.
+    if (x.is_cuda and torch.compiler.is_compiling()) or len(x) == 0:
         return filter_by_matrices(x, response)
     spectrum = torch.fft.rfft2(x, dim=(1, 2), norm="ortho")  # [B, H, W // 2 + 1, C], complex
     spectrum = spectrum * torch.view_as_complex(response)
@@ -196,17 +202,12 @@ class GnConv(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         p, q = self.proj_in(x)
         q, *others = self.dwconv(q).split(self.dims, dim=1)
-        p = _times(p, q)
+        keeps_p = not is_inference() or p.dtype != q.dtype or parts_have_hooks(self)
+        times = torch.mul if keeps_p else torch.Tensor.mul_  # in place
+        p = times(p, q)
         for g, q in zip(self.pws, others, strict=True):
-            p = _times(g(p), q)
+            p = times(g(p), q)
         return self.proj_out(p)
-
-
-def _times(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-    """p * q, in place of p if no gradient will need it."""
-    if torch.is_grad_enabled() or p.dtype != q.dtype:
-        return p * q
-    return p.mul_(q)
 
 
 class Block(nn.Module):
@@ -225,8 +226,7 @@ class Block(nn.Module):
         self.drop_path = stochastic_depth(drop_path)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        is_inference = not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
-        if is_inference and x.device.type == "cpu":
+        if is_inference() and not self.training and x.device.type == "cpu" and not parts_have_hooks(self):
             return self._infer(x)
         return self._perceptron(self._convolution(x)).permute(0, 3, 1, 2)
 

@@ -62,26 +62,26 @@ class PerFrame(nn.Module):
         """The image network's features for each frame: [B, C, T, H', W'], or tokens [B, T, N, C]."""
         features = self.network.forward_features(_frames(x))
         layout = "(b t) c h w -> b c t h w" if features.dim() == 4 else "(b t) n c -> b t n c"
-        return rearrange(features, layout, b=x.shape[0])
+        return rearrange(features, layout, t=x.shape[2])
 
     def forward_pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Clips [B, 3, T, H, W] to maps [B, C_i, T, H_i, W_i], those of the image network for each frame."""
         maps = self.network.forward_pyramid(_frames(x))
-        return _to_clips(maps, x.shape[0])
+        return _to_clips(maps, x.shape[2])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         logits = self.network(_frames(x))
         if isinstance(logits, list):
-            return _to_clips(logits, x.shape[0])
+            return _to_clips(logits, x.shape[2])
         if not isinstance(logits, torch.Tensor):
             raise ValueError(
                 f"{self.model_name} has more outputs than logits in training; clips need its plain variant"
             )
-        return logits.unflatten(0, (x.shape[0], -1)).mean(1)  # [B * T, K] -> [B, T, K] -> [B, K]
+        return logits.unflatten(0, (x.shape[0], x.shape[2])).mean(1)  # [B * T, K] -> [B, T, K] -> [B, K]
 
 
-def _to_clips(maps: list[torch.Tensor], num_clips: int) -> list[torch.Tensor]:
-    return [rearrange(level, "(b t) c h w -> b c t h w", b=num_clips) for level in maps]
+def _to_clips(maps: list[torch.Tensor], num_frames: int) -> list[torch.Tensor]:
+    return [rearrange(level, "(b t) c h w -> b c t h w", t=num_frames) for level in maps]
 
 
 def _frames(x: torch.Tensor) -> torch.Tensor:

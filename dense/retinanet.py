@@ -196,6 +196,8 @@ class RetinaNet(nn.Module):
         targets: Sequence[Targets] | None = None,
     ) -> dict[str, torch.Tensor] | list[Detections]:
         """`shapes` is left out for images without padding that were not resized."""
+        if len(images) == 0 and targets is None:
+            return []
         shapes = shapes or whole_images(images)
         output = self.bbox_head(self.neck(self.backbone.forward_pyramid(images)))
         if targets is None:

@@ -44,6 +44,8 @@ class TwoStageDetector(nn.Module):
         targets: Sequence[Targets] | None = None,
     ) -> dict[str, torch.Tensor] | list[Detections]:
         """Leave out `shapes` for images without padding that were not resized."""
+        if len(images) == 0 and targets is None:
+            return []
         shapes = shapes or whole_images(images)
         maps = self.neck(self.backbone.forward_pyramid(images))
         regions = self.rpn_head(maps)

@@ -4,7 +4,8 @@ Paper: Xu et al., EurNet: Efficient Multi-Range Relational Modeling of Spatial M
 https://arxiv.org/abs/2211.12941 (section 4.1)
 Authors' code: https://github.com/hirl-team/EurNet-Image (branch pyg-cls, eurnet/backbones/eurnet.py)
 
-Done differently here: inference on a CPU takes patches in parts, so that the wide maps of the MLP stay in the cache.
+Done differently here: inference on a CPU takes patches in parts, so that the wide maps of the MLP stay in the cache,
+unless forward hooks watch parts of the block.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from eurgraph.grid import GridGraph
-from eurgraph.grid_conv import GELU, GridGRMP, infers_on_cpu, split_patches
+from eurgraph.grid_conv import GridGRMP, activate, infers_on_cpu, parts_have_hooks, split_patches
 
 FFN_RATIO = 4
 
@@ -24,11 +25,11 @@ class FeedForward(nn.Module):
     def __init__(self, num_channels: int, ratio: int = FFN_RATIO):
         super().__init__()
         self.fc1 = nn.Linear(num_channels, ratio * num_channels)
-        self.act = GELU()
+        self.act = nn.GELU()
         self.fc2 = nn.Linear(ratio * num_channels, num_channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc2(self.act(self.fc1(x)))
+        return self.fc2(activate(self, self.act, self.fc1(x)))
 
 
 def stochastic_depth(rate: float) -> nn.Module:
@@ -63,7 +64,7 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor, graph: GridGraph) -> torch.Tensor:
         y = self.graph_conv(self.norm1(x), graph)
-        if infers_on_cpu(x) and not self.training:
+        if infers_on_cpu(x) and not self.training and not parts_have_hooks(self):
             return self._add_in_parts(x, y)
         x = x + self.drop_path(self.proj(y))
         return x + self.drop_path(self.ffn(self.norm2(x)))

@@ -19,7 +19,7 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.typing import OptTensor
 from torch_geometric.utils import scatter
 
-from eurgraph.pairs import DotOfPairs, MixPairs, Pairs, SumOverEdges, pair_edges_of, pairs_of, sort_numbers
+from eurgraph.pairs import Pairs, dot_of_pairs, mix_pairs, pair_edges_of, pairs_of, sort_numbers, sum_over_edges
 from eurgraph.sizes import check_sizes
 
 MAX_CELLS_PER_PAIR = 8
@@ -79,8 +79,9 @@ class GRMPConv(MessagePassing):
         result: [N, C], or [N_t, C]. N and E may be 0.
 
     Raises:
-        ValueError: an end of an edge is not a node, or its type is not a relation; these are not integers; there is not
-            one type or weight per edge; there is no relation; or a bipartite graph has a context.
+        ValueError: an end of an edge is not a node, or its type is not a relation; these are not integers; edge_index
+            is not [2, E]; there is not one type or weight per edge; there is no relation; or a bipartite graph has a
+            context.
     """
 
     def __init__(
@@ -130,6 +131,15 @@ class GRMPConv(MessagePassing):
         edge_weight: OptTensor = None,
     ) -> torch.Tensor:
         x_source, x_target = (x, x) if isinstance(x, torch.Tensor) else x
+        if (
+            not isinstance(edge_index, torch.Tensor)
+            or edge_index.layout != torch.strided
+            or edge_index.shape[:-1] != (2,)
+        ):
+            raise ValueError(
+                "GRMPConv takes edge_index [2, E], not a sparse adjacency or another shape; of adj_t, it is "
+                "torch_geometric.utils.to_edge_index(adj_t)[0].flip(0)"
+            )
         edge_index, edge_type = _to_int64(edge_index, "edge_index"), _to_int64(edge_type, "edge_type")
         self._check(x_source, x_target, edge_index, edge_type, edge_weight)
         message = self.message_linear(x_source)  # [N_s, C]
@@ -150,7 +160,7 @@ class GRMPConv(MessagePassing):
             mean = self.propagate(torch.stack([edge_index[0], pair]), x=message.to(dtype), share=share, size=size)
         else:
             edges = pair_edges_of(edge_index[0].index_select(0, order), pair, len(found), x_source.shape[0])
-            mean = SumOverEdges.apply(message.to(dtype), share, edges)
+            mean = sum_over_edges(message.to(dtype), share, edges)
         weight, context_weight = self._weights(x_target, pairs, dtype)
         update = self.mixture(mean, weight, pairs).to(message.dtype)
         if self.context is not None:
@@ -173,7 +183,7 @@ class GRMPConv(MessagePassing):
         """
         if scale is None:
             scale = self.linear.weight.view(self.num_relations, self.out_channels).to(mean.dtype)
-        return MixPairs.apply(mean, weight, scale, pairs)
+        return mix_pairs(mean, weight, scale, pairs)
 
     def _weights(self, x_target: torch.Tensor, pairs: Pairs, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         """The weights alpha of the pairs [P], and of the context [N_t, 0 or 1]."""
@@ -183,7 +193,7 @@ class GRMPConv(MessagePassing):
             cell = pairs.target * weight.shape[1] + pairs.key
             return weight.flatten().gather(0, cell).to(dtype), weight[:, num_relations:]
         weight, bias = self.weight_linear.weight, self.weight_linear.bias
-        own = DotOfPairs.apply(x_target.to(dtype), weight[:num_relations].to(dtype), pairs)
+        own = dot_of_pairs(x_target.to(dtype), weight[:num_relations].to(dtype), pairs)
         of_context = F.linear(x_target, weight[num_relations:], bias[num_relations:])
         return own + bias[:num_relations].to(dtype).index_select(0, pairs.key), of_context
 

@@ -4,6 +4,9 @@ from collections.abc import Callable
 
 import torch
 
+is_transformed: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
+"""Whether `torch.func` transforms what runs now (vmap, grad ...): it takes neither these operations nor `out=`."""
+
 
 def differentiable_gradients(
     compute: Callable[..., torch.Tensor], inputs: tuple[torch.Tensor, ...], grad: torch.Tensor

@@ -268,9 +268,12 @@ class EurNet(nn.Module):
         time = () if self.num_frames is None else (self.num_frames,)
         if x.shape[1:] != (3, *time, *self.image_size):
             kind, size = ("clips", "num_frames and image_size") if time else ("images", "image_size")
+            advice = f"build it with your own {size}, and convert weights with resize_positions"
+            if x.dim() == 4 + len(time) and x.shape[1] != 3:
+                advice = f"they must have 3 channels; repeat that of gray {kind}"
             raise ValueError(
                 f"this network takes RGB {kind} [B, {', '.join(map(str, (3, *time, *self.image_size)))}], not "
-                f"{list(x.shape)}; build it with your own {size}, and convert weights with resize_positions"
+                f"{list(x.shape)}; {advice}"
             )
         x = self.embed(x)
         for stage in self.stages:

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from eurgraph.derivatives import is_transformed
 from eurgraph.nearest import (
     highest,
     over_axes,
@@ -84,10 +85,11 @@ class MediumRange:
         num_grids, num_patches, _ = self.index.shape
         first = num_patches * torch.arange(num_grids, device=self.index.device).view(-1, 1, 1)
         bags = (self.index + first).flatten(0, 1)  # [B, N, k] -> [B * N, k]
-        rows = message.reshape(bags.shape[0], -1)  # [B, *shape, C] -> [B * N, C]
+        rows = message.flatten(0, -2)  # [B, *shape, C] -> [B * N, C]
         if rows.dtype == torch.float16:  # sums overflow even if the means do not
             rows = rows.float()
-        if torch.compiler.is_exporting():  # export formats have no embedding bags, or loop over them
+        # Export formats have no embedding bags, or loop over them, and torch.func does not split them.
+        if torch.compiler.is_exporting() or is_transformed():
             return rows[bags].mean(1).to(message.dtype).view(message.shape)
         return F.embedding_bag(bags, rows, mode="mean").to(message.dtype).view(message.shape)
 
@@ -278,7 +280,7 @@ class NearestPatches(nn.Module):
         if num_frames > 1:
             position, touching = position.repeat(1, *frames), touching.repeat(frames)  # -> [(1,) T * N, T * N]
         is_eager = not (torch.compiler.is_compiling() or torch.jit.is_tracing())
-        patches_at_once = max(1, values_at_once(x) // (len(x) * x.shape[1])) if is_eager else x.shape[1]
+        patches_at_once = max(1, values_at_once(x) // max(1, len(x) * x.shape[1])) if is_eager else x.shape[1]
         parts = (part.split(patches_at_once, dim=1) for part in (position.to(x), touching[None], x))
         found = []
         for near, touch, some in zip(*parts, strict=True):

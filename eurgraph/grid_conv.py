@@ -17,8 +17,9 @@ from itertools import chain
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.modules import module as registry
 
-from eurgraph.derivatives import differentiable_gradients
+from eurgraph.derivatives import differentiable_gradients, is_transformed
 from eurgraph.grid import GridGraph, Place
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -34,7 +35,7 @@ Places = Sequence[tuple[int, Place, Place]]
 
 def infers_on_cpu(x: torch.Tensor) -> bool:
     """Whether a layer may process `x` in parts, to fit a CPU's cache, and may choose where to write results."""
-    return x.is_cpu and not (_keeps_values() or torch.jit.is_tracing())
+    return x.is_cpu and not _keeps_values()
 
 
 def split_patches(width: int, *maps: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
@@ -43,22 +44,42 @@ def split_patches(width: int, *maps: torch.Tensor) -> Iterator[tuple[torch.Tenso
     return zip(*(x.flatten(0, -2).split(num_patches) for x in maps), strict=True)
 
 
-class GELU(nn.Module):
-    """`nn.GELU`, in place if no gradient will need `x`."""
+def parts_have_hooks(module: nn.Module) -> bool:
+    """Whether forward hooks watch parts of `module`, or all modules: they must see whole maps that nothing changes.
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.gelu(x) if _keeps_values() else torch.ops.aten.gelu_(x)
+    Those of `module` itself do not count. It runs in every block of a network, hence no generators.
+    """
+    if registry._global_forward_hooks or registry._global_forward_pre_hooks:
+        return True
+    for part in module._modules.values():
+        if part is None:
+            continue
+        if part._forward_hooks or part._forward_pre_hooks or (part._modules and parts_have_hooks(part)):
+            return True
+    return False
+
+
+def activate(parent: nn.Module, act: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """act(x), of which a GELU is in place of x if neither a gradient nor a hook on a part of `parent` will need x."""
+    if type(act) is not nn.GELU or _keeps_values() or parts_have_hooks(parent):
+        return act(x)
+    return torch.ops.aten.gelu_(x, approximate=act.approximate)
 
 
 def _keeps_values() -> bool:
-    return torch.is_grad_enabled() or torch.compiler.is_compiling()
+    return torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing() or is_transformed()
+
+
+def _needs_plain_operations() -> bool:
+    """Whether operations are exported, traced or transformed: not `AddUpdates`, and nothing in place."""
+    return torch.compiler.is_exporting() or torch.jit.is_tracing() or is_transformed()
 
 
 def add_updates(
     total: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, places: Places, values: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    """`AddUpdates` without a gradient."""
-    if torch.compiler.is_exporting():
+    """`AddUpdates` without a gradient; with one where `_needs_plain_operations`."""
+    if _needs_plain_operations():
         return _add_padded_updates(total, weight, scale, places, values)
     for r, (i, source, target) in enumerate(places):
         value, sums, weights = values[i][source], total[target], weight[..., r : r + 1][target]
@@ -77,7 +98,7 @@ def add_updates(
 def _add_padded_updates(
     total: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, places: Places, values: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    """`add_updates` for export formats that cannot change part of a tensor: updates are 0 where there is no edge."""
+    """`add_updates` where part of a tensor cannot be changed, as for export: updates are 0 where there is no edge."""
     for r, (i, source, target) in enumerate(places):
         update = weight[..., r : r + 1][target] * F.gelu(values[i][source] * scale[r])
         sides = [(part.start or 0, -(part.stop or 0)) for part in target]  # left out before and after, by axis
@@ -143,6 +164,14 @@ class AddUpdates(torch.autograd.Function):
         return grad, grad_weight, grad_scale, None, *grad_values
 
 
+class ContextLayer(nn.Sequential):
+    """A convolution and its GELU."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        conv, act = self
+        return activate(self, act, conv(x))
+
+
 class GridGRMP(nn.Module):
     r"""`eurgraph.conv.GRMPConv` on a `GridGraph`, with a context branch: see there for the equation.
 
@@ -202,7 +231,7 @@ class GridGRMP(nn.Module):
         message = self.message_linear(x)  # [B, *shape, C]
         weight = self.weight_linear(x)  # [B, *shape, R], or R + 1, or one more for every context
         update = self.mix(message, weight, graph)
-        if not infers_on_cpu(x):
+        if not infers_on_cpu(x) or parts_have_hooks(self):
             return self.self_loop(x) * self.gate_linear(update)
         result = torch.empty(x.shape, dtype=update.dtype)
         for state, some, part in split_patches(self.num_channels, x, update, result):
@@ -219,7 +248,7 @@ class GridGRMP(nn.Module):
         else:
             update = torch.zeros_like(message)
         values, places = graph.gather(message)
-        if torch.is_grad_enabled() and not torch.compiler.is_exporting():
+        if torch.is_grad_enabled() and not _needs_plain_operations():
             return AddUpdates.apply(update, weight, scale, places, *values)
         return add_updates(update, weight, scale, places, values)
 
@@ -250,10 +279,10 @@ def init_linear_layers(model: nn.Module, std: float) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def _context_layer(num_channels: int, num_axes: int, size: int | Sequence[int]) -> nn.Sequential:
+def _context_layer(num_channels: int, num_axes: int, size: int | Sequence[int]) -> ContextLayer:
     sizes = (size,) * num_axes if isinstance(size, int) else tuple(size)
     if len(sizes) != num_axes or not all(s % 2 for s in sizes):
         raise ValueError(f"a context size is an odd number, or one for each of {num_axes} axes, not {size}")
     padding = tuple(s // 2 for s in sizes)
     conv = _CONV[num_axes](num_channels, num_channels, sizes, padding=padding, groups=num_channels, bias=False)
-    return nn.Sequential(conv, GELU())
+    return ContextLayer(conv, nn.GELU())

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from eurgraph.derivatives import differentiable_gradients
+from eurgraph.derivatives import differentiable_gradients, is_transformed
 
 BLOCK = 2**19
 """Bytes of a block of pairs: a few of them fit in the cache of a core."""
@@ -177,6 +177,21 @@ class MixPairs(torch.autograd.Function):
             torch.mul(grad_scaled, mean[rows], out=of_scale[rows])
         grad_scale = _sum_rows(of_scale, pairs.by_key, pairs.key_ptr)
         return grad_mean, grad_weight, grad_scale.view(-1, *scale.shape).sum(0), None
+
+
+def sum_over_edges(x: torch.Tensor, share: torch.Tensor, edges: PairEdges) -> torch.Tensor:
+    """`SumOverEdges`, also under `torch.func`."""
+    return _sum_over_edges(x, share, edges) if is_transformed() else SumOverEdges.apply(x, share, edges)
+
+
+def dot_of_pairs(x: torch.Tensor, w: torch.Tensor, pairs: Pairs) -> torch.Tensor:
+    """`DotOfPairs`, also under `torch.func`."""
+    return _dot_of_pairs(x, w, pairs) if is_transformed() else DotOfPairs.apply(x, w, pairs)
+
+
+def mix_pairs(mean: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, pairs: Pairs) -> torch.Tensor:
+    """`MixPairs`, also under `torch.func`."""
+    return _mix_pairs(mean, weight, scale, pairs) if is_transformed() else MixPairs.apply(mean, weight, scale, pairs)
 
 
 # The same results with operations that autograd can differentiate twice.

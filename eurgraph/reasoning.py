@@ -17,7 +17,7 @@ from torch_geometric.data import Data
 
 from eurgraph.conv import GRMPConv, Normalization, edge_shares
 from eurgraph.grid import full_precision
-from eurgraph.pairs import DotOfPairs, SumOverEdges, starts
+from eurgraph.pairs import dot_of_pairs, starts, sum_over_edges
 from eurgraph.random_walk import random_walk
 from eurgraph.reach import Hop, IndexedGraph, index_graph, next_hop, shared_ends
 from eurgraph.sizes import check_flags, check_numbers, check_shares, check_sizes
@@ -254,10 +254,10 @@ class QueryLayer(nn.Module):
         message = conv.message_linear(state.index_select(0, hop.old))
         weight = None if edge_weight is None else edge_weight.index_select(0, hop.edge)
         share = edge_shares(weight, hop.edges.pair, len(hop.pairs.key), x.dtype, conv.normalization)
-        value = SumOverEdges.apply(message, share, hop.edges)
+        value = sum_over_edges(message, share, hop.edges)
         row, bias = conv.weight_linear.weight, conv.weight_linear.bias
         of_query = F.linear(query, row[:, dim:], bias)  # [B, R]
-        alpha = DotOfPairs.apply(state, row[:num_relations, :dim], hop.pairs)
+        alpha = dot_of_pairs(state, row[:num_relations, :dim], hop.pairs)
         alpha = alpha + of_query[:, :num_relations].flatten().index_select(0, hop.pairs.key)
         scale = conv.linear.weight.view(-1, dim)
         own_scale = scale[:num_relations]

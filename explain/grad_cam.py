@@ -4,13 +4,15 @@ Paper: Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gr
 https://arxiv.org/abs/1610.02391 (section 3)
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from explain.layers import check_layer, last_map_layer, to_map
-from explain.recording import own_network, whole_maps
+from explain.recording import own_network
 from settings import SettingsError
 
 
@@ -58,7 +60,7 @@ def grad_cam(
 
     handle = own_network(model).get_submodule(layer).register_forward_hook(start_gradient)
     try:
-        with whole_maps(model):
+        with _gradients_of_maps(model):
             logits = model(x)[0].float()
             label = int(logits.argmax()) if label is None else label
             gradient = None
@@ -71,6 +73,20 @@ def grad_cam(
     values = combine(*(to_map(model, layer, part, x.shape[-2:]) for part in (maps[0], gradient)), maps[0].dim() == 5)
     probabilities = logits.detach().sigmoid() if multi_label else logits.detach().softmax(0)
     return GradCam(values.detach(), layer, label, probabilities)
+
+
+@contextmanager
+def _gradients_of_maps(model: nn.Module) -> Iterator[None]:
+    """Enables gradients, but not for the weights, which would keep every map in memory."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        with torch.enable_grad():
+            yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def combine(activation: torch.Tensor, gradient: torch.Tensor, frames_share: bool) -> torch.Tensor:

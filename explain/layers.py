@@ -11,7 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 from backbones import EAT
 from backbones.library_network import LibraryNetwork
 from eurgraph import EurNet
-from explain.recording import own_network, whole_maps
+from explain.recording import own_network
 from settings import SettingsError, did_you_mean
 
 
@@ -74,7 +74,7 @@ def map_layers(model: nn.Module, x: torch.Tensor) -> dict[str, tuple[int, ...]]:
         if found is not None:
             shapes[name] = tuple(found.shape)
 
-    with whole_maps(model), _watched(own_network(model), look):
+    with _watched(own_network(model), look):
         model(x)
     return shapes
 
@@ -94,14 +94,13 @@ def last_map_layer(model: nn.Module, x: torch.Tensor) -> str:
         if isinstance(output, torch.Tensor):
             outputs[name] = (output.untyped_storage().data_ptr(), output.numel())
 
-    with whole_maps(model):
-        handle = network.register_forward_pre_hook(lambda module, inputs: entered.append(inputs[0]))
-        try:
-            model(x)
-        finally:
-            handle.remove()
-        with _watched(network, look):
-            features = network.forward_features(entered[0])
+    handle = network.register_forward_pre_hook(lambda module, inputs: entered.append(inputs[0]))
+    try:
+        model(x)
+    finally:
+        handle.remove()
+    with _watched(network, look):
+        features = network.forward_features(entered[0])
     # The features are alive, so no later layer can have reused their memory.
     wanted = (features.untyped_storage().data_ptr(), features.numel())
     found = [name for name, place in outputs.items() if place == wanted]

@@ -1,7 +1,7 @@
 """Runs a network once and records the inputs and outputs of some of its modules, by forward hooks."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
@@ -30,7 +30,7 @@ def modules_of(model: nn.Module, kind: type[nn.Module] | tuple[type[nn.Module], 
 def record(model: nn.Module, x: torch.Tensor, modules: Mapping[str, nn.Module]) -> dict[str, Call]:
     """The last call of each module in `model(x)`, by its name."""
     calls: dict[str, Call] = {}
-    with whole_maps(model), ExitStack() as stack:
+    with torch.no_grad(), ExitStack() as stack:
         for name, module in modules.items():
             stack.callback(module.register_forward_hook(_keep(calls, name)).remove)
         model(x)
@@ -42,20 +42,3 @@ def _keep(calls: dict[str, Call], name: str):
         calls[name] = Call(inputs, output)
 
     return hook
-
-
-@contextmanager
-def whole_maps(model: nn.Module) -> Iterator[None]:
-    """Runs networks as in training, but without gradients for their weights, which would keep every map in memory.
-
-    Otherwise, inference on a CPU processes maps in parts and overwrites them (HorNet, EurNet).
-    """
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        for parameter in trained:
-            parameter.requires_grad_(False)
-        with torch.enable_grad():
-            yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)

@@ -72,13 +72,17 @@ class GloReUnit(nn.Module):
     Shapes: a map [B, C, ...] of any size to a map of the same shape, and of the same memory layout.
 
     Raises:
-        ValueError: `dim` is not 1, 2 or 3, or the map has the wrong rank or number of channels.
+        ValueError: `dim` is not 1, 2 or 3, `num_in` or `num_mid` is below 1, or the map has the wrong rank or number of
+            channels.
     """
 
     def __init__(self, num_in: int, num_mid: int, dim: int = 3, normalize: bool = False):
         super().__init__()
         if dim not in _CONV:
             raise ValueError(f"GloReUnit is for maps of 1, 2 or 3 dimensions, not dim={dim!r}")
+        for name, value in (("num_in", num_in), ("num_mid", num_mid)):
+            if value < 1:
+                raise ValueError(f"{name} must be 1 or more, not {value}")
         num_nodes, num_states = num_mid, 2 * num_mid
         self.num_in, self.dim, self.normalize = num_in, dim, normalize
         self.conv_state = _CONV[dim](num_in, num_states, kernel_size=1)

@@ -46,17 +46,13 @@ class LayerFeatures(nn.Module):
             raise SettingsError(f"--layer: the network has no module {layer!r}{_suggestion(layer, modules)}")
         self.target = modules[layer]
         self.target.register_forward_hook(self._keep)
-        model.requires_grad_(False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.layer == POOLED:
             features = self.model(x)
         else:
             self._outputs.clear()
-            # Without gradients, some blocks process a sample, or part of one, at a time; a hook would see only parts.
-            # The parameters need no gradient, so nothing is stored for it.
-            with torch.enable_grad():
-                self.model(x)
+            self.model(x)
             features = self._only_output()
         if not isinstance(features, torch.Tensor):
             raise SettingsError(

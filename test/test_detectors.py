@@ -404,3 +404,9 @@ def test_the_released_settings():
 
 def test_the_number_of_classes_may_be_one_of_numpy():
     assert create_detector("hornet_debug_7x7", head="retinanet", num_classes=np.int64(3)).num_classes == 3
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_an_empty_batch_has_no_detections(head):
+    model = create_detector("hornet_debug_gf", 3, head, "horfpn_gf", small_options(head)).eval()
+    assert model(torch.zeros(0, 3, 64, 64)) == []

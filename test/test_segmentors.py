@@ -138,6 +138,19 @@ def test_every_family_learns_and_segments_at_odd_sizes(name, head):
 
 
 @pytest.mark.parametrize("head", HEADS)
+def test_an_empty_batch_gives_empty_maps(head):
+    model = create_segmentor("eurnet_debug", 3, head, **SMALL)
+    assert model(torch.zeros(0, 3, 64, 96)).decode.shape[:2] == (0, 3)
+    assert model.eval()(torch.zeros(0, 3, 64, 96)).shape == (0, 3, 64, 96)
+
+
+def test_global_filters_in_backbone_and_head_segment_in_bfloat16():
+    model = create_segmentor("hornet_debug_gf", 3, "upernet_horfpn_gf", **SMALL).bfloat16().eval()
+    with torch.inference_mode():
+        assert model(torch.randn(1, 3, 64, 64).bfloat16()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("head", HEADS)
 def test_files_with_other_classes_lend_everything_but_the_classifiers(head, tmp_path):
     torch.manual_seed(0)
     model = create_segmentor("hornet_debug_7x7", 3, head, **SMALL)

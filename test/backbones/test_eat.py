@@ -284,11 +284,13 @@ def test_tokens_stay_rows_in_memory():
     assert strides == [True] * 4
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 32, 32), (2, 1, 64, 64), (3, 64, 64), (2, 3, 64, 96)])
+@pytest.mark.parametrize("shape", [(2, 3, 32, 32), (3, 64, 64), (2, 3, 64, 96)])
 def test_errors_for_other_images_state_the_size(shape):
     message = f"takes RGB images [B, 3, 64, 64], not {list(shape)}; resize them, or build it with another image_size"
     with pytest.raises(ValueError, match=re.escape(message)):
         eat_debug()(torch.zeros(shape))
+    with pytest.raises(ValueError, match=re.escape("not [2, 1, 64, 64]; they must have 3 channels")):
+        eat_debug()(torch.zeros(2, 1, 64, 64))
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,16 @@ def test_global_filters_stay_float32_in_mixed_precision(use_fft, monkeypatch):
     torch.testing.assert_close(logits.float(), model(images), rtol=0.1, atol=0.02)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("size", [(4, 4), (6, 5)])
+def test_global_filters_return_the_half_precision_of_their_weights(dtype, size):
+    layer, x = GlobalLocalFilter(dim=8, size=4).to(dtype), torch.randn(2, 8, *size, dtype=dtype)
+    y = layer(x)
+    y.sum().backward()
+    assert y.dtype == dtype and all(parameter.grad.isfinite().all() for parameter in layer.parameters())
+    torch.testing.assert_close(y.float(), layer.float()(x.float()), rtol=0.02, atol=0.02)
+
+
 def train_in_mixed_precision(num_steps):
     torch.manual_seed(0)
     model = hornet_debug_gf(3, drop_path=0.1, layer_scale=0.1)

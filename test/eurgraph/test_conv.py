@@ -236,6 +236,9 @@ def test_wrong_inputs_are_named():
             conv(x, edge_index, torch.tensor([0, 1]).to(dtype))
         with pytest.raises(ValueError, match=f"edge_index must hold integers, such as torch.int64, not {dtype}"):
             conv(x, edge_index.to(dtype), torch.tensor([0, 1]))
+    for no_index in (torch.eye(4).to_sparse(), edge_index[0], edge_index.T.expand(3, 2, 2)[:, :, 0]):
+        with pytest.raises(ValueError, match=r"takes edge_index \[2, E\], not a sparse adjacency or another shape"):
+            conv(x, no_index, torch.tensor([0, 1]))
     for name, wrong_index in (("sources", [[0, 4], [1, 2]]), ("targets", [[0, 1], [1, 4]])):
         with pytest.raises(ValueError, match=f"edge_index contains 4 among its {name}, but x has 4 of them"):
             conv(x, torch.tensor(wrong_index), torch.tensor([0, 1]))
@@ -260,3 +263,18 @@ def test_explained_edge_by_edge_it_gives_the_same(weighted):
     total = torch.zeros(3, 9).double().index_put_((edge_type, edge_index[1]), weight, accumulate=True)
     share = weight / total[edge_type, edge_index[1]]
     torch.testing.assert_close(messages[0], conv.message_linear(x)[edge_index[0]] * share[:, None])
+
+
+def test_torch_func_gives_the_same_gradients():
+    conv, x = GRMPConv(5, 6, num_relations=3), torch.randn(3, 4, 5)
+    graph = torch.tensor([[0, 1, 2, 3, 1], [1, 2, 0, 0, 3]]), torch.tensor([0, 1, 2, 0, 1])
+
+    def loss(weights, x):
+        return torch.func.functional_call(conv, weights, (x, *graph)).square().sum()
+
+    weights = dict(conv.named_parameters())
+    each = torch.vmap(torch.func.grad(loss), (None, 0))({name: w.detach() for name, w in weights.items()}, x)
+    for i in range(3):
+        expected = torch.autograd.grad(loss(weights, x[i]), list(weights.values()))
+        for found, own in zip(each.values(), expected, strict=True):
+            torch.testing.assert_close(found[i], own)

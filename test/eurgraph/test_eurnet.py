@@ -298,7 +298,11 @@ def test_loaders_get_weights_resized_only_when_they_ask():
 
 
 def test_wrong_sizes_are_named():
-    for shape in [(1, 3, 64, 32), (1, 1, 64, 64), (3, 64, 64)]:
+    with pytest.raises(
+        ValueError, match=re.escape("not [1, 1, 64, 64]; they must have 3 channels; repeat that of gray")
+    ):
+        eurnet_debug()(torch.zeros(1, 1, 64, 64))
+    for shape in [(1, 3, 64, 32), (3, 64, 64)]:
         with pytest.raises(ValueError, match=re.escape(f"takes RGB images [B, 3, 64, 64], not {list(shape)}; build")):
             eurnet_debug()(torch.zeros(shape))
     for size in (48, (64, 100), 0):
@@ -315,3 +319,12 @@ def test_it_compiles_without_gradients():
     model, images = eurnet_debug().eval(), torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         torch.testing.assert_close(torch.compile(model, backend="eager")(images), model(images))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_traces_with_gradients_as_without():
+    model, images = eurnet_debug(num_classes=3).eval(), torch.randn(1, 3, 64, 64)
+    traced = torch.jit.trace(model, images)
+    torch.testing.assert_close(traced(images), model(images))
+    expected = torch.autograd.grad(model(images).sum(), model.head.weight)
+    torch.testing.assert_close(torch.autograd.grad(traced(images).sum(), model.head.weight), expected)

@@ -146,6 +146,10 @@ def test_any_size():
 def test_wrong_inputs_are_named():
     with pytest.raises(ValueError, match="1, 2 or 3 dimensions, not dim=4"):
         GloReUnit(4, 2, dim=4)
+    with pytest.raises(ValueError, match="num_in must be 1 or more, not 0"):
+        GloReUnit(0, 2)
+    with pytest.raises(ValueError, match="num_mid must be 1 or more, not 0"):
+        GloReUnit(16, 0)
     with pytest.raises(ValueError, match=r"maps \[B, C, T, H, W\] with C = 4 channels, not \[2, 5, 1, 1, 1\]"):
         GloReUnit(4, 2)(torch.randn(2, 5, 1, 1, 1))
     with pytest.raises(ValueError, match=r"maps \[B, C, H, W\] with C = 4 channels, not \[2, 4, 3\]"):

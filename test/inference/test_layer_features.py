@@ -51,7 +51,8 @@ def test_a_module_gives_what_it_returns_for_the_whole_batch(name, per_frame, lay
     pooled = LayerFeatures(network(name, per_frame), layer)
     with torch.no_grad():
         found, mean = maps(views), pooled(views)
-    assert torch.equal(found.flatten(), kept[0].flatten()) and len(found) == len(views)
+    torch.testing.assert_close(found.flatten(), kept[0].flatten())
+    assert len(found) == len(views)
     axis = pooled.channel_axis(kept[0].dim())
     own_mean = kept[0].movedim(axis, 1).flatten(2).mean(2) if kept[0].dim() > 2 else kept[0]
     torch.testing.assert_close(mean, own_mean.unflatten(0, (len(views), -1)).mean(1))
