@@ -133,6 +133,8 @@ class FunctionEvaluation(ItemCounts):
         }
 
     def headline(self) -> str:
+        if not self.known.any():
+            return self.headline_of("no score, because no readable protein has a label,")
         return self.headline_of(f"Fmax {self.fmax.value:.4f}, micro-AUPR {self.aupr:.4f}")
 
     def lines(self) -> list[str]:

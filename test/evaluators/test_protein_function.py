@@ -86,7 +86,9 @@ def test_outputs_that_are_not_finite_predict_nothing():
 
 
 def test_without_labels_there_is_no_score():
-    assert evaluation_of([[0.5, 0.5, 0.5]], [[0, 0, 0]]).score == float("-inf")
+    evaluation = evaluation_of([[0.5, 0.5, 0.5]], [[0, 0, 0]])
+    assert evaluation.score == float("-inf")
+    assert evaluation.headline() == "no score, because no readable protein has a label, on 1 of 1 proteins"
 
 
 def test_equal_fmax_is_told_apart_by_the_area_under_the_curve():

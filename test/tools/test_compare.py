@@ -4,6 +4,7 @@ import csv
 import fcntl
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -14,9 +15,13 @@ from engine.signals import Stopped
 from settings import SettingsError, write_yaml
 from tools import compare
 from tools.benchmarks.model import count_flops
+from tools.common.final_report import Result
+from tools.common.run_scores import CheckpointScore
 from tools.comparisons.cost import network_cost
-from tools.comparisons.entries import read_entries
+from tools.comparisons.entries import Entry, read_entries
+from tools.comparisons.table import Line, markdown
 from tools.sweeps import trials
+from tools.sweeps.trials import Outcome
 
 FAKE = f'''
 """Stands in for tools/train.py: a run whose scores follow from its settings."""
@@ -118,6 +123,16 @@ def test_means_and_spreads_and_what_ranks_them(run_compare, tmp_path):
         assert min(image.size) > 400
     assert run_compare("optimizer.lr=0.1", "data.test=x", "--seeds", "1", "--name", "tested") == 0
     assert "on data.test (list.txt), which chose nothing" in (tmp_path / "runs/comparisons/tested/table.md").read_text()
+
+
+def test_each_list_is_described_by_its_own_runs():
+    score = CheckpointScore(4, False, 0.5)
+    results = [Result("data.val", "a.txt", "nothing: the only score of the run", score, [score]),
+               Result("data.val", "b.txt", "data.val, the best of 2 scores", score, [score])]  # fmt: skip
+    entry = Entry("recipe", "recipe.yaml", [], Path("recipe"), [])
+    text = "\n".join(markdown([Line(entry, [Outcome([], "done")], [result], None) for result in results]))
+    assert "data.val (a.txt) once, after the last step: nothing was chosen" in text
+    assert "data.val (b.txt), which chose the best checkpoint: a validation score" in text
 
 
 def test_a_run_without_a_score_is_a_row_without_one(run_compare, tmp_path):

@@ -39,6 +39,8 @@ score = 1 - rate + 0.1 * seed
 row = {"step": 6, "split": "val", "epoch": 1.0, "score": score, "loss": rate}
 (folder / "metrics.jsonl").write_text(json.dumps({"step": 6, "split": "train", "loss": 9}) + "\\n" + json.dumps(row))
 facts = {"step": "6", "score": repr(score)}
+if (count := folder.parent / "count").exists():
+    facts["fingerprint"] = json.dumps({"training": {"training files": [int(count.read_text()), "ab"]}})
 save_file({"x": np.zeros(1, np.float32)}, folder / "checkpoints/best.safetensors", facts)
 '''
 
@@ -148,6 +150,19 @@ def test_an_edited_recipe_is_another_sweep(run_sweep, recipe):
         SettingsError, match=r"recipe\.yaml as it was before an edit \(train\.num_epochs\); choose another --name$"
     ):
         run_sweep("optimizer.lr=0.1,0.2,0.3")
+
+
+def test_trials_before_and_after_a_change_of_their_data_are_not_compared(run_sweep, tmp_path, capfd):
+    folder = tmp_path / "runs/sweeps/recipe"
+    folder.mkdir(parents=True)
+    (folder / "count").write_text("48")
+    assert run_sweep("optimizer.lr=0.1,0.2") == 0 and "data settings" not in capfd.readouterr().err
+    (folder / "count").write_text("40")
+    assert run_sweep("optimizer.lr=0.1,0.2,0.3") == 0
+    told = capfd.readouterr().err
+    assert "lr=0.3 and lr=0.1 have the same data settings" in told and "lr=0.2 and" not in told
+    assert "(training files: 48 before, 40 now, where before is lr=0.1): their scores cannot be compared" in told
+    assert run_sweep("optimizer.lr=0.1", "run.seed=0,1") == 0 and "data settings" not in capfd.readouterr().err
 
 
 def test_a_failed_trial_is_retried_by_a_mended_recipe(run_sweep, recipe, tmp_path):

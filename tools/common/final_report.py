@@ -50,7 +50,7 @@ class Result:
             rows.insert(0, ("best", self.best, f"chosen by {self.choice}"))
         width = max((len(name) for name, *_ in rows), default=0)
         table = [f"  {name:<{width}}  step {one.step:<7} score {_shown(one.score)}  {why}" for name, one, why in rows]
-        if self.is_test or self.choice.startswith("nothing"):
+        if self.is_test or self.best is None or self.choice.startswith("nothing"):
             return [f"checkpoints on {self.on} ({self.source}):", *table]
         note = "  a validation score, not a test: this list chose the best; data.test=LIST scores both on another"
         return [f"checkpoints on {self.on} ({self.source}):", *table, note]

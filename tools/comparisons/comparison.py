@@ -9,7 +9,7 @@ from tools.comparisons.cost import stored_cost
 from tools.comparisons.entries import Entry, read_entries
 from tools.comparisons.table import Line, markdown, read_line, write_plot, write_tables
 from tools.sweeps.sweep import check_settings, check_writable, read_trials
-from tools.sweeps.trials import read_outcome, run_trial
+from tools.sweeps.trials import changed_data, read_outcome, run_trial
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,10 @@ def run_comparison(words: Sequence[str], num_seeds: int, folder: Path, retries: 
     log.info("")
     for line in markdown(lines):
         log.info("%s", line)
+    named = [(f"{line.entry.folder.name}/{trial.name}", outcome) for line in lines
+             for trial, outcome in zip(line.entry.trials, line.outcomes, strict=True)]  # fmt: skip
+    for warning in changed_data(named):
+        log.warning("%s", warning)
     log.info("%s: table.md, table.csv, runs.csv, plot.png, and a run directory for each run", folder)
     return all(len(line.done) == len(line.outcomes) for line in lines)
 

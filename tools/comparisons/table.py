@@ -102,9 +102,10 @@ def _notes(lines: Sequence[Line]) -> Iterator[str]:
     results = [result for line in lines for _, result in line.done]
     scores = _names_of_scores(results)
     for on, source in sorted({(result.on, result.source) for result in results}):
+        choices = [result.choice for result in results if (result.on, result.source) == (on, source)]
         if on == "data.test":
             yield f"Scored on {on} ({source}), which chose nothing; data.val chose the best checkpoint of a run."
-        elif any(not result.choice.startswith("nothing") for result in results if result.on == on):
+        elif not all(choice.startswith("nothing") for choice in choices):
             yield f"Scored on {on} ({source}), which chose the best checkpoint: a validation score, not a test."
         else:
             yield f"Scored on {on} ({source}) once, after the last step: nothing was chosen."

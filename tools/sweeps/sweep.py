@@ -11,7 +11,7 @@ from settings import SettingsError, parse_settings, read_recipe
 from tasks import find_task
 from tools.sweeps.results import Row, table_lines, write_results
 from tools.sweeps.space import Trial, draw, grid, read_space
-from tools.sweeps.trials import read_outcome, run_trial
+from tools.sweeps.trials import changed_data, read_outcome, run_trial
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,8 @@ def run_sweep(
     log.info("")
     for line in table_lines(rows):
         log.info("%s", line)
+    for warning in changed_data((row.trial.name, row.outcome) for row in rows):
+        log.warning("%s", warning)
     log.info("%s: index.html, results.csv, and a run directory for each trial", folder)
     return all(row.status == "done" for row in rows)
 

@@ -14,13 +14,14 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from engine.checkpoint import write_atomically
+from engine.checkpoint import read_fact, write_atomically
+from engine.fingerprint import PARTS, changes
 from engine.json_io import to_json
 from engine.signals import EXIT_AGAIN, Stopped, StopSignals
 from settings import SettingsError, differences, is_changeable, read_recipe
@@ -31,6 +32,8 @@ from tools.sweeps.space import Trial
 log = logging.getLogger(__name__)
 
 KEEP_EVERY_SECONDS = 20
+WITHOUT_DATA = ("model", "loss", "optimizer", "schedule", "train", "run")
+"""Sections of a recipe that do not say what data it reads, except for `run.seed` and `model.num_classes`."""
 TRAIN = Path(__file__).resolve().parent.parent / "train.py"
 
 
@@ -55,6 +58,8 @@ class Outcome:
     """All scores of the evaluation of the best weights."""
     settings: dict[str, Any] = field(default_factory=dict)
     """The settings, of recipe and command; empty if an older version wrote this."""
+    fingerprint: dict[str, Any] = field(default_factory=dict)
+    """That of the data, see `engine.fingerprint`; empty if nothing was scored, or an older version wrote this."""
 
     def say(self) -> str:
         """How it ended, in a line."""
@@ -100,6 +105,7 @@ def run_trial(
         outcome.status = "done"
         if (best := read_scores(folder).best) is not None:
             outcome.score, outcome.step, outcome.summary = best.score, best.step, best.summary
+            outcome.fingerprint = read_fact(folder / "checkpoints/best.safetensors", "fingerprint") or {}
     elif stopped_by is None and status != EXIT_AGAIN:
         outcome.status, outcome.reason = "failed", _reason(output, start, status)
     _write(folder, outcome)
@@ -130,6 +136,27 @@ def read_outcome(folder: Path) -> Outcome | None:
         return None
     known = {each.name for each in fields(Outcome)}  # another version may have written more
     return Outcome(**{name: value for name, value in json.loads(path.read_text()).items() if name in known})
+
+
+def changed_data(trials: Iterable[tuple[str, Outcome | None]]) -> list[str]:
+    """Warnings about trials, by name, whose settings name the same data but that read different data."""
+    first: dict[str, tuple[str, Outcome]] = {}
+    found = []
+    for name, outcome in trials:
+        if outcome is None or not outcome.fingerprint:
+            continue
+        settings = outcome.settings
+        of_data = {section: values for section, values in settings.items() if section not in WITHOUT_DATA}
+        own = (of_data, settings.get("run", {}).get("seed"), settings.get("model", {}).get("num_classes"))
+        before, earlier = first.setdefault(to_json(own), (name, outcome))
+        differing = [change for part in PARTS for change in changes(earlier.fingerprint, outcome.fingerprint, part)]
+        if differing:
+            found.append(
+                f"{name} and {before} have the same data settings, but a list or table has changed in between "
+                f"({'; '.join(differing)}, where before is {before}): their scores cannot be compared. Delete the "
+                "folder of one to run it again, or choose another --name"
+            )
+    return found
 
 
 def _write(folder: Path, outcome: Outcome) -> None:

@@ -51,6 +51,10 @@ def test_a_list_without_labels_has_no_score():
     nothing = CheckpointScore(4, False, -math.inf)
     (_, best, *_) = Result("data.val", "val.txt", "nothing", nothing, [CheckpointScore(4, False, None)]).lines()
     assert "score -" in best
+    lines = Result(
+        "data.val", "val.txt", "data.val, the best of 2 scores", None, [CheckpointScore(4, False, None)]
+    ).lines()
+    assert len(lines) == 2 and "chose the best" not in "".join(lines)
 
 
 def test_a_score_on_the_list_that_chose_is_a_validation_score():
