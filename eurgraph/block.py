@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from eurgraph.grid import GridGraph
-from eurgraph.grid_conv import GridGRMP, activate, infers_on_cpu, parts_have_hooks, split_patches
+from eurgraph.grid_conv import GridGRMP, activate, infers_on_cpu, split_patches
+from eurgraph.hooks import parts_have_hooks
 
 FFN_RATIO = 4
 

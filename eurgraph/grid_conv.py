@@ -17,10 +17,10 @@ from itertools import chain
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.modules import module as registry
 
 from eurgraph.derivatives import differentiable_gradients, is_transformed
 from eurgraph.grid import GridGraph, Place
+from eurgraph.hooks import parts_have_hooks
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 
@@ -42,21 +42,6 @@ def split_patches(width: int, *maps: torch.Tensor) -> Iterator[tuple[torch.Tenso
     """Maps [B, *shape, C] in parts [n, C] of a few patches, for layers with up to `width` channels."""
     num_patches = max(MIN_PART, 4 * CACHED_VALUES // width)
     return zip(*(x.flatten(0, -2).split(num_patches) for x in maps), strict=True)
-
-
-def parts_have_hooks(module: nn.Module) -> bool:
-    """Whether forward hooks watch parts of `module`, or all modules: they must see whole maps that nothing changes.
-
-    Those of `module` itself do not count. It runs in every block of a network, hence no generators.
-    """
-    if registry._global_forward_hooks or registry._global_forward_pre_hooks:
-        return True
-    for part in module._modules.values():
-        if part is None:
-            continue
-        if part._forward_hooks or part._forward_pre_hooks or (part._modules and parts_have_hooks(part)):
-            return True
-    return False
 
 
 def activate(parent: nn.Module, act: nn.Module, x: torch.Tensor) -> torch.Tensor:
