@@ -22,8 +22,7 @@ def read_text(path: Path) -> str:
     Raises ValueError for another encoding and for NUL characters, which no path can contain.
     """
     content = path.read_bytes()
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise ValueError(f"{path} is UTF-16 text; expected UTF-8: save it as UTF-8")
+    refuse_utf16(path, content)
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
@@ -34,6 +33,12 @@ def read_text(path: Path) -> str:
         number = text[: text.index("\0")].count("\n") + 1
         raise ValueError(f"{path}:{number}: holds a NUL character; expected UTF-8 text without any")
     return text
+
+
+def refuse_utf16(path: Path, start: bytes) -> None:
+    """Raises ValueError if a file that begins with these bytes says that it is UTF-16."""
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError(f"{path} is UTF-16 text; expected UTF-8: save it as UTF-8")
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -65,7 +70,12 @@ def shorten(value: Any) -> str:
 
 def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The rows of a CSV file that are not blank, with their line numbers. Fields have no whitespace at their ends."""
-    reader = csv.reader(io.StringIO(read_text(path)), skipinitialspace=True, strict=True)
+    return csv_rows_of(io.StringIO(read_text(path)), path)
+
+
+def csv_rows_of(lines: Iterable[str], path: Path) -> Iterator[tuple[int, list[str]]]:
+    """`csv_rows` of a file that is read line by line; `path` is for messages."""
+    reader = csv.reader(lines, skipinitialspace=True, strict=True)
     try:
         for row in reader:
             fields = [field.strip() for field in row]

@@ -1,6 +1,5 @@
 """Facts (head, relation, tail) from text files, as numbers, and the graph they form."""
 
-import csv
 import gzip
 import io
 import re
@@ -16,7 +15,7 @@ import torch
 from torch_geometric.data import Data
 
 from datasets.graphs.names import Names
-from datasets.text_files import existing_path, shorten
+from datasets.text_files import csv_rows_of, existing_path, refuse_utf16, shorten
 
 CHUNK = 200_000  # lines whose names are in memory at a time
 HEADINGS = {"head", "subject", "source", "src", "from", "start", "entity1", "h", "s",
@@ -90,7 +89,7 @@ def read_triples(
             parts.append(part)
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8") from None
-    except (EOFError, gzip.BadGzipFile, zlib.error, csv.Error) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
     if not parts:
         raise ValueError(f"{path} has no facts; expected lines head, relation, tail")
@@ -154,12 +153,10 @@ def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
     name = path.name.lower()
     is_csv = name.removesuffix(".gz").endswith(".csv")
     with gzip.open(path) if name.endswith(".gz") else path.open("rb") as binary:
+        refuse_utf16(path, binary.peek(2))
         text = io.TextIOWrapper(binary, encoding="utf-8-sig", newline="" if is_csv else None)
         if is_csv:
-            reader = csv.reader(text, skipinitialspace=True, strict=True)
-            for fields in reader:
-                if any(value.strip() for value in fields):
-                    yield reader.line_num, [value.strip() for value in fields]
+            yield from csv_rows_of(text, path)
             return
         for number, line in enumerate(text, 1):
             if line.strip():

@@ -7,6 +7,7 @@ table of the identity of test chains to training chains.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -38,15 +39,16 @@ def read_table(path: Path, root: Path, label_names: Sequence[str] | None = None)
     """The structures of a table, a line `file,label;label` each; no label: it has none of them.
 
     Args:
-        path: CSV file; a first line whose file is no structure by its ending, such as `file,labels`, is a header.
+        path: CSV file; a first line whose file has no dot or slash, such as `file,labels`, is a header.
         root: folder of the structures; "1aki.pdb:A" is chain A of a file.
         label_names: the labels; None: those of the table, sorted.
 
     Raises ValueError for a line of another form, a label that is not among `label_names`, or a repeated file.
     """
     rows, seen = [], {}
-    for number, fields in csv_rows(existing_path(path, "table of structures and labels")):
-        if not rows and not split_chain(fields[0].lower())[0].endswith(STRUCTURES.suffixes):
+    for row, (number, fields) in enumerate(csv_rows(existing_path(path, "table of structures and labels"))):
+        if row == 0 and not set("./\\") & set(fields[0]):
+            log.info("%s:%d: the header, not a structure: %s", path, number, shorten(",".join(fields)))
             continue
         if len(fields) != 2 or not fields[0]:
             raise bad_line(path, number, ",".join(fields), "expected `file,label;label`")
@@ -108,7 +110,8 @@ class Annotations:
     def read_list(self, path: Path, root: Path, keep: Collection[str] | None = None) -> FileList:
         """The chains in a list, a line `PDB-chain` each; of `keep` only, if given.
 
-        Chain 1AKI-A is a file called 1AKI-A, or the chain A of a file called 1AKI, anywhere in `root`.
+        Chain 1AKI-A is a file called 1AKI-A, or the chain A of a file called 1AKI, anywhere in `root`. Lower and upper
+        case may differ only where that leaves one file for one chain: 3J7Y-A and 3J7Y-a are two chains.
 
         Raises ValueError for a chain without annotation.
         """
@@ -121,27 +124,33 @@ class Annotations:
                 chains.append(chain)
         if not chains:
             raise ValueError(f"{path}: no chain is left")
-        places = _StructureFolder(root)
+        places = _StructureFolder(root, self.labels)
         labels = [self.labels[chain] for chain in chains]
         return FileList(chains, labels, [places.find(chain) for chain in chains], self.label_names, str(root))
 
 
 class _StructureFolder:
-    """Where the structures of chains are."""
+    """Where the structures of `chains` are."""
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, chains: Iterable[str]):
         self._files: dict[str, str] = {}
         for path in find_files(existing_path(root, "folder of structures"), STRUCTURES):
-            name = Path(path).name.lower()
-            suffix = max((end for end in STRUCTURES.suffixes if name.endswith(end)), key=len)
-            self._files.setdefault(name.removesuffix(suffix), path)
+            name = Path(path).name
+            suffix = max((end for end in STRUCTURES.suffixes if name.lower().endswith(end)), key=len)
+            self._files.setdefault(name[: -len(suffix)], path)
+        num_files, num_chains = (Counter(map(str.lower, names)) for names in (self._files, chains))
+        unique = {name: name.lower() for name in self._files if num_files[name.lower()] == 1}
+        self._any_case = {low: self._files[name] for name, low in unique.items() if num_chains[low] <= 1}
 
     def find(self, chain: str) -> str:
         """The path of "1AKI-A"; if there is none, of a missing file, which counts as unreadable."""
         name, _, letters = chain.rpartition("-")
-        if chain.lower() in self._files:
-            return self._files[chain.lower()]
-        return f"{self._files[name.lower()]}:{letters}" if name.lower() in self._files else f"{chain}.pdb"
+        if file := self._file(chain):
+            return file
+        return f"{file}:{letters}" if (file := self._file(name)) else f"{chain}.pdb"
+
+    def _file(self, name: str) -> str | None:
+        return self._files.get(name) or self._any_case.get(name.lower())
 
 
 def chains_below(path: Path, identity: Identity) -> set[str]:

@@ -147,7 +147,11 @@ def _is_there_twice(residue: gemmi.Residue) -> bool:
 
 def _why_empty(model: gemmi.Model, wanted: str | None) -> str:
     if wanted is not None and wanted not in [chain.name for chain in model]:
-        return f"no chain {wanted}; its chains with residues: {', '.join(_chains(model)) or 'none'}"
+        names = list(_chains(model))
+        if names == [""]:
+            return f"no chain {wanted}; its one chain has no name: leave out :{wanted}"
+        there = ", ".join(name or "one without a name" for name in names)
+        return f"no chain {wanted}; its chains with residues: {there or 'none'}"
     residues = [residue.name for chain in model if wanted in (None, chain.name) for residue in chain]
     if any(gemmi.find_tabulated_residue(name).is_nucleic_acid() for name in residues):
         return "no residue with a C-alpha: it is DNA or RNA, not a protein"

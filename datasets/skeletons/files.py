@@ -28,6 +28,8 @@ MAX_KEPT = 2**28
 """Largest NPZ file, in bytes, that stays in memory once it is read."""
 MOST_GAPS = 1000
 """Largest ratio of the frames that a JSON file spans to those it has; a larger `frame_index` is a mistake."""
+LARGEST = 1e15
+"""Largest coordinate, in any unit: sums of larger ones' squares overflow in float32."""
 NUM_KINECT_VALUES = 12
 """Numbers of a joint in a `.skeleton` file: x, y, z first, and last, whether it was tracked."""
 
@@ -83,10 +85,10 @@ def read_skeleton(path: str | Path) -> np.ndarray:
     if reader is None:
         raise FileError(file, f"not a skeleton file; expected one that ends in {' '.join(SKELETONS.suffixes)}")
     positions = reader(file, name) if name else reader(file)
-    if not np.isfinite(positions).any():
+    if (np.abs(positions) > LARGEST).any():
+        raise FileError(path, f"a joint has an infinite coordinate, or one larger than {LARGEST:g}")
+    if not np.isfinite(positions).all(axis=-1).any():
         raise FileError(path, "it has no person: every joint is missing in every frame")
-    if np.isinf(positions).any():
-        raise FileError(path, "a joint has an infinite coordinate")
     return positions
 
 
@@ -112,7 +114,9 @@ def _read_npz(path: str, name: str | None = None) -> np.ndarray:
         name = names[0]
     if name not in names:
         raise FileError(path, f"no sequence {name!r} is in it{did_you_mean(name, names)}")
-    array = arrays[name] if arrays is not None else _load(path, [name])[name]
+    array = (arrays or _load(path, [name]))[name]
+    if isinstance(array, str):
+        raise FileError(f"{path}:{name}", array)
     if array.dtype.kind not in "fiu" or array.ndim not in (3, 4) or array.shape[-1] not in (2, 3) or not array.size:
         shape = f"{array.dtype} {list(array.shape)}"
         raise FileError(f"{path}:{name}", f"expected numbers [T, V, 3] or [T, M, V, 3], not {shape}")
@@ -125,17 +129,27 @@ def _read_npz(path: str, name: str | None = None) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def _archive(path: str, mtime: int) -> dict[str, np.ndarray]:
+def _archive(path: str, mtime: int) -> dict[str, np.ndarray | str]:
     """All sequences of a file: opening it for each of them would take longer than running a small network."""
     return _load(path, _sequence_names(path))
 
 
-def _load(path: str, names: Iterable[str]) -> dict[str, np.ndarray]:
+def _load(path: str, names: Iterable[str]) -> dict[str, np.ndarray | str]:
+    """The arrays of these names; where one cannot be read, the reason."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
+            return {name: _array(archive, name) for name in names}
     except Exception as error:
         raise FileError(path, f"cannot be read as NPZ; is it complete? ({error})") from error
+
+
+def _array(archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray | str:
+    try:
+        return np.asarray(archive[name])  # a file that is no array is bytes
+    except (OSError, MemoryError):  # may not last: not to be kept
+        raise
+    except Exception as error:  # objects, which NumPy would have to unpickle, or damage
+        return f"cannot be read as an array of numbers ({error})"
 
 
 # NTU RGB+D: text, a number or a row of numbers in each line.

@@ -10,7 +10,16 @@ from pydantic import Field
 from datasets.file_list import FileError, FileItem, FileList
 from datasets.samples import EvalViews, TrainSamples
 from datasets.skeletons.files import read_skeleton
-from datasets.skeletons.motion import centered, choose_people, fill_missing, jittered, resampled, rotated, sized
+from datasets.skeletons.motion import (
+    centered,
+    choose_people,
+    fill_missing,
+    jittered,
+    present,
+    resampled,
+    rotated,
+    sized,
+)
 from settings import Settings
 
 
@@ -38,14 +47,17 @@ class Skeleton(NamedTuple):
     def read(self, path: str) -> np.ndarray:
         """The people who move most in the file, centered on the hip, in units of bones: float32 [T, M, V, 3].
 
-        Raises FileError if the file cannot be read or has other bodies.
+        Raises FileError if the file cannot be read, has other bodies, or none of the people kept has a body.
         """
         positions = read_skeleton(path)
         if positions.shape[2] != len(self.parents):
             expected = f"the body of the recipe has {len(self.parents)}; is data.body right?"
             raise FileError(path, f"its skeletons have {positions.shape[2]} joints, but {expected}")
         positions = fill_missing(choose_people(positions, self.num_people), self.center)
-        return sized(centered(positions, self.center), np.asarray(self.parents))
+        positions = sized(centered(positions, self.center), np.asarray(self.parents))
+        if not present(positions).any():
+            raise FileError(path, "it has no person: all joints are missing, or zero, or at one place, in every frame")
+        return positions
 
     def clip(self, positions: np.ndarray, start: float, length: float) -> np.ndarray:
         """The network's frames of `length` frames from `start` on: [T, M, V, 3] -> [num_frames, M, V, 3]."""

@@ -96,6 +96,21 @@ def test_what_is_wrong_is_named_by_file_and_line(tmp_path, content, message):
         read_triples(tmp_path / "facts.txt", relations=Names(["treats", "b"], "relation"), new_relations=False)
 
 
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b'a,is,b\n"5" pipe,is,thing\n', r"facts.csv:2: not valid CSV: .*; is a quote missing\?"),
+        (b"a,is,b\n\n" + b"a" * 131_073 + b",is,b\n", "facts.csv:3: not valid CSV: field larger than field limit"),
+        ("a,is,b\n".encode("utf-16"), "facts.csv is UTF-16 text; expected UTF-8: save it as UTF-8"),
+    ],
+)
+def test_csv_that_cannot_be_read_is_named_as_in_other_tables(tmp_path, content, message):
+    for name, pack in (("facts.csv", bytes), ("facts.csv.gz", gzip.compress)):
+        (tmp_path / name).write_bytes(pack(content))
+        with pytest.raises(ValueError, match=message.replace("facts.csv", name)):
+            read_triples(tmp_path / name)
+
+
 def test_a_header_is_the_first_line_that_is_not_blank(tmp_path):
     path = tmp_path / "facts.csv"
     path.write_text('\n"sub\nject",predicate,object,source\nflu,has,fever,x\nflu,has,pain,y\n')

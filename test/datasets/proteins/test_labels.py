@@ -1,5 +1,7 @@
 """Tables of structures and DeepFRI's annotations: what is read, and what is said of lines that do not fit."""
 
+from pathlib import Path
+
 import pytest
 from structures import as_pdb, walk
 
@@ -85,6 +87,32 @@ def test_ec_numbers_of_chains_and_where_their_files_are(tmp_path):
     assert [item.id for item in missing(files)] == ["3CCC-C"]
 
 
+def test_chains_that_differ_only_in_case_have_their_own_files(tmp_path):
+    """3J7Y-A and 3J7Y-a are two chains; a name in another case counts only where one file and one chain have it."""
+    chains = ("3J7Y-A", "3J7Y-a", "1AAA-A", "2BBB-B", "4DDD-D", "5EEE-E", "5EEE-e")
+    (tmp_path / "annot.tsv").write_text(
+        "### EC-numbers\n1.1\n### PDB-chain\tEC-numbers\n" + "\t1.1\n".join([*chains, ""])
+    )
+    (tmp_path / "list.txt").write_text("\n".join(chains))
+    root = tmp_path / "structures"
+    root.mkdir()
+    for name in (
+        "3J7Y-A.pdb",
+        "3J7Y-a.pdb",
+        "1aaa-A.PDB",
+        "2bbb.cif",
+        "2BbB.cif",
+        "4DDD.cif",
+        "4ddd.cif",
+        "5EEE-E.pdb",
+    ):
+        (root / name).touch()
+    files = Annotations(tmp_path / "annot.tsv", "ec").read_list(tmp_path / "list.txt", root)
+    paths = [Path(item.path).name for item in files]
+    assert paths[:3] == ["3J7Y-A.pdb", "3J7Y-a.pdb", "1aaa-A.PDB"] and paths[4:6] == ["4DDD.cif:D", "5EEE-E.pdb"]
+    assert [item.id for item in missing(files)] == ["2BBB-B", "5EEE-e"]
+
+
 @pytest.mark.parametrize(
     ("source", "names", "labels"),
     [
@@ -125,10 +153,22 @@ def test_test_chains_by_identity(tmp_path):
         chains_below(path, 40)
 
 
-def test_a_first_line_without_a_structure_is_a_header(tmp_path):
+def test_a_first_line_without_a_structure_is_a_header(tmp_path, caplog):
+    caplog.set_level("INFO", "datasets.proteins.labels")
     (tmp_path / "labels.csv").write_text("structure,function\n1aki.PDB:A,kinase\n")
     files = read_table(tmp_path / "labels.csv", tmp_path)
     assert files.class_names == ("kinase",) and [item.id for item in files] == ["1aki.PDB:A"]
+    assert "labels.csv:1: the header, not a structure: 'structure,function'" in caplog.text
+
+
+@pytest.mark.parametrize("first", ["x.xyz", "folder/x", "x.xyz:A"])
+def test_only_a_first_line_may_be_a_header(tmp_path, first):
+    """Other lines that name no structure are kept, and count as unreadable."""
+    path = tmp_path / "labels.csv"
+    path.write_text(f"{first},kinase\ny,kinase\nz.pdb,kinase\n")
+    assert [item.id for item in read_table(path, tmp_path)] == [first, "y", "z.pdb"]
+    path.write_text("file,labels\ny,kinase\nx.xyz,kinase\n")
+    assert [item.id for item in read_table(path, tmp_path)] == ["y", "x.xyz"]
 
 
 def test_a_share_is_a_function_of_seed_and_file(tmp_path):

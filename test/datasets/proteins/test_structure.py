@@ -98,6 +98,18 @@ def test_structures_without_residues_say_why(tmp_path, kind, atoms, chain, messa
     assert error.value.path == path
 
 
+def test_a_chain_without_a_name_cannot_be_picked(tmp_path):
+    path = written(tmp_path, [atom._replace(chain=" ") for atom in walk(2)])
+    assert len(read_backbone(path).types) == 2
+    with pytest.raises(FileError, match="no chain A; its one chain has no name: leave out :A"):
+        read_backbone(f"{path}:A")
+    written(
+        tmp_path, [*(atom._replace(chain=" ") for atom in walk(2)), *(atom._replace(chain="B") for atom in walk(2))]
+    )
+    with pytest.raises(FileError, match="no chain A; its chains with residues: one without a name, B"):
+        read_backbone(f"{path}:A")
+
+
 def test_damaged_files_say_so(tmp_path):
     whole, cif = as_pdb(walk(30)), as_cif(walk(30))
     packed = gzip.compress(whole.encode())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from faults import copies_with_a_flipped_bit
 
 from datasets.file_list import FileError, Given
-from datasets.skeletons import find_skeletons, read_skeleton
+from datasets.skeletons import files, find_skeletons, read_skeleton
 from datasets.skeletons.files import sequences_in, split_sequence
 
 
@@ -135,7 +136,9 @@ GOOD = np.ones((2, 1, 3, 3), np.float32)
             r"expected numbers \[T, V, 3\] or \[T, M, V, 3\], not float32 \[3, 3\]",
         ),
         ("a.npz", write_npz(walk=GOOD * np.nan), "", "it has no person: every joint is missing in every frame"),
+        ("a.npz", write_npz(walk=GOOD * [1, np.nan, np.nan]), "", "it has no person: every joint is missing"),
         ("a.npz", write_npz(walk=np.array([[[[0, np.inf, 0]] * 2]])), "", "a joint has an infinite coordinate"),
+        ("a.npz", write_npz(walk=GOOD * 1e30), "", r"a joint has an infinite coordinate, or one larger than 1e\+15"),
         ("a.skeleton", write("2\n1\n7 0\n"), "", "cannot be read as NTU's skeleton text; is it complete"),
         ("a.skeleton", write("1\n1\n7\n1\n0 0 0\n"), "", "cannot be read as NTU's skeleton text"),
         ("a.skeleton", write("3\n1\n"), "", "cannot be read as NTU's skeleton text"),
@@ -152,6 +155,20 @@ def test_files_that_cannot_be_read(tmp_path, name, make, picked, message):
     make(tmp_path / name)
     with pytest.raises(FileError, match=message):
         read_skeleton(f"{tmp_path / name}{picked}")
+
+
+@pytest.mark.parametrize("max_kept", [0, 2**28])
+def test_an_array_that_is_not_numbers_does_not_hide_the_others(tmp_path, monkeypatch, max_kept):
+    monkeypatch.setattr(files, "MAX_KEPT", max_kept)
+    path = tmp_path / "a.npz"
+    np.savez(path, walk=GOOD, names=np.array(["Ann", None], dtype=object), words=np.array(["Ann"]))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("notes.txt", "by Ann")
+    np.testing.assert_array_equal(read_skeleton(f"{path}:walk"), GOOD)
+    for name, message in (("names", "cannot be read as an array of numbers"), ("words", "expected numbers"),
+                          ("notes.txt", "expected numbers")):  # fmt: skip
+        with pytest.raises(FileError, match=f"a.npz:{name}: {message}"):
+            read_skeleton(f"{path}:{name}")
 
 
 def test_whatever_bytes_an_archive_has_it_is_read_or_unreadable(tmp_path):
