@@ -112,11 +112,8 @@ class Task(ABC):
 
     @property
     def num_evaluation_samples(self) -> int | None:
-        """Samples that `evaluate` runs through the network, on all ranks together, in units of training samples.
-
-        `train.evaluate_every_epochs: auto` uses it. None: unknown.
-        """
-        return None
+        """Samples that `evaluate` gives the network, on all ranks, in units of training samples; None: unknown."""
+        return None  # read by train.evaluate_every_epochs: auto
 
     @abstractmethod
     def build_model(self) -> nn.Module:
@@ -162,6 +159,9 @@ class Task(ABC):
     def holds_out(self) -> bool:
         """Whether evaluations score items that were drawn from the training list and held out."""
         return False
+
+    def warn_of_scored_training_items(self) -> None:
+        """Logs a warning if items that an evaluation scores are also for training. Asked only if it `holds_out`."""
 
     def fingerprint(self, part: Part) -> Mapping[str, Contents]:
         """What `part` of the task depends on besides the recipe, by name: the contents of lists and tables.

@@ -187,8 +187,8 @@ def find_paths(
         beam: at each layer, the best `beam` paths of each length to each node go on.
     """
     source, target = edge_index.cpu().numpy()
-    num_layers = len(importance)
-    steps_left = _steps_to(source, target, answer, num_layers)
+    num_layers, num_nodes = len(importance), max(source.max(initial=0), target.max(initial=0), head, answer) + 1
+    steps_left = _steps_to(source, target, num_nodes, answer, num_layers)
     search = _Beam(source, target, head, answer, beam, num_paths)
     for layer, gain in enumerate(importance, 1):
         search.advance(gain, steps_left <= num_layers - layer)
@@ -197,9 +197,9 @@ def find_paths(
     return [group[rank] for rank in ranks for group in groups if rank < len(group)][:num_paths]
 
 
-def _steps_to(source: np.ndarray, target: np.ndarray, node: int, most: int) -> np.ndarray:
+def _steps_to(source: np.ndarray, target: np.ndarray, num_nodes: int, node: int, most: int) -> np.ndarray:
     """The fewest edges from each node to `node`, [N]; more than `most`: most + 1."""
-    steps = np.full(max(source.max(initial=0), target.max(initial=0), node) + 1, most + 1)
+    steps = np.full(num_nodes, most + 1)
     steps[node] = 0
     for count in range(1, most + 1):
         reached = source[steps[target] == count - 1]

@@ -10,15 +10,19 @@ import torch
 
 from datasets.file_list import FileList
 from datasets.samples import EvalViews, TrainSamples
+from datasets.shared_files import path_hashes
 from engine.fingerprint import Contents, Part
 from engine.task import Batch, Task
 from evaluators.classification import Naming
+from settings import SettingsError
 from tasks.class_lists import ClassLists
 from tasks.evaluation_key import evaluation_key, validation_source
 from tasks.lists_fingerprint import fingerprint_lists
 from tasks.loader_settings import loader_options
 from tasks.named_classes import NamedClasses
 from tasks.scored_list import on_test
+
+SCORED = {"val": "validation", "test": "test"}
 
 
 class ClassifiedFiles(NamedClasses):
@@ -136,6 +140,27 @@ class ClassifiedFiles(NamedClasses):
         files, part = self.lists.place(self.settings.evaluation.on)
         listed = files if part is None else f"{part} of {files}"
         return {"list": listed, **self.settings.evaluation.model_dump()}
+
+    @property
+    def holds_out(self) -> bool:
+        return super().holds_out or self._scores_split_of_training_list
+
+    @property
+    def _scores_split_of_training_list(self) -> bool:
+        """Whether an evaluation scores a named split of `data.train`, such as some subjects, and the rest is there."""
+        source, part = self.lists.place(self.settings.evaluation.on)
+        if part is None or source != self.settings.data.train:
+            return False
+        try:
+            self.fingerprint("training")
+        except SettingsError:  # an evaluation needs no training files
+            return False
+        return True
+
+    def warn_of_scored_training_items(self) -> None:
+        lists = {"training": self.train_files, SCORED[self.settings.evaluation.on]: self.val_files}
+        hashes = {name: path_hashes(files) for name, files in lists.items()}
+        self.warn_of_shared_files(lists, hashes, self.item)
 
     def test_task(self) -> Task | None:
         return on_test(self) if self.lists.has_test else None

@@ -49,7 +49,7 @@ from tasks.initial_weights import load_initial_weights
 from tasks.link_losses import negatives_loss, softmax_loss
 from tasks.link_settings import LinkPredictionSettings
 from tasks.loops import evaluation_loader, gather_rows, resumable_in, training_batches
-from tasks.scored_list import check_chooses_on_val, is_held_out, on_test
+from tasks.scored_list import check_chooses_on_val, on_test
 from tasks.training_graph import TrainingGraph
 
 log = logging.getLogger(__name__)
@@ -248,7 +248,7 @@ class LinkPrediction(Task):
 
     @property
     def holds_out(self) -> bool:
-        return is_held_out(self.settings) and not Path(self.settings.data.train).is_dir()
+        return self.settings.evaluation.on == "val" and self.splits.holds_out
 
     def fingerprint(self, part: Part) -> Mapping[str, Contents]:
         if part == "outputs":

@@ -55,6 +55,8 @@ class KnowledgeSplits:
     """int64 [N, 3]: the facts of the training graph."""
     valid: GraphQuestions
     test: GraphQuestions | None
+    holds_out: bool
+    """Whether `valid` asks for facts of the training file that were held out."""
     notes: tuple[str, ...]
     """What the user should know about the files, one sentence each."""
 
@@ -88,15 +90,15 @@ def read_splits(
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, not {protocol!r}")
     train = existing_path(Path(train).expanduser(), "file or folder")
-    folder = train if train.is_dir() else None
-    if folder is not None:
-        train = _file_in(folder, "train")
+    if train.is_dir():
+        folder, train = train, _file_in(train, "train")
         val = _file_in(folder, "valid", optional=True) if val is None else val
         test = _file_in(folder, "test", optional=True) if test is None else test
     facts = read_triples(train, columns, None, relations, new_relations=relations is None)
     entities, relations, notes = facts.entities, facts.relations, [*facts.notes]
     num_train_entities = len(entities)
-    if val is None or isinstance(val, float):
+    holds_out = val is None or isinstance(val, float)
+    if holds_out:
         held = _held_out(facts, SHARE if val is None else val, seed)
         learned, valid = facts.triples[~held], facts.triples[held]
         notes.append(f"{train}: {len(valid)} of the {len(held)} facts are held out for validation")
@@ -117,8 +119,8 @@ def read_splits(
         else:
             test_questions = _other_graph(other, protocol, columns, relations, notes)
         notes += _remarks("test", test_questions, len(relations))
-    questions = valid_questions, test_questions
-    return KnowledgeSplits(entities, relations, num_train_entities, learned, *questions, tuple(notes))
+    parts = learned, valid_questions, test_questions, holds_out
+    return KnowledgeSplits(entities, relations, num_train_entities, *parts, tuple(notes))
 
 
 def _other_graph(

@@ -4,7 +4,7 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -77,7 +77,8 @@ def read_triples(
     relations = Names(kind="relation") if relations is None else relations
     number_of = relations.add if new_relations else relations.number
     num_known, parts = len(entities), []
-    rows = _rows(path, columns)
+    notes = []
+    rows = _rows(path, columns, notes)
     try:
         while chunk := list(islice(rows, CHUNK)):
             part = np.empty((len(chunk), 3), dtype=np.int64)
@@ -98,19 +99,23 @@ def read_triples(
             raise ValueError(f"{path}: the name {shorten(name)} has a line break or NUL; names are parts of a line")
     triples = np.concatenate(parts)
     first = first_of_each(triples, len(entities), len(relations))
-    notes = []
     if repeated := len(triples) - len(first):
         notes.append(f"{path}: {repeated} lines repeat a fact, which counts once")
     words = [entities[triples[0, 0]], relations[triples[0, 1]], entities[triples[0, 2]]]
-    if columns == FIRST_THREE and sum(word.casefold() in HEADINGS for word in words) >= 2:
+    if columns == FIRST_THREE and _is_heading(words):
         notes.append(
             f"{path}: the first line, {', '.join(words)}, is read as a fact; for a header set data.header=true"
         )
     return Triples(entities, relations, triples[first], tuple(notes))
 
 
-def _rows(path: Path, columns: Columns) -> Iterator[tuple[int, str, str, str]]:
-    """Line number, head, relation and tail of each line that is not blank."""
+def _is_heading(words: Sequence[str]) -> bool:
+    """Whether the words of a first line look like names of columns."""
+    return sum(word.casefold() in HEADINGS for word in words) >= 2
+
+
+def _rows(path: Path, columns: Columns, notes: list[str]) -> Iterator[tuple[int, str, str, str]]:
+    """Line number, head, relation and tail of each line that is not blank. Notes a header that may be a fact."""
     places = (0, 1, 2)
     for row, (number, fields) in enumerate(_fields(path)):
         fields[0] = fields[0].lstrip("\ufeff")  # between files that were joined
@@ -118,6 +123,11 @@ def _rows(path: Path, columns: Columns) -> Iterator[tuple[int, str, str, str]]:
             places = _places(path, number, fields, columns.names)
             continue
         if row == 0 and columns.header:
+            if not _is_heading(fields[:3]):
+                words = ", ".join(fields[:3])
+                notes.append(
+                    f"{path}: the first line, {words}, is skipped as a header; for a fact set data.header=false"
+                )
             continue
         if len(fields) <= max(places):
             comma = path.suffixes[:1] != [".csv"] and len(fields) == 1 and fields[0].count(",") >= 2

@@ -107,6 +107,17 @@ def test_a_narrow_beam_keeps_the_best():
     assert [path.importance for path in found] == [5, 3, 1]
 
 
+@pytest.mark.parametrize("facts", [[(0, 0, 1)], [(0, 0, 2), (0, 0, 1)]])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_an_end_that_only_the_asked_fact_had_has_no_paths(facts, reverse):
+    graph, (head, relation, answer) = make_graph(facts, 1), facts[0]
+    if reverse:
+        head, relation, answer = answer, relation + 1, head
+    graph = without_fact(graph, head, relation, answer)
+    assert find_paths(graph.edge_index, np.ones((2, graph.num_edges)), head, answer, num_paths=5) == []
+    assert explain_answer(Walks([[1.0, 1.0]] * 2, num_layers=2), graph, head, relation, answer).paths == []
+
+
 def test_the_importance_is_the_gradient_of_the_score():
     graph, model = make_random(1), Walks(np.random.default_rng(0).uniform(size=(4, 4)), num_layers=3)
     importance, score = edge_importance(model, graph, 0, 2, 1)

@@ -263,9 +263,31 @@ def test_facts_to_ask_for_are_no_part_of_the_training_graph(families, tmp_path):
     assert first["graph"].num_nodes == second["graph"].num_nodes == alone.splits.num_train_entities
 
 
+@pytest.mark.parametrize(
+    ("train", "val", "on", "is_held_out"),
+    [
+        ("families/train.txt", None, "val", True),
+        ("families/train.txt", 0.2, "val", True),
+        ("families/train.txt", "families/test.txt", "val", False),
+        ("families", None, "val", False),
+        ("families", 0.2, "val", True),
+        ("families", 0.2, "test", False),
+        ("alone", None, "val", True),
+    ],
+)
+def test_facts_are_held_out_of_files_and_of_folders(families, tmp_path, train, val, on, is_held_out):
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "families").symlink_to(families / "families")
+    (tmp_path / "alone/train.txt").symlink_to(families / "families/train.txt")
+    val = f"{tmp_path}/{val}" if isinstance(val, str) else val
+    task = make_task(families, data={"train": f"{tmp_path}/{train}", "val": val}, evaluation={"on": on})
+    assert task.holds_out == is_held_out
+
+
 @without_plots()
-def test_facts_that_may_have_been_learned_are_told(families, tmp_path, capsys):
-    data = {"train": str(families / "families/train.txt"), "val": 0.2}
+@pytest.mark.parametrize("place", ["families/train.txt", "families"])
+def test_facts_that_may_have_been_learned_are_told(families, tmp_path, capsys, place):
+    data = {"train": str(families / place), "val": 0.2}
     (tmp_path / "recipe.yaml").write_text(write_yaml(recipe(families, data=data)))
     run = ["--run-dir", str(tmp_path / "run"), f"run.dir={tmp_path / 'run'}"]
     train.main(["-c", str(tmp_path / "recipe.yaml"), run[2]])

@@ -13,9 +13,9 @@ from datasets.synthetic.skeleton_moves import make_skeleton_moves
 from engine.distributed import Ranks
 from inference import Predictor
 from inference.trained import load_trained
-from settings import SettingsError, apply_overrides, parse_settings
+from settings import SettingsError, apply_overrides, parse_settings, write_yaml
 from tasks.skeleton_action import SkeletonAction
-from tools import predict, visualize
+from tools import evaluate, predict, train, visualize
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -106,6 +106,32 @@ def test_two_people_stgcn_and_a_body_of_your_own(moves, tmp_path):
         assert batch["skeleton"].shape == (2, 2, 16, 3, 3) and loss.isfinite()
         assert [item.id for item in task.train_files] == ["a1_s1_e1", "a2_s1_e1"]
         assert [item.id for item in task.val_files] == ["a1_s2_e1", "a2_s2_e1"]
+
+
+def test_subjects_that_were_trained_on_are_told_when_they_are_scored(moves, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    names = [f"a{action}_s{subject}_e1" for action in (1, 2) for subject in (1, 2, 3, 4)]
+    np.savez(tmp_path / "all.npz", **{name: rng.normal(size=(9, 20, 3)) for name in names})
+    np.savez(tmp_path / "others.npz", **{name: rng.normal(size=(9, 20, 3)) for name in names})
+    values, source = recipe(moves), f"{tmp_path}/all.npz"
+    values["data"] |= {"train": source, "val": source, "class_names": ["bow", "kick"], "names": "msr_action3d"}
+    values["data"] |= {"val_split": "2,4"}
+    (tmp_path / "recipe.yaml").write_text(write_yaml(values))
+    train.main(["-c", str(tmp_path / "recipe.yaml"), f"run.dir={tmp_path / 'run'}"])
+    shared, other = "skeletons in the validation list are also in the training list", "trained on a different part of"
+    for changes, told in (
+        ([], []),
+        (["data.val_split=1,3"], [shared]),
+        (["data.val_split=1,3", "data.train_split=2,4"], [other]),
+        ([f"data.val={tmp_path}/others.npz"], []),
+    ):
+        capsys.readouterr()
+        evaluate.main(["--run-dir", str(tmp_path / "run"), *changes])
+        error = capsys.readouterr().err
+        assert [text for text in (shared, other) if text in error] == told
+    (tmp_path / "all.npz").rename(tmp_path / "moved.npz")
+    evaluate.main(["--run-dir", str(tmp_path / "run"), f"data.val={tmp_path}/moved.npz"])
+    assert shared not in capsys.readouterr().err
 
 
 def test_pictures_of_samples_and_an_unreadable_file(moves, tmp_path):

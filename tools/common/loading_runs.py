@@ -64,8 +64,10 @@ def report(task: Task, run: Path, checkpoint: str | None, ranks: Ranks, average:
     """
     weights = ranks.on_main(lambda: find_weights(run, checkpoint))  # the same file on every rank
     ranks.on_main(lambda: check_folder(run / "evaluations", OTHER_FOLDER))
-    if ranks.is_main and task.holds_out:
-        warn_of_other_training(weights, task.fingerprint("training"))
+    if task.holds_out:
+        task.warn_of_scored_training_items()  # on all ranks, which may make demo files together
+        if ranks.is_main:
+            warn_of_other_training(weights, task.fingerprint("training"))
     model = accelerate(task, load_model(task, weights, ranks, average), weights, average)
     made_from = describe(task, run, weights, average)
     suffixes = [weights.stem] * bool(checkpoint) + ["average"] * average

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from datasets.graphs import KnownAnswers
 from engine.progress import progress_bar
+from settings import SettingsError
 from tools.common.output_files import check_keeps_inputs, check_replaces_text, write_table
 from tools.prediction.questions import (
     Guess,
@@ -54,6 +55,10 @@ def predict_answers(args: argparse.Namespace) -> int:
     known = known_answers(opened.graph)
     if args.all:
         questions = [one for one in questions_of_all(args.all, opened.graph) if is_open(one, known, opened.graph)]
+        if not questions:
+            raise SettingsError(
+                f"every pair of entities of {args.graph} is known for {args.all}; nothing is left to ask"
+            )
         rows = _best_of_all(_answers(opened, questions, known, args), args.top)
         _show_facts(rows, opened)
     else:

@@ -131,6 +131,18 @@ def test_a_header_that_was_read_as_a_fact_is_told(tmp_path):
     assert read_triples(write(tmp_path / "facts.txt", facts)).notes == ()
 
 
+def test_a_fact_that_was_skipped_as_a_header_is_told(tmp_path):
+    (note,) = read_triples(write(tmp_path / "facts.txt", FACTS), Columns(header=True)).notes
+    assert note.endswith(
+        "the first line, aspirin, treats, pain, is skipped as a header; for a fact set data.header=false"
+    )
+    for header, columns in (
+        (("Subject", "Predicate", "Object"), Columns(header=True)),
+        (("a", "b", "c"), Columns(("a", "b", "c"), header=True)),
+    ):
+        assert read_triples(write(tmp_path / "facts.txt", FACTS, header=header), columns).notes == ()
+
+
 def test_files_that_were_joined_and_names_that_are_no_part_of_a_line(tmp_path):
     path = tmp_path / "facts.csv"
     path.write_text("\ufeffflu,has,fever\n\ufeffflu,has,pain\n")

@@ -91,6 +91,36 @@ def test_all_shows_the_most_probable_facts_of_a_relation(run, tmp_path, capsys):
     assert [line.split("% ")[1] for line in last] == [f"{row['head']}  mother_of  {row['answer']}" for row in rows[:4]]
 
 
+@pytest.mark.parametrize("words", [[], ["--new"]])
+def test_all_says_that_nothing_is_left_to_ask(run, tmp_path, words):
+    graph = tmp_path / "known.tsv"
+    graph.write_text("Ann\tmother_of\tAnn\n")
+    with pytest.raises(
+        SettingsError, match=r"every pair of entities of .*known\.tsv is known for mother_of; nothing is"
+    ):
+        ask(run, "--graph", graph, "--all", "mother_of", "--csv", tmp_path / "none.csv", *words)
+    assert not (tmp_path / "none.csv").exists()
+
+
+def test_the_only_fact_of_an_entity_is_explained_without_paths(run, tmp_path, capsys):
+    graph = tmp_path / "one.tsv"
+    graph.write_text("Ann\tmother_of\tBob\n")
+    ask(run, "--graph", graph, "--ask", "? mother_of Bob", tool=explain)
+    assert "Ann" in capsys.readouterr().out
+
+
+def test_a_fact_taken_for_a_header_is_told(run, tmp_path, capsys):
+    for name, lines, is_told in (
+        ("bare", "Ann\tmother_of\tBob\nBob\tfather_of\tCid\n", True),
+        ("headed", "head\trelation\ttail\nBob\tfather_of\tCid\n", False),
+    ):
+        (tmp_path / name).write_text(lines)
+        ask(run, "--graph", tmp_path / name, "--ask", "Bob father_of ?", "data.header=true")
+        told = f"{tmp_path / name}: the first line, Ann, mother_of, Bob, is skipped as a header; for a fact set"
+        logged = capsys.readouterr().err
+        assert (told in logged) == is_told == ("is skipped" in logged)
+
+
 def test_explanations_are_shown_and_written(run, tmp_path, capsys):
     files = ("--csv", tmp_path / "paths.csv", "-o", tmp_path / "why.png")
     ask(run, "--ask", "Ann\tgrandmother_of\tCid", "--ask", "Bob father_of ?", "--top", 2, *files, tool=explain)
