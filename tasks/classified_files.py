@@ -19,10 +19,8 @@ from tasks.class_lists import ClassLists
 from tasks.evaluation_key import evaluation_key, validation_source
 from tasks.lists_fingerprint import fingerprint_lists
 from tasks.loader_settings import loader_options
-from tasks.named_classes import NamedClasses
+from tasks.named_classes import SPLITS, NamedClasses
 from tasks.scored_list import on_test
-
-SCORED = {"val": "validation", "test": "test"}
 
 
 class ClassifiedFiles(NamedClasses):
@@ -158,7 +156,7 @@ class ClassifiedFiles(NamedClasses):
         return True
 
     def warn_of_scored_training_items(self) -> None:
-        lists = {"training": self.train_files, SCORED[self.settings.evaluation.on]: self.val_files}
+        lists = {"training": self.train_files, SPLITS[self.settings.evaluation.on]: self.val_files}
         hashes = {name: path_hashes(files) for name, files in lists.items()}
         self.warn_of_shared_files(lists, hashes, self.item)
 

@@ -16,6 +16,8 @@ from tasks.scored_list import is_held_out
 
 log = logging.getLogger(__name__)
 CLASS_NAMES = "class_names.txt"
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
+"""What messages call the lists of the settings."""
 
 
 class NamedClasses(Task):

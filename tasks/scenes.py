@@ -29,13 +29,13 @@ from tasks.evaluation_key import settings_without
 from tasks.initial_weights import load_initial_weights
 from tasks.loader_settings import LoaderSettings, loader_options
 from tasks.loops import check_any_read, gather_rows, resumable_in, training_batches
+from tasks.named_classes import SPLITS
 from tasks.scene_lists import SceneLists
 from tasks.scene_predictions import answer_files, see_files
 from tasks.scored_list import check_chooses_on_val
 
 log = logging.getLogger(__name__)
 
-SPLITS = {"train": "training", "val": "validation", "test": "test"}
 IN_TRAINING_ONLY = ("train", "train_view", "make")
 IN_THE_FILES = ("root", "val", "val_root", "test", "test_root", "test_labels", "source_pattern", "class_names")
 IGNORED = {
