@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from settings import SettingsError
 from tools.common.arguments import parse_arguments
 from tools.common.errors import clear_errors
-from tools.common.output_files import check_replaces_text
+from tools.common.output_files import check_outputs, check_replaces_text
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     outputs = [path for path in (args.output, args.rest) if path is not None]
-    for path in outputs:
-        check_replaces_text(path, "choose another one with -o or --rest")
+    inputs = [args.list, args.class_names, *args.source.expanduser().glob("*.xml")]
+    check_outputs([(path, "choose another one with -o or --rest") for path in outputs], inputs, check_replaces_text)
     try:
         source, images = (existing_path(path.expanduser(), "folder") for path in (args.source, args.images))
         if args.form == "voc":
@@ -64,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parts = [content]
     if args.rest:
         rows = range(len(content["images"]))
+        if len(rows) < args.every:
+            raise SettingsError(f"--every {args.every} leaves none of the {len(rows)} images for --rest; set it lower")
         parts = [
             split_content(content, [row for row in rows if (row % args.every == args.every - 1) == is_rest])
             for is_rest in (False, True)

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from settings import SettingsError
 from tools.common.arguments import parse_arguments
 from tools.common.errors import clear_errors
-from tools.common.output_files import check_replaces_text
+from tools.common.output_files import check_outputs, check_replaces_text
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +61,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     table = args.table or args.output.with_name("mapping_table.txt")
-    check_replaces_text(args.output, "choose another one with -o")
-    check_replaces_text(table, "choose another one with --table")
+    groups = args.output.with_name("groups.txt")
+    _check_outputs(args, table, groups)
     try:
         found, missing = read_layout(args.layout, args.root, args.annotations, args.split, args.class_names)
         videos = found.videos
@@ -75,13 +75,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             videos = labeled
         if len(missing) == len(found.videos):
             raise ValueError(f"none of its {len(missing)} videos is below {args.root}; is this the right folder?")
+        if found.sources:
+            _check_same_recordings(groups, args.annotations, set(found.sources.values()))
         if found.class_names:
             write_table(table, found.class_names)
         write_list(args.output, videos)
         if found.sources:
             listed = {video.id for video in videos}
             sources = {video: source for video, source in found.sources.items() if video in listed}
-            write_sources(args.output.with_name("groups.txt"), sources)
+            write_sources(groups, sources)
     except (OSError, ValueError) as error:
         raise SettingsError(str(error)) from error
     if missing:
@@ -93,12 +95,34 @@ def main(argv: Sequence[str] | None = None) -> None:
     classes = f"{table}: {len(found.class_names)} classes" if found.class_names else "none has a class"
     log.info("%s: %d videos; %s", args.output, len(videos), classes)
     if found.sources:
-        log.info("data.fold_groups=%s: %d recordings", args.output.with_name("groups.txt"), len(set(sources.values())))
+        log.info("data.fold_groups=%s: %d recordings", groups, len(set(sources.values())))
     if found.class_names:
         words = re.findall("[a-z]+", args.output.stem.lower())
         is_training = any(word.startswith("train") for word in words)
         split = "val" if not is_training and any(word.startswith(("val", "test")) for word in words) else "train"
         log.info("in a recipe: data.%s=%s data.root=%s data.class_names=%s", split, args.output, args.root, table)
+
+
+def _check_outputs(args: argparse.Namespace, table: Path, groups: Path) -> None:
+    outputs = [(args.output, "choose another one with -o"), (table, "choose another one with --table")]
+    if args.layout == "fights":
+        outputs.append((groups, "choose another folder with -o"))
+    annotations = args.annotations and args.annotations.expanduser()
+    inputs = [annotations, args.class_names]
+    if annotations and annotations.is_dir():
+        inputs += annotations.iterdir()
+    check_outputs(outputs, inputs, check_replaces_text)
+
+
+def _check_same_recordings(groups: Path, annotations: Path, recordings: set[str]) -> None:
+    """Raises ValueError if there is a table of recordings already that was not made from these annotations."""
+    from datasets.text_files import read_text
+
+    if groups.exists() and {line.partition("\t")[2] for line in read_text(groups).splitlines()} - recordings:
+        raise ValueError(
+            f"{groups} exists with recordings that are not in {annotations}; move it away, or choose another folder "
+            "with -o"
+        )
 
 
 if __name__ == "__main__":

@@ -195,6 +195,15 @@ def test_files_of_another_form_are_refused(tmp_path, content, message):
         main([str(tmp_path / "set.json")])
 
 
+def test_the_source_is_not_replaced(tmp_path):
+    for name in ("set.json", "names.txt"):
+        (tmp_path / name).write_text("{}")
+        options = ["--class-names", str(tmp_path / "names.txt"), "--table", str(tmp_path / name)]
+        with pytest.raises(SettingsError, match=f"{name} is the input .*; choose another one with --table"):
+            main([str(tmp_path / "set.json"), *options])
+        assert (tmp_path / name).read_text() == "{}"
+
+
 def test_wrong_arguments(tmp_path):
     with pytest.raises(SettingsError, match="no set of images at"):
         main([str(tmp_path / "gone"), "--table", str(tmp_path / "t.csv")])

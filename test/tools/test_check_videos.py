@@ -174,6 +174,12 @@ def test_index_elsewhere(videos, tmp_path):
     assert find_store(videos) is None and find_store(videos, index).find(videos.parent / "good.mp4") is not None
     with pytest.raises(FileNotFoundError, match="no index of videos at"):
         find_store(videos, tmp_path / "other.index")
+    text = videos.read_text()
+    with pytest.raises(SettingsError, match=r"list\.txt is the input .*; choose another place with --index"):
+        main([str(videos), "--index", str(videos)])
+    with pytest.raises(SettingsError, match=r"two outputs would be written to .*list\.txt\.checked\.csv; choose"):
+        main([str(videos), "--index", str(tmp_path / "list.txt.checked.csv")])
+    assert videos.read_text() == text
     with pytest.raises(FileError, match="does its folder exist, is it writable"):
         main([str(videos), "--index", str(tmp_path / "nowhere" / "all.index")])
 

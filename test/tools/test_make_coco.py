@@ -52,3 +52,24 @@ def test_wrong_arguments(folder):
         main(["voc", str(folder / "xml"), *options, "--every", "5"])
     with pytest.raises(SettingsError, match=r"no folder at .*xlm: .*did you mean 'xml'\?"):
         main(["voc", str(folder / "xlm"), *options])
+    with pytest.raises(SettingsError, match=r"--every 6 leaves none of the 5 images for --rest; set it lower"):
+        main(["voc", str(folder / "xml"), *options, "--every", "6", "--rest", str(folder / "rest.json")])
+    assert not (folder / "set.json").exists()
+
+
+@pytest.mark.parametrize("output", ["list.txt", "xml/a.xml", "names.txt"])
+def test_inputs_are_not_replaced(folder, output):
+    (folder / "list.txt").write_text("a\n"), (folder / "names.txt").write_text("0\tcell\n")
+    before = (folder / output).read_text()
+    options = ["--list", "list.txt", "--class-names", "names.txt", "--every", "2", "--rest", output, "-o", "new.json"]
+    options = [option if option.startswith("-") or option == "2" else str(folder / option) for option in options]
+    with pytest.raises(SettingsError, match=rf"{output} is the input .*; choose another one with -o or --rest"):
+        main(["voc", str(folder / "xml"), "--images", str(folder / "images"), *options])
+    assert (folder / output).read_text() == before
+
+
+def test_the_two_parts_are_two_files(folder):
+    options = ["--images", str(folder / "images"), "-o", str(folder / "o.json"), "--rest", str(folder / "o.json")]
+    with pytest.raises(SettingsError, match=r"two outputs would be written to .*o\.json; choose another one"):
+        main(["voc", str(folder / "xml"), *options, "--every", "2"])
+    assert not (folder / "o.json").exists()

@@ -49,6 +49,30 @@ def test_a_video_named_as_the_list_is_kept(tmp_path):
     main(["folder", str(tmp_path / "videos"), "-o", str(tmp_path / "list.txt")])  # lists are replaced
 
 
+def test_inputs_are_not_replaced(tmp_path):
+    (tmp_path / "ab_000001_000011.mp4").touch()
+    annotations, names, splits = tmp_path / "train.csv", tmp_path / "names.txt", tmp_path / "splits"
+    annotations.write_text("label,youtube_id,time_start,time_end,split\ndog,ab,1,11,train\n")
+    names.write_text("0\tdog\n")
+    splits.mkdir()
+    (splits / "dog_test_split1.txt").write_text("ab.avi 1\n")
+    before = {path: path.read_text() for path in (annotations, names, splits / "dog_test_split1.txt")}
+    options = ["kinetics400", tmp_path, "--annotations", annotations, "--class-names", names]
+    new = tmp_path / "new.txt"
+    for arguments, message in (
+        ([*options, "-o", annotations], "train.csv is the input .*train.csv; choose another one with -o"),
+        ([*options, "-o", new, "--table", names], "names.txt is the input .*; choose another one with --table"),
+        ([*options, "-o", new, "--table", new], "two outputs would be written to .*new.txt; choose another one with"),
+        (
+            ["hmdb51", tmp_path, "--annotations", splits, "-o", splits / "dog_test_split1.txt"],
+            "split1.txt is the input",
+        ),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            main(list(map(str, arguments)))
+    assert not new.exists() and all(path.read_text() == text for path, text in before.items())
+
+
 def test_videos_without_a_class_can_be_dropped(tmp_path):
     for name in ("A1.mp4", "B2.mp4"):
         (tmp_path / name).touch()
@@ -85,6 +109,12 @@ def test_the_recordings_of_fights_are_a_table_for_folds(tmp_path, caplog):
     files = read_videos(tmp_path / "lists/fights.txt", tmp_path / "videos")
     assert len(set(sources_from_table(groups, files))) == 2
     assert f"data.fold_groups={groups}: 1 recordings" in caplog.text
+    arguments = ["fights", str(tmp_path / "videos"), *annotations, "-o", str(tmp_path / "lists/fights.txt")]
+    main(arguments)  # its own table is replaced
+    groups.write_text("fi001\tcamera 1\n")
+    with pytest.raises(SettingsError, match=r"groups\.txt exists with recordings that are not in .*; move it away, or"):
+        main(arguments)
+    assert groups.read_text() == "fi001\tcamera 1\n"
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,23 @@ def check_keeps_inputs(output: Path, inputs: Iterable[str], remedy: str) -> None
             raise SettingsError(f"{output} {'holds the input' if output.is_dir() else 'is the input'} {path}; {remedy}")
 
 
+def check_outputs(
+    outputs: Iterable[tuple[Path, str]], inputs: Iterable[Path | None], check: Callable[[Path, str], None] = check_file
+) -> None:
+    """Raises SettingsError for an output, given with its remedy, that fails `check`, is an input or another output.
+
+    None stands for an input that was not given.
+    """
+    inputs, taken = [str(path.expanduser()) for path in inputs if path is not None], set()
+    for path, remedy in outputs:
+        check(path, remedy)
+        check_keeps_inputs(path, inputs, remedy)
+        place = os.path.realpath(path)
+        if place in taken:
+            raise SettingsError(f"two outputs would be written to {path}; {remedy}")
+        taken.add(place)
+
+
 def distinct_names(
     paths: Iterable[str], files_of: Callable[[str], Set[str]] = lambda name: frozenset([name])
 ) -> list[str]:

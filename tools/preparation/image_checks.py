@@ -22,7 +22,7 @@ from datasets.text_files import existing_path
 from datasets.worker_pool import Lost, run_each
 from engine.progress import counted, terminal_bar
 from settings import SettingsError, some_of
-from tools.common.output_files import check_replaces_text
+from tools.common.output_files import check_outputs, check_replaces_text
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,8 @@ def check_images(args: argparse.Namespace) -> bool:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     tqdm.monitor_interval = 0  # no monitor thread: workers are forked
     table = args.table or Path(f"{str(args.source).rstrip('/')}.checked.csv")
-    check_replaces_text(table, "choose another one with --table")
+    inputs = [args.source, args.class_names]
+    check_outputs([(table, "choose another one with --table")], inputs, check_replaces_text)
     try:
         entries, class_names = _entries(args)
         rows = _check_all(list(entries), args.workers, args.timeout)

@@ -22,7 +22,7 @@ from datasets.video.lists import find_videos, read_videos
 from datasets.worker_pool import Lost, run_each
 from engine.progress import terminal_bar
 from settings import SettingsError
-from tools.common.output_files import check_file
+from tools.common.output_files import check_outputs
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,7 @@ def check_videos(args: argparse.Namespace) -> bool:
         videos = _read(args.source, args.root, args.split)
         index = args.index or store_path(args.source)
         table = index.with_name(store_path(args.source).with_suffix(".checked.csv").name)
-        for path in (index, table):
-            check_file(path, "choose another place with --index")
+        check_outputs([(path, "choose another place with --index") for path in (index, table)], [args.source])
         with IndexStoreWriter(index) as store:
             rows = _check_all(videos, store, args.full, args.workers, args.timeout)
         _write_table(table, rows)

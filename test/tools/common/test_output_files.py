@@ -9,7 +9,7 @@ from faults import as_nobody
 
 from settings import SettingsError
 from tools import benchmark, check_videos, convert_videos, make_list, probe_features, show_data, train
-from tools.common.output_files import check_file, check_folder, check_keeps_inputs
+from tools.common.output_files import check_file, check_folder, check_keeps_inputs, check_outputs
 
 
 def test_what_can_be_written_passes_and_leaves_nothing(tmp_path):
@@ -40,6 +40,17 @@ def test_inputs_are_not_replaced(tmp_path):
             check_keeps_inputs(output, [str(video)], "choose another")
     with pytest.raises(SettingsError, match=rf"{tmp_path} holds the input .*a\.mp4; choose another"):
         check_keeps_inputs(tmp_path, [str(video)], "choose another")
+
+
+def test_outputs_are_no_inputs_and_differ(tmp_path):
+    (tmp_path / "in.txt").write_text("")
+    (tmp_path / "link.txt").symlink_to(tmp_path / "new.txt")
+    new = (tmp_path / "new.txt", "choose -o")
+    check_outputs([new, (tmp_path / "other.txt", "x")], [None, tmp_path / "in.txt"])
+    with pytest.raises(SettingsError, match=r"in\.txt is the input .*in\.txt; choose --rest"):
+        check_outputs([new, (tmp_path / "in.txt", "choose --rest")], [tmp_path / "in.txt"])
+    with pytest.raises(SettingsError, match=r"two outputs would be written to .*link\.txt; choose --rest"):
+        check_outputs([new, (tmp_path / "link.txt", "choose --rest")], [])
 
 
 def test_permissions_count():
