@@ -11,7 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from datasets.dense.coco_checks import annotation_fault, category_fault, geometry_fault, image_faults, top_fault
+from datasets.dense.coco_checks import (
+    annotation_fault,
+    category_fault,
+    geometry_fault,
+    image_faults,
+    repeated_images,
+    top_fault,
+)
 from datasets.dense.label_maps import LabelMapFiles
 from datasets.dense.label_values import IGNORED, LabelValues, read_label_file
 from datasets.dense.segmentation import decode_segmentation
@@ -66,10 +73,13 @@ def coco_entries(path: Path, root: Path) -> Iterator[Entry]:
             yield Entry(str(path), faults=(f"annotation {name}: {annotation_fault(annotation, sizes, categories)}",))
     for fault in bad.values():
         yield Entry(str(path), faults=(fault,))
+    repeated = repeated_images(images)
     for image in images:
         own = annotations[image["id"]]
         faults = [_annotation_fault(entry, sizes, categories) for entry in own]
         good = tuple(entry for entry, fault in zip(own, faults, strict=True) if not fault and entry.get("segmentation"))
+        if image["id"] in repeated:
+            faults.append(f"image {image['id']}: it is the file of image {repeated[image['id']]}; list each file once")
         yield Entry(
             str(root / image["file_name"]), sizes[image["id"]],
             num_objects=len(own), annotations=good, faults=tuple(filter(None, faults)),

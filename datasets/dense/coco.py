@@ -24,7 +24,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datasets.class_table import class_names_from
-from datasets.dense.coco_checks import MIN_SIDE, annotation_fault, category_fault, image_faults, is_id, top_fault
+from datasets.dense.coco_checks import (
+    MIN_SIDE,
+    annotation_fault,
+    category_fault,
+    image_faults,
+    is_id,
+    repeated_images,
+    top_fault,
+)
 from datasets.dense.segmentation import decode_segmentation
 from datasets.file_list import PackedTexts
 from datasets.text_files import existing_path, read_json
@@ -235,6 +243,7 @@ def read_coco(
     tables = _pack(content, label_of, masks)
     _log_degenerate(path, tables)
     _log_cut(path, tables)
+    _log_repeated(path, content["images"])
     return CocoImages(str(path), str(root), classes, tables)
 
 
@@ -353,4 +362,13 @@ def _log_degenerate(path: Path, tables: _Tables) -> None:
         log.warning(
             "%s: boxes left out of training, because they are degenerate or outside their image: %d, for example that "
             "of annotation %d", path, len(bad), tables.annotation_ids[bad[0]],
+        )  # fmt: skip
+
+
+def _log_repeated(path: Path, images: list[dict[str, Any]]) -> None:
+    if repeated := repeated_images(images):
+        number, first = next(iter(repeated.items()))
+        log.warning(
+            "%s: images whose file another image has: %d, for example %d that of %d; list each file once, with all of "
+            "its objects", path, len(repeated), number, first,
         )  # fmt: skip

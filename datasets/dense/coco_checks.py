@@ -4,6 +4,7 @@ Reading such a file stops at the first fault; `tools/check_images.py` lists all 
 """
 
 import math
+import os
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -48,6 +49,16 @@ def image_faults(images: list[dict[str, Any]]) -> Iterator[tuple[int, str]]:
             yield position, f"image id {image['id']} appears twice; ids must differ"
         else:
             seen.add(image["id"])
+
+
+def repeated_images(images: list[dict[str, Any]]) -> dict[int, int]:
+    """Id of each image whose file an earlier one has -> the id of the first.
+
+    To each of them, the objects of the others are background.
+    """
+    first: dict[str, int] = {}
+    firsts = {image["id"]: first.setdefault(os.path.normpath(image["file_name"]), image["id"]) for image in images}
+    return {number: earlier for number, earlier in firsts.items() if number != earlier}
 
 
 def category_fault(categories: list[dict[str, Any]]) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from datasets.dense.label_values import read_label_file
 from datasets.dense.segmentation import box_of, encode_mask
 from datasets.file_list import FileError
+from datasets.find_files import is_passed_over
 from datasets.image_file import SUFFIXES, read_image
 from settings import did_you_mean
 
@@ -35,13 +37,14 @@ def coco_from_voc(
         names: the files to use, without `.xml`, such as those of a list of VOC's ImageSets; None: all, sorted.
         class_names: the classes, in order of their category ids from 1; None: those that occur, sorted.
 
-    Raises FileError for a file that is missing, not XML of this format, has an unknown class, or states another size
-    than its image has.
+    Raises FileError for a file that is missing, not XML of this format, has an unknown class, states another size than
+    its image has, or names the same image as another file.
     """
-    names = sorted(path.stem for path in annotations.glob("*.xml")) if names is None else names
+    names = sorted(path.stem for path in _files_of(annotations, ".xml")) if names is None else names
     if not names:
         raise FileError(annotations, "has no XML files")
     files = [(annotations / f"{name}.xml", _read_voc(annotations / f"{name}.xml")) for name in names]
+    _check_named_images(files, images)
     found = sorted({kind for _, (_, _, objects) in files for kind, _, _ in objects})
     class_names = found if class_names is None else list(class_names)
     content, empty, cut = _new_content(class_names), [], []
@@ -67,6 +70,31 @@ def coco_from_voc(
     if cut:
         log.warning("boxes that reach beyond their image, cut at its border: %d, first %s", len(cut), cut[0])
     return content
+
+
+def _files_of(folder: Path, suffix: str) -> list[Path]:
+    return sorted(path for path in folder.glob(f"*{suffix}") if not is_passed_over(path.name))
+
+
+def _check_named_images(files: Sequence[tuple[Path, tuple[str, Any, Any]]], images: Path) -> None:
+    """Raises FileError for an image that two files name; logs those that name another than the one of their own name.
+
+    Renamed copies of XML files often name their old image.
+    """
+    stems = {image.stem for image in images.iterdir() if image.suffix.lower() in SUFFIXES}
+    first: dict[str, Path] = {}
+    others = []
+    for path, (name, _, _) in files:
+        if path.stem != Path(name).stem and path.stem in stems:
+            others.append(f"{path}, which names {name}")
+        if (earlier := first.setdefault(os.path.normpath(name), path)) is not path:
+            raise FileError(
+                path, f"names the image {name}, as {earlier} does; correct the filename in one, or remove it"
+            )
+    if others:
+        log.warning(
+            "XML files that name another image than that of their own name: %d, first %s", len(others), others[0]
+        )
 
 
 def _check_size(path: Path, size: tuple[int, int] | None, image: dict[str, Any]) -> None:
@@ -113,12 +141,12 @@ def coco_from_instances(masks: Path, images: Path, category: str, suffix: str = 
     Raises FileError for a mask without image or of another size, and for two images of one name.
     """
     content = _new_content([category])
-    paths = sorted(path for path in masks.glob("*.png") if path.stem.endswith(suffix))
+    paths = [path for path in _files_of(masks, ".png") if path.stem.endswith(suffix)]
     if not paths:
         raise FileError(masks, f"has no PNG files{suffix and f' whose names end in {suffix}'}")
     by_stem: dict[str, str] = {}
     for image in sorted(set(images.iterdir()) - set(paths)):
-        if image.suffix.lower() in SUFFIXES and not image.name.startswith("."):
+        if image.suffix.lower() in SUFFIXES and not is_passed_over(image.name):
             if image.stem in by_stem:
                 raise FileError(image, f"has the name of {by_stem[image.stem]}; which one do masks belong to?")
             by_stem[image.stem] = image.name

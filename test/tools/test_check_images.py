@@ -103,15 +103,17 @@ def test_every_fault_of_a_coco_file_is_listed(tmp_path, caplog):
             {"id": 3, "file_name": "cut.jpg", **size},
             {"id": 4, "file_name": "gone.jpg", **size},
             {"id": 4, "file_name": "twice.jpg", **size},
+            {"id": 5, "file_name": "./good.jpg", **size},
         ],
         "annotations": [{"id": number, **base, **entry} for number, (entry, _) in enumerate(entries)],
         "categories": [{"id": 1, "name": "thing"}],
     }
     (tmp_path / "set.json").write_text(json.dumps(content))
     status, rows = run(tmp_path / "set.json", table=tmp_path / "t.csv")
+    assert rows.pop()["fault"] == "image 5: it is the file of image 1; list each file once"
     faults = {row["path"].split("/")[-1]: row["fault"] for row in rows}
     together = "\n".join(row["fault"] for row in rows)
-    assert status == 1 and "7 entries, 7 with a fault" in caplog.text
+    assert status == 1 and "8 entries, 8 with a fault" in caplog.text
     for _, fault in entries:
         assert fault in together
     assert "annotation 0" not in together and len(faults["good.jpg"].split("; annotation ")) == 8

@@ -179,6 +179,15 @@ def test_identities_tell_changed_objects(tmp_path):
     assert whole[0] != cut[0] and whole[1] == cut[1]
 
 
+def test_images_that_are_listed_twice_are_counted(tmp_path, caplog):
+    changed = content()
+    read_coco(write(tmp_path, changed))
+    assert not caplog.text
+    changed["images"].append({**changed["images"][0], "id": 8})
+    assert len(read_coco(write(tmp_path, changed))) == 3
+    assert "images whose file another image has: 1, for example 8 that of 7; list each file once" in caplog.text
+
+
 def test_boxes_that_reach_beyond_their_image_are_counted(tmp_path, caplog):
     annotations = [
         {"id": number, "image_id": 7, "category_id": 4, "bbox": box, "segmentation": SQUARE}

@@ -72,6 +72,26 @@ def test_faults_of_voc(voc, text, message):
         coco_from_voc(voc / "xml", voc / "images", class_names=["cell"])
 
 
+def test_renamed_files_of_voc_that_name_their_old_image(voc, caplog):
+    write_xml(voc / "xml/b.xml", name="a.jpg")
+    with pytest.raises(
+        FileError, match=r"b\.xml: names the image a\.jpg, as .*a\.xml does; correct the filename in one"
+    ):
+        coco_from_voc(voc / "xml", voc / "images")
+    assert len(coco_from_voc(voc / "xml", voc / "images", ["b"])["images"]) == 1
+    xml = voc / "xml/b.xml"
+    assert f"that name another image than that of their own name: 1, first {xml}, which names a.jpg" in caplog.text
+
+
+def test_hidden_files_are_passed_over(voc):
+    for name in ("xml/._a.xml", "masks/._a.png", "images/._a.jpg"):
+        (voc / name).parent.mkdir(exist_ok=True)
+        (voc / name).write_bytes(b"\0\5\x16\7")  # as macOS leaves on disks of other systems
+    assert len(coco_from_voc(voc / "xml", voc / "images")["images"]) == 2
+    Image.new("L", (40, 30)).save(voc / "masks/a.png")
+    assert len(coco_from_instances(voc / "masks", voc / "images", "cell")["images"]) == 1
+
+
 def test_missing_files_of_voc(voc):
     with pytest.raises(FileError, match=r"c\.xml: does not exist"):
         coco_from_voc(voc / "xml", voc / "images", ["c"])
