@@ -32,6 +32,9 @@ UNREAD_SUFFIXES = (".cr2", ".dng", ".exr", ".hdr", ".heic", ".heif", ".jxl", ".n
 MAX_PIXELS, MAX_SIDE = 100_000_000, 65_535
 """Larger images are rejected before they are decoded: a file of a few bytes can claim any size."""
 
+MIN_16_BIT_WHITE = 4096
+"""An image of 16 bits whose values all lie below holds 12 bits or fewer: the high byte is at most 15."""
+
 _SCALE_DOWN = f"the limit is {MAX_PIXELS // 10**6} million, {MAX_SIDE:,} on a side; scale it down or cut it up"
 _NO_RANGE = "which have no agreed black and white; save it with 8 or 16 bits, or as floats from 0 to 1"
 _16_BIT_FORMATS = ("JPEG2000", "PNG", "PPM")  # they have no more than 16 bits, though Pillow may give 32
@@ -88,6 +91,25 @@ def is_turned(path: str) -> bool:
         return _orientation(image) in _TO_UPRIGHT
 
 
+def range_fault(path: str) -> str:
+    """What is wrong with the range of a gray image of 16 bits that `read_image` turns nearly black; "" if nothing."""
+    with Image.open(path) as image:
+        if not image.mode.startswith("I") or _num_bits(image) < 16:
+            return ""
+        highest = image.getextrema()[1]
+    if not 0 < highest < MIN_16_BIT_WHITE:
+        return ""
+    return (
+        f"has 16 bits, but no value above {highest}, so it is read as nearly black, at most {highest >> 8} of 255; "
+        "scale its values to 0 ... 65535, or save it with 8 bits"
+    )
+
+
+def _num_bits(image: Image.Image) -> int:
+    """Of a gray image of 12 or 16 bits."""
+    return 12 if getattr(image, "tag_v2", {}).get(ExifTags.Base.BitsPerSample) == (12,) else 16
+
+
 def _from_pixels(path: str, content: Any) -> Image.Image:
     pixels = content.numpy(force=True) if hasattr(content, "detach") else np.asarray(content)  # a tensor, of a GPU too
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
@@ -103,7 +125,7 @@ def _to_rgb(path: str, image: Image.Image) -> Image.Image:
     if 2 in np.atleast_1d(tags.get(ExifTags.Base.SampleFormat, 1)):
         raise ImageError(path, f"holds signed numbers, {_NO_RANGE}")
     if image.mode == "F" or image.mode.startswith("I"):
-        gray = _float_to_bytes(path, image) if image.mode == "F" else _integers_to_bytes(path, image, tags)
+        gray = _float_to_bytes(path, image) if image.mode == "F" else _integers_to_bytes(path, image)
         if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:  # white is 0; Pillow heeds it up to 8 bits
             np.subtract(255, gray, out=gray)
         image = Image.fromarray(gray)
@@ -119,12 +141,11 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _integers_to_bytes(path: str, image: Image.Image, tags: dict) -> np.ndarray:
+def _integers_to_bytes(path: str, image: Image.Image) -> np.ndarray:
     """The 8 high bits of an image of 12 or 16 bits: uint8 [H, W]."""
     if image.mode == "I" and image.format not in _16_BIT_FORMATS:
         raise ImageError(path, f"holds whole numbers of 32 bits, {_NO_RANGE}")
-    num_bits = 12 if tags.get(ExifTags.Base.BitsPerSample) == (12,) else 16
-    return (np.asarray(image) >> (num_bits - 8)).astype(np.uint8)
+    return (np.asarray(image) >> (_num_bits(image) - 8)).astype(np.uint8)
 
 
 def _float_to_bytes(path: str, image: Image.Image) -> np.ndarray:

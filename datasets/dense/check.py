@@ -23,7 +23,7 @@ from datasets.dense.label_maps import LabelMapFiles
 from datasets.dense.label_values import IGNORED, LabelValues, read_label_file
 from datasets.dense.segmentation import decode_segmentation
 from datasets.file_list import FileError
-from datasets.image_file import is_turned, read_image
+from datasets.image_file import is_turned, range_fault, read_image
 from datasets.text_files import read_json
 
 
@@ -121,6 +121,8 @@ def check_entry(entry: Entry) -> dict[str, Any]:
         if entry.size is not None and image.size != entry.size[::-1]:
             stated = f"{entry.size[1]} x {entry.size[0]}"
             faults.insert(0, f"is {image.width} x {image.height} pixels, but its entry says {stated}")
+        if fault := range_fault(entry.path):
+            faults.append(fault)
         if entry.label_path is not None:
             row["pixels"] = _count_labels(entry, image.size[::-1])
             row["objects"] = np.count_nonzero(row["pixels"][:IGNORED])

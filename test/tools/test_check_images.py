@@ -160,6 +160,19 @@ def test_a_plain_folder_is_read(scenes, tmp_path):
     assert status == 1 and faults["good.png"] == "" and "cannot identify image file" in faults["bad.png"]
 
 
+def test_images_of_16_bits_that_hold_fewer_are_told(tmp_path):
+    values = np.linspace(0, 65535, 600).reshape(20, 30).astype(np.uint16)
+    (tmp_path / "images").mkdir()
+    for name, image in (("whole", values), ("twelve", values >> 4), ("black", values * 0), ("eight", values >> 8)):
+        Image.fromarray(image if name != "eight" else image.astype(np.uint8)).save(tmp_path / f"images/{name}.png")
+    status, rows = run(tmp_path / "images", table=tmp_path / "t.csv")
+    faults = {row["path"].split("/")[-1]: row["fault"] for row in rows if row["fault"]}
+    assert status == 1 and list(faults) == ["twelve.png"]
+    assert faults["twelve.png"].startswith(
+        "has 16 bits, but no value above 4095, so it is read as nearly black, at most 15"
+    )
+
+
 def test_images_that_are_turned_are_told(tmp_path, caplog):
     caplog.set_level("INFO")
     for folder, size in (("images", (30, 20)), ("labels", (20, 30))):
