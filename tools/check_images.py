@@ -7,9 +7,10 @@
     python tools/check_images.py IMAGES                                   can every image be read?
 
 Reads every image. Reports images that are missing, damaged, listed twice, not of the stated size, or nearly black
-because they use a fraction of 16 bits; boxes that are degenerate or outside their image; invalid polygons and run
-lengths; label maps of the wrong size or kind, or with values out of range. SOURCE.checked.csv gets a row for each
-image, and one for each fault of a COCO file that belongs to no image. Exit status: 0, or 1 if there is a fault.
+because they use a fraction of 16 bits; boxes that are degenerate, outside their image or not around their mask; invalid
+polygons and run lengths; label maps of the wrong size or kind, or with values out of range. SOURCE.checked.csv gets a
+row for each image, and one for each fault of a COCO file that belongs to no image. Exit status: 0, or 1 if there is a
+fault.
 """
 
 import argparse

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from datasets.dense.coco_checks import (
+    CORNERS_HINT,
     annotation_fault,
     category_fault,
     geometry_fault,
@@ -21,10 +22,13 @@ from datasets.dense.coco_checks import (
 )
 from datasets.dense.label_maps import LabelMapFiles
 from datasets.dense.label_values import IGNORED, LabelValues, read_label_file
-from datasets.dense.segmentation import decode_segmentation
+from datasets.dense.segmentation import box_of, decode_segmentation
 from datasets.file_list import FileError
 from datasets.image_file import is_turned, range_fault, read_image
 from datasets.text_files import read_json
+
+MIN_OVERLAP, FITS = 0.5, 0.9  # intersection over union of a box and that of its mask: to be no fault; to be the same
+MAX_PIXELS_OFF = 2  # in any of a box's numbers; then its overlap does not matter: small boxes are rarely exact
 
 
 @dataclass(frozen=True)
@@ -95,8 +99,29 @@ def _annotation_fault(annotation: dict[str, Any], sizes: dict[int, tuple[int, in
 
 def _mask_fault(annotation: dict[str, Any], size: tuple[int, int]) -> str:
     """Faults that show only when a mask is decoded."""
-    is_empty = not decode_segmentation(annotation["segmentation"], size).any()
-    return f"annotation {annotation.get('id', '?')}: its mask is empty" if is_empty else ""
+    mask = decode_segmentation(annotation["segmentation"], size)
+    fault = _misplaced_fault(annotation["bbox"], box_of(mask)) if mask.any() else "its mask is empty"
+    return f"annotation {annotation.get('id', '?')}: {fault}" if fault else ""
+
+
+def _misplaced_fault(box: list[float], mask_box: list[int]) -> str:
+    """What is wrong with a box x, y, width, height, given that of its mask; "" if nothing."""
+    x, y, width, height = box
+    overlap, as_corners = _overlap(box, mask_box), _overlap([x, y, width - x, height - y], mask_box)
+    are_corners = as_corners > FITS > overlap
+    if (overlap >= MIN_OVERLAP and not are_corners) or np.abs(np.subtract(box, mask_box)).max() <= MAX_PIXELS_OFF:
+        return ""
+    hint = CORNERS_HINT if are_corners else ""
+    return f"its box {box} and that of its mask, {mask_box}, overlap by {100 * overlap:.0f} %{hint}"
+
+
+def _overlap(box: list[float], other: list[float]) -> float:
+    """Intersection over union of two boxes x, y, width, height; 0 if a side is not positive."""
+    sides = [min(box[i] + box[i + 2], other[i] + other[i + 2]) - max(box[i], other[i]) for i in (0, 1)]
+    if min(*sides, *box[2:]) <= 0:
+        return 0.0
+    shared = sides[0] * sides[1]
+    return shared / (box[2] * box[3] + other[2] * other[3] - shared)
 
 
 def label_map_entries(files: LabelMapFiles) -> Iterator[Entry]:

@@ -25,6 +25,7 @@ import numpy as np
 
 from datasets.class_table import class_names_from
 from datasets.dense.coco_checks import (
+    CORNERS_HINT,
     MIN_SIDE,
     annotation_fault,
     category_fault,
@@ -349,7 +350,7 @@ def _log_cut(path: Path, tables: _Tables) -> None:
     if not beyond.any():
         return
     looks_like_corners = 2 * beyond.sum() > len(beyond) and (tables.boxes[:, 2:] > tables.boxes[:, :2]).all()
-    hint = "; are they x1, y1, x2, y2? COCO's are x, y, width, height" if looks_like_corners else ""
+    hint = CORNERS_HINT if looks_like_corners else ""
     log.warning(
         "%s: boxes that reach beyond their image, cut at its border: %d of %d, for example that of annotation %d%s",
         *(path, beyond.sum(), len(beyond), tables.annotation_ids[beyond.argmax()], hint),

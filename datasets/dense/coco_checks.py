@@ -13,6 +13,7 @@ from datasets.image_file import MAX_PIXELS
 from datasets.text_files import shorten
 
 PARTS = ("images", "annotations", "categories")
+CORNERS_HINT = "; are they x1, y1, x2, y2? COCO's are x, y, width, height"
 MIN_SIDE = 1  # of a box, in pixels: a smaller one is degenerate
 
 

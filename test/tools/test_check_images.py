@@ -122,6 +122,33 @@ def test_every_fault_of_a_coco_file_is_listed(tmp_path, caplog):
     assert "image id 4 appears twice; ids must differ" in together
 
 
+@pytest.mark.parametrize(
+    ("box", "fault"),
+    [
+        ([10, 5, 20, 20], ""),
+        ([8, 3, 22, 22], ""),  # within two pixels
+        ([4, 0, 26, 25], ""),  # a loose box
+        ([31, 5, 9, 20], "its box [31, 5, 9, 20] and that of its mask, [10, 5, 20, 20], overlap by 0 %"),
+        ([5, 5, 10, 10], "its box [5, 5, 10, 10] and that of its mask, [10, 5, 20, 20], overlap by 11 %"),
+        (
+            [10, 5, 30, 25],
+            "its box [10, 5, 30, 25] and that of its mask, [10, 5, 20, 20], overlap by 53 %; are they x1, y1, x2, y2? "
+            "COCO's are x, y, width, height",
+        ),
+    ],
+)
+def test_boxes_are_around_their_masks(tmp_path, box, fault):
+    Image.new("RGB", (50, 40)).save(tmp_path / "a.png")
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 40, "width": 50}],
+        "annotations": [{"id": 3, "image_id": 1, "category_id": 1, "bbox": box, "segmentation": SQUARE}],
+        "categories": [{"id": 1, "name": "thing"}],
+    }
+    (tmp_path / "set.json").write_text(json.dumps(content))
+    (entry,) = check.coco_entries(tmp_path / "set.json", tmp_path)
+    assert check.check_entry(entry)["faults"] == ([f"annotation 3: {fault}"] if fault else [])
+
+
 def test_faults_of_label_maps_are_listed(tmp_path):
     (tmp_path / "images").mkdir(), (tmp_path / "labels").mkdir()
     maps = {
