@@ -1,10 +1,11 @@
-"""Finds faults in detection and segmentation data sets, and in plain folders of images.
+"""Finds faults in detection and segmentation data sets, and in plain folders and lists of images.
 
     python tools/check_images.py instances_train.json --root train        boxes and masks in COCO format
     python tools/check_images.py IMAGES --labels LABELS --num-classes 11  images and label maps in parallel folders
     python tools/check_images.py list.txt --num-classes 11                lines `image label_map`
     python tools/check_images.py ADE20K --split train                     the layout of ADE20K or of Cityscapes
     python tools/check_images.py IMAGES                                   can every image be read?
+    python tools/check_images.py train.txt --root IMAGES                  the same, of lines `id label path`
 
 Reads every image. Reports images that are missing, damaged, listed twice, not of the stated size, or nearly black
 because they use a fraction of 16 bits; boxes that are degenerate, outside their image or not around their mask; invalid

@@ -178,13 +178,15 @@ def test_faults_of_label_maps_are_listed(tmp_path):
         assert fault.startswith(str(tmp_path / f"labels/{name}.png")) and expected[name] in fault
 
 
-def test_a_plain_folder_is_read(scenes, tmp_path):
+def test_plain_folders_and_lists_of_classification_are_read(tmp_path):
     (tmp_path / "images").mkdir()
     Image.new("RGB", (30, 20)).save(tmp_path / "images/good.png")
     (tmp_path / "images/bad.png").write_bytes(b"no image")
-    status, rows = run(tmp_path / "images", table=tmp_path / "t.csv")
-    faults = {row["path"].split("/")[-1]: row["fault"] for row in rows}
-    assert status == 1 and faults["good.png"] == "" and "cannot identify image file" in faults["bad.png"]
+    (tmp_path / "list.txt").write_text("1\t0\tgood.png\n2\t3,5\tbad.png\n")
+    for source in (["images"], ["list.txt", "--root", tmp_path / "images"]):
+        status, rows = run(tmp_path / source[0], *source[1:], table=tmp_path / "t.csv")
+        faults = {row["path"].split("/")[-1]: row["fault"] for row in rows}
+        assert status == 1 and faults["good.png"] == "" and "cannot identify image file" in faults["bad.png"]
 
 
 def test_images_of_16_bits_that_hold_fewer_are_told(tmp_path):

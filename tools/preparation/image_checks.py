@@ -17,8 +17,8 @@ from datasets.class_table import read_class_names
 from datasets.dense.check import Entry, check_entry, coco_entries, label_map_entries
 from datasets.dense.label_maps import read_label_maps
 from datasets.dense.label_values import IGNORED
-from datasets.images.lists import find_images
-from datasets.text_files import existing_path
+from datasets.images.lists import find_images, read_images
+from datasets.text_files import existing_path, numbered_lines, whole_numbers
 from datasets.worker_pool import Lost, run_each
 from engine.progress import counted, terminal_bar
 from settings import SettingsError, some_of
@@ -63,11 +63,19 @@ def _entries(args: argparse.Namespace) -> tuple[Iterable[Entry], Sequence[str]]:
     options = (args.labels, args.split, args.num_classes, args.class_names, args.ignored_label)
     if source.is_dir() and all(option is None for option in options):
         return (Entry(item.path) for item in find_images([source])), ()
+    if source.is_file() and all(option is None for option in options) and _has_labels(source):
+        return (Entry(item.path) for item in read_images(source, args.root)), ()
     names = None if args.class_names is None else read_class_names(args.class_names, is_of_pixels=True)
     files = read_label_maps(
         source, args.labels, args.root, args.split, names, args.num_classes, ignored_label=args.ignored_label
     )
     return label_map_entries(files), files.class_names
+
+
+def _has_labels(path: Path) -> bool:
+    """Whether a list is of lines `id label path`, as for classification, by its first line."""
+    fields = next(numbered_lines(path))[1].split(None, 2)
+    return len(fields) == 3 and whole_numbers(fields[1].split(",")) is not None
 
 
 def _check_all(entries: list[Entry], num_workers: int, timeout: float) -> list[dict[str, Any]]:
