@@ -116,16 +116,24 @@ class SceneTask(SceneLists):
         self.warn_of_shared_files(by_name, {name: path_hashes(items) for name, items in by_name.items()}, "image")
         for split, items in lists.items():
             log.info("%s: %d images of %d classes", SPLITS[split], len(items), self.num_classes)
-            if missing := items.missing():
-                root = self.root_setting(split)
-                raise SettingsError(
-                    f"data.{split}: {len(missing)} of the files for {len(items)} images do not exist, such as "
-                    f"{missing[0]}; is {root} right?"
-                )
+            self._check_files_exist(split, items)
         with torch.device("meta"):
             model = self.build_model()
         self.check_network(model)
         self.train_samples("train"), self.eval_samples(self.val_items)
+
+    def _check_files_exist(self, split: str, items: Any) -> None:
+        """Raises SettingsError if more files are missing than may be unreadable; logs fewer."""
+        missing, limit = items.missing(), self.settings.train.max_unreadable
+        if not missing:
+            return
+        said = f"{len(missing)} of the files for {len(items)} images do not exist, such as {missing[0]}"
+        if len(missing) > limit * len(items):
+            raise SettingsError(
+                f"data.{split}: {said}; is {self.root_setting(split)} right? If so, leave them out of the list, or set "
+                f"train.max_unreadable above {limit:g}"
+            )
+        log.warning("data.%s: %s; they count as unreadable", split, said)
 
     def check_network(self, model: nn.Module) -> None:
         """Raises SettingsError if `model`, on the meta device, does not accept the inputs of the recipe."""

@@ -159,6 +159,25 @@ BOTH = {"detection": detection_recipe, "segmentation": segmentation_recipe}
 
 
 @pytest.mark.parametrize("name", BOTH)
+def test_a_missing_image_counts_as_unreadable(name, damaged, caplog):
+    task = make_task(BOTH[name](damaged), train__max_unreadable=0.25)
+    gone = [next(iter(items)).path for items in (task.train_items, task.val_items)]
+    for path in gone:
+        Path(path).unlink()
+    task.check()
+    for split, path, count in zip(("train", "val"), gone, (6, 5), strict=True):
+        said = f"data.{split}: 1 of the files for {count} images do not exist, such as {path}; they count as unreadable"
+        assert said in caplog.text
+    samples = task.train_samples("train")
+    failures = [failure["path"] for number in range(len(samples)) for failure in samples[number]["failures"]]
+    assert set(failures) == {gone[0]}
+    assert [failure["path"] for failure in task.evaluate(task.build_model().eval()).failures] == [gone[1]]
+    message = r"is data\.root right\? If so, leave them out of the list, or set train\.max_unreadable above 0\.05$"
+    with pytest.raises(SettingsError, match=message):
+        make_task(BOTH[name](damaged)).check()
+
+
+@pytest.mark.parametrize("name", BOTH)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
