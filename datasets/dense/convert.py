@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import unicodedata
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -150,9 +151,12 @@ def coco_from_instances(masks: Path, images: Path, category: str, suffix: str = 
             if image.stem in by_stem:
                 raise FileError(image, f"has the name of {by_stem[image.stem]}; which one do masks belong to?")
             by_stem[image.stem] = image.name
+    composed = {unicodedata.normalize("NFC", stem): stem for stem in by_stem}
     with_border: list[Path] = []
     for path in paths:
         stem = path.stem.removesuffix(suffix)
+        if stem not in by_stem:  # unless its accents are stored in another way, as on macOS
+            stem = composed.get(unicodedata.normalize("NFC", stem), stem)
         if stem not in by_stem:
             raise FileError(path, f"has no image {stem} in {images}{did_you_mean(stem, by_stem, 0.8)}")
         image, values = _add_image(content, images, by_stem[stem]), read_label_file(str(path), takes_wide=True)

@@ -11,6 +11,7 @@ See `label_values` for the meaning of the files' values.
 
 import csv
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -204,9 +205,13 @@ def _below_root(path: str) -> str:
 
 
 def _match(images: Path, paths: list[str], labels: Path, label_paths: list[str]) -> tuple[list[str], list[str]]:
-    """Pairs files of the same name but for their suffixes -> paths, relative to `images`, and those of label maps."""
-    by_name = _by_name(labels, label_paths)
-    names = _by_name(images, paths)
+    """Pairs files of the same name but for their suffixes -> paths, relative to `images`, and those of label maps.
+
+    Where that leaves files over, accents may be stored in two ways (NFC and NFD), as on macOS.
+    """
+    by_name, names = _by_name(labels, label_paths), _by_name(images, paths)
+    if names.keys() != by_name.keys():
+        by_name, names = _by_name(labels, label_paths, is_composed=True), _by_name(images, paths, is_composed=True)
     for name, path in names.items():
         if name not in by_name:
             alone = len(names.keys() - by_name.keys())
@@ -222,11 +227,16 @@ def _match(images: Path, paths: list[str], labels: Path, label_paths: list[str])
     return [names[name] for name in found], [os.path.join(place, by_name[name]) for name in found]
 
 
-def _by_name(folder: Path, paths: list[str]) -> dict[str, str]:
-    """Files by their path without suffix. Raises ValueError if two differ only in the suffix."""
+def _by_name(folder: Path, paths: list[str], is_composed: bool = False) -> dict[str, str]:
+    """Files by their path without suffix. Raises ValueError if two differ only in the suffix.
+
+    `is_composed`: accents are made one character with their letter, as some systems and archives store them.
+    """
     names: dict[str, str] = {}
     for path in paths:
         name = os.path.splitext(path)[0]
+        if is_composed:
+            name = unicodedata.normalize("NFC", name)
         if names.setdefault(name, path) != path:
             raise ValueError(f"{folder} has both {names[name]} and {path}; remove one of them")
     return names

@@ -1,6 +1,7 @@
 """Boxes in VOC's XML and masks with a value for each object, as COCO's form."""
 
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -136,6 +137,14 @@ def test_faults_of_instances(instances):
     Image.new("RGB", (40, 30)).save(folder / "images/c.bmp")
     with pytest.raises(FileError, match=r"c\.jpg: has the name of c\.bmp; which one do masks belong to"):
         coco_from_instances(folder / "masks", folder / "images", "person", "_mask")
+
+
+def test_accents_may_be_stored_in_two_ways(instances):
+    folder, _ = instances
+    (folder / "masks/b_mask.png").rename(folder / "masks" / unicodedata.normalize("NFC", "é_mask.png"))
+    (folder / "images/b.jpg").rename(folder / "images" / (name := unicodedata.normalize("NFD", "é.jpg")))
+    content = coco_from_instances(folder / "masks", folder / "images", "person", "_mask")
+    assert [image["file_name"] for image in content["images"]] == ["a.jpg", "c.jpg", name]
 
 
 def test_images_and_masks_may_share_a_folder(instances):

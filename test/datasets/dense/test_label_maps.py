@@ -1,6 +1,7 @@
 """Images and label maps in each layout, what the values mean, and one error for each fault."""
 
 import struct
+import unicodedata
 import zlib
 
 import numpy as np
@@ -202,6 +203,16 @@ def test_a_tiff_of_four_bits_is_read_by_its_values(tmp_path):
     header = b"II*\0" + struct.pack("<IH", 8, len(entries))
     (tmp_path / "g.tif").write_bytes(header + b"".join(entries) + struct.pack("<I", 0) + pixels)
     assert read_label_file(str(tmp_path / "g.tif")).tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_accents_may_be_stored_in_two_ways(tmp_path, form):
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    names = [unicodedata.normalize(form, "images/é.jpg"), unicodedata.normalize(other, "labels/é.png")]
+    assert len(names[0]) != len(names[1])
+    save_pair(tmp_path, *names)
+    (item,) = read(tmp_path)
+    assert [item.path, item.label_path] == [str(tmp_path / name) for name in names] and not read(tmp_path).missing()
 
 
 def test_an_image_without_label_map_and_the_reverse(folders):
