@@ -100,8 +100,8 @@ def range_fault(path: str) -> str:
     if not 0 < highest < MIN_16_BIT_WHITE:
         return ""
     return (
-        f"has 16 bits, but no value above {highest}, so it is read as nearly black, at most {highest >> 8} of 255; "
-        "scale its values to 0 ... 65535, or save it with 8 bits"
+        f"holds 16-bit values of at most {highest}, which are read as nearly black, up to {highest >> 8} of 255; scale "
+        "them to the whole range, or save the image with 8-bit values"
     )
 
 

@@ -189,7 +189,8 @@ def test_plain_folders_and_lists_of_classification_are_read(tmp_path):
         assert status == 1 and faults["good.png"] == "" and "cannot identify image file" in faults["bad.png"]
 
 
-def test_images_of_16_bits_that_hold_fewer_are_told(tmp_path):
+def test_images_of_16_bits_that_hold_fewer_are_told(tmp_path, caplog):
+    caplog.set_level("INFO")
     values = np.linspace(0, 65535, 600).reshape(20, 30).astype(np.uint16)
     (tmp_path / "images").mkdir()
     for name, image in (("whole", values), ("twelve", values >> 4), ("black", values * 0), ("eight", values >> 8)):
@@ -197,9 +198,8 @@ def test_images_of_16_bits_that_hold_fewer_are_told(tmp_path):
     status, rows = run(tmp_path / "images", table=tmp_path / "t.csv")
     faults = {row["path"].split("/")[-1]: row["fault"] for row in rows if row["fault"]}
     assert status == 1 and list(faults) == ["twelve.png"]
-    assert faults["twelve.png"].startswith(
-        "has 16 bits, but no value above 4095, so it is read as nearly black, at most 15"
-    )
+    said = "holds 16-bit values of at most {}, which are read as nearly black, up to {} of {}; scale them"
+    assert faults["twelve.png"].startswith(said.format(4095, 15, 255)) and said.format("N", "N", "N") in caplog.text
 
 
 def test_images_that_are_turned_are_told(tmp_path, caplog):

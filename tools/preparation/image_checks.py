@@ -30,6 +30,8 @@ NUM_SHOWN = 8
 """Number of classes whose fraction of the pixels is logged."""
 COLUMNS = {name: name for name in ("path", "width", "height", "turned", "objects")} | {"faults": "fault"}
 """Keys of a row of `check_entry` -> column names in the table."""
+NUMBER = re.compile(r"(?<!\b[xy])-?\d+(\.\d+)?(?!\d|-bit)")
+"""In a fault, what differs from image to image; not the 1 of x1."""
 
 
 def check_images(args: argparse.Namespace) -> bool:
@@ -123,4 +125,4 @@ def _kind(fault: str, path: str) -> str:
     """A fault without what is specific to one image: its numbers, and the name of its label map."""
     stem = re.escape(os.path.splitext(os.path.basename(path))[0])
     fault = re.sub(rf"\S*{stem}\S*: ", "", fault)
-    return re.sub(r"\[N(, N)+\]", "[N, ...]", re.sub(r"-?\d+(\.\d+)?", "N", fault))
+    return re.sub(r"\[N(, N)+\]", "[N, ...]", NUMBER.sub("N", fault))
