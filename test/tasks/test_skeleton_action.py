@@ -9,6 +9,7 @@ import pytest
 import torch
 from simulated_runs import TwoRanks, train_whole_and_broken, without_plots
 
+from datasets.file_list import FileError
 from datasets.synthetic.skeleton_moves import make_skeleton_moves
 from engine.distributed import Ranks
 from inference import Predictor
@@ -172,3 +173,16 @@ def test_another_body_is_named(moves):
     task = make_task(recipe(moves), "data.body=kinect_v2")
     evaluation = task.eval_views(task.val_files)[0]
     assert "have 20 joints, but the body of the recipe has 25; is data.body right" in evaluation["failure"]["reason"]
+
+
+@pytest.mark.parametrize("axes", [(1, 0, 2, 3), (3, 0, 2, 1)])
+def test_arrays_with_another_order_of_axes_stop_the_run(moves, tmp_path, axes):
+    array = np.random.default_rng(0).normal(size=(40, 2, 25, 3)).transpose(axes)
+    np.savez(tmp_path / "a.npz", **{f"a{number}_s1_e1": array for number in (1, 2)})
+    values = recipe(moves)
+    values["data"] |= {"train": f"{tmp_path}/a.npz", "val": f"{tmp_path}/a.npz", "class_names": None}
+    task = make_task(values, "data.names=msr_action3d", "data.body=kinect_v2", "data.num_people=2")
+    with pytest.raises(FileError, match=r"would be 40 people in [23] frames and looks like .* files in a row"):
+        list(task.train_batches(0, 1, 2, "train"))
+    with pytest.raises(FileError, match="would be 40 people in"):
+        task.evaluate(task.build_model().eval())
