@@ -119,12 +119,14 @@ def test_subjects_that_were_trained_on_are_told_when_they_are_scored(moves, tmp_
     values["data"] |= {"val_split": "2,4"}
     (tmp_path / "recipe.yaml").write_text(write_yaml(values))
     train.main(["-c", str(tmp_path / "recipe.yaml"), f"run.dir={tmp_path / 'run'}"])
-    shared, other = "skeletons in the validation list are also in the training list", "trained on a different part of"
+    shared, other = "list are also in the training list", "trained on a different part of"
     for changes, told in (
         ([], []),
         (["data.val_split=1,3"], [shared]),
         (["data.val_split=1,3", "data.train_split=2,4"], [other]),
         ([f"data.val={tmp_path}/others.npz"], []),
+        (["evaluation.on=test", f"data.test={source}", "data.test_split=2"], []),
+        (["evaluation.on=test", f"data.test={source}", "data.test_split=1,2"], [shared]),
     ):
         capsys.readouterr()
         evaluate.main(["--run-dir", str(tmp_path / "run"), *changes])
@@ -133,6 +135,28 @@ def test_subjects_that_were_trained_on_are_told_when_they_are_scored(moves, tmp_
     (tmp_path / "all.npz").rename(tmp_path / "moved.npz")
     evaluate.main(["--run-dir", str(tmp_path / "run"), f"data.val={tmp_path}/moved.npz"])
     assert shared not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "subjects"),
+    [
+        (["data.val_split=2", "data.test_split=3"], ["1,4", "2", "3"]),
+        (["data.val_split=2", "data.test_split=3", "data.train_split=1"], ["1", "2", "3"]),
+        (["data.val=0.4", "data.test_split=3,4"], ["1,2", "1,2", "3,4"]),
+        (["data.val=0.4", "data.test_split=not 1,2"], ["1,2", "1,2", "3,4"]),
+    ],
+)
+def test_subjects_are_trained_on_or_scored(moves, tmp_path, changes, subjects):
+    names = [f"a{action}_s{subject}_e{again}" for action in (1, 2) for subject in (1, 2, 3, 4) for again in (1, 2, 3)]
+    np.savez(tmp_path / "all.npz", **{name: np.zeros((9, 20, 3)) for name in names})
+    values, source = recipe(moves), f"{tmp_path}/all.npz"
+    values["data"] |= {"train": source, "val": source, "test": source, "class_names": None, "names": "msr_action3d"}
+    task = make_task(values, *changes)
+    test = task.test_task()
+    lists = [{item.id for item in files} for files in (task.train_files, task.val_files, test.val_files)]
+    assert [sorted({name[4] for name in names}) for names in lists] == [part.split(",") for part in subjects]
+    assert len(set.union(*lists)) == sum(map(len, lists))
+    assert test.report_facts()["list"].startswith(f"{task.settings.data.test_split} of {tmp_path}")
 
 
 def test_pictures_of_samples_and_an_unreadable_file(moves, tmp_path):
@@ -162,6 +186,7 @@ def test_pictures_of_samples_and_an_unreadable_file(moves, tmp_path):
         ("data.num_frames=18", "model: num_frames must be a multiple of 4, not 18"),
         ("data.names=utkinec", "not one of msr_action3d, utkinect, .*; did you mean 'utkinect'"),
         ("data.val_split=2", "split='2' needs data.names|split='not 2' needs data.names"),
+        ("data={val_split: not 1, test: x, test_split: 2}", "val_split='not 1' beside another split needs train_split"),
     ],
 )
 def test_recipes_that_do_not_fit(moves, change, message):
