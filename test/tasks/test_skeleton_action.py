@@ -187,6 +187,7 @@ def test_pictures_of_samples_and_an_unreadable_file(moves, tmp_path):
         ("data.names=utkinec", "not one of msr_action3d, utkinect, .*; did you mean 'utkinect'"),
         ("data.val_split=2", "split='2' needs data.names|split='not 2' needs data.names"),
         ("data={val_split: not 1, test: x, test_split: 2}", "val_split='not 1' beside another split needs train_split"),
+        ("data.test_split=2", "test_split describes the list data.test, which is not set"),
     ],
 )
 def test_recipes_that_do_not_fit(moves, change, message):
