@@ -8,7 +8,7 @@ from datasets.mixing import MixSettings
 from evaluators.non_finite import MAX_NON_FINITE
 from settings import Settings, unknown_name
 from tasks.loader_settings import LoaderSettings
-from tasks.scored_list import ScoredListSettings, Share, check_source_pattern
+from tasks.scored_list import ScoredListSettings, Share, check_lists_are_given, check_source_pattern
 
 
 class ClassifierSettings(Settings):
@@ -159,6 +159,7 @@ class DataSettings(LoaderSettings):
         return self
 
     _is_pattern = field_validator("source_pattern")(check_source_pattern)
+    _lists_are_given = model_validator(mode="after")(check_lists_are_given)
 
 
 AccelerationMethod = Literal[

@@ -9,7 +9,7 @@ from datasets.synthetic import SceneShapesSettings
 from evaluators.non_finite import MAX_NON_FINITE
 from settings import Settings
 from tasks.loader_settings import LoaderSettings
-from tasks.scored_list import ScoredListSettings, Share, check_source_pattern
+from tasks.scored_list import ScoredListSettings, Share, check_lists_are_given, check_source_pattern
 
 OTHER_PLACES = {"weights": "pretrained", "num_classes": "num_classes", "head": "head", "neck": "neck"}
 OTHER_PLACES |= dict.fromkeys(("channels", "auxiliary_channels", "dropout", "norm", "head_options"), "head_options")
@@ -77,6 +77,7 @@ class SceneDataSettings(LoaderSettings):
     pixels: PixelSettings = PixelSettings()
 
     _is_pattern = field_validator("source_pattern")(check_source_pattern)
+    _lists_are_given = model_validator(mode="after")(check_lists_are_given)
 
     @model_validator(mode="after")
     def _sources_divide_something(self):

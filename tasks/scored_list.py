@@ -1,5 +1,6 @@
 """Which list an evaluation scores: the one that chooses checkpoints, or the one held out until the end."""
 
+import itertools
 import re
 from typing import Annotated, Any, Literal
 
@@ -39,6 +40,17 @@ def check_chooses_on_val(settings: Any) -> None:
             "evaluation.on=test is for tools/evaluate.py: a run chooses its best checkpoint on data.val and scores "
             "data.test when it ends"
         )
+
+
+def check_lists_are_given(data: Any) -> Any:
+    """The section `data` unchanged. Raises ValueError if it describes a list of data.val or data.test that it lacks."""
+    for on, part in itertools.product(("val", "test"), ("root", "split", "labels")):
+        files, name = getattr(data, on), f"{on}_{part}"
+        if not isinstance(files, str) and getattr(data, name, None) is not None:
+            given = "not set" if files is None else f"a fraction, {files:g}"
+            other = f", or data.test_{part} instead" if on == "val" and data.test is not None else ""
+            raise ValueError(f"{name} describes the list data.{on}, which is {given}; set data.{name}=null{other}")
+    return data
 
 
 def check_source_pattern(pattern: str | None) -> str | None:

@@ -40,7 +40,7 @@ class BodySettings(Settings):
 class SkeletonDataSettings(DataSettings):
     """Skeleton sequences. A list may also be an NPZ file, or a folder whose file names encode actions (see `names`)."""
 
-    CHANGEABLE = (*DataSettings.CHANGEABLE, "train_split", "val_split")
+    CHANGEABLE = (*DataSettings.CHANGEABLE, "train_split", "val_split", "test_split")
 
     make: SkeletonMovesSettings | None = Field(None, description="demo skeletons to make in `root`, if there are none")
     names: str | None = Field(
@@ -49,8 +49,11 @@ class SkeletonDataSettings(DataSettings):
         "camera), or a pattern with (?P<action>...) and (?P<group>...)",
     )
     val_split: Groups | None = Field(None, description="with `names`, the subjects or cameras to validate on: 2,4,6")
+    test_split: Groups | None = Field(None, description="with `names`, the subjects or cameras to test on")
     train_split: Groups | None = Field(
-        None, description="the subjects or cameras to train on: 1,3,5, or `not 2,4,6`; none: all not in val_split"
+        None,
+        description="the subjects or cameras to train on: 1,3,5, or `not 2,4,6`; none: all in neither val_split nor "
+        "test_split",
     )
     body: Literal["kinect", "kinect_v2", "openpose", "msr_action3d"] | BodySettings = Field(
         "kinect", description="the joints: a body by its name, or {bones: [[0, 1], ...], center: 0}"
@@ -67,10 +70,15 @@ class SkeletonDataSettings(DataSettings):
     @model_validator(mode="before")
     @classmethod
     def _trains_on_the_others(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("val_split") is not None and values.get("train_split") is None:
-            rest = str(values["val_split"])
-            return {**values, "train_split": rest.removeprefix("not ") if rest.startswith("not ") else f"not {rest}"}
-        return values
+        if not isinstance(values, dict) or values.get("train_split") is not None:
+            return values
+        scored = {name: str(values[name]) for name in ("val_split", "test_split") if values.get(name) is not None}
+        if not scored:
+            return values
+        others, negated = ",".join(scored.values()), [name for name in scored if scored[name].startswith("not ")]
+        if negated and len(scored) > 1:
+            raise ValueError(f"{negated[0]}={scored[negated[0]]!r} beside another split needs train_split; set it too")
+        return {**values, "train_split": others.removeprefix("not ") if negated else f"not {others}"}
 
     @model_validator(mode="after")
     def _mixes_no_pictures(self):

@@ -11,7 +11,7 @@ import json
 import operator
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ LARGEST = 1e15
 """Largest coordinate, in any unit: sums of larger ones' squares overflow in float32."""
 NUM_KINECT_VALUES = 12
 """Numbers of a joint in a `.skeleton` file: x, y, z first, and last, whether it was tracked."""
+MANY_PEOPLE = 10
+"""More people than this, and more than four for each frame, are taken for the frames of another order of axes."""
 
 
 def split_sequence(path: str) -> tuple[str, str | None]:
@@ -66,11 +68,14 @@ def sequences_in(path: str) -> list[str]:
     return [f"{path}:{name}" for name in names] if len(names) > 1 else [path]
 
 
-def read_skeleton(path: str | Path) -> np.ndarray:
+def read_skeleton(path: str | Path, num_people: int | None = None) -> np.ndarray:
     """The skeletons in the file at `path`, or in a sequence "set.npz:walk" of it: float32 [T, M, V, 3], NaN: missing.
 
     NTU's people are identified by their body numbers. Kinetics-skeleton has none: person m is the m-th most confident
     of each frame, as in ST-GCN's code; y points down there, and z is 0.
+
+    `num_people` is how many people the caller keeps: an NPZ array with many more, in few frames, has its axes in
+    another order. Short sequences are accepted, as are crowds if the caller keeps as many; None: not checked.
 
     Raises FileError if there is no such file or sequence, the file is damaged, or it contains no person.
     """
@@ -80,7 +85,7 @@ def read_skeleton(path: str | Path) -> np.ndarray:
         raise FileError(file, "there is no such file")
     if not Path(file).stat().st_size:
         raise FileError(file, "the file is empty")
-    readers = {".npz": _read_npz, ".skeleton": _read_ntu, ".json": _read_kinetics}
+    readers = {".npz": partial(_read_npz, num_people=num_people), ".skeleton": _read_ntu, ".json": _read_kinetics}
     reader = readers.get(Path(file).suffix.lower())
     if reader is None:
         raise FileError(file, f"not a skeleton file; expected one that ends in {' '.join(SKELETONS.suffixes)}")
@@ -103,7 +108,7 @@ def _sequence_names(path: str) -> list[str]:
         raise FileError(path, f"cannot be read as NPZ; is it complete? ({error})") from error
 
 
-def _read_npz(path: str, name: str | None = None) -> np.ndarray:
+def _read_npz(path: str, name: str | None = None, num_people: int | None = None) -> np.ndarray:
     stat = Path(path).stat()
     arrays = _archive(path, stat.st_mtime_ns) if stat.st_size <= MAX_KEPT else None
     names = list(arrays) if arrays is not None else _sequence_names(path)
@@ -122,10 +127,22 @@ def _read_npz(path: str, name: str | None = None) -> np.ndarray:
         raise FileError(f"{path}:{name}", f"expected numbers [T, V, 3] or [T, M, V, 3], not {shape}")
     if array.ndim == 3:
         array = array[:, None]
+    if num_people is not None and array.shape[1] > max(MANY_PEOPLE, num_people, 4 * len(array)):
+        raise FileError(f"{path}:{name}", _other_order(array.shape))
     array = array.astype(np.float32)
     if array.shape[-1] == 2:
         array = np.concatenate([array, 0 * array[..., :1]], axis=-1)  # NaN where the joint is missing
     return array
+
+
+def _other_order(shape: tuple[int, ...]) -> str:
+    """What is wrong with an array of many people in few frames. Only ST-GCN's order has 3 before 2 coordinates."""
+    channels_first = (shape[0], shape[-1]) == (3, 2)
+    order, axes = ("[C, T, V, M]", "(1, 3, 2, 0)") if channels_first else ("[M, T, V, C]", "(1, 0, 2, 3)")
+    return (
+        f"expected [T, M, V, 3], but {list(shape)} would be {shape[1]} people in {shape[0]} frames and looks like "
+        f"{order}; save array.transpose{axes}, or raise data.num_people if there really are so many people"
+    )
 
 
 @lru_cache(maxsize=4)

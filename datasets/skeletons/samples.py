@@ -47,9 +47,10 @@ class Skeleton(NamedTuple):
     def read(self, path: str) -> np.ndarray:
         """The people who move most in the file, centered on the hip, in units of bones: float32 [T, M, V, 3].
 
-        Raises FileError if the file cannot be read, has other bodies, or none of the people kept has a body.
+        Raises FileError if the file cannot be read, has other bodies or another order of axes, or none of the people
+        kept has a body.
         """
-        positions = read_skeleton(path)
+        positions = read_skeleton(path, self.num_people)
         if positions.shape[2] != len(self.parents):
             expected = f"the body of the recipe has {len(self.parents)}; is data.body right?"
             raise FileError(path, f"its skeletons have {positions.shape[2]} joints, but {expected}")

@@ -132,6 +132,11 @@ def test_a_test_list_changes_nothing_but_what_is_tested(shapes):
         (["data.source_pattern=a", "data.fold_groups=x"], "fold_groups and source_pattern both name the sources"),
         (["data.folds=3", "data.fold=0", "data.test=x"], r"fold `fold` is the test list; set data\.test=null"),
         (["data.folds=3", "data.fold=0", "data.val=x"], r"set data\.val=null, or a fraction such as 0\.1"),
+        (
+            ["data.folds=3", "data.fold=0", "data.val=null", "data.val_root=x"],
+            r"val_root .*data\.val, which is not set",
+        ),
+        (["data.test=x", "data.val_root=y"], r"a fraction, 0\.2; set data\.val_root=null, or data\.test_root instead"),
         (["evaluation.on=test"], r"evaluation\.on=test is for tools/evaluate\.py: a run chooses its best checkpoint"),
         (["evaluation.on=tset"], r"evaluation\.on: .*'val' or 'test'"),
     ],
@@ -141,6 +146,33 @@ def test_what_does_not_fit_is_said(shapes, overrides, message):
         image_task(shapes, *overrides).check()
     with pytest.raises(SettingsError, match=r"evaluation\.on=test needs data\.test, images that choose nothing"):
         image_task(shapes, "evaluation.on=test").val_files  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("on", "val", "given"),
+    [("val", 0.5, r"data\.val, which is a fraction, 0\.5"), ("test", "x", r"data\.test, which is not set")],
+)
+@pytest.mark.parametrize(
+    ("task", "model", "setting"),
+    [
+        ("image_classification", {"name": "hornet_debug_gf"}, "root"),
+        ("clip_classification", {"name": "resnet_debug_3d"}, "root"),
+        ("clip_classification", {"name": "resnet_debug_3d"}, "split"),
+        ("skeleton_action", {}, "root"),
+        ("skeleton_action", {}, "split"),
+        ("detection", {"backbone": "hornet_debug_gf"}, "root"),
+        ("segmentation", {"backbone": "hornet_debug_gf"}, "root"),
+        ("segmentation", {"backbone": "hornet_debug_gf"}, "labels"),
+    ],
+)
+def test_what_describes_a_list_needs_the_list(task, model, setting, on, val, given):
+    name = f"{on}_{setting}"
+    recipe = {"task": task, "model": model, "data": {"train": "x", "val": val, name: "gone"}}
+    recipe |= {"optimizer": {"name": "adamw", "lr": 0.001}, "train": {"num_epochs": 1, "batch_size": 8}}
+    with pytest.raises(SettingsError, match=rf"{name} describes the list {given}; set data\.{name}=null"):
+        make_task(recipe)
+    recipe["data"][on] = "y"
+    assert getattr(make_task(recipe).settings.data, name) == "gone"
 
 
 @pytest.mark.parametrize("name", RECIPES)

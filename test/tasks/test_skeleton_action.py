@@ -9,6 +9,7 @@ import pytest
 import torch
 from simulated_runs import TwoRanks, train_whole_and_broken, without_plots
 
+from datasets.file_list import FileError
 from datasets.synthetic.skeleton_moves import make_skeleton_moves
 from engine.distributed import Ranks
 from inference import Predictor
@@ -118,12 +119,14 @@ def test_subjects_that_were_trained_on_are_told_when_they_are_scored(moves, tmp_
     values["data"] |= {"val_split": "2,4"}
     (tmp_path / "recipe.yaml").write_text(write_yaml(values))
     train.main(["-c", str(tmp_path / "recipe.yaml"), f"run.dir={tmp_path / 'run'}"])
-    shared, other = "skeletons in the validation list are also in the training list", "trained on a different part of"
+    shared, other = "list are also in the training list", "trained on a different part of"
     for changes, told in (
         ([], []),
         (["data.val_split=1,3"], [shared]),
         (["data.val_split=1,3", "data.train_split=2,4"], [other]),
         ([f"data.val={tmp_path}/others.npz"], []),
+        (["evaluation.on=test", f"data.test={source}", "data.test_split=2"], []),
+        (["evaluation.on=test", f"data.test={source}", "data.test_split=1,2"], [shared]),
     ):
         capsys.readouterr()
         evaluate.main(["--run-dir", str(tmp_path / "run"), *changes])
@@ -132,6 +135,28 @@ def test_subjects_that_were_trained_on_are_told_when_they_are_scored(moves, tmp_
     (tmp_path / "all.npz").rename(tmp_path / "moved.npz")
     evaluate.main(["--run-dir", str(tmp_path / "run"), f"data.val={tmp_path}/moved.npz"])
     assert shared not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "subjects"),
+    [
+        (["data.val_split=2", "data.test_split=3"], ["1,4", "2", "3"]),
+        (["data.val_split=2", "data.test_split=3", "data.train_split=1"], ["1", "2", "3"]),
+        (["data.val=0.4", "data.test_split=3,4"], ["1,2", "1,2", "3,4"]),
+        (["data.val=0.4", "data.test_split=not 1,2"], ["1,2", "1,2", "3,4"]),
+    ],
+)
+def test_subjects_are_trained_on_or_scored(moves, tmp_path, changes, subjects):
+    names = [f"a{action}_s{subject}_e{again}" for action in (1, 2) for subject in (1, 2, 3, 4) for again in (1, 2, 3)]
+    np.savez(tmp_path / "all.npz", **{name: np.zeros((9, 20, 3)) for name in names})
+    values, source = recipe(moves), f"{tmp_path}/all.npz"
+    values["data"] |= {"train": source, "val": source, "test": source, "class_names": None, "names": "msr_action3d"}
+    task = make_task(values, *changes)
+    test = task.test_task()
+    lists = [{item.id for item in files} for files in (task.train_files, task.val_files, test.val_files)]
+    assert [sorted({name[4] for name in names}) for names in lists] == [part.split(",") for part in subjects]
+    assert len(set.union(*lists)) == sum(map(len, lists))
+    assert test.report_facts()["list"].startswith(f"{task.settings.data.test_split} of {tmp_path}")
 
 
 def test_pictures_of_samples_and_an_unreadable_file(moves, tmp_path):
@@ -161,6 +186,8 @@ def test_pictures_of_samples_and_an_unreadable_file(moves, tmp_path):
         ("data.num_frames=18", "model: num_frames must be a multiple of 4, not 18"),
         ("data.names=utkinec", "not one of msr_action3d, utkinect, .*; did you mean 'utkinect'"),
         ("data.val_split=2", "split='2' needs data.names|split='not 2' needs data.names"),
+        ("data={val_split: not 1, test: x, test_split: 2}", "val_split='not 1' beside another split needs train_split"),
+        ("data.test_split=2", "test_split describes the list data.test, which is not set"),
     ],
 )
 def test_recipes_that_do_not_fit(moves, change, message):
@@ -172,3 +199,16 @@ def test_another_body_is_named(moves):
     task = make_task(recipe(moves), "data.body=kinect_v2")
     evaluation = task.eval_views(task.val_files)[0]
     assert "have 20 joints, but the body of the recipe has 25; is data.body right" in evaluation["failure"]["reason"]
+
+
+@pytest.mark.parametrize("axes", [(1, 0, 2, 3), (3, 0, 2, 1)])
+def test_arrays_with_another_order_of_axes_stop_the_run(moves, tmp_path, axes):
+    array = np.random.default_rng(0).normal(size=(40, 2, 25, 3)).transpose(axes)
+    np.savez(tmp_path / "a.npz", **{f"a{number}_s1_e1": array for number in (1, 2)})
+    values = recipe(moves)
+    values["data"] |= {"train": f"{tmp_path}/a.npz", "val": f"{tmp_path}/a.npz", "class_names": None}
+    task = make_task(values, "data.names=msr_action3d", "data.body=kinect_v2", "data.num_people=2")
+    with pytest.raises(FileError, match=r"would be 40 people in [23] frames and looks like .* files in a row"):
+        list(task.train_batches(0, 1, 2, "train"))
+    with pytest.raises(FileError, match="would be 40 people in"):
+        task.evaluate(task.build_model().eval())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import zipfile
 from pathlib import Path
 
@@ -87,6 +88,31 @@ def test_frames_of_kinetics_are_where_their_indices_say(tmp_path, positions):
 def test_an_array_may_have_one_person_or_two_coordinates(tmp_path, positions):
     np.savez(tmp_path / "a.npz", walk=positions[:, 0, :, :2])
     np.testing.assert_array_equal(read_skeleton(tmp_path / "a.npz"), positions[:, :1])
+
+
+@pytest.mark.parametrize(
+    ("axes", "coordinates", "looks"),
+    [
+        ((1, 0, 2, 3), 3, "[2, 40, 5, 3] would be 40 people in 2 frames and looks like [M, T, V, C]"),
+        ((1, 0, 2, 3), 2, "[2, 40, 5, 2] would be 40 people in 2 frames and looks like [M, T, V, C]"),
+        ((3, 0, 2, 1), 3, "[3, 40, 5, 2] would be 40 people in 3 frames and looks like [C, T, V, M]"),
+    ],
+)
+def test_another_order_of_axes_is_told_with_its_remedy(tmp_path, axes, coordinates, looks):
+    array = np.random.default_rng(0).normal(size=(40, 2, 5, coordinates))
+    np.savez(tmp_path / "a.npz", walk=array.transpose(axes))
+    with pytest.raises(FileError, match=re.escape(f"expected [T, M, V, 3], but {looks}")) as error:
+        read_skeleton(tmp_path / "a.npz", num_people=2)
+    remedy = re.search(r"save array.transpose\((.*?)\)", str(error.value))[1]
+    np.testing.assert_array_equal(array.transpose(axes).transpose([int(axis) for axis in remedy.split(",")]), array)
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "num_people", "kept"), [(1, 1, 1), (1, 10, 1), (3, 12, 1), (10, 12, 2), (20, 80, 1), (1, 12, 12)]
+)
+def test_short_sequences_and_crowds_are_read(tmp_path, num_frames, num_people, kept):
+    np.savez(tmp_path / "a.npz", walk=np.ones((num_frames, num_people, 5, 3)))
+    assert read_skeleton(tmp_path / "a.npz", num_people=kept).shape == (num_frames, num_people, 5, 3)
 
 
 def test_a_changed_file_is_read_again(tmp_path, positions):
