@@ -220,3 +220,19 @@ def stamp(file: str | Path | int) -> Stamp:
     """The stamp of a file, given by path or descriptor; raises OSError if there is no such file."""
     status = os.stat(file)
     return status.st_size, status.st_mtime_ns
+
+
+def video_stamp(path: str | Path) -> Stamp:
+    """The stamp of whatever a list of videos names. Raises OSError or FileError if there is no such file.
+
+    A member of a tar file has its own size and the tar file's time; a folder of frames has the size of all its files
+    and the time of its latest change.
+    """
+    if member := split_member(path):
+        start, end = find_member(*member)
+        return end - start, stamp(member[0])[1]
+    status = os.stat(path)
+    if not stat.S_ISDIR(status.st_mode):
+        return status.st_size, status.st_mtime_ns
+    files = [stamp(file) for file in Path(path).iterdir() if file.is_file()]
+    return sum(size for size, _ in files), max([status.st_mtime_ns, *(time for _, time in files)])
