@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from datasets.video.layouts import LAYOUTS, LabeledVideo, read_layout, write_list, write_table
+from datasets.video.layouts import LAYOUTS, LabeledVideo, list_ids, read_layout, write_list, write_table
 from datasets.video.lists import read_videos
 
 
@@ -233,13 +233,30 @@ def test_written_lists_are_read_back(make):
     assert [(item.id, item.label) for item in read] == [("a_b/1", 1), ("c", -1), ("d", 0)]
     assert [item.path for item in read] == [str(path.parent / video.path) for video in videos]
     assert read.class_names == ("p", "q r")
-    write_list(path, [videos[0], videos[0]._replace(id="a_b/1")])
-    assert [item.id for item in read_videos(path)] == ["0", "1"]  # the ids would not be unique
     with pytest.raises(ValueError, match=r"mapping_table.txt exists with other classes or another order"):
         write_table(path.with_name("mapping_table.txt"), ["q r", "p"])
     for name in ("a\nb.mp4", " a.mp4", "a.mp4 ", "\udcff.mp4", "\ud800.mp4", "a\0.mp4"):
         with pytest.raises(ValueError, match=r"a list cannot hold 1 of the \d+ paths, such as .*: rename these files"):
             write_list(path, [LabeledVideo("a", (), name)])
+
+
+@pytest.mark.parametrize(
+    ("videos", "ids"),
+    [
+        ({"a/x.mp4": "x", "b/x.mp4": "x", "b/y.mp4": "y"}, ["a/x.mp4", "b/x.mp4", "y"]),
+        ({"a b.mp4": "a b.mp4", "a_b.mp4": "a_b.mp4", "c d.mp4": "c d"}, ["a%20b.mp4", "a_b.mp4", "c_d"]),
+        ({"p/x.mp4": "x", "q/x.mp4": "x", "r.mp4": "p/x.mp4"}, ["p/x.mp4", "q/x.mp4", "r.mp4"]),
+        ({"a.mp4": " "}, ["a.mp4"]),
+        ({"a.mp4": "a", "b.mp4": "b"}, ["a", "b"]),
+    ],
+)
+def test_only_ids_that_collide_are_replaced(videos, ids, caplog):
+    assert list_ids([LabeledVideo(name, (), path) for path, name in videos.items()]) == ids
+    assert ("their paths are their ids, for example" in caplog.text) == (ids != ["a", "b"])
+
+
+def test_a_file_that_is_listed_twice_has_one_id(caplog):
+    assert list_ids([LabeledVideo("x", (), "a/x.mp4")] * 2) == ["x", "x"] and not caplog.text
 
 
 def test_fights(make):
