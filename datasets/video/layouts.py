@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+from unicodedata import normalize
 from urllib.parse import quote
 
 from datasets.class_table import class_names_from, class_table, label_finder
@@ -87,23 +88,26 @@ def read_layout(
 
 
 class _VideoFinder:
-    """Finds videos below a folder by their expected path or name, whatever their suffix."""
+    """Finds videos below a folder by their expected path or name, whatever their suffix and Unicode form.
+
+    Disks differ in the form: é may be one character (NFC), or e and an accent (NFD).
+    """
 
     def __init__(self, root: Path):
         self._paths = set(find_files(root, VIDEOS))
         self._by_path: dict[str, str | None] = {}  # without suffix; None: several have this name
         self._by_name: dict[str, str | None] = {}  # without suffix and folder
         for path in sorted(self._paths):
-            name = os.path.basename(path)
-            for key, table in ((path, self._by_path), (name, self._by_name)):
-                key = os.path.splitext(key)[0]
-                table[key] = None if key in table else path
+            key, suffix = os.path.splitext(path)
+            key = normalize("NFC", key if suffix.lower() in VIDEOS.suffixes else path)  # folders of frames have none
+            for name, table in ((key, self._by_path), (os.path.basename(key), self._by_name)):
+                table[name] = None if name in table else path
 
     def find(self, path: str) -> str | None:
         path = os.path.normpath(path)
         if path in self._paths:
             return path
-        key = os.path.splitext(path)[0]
+        key = normalize("NFC", os.path.splitext(path)[0])
         return self._by_path.get(key) or self._by_name.get(os.path.basename(key))
 
 

@@ -100,3 +100,13 @@ def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(PermissionError, match=r"Permission denied: .*b"):
         find_files(tmp_path, TEXTS)
+
+
+def test_folders_of_frames_where_no_file_is_of_the_kind(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    kind = TEXTS._replace(frame_suffixes=(".jpg",))
+    make(tmp_path, "a/c.1/i_1.jpg", "a/c.1/i_2.JPG", "a/d/1.jpg", "a/e/x.jpg", "a/e/y.jpg", "a/.f/1.jpg", "a/.f/2.jpg")
+    assert find_files(tmp_path, kind) == ["a/c.1"] and "its texts are folders of frames: 1, for example" in caplog.text
+    assert find_files(tmp_path / "a/c.1", kind) == ["."] and find_files(tmp_path, TEXTS) == []
+    make(tmp_path, "a/a.txt")
+    assert find_files(tmp_path, kind) == ["a/a.txt"] and "because texts have other suffixes: 5" in caplog.text

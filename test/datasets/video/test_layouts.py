@@ -1,6 +1,7 @@
 """Lists made from a tiny tree of each layout."""
 
 import json
+from unicodedata import normalize
 
 import pytest
 
@@ -86,6 +87,24 @@ def test_ucf101_after_a_conversion(make):
     found, missing = read_layout("ucf101", root / "videos", root / "lists/trainlist01.txt")
     assert (found.class_names, missing) == (("Archery", "Biking"), [])
     assert rows(found) == [("v_B_g01", (1,), "Biking/v_B_g01.mp4"), ("v_A_g01", (0,), "v_A_g01.mp4")]
+
+
+def test_ucf101_as_folders_of_frames(make):
+    root = make({
+        "lists/classInd.txt": "1 Archery\n",
+        "lists/trainlist01.txt": "Archery/v_A_g01.avi 1\nArchery/v_A.2.avi 1\n",
+        **{f"videos/v_A{name}/img_{number}.jpg": "" for name in ("_g01", ".2") for number in (1, 2)},
+    })  # fmt: skip
+    found, missing = read_layout("ucf101", root / "videos", root / "lists/trainlist01.txt")
+    assert missing == [] and rows(found) == [("v_A_g01", (0,), "v_A_g01"), ("v_A.2", (0,), "v_A.2")]
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_in_another_unicode_form(make, forms):
+    listed, on_disk = (normalize(form, "Archery/caf\u00e9") for form in forms)
+    root = make({"classInd.txt": "1 Archery\n", "trainlist01.txt": f"{listed}.avi 1\n", f"v/{on_disk}.mp4": ""})
+    found, missing = read_layout("ucf101", root / "v", root / "trainlist01.txt")
+    assert missing == [] and found.videos[0].path == f"{on_disk}.mp4"
 
 
 def test_hmdb51(make):
