@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from unicodedata import normalize
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,23 @@ def find_files(folder: Path, kind: FileKind) -> list[str]:
             ", ..." if len(common) > MOST_SUFFIXES else "",
         )  # fmt: skip
     return sorted(found)
+
+
+def why_unopened(path: str | Path, error: Exception) -> str:
+    """Why a file cannot be opened; also, whether there is one whose name only looks the same.
+
+    Disks differ in the Unicode form of names: é may be one character (NFC), or e and an accent (NFD).
+    """
+    reason = getattr(error, "strerror", None) or str(error)
+    if not isinstance(error, FileNotFoundError) or str(path).isascii():
+        return reason
+    found = Path()
+    for part in Path(path).parts:
+        places = [found / part, *(found / normalize(form, part) for form in ("NFC", "NFD"))]
+        found = next(filter(os.path.exists, places), None)
+        if found is None:
+            return reason
+    return f"{reason}; its name exists in another Unicode form (NFC, NFD): rename that file, or the entry of the list"
 
 
 def _walk(folder: Path) -> Iterator[str]:

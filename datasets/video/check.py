@@ -12,6 +12,7 @@ import av
 import numpy as np
 
 from datasets.file_list import FileError
+from datasets.find_files import why_unopened
 from datasets.video.container import Stamp, VideoError, decode_packet, open_container, read_packets, video_stamp
 from datasets.video.frame_folder import FrameFolderReader
 from datasets.video.index import VideoIndex, scan_video
@@ -40,7 +41,7 @@ def check_video(path: str, full: bool) -> CheckResult:
     except FileError as error:
         return CheckResult(path, None, {"fault": error.reason}, None)
     except OSError as error:
-        return CheckResult(path, None, {"fault": error.strerror}, None)
+        return CheckResult(path, None, {"fault": why_unopened(path, error)}, None)
     facts: dict[str, Any] = {"bytes": found[0], "full": full}
     index = None
     try:

@@ -15,6 +15,7 @@ from av.stream import Discard, Disposition
 from av.video.codeccontext import VideoCodecContext
 
 from datasets.file_list import FileError
+from datasets.find_files import why_unopened
 from datasets.video.shards import find_member, split_member
 
 # Containers that store a presentation time with each packet, by FFmpeg's names for them.
@@ -192,7 +193,7 @@ def file_range(path) -> tuple[str, int, int | None]:
     try:
         status = os.stat(file)
     except (OSError, ValueError) as error:  # a NUL character is a ValueError
-        raise VideoError(path, getattr(error, "strerror", None) or str(error)) from error
+        raise VideoError(path, why_unopened(file, error)) from error
     if stat.S_ISDIR(status.st_mode):
         raise VideoError(path, "is a directory")
     if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait forever

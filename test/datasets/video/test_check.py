@@ -11,7 +11,7 @@ from faults import as_nobody
 from PIL import Image
 
 from datasets.image_file import SUFFIXES
-from datasets.video import VideoReader
+from datasets.video import VideoError, VideoReader
 from datasets.video.check import check_video
 
 
@@ -159,6 +159,15 @@ def test_what_is_not_a_video_file(tmp_path):
     assert {name: fault_of(tmp_path / f"{name}.mp4") for name in expected} == expected
     assert fault_of(tmp_path / "sound.mp4").startswith("no video stream that can be decoded")
     assert check_video(str(tmp_path / "gone.mp4"), False).stamp is None
+
+
+def test_a_name_in_another_unicode_form(tmp_path):
+    number_video(tmp_path / "cafe\u0301.mp4")
+    path = tmp_path / "caf\u00e9.mp4"
+    with pytest.raises(VideoError) as error:
+        VideoReader(path)
+    assert fault_of(path) == error.value.reason
+    assert error.value.reason.startswith("No such file or directory; its name exists in another Unicode form")
 
 
 def test_permission_denied(tmp_path):
