@@ -4,7 +4,7 @@ import itertools
 import logging
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -267,17 +267,19 @@ def read_folder(folder: Path, root: Path, class_names: Sequence[str] | None, kin
         paths += found
         labels += [label] * len(found)
     if not paths:
-        raise ValueError(
-            f"{folder}: no {kind.name} in any of its {len(files)} subfolders; expected files that end in "
-            + " ".join(kind.suffixes)
-        )
+        raise ValueError(f"{folder}: no {kind.name} in any of its {len(files)} subfolders; expected {kind.expected}")
     if root != folder:
         paths = [os.path.relpath(folder / path, root) for path in paths]
     return FileList(paths, labels, paths, class_names, str(root))
 
 
-def find_unlabeled(places: Iterable[str | Path | Given], kind: FileKind) -> FileList:
-    """Files without labels: each of `places` is a file, or a folder, which means all files of the kind in it."""
+def find_unlabeled(
+    places: Iterable[str | Path | Given], kind: FileKind, file_of: Callable[[Path], str | Path] = Path
+) -> FileList:
+    """Files without labels: each of `places` is a file, or a folder, which means all files of the kind in it.
+
+    `file_of`: the file that a place is in, if it is not a file itself.
+    """
     paths: list[str] = []
     contents: dict[int, Any] = {}
     for place in places:
@@ -287,10 +289,11 @@ def find_unlabeled(places: Iterable[str | Path | Given], kind: FileKind) -> File
             continue
         if not str(place):
             raise ValueError(f"an empty path was given; expected a file or folder of {kind.name}")
-        place = existing_path(Path(place).expanduser(), f"file or folder of {kind.name}")
+        place = Path(place).expanduser()
+        existing_path(Path(file_of(place)), f"file or folder of {kind.name}")
         found = [str(place / path) for path in find_files(place, kind)] if place.is_dir() else [str(place)]
         if not found:
-            raise ValueError(f"{place}: no {kind.name} in it; expected files that end in {' '.join(kind.suffixes)}")
+            raise ValueError(f"{place}: no {kind.name} in it; expected {kind.expected}")
         paths += found
     if not paths:
         raise ValueError(f"no {kind.name} given; expected at least one file or folder")

@@ -2,9 +2,12 @@
 
 import logging
 import os
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from unicodedata import normalize
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +26,14 @@ class FileKind(NamedTuple):
 
     name: str
     suffixes: tuple[str, ...]
+    frame_suffixes: tuple[str, ...] = ()
+    """Of images: where no file is of the kind, a folder of several numbered images takes the place of one."""
+
+    @property
+    def expected(self) -> str:
+        """What is looked for, in words."""
+        frames = ", or folders of numbered images such as clip/img_00001.jpg" if self.frame_suffixes else ""
+        return f"files that end in {' '.join(self.suffixes)}{frames}"
 
 
 def is_passed_over(name: str) -> bool:
@@ -41,11 +52,11 @@ def class_folders(folder: Path) -> list[str]:
 
 
 def find_files(folder: Path, kind: FileKind) -> list[str]:
-    """Paths, relative to `folder`, of the files of a kind anywhere in it; sorted.
+    """Paths, relative to `folder`, of the files of a kind anywhere in it; sorted. If it has none: folders of frames.
 
     Links to folders are followed, except to a folder that they are in. Logs the number of files with other suffixes.
     """
-    found, others = [], {}
+    found, others, num_frames = [], {}, Counter()
     for path in _walk(folder):
         if path.lower().endswith(kind.suffixes):
             found.append(path)
@@ -53,6 +64,14 @@ def find_files(folder: Path, kind: FileKind) -> list[str]:
             suffix = os.path.splitext(path)[1].lower()
             count, example = others.get(suffix, (0, path))
             others[suffix] = count + 1, min(example, path)
+            if suffix in kind.frame_suffixes and re.search(r"\d", os.path.basename(path)):
+                num_frames[os.path.dirname(path) or "."] += 1
+    folders = sorted(place for place, number in num_frames.items() if number > 1)
+    if folders and not found:
+        if folders != ["."]:
+            log.info("%s: its %s are folders of frames: %d, for example %r",
+                     folder, kind.name, len(folders), folders[0])  # fmt: skip
+        return folders
     if others:
         common = sorted(others, key=lambda suffix: (-others[suffix][0], suffix))
         named = [f"{suffix or 'no suffix'} ({others[suffix][0]})" for suffix in common[:MOST_SUFFIXES]]
@@ -62,6 +81,23 @@ def find_files(folder: Path, kind: FileKind) -> list[str]:
             ", ..." if len(common) > MOST_SUFFIXES else "",
         )  # fmt: skip
     return sorted(found)
+
+
+def why_unopened(path: str | Path, error: Exception) -> str:
+    """Why a file cannot be opened; also, whether there is one whose name only looks the same.
+
+    Disks differ in the Unicode form of names: é may be one character (NFC), or e and an accent (NFD).
+    """
+    reason = getattr(error, "strerror", None) or str(error)
+    if not isinstance(error, FileNotFoundError) or str(path).isascii():
+        return reason
+    found = Path()
+    for part in Path(path).parts:
+        places = [found / part, *(found / normalize(form, part) for form in ("NFC", "NFD"))]
+        found = next(filter(os.path.exists, places), None)
+        if found is None:
+            return reason
+    return f"{reason}; its name exists in another Unicode form (NFC, NFD): rename that file, or the entry of the list"
 
 
 def _walk(folder: Path) -> Iterator[str]:

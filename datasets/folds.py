@@ -61,7 +61,7 @@ def assign_folds(files: FileList, num_folds: int, seed: int, groups: np.ndarray 
 
 
 def sources_from_table(path: str | Path, files: FileList) -> list[str]:
-    """The source of each file, from a table with lines `id source`.
+    """The source of each file, from a table with lines `id source`; a tab ends an id that holds spaces.
 
     Files missing from the table have their own source. Raises ValueError for a malformed line, and for an id that
     appears twice or is not in the list.
@@ -69,15 +69,16 @@ def sources_from_table(path: str | Path, files: FileList) -> list[str]:
     path = existing_path(Path(path).expanduser(), "table of groups")
     table: dict[str, str] = {}
     for number, line in numbered_lines(path):
-        fields = line.split(None, 1)
+        fields = [field.strip() for field in line.strip().split("\t" if "\t" in line.strip() else None, 1)]
         if len(fields) != 2:
             raise bad_line(path, number, line, "expected `id group`")
         if fields[0] in table:
             raise bad_line(path, number, line, f"{fields[0]!r} has a group in a line above; expected each id once")
-        table[fields[0]] = f"group\t{fields[1].strip()}"  # cannot be an id: ids have no tabs
+        table[fields[0]] = f"group\t{fields[1]}"  # cannot be an id: ids have no tabs
     ids = [item.id for item in files]
     if unknown := sorted(table.keys() - set(ids)):
-        raise ValueError(f"{path}: {len(unknown)} of its ids are not in the list, for example {unknown[0]!r}")
+        advice = "; put a tab after ids that hold spaces" if any(" " in name for name in ids) else ""
+        raise ValueError(f"{path}: {len(unknown)} of its ids are not in the list, for example {unknown[0]!r}{advice}")
     return [table.get(name, name) for name in ids]
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from datasets.file_list import FileError
+from datasets.find_files import why_unopened
 
 SUFFIXES = (
     *(".apng", ".avif", ".bmp", ".bw", ".dds", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe"),
@@ -75,6 +76,8 @@ def read_image(path: str, content: Any = None) -> Image.Image:
             return _to_rgb(path, image)
     except FileError:  # raised above, or by a time limit
         raise
+    except FileNotFoundError as error:
+        raise ImageError(path, why_unopened(path, error)) from error
     except Image.DecompressionBombError as error:
         raise ImageError(path, f"has too many pixels; {_SCALE_DOWN}") from error
     except Exception as error:  # on damaged files, Pillow's decoders may raise anything

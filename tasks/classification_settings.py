@@ -95,8 +95,8 @@ class DataSettings(LoaderSettings):
     fold_seed: int = Field(0, ge=0, description="seed of the division into folds, whatever run.seed is")
     fold_groups: str | None = Field(
         None,
-        description="table with lines `id group`: files of one group, such as one recording, share a fold and are "
-        "held out together",
+        description="table with lines `id group`, a tab after ids that hold spaces: files of one group, such as one "
+        "recording, share a fold and are held out together",
     )
     source_pattern: str | None = Field(
         None,

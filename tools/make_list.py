@@ -79,10 +79,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             _check_same_recordings(groups, args.annotations, set(found.sources.values()))
         if found.class_names:
             write_table(table, found.class_names)
-        write_list(args.output, videos)
+        ids = write_list(args.output, videos)
         if found.sources:
-            listed = {video.id for video in videos}
-            sources = {video: source for video, source in found.sources.items() if video in listed}
+            named = {name: found.sources.get(video.id) for name, video in zip(ids, videos, strict=True)}
+            sources = {name: source for name, source in named.items() if source is not None}
             write_sources(groups, sources)
     except (OSError, ValueError) as error:
         raise SettingsError(str(error)) from error

@@ -14,8 +14,9 @@
     python tools/predict.py --graph FACTS.tsv --questions FILE --csv answers.csv
     python tools/predict.py --graph FACTS.tsv --all treats --new    the most probable facts that are not in the graph
 
-A folder means all videos in it. The recipe sets the views of each video; for ten clips per video, for example, add
-evaluation.num_clips=10.
+A folder means all videos in it. A folder of frames, clip/img_00001.jpg, clip/img_00002.jpg, ..., and a member of a tar
+file, shard.tar#folder/clip.mp4, are videos, too. The recipe sets the views of each video; for ten clips per video, for
+example, add evaluation.num_clips=10.
 
 After an interruption the same command continues its tables and keeps the rows already written. Exit status: 0 if there
 is a prediction for every file, 1 if some have none, 2 if none has one or the command is wrong.

@@ -1,16 +1,20 @@
-"""Finds faults in a video file, by its packets alone or by decoding every frame.
+"""Finds faults in a video, by its packets alone or by decoding every frame.
 
 One quick pass over the packets, without decoding, shows whether a file can be opened, has a video stream and is
-complete. Damage inside a file shows only when it is decoded.
+complete. Damage inside a file shows only when it is decoded. Of a folder of frames, the first frame is decoded or all.
 """
 
+import os
 import re
 from typing import Any, NamedTuple
 
 import av
 import numpy as np
 
-from datasets.video.container import Stamp, VideoError, decode_packet, open_container, read_packets, stamp
+from datasets.file_list import FileError
+from datasets.find_files import why_unopened
+from datasets.video.container import Stamp, VideoError, decode_packet, open_container, read_packets, video_stamp
+from datasets.video.frame_folder import FrameFolderReader
 from datasets.video.index import VideoIndex, scan_video
 
 # Containers whose header states how long the video is; for others FFmpeg estimates it.
@@ -28,32 +32,49 @@ class CheckResult(NamedTuple):
 
 
 def check_video(path: str, full: bool) -> CheckResult:
-    """Checks a file; `full`: decodes all of it. The fact `fault` says what is wrong, "" if nothing. Never raises."""
+    """Checks whatever a list names; `full`: decodes all of it. The fact `fault` says what is wrong, "" if nothing.
+
+    Never raises.
+    """
     try:
-        found = stamp(path)
+        found = video_stamp(path)
+    except FileError as error:
+        return CheckResult(path, None, {"fault": error.reason}, None)
     except OSError as error:
-        return CheckResult(path, None, {"fault": error.strerror}, None)
+        return CheckResult(path, None, {"fault": why_unopened(path, error)}, None)
     facts: dict[str, Any] = {"bytes": found[0], "full": full}
     index = None
     try:
-        container, stream = open_container(path)
-        with container:
-            codec = stream.codec_context
-            facts |= {"codec": codec.codec.canonical_name, "width": codec.width, "height": codec.height}
-            index = scan_video(path, container, stream)
-            facts |= {
-                "frames": len(index.frame_packets),
-                "fps": round(float(len(index.frame_packets) / index.duration), 4),
-                "seconds": round(float(index.duration), 4),
-                "keyframes": len(np.unique(index.frame_starts)),
-            }
-            fault = _find_missing_end(container, stream, index)
-        facts["fault"] = fault or (_find_damage(path, index) if full else "")
+        if os.path.isdir(path):
+            _check_frames(path, full, facts)
+        else:
+            container, stream = open_container(path)
+            with container:
+                codec = stream.codec_context
+                facts |= {"codec": codec.codec.canonical_name, "width": codec.width, "height": codec.height}
+                index = scan_video(path, container, stream)
+                facts |= {
+                    "frames": len(index.frame_packets),
+                    "fps": round(float(len(index.frame_packets) / index.duration), 4),
+                    "seconds": round(float(index.duration), 4),
+                    "keyframes": len(np.unique(index.frame_starts)),
+                }
+                fault = _find_missing_end(container, stream, index)
+            facts["fault"] = fault or (_find_damage(path, index) if full else "")
     except VideoError as error:
         facts["fault"] = error.reason
     except Exception as error:  # whatever happens with one file, the others are still checked
         facts["fault"] = f"cannot be checked: {type(error).__name__}: {error}"
     return CheckResult(path, found, facts, index)
+
+
+def _check_frames(path: str, full: bool, facts: dict[str, Any]) -> None:
+    """Adds the facts of a folder of frames. Raises VideoError for the first frame that cannot be read."""
+    with FrameFolderReader(path) as frames:
+        facts |= {"width": frames.width, "height": frames.height, "frames": frames.num_frames}
+        for number in range(frames.num_frames if full else 0):
+            frames.get_frames([number])
+    facts["fault"] = ""
 
 
 def _find_missing_end(container, stream, index: VideoIndex) -> str:

@@ -15,6 +15,7 @@ from av.stream import Discard, Disposition
 from av.video.codeccontext import VideoCodecContext
 
 from datasets.file_list import FileError
+from datasets.find_files import why_unopened
 from datasets.video.shards import find_member, split_member
 
 # Containers that store a presentation time with each packet, by FFmpeg's names for them.
@@ -192,7 +193,7 @@ def file_range(path) -> tuple[str, int, int | None]:
     try:
         status = os.stat(file)
     except (OSError, ValueError) as error:  # a NUL character is a ValueError
-        raise VideoError(path, getattr(error, "strerror", None) or str(error)) from error
+        raise VideoError(path, why_unopened(file, error)) from error
     if stat.S_ISDIR(status.st_mode):
         raise VideoError(path, "is a directory")
     if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait forever
@@ -220,3 +221,19 @@ def stamp(file: str | Path | int) -> Stamp:
     """The stamp of a file, given by path or descriptor; raises OSError if there is no such file."""
     status = os.stat(file)
     return status.st_size, status.st_mtime_ns
+
+
+def video_stamp(path: str | Path) -> Stamp:
+    """The stamp of whatever a list of videos names. Raises OSError or FileError if there is no such file.
+
+    A member of a tar file has its own size and the tar file's time; a folder of frames has the size of all its files
+    and the time of its latest change.
+    """
+    if member := split_member(path):
+        start, end = find_member(*member)
+        return end - start, stamp(member[0])[1]
+    status = os.stat(path)
+    if not stat.S_ISDIR(status.st_mode):
+        return status.st_size, status.st_mtime_ns
+    files = [stamp(file) for file in Path(path).iterdir() if file.is_file()]
+    return sum(size for size, _ in files), max([status.st_mtime_ns, *(time for _, time in files)])

@@ -52,7 +52,7 @@ def find_jobs(source: Path, destination: Path) -> list[Job]:
     if inner.is_relative_to(outer):
         raise ValueError(f"{source} and {destination}: one is inside the other; choose a destination elsewhere")
     jobs: dict[str, Job] = {}
-    for path in find_files(source, VIDEOS):
+    for path in find_files(source, VIDEOS._replace(frame_suffixes=())):
         job = Job(str(source / path), str((destination / path).with_suffix(SUFFIX)))
         if other := jobs.get(job.target):
             raise ValueError(f"{other.source} and {job.source} would both become {job.target}; rename one of them")

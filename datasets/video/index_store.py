@@ -23,7 +23,7 @@ import numpy as np
 
 from datasets.file_list import FileError
 from datasets.text_files import existing_path
-from datasets.video.container import Stamp, stamp
+from datasets.video.container import Stamp, video_stamp
 from datasets.video.index import VideoIndex
 from datasets.video.orientation import Orientation
 
@@ -72,8 +72,8 @@ class IndexStore:
     def find(self, path: str | Path) -> VideoIndex | None:
         """The index of a video; None if the store has none for the current version of the file."""
         try:
-            size, time = stamp(path)
-        except (OSError, ValueError):  # a NUL character is a ValueError
+            size, time = video_stamp(path)
+        except (OSError, ValueError, FileError):  # a NUL character is a ValueError
             return None  # opening the file reports what is wrong with it
         key = self._key(path), size, time
         with self._errors():

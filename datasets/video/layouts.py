@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+from unicodedata import normalize
+from urllib.parse import quote
 
 from datasets.class_table import class_names_from, class_table, label_finder
 from datasets.class_table import read_class_names as read_table
@@ -86,23 +88,26 @@ def read_layout(
 
 
 class _VideoFinder:
-    """Finds videos below a folder by their expected path or name, whatever their suffix."""
+    """Finds videos below a folder by their expected path or name, whatever their suffix and Unicode form.
+
+    Disks differ in the form: é may be one character (NFC), or e and an accent (NFD).
+    """
 
     def __init__(self, root: Path):
         self._paths = set(find_files(root, VIDEOS))
         self._by_path: dict[str, str | None] = {}  # without suffix; None: several have this name
         self._by_name: dict[str, str | None] = {}  # without suffix and folder
         for path in sorted(self._paths):
-            name = os.path.basename(path)
-            for key, table in ((path, self._by_path), (name, self._by_name)):
-                key = os.path.splitext(key)[0]
-                table[key] = None if key in table else path
+            key, suffix = os.path.splitext(path)
+            key = normalize("NFC", key if suffix.lower() in VIDEOS.suffixes else path)  # folders of frames have none
+            for name, table in ((key, self._by_path), (os.path.basename(key), self._by_name)):
+                table[name] = None if name in table else path
 
     def find(self, path: str) -> str | None:
         path = os.path.normpath(path)
         if path in self._paths:
             return path
-        key = os.path.splitext(path)[0]
+        key = normalize("NFC", os.path.splitext(path)[0])
         return self._by_path.get(key) or self._by_name.get(os.path.basename(key))
 
 
@@ -270,8 +275,8 @@ UNFIT = re.compile(r"[\0\n\r\ud800-\udfff]|^\s|\s\Z")
 """In a path that a line of a list cannot hold."""
 
 
-def write_list(path: Path, videos: Sequence[LabeledVideo]) -> None:
-    """Writes a list file. Whitespace in ids becomes `_`; if ids are not unique then, row numbers replace them.
+def write_list(path: Path, videos: Sequence[LabeledVideo]) -> list[str]:
+    """Writes a list file -> the id of each video in it; see `list_ids`.
 
     Raises ValueError if there are paths that a list cannot hold.
     """
@@ -281,14 +286,35 @@ def write_list(path: Path, videos: Sequence[LabeledVideo]) -> None:
             f"a list cannot hold {len(unfit)} of the {len(videos)} paths, such as {', '.join(map(repr, unfit[:3]))}: "
             "rename these files, without line breaks, whitespace at the ends or characters that are not UTF-8"
         )
-    ids = ["_".join(video.id.split()) for video in videos]
-    if len(set(ids)) < len(ids) or "" in ids:
-        ids = [str(position) for position in range(len(videos))]
+    ids = list_ids(videos)
     lines = []
     for name, video in zip(ids, videos, strict=True):
         labels = ",".join(map(str, video.labels)) or str(UNLABELED)
         lines.append(f"{name}\t{labels}\t{video.path}\n")
     _write(path, "".join(lines))
+    return ids
+
+
+def list_ids(videos: Sequence[LabeledVideo]) -> list[str]:
+    """The id of each video in a list: its own, with `_` for whitespace, or its path if other files have the same id.
+
+    Whitespace in these paths is percent-encoded, so that they differ as the paths do. A file that is listed twice may
+    have one id.
+    """
+    ids = ["_".join(video.id.split()) for video in videos]
+    paths = [re.sub(r"[\s%]", lambda match: quote(match[0]), video.path) for video in videos]
+    while True:
+        first: dict[str, str] = {}  # id -> the first path that has it
+        shared = {""} | {name for name, path in zip(ids, paths, strict=True) if first.setdefault(name, path) != path}
+        rows = [row for row, name in enumerate(ids) if name in shared and name != paths[row]]
+        if not rows:
+            return ids
+        log.warning(
+            "%d of %d videos share their id with another or have none, so their paths are their ids, for example %s "
+            "instead of %r", len(rows), len(ids), paths[rows[0]], ids[rows[0]],
+        )  # fmt: skip
+        for row in rows:
+            ids[row] = paths[row]
 
 
 def write_sources(path: Path, sources: Mapping[str, str]) -> None:

@@ -15,7 +15,9 @@ from pathlib import Path
 from datasets.class_table import class_names_from, label_finder, read_class_names
 from datasets.file_list import UNLABELED, FileList, Given, find_unlabeled, read_folder, read_list
 from datasets.find_files import FileKind, find_files, is_passed_over
+from datasets.image_file import SUFFIXES as IMAGE_SUFFIXES
 from datasets.text_files import bad_line, existing_path, numbered_lines, parse_number, read_csv
+from datasets.video.shards import split_member
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,7 @@ VIDEOS = FileKind(
         *(".mp4v", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".obu", ".ogm", ".ogv", ".qt", ".rm", ".rmvb"),
         *(".tod", ".tp", ".trp", ".ts", ".vob", ".vro", ".webm", ".wm", ".wmv", ".wtv", ".xvid", ".y4m"),
     ),
+    frame_suffixes=IMAGE_SUFFIXES,
 )
 """What PyAV's own FFmpeg opens and decodes, by the suffixes that cameras and programs use."""
 
@@ -43,7 +46,8 @@ def read_videos(
     Args:
         source: one of
             - a list file: `id label path` per line, separated by tabs or spaces, label -1 for unknown;
-            - a folder with one subfolder per class, labels in sorted order of their names;
+            - a folder with one subfolder per class, labels in sorted order of their names; a video is a file, or, if
+              there are no video files, a folder of numbered images;
             - a Kinetics CSV (label, youtube_id, time_start, time_end, split), for files named
               `<youtube_id>_<start>_<end>`, times as six digits, anywhere under `root`;
             - UCF101's `trainlist01.txt`, `testlist01.txt`, ..., with its `classInd.txt` beside it;
@@ -165,5 +169,8 @@ def _hmdb51_files(folder: Path, suffix: str) -> list[Path]:
 
 
 def find_videos(places: Iterable[str | Path | Given]) -> FileList:
-    """Videos without labels: each of `places` is a file, or a folder, which means all videos in it."""
-    return find_unlabeled(places, VIDEOS)
+    """Videos without labels: each of `places` is a file, a member of a tar file, or a folder.
+
+    A folder means all videos in it, or one video if the images in it are numbered frames.
+    """
+    return find_unlabeled(places, VIDEOS, lambda place: (split_member(place) or [place])[0])

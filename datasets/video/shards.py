@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from datasets.file_list import FileError
+from datasets.find_files import why_unopened
 
 COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK": "zip"}
 _MEMBER = re.compile(r"(.*?\.(?:tar(?:\.(?:gz|bz2|xz|zst|lz4))?|tgz|tbz2?|txz|tzst))#(.+)", re.IGNORECASE | re.DOTALL)
@@ -42,7 +43,7 @@ def find_member(shard: str, member: str) -> tuple[int, int]:
     try:
         status = os.stat(shard)
     except (OSError, ValueError) as error:  # a NUL character is a ValueError
-        raise FileError(path, getattr(error, "strerror", None) or str(error)) from error
+        raise FileError(path, why_unopened(shard, error)) from error
     try:
         contents = _read_contents(shard, status.st_size, status.st_mtime_ns)
     except OSError as error:

@@ -1,6 +1,7 @@
 """Reads a long video, a live stream or a camera from its start: every frame once, in order, in bounded memory."""
 
 import logging
+import os
 import re
 import sys
 import threading
@@ -152,8 +153,10 @@ def rate_and_length(path: str) -> tuple[float, float]:
 
     Pauses do not count in the average, and what a stream takes for a reset clock does not count in the seconds. If the
     file cannot be indexed, both come from the header; 0 seconds if that has none. Raises VideoError if the file cannot
-    be opened.
+    be opened, and for a folder of frames.
     """
+    if os.path.isdir(path):
+        raise VideoError(path, "is a folder; windows need the times of a video file, which frames in a folder lack")
     try:
         with VideoReader(path) as video:
             return _without_pauses(video)

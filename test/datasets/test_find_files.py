@@ -2,10 +2,11 @@
 
 import logging
 import os
+from unicodedata import normalize
 
 import pytest
 
-from datasets.find_files import FileKind, class_folders, find_files
+from datasets.find_files import FileKind, class_folders, find_files, why_unopened
 
 TEXTS = FileKind("texts", (".txt", ".md"))
 
@@ -100,3 +101,25 @@ def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(PermissionError, match=r"Permission denied: .*b"):
         find_files(tmp_path, TEXTS)
+
+
+def test_folders_of_frames_where_no_file_is_of_the_kind(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    kind = TEXTS._replace(frame_suffixes=(".jpg",))
+    make(tmp_path, "a/c.1/i_1.jpg", "a/c.1/i_2.JPG", "a/d/1.jpg", "a/e/x.jpg", "a/e/y.jpg", "a/.f/1.jpg", "a/.f/2.jpg")
+    assert find_files(tmp_path, kind) == ["a/c.1"] and "its texts are folders of frames: 1, for example" in caplog.text
+    assert find_files(tmp_path / "a/c.1", kind) == ["."] and find_files(tmp_path, TEXTS) == []
+    make(tmp_path, "a/a.txt")
+    assert find_files(tmp_path, kind) == ["a/a.txt"] and "because texts have other suffixes: 5" in caplog.text
+
+
+@pytest.mark.parametrize(("listed", "on_disk"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_missing_file_is_there_in_another_unicode_form(tmp_path, listed, on_disk):
+    name = "\u00e4/caf\u00e9.mp4"
+    make(tmp_path, normalize(on_disk, name))
+    error = FileNotFoundError(2, "No such file or directory")
+    reason = why_unopened(tmp_path / normalize(listed, name), error)
+    assert reason.startswith("No such file or directory; its name exists in another Unicode form (NFC, NFD)")
+    for gone in ("caf\u00e9.mp4", "\u00e4/x.mp4", "x.mp4"):
+        assert why_unopened(tmp_path / gone, error) == "No such file or directory"
+    assert why_unopened(tmp_path / name, PermissionError(13, "Permission denied")) == "Permission denied"

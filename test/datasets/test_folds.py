@@ -54,6 +54,16 @@ def test_a_group_stays_together(tmp_path):
         sources_from_table(tmp_path / "groups.txt", files)
 
 
+def test_a_tab_ends_an_id_with_spaces(tmp_path):
+    files = FileList(["dog/a b.mp4", "dog/c.mp4", "d"], [0, 0, 0], ["a", "c", "d"])
+    table = tmp_path / "groups.txt"
+    table.write_text("dog/a b.mp4\tday 1\n dog/c.mp4 \t day 1\t\nd day 1\n")
+    assert len(set(sources_from_table(table, files))) == 1
+    table.write_text("dog/a b.mp4 day 1\n")
+    with pytest.raises(ValueError, match=r"not in the list, for example 'dog/a'; put a tab after ids that hold spaces"):
+        sources_from_table(table, files)
+
+
 def test_fewer_files_than_folds():
     with pytest.raises(ValueError, match="3 files or groups cannot be divided into 5 folds"):
         assign_folds(make_list([0, 1, 0]), 5, seed=0)

@@ -86,6 +86,14 @@ def test_in_a_tiff_white_may_be_0(values, tmp_path):
     assert np.array_equal(negative, plain if values.dtype == np.uint8 else 255 - plain)
 
 
+def test_a_name_in_another_unicode_form(tmp_path):
+    Image.new("RGB", (2, 2)).save(tmp_path / "cafe\u0301.png")
+    with pytest.raises(
+        ImageError, match=r"No such file or directory; its name exists in another Unicode form \(NFC, NFD"
+    ):
+        read_image(str(tmp_path / "caf\u00e9.png"))
+
+
 def test_transparency_is_dropped(tmp_path, recwarn):
     image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (9, 12, 3), dtype=np.uint8)).quantize(16)
     expected = np.asarray(image.convert("RGB"))

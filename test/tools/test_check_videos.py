@@ -3,12 +3,15 @@
 import csv
 import os
 import shutil
+import tarfile
 import time
 
 import pytest
 from encode import encode_video, number_frames
+from PIL import Image
 
 from datasets.file_list import FileError
+from datasets.image_file import SUFFIXES
 from datasets.video import (
     ColorSettings,
     EvalView,
@@ -95,7 +98,7 @@ def test_table_and_exit_status(videos, caplog):
         "good.mp4": "",
         "cut.mp4": "cannot be opened as a video",
         'it\'s [a] "b", c.mp4': "",
-        "folder.mp4": "is a directory",
+        "folder.mp4": f"is a directory without images (names that end in {' '.join(SUFFIXES)})",
         "empty.mp4": "is empty (0 bytes)",
         "pipe.mp4": "is not a regular file",
         "gone.mp4": "No such file or directory",
@@ -161,6 +164,30 @@ def test_training_takes_indices_from_the_store(motion_videos, tmp_path, monkeypa
     assert run(videos)[0] == 0
     monkeypatch.setattr("datasets.video.reader.scan_video", lambda *_: pytest.fail("scanned again"))
     assert all(a.equal(b) for a, b in zip(clips(find_store(videos)), expected, strict=True))
+
+
+def test_members_of_tar_files_and_folders_of_frames(tmp_path, monkeypatch):
+    encode_video(tmp_path / "x.mp4", number_frames(20))
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        tar.add(tmp_path / "x.mp4", "f/x.mp4")
+    (tmp_path / "clip").mkdir()
+    for number in range(1, 4):
+        Image.new("RGB", (32, 24)).save(tmp_path / "clip" / f"img_{number}.jpg")
+    videos = tmp_path / "list.txt"
+    videos.write_text("0 0 s.tar#f/x.mp4\n1 1 clip\n")
+    status, rows, _ = run(videos)
+    assert status == 0 and [rows[name]["frames"] for name in ("x.mp4", "clip")] == ["20", "3"]
+    (tmp_path / "seen").mkdir()
+    count_checks(monkeypatch, tmp_path / "seen")
+    run(videos)
+    assert seen(tmp_path / "seen") == set()
+    monkeypatch.setattr("datasets.video.reader.scan_video", lambda *_: pytest.fail("scanned again"))
+    opener = VideoOpener(stores=(find_store(videos),))
+    for item, num_frames in zip(read_videos(videos), (20, 3), strict=True):
+        with opener(item.path) as video:
+            assert video.num_frames == num_frames
+    os.utime(tmp_path / "s.tar", ns=(0, 0))
+    assert find_store(videos).find(tmp_path / "s.tar#f/x.mp4") is None
 
 
 def test_index_elsewhere(videos, tmp_path):

@@ -117,6 +117,22 @@ def test_the_recordings_of_fights_are_a_table_for_folds(tmp_path, caplog):
     assert groups.read_text() == "fi001\tcamera 1\n"
 
 
+def test_recordings_of_clips_that_share_a_name(tmp_path, caplog):
+    for name in ("fight/1.mp4", "fight/2.mp4", "noFight/0.mp4", "noFight/2.mp4", "noFight/a b.mp4"):
+        (tmp_path / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "videos" / name).touch()
+    (tmp_path / "videos.txt").write_text("https://a.example/1\n1: 0.1 - 0.2\n2: 0.3 - 0.4\na b: 0.5 - 0.6\n")
+    annotations = ["--annotations", str(tmp_path / "videos.txt")]
+    main(["fights", str(tmp_path / "videos"), *annotations, "-o", str(tmp_path / "fights.txt")])
+    assert (tmp_path / "groups.txt").read_text() == "".join(
+        f"{name}\thttps://a.example/1\n" for name in ("1", "fight/2.mp4", "noFight/2.mp4", "a_b")
+    )
+    files = read_videos(tmp_path / "fights.txt", tmp_path / "videos")
+    assert [item.id for item in files] == ["1", "fight/2.mp4", "0", "noFight/2.mp4", "a_b"]
+    assert len(set(sources_from_table(tmp_path / "groups.txt", files))) == 2
+    assert "2 of 5 videos share their id with another or have none" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("name", "split"),
     [("train", "train"), ("val", "val"), ("testlist01", "val"), ("test_01", "val"), ("latest", "train"),

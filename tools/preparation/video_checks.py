@@ -13,10 +13,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from datasets.file_list import FileList
+from datasets.file_list import FileError, FileList
 from datasets.text_files import existing_path
 from datasets.video.check import CheckResult, check_video
-from datasets.video.container import Stamp, stamp
+from datasets.video.container import Stamp, video_stamp
 from datasets.video.index_store import IndexStoreWriter, store_path
 from datasets.video.lists import find_videos, read_videos
 from datasets.worker_pool import Lost, run_each
@@ -97,8 +97,8 @@ def _check_one(entry: tuple[str, Stamp | None], full: bool) -> CheckResult | Non
     """The result of a check; None for an unchanged file."""
     path, before = entry
     try:
-        unchanged = before is not None and stamp(path) == before
-    except OSError:
+        unchanged = before is not None and video_stamp(path) == before
+    except (OSError, FileError):
         unchanged = False
     return None if unchanged else check_video(path, full)
 

@@ -1,14 +1,17 @@
 """Faults that a check finds in files."""
 
 import os
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from encode import encode_video, number_frames
 from faults import as_nobody
+from PIL import Image
 
-from datasets.video import VideoReader
+from datasets.image_file import SUFFIXES
+from datasets.video import VideoError, VideoReader
 from datasets.video.check import check_video
 
 
@@ -147,7 +150,7 @@ def test_what_is_not_a_video_file(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
     encode_video(tmp_path / "sound.mp4", None, audio=True)
     expected = {
-        "folder": "is a directory",
+        "folder": f"is a directory without images (names that end in {' '.join(SUFFIXES)})",
         "empty": "is empty (0 bytes)",
         "text": "cannot be opened as a video: Invalid data found when processing input",
         "pipe": "is not a regular file",
@@ -158,8 +161,40 @@ def test_what_is_not_a_video_file(tmp_path):
     assert check_video(str(tmp_path / "gone.mp4"), False).stamp is None
 
 
+def test_a_name_in_another_unicode_form(tmp_path):
+    number_video(tmp_path / "cafe\u0301.mp4")
+    path = tmp_path / "caf\u00e9.mp4"
+    with pytest.raises(VideoError) as error:
+        VideoReader(path)
+    assert fault_of(path) == error.value.reason
+    assert error.value.reason.startswith("No such file or directory; its name exists in another Unicode form")
+
+
 def test_permission_denied(tmp_path):
     path = number_video(tmp_path / "a.mp4")
     path.chmod(0)
     with as_nobody():
         assert "ermission denied" in fault_of(path)
+
+
+def test_members_of_tar_files(tmp_path):
+    path = number_video(tmp_path / "a.mp4")
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        tar.add(path, "f/a.mp4")
+    alone, found = (check_video(str(place), True) for place in (path, tmp_path / "s.tar#f/a.mp4"))
+    assert found.facts == alone.facts and len(found.index.frame_packets) == 60
+    assert found.stamp == (path.stat().st_size, (tmp_path / "s.tar").stat().st_mtime_ns)
+    assert fault_of(tmp_path / "s.tar#g.mp4") == "the tar file has no such member; it has 1 files"
+    assert fault_of(tmp_path / "t.tar#g.mp4") == "No such file or directory"
+
+
+def test_folders_of_frames(tmp_path):
+    for number in range(1, 4):
+        Image.new("RGB", (32, 24)).save(tmp_path / f"img_{number}.png")
+    found = check_video(str(tmp_path), True)
+    size = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert found.facts == {"bytes": size, "full": True, "width": 32, "height": 24, "frames": 3, "fault": ""}
+    assert found.index is None
+    (tmp_path / "img_2.png").write_bytes(b"damaged")
+    assert check_video(str(tmp_path), False).stamp != found.stamp and fault_of(tmp_path) == ""
+    assert fault_of(tmp_path, full=True).startswith("img_2.png cannot be read as an image")

@@ -173,7 +173,9 @@ def test_which_jobs_are_done(tmp_path):
 
 
 def test_impossible_jobs(tmp_path):
-    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "clip").mkdir(parents=True)
+    for number in (1, 2):
+        (tmp_path / "in" / "clip" / f"img_{number}.jpg").touch()  # frames are not converted
     with pytest.raises(ValueError, match="no videos in it; expected files that end in"):
         find_jobs(tmp_path / "in", tmp_path / "out")
     for name in ("a.avi", "a.mp4"):

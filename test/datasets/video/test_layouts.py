@@ -1,10 +1,11 @@
 """Lists made from a tiny tree of each layout."""
 
 import json
+from unicodedata import normalize
 
 import pytest
 
-from datasets.video.layouts import LAYOUTS, LabeledVideo, read_layout, write_list, write_table
+from datasets.video.layouts import LAYOUTS, LabeledVideo, list_ids, read_layout, write_list, write_table
 from datasets.video.lists import read_videos
 
 
@@ -86,6 +87,24 @@ def test_ucf101_after_a_conversion(make):
     found, missing = read_layout("ucf101", root / "videos", root / "lists/trainlist01.txt")
     assert (found.class_names, missing) == (("Archery", "Biking"), [])
     assert rows(found) == [("v_B_g01", (1,), "Biking/v_B_g01.mp4"), ("v_A_g01", (0,), "v_A_g01.mp4")]
+
+
+def test_ucf101_as_folders_of_frames(make):
+    root = make({
+        "lists/classInd.txt": "1 Archery\n",
+        "lists/trainlist01.txt": "Archery/v_A_g01.avi 1\nArchery/v_A.2.avi 1\n",
+        **{f"videos/v_A{name}/img_{number}.jpg": "" for name in ("_g01", ".2") for number in (1, 2)},
+    })  # fmt: skip
+    found, missing = read_layout("ucf101", root / "videos", root / "lists/trainlist01.txt")
+    assert missing == [] and rows(found) == [("v_A_g01", (0,), "v_A_g01"), ("v_A.2", (0,), "v_A.2")]
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_in_another_unicode_form(make, forms):
+    listed, on_disk = (normalize(form, "Archery/caf\u00e9") for form in forms)
+    root = make({"classInd.txt": "1 Archery\n", "trainlist01.txt": f"{listed}.avi 1\n", f"v/{on_disk}.mp4": ""})
+    found, missing = read_layout("ucf101", root / "v", root / "trainlist01.txt")
+    assert missing == [] and found.videos[0].path == f"{on_disk}.mp4"
 
 
 def test_hmdb51(make):
@@ -233,13 +252,30 @@ def test_written_lists_are_read_back(make):
     assert [(item.id, item.label) for item in read] == [("a_b/1", 1), ("c", -1), ("d", 0)]
     assert [item.path for item in read] == [str(path.parent / video.path) for video in videos]
     assert read.class_names == ("p", "q r")
-    write_list(path, [videos[0], videos[0]._replace(id="a_b/1")])
-    assert [item.id for item in read_videos(path)] == ["0", "1"]  # the ids would not be unique
     with pytest.raises(ValueError, match=r"mapping_table.txt exists with other classes or another order"):
         write_table(path.with_name("mapping_table.txt"), ["q r", "p"])
     for name in ("a\nb.mp4", " a.mp4", "a.mp4 ", "\udcff.mp4", "\ud800.mp4", "a\0.mp4"):
         with pytest.raises(ValueError, match=r"a list cannot hold 1 of the \d+ paths, such as .*: rename these files"):
             write_list(path, [LabeledVideo("a", (), name)])
+
+
+@pytest.mark.parametrize(
+    ("videos", "ids"),
+    [
+        ({"a/x.mp4": "x", "b/x.mp4": "x", "b/y.mp4": "y"}, ["a/x.mp4", "b/x.mp4", "y"]),
+        ({"a b.mp4": "a b.mp4", "a_b.mp4": "a_b.mp4", "c d.mp4": "c d"}, ["a%20b.mp4", "a_b.mp4", "c_d"]),
+        ({"p/x.mp4": "x", "q/x.mp4": "x", "r.mp4": "p/x.mp4"}, ["p/x.mp4", "q/x.mp4", "r.mp4"]),
+        ({"a.mp4": " "}, ["a.mp4"]),
+        ({"a.mp4": "a", "b.mp4": "b"}, ["a", "b"]),
+    ],
+)
+def test_only_ids_that_collide_are_replaced(videos, ids, caplog):
+    assert list_ids([LabeledVideo(name, (), path) for path, name in videos.items()]) == ids
+    assert ("their paths are their ids, for example" in caplog.text) == (ids != ["a", "b"])
+
+
+def test_a_file_that_is_listed_twice_has_one_id(caplog):
+    assert list_ids([LabeledVideo("x", (), "a/x.mp4")] * 2) == ["x", "x"] and not caplog.text
 
 
 def test_fights(make):

@@ -107,6 +107,16 @@ def test_folder_per_class(tmp_path, caplog):
         read_videos(tmp_path, class_names=["a", "b_c", "empty"])
 
 
+def test_folders_of_frames(tmp_path):
+    for name in ("b/clip.1/img_1.jpg", "b/clip.1/img_2.jpg", "a/x/1.png", "a/x/2.png"):
+        write(tmp_path / name, "")
+    assert [(video.id, video.label) for video in read_videos(tmp_path)] == [("a/x", 0), ("b/clip.1", 1)]
+    with pytest.raises(
+        ValueError, match=r"no videos in any of its 1 subfolders; .* or folders of numbered images such"
+    ):
+        read_videos(tmp_path / "b")  # the clips are not in classes
+
+
 def test_folders_without_videos(tmp_path):
     with pytest.raises(ValueError, match="has no subfolders; expected one for each class"):
         read_videos(tmp_path)
@@ -360,3 +370,13 @@ def test_find_videos(tmp_path):
         str(alone)
     ]
     assert videos.labels.tolist() == [-1, -1, -1]
+
+
+def test_find_members_of_tar_files_and_folders_of_frames(tmp_path):
+    for name in ("s.tar", "clip/img_1.jpg", "clip/img_2.jpg", "more/a/1.jpg", "more/a/2.jpg", "more/b/1.jpg"):
+        write(tmp_path / name, "")
+    places = [f"{tmp_path}/s.tar#f/x.mp4", tmp_path / "clip", tmp_path / "more"]
+    expected = [tmp_path / name for name in ("s.tar#f/x.mp4", "clip", "more/a")]
+    assert [video.path for video in find_videos(places)] == list(map(str, expected))
+    with pytest.raises(FileNotFoundError, match=r"no file or folder of videos at .*t\.tar: .*did you mean 's\.tar'"):
+        find_videos([f"{tmp_path}/t.tar#f/x.mp4"])

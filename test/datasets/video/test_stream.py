@@ -42,6 +42,8 @@ def test_rate_and_length_are_those_of_the_frames(tmp_path):
     broken.write_bytes(b"none")
     with pytest.raises(VideoError, match="cannot be opened as a video"):
         rate_and_length(str(broken))
+    with pytest.raises(VideoError, match="windows need the times of a video file, which frames in a folder lack"):
+        rate_and_length(str(tmp_path))
 
 
 @pytest.mark.parametrize(("start", "length"), [(1000, 43), (60_000, 6)])
