@@ -45,6 +45,7 @@ FRAME_PER_PACKET_CODECS = {"h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg"}
 # Codecs whose decoders need only their settings and the packets, not the container.
 DIRECT_CODECS = {"h264", "hevc", "vp9", "av1", "mpeg4"}
 MAX_HEADER = 32  # bytes that a container puts before the data of a packet
+MAX_REORDERED = 16  # frames between a frame's places in decoding and in display order; H.264 and HEVC allow no more
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +137,7 @@ def scan_video(path, container, stream) -> VideoIndex:
         packet_sizes=np.array(scan.sizes),
         packet_times=np.array([0 if time is None else time for time in times]),
         data_offsets=np.array(scan.data_offsets),
-        duration=_duration(frame_times, scan.last_duration, stream),
+        duration=duration_of(frame_times, scan.last_duration, stream),
         orientation=read_orientation(first_frame),
         facts={
             "codec": codec,
@@ -254,14 +255,19 @@ def _decode_alone(stream, packet):
     return next(iter(frames), None)
 
 
-def _duration(times, last_duration, stream):
+def duration_of(times, last_duration, stream):
     """Seconds from the first frame's start to the last one's end; by the stream's frame rate if times are missing.
 
-    If times do not increase, as where recordings were joined, frames count as one usual period apart.
+    Where times go back by more than decoding order explains, recordings were joined: the first frame of the next one
+    counts as one usual period after the last. So do frames that repeat a time.
     """
     if None in times or min(times) == max(times):
         return len(times) / Fraction(stream.average_rate or stream.guessed_rate or 25)
     steps = np.diff(times)
+    joins = np.flatnonzero(steps < -MAX_REORDERED * np.median(np.abs(steps[steps != 0]))) + 1
+    # Sorted: frames without times of their own have those of decoding, in which B-frames follow later frames.
+    parts = [np.sort(part) for part in np.split(np.asarray(times), joins)]
+    steps = np.concatenate([np.diff(part, prepend=part[0]) for part in parts])[1:]  # 0 at a join
     period = int(np.median(steps[steps > 0])) if (steps > 0).any() else 1
     span = int(np.where(steps > 0, steps, period).sum())
     return (span + (last_duration or Fraction(span, len(times) - 1))) * stream.time_base

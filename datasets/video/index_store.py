@@ -27,7 +27,7 @@ from datasets.video.container import Stamp, video_stamp
 from datasets.video.index import VideoIndex
 from datasets.video.orientation import Orientation
 
-VERSION = 4  # of the format of entries; those of other versions are ignored
+VERSION = 5  # of the format of entries; those of other versions are ignored
 FROM_JSON = {"fraction": Fraction, "orientation": lambda value: Orientation(*value), "plain": lambda value: value}
 SECONDS_TO_WAIT = 60  # while another process writes
 MAX_KEPT = 64 << 20  # bytes of unpacked indices that a store keeps; three hours of video take 15 MB

@@ -2,6 +2,7 @@
 
 import struct
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -108,7 +109,7 @@ def test_types_and_decoding_give_the_same_order(options, tmp_path, monkeypatch):
     index = scan(path)
     assert index.frame_packets.tolist() == decoded.frame_packets.tolist() != list(range(30))
     assert index.frame_starts.tolist() == decoded.frame_starts.tolist() and len(np.unique(index.frame_starts)) > 2
-    assert index.duration == decoded.duration
+    assert index.duration == decoded.duration == pytest.approx(30 / 25)
 
 
 @pytest.mark.parametrize("fps", [25, 30, Fraction(30000, 1001)])
@@ -122,6 +123,20 @@ def test_duration_of_a_variable_rate(tmp_path):
     pts = [0, 1, 2, 10, 11, 20]
     index = scan(make(tmp_path / "clip.mkv", num_frames=6, pts=pts, codec="mpeg4"))
     assert 20 / 25 < float(index.duration) <= 24.5 / 25  # the duration of the last frame is not stored
+
+
+@pytest.mark.parametrize(
+    ("times", "ticks"),
+    [
+        ([0, 2, 3, 1, 5, 6, 4, 7], 8),  # times of decoding in display order, as in AVI with packed B-frames
+        ([*range(100, 200), *range(100)], 200),  # joined recordings
+        ([7, 8, 9, 7, 8, 9], 6),
+        ([0, 1, 1, 3], 5),
+    ],
+)
+def test_duration_of_times_that_do_not_increase(times, ticks):
+    stream = SimpleNamespace(time_base=Fraction(1, 25))
+    assert index_module.duration_of(times, 1, stream) == Fraction(ticks, 25)
 
 
 def test_a_wrong_duration_in_the_header_does_not_matter(tmp_path):
