@@ -65,6 +65,8 @@ HORNET = (
 )
 GLNET = "Revisiting the Integration of Convolution and Attention for Vision Backbone, NeurIPS 2024, arXiv 2411.14429"
 EURNET = "EurNet: Efficient Multi-Range Relational Modeling of Spatial Multi-Relational Data, arXiv 2211.12941"
+EURNET_BASE = f"{IMAGENET}: top-1 84.0 % (with TorchDrug 84.1 %), 85.7 % after ImageNet-22k"
+EURNET_BASE_384 = "ImageNet-1k, the whole image: top-1 85.3 %, 87.0 % after ImageNet-22k"
 DPN = "Dual Path Networks, NIPS 2017, arXiv 1707.01629"
 IMAGE = (3, 224, 224)
 IMAGE_384 = (3, 384, 384)
@@ -73,8 +75,8 @@ SMALL_IMAGE = (3, 64, 64)
 IMAGE_MODELS = {
     "eurnet_tiny": ModelInfo("eurgraph.eurnet", EURNET, 29_496_491, IMAGE, f"{IMAGENET}: top-1 82.3 %"),
     "eurnet_small": ModelInfo("eurgraph.eurnet", EURNET, 50_877_311, IMAGE, f"{IMAGENET}: top-1 83.6 %"),
-    "eurnet_base": ModelInfo("eurgraph.eurnet", EURNET, 89_328_639, IMAGE, f"{IMAGENET}: top-1 84.0 %"),
-    "eurnet_base_384": ModelInfo("eurgraph.eurnet", EURNET, 95_112_334, IMAGE_384, "to fine-tune at 384"),
+    "eurnet_base": ModelInfo("eurgraph.eurnet", EURNET, 89_328_639, IMAGE, EURNET_BASE),
+    "eurnet_base_384": ModelInfo("eurgraph.eurnet", EURNET, 95_112_334, IMAGE_384, EURNET_BASE_384),
     "eurnet_debug": ModelInfo("eurgraph.eurnet", EURNET, 451_922, SMALL_IMAGE, "for tests and laptops"),
     "hornet_tiny_7x7": ModelInfo("backbones.hornet", HORNET, 22_409_512, IMAGE, f"{IMAGENET}: top-1 82.8 %"),
     "hornet_tiny_gf": ModelInfo("backbones.hornet", HORNET, 22_991_848, IMAGE, f"{IMAGENET}: top-1 83.0 %"),
@@ -171,26 +173,36 @@ AUTHORS_NAMES = {"eat_progress3_patch16_224": "eat_tiny", "eat_progress6_patch16
                  "eat_tiny_patch16_224": "eat_tiny", "eat_small_patch16_224": "eat_small",
                  "eat_base_patch16_224": "eat_base", "eat_progress3_patch16_384": "eat_tiny_384",
                  "eat_progress6_patch16_384": "eat_small_384", "eat_progress12_patch16_384": "eat_base_384",
-                 "eat_progress3_patch16_224_dist": "eat_tiny_dist",
-                 "eat_progress6_patch16_224_dist": "eat_small_dist"}  # fmt: skip
+                 "eat_progress3_patch16_224_dist": "eat_tiny_dist", "eat_progress6_patch16_224_dist": "eat_small_dist",
+                 "RESNET50_3D_GCN_X5": "glore_resnet50_3d", "resnet50_3d_gcn_x5": "glore_resnet50_3d",
+                 "RESNET101_3D_GCN_X5": "glore_resnet101_3d", "resnet101_3d_gcn_x5": "glore_resnet101_3d"}  # fmt: skip
 """Names of models in their authors' code, which `create_model` takes too."""
 
 RELEASED_FILES = {
     "glore_resnet50_3d": ("resnet50-lite_3d_8x8_w-glore_2-3_ep-0000.pth",),
     "glore_resnet101_3d": ("resnet101-lite_3d_8x8_w-glore_2-3_ep-0000.pth",),
-    "eurnet_tiny": ("pyg_eurnet_tiny_1k_300eps_last_epoch.pth",),
-    "eurnet_small": ("pyg_eurnet_small_1k_300eps_last_epoch.pth",),
-    "eurnet_base": ("pyg_eurnet_base_1k_300eps_last_epoch.pth",),
-    "eat_tiny": ("EAT-Ti.pth", "EAT-Ti-1000e.pth"),
-    "eat_small": ("EAT-S.pth",),
-    "eat_medium": ("EAT-M.pth",),
-    "eat_base": ("EAT-B.pth",),
-    "eat_tiny_384": ("EAT-Ti-384.pth",),
-    "eat_small_384": ("EAT-S-384.pth",),
-    "eat_tiny_dist": ("EAT-Ti-dist.pth", "EAT-Ti-dist-1000e.pth"),
-    "eat_small_dist": ("EAT-S-dist.pth",),
-}
-"""Names of the weight files that the authors offer for a model, as listed on their own pages."""
+    "glore_resnet50": ("resnet50_w-glore_2-3.tar", "resnet50_w-glore_0-3.tar"),
+    "glore_resnet200": ("resnet200_w-glore_2-3.tar", "resnet200_w-glore_0-3.tar"),
+    "glore_se_resnet50": ("resnet50_w-se_w-glore_0-3.tar",),
+    "glore_resnext101_32x4d": ("resnext101-32x4d_w-glore_2-3.tar",),
+    "glore_dpn98": ("dpn98_w-glore_2-3.tar",), "glore_dpn131": ("dpn131_w-glore_2-3.tar",),
+    "preact_resnet50": ("resnet50.tar",), "preact_se_resnet50": ("resnet50_w-se.tar",),
+    "eurnet_tiny": ("pyg_eurnet_tiny_1k_300eps_last_epoch.pth", "td_eurnet_tiny_1k_300eps_last_epoch.pth",
+                    "td_eurnet_tiny_1k_pretrain.pth"),
+    "eurnet_small": ("pyg_eurnet_small_1k_300eps_last_epoch.pth", "td_eurnet_small_1k_300eps_last_epoch.pth",
+                     "td_eurnet_small_1k_pretrain.pth"),
+    "eurnet_base": ("pyg_eurnet_base_1k_300eps_last_epoch.pth", "td_eurnet_base_1k_300eps_last_epoch.pth",
+                    "td_eurnet_base_22kto1k_30eps_finetune_224_last_epoch.pth", "td_eurnet_base_1k_pretrain.pth",
+                    "td_eurnet_base_22k_pretrain.pth"),
+    "eurnet_base_384": ("td_eurnet_base_1k_30eps_finetune_224to384_last_epoch.pth",
+                        "td_eurnet_base_22kto1k_30eps_finetune_384_last_epoch.pth"),
+    "hornet_large_7x7": ("hornet_large_7x7_in22k.pth",), "hornet_large_gf": ("hornet_large_gf_in22k.pth",),
+    **{name: (f"{name}.pth",) for name in IMAGE_MODELS if name.startswith("glnet_") and "debug" not in name},
+    "eat_tiny": ("EAT-Ti.pth", "EAT-Ti-1000e.pth"), "eat_small": ("EAT-S.pth",), "eat_medium": ("EAT-M.pth",),
+    "eat_base": ("EAT-B.pth",), "eat_tiny_384": ("EAT-Ti-384.pth",), "eat_small_384": ("EAT-S-384.pth",),
+    "eat_tiny_dist": ("EAT-Ti-dist.pth", "EAT-Ti-dist-1000e.pth"), "eat_small_dist": ("EAT-S-dist.pth",),
+}  # fmt: skip
+"""Names of the weight files that the authors offer for a model, in their pages and code; .tar archives are of MXNet."""
 
 
 def list_models(pattern: str = "*") -> list[str]:

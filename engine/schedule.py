@@ -63,8 +63,12 @@ class ScheduleSettings(Settings):
             "poly": {"power", "final_fraction"},
         }
         for name in sorted(set().union(*own.values()) - own.get(self.name, set())):
-            if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name} does not apply to the schedule {self.name}; remove it")
+            default = type(self).model_fields[name].default
+            if getattr(self, name) != default:
+                raise ValueError(
+                    f"{name} does not apply to the schedule {self.name}; remove it, or override it with "
+                    f"schedule.{name}={str(default).lower()}"
+                )
         if self.drop_at_samples and self.drop_at_epochs:
             raise ValueError("give either drop_at_samples or drop_at_epochs, not both")
         if self.warmup_steps and self.warmup_epochs:

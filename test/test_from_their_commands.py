@@ -86,7 +86,7 @@ def check_command(words: list[str]) -> None:
         args = predict.read_arguments(words[1:])
         if args.config:
             check_settings(args.config, args.overrides)
-    elif script in ("tools/check_images.py", "tools/make_coco.py"):
+    elif script in ("tools/check_images.py", "tools/make_coco.py", "tools/read_mxnet.py"):
         pass  # their own tests run them
     else:
         parser = argparse.ArgumentParser()
@@ -119,3 +119,17 @@ def test_the_commands_of_the_page_on_detection_and_segmentation():
     assert len(commands) > 12 and all(command[0] == "./run_local.sh" for command in commands)
     for command in commands:
         check_command(command)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/imagenet").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_commands_for_released_weights_in_the_recipes(path):
+    header = re.sub(r"\\\n# +", "", path.read_text().split("\ntask:")[0])
+    for command in re.findall(r"\./run_local\.sh tools/[^(\n]*", header):
+        check_command(shlex.split(command, comments=True))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/imagenet").glob("glnet_*.yaml")), ids=lambda path: path.stem)
+def test_glnets_weights_are_scored_as_by_the_authors(path):
+    text = path.read_text()
+    assert ("train.precision=float32" in text) == ("tklb" not in path.stem)
+    assert ("--average" in text) == (path.stem == "glnet_16g")

@@ -67,6 +67,14 @@ def test_classes_default_to_the_papers():
     assert create_model("eat_debug", num_classes=5).num_classes == 5
 
 
+@pytest.mark.parametrize("depth", ["50", "101"])
+@pytest.mark.parametrize("letters", [str.upper, str.lower])
+def test_glores_own_names_build_the_networks_with_units(letters, depth):
+    with torch.device("meta"):
+        model = create_model(letters(f"resnet{depth}_3d_gcn_x5"))
+    assert model.model_name == f"glore_resnet{depth}_3d"
+
+
 def test_misspelt_names_get_a_suggestion():
     with pytest.raises(ValueError, match=r"no model is called 'glore_resnet5_3d'; did you mean 'glore_resnet50_3d'\?"):
         create_model("glore_resnet5_3d")

@@ -15,7 +15,7 @@ from datasets.images import Pixels
 from engine.distributed import Ranks
 from engine.optimizer import parameter_groups
 from engine.schedule import learning_rate
-from models import list_models, takes_images
+from models import create_model, list_models, takes_images
 from settings import parse_settings, read_recipe
 from tasks import find_task
 from tools import model_zoo, train
@@ -101,6 +101,17 @@ AUTHORS = {
 NAMES = tuple(f"configs/imagenet/{name}" for name in ("glore", "preact", "dpn"))
 GLORE = [path for path in RECIPES if path.startswith(NAMES)]
 BACKBONES = [path for path in RECIPES if path.startswith("configs/imagenet/") and path not in (*IMAGENET, *GLORE)]
+
+
+@pytest.mark.parametrize("path", ["coco/hornet_large_gf_cascade_3x.yaml", "ade20k/hornet_large_gf_upernet.yaml"])
+def test_hornet_large_gf_starts_from_the_authors_weights_at_384(path):
+    model, settings = build(f"configs/{path}")
+    assert settings.model.pretrained == "pretrained/hornet_large_gf_img384_in22k.pth"
+    with torch.device("meta"):
+        theirs = create_model("hornet_large_gf_img384").state_dict()
+    filters = {name: entry for name, entry in model.backbone.state_dict().items() if name in theirs}
+    assert sum("complex_weight" in name for name in filters) == 20
+    assert all(entry.shape == theirs[name].shape for name, entry in filters.items())
 
 
 def test_every_image_network_has_a_recipe_for_imagenet():

@@ -30,7 +30,12 @@ Written by `python tools/model_zoo.py` from the tables in `models.py`; do not ed
 
 `create_model(name)` builds any of these networks with new weights; outside the clone, use
 `torch.hub.load("path/to/clone", name, source="local")`. `load_weights(model, file)` reads the weight files that the
-authors released; the tables give their names where the authors' pages do. This suite offers no weights for download.
+authors released; the tables give their names where the authors do. This suite offers no weights for download.
+
+- Files with `pretrain` or `22k` before the suffix, such as `hornet_large_gf_in22k.pth`, are starting points for
+  `load_pretrained`: their classifier is for other classes, or may be missing.
+- The `.tar` archives hold files of MXNet, which `tools/read_mxnet.py` converts; the recipes in `configs/imagenet` have
+  the commands. Networks of `glore_0-3` have units in conv4 only.
 
 - **GMACs**: multiply-adds for one input, in billions; papers call them FLOPs.
 - **published**: the authors' score, with its protocol. We have not reproduced it: we had neither the data nor the

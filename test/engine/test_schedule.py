@@ -117,7 +117,11 @@ def test_cosines_equal_those_of_timm(prefix, per_epoch):
         ({"name": "cosine", "drop_at_epochs": [1]}, "no other schedule takes them"),
         ({"name": "cosine", "drop_factor": 0.5}, "drop_factor does not apply to the schedule cosine"),
         ({"name": "cosine", "power": 0.9}, "power does not apply to the schedule cosine"),
-        ({"name": "poly", "warmup_prefix": False}, "warmup_prefix does not apply to the schedule poly"),
+        (
+            {"name": "poly", "warmup_prefix": False},
+            "the schedule poly; .* override it with schedule.warmup_prefix=true",
+        ),
+        ({"name": "constant", "final_fraction": 0.01}, "remove it, or override it with schedule.final_fraction=0.0"),
         ({"name": "constant", "cooldown_epochs": 1}, "cooldown_epochs does not apply to the schedule constant"),
         ({"warmup_steps": 1, "warmup_epochs": 1}, "either warmup_steps or warmup_epochs"),
         ({"name": "step", "drop_at_epochs": [2, 1]}, "must be positive and increasing"),

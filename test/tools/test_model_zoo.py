@@ -37,7 +37,15 @@ def test_what_a_recipe_says_to_expect():
 
 def test_names_and_files_belong_to_models():
     assert set(AUTHORS_NAMES.values()) | RELEASED_FILES.keys() <= MODELS.keys()
-    assert "`pyg_eurnet_tiny_1k_300eps_last_epoch.pth`" in rows(PAGE)["eurnet_tiny"]
+    for name, files in RELEASED_FILES.items():
+        assert ", ".join(f"`{file}`" for file in files) == rows(PAGE)[name][5]
+
+
+def test_files_that_recipes_name_are_listed():
+    paths = [path for folder in ("imagenet", "coco", "ade20k") for path in (ROOT / "configs" / folder).glob("*.yaml")]
+    text = "".join(path.read_text() for path in paths)
+    named = re.findall(r"[\w-]+\.tar|td_eurnet_\w+\.pth|hornet_large_(?:7x7|gf)_in22k\.pth|\bglnet_\w+\.pth", text)
+    assert len(set(named)) > 20 and set(named) <= {file for files in RELEASED_FILES.values() for file in files}
 
 
 @pytest.mark.parametrize(
