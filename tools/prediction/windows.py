@@ -56,7 +56,7 @@ def predict_windows(args: argparse.Namespace) -> int:
             continue
         if args.overlay:
             log.info("drawing %s", args.overlay)
-            write_overlay(path, windows, args.overlay, args.above)
+            write_overlay(path, windows, predictor.class_names, args.overlay, args.above)
     return exit_status(len(paths), num_failed)
 
 
@@ -101,7 +101,7 @@ def _predict_one(predictor: Predictor, path: str, name: str, args: argparse.Name
     if args.timeline:
         write_atomically(args.timeline / f"{name}.segments.csv", lambda file: write_segments(segments, file))
         picture = args.timeline / f"{name}.png"
-        plot_timeline(windows, segments, os.path.basename(path), picture)
+        plot_timeline(windows, segments, predictor.class_names, os.path.basename(path), picture)
         log.info("%s: the timeline is in %s", path, picture)
     return windows
 
