@@ -189,6 +189,18 @@ def test_a_comparison(tmp_path, videos):
     assert any(tag == "img" for tag, _ in page.tags)
 
 
+def test_a_comparison_names_different_files_with_the_same_id(tmp_path):
+    for folder, text in (("a", "1"), ("b", "2"), ("copy", "1")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.png").write_text(text)
+    paths = {"a": tmp_path / "a/x.png", "b": tmp_path / "b/x.png", "copy": tmp_path / "copy/x.png"}
+    paths |= {"moved": "/gone/x.png", "other": "/gone/y.png"}
+    runs = {name: make_run(tmp_path / f"run_{name}", ["a", "b"], 6, paths=[str(paths[name])]) for name in paths}
+    for name in ("b", "copy", "moved", "other"):
+        text = Page(write_page([runs["a"], runs[name]])).text
+        assert (f"{paths['a']} and {paths[name]} are different files" in text) == (name in ("b", "other")), name
+
+
 def test_runs_without_a_common_evaluation(tmp_path):
     first = make_run(tmp_path / "a", ["a", "b"], 10)
     other = make_run(tmp_path / "b", ["a", "b"], 12, evaluation="10x3")
