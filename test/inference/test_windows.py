@@ -32,6 +32,7 @@ from inference.timeline import Segment, find_segments, find_spans
 from inference.timeline_plot import plot_timeline
 from settings import SettingsError
 from tools import predict, train
+from tools.prediction.windows import check_rate
 
 COLORS = {"down": (230, 20, 20), "grow": (20, 230, 20), "left": (20, 20, 230)}
 PIECES = (("grow", 40), ("left", 27), ("down", 61), ("grow", 33))  # class and number of frames
@@ -318,6 +319,24 @@ def test_uneven_windows_are_announced_and_equal_names_numbered(brief_run, joined
     predict.main([*run, "--window", "2", str(screen)])
     warning = r"screen\.mp4: its frame rate varies, .* they last \d+\.\d to \d+\.\d s, and the last \d+\.\d s"
     assert re.search(warning, capfd.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("ends", "duration", "message"),
+    [
+        ((1.2, 2.4), 2.5, ""),
+        ((1.2,), 9.0, "a.mp4: the last 7.8 of 9.0 s are in no window: they have too few frames for one"),
+        (
+            (1.2, 4.4),
+            4.5,
+            "a.mp4: its frame rate varies, and windows have equal numbers of frames: they last 1.2 to 3.2 s",
+        ),
+    ],
+)
+def test_warnings_of_windows_say_what_is_uneven(caplog, ends, duration, message):
+    spans = itertools.pairwise([0.0, *ends])
+    check_rate("a.mp4", [Prediction("a.mp4", (("b", 0.9),), "", seconds=span) for span in spans], duration)
+    assert caplog.text.count("a.mp4") == bool(message) and message in caplog.text
 
 
 READING_AN_HOUR = """
