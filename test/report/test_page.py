@@ -154,6 +154,26 @@ def test_damaged_and_missing_files(tmp_path):
     assert "No evaluation yet" in Page(write_page([run])).text
 
 
+@pytest.mark.parametrize("num_classes", [3, 8])
+@pytest.mark.parametrize("name", ["confusion.csv", "per_class.csv", "predictions.csv", "summary.json"])
+def test_files_that_are_cut_off(tmp_path, monkeypatch, num_classes, name):
+    monkeypatch.setattr("evaluators.classification_report.MAX_MATRIX_CLASSES", 5)
+    run = make_run(tmp_path / "run", [f"class {n}" for n in range(num_classes)], 40)
+    path = run / "evaluations/1x1" / name
+    whole = path.read_bytes()
+    for end in range(0, len(whole), max(1, len(whole) // 6)):
+        path.write_bytes(whole[:end])
+        assert "run" in Page(write_page([run])).text
+
+
+@pytest.mark.parametrize("text", ['{"a": 1}', "[1]", "1", "", '[{"folder": 1}]'])
+def test_files_of_another_shape(tmp_path, text):
+    run = make_run(tmp_path / "run", ["a", "b"], 4)
+    for name in ("environment.json", "metrics.jsonl", "failures.jsonl"):
+        (run / name).write_text(text)
+    assert "clip classification" in Page(write_page([run])).text
+
+
 def test_the_newest_evaluation_unless_another_is_named(tmp_path):
     make_run(tmp_path, ["a", "b"], 20)
     make_run(tmp_path, ["a", "b"], 20, evaluation="10x3", skill=9)
