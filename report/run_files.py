@@ -1,4 +1,7 @@
-"""Reads the files of a run directory. All are optional: missing or damaged files read as empty."""
+"""Reads the files of a run directory. All are optional: missing or damaged files read as empty.
+
+Tables that are cut off lose their damaged rows only.
+"""
 
 import contextlib
 import csv
