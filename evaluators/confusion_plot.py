@@ -1,10 +1,14 @@
-"""Plots a confusion matrix, without a display, and class names in plots."""
+"""Plots a confusion matrix, without a display, and draws class names in plots."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import ImageFont
 
 MAX_NAME = 32  # characters of a class name in a plot
 MAX_NUMBERS = 20  # classes with counts in their cells
@@ -89,20 +93,44 @@ def _enlarged(shares: np.ndarray) -> np.ndarray:
     return shares.repeat(max(1, 2000 // len(shares)), 0).repeat(max(1, 2000 // len(shares)), 1)
 
 
-def plot_names(class_names: Sequence[str]) -> list[str]:
-    """The names in a form that matplotlib can draw: one line each, shortened if long.
+def plot_names(class_names: Sequence[str], max_length: int = MAX_NAME) -> list[str]:
+    """The names of all classes in a form that matplotlib can draw: one line each, shortened to `max_length` characters.
 
     A name with characters that the font lacks, such as a Chinese one, becomes "class N", its row in per_class.csv.
-    Draw the names under `matplotlib.rc_context(PLAIN_TEXT)`.
+    Draw the names under `matplotlib.rc_context(PLAIN_TEXT)`, or with `plot_font`.
     """
-    from matplotlib.font_manager import FontProperties, findfont, get_font
+    names = [one_line(name, max_length) for name in class_names]
+    return [name if name and name == drawable(name) else f"class {label}" for label, name in enumerate(names)]
 
-    known = get_font(findfont(FontProperties())).get_charmap()
-    names = [one_line(name, MAX_NAME) for name in class_names]
-    return [
-        name if name and all(ord(character) in known for character in name) else f"class {label}"
-        for label, name in enumerate(names)
-    ]
+
+def drawable(text: str) -> str:
+    """`text` with a replacement character for each that matplotlib's font lacks."""
+    from matplotlib.font_manager import get_font
+
+    known = get_font(_font_file()).get_charmap()
+    return "".join(character if ord(character) in known else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+@functools.cache
+def plot_font(size: float, weight: str = "normal") -> "ImageFont.FreeTypeFont":
+    """matplotlib's bundled font, which covers many scripts, `size` pixels high."""
+    from PIL import ImageFont
+
+    return ImageFont.truetype(_font_file(weight), size)
+
+
+def _font_file(weight: str = "normal") -> str:
+    from matplotlib.font_manager import FontProperties, findfont
+
+    return findfont(FontProperties(weight=weight))
+
+
+def shorten(text: str, font: "ImageFont.FreeTypeFont", width: float) -> str:
+    """`text`, or its beginning and "…", at most `width` pixels wide in the font."""
+    if font.getlength(text) <= width:
+        return text
+    lengths = range(len(text), -1, -1)
+    return next((cut for n in lengths if font.getlength(cut := text[:n].rstrip() + "…") <= width), "")
 
 
 def one_line(text: str, max_length: int) -> str:

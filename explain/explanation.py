@@ -1,12 +1,14 @@
 """From a file to its explanation: the network's view, its prediction, and the maps."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from datasets.file_list import FileError
-from explain.grad_cam import grad_cam
+from evaluators.confusion_plot import plot_names
+from explain.grad_cam import GradCam, grad_cam
 from explain.layers import map_layers
 from explain.sections import DEFAULT_OPTIONS, Options, cam_section, own_sections
 from explain.sheet import Explanation
@@ -75,13 +77,20 @@ def explain(
     """
     cam = grad_cam(model, x, label, layer, task.multi_label)
     predicted = int(cam.probabilities.argmax())
-    names = task.class_names
-    guess = f"{names[predicted]} ({100 * cam.probabilities[predicted]:.1f} %)"
-    title = f"{name}: {getattr(model, 'model_name', type(model).__name__)} predicts {guess}"
+    title = f"{name}: {getattr(model, 'model_name', type(model).__name__)} predicts "
+    drawn = plot_names(task.class_names)
+    sections = [cam_section(cam, drawn[cam.label], cam.label == predicted), *own_sections(model, x, cam, options)]
+    frames = to_frames(task, x[0]).numpy()
+    return Explanation(title + _guesses(cam, drawn), frames, sections, title + _guesses(cam, task.class_names))
+
+
+def _guesses(cam: GradCam, names: Sequence[str]) -> str:
+    """The predicted class and, if it is another one, that of the map."""
+    predicted = int(cam.probabilities.argmax())
+    text = f"{names[predicted]} ({100 * cam.probabilities[predicted]:.1f} %)"
     if cam.label != predicted:
-        title += f"; {names[cam.label]}: {100 * cam.probabilities[cam.label]:.1f} %"
-    sections = [cam_section(cam, names[cam.label], cam.label == predicted), *own_sections(model, x, cam, options)]
-    return Explanation(title, to_frames(task, x[0]).numpy(), sections)
+        text += f"; {names[cam.label]}: {100 * cam.probabilities[cam.label]:.1f} %"
+    return text
 
 
 def describe_layers(model: nn.Module, x: torch.Tensor) -> str:

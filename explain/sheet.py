@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from engine.checkpoint import write_atomically
-from evaluators.confusion_plot import PLAIN_TEXT, one_line
-from explain.page import MARGIN, WIDTH, Page
+from evaluators.confusion_plot import PLAIN_TEXT, drawable, one_line, plot_font, shorten
+from explain.page import DPI, MARGIN, WIDTH, Page
 from explain.panels import COLORS, Chart, Section, paint
 from settings import SettingsError, did_you_mean
 
@@ -34,6 +34,8 @@ class Explanation(NamedTuple):
     frames: np.ndarray
     """The network's input: uint8 [T, H, W, 3]."""
     sections: list[Section]
+    summary: str
+    """The title with the full names of the classes, which the sheet's font may lack."""
 
 
 class Item(NamedTuple):
@@ -97,7 +99,7 @@ def _moments(explanation: Explanation) -> Iterator[np.ndarray]:
 
 
 def _lay_out_page(explanation: Explanation, lay_out: LayOut, with_charts: bool) -> Page:
-    items = [_text(one_line(explanation.title, MAX_LINE), size=13, weight="bold", height=0.36)]
+    items = [_text(_fit(explanation.title, 13), size=13, weight="bold", height=0.36)]
     pictures = [("network input", explanation.frames)]
     if lay_out is _strips:
         items += [_space(0.06), *lay_out(pictures)]
@@ -129,7 +131,7 @@ def _heading(section: Section) -> list[Item]:
 
     def draw(page: Page, top: float) -> None:
         page.rule(top + 0.08)
-        page.text(MARGIN, top + 0.16, one_line(section.title, MAX_LINE), size=11, weight="bold")
+        page.text(MARGIN, top + 0.16, _fit(section.title, 11), size=11, weight="bold")
         _legend(page, section, top + 0.2)
 
     notes = [_text(line, color="0.35") for line in section.note.split("\n") if line]
@@ -222,6 +224,15 @@ def _charts(charts: Sequence[Chart]) -> list[Item]:
     return [Item(CHART, lambda page, top, row=row: draw(page, top, row)) for row in rows]
 
 
+def _fit(text: str, size: float) -> str:
+    """A bold title of a size in points, shortened to the width of the page."""
+    return shorten(_line(text), plot_font(size * DPI / 72, "bold"), (WIDTH - 2 * MARGIN) * DPI)
+
+
 def _wrap(text: str, width: float) -> str:
     """Four lines of this width in inches, at most."""
-    return "\n".join(textwrap.wrap(one_line(text, MAX_LINE), int(width / LETTER))[:4])
+    return "\n".join(textwrap.wrap(_line(text), int(width / LETTER))[:4])
+
+
+def _line(text: str) -> str:
+    return drawable(one_line(text, MAX_LINE))

@@ -142,7 +142,7 @@ class Score:
 def score_list(data: LabeledFeatures, folds: np.ndarray, test: LabeledFeatures) -> Score:
     """Scores the files of `test` with a classifier of all files of `data`, whose `folds` [N] choose the penalty.
 
-    Raises SettingsError if the two are not features of the same network.
+    Raises SettingsError if the two are not features of the same network, or if all files of `test` are in `data`.
     """
     for key in SAME:
         if data.about[key] != test.about[key]:
@@ -150,10 +150,21 @@ def score_list(data: LabeledFeatures, folds: np.ndarray, test: LabeledFeatures) 
                 f"the two lists have features of different networks ({key}: {data.about[key]} and {test.about[key]}); "
                 "extract both with the same weights"
             )
+    _check_shared(data.files, test.files)
     num_classes = len(data.about["class_names"])
     l2 = choose_l2(data.x, data.y, folds, num_classes)
     logits = LinearClassifier(data.x, data.y, num_classes, l2).logits(test.x)
     return Score(test.files, logits.softmax(1).numpy(), l2)
+
+
+def _check_shared(files: FileList, scored: FileList) -> None:
+    """Warns of scored files that were trained on; raises SettingsError if all were."""
+    trained = set(files.paths())
+    shared = sum(path in trained for path in scored.paths())
+    if shared == len(scored):
+        raise SettingsError("all scored files are among those of training; extract the features of another list")
+    if shared:
+        log.warning("%d of %d scored files are among those of training, so the score is too high", shared, len(scored))
 
 
 def score_fold(data: LabeledFeatures, folds: np.ndarray, fold: int) -> Score:

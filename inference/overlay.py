@@ -9,10 +9,11 @@ from pathlib import Path
 
 import av
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from datasets.video.container import open_file, read_packets
 from datasets.video.stream import VideoStream
+from evaluators.confusion_plot import plot_font, plot_names, shorten
 from inference.prediction import Prediction
 from inference.timeline import find_spans
 from settings import SettingsError
@@ -21,21 +22,29 @@ log = logging.getLogger(__name__)
 
 TICKS = 90_000  # per second: frames keep their times, whatever the source's clock
 NUM_BARS = 3
+MAX_NAME = 100  # characters of a class name
 BAR, EMPTY, SHADE = (255, 190, 60), (255, 255, 255, 70), (0, 0, 0, 150)
 SMPTE170M = 6
 """FFmpeg's number for the color space that RGB is converted to by default."""
 
 
-def write_overlay(source: str | Path, windows: Sequence[Prediction], target: Path, above: float = 0.0) -> None:
+def write_overlay(
+    source: str | Path,
+    windows: Sequence[Prediction],
+    class_names: Sequence[str],
+    target: Path,
+    above: float = 0.0,
+) -> None:
     """Writes the video `source` as an MP4 file with the best guesses of the `windows` drawn on each frame.
 
     Each window labels the time around its middle; see `find_spans`. See `rewrite_video` for the rest.
 
     Args:
         windows: from `Predictor.windows` on the same file.
-          above: guesses below this probability are not drawn.
+        class_names: all classes of the network.
+        above: guesses below this probability are not drawn.
     """
-    rewrite_video(source, target, Labels(windows, above).draw)
+    rewrite_video(source, target, Labels(windows, class_names, above).draw)
 
 
 def rewrite_video(source: str | Path, target: Path, draw: Callable[[np.ndarray, float], np.ndarray]) -> None:
@@ -50,6 +59,7 @@ def rewrite_video(source: str | Path, target: Path, draw: Callable[[np.ndarray, 
     """
     partial = target.with_name(f".{target.name}.partial")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with VideoStream(str(source)) as stream, av.open(str(partial), "w", format="mp4") as output:
             _write(stream, output, draw)
         partial.replace(target)
@@ -125,8 +135,9 @@ class Sound:
 class Labels:
     """Draws the guesses of the window that covers a time: names, probabilities and bars."""
 
-    def __init__(self, windows: Sequence[Prediction], above: float):
+    def __init__(self, windows: Sequence[Prediction], class_names: Sequence[str], above: float):
         self._windows, self._above = windows, above
+        self._names = dict(zip(class_names, plot_names(class_names, MAX_NAME), strict=True))
         self._ends = [end for _, end in find_spans(windows)]
         self._panels: tuple[int, Image.Image | None] = (-1, None)  # the last one drawn, and its window
 
@@ -145,14 +156,15 @@ class Labels:
     def _panel(self, window: Prediction, height: int, width: int) -> Image.Image:
         """The lines at the bottom of a frame of height x width pixels, on a dark background."""
         guesses = [guess for guess in window.guesses[:NUM_BARS] if guess[1] >= self._above]
-        line = max(9, round(height / 18))
+        line = max(9, round(min(height, width) / 18))
         num_lines = max(1, min(len(guesses), (height // 2) // line))
-        font = ImageFont.load_default(size=0.72 * line)
+        font = plot_font(0.72 * line)
         panel = Image.new("RGBA", (width, num_lines * line + line // 3), SHADE)
         draw = ImageDraw.Draw(panel, "RGBA")
         margin, top = line // 3, line // 6
         if not guesses:
-            draw.text((margin, top), window.failure or "not sure", fill="white", font=font)
+            text = shorten(window.failure or "not sure", font, width - 2 * margin)
+            draw.text((margin, top), text, fill="white", font=font)
         bar_width = width // 4
         text_left = 2 * margin + bar_width
         for n, (name, probability) in enumerate(guesses[:num_lines]):
@@ -160,5 +172,6 @@ class Labels:
             box = (margin, y + line // 5, margin + bar_width, y + line - line // 5)
             draw.rectangle(box, fill=EMPTY)
             draw.rectangle((*box[:2], margin + round(bar_width * probability), box[3]), fill=BAR)
-            draw.text((text_left, y), f"{100 * probability:3.0f} %  {name}", fill="white", font=font)
+            text = shorten(f"{100 * probability:3.0f} %  {self._names[name]}", font, width - text_left - margin)
+            draw.text((text_left, y), text, fill="white", font=font)
         return panel

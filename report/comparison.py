@@ -1,8 +1,12 @@
 """What several runs have in common and where they differ: scores, settings and items they disagree on."""
 
+import contextlib
+import filecmp
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from engine.environment import START_ONLY
@@ -11,10 +15,12 @@ from report.charts import number, percent
 from report.curves import SCORES
 from report.run_files import EvaluationFiles, Item, RunFiles
 from report.statistics import PairedCounts
+from report.thumbnails import find_file
 from report.verdict import SCENE_SCORES, Verdict, judge, numbers_of
 from settings import SettingsError, differences
 
 ENDS_OF_SHARES = ("top1", "top5", "accuracy", "precision", "coverage", "iou")
+MAX_COMPARED = 8  # pairs of files whose contents are compared
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -46,6 +52,8 @@ class Duel(NamedTuple):
     counts: PairedCounts
     num_unmatched: int
     """Number of items with a guess and a class in only one of the runs."""
+    other_files: tuple[str, str] | None
+    """Two different files with the same id, if any were found: the runs may have scored different data."""
     disagreements: int
     cards: list[Card]
 
@@ -114,7 +122,8 @@ def _duel(a: Contestant, b: Contestant) -> Duel:
         make_card(ours, [(each.letter, *item.guesses[0]) for each, item in ((a, ours), (b, theirs))], kind, places)
         for ours, theirs in differ[:MAX_CARDS]
     ]
-    return Duel(a, b, counts, num_unmatched, len(differ), cards)
+    other_files = _find_other_files(pairs, a.run.places, b.run.places)
+    return Duel(a, b, counts, num_unmatched, other_files, len(differ), cards)
 
 
 def _items(contestant: Contestant) -> list[Item]:
@@ -126,3 +135,18 @@ def _match(ours: Sequence[Item], theirs: Sequence[Item]) -> tuple[list[tuple[Ite
     unique = all(len({item.id for item in items}) == len(items) for items in (ours, theirs))
     a, b = ({item.id if unique else item[:2]: item for item in items} for items in (ours, theirs))
     return [(item, b[key]) for key, item in a.items() if key in b], len(a.keys() ^ b.keys())
+
+
+def _find_other_files(
+    pairs: Sequence[tuple[Item, Item]], our_places: Sequence[Path], their_places: Sequence[Path]
+) -> tuple[str, str] | None:
+    """Two different files that are taken for the same item: by contents where both still exist, else by name."""
+    for ours, theirs in pairs[:MAX_COMPARED]:
+        files = find_file(ours.path, our_places), find_file(theirs.path, their_places)
+        same = PurePath(files[0]).stem == PurePath(files[1]).stem
+        if all(map(os.path.isfile, files)):
+            with contextlib.suppress(OSError):  # one that cannot be read
+                same = filecmp.cmp(*files, shallow=False)
+        if not same:
+            return files
+    return None

@@ -1,17 +1,23 @@
-"""Reads the files of a run directory. All are optional: missing or damaged files read as empty."""
+"""Reads the files of a run directory. All are optional: missing or damaged files read as empty.
 
+Tables that are cut off lose their damaged rows only.
+"""
+
+import contextlib
 import csv
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from engine.environment import read_environments
 from engine.json_io import read_json_lines
 from engine.run import existing_run
 from settings import SUITE, SettingsError, read_recipe
+
+Row = TypeVar("Row")
 
 MEASURES = {
     "accuracy": "accuracy", "average_precision": "average precision", "iou": "IoU",
@@ -87,18 +93,18 @@ class EvaluationFiles:
     @cached_property
     def classes(self) -> list[ClassScore]:
         """In order of their labels."""
-        rows = _read_csv(self.folder / "per_class.csv")[1:]
         counts, scores = (len(names) for names in self.class_columns)
-        return [
-            ClassScore(row[1], tuple(map(int, row[2 : 2 + counts])), tuple(map(_fraction, row[2 + counts :])))
-            for row in rows
-            if len(row) == 2 + counts + scores
-        ]
+
+        def parse(row: Sequence[str]) -> ClassScore:
+            return ClassScore(row[1], tuple(map(int, row[2 : 2 + counts])), tuple(map(_fraction, row[2 + counts :])))
+
+        rows = _read_csv(self.folder / "per_class.csv")[1:]
+        return _parsed((row for row in rows if len(row) == 2 + counts + scores), parse)
 
     @cached_property
     def items(self) -> list[Item]:
         rows = _read_csv(self.folder / "predictions.csv")[1:]
-        return [self._item(row) for row in rows if len(row) >= 4]
+        return _parsed((row for row in rows if len(row) >= 4), self._item)
 
     def _item(self, row: Sequence[str]) -> Item:
         guesses = ((name, float(value)) for name, value in zip(row[4::2], row[5::2], strict=False) if value)
@@ -108,6 +114,12 @@ class EvaluationFiles:
     @cached_property
     def confusion(self) -> tuple[list[str], dict[tuple[int, int], int]]:
         """Class names, and the counts of the (true, predicted) pairs of labels that occur."""
+        try:
+            return self._read_confusion()
+        except (ValueError, KeyError):  # cut off
+            return [], {}
+
+    def _read_confusion(self) -> tuple[list[str], dict[tuple[int, int], int]]:
         rows = _read_csv(self.folder / "confusion.csv")
         if not rows:
             return [], {}
@@ -115,6 +127,8 @@ class EvaluationFiles:
             names = [row.name for row in self.classes]
             label_of = {name: label for label, name in enumerate(names)}
             return names, {(label_of[true], label_of[guess]): int(count) for true, guess, count in rows[1:]}
+        if any(len(row) != len(rows) for row in rows):
+            return [], {}
         counts = ((true, guess, text) for true, row in enumerate(rows[1:]) for guess, text in enumerate(row[1:]))
         return rows[0][1:], {(true, guess): int(text) for true, guess, text in counts if text != "0"}
 
@@ -158,27 +172,28 @@ class RunFiles:
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl that have a step, an epoch and a split."""
-        rows = read_json_lines(self.folder / "metrics.jsonl")
+        rows = _read_rows(self.folder / "metrics.jsonl")
         return [row for row in rows if {"step", "epoch", "split"} <= row.keys()]
 
     @cached_property
     def failures(self) -> list[tuple[str, str]]:
         """(path, reason) of the samples that could not be read in training."""
-        rows = read_json_lines(self.folder / "failures.jsonl")
+        rows = _read_rows(self.folder / "failures.jsonl")
         return [(str(row.get("path", "")), str(row.get("reason", ""))) for row in rows]
 
     @cached_property
     def environments(self) -> list[dict[str, Any]]:
         """One entry for each start of the run, oldest first."""
         try:
-            return read_environments(self.folder / "environment.json")
+            starts = read_environments(self.folder / "environment.json")
         except (OSError, ValueError):
             return []
+        return starts if isinstance(starts, list) and all(isinstance(start, dict) for start in starts) else []
 
     @property
     def places(self) -> list[Path]:
         """The folders that paths in its files may be relative to: the current one, and those of the run's starts."""
-        starts = [Path(start["folder"]) for start in reversed(self.environments) if start.get("folder")]
+        starts = [Path(str(start["folder"])) for start in reversed(self.environments) if start.get("folder")]
         return list(dict.fromkeys([Path.cwd(), *starts, SUITE]))
 
     @cached_property
@@ -226,6 +241,23 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    """The objects in a .jsonl file."""
+    try:
+        return [row for row in read_json_lines(path) if isinstance(row, dict)]
+    except (OSError, ValueError):
+        return []
+
+
+def _parsed(rows: Iterable[Sequence[str]], parse: Callable[[Sequence[str]], Row]) -> list[Row]:
+    """What `parse` makes of the rows, without those whose numbers are cut off."""
+    parsed = []
+    for row in rows:
+        with contextlib.suppress(ValueError):
+            parsed.append(parse(row))
+    return parsed
 
 
 def _read_csv(path: Path) -> list[list[str]]:

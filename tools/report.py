@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tools.common.arguments import parse_arguments
 from tools.common.errors import clear_errors
-from tools.common.output_files import check_replaces_text
+from tools.common.output_files import check_replaces_page
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )  # fmt: skip
     args = parse_arguments(parser, argv)
     if args.output is not None:
-        check_replaces_text(args.output, "choose another file with -o")
+        check_replaces_page(args.output, "choose another file with -o")
     from report.page import write_page  # imports torch: too slow for --help
 
     print(write_page(args.runs, args.output, args.evaluation))

@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     label, options = label_of(task, args.class_name), Options(args.maps, args.stage, args.patch)
     explanation = explain(task, model, x, Path(args.file).name, label, args.layer, options)
     write(explanation, args.output, args.fps)
-    log.info("%s", explanation.title)
+    log.info("%s", explanation.summary)
     log.info("%s: %s", args.output, ", ".join(section.title for section in explanation.sections))
 
 

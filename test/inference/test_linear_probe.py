@@ -38,10 +38,13 @@ def labeled(num_files, seed, noise=1.0):
     return LabeledFeatures(torch.from_numpy(x), files, about)
 
 
-def write_features(folder, x, labels, num_unreadable=0, **about):
-    """A folder as tools/extract_features.py writes it, of one shard. A file may have a tuple of labels."""
+def write_features(folder, x, labels, num_unreadable=0, first=0, **about):
+    """A folder as tools/extract_features.py writes it, of one shard. A file may have a tuple of labels.
+
+    `first`: the number in the name of the first file.
+    """
     folder.mkdir()
-    texts = {"id": [f"id{i}" for i in range(len(x))], "path": [f"{i}.mp4" for i in range(len(x))]}
+    texts = {"id": [f"id{i}" for i in range(len(x))], "path": [f"{first + i}.mp4" for i in range(len(x))]}
     texts["failures"] = [{"path": "x.mp4", "reason": "empty", "index": len(x) + i} for i in range(num_unreadable)]
     files = FileList(texts["id"], labels, texts["path"])
     if files.has_several:
@@ -109,7 +112,7 @@ def test_a_list_scored_by_another_equals_a_fold_scored_by_the_rest(few_penalties
 
 def test_the_script_scores_folds_and_lists(few_penalties, tmp_path, capsys):
     folder = write_features(tmp_path / "a", *clusters(60, 5, 0.3))
-    test = write_features(tmp_path / "b", *clusters(60, 6, 0.3), num_unreadable=2)
+    test = write_features(tmp_path / "b", *clusters(60, 6, 0.3), num_unreadable=2, first=60)
     (tmp_path / "groups.txt").write_text("".join(f"id{i} {i // 6}\n" for i in range(60)))
     table = tmp_path / "guesses.csv"
     probe_features.main([folder, "--folds", "3", "--groups", str(tmp_path / "groups.txt"), "--csv", str(table)])
@@ -150,6 +153,15 @@ def test_features_of_different_networks_are_not_compared(tmp_path):
     with pytest.raises(SettingsError, match=r"different networks \(layer: pooled and conv4\); extract both"):
         probe_features.main([first, "--test", second])
     assert read_labeled(second).about["layer"] == "conv4"
+
+
+def test_training_files_that_are_scored_are_named(few_penalties, tmp_path, capsys):
+    trained = write_features(tmp_path / "a", *clusters(30, 0))
+    with pytest.raises(SettingsError, match="all scored files are among those of training; extract"):
+        probe_features.main([trained, "--folds", "3", "--test", trained])
+    some = write_features(tmp_path / "b", *clusters(30, 1), first=25)
+    probe_features.main([trained, "--folds", "3", "--test", some])
+    assert "5 of 30 scored files are among those of training, so the score is too high" in capsys.readouterr().err
 
 
 def test_too_few_folds_are_refused(capsys):

@@ -21,16 +21,18 @@ import pytest
 import torch
 from conftest import ROOT
 from encode import encode_video, number_frames
-from PIL import Image
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw
 
 from datasets.synthetic.motion_shapes import draw_clip
 from datasets.video import VideoReader
 from inference import Prediction, Predictor
-from inference.overlay import rewrite_video, write_overlay
+from inference.overlay import Labels, rewrite_video, write_overlay
 from inference.timeline import Segment, find_segments, find_spans
 from inference.timeline_plot import plot_timeline
 from settings import SettingsError
 from tools import predict, train
+from tools.prediction.windows import check_rate
 
 COLORS = {"down": (230, 20, 20), "grow": (20, 230, 20), "left": (20, 20, 230)}
 PIECES = (("grow", 40), ("left", 27), ("down", 61), ("grow", 33))  # class and number of frames
@@ -175,8 +177,56 @@ def test_pictures_of_timelines_with_few_and_many_classes(tmp_path):
             Prediction("a", ((f"class {n % count}", 0.9),) if n else (), "" if n else "NaN", seconds=(n, n + 2.0))
             for n in range(120)
         ]
-        plot_timeline(windows, find_segments(windows), "$a$.mp4", tmp_path / f"{count}.png")
+        names = [f"class {n}" for n in range(count)]
+        plot_timeline(windows, find_segments(windows), names, "$a$ 跑.mp4", tmp_path / f"{count}.png")
         assert Image.open(tmp_path / f"{count}.png").width == 1200
+
+
+def alternating(class_names, num_windows):
+    return [
+        Prediction("a", ((class_names[n % len(class_names)], 0.9),), "", seconds=(n, n + 2.0))
+        for n in range(num_windows)
+    ]
+
+
+def test_the_names_of_a_timeline_fit_and_have_the_numbers_of_their_classes(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, dpi: figures.append(figure))
+    names = ["other", *(f"playing squash or racquetball {n}" for n in range(7)), "跑步", "跳跃"]
+    windows = alternating(names[1:], 9)
+    plot_timeline(windows, find_segments(windows), names, "a.mp4", tmp_path / "a.png")
+    (figure,) = figures
+    figure.draw_without_rendering()
+    (legend,), strip = figure.legends, figure.axes[0]
+    shown = {text.get_text() for text in legend.get_texts()}
+    assert {"class 8", "class 9"} < shown and {text.get_text() for text in strip.texts} == {"class 8", "class 9"}
+    assert legend.get_window_extent().x0 >= 0 and legend.get_window_extent().x1 <= figure.bbox.width
+
+
+def test_short_segments_keep_the_colors_of_the_legend(tmp_path):
+    names = ["a", "b", "c"]
+    windows = alternating(names, 1680)
+    plot_timeline(windows, find_segments(windows), names, "a.mp4", tmp_path / "a.png")
+    strip = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))[60, 100:1100]
+    assert len(np.unique(strip, axis=0)) == 3
+
+
+@pytest.mark.parametrize(("height", "width"), [(640, 360), (64, 48), (360, 640)])
+def test_the_names_of_an_overlay_fit_and_have_the_numbers_of_their_classes(monkeypatch, height, width):
+    drawn = []
+
+    def text(draw, place, words, font, **options):
+        drawn.append((words, place[0] + font.getlength(words)))
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    names = ["other", "playing squash or racquetball, or any other game", "跑步"]
+    window = Prediction("a", tuple((name, 0.3) for name in names), "", seconds=(0, 1))
+    failed = Prediction("a", (), "the outputs of the network are NaN or infinite", seconds=(1, 2))
+    for seconds in (0.2, 1.8):
+        Labels([window, failed], names, 0.0).draw(np.zeros((height, width, 3), np.uint8), seconds)
+    assert all(right <= width for _, right in drawn)
+    if height > 64:
+        assert drawn[2][0].endswith("%  class 2") and "%  playing squash" in drawn[1][0]
 
 
 @pytest.mark.parametrize(("height", "width"), [(96, 128), (97, 129)])
@@ -186,7 +236,7 @@ def test_an_overlay_keeps_size_times_and_sound(predictor, tmp_path, height, widt
     if height % 2:
         path = encode_video(tmp_path / "a.mkv", colored((("grow", 40),), height, width), pts=times, pix_fmt="yuv444p")
     windows = list(predictor.windows(path))
-    write_overlay(path, windows, tmp_path / "labeled.mp4")
+    write_overlay(path, windows, predictor.class_names, tmp_path / "labeled.mp4")
     with VideoReader(path) as before, VideoReader(tmp_path / "labeled.mp4") as after:
         assert (after.height, after.width, after.num_frames) == (height, width, 40)
         pictures, drawn = before.get_frames([0, 30]).int(), after.get_frames([0, 30]).int()
@@ -209,8 +259,8 @@ def test_an_overlay_keeps_size_times_and_sound(predictor, tmp_path, height, widt
 def test_a_drawn_video_keeps_its_proportions(tmp_path, rotation):
     options = {"x264-params": "sar=2/1"}
     source = encode_video(tmp_path / "a.mp4", number_frames(3, 48, 64), rotation=rotation, options=options)
-    rewrite_video(source, tmp_path / "drawn.mp4", lambda frame, seconds: frame)
-    with av.open(tmp_path / "drawn.mp4") as drawn:
+    rewrite_video(source, tmp_path / "new/drawn.mp4", lambda frame, seconds: frame)
+    with av.open(tmp_path / "new/drawn.mp4") as drawn:
         stream = drawn.streams.video[0]
         shown = stream.sample_aspect_ratio * stream.width / stream.height
         assert shown == pytest.approx(128 / 48 if rotation == 0 else 48 / 128)
@@ -269,6 +319,24 @@ def test_uneven_windows_are_announced_and_equal_names_numbered(brief_run, joined
     predict.main([*run, "--window", "2", str(screen)])
     warning = r"screen\.mp4: its frame rate varies, .* they last \d+\.\d to \d+\.\d s, and the last \d+\.\d s"
     assert re.search(warning, capfd.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("ends", "duration", "message"),
+    [
+        ((1.2, 2.4), 2.5, ""),
+        ((1.2,), 9.0, "a.mp4: the last 7.8 of 9.0 s are in no window: they have too few frames for one"),
+        (
+            (1.2, 4.4),
+            4.5,
+            "a.mp4: its frame rate varies, and windows have equal numbers of frames: they last 1.2 to 3.2 s",
+        ),
+    ],
+)
+def test_warnings_of_windows_say_what_is_uneven(caplog, ends, duration, message):
+    spans = itertools.pairwise([0.0, *ends])
+    check_rate("a.mp4", [Prediction("a.mp4", (("b", 0.9),), "", seconds=span) for span in spans], duration)
+    assert caplog.text.count("a.mp4") == bool(message) and message in caplog.text
 
 
 READING_AN_HOUR = """

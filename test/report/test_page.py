@@ -154,6 +154,26 @@ def test_damaged_and_missing_files(tmp_path):
     assert "No evaluation yet" in Page(write_page([run])).text
 
 
+@pytest.mark.parametrize("num_classes", [3, 8])
+@pytest.mark.parametrize("name", ["confusion.csv", "per_class.csv", "predictions.csv", "summary.json"])
+def test_files_that_are_cut_off(tmp_path, monkeypatch, num_classes, name):
+    monkeypatch.setattr("evaluators.classification_report.MAX_MATRIX_CLASSES", 5)
+    run = make_run(tmp_path / "run", [f"class {n}" for n in range(num_classes)], 40)
+    path = run / "evaluations/1x1" / name
+    whole = path.read_bytes()
+    for end in range(0, len(whole), max(1, len(whole) // 6)):
+        path.write_bytes(whole[:end])
+        assert "run" in Page(write_page([run])).text
+
+
+@pytest.mark.parametrize("text", ['{"a": 1}', "[1]", "1", "", '[{"folder": 1}]'])
+def test_files_of_another_shape(tmp_path, text):
+    run = make_run(tmp_path / "run", ["a", "b"], 4)
+    for name in ("environment.json", "metrics.jsonl", "failures.jsonl"):
+        (run / name).write_text(text)
+    assert "clip classification" in Page(write_page([run])).text
+
+
 def test_the_newest_evaluation_unless_another_is_named(tmp_path):
     make_run(tmp_path, ["a", "b"], 20)
     make_run(tmp_path, ["a", "b"], 20, evaluation="10x3", skill=9)
@@ -187,6 +207,18 @@ def test_a_comparison(tmp_path, videos):
                  "The environments are the same", "A validation", "B validation"):  # fmt: skip
         assert text in page.text, text
     assert any(tag == "img" for tag, _ in page.tags)
+
+
+def test_a_comparison_names_different_files_with_the_same_id(tmp_path):
+    for folder, text in (("a", "1"), ("b", "2"), ("copy", "1")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.png").write_text(text)
+    paths = {"a": tmp_path / "a/x.png", "b": tmp_path / "b/x.png", "copy": tmp_path / "copy/x.png"}
+    paths |= {"moved": "/gone/x.png", "other": "/gone/y.png"}
+    runs = {name: make_run(tmp_path / f"run_{name}", ["a", "b"], 6, paths=[str(paths[name])]) for name in paths}
+    for name in ("b", "copy", "moved", "other"):
+        text = Page(write_page([runs["a"], runs[name]])).text
+        assert (f"{paths['a']} and {paths[name]} are different files" in text) == (name in ("b", "other")), name
 
 
 def test_runs_without_a_common_evaluation(tmp_path):

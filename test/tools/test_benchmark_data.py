@@ -8,6 +8,7 @@ from encode import encode_video, number_frames
 
 from datasets.video.sampling import EvenSampling
 from datasets.video.transforms import EvalViewSettings
+from settings import UserError
 from tools.benchmark import main
 from tools.benchmarks import data
 
@@ -28,6 +29,14 @@ def test_table(clip, capsys, monkeypatch):
         assert len(row.split()) == 4 and all(float(speed) > 0 for speed in row.split()[1:])
     for name in ("decord", "OpenCV", "torchcodec"):
         assert f"{name}: cannot be used here (" in text
+
+
+@pytest.mark.parametrize("benchmark", ["data", "recipes"])
+def test_a_file_that_is_no_video_ends_it_before_others_are_measured(clip, tmp_path, monkeypatch, benchmark):
+    (tmp_path / "empty.mp4").touch()
+    monkeypatch.setattr(f"tools.benchmarks.{benchmark}.measure_file", lambda *arguments: pytest.fail("measured"))
+    with pytest.raises(UserError, match=r"empty\.mp4"):
+        main([benchmark, str(clip), str(tmp_path / "empty.mp4")])
 
 
 @pytest.mark.slow  # imports OpenCV, decord and torchcodec, where there are any

@@ -33,4 +33,5 @@ def test_a_line_for_each_network(options, capsys):
 
 def test_unknown_network(capsys):
     with pytest.raises(ValueError, match="no model is called 'nothing'"):
-        table(capsys, "nothing")
+        table(capsys, "eurnet_debug", "nothing")
+    assert not capsys.readouterr().out  # nothing was measured

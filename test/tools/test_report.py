@@ -13,9 +13,16 @@ def test_one_run_and_two(tmp_path, capsys):
     report.main([str(runs[0])])
     report.main([*map(str, runs), "-o", str(tmp_path / "pages/both.html"), "--evaluation", "1x1"])
     assert capsys.readouterr().out.split() == [str(tmp_path / "a/report.html"), str(tmp_path / "pages/both.html")]
-    (tmp_path / "clip.mp4").write_bytes(b"\0ftyp")
-    with pytest.raises(SettingsError, match=r"clip\.mp4 exists and is not a text file"):
-        report.main([str(runs[0]), "-o", str(tmp_path / "clip.mp4")])
+    report.main([str(runs[0]), "-o", str(tmp_path / "pages/both.html")])  # replaces a page
+
+
+@pytest.mark.parametrize("text", ["task: clip_classification\n", "\0ftyp"])
+def test_only_pages_are_replaced(tmp_path, text):
+    run = make_run(tmp_path / "a", ["x", "y"], 8)
+    (run / "recipe.yaml").write_text(text)
+    with pytest.raises(SettingsError, match=r"recipe\.yaml exists and is not an HTML page, .*; choose another file"):
+        report.main([str(run), "-o", str(run / "recipe.yaml")])
+    assert (run / "recipe.yaml").read_text() == text
 
 
 def test_errors_are_one_sentence(start, tmp_path):

@@ -1,5 +1,7 @@
 """tools/visualize.py on every family, and what it says when it cannot."""
 
+import shutil
+
 import av
 import pytest
 import safetensors.torch
@@ -7,6 +9,8 @@ import torch
 from PIL import Image
 
 from datasets.synthetic import make_image_shapes
+from evaluators.confusion_plot import plot_font
+from explain.page import Page
 from models import create_model
 from settings import SettingsError, UserError
 from tools import visualize
@@ -27,8 +31,9 @@ def video(motion_videos):
 def show(tmp_path, image, video):
     """show(model, kind, *arguments): the picture that visualize.py makes of a file with a fresh network."""
 
-    def run(name, kind, *arguments, output="out.png", file=None):
+    def run(name, kind, *arguments, output="out.png", file=None, class_names=None):
         folder = image.parent.parent.parent if kind == "image" else video.parent.parent.parent
+        class_names = class_names or f"{folder}/mapping_table.txt"
         view = "{size: 64}" if kind == "image" else "{short_side: 72, crop: 64}"
         frames = "" if kind == "image" else "num_frames: 8, frame_interval: 2,"
         (tmp_path / "recipe.yaml").write_text(f"""
@@ -36,7 +41,7 @@ def show(tmp_path, image, video):
             model: {{name: {name}}}
             data:
               {{{frames} train: {folder}/train.txt, val: {folder}/val.txt, val_view: {view},
-                class_names: {folder}/mapping_table.txt}}
+                class_names: {class_names}}}
             optimizer: {{lr: 0.1}}
             train: {{num_epochs: 1, batch_size: 4}}
             run: {{device: cpu, num_threads: 1}}
@@ -63,6 +68,27 @@ def test_sheets_of_images(show, name):
     with Image.open(show(name, "image", "--class", "star")) as sheet:
         assert sheet.format == "PNG" and sheet.width == 1240 and sheet.height > 600
         assert len(sheet.convert("RGB").getcolors(2**24)) > 500
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_class_names_that_the_font_lacks_or_that_are_long(show, image, tmp_path, monkeypatch, capsys):
+    drawn = []
+
+    def record(page, left, top, text, **style):
+        page.figure.text(0, 0, text, **style)
+        width = max(plot_font(style.get("size", 9) * 100 / 72).getlength(line) for line in text.split("\n"))
+        drawn.append((text, 100 * left + width))
+
+    monkeypatch.setattr(Page, "text", record)
+    names = [letter * 120 for letter in "wxyz"] + ["人在跑步", "W" * 120]
+    (tmp_path / "names.txt").write_text("".join(f"{label}\t{name}\n" for label, name in enumerate(names)))
+    file = shutil.copy(image, tmp_path / "跑.png")
+    show("eat_debug", "image", "--class", "人在跑步", file=file, class_names=tmp_path / "names.txt")
+    assert any("Grad-CAM for class 4" in text for text, _ in drawn) and "人在跑步" in capsys.readouterr().err
+    assert any(text.startswith("\N{REPLACEMENT CHARACTER}.png: eat_debug predicts") for text, _ in drawn)
+    drawn.clear()
+    show("eat_debug", "image", "--class", "W" * 120, class_names=tmp_path / "names.txt")
+    assert all(right <= 1240 for text, right in drawn if "W" in text)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import av
@@ -65,6 +65,7 @@ def run(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     av.logging.set_level(av.logging.FATAL)
     view = EvalViewSettings(short_side=round(args.size * 256 / 224), crop=args.size)
+    check_videos(args.files)
     with tempfile.TemporaryDirectory() as folder:
         readers, missing = find_readers(args.threads, encode_clip(Path(folder, "sample.mp4"), num_frames=2))
         files = args.files or make_kinetics_like_clips(Path(folder))
@@ -77,6 +78,13 @@ def run(args: argparse.Namespace) -> None:
             print_table(speeds, list(readers), num_clips)
     for name, reason in missing.items():
         print(f"{name}: cannot be used here ({reason})")
+
+
+def check_videos(files: Iterable[Path]) -> None:
+    """Raises VideoError for the first file that cannot be opened, before the others are measured."""
+    for file in files:
+        with VideoReader(str(file)):
+            pass
 
 
 # Readers ----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from datasets.video.recipes import RECIPES, Recipe
 from datasets.video.reencode import read_source, scaled_frames
 from datasets.video.transforms import EvalView, EvalViewSettings
 from engine.progress import counted, terminal_bar
-from tools.benchmarks.data import make_kinetics_like_clips
+from tools.benchmarks.data import check_videos, make_kinetics_like_clips
 from tools.common.arguments import positive
 from tools.common.output_files import check_replaces_text
 
@@ -77,6 +77,7 @@ def run(args: argparse.Namespace) -> None:
     }
     if not recipes:
         raise ValueError(f"no recipe is called like {' or '.join(args.recipes)}; there are {', '.join(variants())}")
+    check_videos(args.files)
     rows: dict[str, list[Measured]] = {name: [] for name in ["original", *recipes]}
     with tempfile.TemporaryDirectory() as folder:
         files = args.files or make_kinetics_like_clips(Path(folder))

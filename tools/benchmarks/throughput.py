@@ -36,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     names = [name for pattern in args.names for name in (list_models(pattern) or [pattern])]
+    with torch.device("meta"):
+        for name in names:  # before any is measured: a name that does not exist is an error
+            create_model(name)
     threads = "1 CPU thread" if args.threads == 1 else f"{args.threads} CPU threads"
     views = "" if args.views == 1 else f", {args.views} views of each"
     print(f"batch {args.batch}, {args.precision}, channels last, {threads}{views}\n")

@@ -43,12 +43,27 @@ def check_replaces_text(path: Path, remedy: str) -> None:
 
     Lists and pages are text, so any other file, such as a video, was named by mistake.
     """
+    if b"\0" in _start_of(path, remedy):
+        raise SettingsError(f"{path} exists and is not a text file, so it is not replaced; {remedy}")
+
+
+def check_replaces_page(path: Path, remedy: str) -> None:
+    """Raises SettingsError, ending with `remedy`, if `path` cannot be written, or would replace a file that is no page.
+
+    Files of runs, such as recipes, are text, too.
+    """
+    start = _start_of(path, remedy).lstrip()
+    if start and not start.lower().startswith(b"<!doctype html"):
+        raise SettingsError(f"{path} exists and is not an HTML page, so it is not replaced; {remedy}")
+
+
+def _start_of(path: Path, remedy: str) -> bytes:
+    """The first bytes of a file that can be written; none if it does not exist yet."""
     check_file(path, remedy)
-    if path.is_file():
-        with open(path, "rb") as file:
-            start = file.read(PROBE_BYTES)
-        if b"\0" in start:
-            raise SettingsError(f"{path} exists and is not a text file, so it is not replaced; {remedy}")
+    if not path.is_file():
+        return b""
+    with open(path, "rb") as file:
+        return file.read(PROBE_BYTES)
 
 
 def check_keeps_inputs(output: Path, inputs: Iterable[str], remedy: str) -> None:

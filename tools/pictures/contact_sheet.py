@@ -1,6 +1,5 @@
 """Contact sheets and animations of samples, and bar charts of class counts. Needs no display."""
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,11 +8,10 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from engine.task import Picture
-from evaluators.confusion_plot import PLAIN_TEXT, one_line, plot_names
+from evaluators.confusion_plot import PLAIN_TEXT, one_line, plot_font, plot_names
 
 HEIGHT = 112  # of a frame, in pixels
 GAP = 6  # between frames, in pixels
@@ -84,7 +82,8 @@ def _draw_line(line: str | Sequence[tuple[str, tuple[int, int, int]]]) -> Image.
     parts = [(line, None)] if isinstance(line, str) else line
     texts = [one_line(text, max(12, MAX_LINE // len(parts))) for text, _ in parts]
     widths = [
-        round(_font().getlength(text)) + (LINE if color else GAP) for text, (_, color) in zip(texts, parts, strict=True)
+        round(plot_font(TEXT_SIZE).getlength(text)) + (LINE if color else GAP)
+        for text, (_, color) in zip(texts, parts, strict=True)
     ]
     picture = Image.new("RGB", (sum(widths) + GAP * len(parts), LINE), "white")
     draw, left = ImageDraw.Draw(picture), 0
@@ -93,7 +92,7 @@ def _draw_line(line: str | Sequence[tuple[str, tuple[int, int, int]]]) -> Image.
         if color:
             draw.rectangle((left, 4, left + SWATCH, 4 + SWATCH), fill=color)
             start += SWATCH + 4
-        draw.text((start, 0), text, fill="black", font=_font())
+        draw.text((start, 0), text, fill="black", font=plot_font(TEXT_SIZE))
         left += width + GAP
     return picture
 
@@ -114,7 +113,7 @@ def _draw_sample(sample: Picture) -> Image.Image:
     for number, line in enumerate(lines):
         block.paste(line, (0, number * LINE))
     for name, pictures in rows:
-        draw.text((0, top), name, fill="#5b6570", font=_font())
+        draw.text((0, top), name, fill="#5b6570", font=plot_font(TEXT_SIZE))
         left = 0
         for picture in pictures:
             block.paste(picture, (left, top + LINE))
@@ -129,13 +128,13 @@ def _tile(moments: list[list[Image.Image]], title: str) -> list[Image.Image]:
     title, num_blocks = one_line(title, MAX_LINE), len(moments[0])
     num_columns = min(num_blocks, max(1, SHEET_WIDTH // width))
     size = (
-        2 * MARGIN + max(num_columns * width, round(_font(TITLE_SIZE).getlength(title))),
+        2 * MARGIN + max(num_columns * width, round(plot_font(TITLE_SIZE).getlength(title))),
         2 * MARGIN + TITLE + -(-num_blocks // num_columns) * height,
     )
     tiled = []
     for blocks in moments:
         sheet = Image.new("RGB", size, "white")
-        ImageDraw.Draw(sheet).text((MARGIN, MARGIN), title, fill="black", font=_font(TITLE_SIZE))
+        ImageDraw.Draw(sheet).text((MARGIN, MARGIN), title, fill="black", font=plot_font(TITLE_SIZE))
         for number, block in enumerate(blocks):
             row, column = divmod(number, num_columns)
             sheet.paste(block, (MARGIN + column * width, MARGIN + TITLE + row * height))
@@ -149,9 +148,3 @@ def _to_picture(frame: torch.Tensor, height: int) -> Image.Image:
     scale = min(height / picture.height, SHEET_WIDTH / picture.width)
     size = (max(1, round(side * scale)) for side in picture.size)
     return picture.resize(tuple(size), Image.Resampling.BILINEAR)
-
-
-@functools.cache
-def _font(size: int = TEXT_SIZE) -> ImageFont.FreeTypeFont:
-    """matplotlib's bundled font, which covers many scripts."""
-    return ImageFont.truetype(findfont(FontProperties()), size)

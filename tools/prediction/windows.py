@@ -56,7 +56,7 @@ def predict_windows(args: argparse.Namespace) -> int:
             continue
         if args.overlay:
             log.info("drawing %s", args.overlay)
-            write_overlay(path, windows, args.overlay, args.above)
+            write_overlay(path, windows, predictor.class_names, args.overlay, args.above)
     return exit_status(len(paths), num_failed)
 
 
@@ -68,16 +68,22 @@ def _check_tables(predictor: Predictor, paths: Sequence[str], names: Sequence[st
                 pass
 
 
-def _check_rate(path: str, windows: Sequence[Prediction], duration: float) -> None:
+def check_rate(path: str, windows: Sequence[Prediction], duration: float) -> None:
     """Warns if windows, which have equal numbers of frames, differ in length or leave part of the video out."""
     lengths = [end - start for start, end in (window.seconds for window in windows)]
     left_out = duration - windows[-1].seconds[1]
     strides = [after.seconds[0] - before.seconds[0] for before, after in itertools.pairwise(windows)]
-    if max(lengths) > MAX_UNEVEN * min(lengths) or left_out > MAX_UNEVEN * max([*strides, max(lengths)]):
+    if max(lengths) > MAX_UNEVEN * min(lengths):
         log.warning(
             "%s: its frame rate varies, and windows have equal numbers of frames: they last %.1f to %.1f s, and the "
             "last %.1f s are in none. For even windows, convert it first: ffmpeg -i IN -vf fps=30 OUT",
             *(path, min(lengths), max(lengths), max(0.0, left_out)),
+        )
+    elif left_out > MAX_UNEVEN * max([*strides, max(lengths)]):
+        log.warning(
+            "%s: the last %.1f of %.1f s are in no window: they have too few frames for one, because the frame rate "
+            "drops or the file is cut off. If the rate drops, convert it first: ffmpeg -i IN -vf fps=30 OUT",
+            *(path, left_out, duration),
         )
 
 
@@ -95,13 +101,13 @@ def _predict_one(predictor: Predictor, path: str, name: str, args: argparse.Name
                 table.add(number, window)
             windows.append(_rounded(window))
             bar.update(round(min(duration, window.seconds[1])) - bar.n)
-    _check_rate(path, windows, duration)
+    check_rate(path, windows, duration)
     segments = find_segments(windows, args.above, duration)
     show_segments(path, segments)
     if args.timeline:
         write_atomically(args.timeline / f"{name}.segments.csv", lambda file: write_segments(segments, file))
         picture = args.timeline / f"{name}.png"
-        plot_timeline(windows, segments, os.path.basename(path), picture)
+        plot_timeline(windows, segments, predictor.class_names, os.path.basename(path), picture)
         log.info("%s: the timeline is in %s", path, picture)
     return windows
 
