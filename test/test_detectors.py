@@ -1,6 +1,7 @@
 """Detectors by name: against what the authors' networks give, and which files fit which detector."""
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -351,6 +352,38 @@ def test_a_network_for_clips_carries_a_head_when_time_is_averaged(head):
 def test_wrong_names_are_answered_with_the_nearest(arguments, message):
     with pytest.raises(ValueError, match=message):
         create_detector("hornet_debug_7x7", **{"num_classes": 3} | arguments)
+
+
+@pytest.mark.parametrize(
+    "head, options, message",
+    [
+        ("mask_rcnn", {"anchor_scale": -4}, "anchor_scale is -4; it must be a number above 0"),
+        ("mask_rcnn", {"region_samples": 0}, "region_samples is 0; it must be a whole number of at least 1"),
+        ("mask_rcnn", {"rpn_samples": 1.5}, "rpn_samples is 1.5; it must be a whole number of at least 1"),
+        ("mask_rcnn", {"proposals": 0}, "proposals is 0; it must be a whole number of at least 1"),
+        ("mask_rcnn", {"channels": 0}, "channels is 0; it must be a whole number of at least 1"),
+        ("mask_rcnn", {"channels": None}, "channels is None; it must be a whole number of at least 1"),
+        ("mask_rcnn", {"mask_convs": -1}, "mask_convs is -1; it must be a whole number of at least 0"),
+        ("mask_rcnn", {"allowed_border": "none"}, "allowed_border is 'none'; it must be a number of pixels"),
+        ("cascade_mask_rcnn", {"rpn_beta": float("nan")}, "rpn_beta is nan; it must be a number of at least 0"),
+        ("cascade_mask_rcnn", {"box_fcs": 0}, "box_fcs is 0; it must be a whole number of at least 1"),
+        ("retinanet", {"score_threshold": 2}, "score_threshold is 2; it must be a number from 0 to 1"),
+        ("retinanet", {"nms_iou": 5}, "nms_iou is 5; it must be a number from 0 to 1"),
+        ("retinanet", {"max_detections": 0}, "max_detections is 0; it must be a whole number of at least 1"),
+        ("retinanet", {"ignored_fraction": True}, "ignored_fraction is True; it must be a number from 0 to 1"),
+    ],
+)
+def test_impossible_values_of_options_are_named(head, options, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        create_detector("hornet_debug_7x7", 3, head, head_options=options)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_option_has_a_range_or_a_list_of_names(head):
+    wrong = {name: -math.inf for name in options_of(head)}
+    for name, value in wrong.items():
+        with pytest.raises(ValueError, match=f"^{name} is -inf; "):
+            create_detector("hornet_debug_7x7", 3, head, head_options={name: value})
 
 
 class Strides(nn.Module):

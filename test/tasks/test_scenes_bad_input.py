@@ -202,7 +202,10 @@ def test_a_missing_image_counts_as_unreadable(name, damaged, caplog):
             r"model: no option of .* is called 'chanels'; did you mean 'channels'",
         ),
         ({"model__head_options": {"norm": "layer"}}, r"model: norm is 'layer'; expected one of batch, group, frozen"),
-        ({"model__head_options": {"channels": -3}}, r"model: .*-3"),
+        (
+            {"model__head_options": {"channels": -3}},
+            r"^model: channels is -3; it must be a whole number of at least 1$",
+        ),
         ({"model__num_classes": 4}, r"model\.num_classes is 4, but the data have [67] classes; leave it out, or"),
         ({"data__trian": "x"}, r"data\.trian: unknown setting; did you mean 'train'"),
         ({"data__train": "gone"}, r"data\.train: no (file of annotations|list or folder of images) at gone"),
