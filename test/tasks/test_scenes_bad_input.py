@@ -211,6 +211,9 @@ def test_a_missing_image_counts_as_unreadable(name, damaged, caplog):
         ({"data__train": "gone"}, r"data\.train: no (file of annotations|list or folder of images) at gone"),
         ({"data__root": "gone"}, r"data\.train: no root folder of the images at gone"),
         ({"data__val_root": "gone"}, r"data\.val: no root folder of the images at gone"),
+        ({"data__class_names": []}, r"data\.class_names: the names: no class names; give at least one"),
+        ({"data__class_names": ["a", "b", "a"]}, r"data\.class_names: the names: labels 0 and 2 both have .* name 'a'"),
+        ({"data__val": 1.0}, r"\n  data\.val: input should be less than 1, got 1\.0"),
         ({"data__class_names": "gone.txt"}, r"data\.class_names: .*gone\.txt"),
     ],
 )

@@ -70,6 +70,8 @@ def test_class_names_number_the_categories(tmp_path):
         read_coco(path, class_names=("ant", "cat"))
     with pytest.raises(ValueError, match=r"did you mean 'zebras'\?"):
         read_coco(path, class_names=("ant", "cat", "zebras"))
+    with pytest.raises(ValueError, match="class_names: no class names; give at least one"):
+        read_coco(path, class_names=())
 
 
 def test_a_category_id_of_zero_keeps_its_number(tmp_path):
