@@ -6,8 +6,10 @@
 4
 """
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,6 +89,23 @@ HEADS = {
 }
 """What each head's configurations set: EurNet's and HorNet's, and for RetinaNet mmdetection's."""
 
+_OPTIONAL = ("mask_convs", "norm", "anchor_scale", "pad_multiple", "ignored_fraction")
+"""Options that may be None."""
+_LEAST = {"box_convs": 0, "mask_convs": 0, "retina_convs": 0}
+_LEAST |= dict.fromkeys(("channels", "fc_channels", "box_fcs", "pad_multiple", "rpn_samples", "level_proposals"), 1)
+_LEAST |= dict.fromkeys(("test_level_proposals", "proposals", "test_proposals", "region_samples", "max_detections"), 1)
+"""Options that are whole numbers -> the least."""
+_NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
+    "anchor_scale": (lambda value: 0 < value < math.inf, "above 0"),
+    "allowed_border": (lambda value: abs(value) < math.inf, "of pixels"),
+    "rpn_beta": (lambda value: 0 <= value < math.inf, "of at least 0"),
+    **dict.fromkeys(
+        ("ignored_fraction", "proposal_nms_iou", "score_threshold", "nms_iou"),
+        (lambda value: 0 <= value <= 1, "from 0 to 1"),
+    ),
+}
+"""Other numbers -> which are accepted, in code and in words."""
+
 _RETINANET_ALONE = {"retina_convs"}
 _WITH_MASKS = {"mask_convs"}
 _TWO_STAGE = {
@@ -146,7 +165,7 @@ def create_detector(
         options: further arguments of the backbone's builder.
 
     Raises:
-        ValueError: unknown backbone, head, neck or option, or no class.
+        ValueError: unknown backbone, head, neck or option, an option's value out of range, or no class.
         WeightsError: the file is missing or broken, or does not fit.
     """
     _check("detection head", head, HEADS)
@@ -154,7 +173,7 @@ def create_detector(
     num_classes = whole("num_classes", num_classes)
     for name in head_options or ():
         _check(f"option of {head}", name, options_of(head))
-    chosen = HEADS[head]._replace(**head_options or {})
+    chosen = _checked(HEADS[head]._replace(**head_options or {}))
     name = backbone if isinstance(backbone, str) else type(backbone).__name__
     if isinstance(backbone, str):
         backbone = _backbone_for(backbone, head, options)
@@ -176,6 +195,20 @@ def create_detector(
 def _check(what: str, name: str, choices: Any) -> None:
     if name not in choices:
         raise ValueError(unknown_name(what, name, choices))
+
+
+def _checked(options: HeadOptions) -> HeadOptions:
+    """The options, their whole numbers as Python's. Raises ValueError for the first with an impossible value."""
+    for name, value in options._asdict().items():
+        if value is None and name in _OPTIONAL:
+            continue
+        if name in _LEAST:
+            options = options._replace(**{name: whole(name, value, _LEAST[name])})
+        elif name in _NUMBERS:
+            accepts, words = _NUMBERS[name]
+            if isinstance(value, bool) or not isinstance(value, Real) or not accepts(value):
+                raise ValueError(f"{name} is {value!r}; it must be a number {words}")
+    return options
 
 
 def _backbone_for(name: str, head: str, options: Mapping[str, Any]) -> nn.Module:

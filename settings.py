@@ -248,12 +248,24 @@ def parse_settings(schema: type[Parsed], values: dict[str, Any], source: str = "
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        problems = [_explain(schema, problem) for problem in error.errors()]
+        problems = [_explain(schema, problem, _location(values, problem)) for problem in error.errors()]
         raise SettingsError(f"{source}:\n  " + "\n  ".join(problems)) from None
 
 
-def _explain(schema: type[BaseModel], problem: dict[str, Any]) -> str:
-    location = problem["loc"]
+def _location(values: Any, problem: dict[str, Any]) -> list[str | int]:
+    """The keys that lead to a problem in `values`, without the types of a union, which pydantic also lists."""
+    location = []
+    for number, part in enumerate(problem["loc"], 1):
+        is_inside = isinstance(values, dict) and part in values
+        is_inside |= isinstance(values, list | tuple) and isinstance(part, int) and part < len(values)
+        if is_inside:
+            values = values[part]
+        if is_inside or (problem["type"] == "missing" and number == len(problem["loc"])):
+            location.append(part)
+    return location
+
+
+def _explain(schema: type[BaseModel], problem: dict[str, Any], location: list[str | int]) -> str:
     key = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
         names = _field_names(schema, location[:-1])
@@ -274,7 +286,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
-def _field_names(schema: type[BaseModel], location: tuple) -> list[str]:
+def _field_names(schema: type[BaseModel], location: list[str | int]) -> list[str]:
     """The field names of the model at `location` in `schema`."""
     for part in location:
         if isinstance(part, int) or part not in schema.model_fields:

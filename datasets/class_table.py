@@ -44,7 +44,9 @@ def class_name(text: str, where: str) -> str:
 
 
 def class_names_from(texts: Sequence[str], where: str) -> tuple[str, ...]:
-    """The names of classes in order of their labels. Raises ValueError for an unfit name and for one that repeats."""
+    """The names of classes in order of their labels. Raises ValueError for none, an unfit one and one that repeats."""
+    if not texts:
+        raise ValueError(f"{where}: no class names; give at least one")
     names = tuple(class_name(text, where) for text in texts)
     first: dict[str, int] = {}
     for label, name in enumerate(names):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from dense.boxes import covered_fraction, pairwise_iou
+from dense.boxes import covered_fraction, has_area, pairwise_iou
 
 BACKGROUND = -1
 IGNORED = -2
@@ -35,7 +35,7 @@ def assign(
 
     Args:
         boxes: [N, 4].
-        objects: boxes [G, 4] of the image's objects.
+        objects: boxes [G, 4] of the image's objects; those without area get no boxes.
         ignored: crowds [M, 4], used if the rule has an `ignored_fraction` and the image an object.
 
     Returns:
@@ -52,7 +52,7 @@ def assign(
     assigned = torch.where(best >= rule.positive_iou, index, background)
     if rule.low_quality_matches:
         best_of_object = overlaps.amax(1, keepdim=True)  # [G, 1]
-        is_best = (overlaps == best_of_object) & (best_of_object >= rule.min_positive_iou)
+        is_best = (overlaps == best_of_object) & (best_of_object >= rule.min_positive_iou) & has_area(objects)[:, None]
         numbers, claimed = is_best.nonzero(as_tuple=True)
         last = torch.full_like(assigned, -1).scatter_reduce(0, claimed, numbers, "amax")
         assigned = torch.where(last >= 0, last, assigned)

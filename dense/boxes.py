@@ -23,6 +23,11 @@ def box_area(boxes: torch.Tensor) -> torch.Tensor:
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
+def has_area(boxes: torch.Tensor) -> torch.Tensor:
+    """Which boxes [..., 4] have positive sides: bool [...], False for NaN."""
+    return ((boxes[..., 2:] - boxes[..., :2]) > 0).all(-1)
+
+
 def intersection(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Area that each of [N, 4] shares with each of [M, 4]: [N, M]."""
     x1, y1, x2, y2 = first[:, :, None].unbind(1)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torchvision.ops import batched_nms
 
-from dense.boxes import clip_boxes
+from dense.boxes import clip_boxes, has_area
 
 
 class ProposalRule(NamedTuple):
@@ -62,9 +62,9 @@ def select_proposals(
         Boxes [P, 4] and scores [P] of each image.
     """
     boxes = clip_boxes(boxes, boxes.new_tensor(sizes)[:, None])
-    has_area = ((boxes[..., 2:] - boxes[..., :2]) > 0).all(-1) & scores.isfinite()  # False for NaN
+    usable = has_area(boxes) & scores.isfinite()
     proposals = []
-    for own_boxes, own_scores, wanted in zip(boxes, scores, has_area, strict=True):
+    for own_boxes, own_scores, wanted in zip(boxes, scores, usable, strict=True):
         own_boxes, own_scores = own_boxes[wanted], own_scores[wanted]
         kept = batched_nms(own_boxes, own_scores, levels[wanted], rule.iou_threshold)[: rule.max_per_image]
         proposals.append((own_boxes[kept], own_scores[kept]))

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import torch
 
-from dense.assign import MatchRule, assign
+from dense.assign import IGNORED, MatchRule, assign
+from dense.boxes import has_area
 from dense.sample import SampleRule, sample
 from dense.structures import Targets
 
@@ -30,9 +31,9 @@ class RegionSample(NamedTuple):
 def sample_regions(
     proposals: torch.Tensor, target: Targets, num_classes: int, match: MatchRule, rule: SampleRule
 ) -> RegionSample:
-    """Draws from the proposals [P, 4] of an image and the boxes of its objects."""
+    """Draws from the proposals [P, 4] of an image and the boxes of its objects, apart from objects without area."""
     num_objects = len(target.boxes)
-    own = torch.arange(num_objects, device=proposals.device)
+    own = torch.arange(num_objects, device=proposals.device).where(has_area(target.boxes), IGNORED)
     assigned = torch.cat((own, assign(proposals, target.boxes, match, target.ignored)))
     positive, negative = sample(assigned, rule)
     objects = assigned[positive]

@@ -23,7 +23,7 @@ class Targets(NamedTuple):
     """The objects of one image, in pixels of the batch."""
 
     boxes: torch.Tensor
-    """[N, 4]."""
+    """[N, 4]. Those whose sides are not positive are not trained on."""
     labels: torch.Tensor
     """[N], from 0."""
     masks: torch.Tensor | None = None

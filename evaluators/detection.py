@@ -21,6 +21,8 @@ STATS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large",
          "ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large")  # fmt: skip
 """COCO's twelve scores, in its order: average precision over IoU .5 to .95, at .5, at .75, by the area of objects;
 average recall with at most 1, 10 and 100 detections per image, and by area."""
+MAX_SCORED = 100
+"""Detections of an image, the best first, that the scores count."""
 KINDS = {"bbox": "box", "segm": "mask"}
 """COCO's word for what is compared -> ours."""
 

@@ -4,6 +4,7 @@ Evaluation resizes the image, keeping its aspect ratio, and finds at most 100 ob
 file's coordinates. Scores are COCO's average precisions.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
@@ -22,7 +23,7 @@ from dense.tracking import Tracker
 from detectors import create_detector
 from engine.distributed import Ranks
 from engine.task import Batch, TaskSettings
-from evaluators.detection import DetectionEvaluation, rows_of_images
+from evaluators.detection import MAX_SCORED, DetectionEvaluation, rows_of_images
 from evaluators.gather import Gathered
 from evaluators.resumable_predictions import Rows
 from settings import SettingsError
@@ -30,6 +31,8 @@ from tasks.class_lists import read_setting
 from tasks.found_objects import FoundObjects, objects_of
 from tasks.scene_settings import SceneDataSettings, SceneEvaluationSettings, SceneModelSettings
 from tasks.scenes import SceneTask
+
+log = logging.getLogger(__name__)
 
 MASK_HEADS = ("mask_rcnn", "cascade_mask_rcnn")
 """Heads that also learn masks, and so need them in the data."""
@@ -111,6 +114,11 @@ class Detection(SceneTask):
 
     def check(self) -> None:
         super().check()
+        if (limit := self.settings.model.head_options.get("max_detections", 0)) > MAX_SCORED:
+            log.warning(
+                "model.head_options.max_detections is %d, but COCO's scores count only the best %d of each image",
+                *(limit, MAX_SCORED),
+            )
         self.warn_of_missing_classes(self.train_items.class_counts(), "training object")
         for split, items in self.lists.items():
             if not items.counts().any():

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from datasets.class_table import class_names_from
 from datasets.file_list import read_class_names
 from datasets.held_out import held_out, share_in_words, sources_by_pattern
 from datasets.synthetic.scene_shapes import make_scene_shapes
@@ -120,8 +121,10 @@ class SceneLists(NamedClasses):
     def named_classes(self) -> tuple[str, ...] | None:
         """The class names in the recipe; None if it has none."""
         given = self.settings.data.class_names
-        if given is None or not isinstance(given, str):
-            return given
+        if given is None:
+            return None
+        if not isinstance(given, str):
+            return read_setting("data.class_names", class_names_from, given, "the names")
         self.make_demo()
         return tuple(read_setting("data.class_names", read_class_names, given, self.counted == "pixels"))
 

@@ -1,6 +1,7 @@
 """Detectors by name: against what the authors' networks give, and which files fit which detector."""
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -248,6 +249,19 @@ def test_every_family_learns_and_detects_at_odd_sizes(name):
     assert all(len(own.scores) > 0 for own in detections)
 
 
+@pytest.mark.parametrize("head", HEADS)
+def test_objects_without_area_are_not_trained_on(head):
+    images, shapes, targets = made_batch()
+    model = create_detector("hornet_debug_7x7", 3, head, head_options=small_options(head))
+    boxes = torch.cat((targets[0].boxes[:1], torch.tensor([[60.0, 20, 60, 70]])))
+    one, found = Targets(*(field[:1] for field in targets[0][:3])), []
+    for first in (one, targets[0]._replace(boxes=boxes)):
+        torch.manual_seed(0)
+        found.append(model(images, shapes, [first, targets[1]]))
+    assert found[0] and all(loss.isfinite() for loss in found[0].values())
+    torch.testing.assert_close(*found)
+
+
 def test_released_files_load_by_their_names(tmp_path):
     torch.manual_seed(0)
     model, other = (create_detector("hornet_debug_gf", 3, head_options=small_options("mask_rcnn")) for _ in range(2))
@@ -351,6 +365,30 @@ def test_a_network_for_clips_carries_a_head_when_time_is_averaged(head):
 def test_wrong_names_are_answered_with_the_nearest(arguments, message):
     with pytest.raises(ValueError, match=message):
         create_detector("hornet_debug_7x7", **{"num_classes": 3} | arguments)
+
+
+IMPOSSIBLE = {
+    "whole number of at least 1": {"channels": 0, "rpn_samples": 1.5, "proposals": 0, "box_fcs": None},
+    "whole number of at least 0": {"box_convs": 0.5, "mask_convs": -1},
+    "number above 0": {"anchor_scale": -4},
+    "number of at least 0": {"rpn_beta": math.nan},
+    "number of pixels": {"allowed_border": "none"},
+    "number from 0 to 1": {"score_threshold": 2, "nms_iou": 5, "ignored_fraction": True},
+}
+
+
+@pytest.mark.parametrize("words", IMPOSSIBLE)
+def test_impossible_values_of_options_are_named(words):
+    for name, value in IMPOSSIBLE[words].items():
+        with pytest.raises(ValueError, match=f"^{name} is {value!r}; it must be a {words}$"):
+            create_detector("hornet_debug_7x7", 3, head_options={name: value})
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_option_is_checked(head):
+    for name in options_of(head):
+        with pytest.raises(ValueError, match=f"^{name} is -inf; "):
+            create_detector("hornet_debug_7x7", 3, head, head_options={name: -math.inf})
 
 
 class Strides(nn.Module):

@@ -1,9 +1,11 @@
 """Recipes, overrides, and the errors about bad ones."""
 
 import math
+from typing import Annotated
 
 import pytest
 import yaml
+from pydantic import Field
 
 from settings import (
     Settings,
@@ -30,6 +32,8 @@ class Recipe(Settings):
     views: tuple[Optimizer, ...] = ()
     fallback: Optimizer | None = None
     steps: int = 3
+    val: str | Annotated[float, Field(gt=0, lt=1)] = "val.txt"
+    layers: str | tuple[Optimizer, ...] = ()
 
 
 @pytest.fixture
@@ -63,6 +67,18 @@ def test_overrides_change_single_values(recipe):
         ("views=[{lr: 1}, {l: 1}]", r"views\.1\.lr: is required"),
         ("optimizer.lr=fast", r"optimizer\.lr: input should be a valid number.*got 'fast'"),
         ("steps=2.5", r"steps: input should be a valid integer.*got 2\.5"),
+        (
+            "val=0",
+            r"^recipe\.yaml:\n  val: input should be a valid string, got 0.*\n  val: input should be greater than 0",
+        ),
+        (
+            "val=null",
+            r"^recipe\.yaml:\n  val: input should be a valid string, got None\n  val: input should be a valid num",
+        ),
+        (
+            "layers=[{lr: 1}, {l: 1}]",
+            r"  layers: .*\n  layers\.1\.lr: is required\n  layers\.1\.l: unknown setting; did",
+        ),
         ("steps", r"'steps' does not have the form key=value"),
         ("steps.x=1", r"steps is a value, not a section"),
         ("steps=[", r"is not valid YAML"),

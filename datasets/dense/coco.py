@@ -2,7 +2,8 @@
 
 Format: https://cocodataset.org/#format-data. Custom data needs the same three lists: `images` (id, file_name, height,
 width), `annotations` (id, image_id, category_id, bbox [x, y, width, height], and for masks segmentation) and
-`categories` (id, name); `area` and `iscrowd` may be left out.
+`categories` (id, name); `area` and `iscrowd` may be left out: the area is then that of the mask, or of the box if masks
+are not read.
 
     labels     0 ... K-1: the categories by their sorted ids, or the place of their names in given class names
     crowds     (`iscrowd`) are not objects: in training their boxes are `ignored`, and evaluation gets them unchanged
@@ -34,7 +35,7 @@ from datasets.dense.coco_checks import (
     repeated_images,
     top_fault,
 )
-from datasets.dense.segmentation import decode_segmentation
+from datasets.dense.segmentation import decode_segmentation, segmentation_area
 from datasets.file_list import PackedTexts
 from datasets.text_files import existing_path, read_json
 from settings import did_you_mean
@@ -316,8 +317,7 @@ def _pack(content: dict[str, Any], label_of: dict[int, int], masks: bool) -> _Ta
     annotations = [(annotations[number].get("id", number), annotations[number]) for number in order.tolist()]
     entries = [annotation for _, annotation in annotations]
     boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
-    areas = np.array([entry.get("area", 0) for entry in entries], float)
-    areas = np.where(areas > 0, areas, boxes[:, 2] * boxes[:, 3])  # of the box, where there is none
+    areas = np.array([_area(entry, sizes, masks) for entry in entries], float)
     image_sizes = np.array([sizes[image["id"]] for image in images], np.int64)
     inside = _corners(boxes, image_sizes[rows[order]])
     return _Tables(
@@ -333,6 +333,15 @@ def _pack(content: dict[str, Any], label_of: dict[int, int], masks: bool) -> _Ta
         is_usable=(areas > 0) & (boxes[:, 2:] >= MIN_SIDE).all(1) & (inside[:, 2:] > inside[:, :2]).all(1),
         segmentations=_PackedValues(entry["segmentation"] for entry in entries) if masks else None,
     )
+
+
+def _area(annotation: dict[str, Any], sizes: dict[int, tuple[int, int]], masks: bool) -> float:
+    """The area that the file gives, whatever it is; without one, the area of the mask or box."""
+    if annotation.get("area") is not None:
+        return annotation["area"]
+    if masks:
+        return segmentation_area(annotation["segmentation"], sizes[annotation["image_id"]])
+    return annotation["bbox"][2] * annotation["bbox"][3]
 
 
 def _corners(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -358,7 +367,15 @@ def _log_cut(path: Path, tables: _Tables) -> None:
 
 
 def _log_degenerate(path: Path, tables: _Tables) -> None:
-    bad = np.flatnonzero(~tables.is_usable)
+    """Logs how many objects are left out of training, separately those that only their area excludes."""
+    without_area = (tables.areas <= 0) & (tables.boxes[:, 2:] >= MIN_SIDE).all(1)
+    if without_area.any():
+        log.warning(
+            "%s: objects left out of training, because their area is 0 or less: %d of %d, for example annotation %d; "
+            "if the areas were never filled in, leave the key area out", path, without_area.sum(), len(without_area),
+            tables.annotation_ids[without_area.argmax()],
+        )  # fmt: skip
+    bad = np.flatnonzero(~tables.is_usable & ~without_area)
     if len(bad):
         log.warning(
             "%s: boxes left out of training, because they are degenerate or outside their image: %d, for example that "

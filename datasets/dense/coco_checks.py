@@ -99,8 +99,8 @@ def annotation_fault(
         return fault
     if annotation.get("iscrowd", 0) not in (0, 1):
         return f"iscrowd is {shorten(annotation['iscrowd'])}; expected 0 or 1"
-    area = annotation.get("area", 0)
-    if type(area) not in (int, float) or not math.isfinite(area):
+    area = annotation.get("area")
+    if area is not None and (type(area) not in (int, float) or not math.isfinite(area)):
         return f"its area is {shorten(area)}; expected a number of pixels"
     if not needs_masks:
         return ""

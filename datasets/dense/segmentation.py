@@ -52,17 +52,26 @@ def _polygon_fault(polygon: Any) -> str:
 
 
 def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
-    """The mask of a segmentation without fault: uint8 [H, W], 0 or 1. pycocotools draws the polygons."""
+    """The mask of a segmentation without fault: uint8 [H, W], 0 or 1."""
+    counts = _run_lengths(segmentation, size)
+    values = np.arange(len(counts), dtype=np.uint8) % 2
+    return np.ascontiguousarray(np.repeat(values, counts).reshape(size[::-1]).T)
+
+
+def segmentation_area(segmentation: Any, size: tuple[int, int]) -> int:
+    """The number of pixels in the mask of a segmentation without fault."""
+    return sum(_run_lengths(segmentation, size)[1::2])
+
+
+def _run_lengths(segmentation: Any, size: tuple[int, int]) -> list[int]:
+    """The counts of a segmentation without fault. pycocotools draws the polygons."""
     if isinstance(segmentation, list):
         from pycocotools import mask as coco_mask
 
         segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
         segmentation["counts"] = segmentation["counts"].decode("ascii")
     counts = segmentation["counts"]
-    if isinstance(counts, str):
-        counts = read_counts(counts)
-    values = np.arange(len(counts), dtype=np.uint8) % 2
-    return np.ascontiguousarray(np.repeat(values, counts).reshape(size[::-1]).T)
+    return read_counts(counts) if isinstance(counts, str) else counts
 
 
 def read_counts(text: str) -> list[int]:

@@ -5,11 +5,11 @@ import torch
 from detection_scenes import random_boxes
 
 from dense.assign import BACKGROUND, IGNORED, MatchRule, assign
-from dense.boxes import covered_fraction, pairwise_iou
+from dense.boxes import covered_fraction, has_area, pairwise_iou
 
 
 def assign_by_loops(boxes, objects, rule, ignored=None):
-    """What mmdetection's assigner does, box by box and object by object."""
+    """What mmdetection's assigner does, box by box and object by object; objects without area get no boxes."""
     overlaps = pairwise_iou(boxes, objects)
     if rule.ignored_fraction is not None and ignored is not None and len(ignored):
         overlaps[covered_fraction(boxes, ignored).amax(1) > rule.ignored_fraction] = -1
@@ -22,7 +22,7 @@ def assign_by_loops(boxes, objects, rule, ignored=None):
             result.append(BACKGROUND if 0 <= best < rule.negative_iou else IGNORED)
     for number in range(len(objects) if rule.low_quality_matches else 0):
         column = overlaps[:, number].tolist()
-        if max(column) >= rule.min_positive_iou:
+        if max(column) >= rule.min_positive_iou and has_area(objects[number]):
             for box, overlap in enumerate(column):
                 if overlap == max(column):
                     result[box] = number
@@ -55,6 +55,14 @@ def test_boxes_in_crowds_are_no_background_if_the_rule_says_so():
     rule = MatchRule(0.5, 0.5, 0.5)
     assert assign(boxes, objects, rule, crowd).tolist() == [0, BACKGROUND, BACKGROUND]
     assert assign(boxes, objects, rule._replace(ignored_fraction=0.5), crowd).tolist() == [0, IGNORED, BACKGROUND]
+
+
+@pytest.mark.parametrize("flat", [[5.0, 0, 5, 10], [0.0, 5, 10, 5], [10.0, 0, 0, 10]])
+def test_objects_without_area_get_no_boxes(flat):
+    rule = MatchRule(0.5, 0.4, min_positive_iou=0.0)
+    boxes = torch.tensor([[0.0, 0, 10, 10], [50.0, 50, 60, 60]])
+    assert assign(boxes, torch.cat((boxes[:1], torch.tensor([flat]))), rule).tolist() == [0, BACKGROUND]
+    assert assign(boxes, torch.tensor([flat]), rule).tolist() == [BACKGROUND] * 2
 
 
 def test_without_objects_all_is_background():

@@ -4,7 +4,15 @@ import torch
 from detection_scenes import random_boxes
 from torchvision.ops import box_iou, clip_boxes_to_image
 
-from dense.boxes import clip_boxes, covered_fraction, finite_images, in_full_precision, intersection, pairwise_iou
+from dense.boxes import (
+    clip_boxes,
+    covered_fraction,
+    finite_images,
+    has_area,
+    in_full_precision,
+    intersection,
+    pairwise_iou,
+)
 
 
 def test_overlaps_are_torchvisions():
@@ -24,6 +32,11 @@ def test_boxes_without_area_overlap_with_nothing():
     assert pairwise_iou(point, point).tolist() == [[0.0]]
     assert covered_fraction(point, torch.tensor([[0.0, 0, 9, 9]])).tolist() == [[0.0]]
     assert intersection(point.new_zeros(0, 4), point).shape == (0, 1)
+
+
+def test_boxes_have_an_area_if_both_sides_are_positive():
+    boxes = torch.tensor([[0.0, 0, 1, 1], [0.0, 0, 0, 1], [0.0, 1, 1, 1], [1.0, 1, 0, 0], [0.0, 0, torch.nan, 1]])
+    assert has_area(boxes).tolist() == [True, False, False, False, False]
 
 
 def test_clipping_is_torchvisions_for_one_and_for_several_images():

@@ -187,6 +187,14 @@ def test_images_without_objects_train_only_where_they_are_wanted(keep_empty, num
         assert loss.isfinite() and all(parameter.grad is not None for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("limit", [100, 101])
+def test_more_objects_than_coco_scores_are_warned_of(limit, scenes, caplog):
+    task = make_task(detection_recipe(scenes))
+    options = {**task.settings.model.head_options, "max_detections": limit}
+    make_task(detection_recipe(scenes), model__head_options=options).check()
+    assert ("max_detections is 101, but COCO's scores" in caplog.text) == (limit > 100)
+
+
 def test_grayscale_and_transparent_images_are_seen_as_rgb(scenes, tmp_path):
     task = make_task(detection_recipe(scenes))
     model = task.build_model().eval()

@@ -70,6 +70,8 @@ def test_class_names_number_the_categories(tmp_path):
         read_coco(path, class_names=("ant", "cat"))
     with pytest.raises(ValueError, match=r"did you mean 'zebras'\?"):
         read_coco(path, class_names=("ant", "cat", "zebras"))
+    with pytest.raises(ValueError, match="class_names: no class names; give at least one"):
+        read_coco(path, class_names=())
 
 
 def test_a_category_id_of_zero_keeps_its_number(tmp_path):
@@ -119,12 +121,13 @@ def test_boxes_are_clipped_and_degenerate_ones_left_out_of_training(tmp_path, ca
     ]
     boxes += [[1, 1, 9, 9], [99, 1, 9, 9]]
     images = read_coco(write(tmp_path, changed))
-    assert images.objects(0).boxes.tolist() == [[0, 0, 5, 5], [45, 35, 50, 40], [1, 1, 10, 10]]
-    assert len(images.objects(0).ignored) == 0 and images.counts().tolist() == [3, 0]
+    assert images.objects(0).boxes.tolist() == [[0, 0, 5, 5], [45, 35, 50, 40]]
+    assert len(images.objects(0).ignored) == 0 and images.counts().tolist() == [2, 0]
+    assert "because their area is 0 or less: 1 of 7, for example annotation 8; if the areas were never" in caplog.text
     assert "degenerate or outside their image: 4, for example that of annotation 2" in caplog.text
     truth = images.ground_truth()
     assert [entry["bbox"] for entry in truth["annotations"]] == boxes
-    assert [entry["area"] for entry in truth["annotations"]] == [100, 400, 25, 4.5, 0, 81, 81]
+    assert [entry["area"] for entry in truth["annotations"]] == [100, 400, 25, 4.5, 0, 0, 81]
 
 
 def test_images_without_objects_are_left_out_of_training_alone(tmp_path, caplog):
@@ -277,11 +280,22 @@ def test_an_object_of_id_0_is_found_as_any_other(tmp_path, first):
     assert [entry["id"] for entry in truth["annotations"]] == list(range(1, len(changed["annotations"]) + 1))
 
 
-def test_an_area_of_0_is_that_of_the_box(tmp_path):
-    given, without = (read_coco(write(tmp_path, with_annotation(area=area))) for area in (0, 10**9))
-    assert given.counts().tolist() == without.counts().tolist()
-    boxes, areas = zip(*((one["bbox"], one["area"]) for one in given.ground_truth()["annotations"]), strict=True)
-    assert boxes[0][2] * boxes[0][3] in areas
+@pytest.mark.parametrize("given", [{}, {"area": None}], ids=["missing", "null"])
+@pytest.mark.parametrize("form", ["polygon", "run lengths"])
+def test_without_an_area_it_is_that_of_the_mask(tmp_path, given, form):
+    thin = [[10, 5, 11, 5, 30, 25, 29, 25]]
+    runs = coco_mask.merge(coco_mask.frPyObjects(thin, 40, 50))
+    segmentation = thin if form == "polygon" else {"size": [40, 50], "counts": runs["counts"].decode()}
+    path = write(tmp_path, with_annotation(segmentation=segmentation, **given))
+    areas = [read_coco(path, masks=masks).ground_truth()["annotations"][0]["area"] for masks in (True, False)]
+    assert areas == [coco_mask.area(runs), 400] and areas[0] < 40
+
+
+@pytest.mark.parametrize("area", [0, -3, 7.5])
+def test_a_given_area_stays_what_it_is(tmp_path, area):
+    images = read_coco(write(tmp_path, with_annotation(area=area)), masks=True)
+    assert images.ground_truth()["annotations"][0]["area"] == area
+    assert images.counts().tolist() == [int(area > 0), 0]
 
 
 @pytest.mark.parametrize("part", ["images", "annotations", "categories"])
