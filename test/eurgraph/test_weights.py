@@ -7,7 +7,7 @@ import torch
 from golden_weights import read_golden, state_dict_for
 
 from eurgraph.eurnet import DEBUG, EurNet
-from models import WeightsError, create_model, load_pretrained, load_weights
+from models import WeightsError, create_model, create_pyramid, load_pretrained, load_weights
 
 
 @pytest.fixture
@@ -56,6 +56,12 @@ def test_clips_start_from_the_weights_of_images(image_file):
     frame = torch.randn(1, 3, 64, 64)
     still = frame.unsqueeze(2).expand(-1, -1, 4, -1, -1)
     torch.testing.assert_close(clip.eval()(still), image.eval()(frame), rtol=1e-4, atol=1e-5)
+
+
+def test_a_backbone_for_scenes_is_not_a_classifiers_file(tmp_path):
+    torch.save(create_pyramid("eurnet_debug").state_dict(), tmp_path / "backbone.pth")
+    with pytest.raises(WeightsError, match=r"does not fit eurnet_debug: absolute_pos_embed has the shape .* backbone"):
+        load_pretrained(create_model("eurnet_debug"), tmp_path / "backbone.pth")
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
