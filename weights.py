@@ -208,9 +208,14 @@ def _plain_types() -> list[Any]:
     ]
 
 
+def without_colors(text: str) -> str:
+    """The text without a terminal's escape sequences for colors, which torch puts into its messages."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
 def _reason(error: Exception) -> str:
     """Why a file cannot be read, on one line, without torch's advice to read it unprotected."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    text = without_colors(str(error))
     stated = re.search(r"WeightsUnpickler error: (.+)", text) or re.search(r"(.+)", text)
     return f"{type(error).__name__}: {stated[1].split('. ')[0][:200]}" if stated else type(error).__name__
 
