@@ -106,6 +106,9 @@ def load_into_another(
     found = _backbone_alone(model, _without_holders(model, dict(weights)))
     weights = adapt(model, path, found, resize=True)
     if classes is not None:
+        if not any(name.startswith(classifiers(model)) for name in weights):  # EurNet leaves out the file's
+            whole = adapt(model, path, found)
+            weights |= {name: tensor for name, tensor in whole.items() if name.startswith(classifiers(model))}
         weights = _of_classes(model, path, weights, classes)
     weights, inflated = inflate_weights(weights, _shapes(model))
     report = compare(model, weights)

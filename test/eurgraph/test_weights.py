@@ -6,6 +6,7 @@ import pytest
 import torch
 from golden_weights import read_golden, state_dict_for
 
+from backbones import PerFrame
 from eurgraph.eurnet import DEBUG, EurNet
 from models import WeightsError, create_model, create_pyramid, load_pretrained, load_weights
 
@@ -46,6 +47,14 @@ def test_a_classifier_that_starts_small_is_not_loaded(image_file):
     assert report.missing == ["head.weight", "head.bias"] and model.head.weight.abs().max() < 1e-3
     torch.save(model.state_dict(), image_file)
     assert not load_weights(model, image_file).misfits()  # but it is, where nothing is to be tuned
+
+
+@pytest.mark.parametrize("wrap", [lambda network: network, PerFrame])
+def test_a_classifier_that_starts_small_starts_from_chosen_classes(image_file, wrap):
+    model = EurNet(DEBUG, 2, image_size=96, context_sizes=(3,), head_init_scale=0.001)
+    load_pretrained(wrap(model), image_file, classes=[6, 1])
+    expected = torch.load(image_file, weights_only=False)["model"]["head.weight"][[6, 1]]
+    assert torch.equal(model.head.weight, expected)
 
 
 def test_clips_start_from_the_weights_of_images(image_file):
