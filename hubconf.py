@@ -14,8 +14,8 @@ from collections.abc import Callable as _Callable
 from pathlib import Path as _Path
 from typing import Any as _Any
 
-_OWN_NAMES = ("settings", "backbones", "dense", "models", "libraries", "model_protocol", "weights", "inert_pickle",
-              "pretrained", "segmentors", "detectors")  # fmt: skip
+_OWN_NAMES = ("settings", "backbones", "dense", "models", "libraries", "model_protocol", "weights", "weight_reader",
+              "inert_pickle", "pretrained", "segmentors", "detectors")  # fmt: skip
 """Modules of this folder that networks need, and whose names another project may have given to its own."""
 
 

@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import libraries
+import weight_reader
 import weights as weight_files
 from libraries import HUB, TIMM, is_library_name
 from model_protocol import LayerDecay, Model, Pyramid
-from weights import LoadReport, WeightsError
+from weight_reader import WeightsError
+from weights import LoadReport
 
 if TYPE_CHECKING:
     from torch import nn
@@ -407,7 +409,7 @@ def load_pretrained(model: nn.Module, path: str | Path, classes: Sequence[int] |
         WeightsError: the file is missing or broken, something other than the classifier does not fit, `classes` are not
             those of the model and the file, or nothing can be downloaded.
     """
-    found = libraries.download_weights(model) if path == HUB else weight_files.read(path)
+    found = libraries.download_weights(model) if path == HUB else weight_reader.read(path)
     return weight_files.load_into_another(model, path, found, suggest=_other_that_fits, classes=classes)
 
 

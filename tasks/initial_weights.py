@@ -8,7 +8,7 @@ from torch import nn
 
 from engine.fingerprint import Contents, warn_of_start_from_other_outputs
 from models import WeightsError, load_pretrained
-from weights import read_classes
+from weight_reader import read_classes
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from models import WeightsError, create_model, load_pretrained, load_weights
-from weights import read_classes
+from weight_reader import read_classes
 
 
 def save(content, path):

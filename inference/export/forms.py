@@ -10,7 +10,7 @@ from torch import nn
 
 from backbones import without_fft
 from settings import UserError
-from weights import without_colors
+from weight_reader import without_colors
 
 NOISY_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "torch.utils.cpp_extension")
 
