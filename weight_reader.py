@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,10 +82,25 @@ def _read_file(path: Path) -> Any:
     except Exception as error:  # a broken pickle raises whatever its bytes happen to mean
         if foreign := re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error)):
             return _without_foreign(path, foreign[1])
+        if other := _other_format(path):
+            raise WeightsError(f"{path}: is {other}") from error
         size = f"{path.stat().st_size:,} bytes"
         raise WeightsError(
             f"{path}: not a readable weight file, {size} ({_reason(error)}); it may be cut short: download it again"
         ) from error
+
+
+def _other_format(path: Path) -> str | None:
+    """What a file is, and what to do with it, if it is one of GloRe's image networks; None: something else."""
+    from glore3d.mxnet_files import MAGIC
+
+    converts = "tools/read_mxnet.py converts those of GloRe's image networks"
+    if tarfile.is_tarfile(path):
+        return f"a tar archive: unpack it, and name the weight file in it; of .params files, {converts}"
+    with open(path, "rb") as file:
+        if file.read(8) == MAGIC.to_bytes(8, "little"):
+            return f"a parameter file of MXNet: {converts}"
+    return None
 
 
 def _without_foreign(path: Path, kind: str) -> Mapping:
