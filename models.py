@@ -391,7 +391,9 @@ def load_weights(model: nn.Module, path: str | Path, strict: bool = True, averag
     return weight_files.load(model, path, strict, average, suggest=_other_that_fits)
 
 
-def load_pretrained(model: nn.Module, path: str | Path, classes: Sequence[int] | None = None) -> LoadReport:
+def load_pretrained(
+    model: nn.Module, path: str | Path, classes: Sequence[int] | None = None, average: bool = False
+) -> LoadReport:
     """Starts a model from weights learned on other data: fine-tuning, or a 3-D network from 2-D ImageNet weights.
 
     The file is read as by `load_weights`; "hub" as path downloads the weights that timm or torchvision offers for its
@@ -404,12 +406,13 @@ def load_pretrained(model: nn.Module, path: str | Path, classes: Sequence[int] |
         model: the model to fill, in place; untouched if the file is refused.
         path: the file, or "hub".
         classes: for each class of the model, its class in the file, such as those of ImageNet-1k in 22k.
+        average: as for `load_weights`.
 
     Raises:
         WeightsError: the file is missing or broken, something other than the classifier does not fit, `classes` are not
             those of the model and the file, or nothing can be downloaded.
     """
-    found = libraries.download_weights(model) if path == HUB else weight_reader.read(path)
+    found = libraries.download_weights(model) if path == HUB else weight_reader.read(path, average)
     return weight_files.load_into_another(model, path, found, suggest=_other_that_fits, classes=classes)
 
 

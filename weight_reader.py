@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import tarfile
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ from settings import UserError
 
 if TYPE_CHECKING:
     import torch
+
+log = logging.getLogger(__name__)
 
 STATE_DICTS = ("state_dict", "model", "module", "model_state_dict")
 AVERAGES = ("model_ema", "state_dict_ema", "ema")
@@ -38,6 +41,12 @@ def read(path: str | Path, average: bool = False) -> dict[str, torch.Tensor]:
         raise WeightsError(
             f"{path}: has no averaged weights under {', '.join(AVERAGES[:-1])} or {AVERAGES[-1]}; use the plain ones, "
             "or last.pt of a run with train.ema_decay"
+        )
+    if not average and _holds(content, STATE_DICTS) is not None and _holds(content, AVERAGES) is not None:
+        log.info(
+            "%s: also has an average of the weights (%s), which is not used; to use it: --average, "
+            "model.pretrained_average=true, or average=True in Python",
+            *(path, next(key for key in AVERAGES if isinstance(content.get(key), Mapping))),
         )
     keys = AVERAGES if average else STATE_DICTS + AVERAGES
     for _ in range(3):  # a file may nest them, but a damaged one may also contain itself

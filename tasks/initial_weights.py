@@ -14,12 +14,16 @@ log = logging.getLogger(__name__)
 
 
 def load_initial_weights(
-    model: nn.Module, path: str | None, outputs: Mapping[str, Contents], table: str | None = None
+    model: nn.Module,
+    path: str | None,
+    outputs: Mapping[str, Contents],
+    table: str | None = None,
+    average: bool = False,
 ) -> None:
     """Loads the file of `model.pretrained`, if the recipe names one, and logs which entries were loaded.
 
     `outputs` is what the task's network distinguishes; `table` is the file of `model.pretrained_classes`, if the recipe
-    names one.
+    names one; `average` takes the moving average of the file's weights.
     """
     if path is None:
         return
@@ -28,7 +32,7 @@ def load_initial_weights(
     except WeightsError as error:
         raise WeightsError(f"model.pretrained_classes: {error}") from error
     try:
-        report = load_pretrained(model, path, classes)
+        report = load_pretrained(model, path, classes, average)
     except WeightsError as error:
         raise WeightsError(f"model.pretrained: {error}") from error
     log.info("%s", report)

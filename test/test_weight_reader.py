@@ -4,10 +4,11 @@ import tarfile
 
 import numpy as np
 import pytest
+import torch
 from mxnet_network import write_params
 from torch import nn
 
-from models import WeightsError, load_weights
+from models import WeightsError, load_pretrained, load_weights
 
 
 @pytest.fixture
@@ -25,3 +26,22 @@ def test_files_of_mxnet_and_their_archives_are_recognized(tmp_path, model):
     ):
         with pytest.raises(WeightsError, match=message):
             load_weights(model, tmp_path / name)
+
+
+@pytest.mark.parametrize("load", [load_weights, load_pretrained])
+def test_an_average_is_taken_or_mentioned(tmp_path, model, caplog, load):
+    caplog.set_level("INFO")
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    average = {name: tensor + 1 for name, tensor in weights.items()}
+    torch.save({"model": weights, "model_ema": average}, path := tmp_path / "both.pth")
+    load(model, path, average=True)
+    assert torch.equal(model.weight, average["weight"]) and not caplog.text
+    load(model, path)
+    assert torch.equal(model.weight, weights["weight"])
+    assert (
+        "both.pth: also has an average of the weights (model_ema), which is not used; to use it: --avera" in caplog.text
+    )
+    torch.save({"model_ema": average}, tmp_path / "average.pth")
+    caplog.clear()
+    load(model, tmp_path / "average.pth")
+    assert not caplog.text
