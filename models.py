@@ -380,7 +380,7 @@ def load_weights(model: nn.Module, path: str | Path, strict: bool = True, averag
 
     Args:
         model: the model to fill, in place; untouched if the file is refused.
-        path: the file.
+        path: the file, or a folder that `inference.save_pretrained` wrote.
         strict: refuse the file unless every entry fits. Otherwise whatever fits by name and shape is loaded, and the
             report names the rest.
         average: take the moving average of the weights (`model_ema`, `state_dict_ema` or `ema`) instead of the weights.
@@ -404,7 +404,7 @@ def load_pretrained(
 
     Args:
         model: the model to fill, in place; untouched if the file is refused.
-        path: the file, or "hub".
+        path: the file or folder, or "hub".
         classes: for each class of the model, its class in the file, such as those of ImageNet-1k in 22k.
         average: as for `load_weights`.
 

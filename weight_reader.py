@@ -21,6 +21,9 @@ STATE_DICTS = ("state_dict", "model", "module", "model_state_dict")
 AVERAGES = ("model_ema", "state_dict_ema", "ema")
 """The keys under which training scripts store the weights, and their moving average."""
 
+IN_FOLDER = "model.safetensors"
+"""The weights in a folder of `inference.save_pretrained`."""
+
 COMPILED = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 """What wrappers of layers and networks insert anywhere in the names of entries."""
 
@@ -35,7 +38,7 @@ def read(path: str | Path, average: bool = False) -> dict[str, torch.Tensor]:
     """The state dict in a file, on the CPU, whatever it is wrapped in; `average`: the one under one of `AVERAGES`."""
     import torch
 
-    path = Path(path)
+    path = file_at(path)
     content = _read_file(path)
     if average and _holds(content, AVERAGES) is None:
         raise WeightsError(
@@ -66,6 +69,12 @@ def read(path: str | Path, average: bool = False) -> dict[str, torch.Tensor]:
     if len(weights) < len(entries):
         raise WeightsError(f"{path}: has entries twice, with and without _orig_mod. or the like; save only one of them")
     return weights
+
+
+def file_at(path: str | Path) -> Path:
+    """The weight file: `path`, or the one in the folder `path` that `inference.save_pretrained` wrote."""
+    inner = Path(path, IN_FOLDER)
+    return inner if inner.is_file() else Path(path)
 
 
 def _read_file(path: Path) -> Any:

@@ -2,13 +2,12 @@
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 
 from torch import nn
 
 from engine.fingerprint import Contents, warn_of_start_from_other_outputs
 from models import WeightsError, load_pretrained
-from weight_reader import read_classes
+from weight_reader import file_at, read_classes
 
 log = logging.getLogger(__name__)
 
@@ -37,4 +36,4 @@ def load_initial_weights(
         raise WeightsError(f"model.pretrained: {error}") from error
     log.info("%s", report)
     if classes is None and not report.mismatched:
-        warn_of_start_from_other_outputs(Path(path), outputs)
+        warn_of_start_from_other_outputs(file_at(path), outputs)

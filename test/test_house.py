@@ -31,7 +31,7 @@ ALLOWED_ON_SAME_FLOOR = {
     "libraries": {"weight_reader"},
     "weights": {"weight_reader"},
     "weight_reader": {"inert_pickle"},
-    "pretrained": {"models", "weights"},
+    "pretrained": {"models", "weight_reader"},
     "segmentors": {"models"},
     "detectors": {"models"},
 }
