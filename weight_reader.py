@@ -56,6 +56,7 @@ def read(path: str | Path, average: bool = False) -> dict[str, torch.Tensor]:
         if (inner := _holds(content, keys)) is not None:
             content, keys = inner, STATE_DICTS
     entries = content if isinstance(content, Mapping) else {}
+    entries = {name: _as_tensor(value) for name, value in entries.items()}
     if not any(isinstance(value, torch.Tensor) for value in entries.values()):
         raise WeightsError(
             f"{path}: no state dict, neither by itself nor under {', '.join(STATE_DICTS + AVERAGES[:-1])} or "
@@ -69,6 +70,15 @@ def read(path: str | Path, average: bool = False) -> dict[str, torch.Tensor]:
     if len(weights) < len(entries):
         raise WeightsError(f"{path}: has entries twice, with and without _orig_mod. or the like; save only one of them")
     return weights
+
+
+def _as_tensor(value: Any) -> Any:
+    """A NumPy array of numbers as a tensor; anything else as it is."""
+    import numpy as np
+    import torch
+
+    is_plain = isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and value.itemsize <= 8
+    return torch.as_tensor(value) if is_plain else value
 
 
 def file_at(path: str | Path) -> Path:
@@ -98,7 +108,7 @@ def _read_file(path: Path) -> Any:
         with torch.serialization.safe_globals(_plain_types()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken pickle raises whatever its bytes happen to mean
-        if foreign := re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error)):
+        if foreign := re.search(r"(?:Unsupported (?:global: GLOBAL|class) |but got <class ')([^\s'>]+)", str(error)):
             return _without_foreign(path, foreign[1])
         if other := _other_format(path):
             raise WeightsError(f"{path}: is {other}") from error
@@ -137,16 +147,18 @@ def _without_foreign(path: Path, kind: str) -> Mapping:
 
 
 def _plain_types() -> list[Any]:
-    """Types that scripts store beside the weights and that cannot run code: their arguments, and NumPy's numbers."""
+    """Types that scripts store with the weights and that cannot run code: arguments, and NumPy's numbers and arrays."""
     import numpy as np
 
-    scalar = np.float64(0).__reduce__()[0]
+    cores = "core", "_core"
+    functions = np.float64(0).__reduce__()[0], np.zeros(0).__reduce__()[0]
     kinds = [type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?US"]
     return [
         argparse.Namespace,
         np.dtype,
         *kinds,
-        *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+        np.ndarray,
+        *((function, f"numpy.{core}.multiarray.{function.__name__}") for core in cores for function in functions),
     ]
 
 

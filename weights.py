@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -122,9 +122,10 @@ def adapt(model: nn.Module, path: str | Path, weights: dict[str, torch.Tensor], 
 
 
 def _without_holders(model: nn.Module, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights without prefixes that all their names share but the model's names lack, such as `module.`."""
+    """The weights without prefixes that their names share but the model's names lack, such as `module.`."""
     own = _shapes(model)
-    weights = dict(weights)
+    twins = {f"ema_{name.replace('.', '_')}" for name in weights} - own.keys()  # of mmcv's moving average
+    weights = {name: tensor for name, tensor in weights.items() if name not in twins}
     if "n_averaged" not in own:
         weights.pop("n_averaged", None)  # torch's AveragedModel counts its updates
     while weights:
@@ -132,6 +133,18 @@ def _without_holders(model: nn.Module, weights: dict[str, torch.Tensor]) -> dict
         if not shared or any(name.startswith(shared[0]) for name in own):
             break
         weights = {name.removeprefix(shared[0]): tensor for name, tensor in weights.items()}
+    return _without_holder_of_some(model, own.keys(), weights)
+
+
+def _without_holder_of_some(
+    model: nn.Module, own: Collection[str], weights: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """The weights without a prefix of only some of their names, if those are all that the model needs."""
+    optional = classifiers(model)
+    needed = [name for name in own if not name.startswith(optional) and not name.endswith(".num_batches_tracked")]
+    for prefix in (*_HOLDERS, BACKBONE):
+        if needed and all(prefix + name in weights and name not in weights for name in needed):
+            return {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
     return weights
 
 
@@ -256,6 +269,8 @@ def _misfit(model: nn.Module, path: str | Path, weights: Weights, report: LoadRe
         hint = "load_pretrained, which does not need a classifier in the file"
     elif _fits_resized(model, path, weights):
         hint = "load_pretrained, which resizes what depends on the size of the images"
+    elif not report.missing and not report.mismatched:
+        hint = "load_weights(..., strict=False), which leaves out entries that the model lacks, or a file without them"
     else:
         hint = "the model that the file was saved from; list_models() has the names"
     fitting = f"{len(report.loaded)} of the model's {len(_shapes(model))} entries fit"

@@ -45,3 +45,16 @@ def test_an_average_is_taken_or_mentioned(tmp_path, model, caplog, load):
     caplog.clear()
     load(model, tmp_path / "average.pth")
     assert not caplog.text
+
+
+def test_arrays_of_numpy_are_weights(tmp_path, model):
+    weights = {name: tensor.numpy() + 1 for name, tensor in model.state_dict().items()}
+    torch.save({"state_dict": weights, "random_state": np.arange(3)}, tmp_path / "arrays.pth")
+    load_weights(model, tmp_path / "arrays.pth")
+    assert np.array_equal(model.weight.detach().numpy(), weights["weight"])
+    for odd in (np.array(["a"]), np.zeros(2, np.longdouble)):
+        torch.save(weights | {"odd": odd}, tmp_path / "odd.pth")
+        with pytest.raises(WeightsError, match="contains the entry 'odd' of type ndarray"):
+            load_weights(model, tmp_path / "odd.pth")
+    torch.save({"state_dict": model.state_dict(), "names": np.array(["a", None])}, tmp_path / "beside.pth")
+    assert len(load_weights(model, tmp_path / "beside.pth").loaded) == 2
