@@ -14,8 +14,8 @@ from collections.abc import Callable as _Callable
 from pathlib import Path as _Path
 from typing import Any as _Any
 
-_OWN_NAMES = ("settings", "backbones", "dense", "models", "libraries", "model_protocol", "weights", "inert_pickle",
-              "pretrained", "segmentors", "detectors")  # fmt: skip
+_OWN_NAMES = ("settings", "backbones", "dense", "models", "libraries", "model_protocol", "weights", "weight_reader",
+              "inert_pickle", "pretrained", "segmentors", "detectors")  # fmt: skip
 """Modules of this folder that networks need, and whose names another project may have given to its own."""
 
 
@@ -42,7 +42,7 @@ dependencies = ["torch", "torchvision", "torch_geometric", "timm", "einops", "sa
 
 def _entry(name: str) -> _Callable[..., _Any]:
     def entry(num_classes: int | None = None, weights: str | None = None, **options):
-        if "pretrained" in options:
+        if options.pop("pretrained", None):
             raise ValueError(f"{name} has no weights to download: use weights=FILE instead of pretrained")
         model = _models.create_model(name, num_classes, **options)
         if weights is not None:
@@ -58,7 +58,7 @@ def _entry(name: str) -> _Callable[..., _Any]:
 
     Args:
         num_classes: number of classes; None: as many as in the paper, 0: it returns its pooled features.
-        weights: a weight file to load; None: fresh weights.
+        weights: a weight file to load, or a folder of `inference.save_pretrained`; None: fresh weights.
         options: further arguments of the model's builder.
     """
     return entry
@@ -76,9 +76,7 @@ def segmentor(backbone: str, num_classes: int, head: str = "upernet", weights: s
     """
     from segmentors import create_segmentor  # imports torchvision, which takes seconds
 
-    return _loaded(
-        create_segmentor(backbone, num_classes, head, weights=options.pop("pretrained", None), **options), weights
-    )
+    return _loaded(create_segmentor(backbone, num_classes, head, weights=_backbone_file(options), **options), weights)
 
 
 def detector(backbone: str, num_classes: int, head: str = "mask_rcnn", weights: str | None = None, **options: _Any):
@@ -93,9 +91,18 @@ def detector(backbone: str, num_classes: int, head: str = "mask_rcnn", weights: 
     """
     from detectors import create_detector
 
-    return _loaded(
-        create_detector(backbone, num_classes, head, weights=options.pop("pretrained", None), **options), weights
-    )
+    return _loaded(create_detector(backbone, num_classes, head, weights=_backbone_file(options), **options), weights)
+
+
+def _backbone_file(options: dict[str, _Any]) -> str | None:
+    """Removes `pretrained` from the options and returns it, a file to start the backbone from."""
+    pretrained = options.pop("pretrained", None)
+    if pretrained is True:
+        raise ValueError(
+            "pretrained=True: there are no weights to download; use pretrained=FILE for a file of the backbone, or "
+            "weights=FILE for one of the whole network"
+        )
+    return pretrained or None
 
 
 def _loaded(model: _Any, weights: str | None) -> _Any:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from weights import WeightsError
+from weight_reader import WeightsError
 
 if TYPE_CHECKING:
     import torch

@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import libraries
+import weight_reader
 import weights as weight_files
 from libraries import HUB, TIMM, is_library_name
 from model_protocol import LayerDecay, Model, Pyramid
-from weights import LoadReport, WeightsError
+from weight_reader import WeightsError
+from weights import LoadReport
 
 if TYPE_CHECKING:
     from torch import nn
@@ -390,7 +392,7 @@ def load_weights(model: nn.Module, path: str | Path, strict: bool = True, averag
 
     Args:
         model: the model to fill, in place; untouched if the file is refused.
-        path: the file.
+        path: the file, or a folder that `inference.save_pretrained` wrote.
         strict: refuse the file unless every entry fits. Otherwise whatever fits by name and shape is loaded, and the
             report names the rest.
         average: take the moving average of the weights (`model_ema`, `state_dict_ema` or `ema`) instead of the weights.
@@ -401,7 +403,9 @@ def load_weights(model: nn.Module, path: str | Path, strict: bool = True, averag
     return weight_files.load(model, path, strict, average, suggest=_other_that_fits)
 
 
-def load_pretrained(model: nn.Module, path: str | Path, classes: Sequence[int] | None = None) -> LoadReport:
+def load_pretrained(
+    model: nn.Module, path: str | Path, classes: Sequence[int] | None = None, average: bool = False
+) -> LoadReport:
     """Starts a model from weights learned on other data: fine-tuning, or a 3-D network from 2-D ImageNet weights.
 
     The file is read as by `load_weights`; "hub" as path downloads the weights that timm or torchvision offers for its
@@ -412,14 +416,15 @@ def load_pretrained(model: nn.Module, path: str | Path, classes: Sequence[int] |
 
     Args:
         model: the model to fill, in place; untouched if the file is refused.
-        path: the file, or "hub".
+        path: the file or folder, or "hub".
         classes: for each class of the model, its class in the file, such as those of ImageNet-1k in 22k.
+        average: as for `load_weights`.
 
     Raises:
         WeightsError: the file is missing or broken, something other than the classifier does not fit, `classes` are not
             those of the model and the file, or nothing can be downloaded.
     """
-    found = libraries.download_weights(model) if path == HUB else weight_files.read(path)
+    found = libraries.download_weights(model) if path == HUB else weight_reader.read(path, average)
     return weight_files.load_into_another(model, path, found, suggest=_other_that_fits, classes=classes)
 
 

@@ -20,11 +20,12 @@ from pydantic import ConfigDict, Field
 
 from models import create_model, load_pretrained, load_weights
 from settings import Settings, SettingsError, parse_settings
+from weight_reader import IN_FOLDER
 
 if TYPE_CHECKING:
     from torch import nn
 
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+CONFIG, WEIGHTS, CARD = "config.json", IN_FOLDER, "README.md"
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 

@@ -1,20 +1,19 @@
-"""Weight files: read without running their code, compared with a model entry by entry, and loaded or refused.
+"""Weights from files: compared with a model entry by entry, and loaded or refused.
 
 The suite uses this through `models.load_weights` and `models.load_pretrained`, which add the names of its models.
 """
 
 from __future__ import annotations
 
-import argparse
 import operator
-import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from settings import UserError
+import weight_reader
+from weight_reader import COMPILED, WeightsError
 
 if TYPE_CHECKING:
     import torch
@@ -24,23 +23,11 @@ Weights = Mapping[str, "torch.Tensor"]
 Suggest = Callable[[str, Weights], str | None]
 """(the model's name, weights that do not fit it) -> the name of another model that they fit, if there is one."""
 
-STATE_DICTS = ("state_dict", "model", "module", "model_state_dict")
-AVERAGES = ("model_ema", "state_dict_ema", "ema")
-"""The keys under which training scripts store the weights, and their moving average."""
-
-_COMPILED = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-"""What wrappers of layers and networks insert anywhere in the names of entries."""
 _HOLDERS = ("module.", "model.", "net.", "network.")
 """Prefixes that wrappers of the network, such as DistributedDataParallel, put before the names of all entries."""
 
 BACKBONE = "backbone."
 """Prefix of the backbone's entries in detectors and segmentors."""
-
-
-class WeightsError(UserError, ValueError):
-    """A weight file is missing, broken, or does not fit the model; the message says which, why, and what to try."""
-
-    on_every_rank = True
 
 
 @dataclass
@@ -89,7 +76,7 @@ class LoadReport:
 def load(model: nn.Module, path: str | Path, strict: bool, average: bool, suggest: Suggest) -> LoadReport:
     """See `models.load_weights`."""
     model = getattr(model, "_orig_mod", model)  # compiled
-    weights = adapt(model, path, read(path, average))
+    weights = adapt(model, path, weight_reader.read(path, average))
     report = compare(model, weights)
     if not report.loaded or (strict and report.misfits()):
         raise WeightsError(_misfit(model, path, weights, report, suggest))
@@ -106,6 +93,9 @@ def load_into_another(
     found = _backbone_alone(model, _without_holders(model, dict(weights)))
     weights = adapt(model, path, found, resize=True)
     if classes is not None:
+        if not any(name.startswith(classifiers(model)) for name in weights):  # EurNet leaves out the file's
+            whole = adapt(model, path, found)
+            weights |= {name: tensor for name, tensor in whole.items() if name.startswith(classifiers(model))}
         weights = _of_classes(model, path, weights, classes)
     weights, inflated = inflate_weights(weights, _shapes(model))
     report = compare(model, weights)
@@ -119,116 +109,6 @@ def load_into_another(
     return _fill(model, path, weights, report)
 
 
-def read(path: str | Path, average: bool = False) -> dict[str, torch.Tensor]:
-    """The state dict in a file, on the CPU, whatever it is wrapped in; `average`: the one under one of `AVERAGES`."""
-    import torch
-
-    path = Path(path)
-    content = _read_file(path)
-    if average and _holds(content, AVERAGES) is None:
-        raise WeightsError(
-            f"{path}: has no averaged weights under {', '.join(AVERAGES[:-1])} or {AVERAGES[-1]}; use the plain ones, "
-            "or last.pt of a run with train.ema_decay"
-        )
-    keys = AVERAGES if average else STATE_DICTS + AVERAGES
-    for _ in range(3):  # a file may nest them, but a damaged one may also contain itself
-        if (inner := _holds(content, keys)) is not None:
-            content, keys = inner, STATE_DICTS
-    entries = content if isinstance(content, Mapping) else {}
-    if not any(isinstance(value, torch.Tensor) for value in entries.values()):
-        raise WeightsError(
-            f"{path}: no state dict, neither by itself nor under {', '.join(STATE_DICTS + AVERAGES[:-1])} or "
-            f"{AVERAGES[-1]}; the file has {_summary(content)}"
-        )
-    for name, value in entries.items():
-        if not isinstance(value, torch.Tensor) or not isinstance(name, str):
-            found = f"the entry {name!r} of type {type(value).__name__}"
-            raise WeightsError(f"{path}: contains {found}; expected a state dict, which maps names to tensors")
-    weights = {_COMPILED.sub("", name): tensor for name, tensor in entries.items()}
-    if len(weights) < len(entries):
-        raise WeightsError(f"{path}: has entries twice, with and without _orig_mod. or the like; save only one of them")
-    return weights
-
-
-def _read_file(path: Path) -> Any:
-    import safetensors.torch
-    import torch
-
-    if path.is_dir():
-        raise WeightsError(f"{path}: is a folder; name the weight file in it")
-    if not path.is_file():
-        raise WeightsError(f"{path}: there is no such file")
-    if path.suffix == ".json":
-        raise WeightsError(f"{path}: has no weights; if it is the index of several files, merge them into one")
-    try:
-        with open(path, "rb"):
-            pass
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read: {error.strerror}") from error
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        with torch.serialization.safe_globals(_plain_types()):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken pickle raises whatever its bytes happen to mean
-        if foreign := re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error)):
-            return _without_foreign(path, foreign[1])
-        size = f"{path.stat().st_size:,} bytes"
-        raise WeightsError(
-            f"{path}: not a readable weight file, {size} ({_reason(error)}); it may be cut short: download it again"
-        ) from error
-
-
-def _without_foreign(path: Path, kind: str) -> Mapping:
-    """The dict in a file that also holds objects of other classes, such as `kind`, which are left out."""
-    import torch
-
-    import inert_pickle
-
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=inert_pickle)
-    except Exception:  # damaged objects may raise anything
-        content = None
-    if not isinstance(content, Mapping):
-        raise WeightsError(f"{path}: contains {kind}, whose code is not run; save only its state dict")
-    return content
-
-
-def _plain_types() -> list[Any]:
-    """Types that scripts store beside the weights and that cannot run code: their arguments, and NumPy's numbers."""
-    import numpy as np
-
-    scalar = np.float64(0).__reduce__()[0]
-    kinds = [type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?US"]
-    return [
-        argparse.Namespace,
-        np.dtype,
-        *kinds,
-        *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
-    ]
-
-
-def _reason(error: Exception) -> str:
-    """Why a file cannot be read, on one line, without torch's advice to read it unprotected."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-    stated = re.search(r"WeightsUnpickler error: (.+)", text) or re.search(r"(.+)", text)
-    return f"{type(error).__name__}: {stated[1].split('. ')[0][:200]}" if stated else type(error).__name__
-
-
-def _holds(content: Any, keys: tuple[str, ...]) -> Mapping | None:
-    """The first dict under one of `keys`; None if there is none."""
-    inner = (content.get(key) for key in keys) if isinstance(content, Mapping) else ()
-    return next((value for value in inner if isinstance(value, Mapping)), None)
-
-
-def _summary(content: Any) -> str:
-    if isinstance(content, Mapping):
-        kinds = {key: f" ({type(value).__name__})" for key, value in content.items() if key in STATE_DICTS}
-        keys = [f"{key}{kinds.get(key, '')}" for key in list(content)[:8]]
-        return f"the keys {', '.join(keys)}" if content else "nothing"
-    return "nothing" if content is None else f"an object of type {type(content).__name__}"
-
-
 def adapt(model: nn.Module, path: str | Path, weights: dict[str, torch.Tensor], resize: bool = False) -> dict:
     """The weights in the model's own form, if the model can convert others (`adapt_weights`)."""
     weights = _without_holders(model, weights)
@@ -237,14 +117,15 @@ def adapt(model: nn.Module, path: str | Path, weights: dict[str, torch.Tensor], 
             weights = model.adapt_weights(weights, resize=resize)
         except ValueError as error:
             raise WeightsError(f"{path}: does not fit {_name(model)}: {error}") from error
-    own = {_COMPILED.sub("", name): name for name in _shapes(model)}  # some of its layers may be compiled
+    own = {COMPILED.sub("", name): name for name in _shapes(model)}  # some of its layers may be compiled
     return {own.get(name, name): tensor for name, tensor in weights.items()}
 
 
 def _without_holders(model: nn.Module, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights without prefixes that all their names share but the model's names lack, such as `module.`."""
+    """The weights without prefixes that their names share but the model's names lack, such as `module.`."""
     own = _shapes(model)
-    weights = dict(weights)
+    twins = {f"ema_{name.replace('.', '_')}" for name in weights} - own.keys()  # of mmcv's moving average
+    weights = {name: tensor for name, tensor in weights.items() if name not in twins}
     if "n_averaged" not in own:
         weights.pop("n_averaged", None)  # torch's AveragedModel counts its updates
     while weights:
@@ -252,6 +133,18 @@ def _without_holders(model: nn.Module, weights: dict[str, torch.Tensor]) -> dict
         if not shared or any(name.startswith(shared[0]) for name in own):
             break
         weights = {name.removeprefix(shared[0]): tensor for name, tensor in weights.items()}
+    return _without_holder_of_some(model, own.keys(), weights)
+
+
+def _without_holder_of_some(
+    model: nn.Module, own: Collection[str], weights: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """The weights without a prefix of only some of their names, if those are all that the model needs."""
+    optional = classifiers(model)
+    needed = [name for name in own if not name.startswith(optional) and not name.endswith(".num_batches_tracked")]
+    for prefix in (*_HOLDERS, BACKBONE):
+        if needed and all(prefix + name in weights and name not in weights for name in needed):
+            return {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
     return weights
 
 
@@ -296,34 +189,6 @@ def _has_rows(model: nn.Module, name: str, tensor: torch.Tensor) -> bool:
     """Whether an entry of the classifier has a row for each class; the entries of its norm, for example, do not."""
     own = _shapes(model).get(name, ())
     return len(own) > 0 and own[0] == model.num_classes and tensor.dim() == len(own) and tensor.shape[1:] == own[1:]
-
-
-def read_classes(path: str | Path) -> list[int]:
-    """The class of another network for each class of a new one: lines of numbers, or a list or tensor in a .pth file.
-
-    Raises:
-        WeightsError: there is no such file, or it contains something else.
-    """
-    path = Path(path)
-    is_text = path.suffix in (".txt", ".csv")
-    try:
-        content = path.read_text(encoding="utf-8-sig").split() if is_text else _read_file(path)
-        if is_text:
-            numbers = [int(number) for number in content]
-        else:
-            content = content.tolist() if hasattr(content, "tolist") else content
-            if not isinstance(content, list | tuple) or any(type(number) is not int for number in content):
-                raise ValueError(f"its {type(content).__name__} is not a list of whole numbers")
-            numbers = list(content)
-    except WeightsError:
-        raise
-    except (OSError, TypeError, ValueError) as error:
-        raise WeightsError(
-            f"{path}: expected a class index on each line, or a list of them in a .pth file: {error}"
-        ) from error
-    if not numbers:
-        raise WeightsError(f"{path}: contains no class indices")
-    return numbers
 
 
 def _excused(model: nn.Module, weights: Weights) -> tuple[str, ...]:
@@ -404,6 +269,8 @@ def _misfit(model: nn.Module, path: str | Path, weights: Weights, report: LoadRe
         hint = "load_pretrained, which does not need a classifier in the file"
     elif _fits_resized(model, path, weights):
         hint = "load_pretrained, which resizes what depends on the size of the images"
+    elif not report.missing and not report.mismatched:
+        hint = "load_weights(..., strict=False), which leaves out entries that the model lacks, or a file without them"
     else:
         hint = "the model that the file was saved from; list_models() has the names"
     fitting = f"{len(report.loaded)} of the model's {len(_shapes(model))} entries fit"

@@ -232,7 +232,8 @@ class EurNet(nn.Module):
         """Converts a file's state dict to this network's: unchanged or, with `resize`, for this network's image size.
 
         For clips, `resize` also inflates the weights of an image network. If `head_init_scale` makes the classifier
-        start small, it leaves out the file's classifier, as the authors do.
+        start small, it leaves out the file's classifier, as the authors do; `models.load_pretrained` keeps it if told
+        which of its classes to use.
         """
         if not resize or POSITION not in weights:
             return dict(weights)

@@ -65,10 +65,16 @@ def resize_positions(
         The new state dict; everything but positions is unchanged.
 
     Raises:
-        ValueError: the weights have no absolute positions, or not as many as images of that size have patches.
+        ValueError: the weights have no absolute positions, those of a network for detection or segmentation, or not as
+            many as images of that size have patches.
     """
     if POSITION not in weights:
         raise ValueError(f"the weights have no {POSITION!r}: they are not those of a EurNet")
+    if weights[POSITION].dim() != 3:
+        raise ValueError(
+            f"{POSITION} has the shape {list(weights[POSITION].shape)}, which is that of a backbone for detection or "
+            "segmentation; start a classifier from a classifier's file"
+        )
     own = {name: tensor for name, tensor in model.state_dict().items() if name.endswith(RELATIVE_POSITION)}
     resized = {name: tensor for name, tensor in weights.items() if not name.endswith(RELATIVE_POSITION)} | own
     position = weights[POSITION]  # [1, N, C]

@@ -180,7 +180,8 @@ def nearest_on_lattice(x: torch.Tensor, lattice: Lattice, num_neighbors: int) ->
         rows = slice(first, first + rows_at_once)
         position = row_terms[rows, None, :, None] + column_terms[:, None, :]  # [r, W, H, W]
         position = position.flatten(2, 3).flatten(0, 1)  # -> [r * W, n]
-        position.diagonal(first * num_columns).fill_(math.inf)  # a patch is not its own neighbor
+        own = torch.arange(len(position), device=x.device) + first * num_columns
+        position.scatter_(1, own[:, None], math.inf)  # a patch is not its own neighbor
         queries = x[:, first * num_columns : first * num_columns + len(position)]
         parts = zip(queries.split(images_at_once), x.split(images_at_once), strict=True)
         # |p - q|^2 = 2 - 2 p q for vectors of length 1
@@ -216,8 +217,7 @@ def _nearest_in_tiers(x: torch.Tensor, window: Lattice, k: int) -> torch.Tensor:
     """
     steps = window.places(x.device)
     steps = (steps[:, None] - steps).abs()  # [n, n, 2]
-    tier = 1.0 * (steps % DILATION).any(2) + (steps.amax(2) <= 1) + (steps.amax(2) == 0)
-    tier.fill_diagonal_(3)
+    tier = 1.0 * (steps % DILATION).any(2) + (steps.amax(2) <= 1) + 2 * (steps.amax(2) == 0)
     return (_distances(x, window) + TIER * tier).topk(k, largest=False, sorted=False).indices
 
 

@@ -20,12 +20,11 @@ from engine.task import Task, TaskSettings
 from models import load_pretrained, load_weights
 from settings import SettingsError, apply_overrides, parse_settings, read_recipe
 from tasks import find_task
+from weight_reader import IN_FOLDER
 
 log = logging.getLogger(__name__)
 
 WEIGHTS_OF_RUN = {"best": "checkpoints/best.safetensors", "last": "checkpoints/last.pt"}
-PRETRAINED = "model.safetensors"
-"""The weights in a folder in the layout of the Hugging Face hub."""
 
 
 class TrainedNetwork(NamedTuple):
@@ -136,11 +135,11 @@ def _recipe_of_file(path: Path) -> tuple[dict[str, Any], str, Path]:
 
 
 def _is_run(path: Path) -> bool:
-    return (path / "recipe.yaml").is_file() and not (path / PRETRAINED).exists()
+    return (path / "recipe.yaml").is_file() and not (path / IN_FOLDER).exists()
 
 
 def _file_in(path: Path) -> Path:
-    return path / PRETRAINED if path.is_dir() else path
+    return path / IN_FOLDER if path.is_dir() else path
 
 
 def find_weights(run: Path, checkpoint: str | None) -> Path:

@@ -104,9 +104,9 @@ class Classification(ClassifiedFiles):
             raise SettingsError(f"model: {error}") from error
 
     def load_initial_weights(self, model: nn.Module) -> None:
-        load_initial_weights(
-            model, self.settings.model.pretrained, self.fingerprint("outputs"), self.settings.model.pretrained_classes
-        )
+        settings = self.settings.model
+        outputs, classes = self.fingerprint("outputs"), settings.pretrained_classes
+        load_initial_weights(model, settings.pretrained, outputs, classes, settings.pretrained_average)
 
     def train_batches(self, first_batch: int, num_batches: int, batch_size: int, stream: str) -> Iterable[Batch]:
         order = (first_batch, num_batches, batch_size)

@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from datasets.mixing import MixSettings
 from evaluators.non_finite import MAX_NON_FINITE
+from models import HUB
 from settings import Settings, unknown_name
 from tasks.loader_settings import LoaderSettings
 from tasks.scored_list import ScoredListSettings, Share, check_lists_are_given, check_source_pattern
@@ -14,7 +15,7 @@ from tasks.scored_list import ScoredListSettings, Share, check_lists_are_given, 
 class ClassifierSettings(Settings):
     """A network with a classifier, and its initial weights."""
 
-    CHANGEABLE = ("pretrained", "pretrained_classes")
+    CHANGEABLE = ("pretrained", "pretrained_classes", "pretrained_average")
 
     name: str = Field(description="a name of models.create_model")
     num_classes: int | None = Field(
@@ -26,6 +27,9 @@ class ClassifierSettings(Settings):
         description="file with the class in `pretrained` from whose classifier each class starts, in order: lines of "
         "numbers (.txt), or a list or tensor (.pth)",
     )
+    pretrained_average: bool = Field(
+        False, description="start from the moving average (model_ema) in the file `pretrained`, not from the weights"
+    )
     options: dict[str, Any] = Field(
         {}, description="further arguments of the network's builder, such as drop_path: 0.1"
     )
@@ -34,6 +38,8 @@ class ClassifierSettings(Settings):
     def _classes_of_a_file(self):
         if self.pretrained_classes is not None and self.pretrained is None:
             raise ValueError("pretrained_classes are classes of the file `pretrained`, which is not set")
+        if self.pretrained_average and self.pretrained in (None, HUB):
+            raise ValueError("pretrained_average is that of the file `pretrained`, which is not set")
         return self
 
 

@@ -21,7 +21,7 @@ IN_THE_FILES = (
     *("test", "test_root", "test_split", "folds", "fold", "fold_seed", "fold_groups", "source_pattern"),
 )
 IGNORED = {
-    "model": ("pretrained", "pretrained_classes"),
+    "model": ("pretrained", "pretrained_classes", "pretrained_average"),
     "data": (*IN_TRAINING_ONLY, *IN_THE_FILES, *LoaderSettings.CHANGEABLE),
     "evaluation": ("on", "max_non_finite", "acceleration", "clips_per_forward", "images_per_forward"),
 }

@@ -9,7 +9,17 @@ from conftest import ROOT
 FLOORS = (
     {"settings"},
     {"datasets", "evaluators", "engine", "glore3d", "eurgraph", "backbones", "dense"},
-    {"models", "model_protocol", "libraries", "weights", "inert_pickle", "pretrained", "segmentors", "detectors"},
+    {
+        "models",
+        "model_protocol",
+        "libraries",
+        "weights",
+        "weight_reader",
+        "inert_pickle",
+        "pretrained",
+        "segmentors",
+        "detectors",
+    },
     {"tasks", "hubconf"},
     {"inference"},
     {"explain", "report"},
@@ -17,10 +27,11 @@ FLOORS = (
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 ALLOWED_ON_SAME_FLOOR = {
-    "models": {"weights", "model_protocol", "libraries"},
-    "libraries": {"weights"},
-    "weights": {"inert_pickle"},
-    "pretrained": {"models", "weights"},
+    "models": {"weights", "weight_reader", "model_protocol", "libraries"},
+    "libraries": {"weight_reader"},
+    "weights": {"weight_reader"},
+    "weight_reader": {"inert_pickle"},
+    "pretrained": {"models", "weight_reader"},
     "segmentors": {"models"},
     "detectors": {"models"},
 }

@@ -10,7 +10,7 @@ from conftest import ROOT
 
 import hubconf
 from detectors import small_options
-from models import AUTHORS_NAMES, WeightsError, create_model, list_models, load_weights
+from models import AUTHORS_NAMES, WeightsError, create_model, list_models
 from pretrained import PretrainedConfig, write_pretrained
 
 ENTRIES = {name: value for name, value in vars(hubconf).items() if callable(value) and not name.startswith("_")}
@@ -54,7 +54,9 @@ def test_a_folder_is_enough(tmp_path):
     write_pretrained(tmp_path, expected, PretrainedConfig(architecture="eat_debug", num_classes=5), "", {})
     found = load("from_pretrained", str(tmp_path))
     assert all(torch.equal(value, expected.state_dict()[key]) for key, value in found.state_dict().items())
-    assert len(load_weights(create_model("eat_debug", num_classes=5), tmp_path / "model.safetensors").loaded) > 0
+    for source in (tmp_path, tmp_path / "model.safetensors"):
+        found = load("eat_debug", num_classes=5, weights=source)
+        assert all(torch.equal(value, expected.state_dict()[key]) for key, value in found.state_dict().items())
 
 
 def test_another_projects_module_of_the_same_name_is_reported(tmp_path):
@@ -91,6 +93,7 @@ def test_an_unknown_option_is_reported():
         load("glore_resnet_debug_3d", dropot=0.5)
     with pytest.raises(ValueError, match=r"glore_resnet_debug_3d has no weights to download: .* weights=FILE"):
         load("glore_resnet_debug_3d", pretrained=True)
+    load("eat_debug", pretrained=False)
 
 
 @pytest.mark.parametrize("entry", ["segmentor", "detector"])
@@ -107,5 +110,8 @@ def test_networks_for_scenes_take_files_of_their_own_and_of_backbones(entry, tmp
     assert torch.equal(started.state_dict()[f"backbone.{stem}"], expected)
     with pytest.raises(WeightsError, match="contains a backbone or a classifier"):
         load(entry, "hornet_debug_7x7", num_classes=3, weights=tmp_path / "classifier.pth", **options)
+    load(entry, "hornet_debug_7x7", num_classes=3, pretrained=False, **options)
+    with pytest.raises(ValueError, match="pretrained=True: there are no weights to download; use pretrained=FILE"):
+        load(entry, "hornet_debug_7x7", num_classes=3, pretrained=True, **options)
     with pytest.raises(ValueError, match="head is called 'upernett'"):
         load(entry, "hornet_debug_7x7", num_classes=3, head="upernett")

@@ -12,7 +12,7 @@ from models import create_model, load_weights
 from pretrained import CONFIG, WEIGHTS, check_folder, from_pretrained, read_config, write_pretrained
 from pretrained import PretrainedConfig as Config
 from settings import SettingsError
-from weights import WeightsError
+from weight_reader import WeightsError
 
 
 def write(folder, model, **changes):

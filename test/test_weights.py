@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from models import WeightsError, create_model, load_pretrained, load_weights
-from weights import read_classes
+from weight_reader import read_classes
 
 
 def save(content, path):
@@ -75,3 +75,24 @@ def test_tables_of_classes_that_are_none(tmp_path):
         read_classes(tmp_path / "empty.txt")
     with pytest.raises(WeightsError, match="there is no such file"):
         read_classes(tmp_path / "gone.pth")
+
+
+def test_the_average_that_mmcv_keeps_beside_the_weights_is_left_out(tmp_path):
+    weights = create_model("hornet_debug_7x7", num_classes=3).state_dict()
+    twins = {f"ema_{name.replace('.', '_')}": tensor + 1 for name, tensor in weights.items()}
+    model = create_model("hornet_debug_7x7", num_classes=3)
+    load_weights(model, save({"state_dict": weights | twins}, tmp_path / "both.pth"))
+    assert torch.equal(model.head.weight, weights["head.weight"])
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "backbone."])
+def test_entries_beside_those_of_the_model_are_named(tmp_path, prefix):
+    model = create_model("hornet_debug_7x7", num_classes=3)
+    weights = {prefix + name: tensor + 1 for name, tensor in model.state_dict().items()}
+    path = save(weights | {"loss.weight": torch.ones(1)}, tmp_path / "more.pth")
+    expected = r"1 not in the model: loss\.weight\nTry: load_weights\(\.\.\., strict=False\), which leaves out entries"
+    for load in (load_weights, load_pretrained):
+        with pytest.raises(WeightsError, match=expected):
+            load(model, path)
+    assert load_weights(model, path, strict=False).unexpected == ["loss.weight"]
+    assert torch.equal(model.head.weight, weights[f"{prefix}head.weight"])

@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from inference.features import FeatureOptions, check_task, extract_features, files_to_extract
     from inference.trained import TrainedNetwork, find_weights, load_backbone, load_model
     from tools.common.loading_runs import find_run
+    from weight_reader import file_at
 
     task_class, settings, run = find_run(args, args.overrides)
     check_task(task_class, settings)
@@ -45,10 +46,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         ranks.on_main(lambda: check_folder(args.output, "choose another folder with -o"))
         task = task_class(settings, ranks)
         files = files_to_extract(task, args.places)
-        weights = args.pretrained or ranks.on_main(lambda: find_weights(run, args.checkpoint))
         if args.pretrained:
+            weights = file_at(args.pretrained)
             model = load_backbone(task, weights, ranks)
         else:
+            weights = ranks.on_main(lambda: find_weights(run, args.checkpoint))
             model = load_model(task, weights, ranks, args.average)
         trained = TrainedNetwork(task, model, weights)
         options = FeatureOptions(args.layer, args.level, args.pool, args.channels, args.format, args.files_per_shard)

@@ -34,6 +34,8 @@ __all__ = ["FORMATS", "ExportError", "ExportOptions", "export_network", "summary
 log = logging.getLogger(__name__)
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2", "int8": ".int8.onnx"}
+ADVICE = "; try --formats torch"
+"""For networks that cannot be written as ONNX."""
 
 
 @dataclass(frozen=True)
@@ -122,13 +124,13 @@ def _write(format: str, program: Any, paths: dict[str, Path], name: str, compare
     if format == "torch":
         write_program(program, path)
     elif format == "onnx":
-        write_onnx(program, path, name)
+        write_onnx(program, path, name, ADVICE)
     else:
         with tempfile.TemporaryDirectory() as folder:
             source = paths.get("onnx")  # comes before int8 in FORMATS, so it is written by now
             if source is None:
                 source = Path(folder, "float32.onnx")
-                write_onnx(program, source, name)
+                write_onnx(program, source, name, ADVICE)
             write_int8(source, path, compared.calibration(), name)
 
 

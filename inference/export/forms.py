@@ -10,6 +10,7 @@ from torch import nn
 
 from backbones import without_fft
 from settings import UserError
+from weight_reader import without_colors
 
 NOISY_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "torch.utils.cpp_extension")
 
@@ -49,7 +50,7 @@ def trace(model: nn.Module, shape: tuple[int, ...], name: str) -> torch.export.E
 
 
 def first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
+    lines = without_colors(str(error)).strip().splitlines()
     return lines[0].strip().rstrip(".") if lines else type(error).__name__
 
 

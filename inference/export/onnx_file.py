@@ -15,10 +15,10 @@ OPSET = 20
 INPUT, OUTPUT, BATCH = "views", "logits", "batch"
 
 
-def write_onnx(program: torch.export.ExportedProgram, path: Path, name: str) -> None:
+def write_onnx(program: torch.export.ExportedProgram, path: Path, name: str, advice: str = "") -> None:
     """Writes a program as one ONNX file: `views` [batch, ...] to `logits` [batch, classes].
 
-    Raises ExportError, naming the network `name`, if it has an operation that ONNX lacks.
+    Raises ExportError, naming the network `name` and ending with `advice`, if it has an operation that ONNX lacks.
     """
     require_onnx()
     import onnx
@@ -29,7 +29,7 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path, name: str) -> 
                 program, dynamo=True, opset_version=OPSET, input_names=[INPUT], output_names=[OUTPUT], verbose=False
             )
     except Exception as error:  # of any kind
-        raise ExportError(f"{name} cannot be written as ONNX: {first_line(error)}; try --formats torch") from error
+        raise ExportError(f"{name} cannot be written as ONNX: {first_line(error)}{advice}") from error
     proto = exported.model_proto
     _name_batch(proto)
     write_atomically(path, lambda temporary: onnx.save(proto, temporary))

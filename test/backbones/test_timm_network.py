@@ -7,7 +7,7 @@ import torch
 
 from backbones.timm_network import describe_input
 from models import LayerDecay, WeightsError, create_model, load_pretrained, load_weights
-from weights import AVERAGES
+from weight_reader import AVERAGES
 
 NAMES = ["test_resnet", "test_convnext", "test_vit", "test_vit2"]
 SWIN = {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 4, 8), "img_size": 64, "window_size": 2}

@@ -6,8 +6,9 @@ import pytest
 import torch
 from golden_weights import read_golden, state_dict_for
 
+from backbones import PerFrame
 from eurgraph.eurnet import DEBUG, EurNet
-from models import WeightsError, create_model, load_pretrained, load_weights
+from models import WeightsError, create_model, create_pyramid, load_pretrained, load_weights
 
 
 @pytest.fixture
@@ -48,6 +49,14 @@ def test_a_classifier_that_starts_small_is_not_loaded(image_file):
     assert not load_weights(model, image_file).misfits()  # but it is, where nothing is to be tuned
 
 
+@pytest.mark.parametrize("wrap", [lambda network: network, PerFrame])
+def test_a_classifier_that_starts_small_starts_from_chosen_classes(image_file, wrap):
+    model = EurNet(DEBUG, 2, image_size=96, context_sizes=(3,), head_init_scale=0.001)
+    load_pretrained(wrap(model), image_file, classes=[6, 1])
+    expected = torch.load(image_file, weights_only=False)["model"]["head.weight"][[6, 1]]
+    assert torch.equal(model.head.weight, expected)
+
+
 def test_clips_start_from_the_weights_of_images(image_file):
     image = create_model("eurnet_debug", num_classes=7)
     load_weights(image, image_file)
@@ -56,6 +65,12 @@ def test_clips_start_from_the_weights_of_images(image_file):
     frame = torch.randn(1, 3, 64, 64)
     still = frame.unsqueeze(2).expand(-1, -1, 4, -1, -1)
     torch.testing.assert_close(clip.eval()(still), image.eval()(frame), rtol=1e-4, atol=1e-5)
+
+
+def test_a_backbone_for_scenes_is_not_a_classifiers_file(tmp_path):
+    torch.save(create_pyramid("eurnet_debug").state_dict(), tmp_path / "backbone.pth")
+    with pytest.raises(WeightsError, match=r"does not fit eurnet_debug: absolute_pos_embed has the shape .* backbone"):
+        load_pretrained(create_model("eurnet_debug"), tmp_path / "backbone.pth")
 
 
 def test_weights_of_another_network_are_refused(tmp_path):

@@ -9,7 +9,7 @@ import torch
 
 from inference import Predictor, load_trained
 from settings import SettingsError
-from weights import WeightsError
+from weight_reader import WeightsError
 
 
 @pytest.mark.parametrize("name", ["best.safetensors", "last.pt"])

@@ -222,6 +222,20 @@ def test_a_run_starts_from_chosen_classes_of_a_file(shapes, tmp_path):
         make_task(shapes, model__pretrained_classes="rows.txt")
 
 
+def test_a_run_starts_from_the_average_in_a_file(shapes, tmp_path):
+    task = make_task(shapes)
+    weights = task.build_model().state_dict()
+    average = {name: tensor + 1 for name, tensor in weights.items()}
+    torch.save({"model": weights, "model_ema": average}, tmp_path / "both.pth")
+    for wanted, expected in ((False, weights), (True, average)):
+        files = {"model__pretrained": f"{tmp_path}/both.pth", "model__pretrained_average": wanted}
+        task = make_task(shapes, **files)
+        task.load_initial_weights(model := task.build_model())
+        assert torch.equal(model.norm.weight, expected["norm.weight"])
+    with pytest.raises(SettingsError, match="pretrained_average is that of the file `pretrained`, which is not set"):
+        make_task(shapes, model__pretrained_average=True)
+
+
 # Whole runs, with every source of random numbers enabled.
 
 

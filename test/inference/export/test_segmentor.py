@@ -2,15 +2,20 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from scene_recipes import RECIPES, make_scenes
+from scene_recipes import RECIPES, SMALL_SEGMENTOR, make_scenes
 from simulated_runs import without_plots
 
 from inference import load_trained
+from inference.export.forms import ExportError
 from inference.export.onnx_file import OnnxNetwork
+from inference.export.segmentor import export_segmentor
+from inference.trained import TrainedNetwork
+from segmentors import create_segmentor
 from settings import SettingsError, write_yaml
 from tools import export, extract_features, save_pretrained, train, visualize, web_page
 
@@ -39,6 +44,36 @@ def test_a_segmentor_is_the_same_in_onnx(runs, tmp_path):
     with torch.no_grad():
         expected = load_trained(runs["segmentation"]).model(x).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def trained_segmentor(backbone: str) -> TrainedNetwork:
+    """What `export_segmentor` reads of a trained network, with fresh weights."""
+    pixels = SimpleNamespace(mean=(0.5,) * 3, std=(0.2,) * 3)
+    settings = SimpleNamespace(
+        task="segmentation",
+        model=SimpleNamespace(head="upernet", backbone=backbone),
+        data=SimpleNamespace(train_view=SimpleNamespace(crop=(41, 57)), pixels=pixels),
+    )
+    task = SimpleNamespace(settings=settings, num_classes=3, class_names=("a", "b", "c"))
+    return TrainedNetwork(task, create_segmentor(backbone, 3, **SMALL_SEGMENTOR).eval(), Path("fresh.safetensors"))
+
+
+@pytest.mark.needs("onnx")
+@pytest.mark.parametrize("size", [None, (96, 128)])  # small maps and windows fill up with other patches
+def test_eurnet_searches_nearest_patches_in_onnx(size, tmp_path):
+    description = export_segmentor(trained_segmentor("eurnet_debug"), tmp_path, size)
+    assert description["files"]["onnx"]["max_relative_difference"] < 1e-4
+
+
+@pytest.mark.needs("onnx")
+def test_what_onnx_lacks_is_said_on_one_plain_line(monkeypatch, tmp_path):
+    def export(*arguments, **options):
+        raise RuntimeError("\x1b[96mno such operation\x1b[0m\nand more")
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+    with pytest.raises(ExportError) as error:
+        export_segmentor(trained_segmentor("hornet_debug_7x7"), tmp_path)
+    assert str(error.value) == "upernet_hornet_debug_7x7 cannot be written as ONNX: no such operation"
 
 
 @pytest.mark.parametrize("name", RECIPES)
