@@ -411,8 +411,7 @@ def load_pretrained(
     The file is read as by `load_weights`; "hub" as path downloads the weights that timm or torchvision offers for its
     network. The file's classifier is used if it has the model's number of classes and left out otherwise, unless
     `classes` selects the rows to start from. 2-D kernels in the file are inflated, and the model's reasoning units,
-    which no image network has, stay unchanged. Weights that depend on the image size are resized. Everything else must
-    fit.
+    which no image network has, stay unchanged. Weights that depend on the image size are resized. The rest must fit.
 
     Args:
         model: the model to fill, in place; untouched if the file is refused.
@@ -421,8 +420,7 @@ def load_pretrained(
         average: as for `load_weights`.
 
     Raises:
-        WeightsError: the file is missing or broken, something other than the classifier does not fit, `classes` are not
-            those of the model and the file, or nothing can be downloaded.
+        WeightsError: the file is missing or broken, it or `classes` do not fit, or nothing can be downloaded.
     """
     found = libraries.download_weights(model) if path == HUB else weight_reader.read(path, average)
     return weight_files.load_into_another(model, path, found, suggest=_other_that_fits, classes=classes)
