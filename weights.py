@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,7 +90,7 @@ def load_into_another(
     from glore3d.inflate import inflate_weights
 
     model = getattr(model, "_orig_mod", model)  # compiled
-    found = _backbone_alone(model, _without_holders(model, dict(weights)))
+    found = _backbone_alone(model, _without_shared_holders(model, dict(weights)))
     weights = adapt(model, path, found, resize=True)
     if classes is not None:
         if not any(name.startswith(classifiers(model)) for name in weights):  # EurNet leaves out the file's
@@ -111,7 +111,7 @@ def load_into_another(
 
 def adapt(model: nn.Module, path: str | Path, weights: dict[str, torch.Tensor], resize: bool = False) -> dict:
     """The weights in the model's own form, if the model can convert others (`adapt_weights`)."""
-    weights = _without_holders(model, weights)
+    weights = _without_holder_of_some(model, _without_shared_holders(model, weights))
     if hasattr(model, "adapt_weights"):
         try:
             weights = model.adapt_weights(weights, resize=resize)
@@ -121,7 +121,7 @@ def adapt(model: nn.Module, path: str | Path, weights: dict[str, torch.Tensor], 
     return {own.get(name, name): tensor for name, tensor in weights.items()}
 
 
-def _without_holders(model: nn.Module, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _without_shared_holders(model: nn.Module, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The weights without prefixes that their names share but the model's names lack, such as `module.`."""
     own = _shapes(model)
     twins = {f"ema_{name.replace('.', '_')}" for name in weights} - own.keys()  # of mmcv's moving average
@@ -133,15 +133,15 @@ def _without_holders(model: nn.Module, weights: dict[str, torch.Tensor]) -> dict
         if not shared or any(name.startswith(shared[0]) for name in own):
             break
         weights = {name.removeprefix(shared[0]): tensor for name, tensor in weights.items()}
-    return _without_holder_of_some(model, own.keys(), weights)
+    return weights
 
 
-def _without_holder_of_some(
-    model: nn.Module, own: Collection[str], weights: dict[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
+def _without_holder_of_some(model: nn.Module, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The weights without a prefix of only some of their names, if those are all that the model needs."""
     optional = classifiers(model)
-    needed = [name for name in own if not name.startswith(optional) and not name.endswith(".num_batches_tracked")]
+    needed = [
+        name for name in _shapes(model) if not name.startswith(optional) and not name.endswith(".num_batches_tracked")
+    ]
     for prefix in (*_HOLDERS, BACKBONE):
         if needed and all(prefix + name in weights and name not in weights for name in needed):
             return {name.removeprefix(prefix): tensor for name, tensor in weights.items()}

@@ -97,8 +97,13 @@ def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict
 
 
 def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """The optimizer over the trainable parameters of `model`, grouped by `parameter_groups`."""
+    """The optimizer over the trainable parameters of `model`, grouped by `parameter_groups`.
+
+    Raises SettingsError if there are none.
+    """
     groups = parameter_groups(model, settings)
+    if not groups:
+        raise SettingsError(f"{type(model).__name__} has no parameters to train; all are frozen, or there are none")
     if settings.name == "sgd":
         nesterov = settings.nesterov and settings.momentum > 0
         return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=nesterov)

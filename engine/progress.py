@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from engine import own_code
 from engine.distributed import Ranks
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class Meter:
     def next_batch(self, batches: Iterator[Any]) -> Any:
         """Fetches the next of `batches` and counts the time as waiting for data."""
         start = time.perf_counter()
-        batch = next(batches)
+        batch = own_code.next_batch(batches)
         self._waited += time.perf_counter() - start
         return batch
 
@@ -100,6 +101,8 @@ class Meter:
         if not self._sums:
             return {}
         names = sorted(self._sums)
+        if self._ranks.num_ranks > 1:  # sums of other sizes would wait for each other
+            own_code.check_same_names(self._ranks.broadcast(self._ranks.gather(names)))
         total = self._ranks.sum(torch.stack([self._sums[name].cpu() for name in names]))
         return dict(zip(names, total.tolist(), strict=True))
 

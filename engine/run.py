@@ -30,9 +30,19 @@ from engine.environment import (
     read_environments,
 )
 from engine.json_io import read_json_lines, to_json
+from engine.own_code import summary_of
 from engine.plots import plot_curves
 from engine.run_lock import lock_run
-from settings import Settings, SettingsError, did_you_mean, differences, is_changeable, read_recipe, write_yaml
+from settings import (
+    Settings,
+    SettingsError,
+    UserError,
+    did_you_mean,
+    differences,
+    is_changeable,
+    read_recipe,
+    write_yaml,
+)
 
 if TYPE_CHECKING:
     from engine.task import Evaluation
@@ -250,10 +260,14 @@ def report_evaluation(folder: Path, title: str, facts: dict[str, Any], evaluatio
         log.info("%s", line)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "summary.json").write_text(to_json({**facts, **evaluation.summary()}, indent=2) + "\n")
+        (folder / "summary.json").write_text(to_json({**facts, **summary_of(evaluation)}, indent=2) + "\n")
         evaluation.write(folder)
     except OSError as error:
         raise cannot_write(folder, error) from error
+    except UserError:
+        raise
+    except Exception:  # the scores are written, and the rest of the run must not be lost
+        log.warning("write() of %s failed; %s lacks its files", type(evaluation).__name__, folder, exc_info=True)
     log.info("report: %s", folder)
 
 

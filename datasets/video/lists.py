@@ -90,7 +90,8 @@ def _read_kinetics(path: Path, root: Path, class_names: Sequence[str] | None, sp
         of_split = f" of split {split!r}" if split else ""
         raise ValueError(f"{path} has no videos{of_split}; expected a line for each")
     if class_names is None:
-        class_names = class_names_from(sorted({row["label"] for _, row in rows if row.get("label")}), str(path))
+        names = sorted({row["label"] for _, row in rows if row.get("label")})
+        class_names = class_names_from(names, str(path)) if names else ()
     label_of = label_finder(class_names)
 
     there = {Path(video).stem: video for video in find_files(root, VIDEOS)}

@@ -16,6 +16,7 @@ from typing import Any
 from engine.checkpoint import write_atomically
 from engine.distributed import Ranks
 from engine.json_io import to_json
+from engine.own_code import summary_of
 from engine.task import Task
 from tools.common.loading_runs import report
 from tools.common.run_scores import CheckpointScore, RunScores, read_scores
@@ -106,7 +107,7 @@ def _weights(score: CheckpointScore) -> tuple[int, bool]:
 
 def _scored(of_run: CheckpointScore, evaluation: Any) -> CheckpointScore | None:
     """The checkpoint's score on another list, on the main rank."""
-    return evaluation and CheckpointScore(of_run.step, of_run.averaged, evaluation.score, evaluation.summary())
+    return evaluation and CheckpointScore(of_run.step, of_run.averaged, evaluation.score, summary_of(evaluation))
 
 
 def _place(task: Task) -> str:
