@@ -23,7 +23,7 @@ from engine.fingerprint import PARTS, as_plain, check_same_on_all_ranks, check_s
 from engine.json_io import to_json
 from engine.non_finite import ADVICE, Agreement, NotFinite, check_score, record_step
 from engine.optimizer import build_optimizer, set_learning_rate
-from engine.own_code import check_step, summary_of
+from engine.own_code import check_step, score_of, summary_of
 from engine.parallel import average_scalars, full_tensors, gradient_sync, local_shard, unsharded
 from engine.placement import place_network
 from engine.precise_bn import update_batch_norm
@@ -296,7 +296,7 @@ class Trainer:
         self, step: int, split: str, evaluation: Evaluation, summary: dict[str, float], is_best: bool
     ) -> None:
         self.run.record_failures(list(evaluation.failures))
-        self.run.log(step, split, {"epoch": self.cadence.epoch(step), "score": evaluation.score, **summary})
+        self.run.log(step, split, {"epoch": self.cadence.epoch(step), "score": score_of(evaluation), **summary})
         which = ", averaged weights" if split == "val_ema" else ""
         best = ", the best so far" if is_best else ""
         log.info("step %d of %d%s: %s%s", step, self.num_steps, which, evaluation.headline(), best)
