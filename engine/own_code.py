@@ -39,8 +39,13 @@ def number_of(value: Any, what: str) -> float:
         value = value.item()
     if isinstance(value, int | float):
         return value
+    raise SettingsError(f"{what} is {_kind(value)}; expected a number")
+
+
+def _kind(value: Any) -> str:
+    """The type of a value and, if it is an array or a tensor, its shape."""
     shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
-    raise SettingsError(f"{what} is {type(value).__name__}{shape}; expected a number")
+    return f"{type(value).__name__}{shape}"
 
 
 def check_step(task: object, returned: Any) -> None:
@@ -50,8 +55,7 @@ def check_step(task: object, returned: Any) -> None:
         raise SettingsError(f"{where} returned {type(returned).__name__}; expected (loss, sums)")
     loss, sums = returned
     if not isinstance(loss, torch.Tensor) or loss.dim() != 0:
-        shape = f" of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else ""
-        raise SettingsError(f"{where}: the loss is {type(loss).__name__}{shape}; expected a tensor without axes")
+        raise SettingsError(f"{where}: the loss is {_kind(loss)}; expected a tensor without axes")
     if not loss.requires_grad:
         raise SettingsError(f"{where}: no trained parameter has an effect on the loss")
     if not isinstance(sums, Mapping) or "loss" not in sums:
@@ -59,8 +63,7 @@ def check_step(task: object, returned: Any) -> None:
         raise SettingsError(f"{where}: the sums are {named}; expected a dict with at least 'loss'")
     for name, value in sums.items():
         if getattr(value, "ndim", 0) != 0 or (name.startswith("loss_") and not isinstance(value, torch.Tensor)):
-            shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
-            raise SettingsError(f"{where}: {name!r} is {type(value).__name__}{shape}; expected a tensor without axes")
+            raise SettingsError(f"{where}: {name!r} is {_kind(value)}; expected a tensor without axes")
 
 
 def check_same_names(names: Sequence[Sequence[str]]) -> None:

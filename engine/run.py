@@ -258,9 +258,10 @@ def report_evaluation(folder: Path, title: str, facts: dict[str, Any], evaluatio
     log.info("%s:", title)
     for line in evaluation.lines():
         log.info("%s", line)
+    summary = {**facts, **summary_of(evaluation)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "summary.json").write_text(to_json({**facts, **summary_of(evaluation)}, indent=2) + "\n")
+        (folder / "summary.json").write_text(to_json(summary, indent=2) + "\n")
         evaluation.write(folder)
     except OSError as error:
         raise cannot_write(folder, error) from error
